@@ -1,0 +1,52 @@
+# Every target makes the environment first: it needs only Python 3.11 with venv, and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# without compiling every file of torch beforehand: Python does it for what is really imported
+PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test check format bench docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo                   a model from nothing: prepare clips, train, sample, extend, interpolate"
+	@echo "make demo VIDEOS=my/folder  the same with your videos"
+	@echo "make test                   run the tests"
+	@echo "make check                  formatting, lint, types, import layers, CLI reference"
+	@echo "make bench                  measure (benchmarks/)"
+	@echo "make docs                   write docs/cli.md anew"
+
+# The first line is for a machine without a network whose environment already has everything.
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (once, about a minute)" >&2
+	@$(PIP) --no-index --no-build-isolation -e '.[dev]' >/dev/null 2>&1 || $(PIP) -e '.[dev]'
+	@touch $@
+
+# The shell, not make, puts the name in place: it may contain spaces and quotes.
+export VIDEOS
+demo: $(READY)
+	@$(BIN)/python examples/demo.py $${VIDEOS:+--videos="$$VIDEOS"}
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python docs/reference.py --check
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	@for script in benchmarks/*.py; do echo "$$script" >&2; $(BIN)/python "$$script" || exit 1; done
+
+docs: $(READY)
+	@$(BIN)/python docs/reference.py
+
+clean:
+	rm -rf .pytest_cache .hypothesis .ruff_cache .import_linter_cache build dist

@@ -1,0 +1,107 @@
+"""The `vidiff` command: registers the commands, and turns every error into one sentence and an exit code.
+
+Nothing that this module imports may import torch: `vidiff --help` answers at once. Commands import their tasks inside.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, files, version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from vidiff_cli import __version__
+from vidiff_cli.cli.console import catch_sigterm, errors_as_sentences
+from vidiff_cli.cli.extend import extend
+from vidiff_cli.cli.interpolate import interpolate
+from vidiff_cli.cli.options import VERBOSE_KEY
+from vidiff_cli.cli.prep import prep
+from vidiff_cli.cli.sample import sample
+from vidiff_cli.cli.train import train
+from vidiff_cli.cli.world import world_app
+
+
+class Commands(TyperGroup):
+    """A group whose commands may raise any error: it leaves as one sentence and an exit code."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Runs the chosen command. `ctx.meta` is shared with its context, where --verbose leaves its mark."""
+        with errors_as_sentences(lambda: bool(ctx.meta.get(VERBOSE_KEY))):
+            return super().invoke(ctx)
+
+
+def either_spelling(name: str) -> str:
+    """--num_frames is --num-frames."""
+    return name.replace("_", "-")
+
+
+app = typer.Typer(
+    name="vidiff",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # console.py prints errors
+    context_settings={"help_option_names": ["--help", "-h"], "token_normalize_func": either_spelling},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo("\n".join(versions()))
+        raise typer.Exit
+
+
+def versions() -> list[str]:
+    """vidiff and what it stands on, a line each; reads the installed packages' metadata and imports none of them."""
+    return [
+        f"vidiff {__version__}",
+        f"python {platform.python_version()}",
+        f"torch {_installed('torch')}",
+        f"ffmpeg {_ffmpeg()} (imageio-ffmpeg {_installed('imageio-ffmpeg')})",
+        f"decord {_installed('decord', 'decord2')}",
+    ]
+
+
+def _installed(*packages: str) -> str:
+    for package in packages:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "not installed"
+
+
+def _ffmpeg() -> str:
+    try:
+        names = [file.name for file in files("imageio-ffmpeg") or ()]
+    except PackageNotFoundError:
+        return "not installed"
+    found = (re.match(r"ffmpeg-.*-v([\d.]+\d)", name) for name in names)
+    return next((match[1] for match in found if match), "of the system")
+
+
+@app.callback()
+def vidiff(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the versions and leave.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Train and use your own video diffusion model.
+
+    Prepare a folder of videos, train on it, then sample, extend and interpolate video:
+    vidiff prep videos/ && vidiff train && vidiff sample "a red circle moving right"
+    """
+
+
+for command in (prep, train, sample, extend, interpolate):
+    app.command(command.__name__)(command)
+app.add_typer(world_app, name="world")
+
+
+def main() -> None:
+    """The entry point of the `vidiff` script."""
+    catch_sigterm()
+    app(prog_name="vidiff")

@@ -1,0 +1,252 @@
+"""What a person sees: progress and notes on stderr, results on stdout, errors as one sentence with an exit code.
+
+Exit codes: 0 done; 1 a clear error; 2 wrong usage; 130 interrupted with Ctrl-C; 143 ended by SIGTERM
+(128 + the signal's number).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from fractions import Fraction
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from vidiff_cli.errors import UsageError, VidiffError
+from vidiff_cli.tasks.events import Event, Note, Progress
+
+R = TypeVar("R")
+
+PLAIN_EVERY_SECONDS = 10.0  # without a terminal: a log should stay readable
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: handled everywhere like Ctrl-C (save and leave), but exits with 143."""
+
+
+def stderr() -> Console:
+    """A console on the present stderr (looked up late, so that redirection works)."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def follow(steps: Generator[Event, None, R], *, quiet: bool = False, verbose: bool = False) -> R:
+    """Runs a task's steps to the end, shows its events on stderr, and returns its report.
+
+    quiet: warnings only. verbose: every progress event, without a bar that would hide earlier ones. An interrupt
+    that arrives while an event is being drawn is handed into the task, so that a task has one place to save and leave.
+    """
+    console = stderr()
+    show: Callable[[Event], None]
+    with contextlib.ExitStack() as stack:
+        if quiet:
+            show = _Warnings(console)
+        elif console.is_terminal and not verbose:
+            show = stack.enter_context(_Live(console))
+        else:
+            show = _Plain(console, every_seconds=0.0 if verbose else PLAIN_EVERY_SECONDS)
+        stack.callback(steps.close)
+        try:
+            event = next(steps)
+            while True:
+                try:
+                    show(event)
+                except KeyboardInterrupt as interrupt:
+                    event = steps.throw(interrupt)
+                else:
+                    event = next(steps)
+        except StopIteration as done:
+            return done.value
+
+
+def _note(console: Console, note: Note) -> None:
+    if note.level == "warning":
+        console.print(f"[yellow]Warning:[/yellow] {escape(note.text)}")
+    else:
+        console.print(escape(note.text))
+
+
+class _Warnings:
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Note) and event.level == "warning":
+            _note(self.console, event)
+
+
+class _Plain:
+    """Lines for logs: the first and last event of each kind of work, and one every few seconds between."""
+
+    def __init__(self, console: Console, *, every_seconds: float) -> None:
+        self.console, self.every_seconds = console, every_seconds
+        self.started: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Note):
+            return _note(self.console, event)
+        now = time.monotonic()
+        started = self.started.setdefault(event.what, now)
+        finished = event.total is not None and event.done >= event.total
+        if event.what not in self.last or finished or now - self.last[event.what] >= self.every_seconds:
+            self.last[event.what] = now
+            self.console.print(escape(_line(event, now - started)))
+
+
+def _line(event: Progress, elapsed_seconds: float) -> str:
+    count = f"{event.done}" if event.total is None else f"{event.done}/{event.total}"
+    parts = [f"{event.what}: {count}", f"{_clock(elapsed_seconds)} elapsed"]
+    if event.total is not None and 0 < event.done < event.total and elapsed_seconds > 0:
+        left = elapsed_seconds * (event.total - event.done) / event.done
+        parts.append(f"{_clock(left)} left")
+    return ", ".join(parts + ([event.detail] if event.detail else []))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Live:
+    """Bars with elapsed and remaining time, one for each kind of work."""
+
+    def __init__(self, console: Console) -> None:
+        self.bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            console=console,
+        )
+        self.ids: dict[str, Any] = {}
+
+    def __enter__(self) -> _Live:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Note):
+            return _note(self.bars.console, event)
+        if event.what not in self.ids:
+            self.ids[event.what] = self.bars.add_task(event.what, total=event.total, detail=event.detail)
+        self.bars.update(self.ids[event.what], completed=event.done, total=event.total, detail=event.detail)
+
+
+def print_paths(*paths: Path | str) -> None:
+    """The paths written, one a line on stdout, without any markup."""
+    for path in paths:
+        _print(str(path))
+
+
+def print_json(value: object) -> None:
+    """One JSON object on stdout: a dataclass, a pydantic model or plain data; fractions and paths become text."""
+    _print(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def _print(line: str) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(line) + b"\n")  # a file name that is not valid UTF-8 goes out as it came in
+    sys.stdout.buffer.flush()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    if isinstance(value, Path | Fraction):
+        return str(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):  # NumPy's numbers too
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None  # JSON knows no nan
+    return value
+
+
+@contextlib.contextmanager
+def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[None]:
+    """Any error leaves as one sentence on stderr and an exit code; the traceback only when `verbose`.
+
+    `verbose` may be a function, asked when an error came: the whole app runs inside one, before --verbose was read.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        # the reader (`| head`) has gone; point stdout away, else the interpreter complains once more at exit
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except KeyboardInterrupt as interrupt:
+        terminated = isinstance(interrupt, Terminated)
+        stderr().print("Terminated." if terminated else "Interrupted.")
+        raise typer.Exit(143 if terminated else 130) from None
+    except typer.Abort:
+        stderr().print("Aborted.")
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if hasattr(error, "exit_code"):  # Typer's own: wrong usage, or an Exit on its way out
+            raise
+        tell_all = verbose() if callable(verbose) else verbose
+        if tell_all:
+            stderr().print(escape("".join(traceback.format_exception(error)).rstrip()))
+        stderr().print(f"[red]Error:[/red] {escape(sentence_of(error, verbose=tell_all))}")
+        raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+
+
+def sentence_of(error: Exception, *, verbose: bool = False) -> str:
+    """One sentence for any error."""
+    if isinstance(error, VidiffError):
+        return str(error)
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":  # torch's; named, not imported, so that printing an error never loads torch
+        first = str(error).split(". ")[0]
+        return f"{first}: use a smaller size, fewer frames or a smaller batch, or --device cpu."
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter: torch on the CPU
+        return "out of memory: use a smaller size, fewer frames or a smaller batch."
+    if isinstance(error, OSError) and error.strerror:
+        name = f" {error.filename}" if error.filename is not None else ""
+        return f"cannot use{name}: {error.strerror.lower()}." if name else f"{error.strerror.lower()}."
+    what = " ".join(str(error).split())
+    fix = "" if verbose else "; run again with --verbose for the traceback"
+    return f"unexpected {kind}{': ' + what.rstrip('. ') if what else ''}{fix}."
+
+
+def catch_sigterm() -> None:
+    """From now on SIGTERM raises `Terminated` in this process; forked workers still end at once."""
+    owner = os.getpid()
+
+    def on_sigterm(number: int, frame: object) -> None:
+        if os.getpid() != owner:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, on_sigterm)

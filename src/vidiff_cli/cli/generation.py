@@ -1,0 +1,49 @@
+"""What the options of sample, extend and interpolate have in common."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vidiff_cli.cli.options import OUTPUT, REPRODUCE, setting
+from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.errors import VidiffError
+
+SAMPLING, GUIDANCE = "Sampling", "Guidance"
+
+Model = Annotated[Path | None, setting(GenerationSettings, "model", "--model", "-m")]
+Out = Annotated[Path | None, setting(GenerationSettings, "output", "--output", "-o", panel=OUTPUT)]
+Steps = Annotated[int | None, setting(GenerationSettings, "steps", "--steps", "--num-inference-steps", panel=SAMPLING)]
+SamplerName = Annotated[str | None, setting(GenerationSettings, "sampler", panel=SAMPLING)]
+Langevin = Annotated[float | None, setting(GenerationSettings, "langevin", panel=SAMPLING)]
+Threshold = Annotated[str | None, setting(GenerationSettings, "threshold", panel=SAMPLING)]
+Negative = Annotated[str | None, setting(GenerationSettings, "negative_prompt", panel=GUIDANCE)]
+Scale = Annotated[float | None, setting(GenerationSettings, "guidance_scale", "--guidance-scale", "-g", panel=GUIDANCE)]
+ConditionName = Annotated[str | None, setting(GenerationSettings, "condition", panel=GUIDANCE)]
+Weight = Annotated[float | None, setting(GenerationSettings, "reconstruction_weight", panel=GUIDANCE)]
+Lossless = Annotated[bool | None, setting(GenerationSettings, "lossless", "--lossless", panel=OUTPUT)]
+Sidecar = Annotated[bool | None, setting(GenerationSettings, "sidecar", "--sidecar/--no-sidecar", panel=OUTPUT)]
+Compare = Annotated[bool | None, setting(GenerationSettings, "compare", "--compare", panel=OUTPUT)]
+FromJson = Annotated[
+    Path | None,
+    typer.Option(
+        "--from-json", metavar="SIDECAR", help="Repeat what a sidecar records; flags win.", rich_help_panel=REPRODUCE
+    ),
+]
+
+
+def recorded(sidecar: Path | None, command: str) -> dict[str, Any]:
+    """The settings in a sidecar of `command`; nothing without one. VidiffError for a file that is none."""
+    if sidecar is None:
+        return {}
+    try:
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
+        made_by, settings = content["command"], content["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VidiffError(f"{sidecar} is no sidecar of a video", found=str(error)) from error
+    if made_by != command:
+        raise VidiffError(f"{sidecar} belongs to vidiff {made_by}", expected=f"a sidecar of vidiff {command}")
+    return settings

@@ -1,0 +1,75 @@
+"""`vidiff interpolate`: the frames between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidiff_cli.cli import generation as common
+from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_paths, stderr
+from vidiff_cli.cli.options import (
+    AsJson,
+    ConfigFiles,
+    Device,
+    Dtype,
+    Overwrite,
+    Quiet,
+    Seed,
+    Sets,
+    Verbose,
+    setting,
+    settings_from,
+)
+from vidiff_cli.config.generate import InterpolateSettings
+
+VIDEO = "Video"
+
+
+def interpolate(
+    ctx: typer.Context,
+    source: Annotated[Path | None, typer.Argument(metavar="IN", help="A video.")] = None,
+    output: common.Out = None,
+    model: common.Model = None,
+    fps: Annotated[str | None, setting(InterpolateSettings, "fps", panel=VIDEO)] = None,
+    factor: Annotated[int | None, setting(InterpolateSettings, "factor", panel=VIDEO)] = None,
+    slow_motion: Annotated[int | None, setting(InterpolateSettings, "slow_motion", panel=VIDEO)] = None,
+    hold: Annotated[bool | None, setting(InterpolateSettings, "hold", "--hold/--no-hold", panel=VIDEO)] = None,
+    prompt: Annotated[str | None, setting(InterpolateSettings, "prompt", panel=VIDEO)] = None,
+    condition: common.ConditionName = None,
+    reconstruction_weight: common.Weight = None,
+    guidance_scale: common.Scale = None,
+    negative_prompt: common.Negative = None,
+    steps: common.Steps = None,
+    sampler: common.SamplerName = None,
+    langevin: common.Langevin = None,
+    threshold: common.Threshold = None,
+    lossless: common.Lossless = None,
+    sidecar: common.Sidecar = None,
+    compare: common.Compare = None,
+    from_json: common.FromJson = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    config: ConfigFiles = None,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring a video to a higher frame rate by making the frames between; the given frames stay.
+
+    Example: vidiff interpolate in.mp4 --fps 24 -o smooth.mp4
+    """
+    extra = {} if source is None else {"input": source}
+    settings = settings_from(ctx, InterpolateSettings, under=common.recorded(from_json, "interpolate"), **extra)
+    from vidiff_cli.tasks.interpolate import interpolate as task
+
+    with errors_as_sentences(verbose):
+        report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
+    if not quiet:
+        counts = f"{report.given} given, {report.made} made ({report.condition}), the last one held {report.held} more"
+        stderr().print(f"{report.frames} frames at {report.fps} fps: {counts}.")
+    print_json(report) if as_json else print_paths(report.path)

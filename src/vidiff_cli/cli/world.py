@@ -1,0 +1,58 @@
+"""`vidiff world`: clips of synthetic worlds, to try everything without a video at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidiff_cli.cli.console import follow, print_json, print_paths
+from vidiff_cli.cli.options import (
+    OUTPUT,
+    AsJson,
+    ConfigFiles,
+    Overwrite,
+    Quiet,
+    Seed,
+    Sets,
+    Verbose,
+    setting,
+    settings_from,
+)
+from vidiff_cli.config.world import WorldSettings
+
+world_app = typer.Typer(no_args_is_help=True, help="Make clips of a synthetic world, with captions and the truth.")
+
+
+@world_app.callback()
+def _group() -> None:
+    """Make clips of a synthetic world, with captions and the truth."""  # a group even while it has one command
+
+
+@world_app.command("shapes")
+def shapes(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the clips.")],
+    clips: Annotated[int | None, setting(WorldSettings, "clips", "--clips", "-n")] = None,
+    size: Annotated[int | None, setting(WorldSettings, "size")] = None,
+    frames: Annotated[int | None, setting(WorldSettings, "frames", "--num-frames")] = None,
+    fps: Annotated[str | None, setting(WorldSettings, "fps")] = None,
+    crf: Annotated[int | None, setting(WorldSettings, "crf", panel=OUTPUT)] = None,
+    seed: Seed = None,
+    config: ConfigFiles = None,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make clips of one coloured shape that moves, each with its caption, and trajectories.json with the truth.
+
+    Example: vidiff world shapes clips -n 256
+    """
+    settings = settings_from(ctx, WorldSettings)
+    from vidiff_cli.tasks.world import world
+
+    report = follow(world.steps(settings), quiet=quiet, verbose=verbose)
+    print_json(report) if as_json else print_paths(report.folder)

@@ -1,0 +1,57 @@
+"""Field types that several settings models share. Pydantic and the standard library only."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+
+NTSC_NOMINAL = (12, 15, 24, 30, 48, 60, 120, 240)  # broadcast rates that really run at 1000/1001 of their name
+_WRITTEN = re.compile(
+    r"\d{1,30}(\.\d{1,30})?(/\d{1,30})?"
+)  # bounds the work: Fraction("1e999999999") would never return
+_SNAP_WITHIN = 0.005  # "23.98" and "23.976" both mean 24000/1001; 24 and 23.5 do not
+
+
+def parse_rate(value: object) -> Fraction:
+    """A frame rate as an exact fraction, from "30000/1001", "29.97", 25, 12.5 or a Fraction.
+
+    Decimal spellings of NTSC rates ("23.976", "29.97", 59.94) become the exact n*1000/1001; every other number is kept
+    as written. Raises ValueError for anything that is not a positive number.
+    """
+    if isinstance(value, Fraction):
+        rate = value
+    elif isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("a frame rate is a number such as 25, 29.97 or 30000/1001")
+    else:
+        text = str(value).strip()
+        if not _WRITTEN.fullmatch(text) or ("." in text and "/" in text) or re.fullmatch(r".*/0+", text):
+            raise ValueError("a frame rate is a positive number such as 25, 29.97 or 30000/1001")
+        rate = _snap(Fraction(text)) if "." in text else Fraction(text)
+    if rate <= 0:
+        raise ValueError("a frame rate is above 0")
+    return rate
+
+
+def _snap(rate: Fraction) -> Fraction:
+    near = (Fraction(nominal * 1000, 1001) for nominal in NTSC_NOMINAL)
+    return next((exact for exact in near if abs(exact - rate) <= _SNAP_WITHIN and rate.denominator != 1), rate)
+
+
+def rate_text(rate: Fraction) -> str:
+    """The text that `parse_rate` reads back exactly: "25" or "30000/1001"."""
+    return str(rate)
+
+
+def _json_schema() -> dict[str, Any]:
+    return {"type": "string", "description": "frames per second as a number or an exact fraction"}
+
+
+Rate = Annotated[
+    Fraction,
+    PlainValidator(parse_rate),
+    PlainSerializer(rate_text, return_type=str),
+    WithJsonSchema(_json_schema()),
+]

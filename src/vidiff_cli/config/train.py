@@ -1,0 +1,91 @@
+"""The settings of `vidiff train`, and its presets."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vidiff_cli.config.model import DiffusionSettings, NetworkSettings, TextSettings
+from vidiff_cli.errors import UsageError
+
+
+class OptimiserSettings(BaseModel):
+    """How the weights move."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lr: float = Field(1e-3, gt=0, description="learning rate of the trunk (AdamW)")
+    muon_lr: float = Field(
+        0.0, ge=0, description="learning rate of Muon on hidden matrices and kernels; 0: AdamW for all"
+    )
+    betas: tuple[float, float] = Field((0.9, 0.99), description="AdamW's averages")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of matrices and kernels")
+    warmup: int = Field(50, ge=0, description="steps over which the learning rate rises from zero")
+    decay: float = Field(0.4, ge=0, lt=1, description="share of the steps in the decay branch at the end")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema: float = Field(
+        0.998, ge=0, lt=1, description="decay of the moving average of the weights, reached by a warm-up"
+    )
+
+
+class ObjectiveSettings(BaseModel):
+    """What one training step sees."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    observed: float = Field(
+        0.5, ge=0, le=1, description="share of clips with some frames given clean; 0: no learned condition"
+    )
+    drop_text: float = Field(0.12, ge=0, le=1, description="share of captions dropped, for classifier-free guidance")
+    drop_text_observed: float = Field(0.35, ge=0, le=1, description="the same for clips with given frames")
+
+
+class TrainSettings(BaseModel):
+    """Everything `vidiff train` can be told; a preset fills in what is not given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: Path = Field(Path("dataset"), description="dataset folder made by vidiff prep")
+    output: Path | None = Field(None, description="run folder; runs/DATASET-PRESET if not given")
+    preset: str | None = Field(
+        None, description="tiny, small or base; chosen from the dataset and the device if not given"
+    )
+    steps: int = Field(1000, ge=1, description="optimiser steps, the decay branch included")
+    batch_size: int = Field(32, ge=1, description="clips per step")
+    frames: int = Field(8, ge=1, description="frames of a window; shorter clips are taken whole")
+    conditioning: Literal["mixed", "none"] = Field("mixed", description="train on random observed frames too, or not")
+    resume: str = Field(
+        "auto", description="auto continues an unfinished run; never refuses one; or a checkpoint folder"
+    )
+    checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints")
+    keep: int = Field(2, ge=1, description="checkpoints kept; the end of the trunk and the result always are")
+    sample_every: int = Field(250, ge=0, description="steps between sample sheets; 0: none")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device computes in it")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
+    seed: int = Field(0, ge=0, description="seed of all random draws")
+    overwrite: bool = Field(False, description="replace a run with other settings")
+    network: NetworkSettings = NetworkSettings()
+    diffusion: DiffusionSettings = DiffusionSettings()
+    text: TextSettings = TextSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+
+
+@cache
+def presets() -> dict[str, dict[str, Any]]:
+    """The presets by name: partial `TrainSettings`, from the TOML files in `config/presets/`."""
+    folder = files("vidiff_cli.config") / "presets"
+    found = (entry for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return {entry.name.removesuffix(".toml"): tomllib.loads(entry.read_text("utf-8")) for entry in found}
+
+
+def preset(name: str) -> dict[str, Any]:
+    """One preset. UsageError names the known ones."""
+    if name not in presets():
+        raise UsageError("unknown --preset", found=repr(name), expected=", ".join(sorted(presets())))
+    return presets()[name]

@@ -1,0 +1,161 @@
+"""Guidance: every way to condition is a function from a denoiser to a denoiser.
+
+The order of wrapping is threshold(clamp_known(reconstruct(classifier_free(...)))): `clamp_known` goes outside
+`reconstruct`, for inside it the observed estimate would not depend on z. Shapes: z, x_hat, known (b c t h w); level,
+observed (b, t).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from vidiff_cli.diffusion.levels import alpha_sigma, per_frame
+from vidiff_cli.diffusion.samplers import Denoise
+from vidiff_cli.errors import BrokenGraphError
+
+Observation = Tensor | Callable[[Tensor], Tensor]
+"""A boolean mask of frames (b, t), or a linear map of a video such as a downsampling."""
+
+
+def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
+    """x_hat = u + scale (c - u): scale 1 is the conditional model, and then no second pass is made; scale = 1 + w of
+    the papers.
+
+    Linear in x, v and eps alike. Source: Ho and Salimans 2021; VDM section 2 (its weight w is scale - 1).
+    """
+    if scale == 1:
+        return conditional
+
+    def guided(z: Tensor, level: Tensor) -> Tensor:
+        without = unconditional(z, level)
+        return without + scale * (conditional(z, level) - without)
+
+    return guided
+
+
+def threshold(denoise: Denoise, *, percentile: float | None = None) -> Denoise:
+    """Keeps x_hat inside [-1, 1]: by clipping, or dynamically with a `percentile` in (0, 1] of the whole clip.
+
+    Dynamic: s = max(1, quantile of |x_hat| over the clip), x_hat <- clip(x_hat, -s, s) / s. One s per clip, never per
+    frame (the brightness would flicker) nor per batch (samples would depend on their neighbours). Source: Saharia et
+    al. 2022, section 2.3.
+    """
+    if percentile is not None and not 0 < percentile <= 1:
+        raise ValueError(f"the percentile of dynamic thresholding is {percentile}, expected a value in (0, 1]")
+
+    def bounded(z: Tensor, level: Tensor) -> Tensor:
+        x = denoise(z, level)
+        if percentile is None:
+            return x.clamp(-1.0, 1.0)
+        magnitudes = x.detach().abs().flatten(1)
+        rank = max(1, min(magnitudes.shape[1], round(percentile * magnitudes.shape[1])))
+        # kthvalue instead of torch.quantile, which refuses more than 2^24 elements
+        bound = magnitudes.kthvalue(rank, dim=1).values.clamp(min=1.0)[:, None, None, None, None]
+        return torch.maximum(torch.minimum(x, bound), -bound) / bound
+
+    return bounded
+
+
+def clamp_known(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
+    """The replacement method: the estimate of an observed frame is the frame itself.
+
+    A sampler then walks the observed part of z along q(z^a_s | z^a_t, x^a). `known` needs values only where `observed`.
+    Source: Song et al. 2021; VDM section 3.1, which shows why the frames made this way do not cohere with the observed
+    ones.
+    """
+
+    def clamped(z: Tensor, level: Tensor) -> Tensor:
+        return torch.where(_frames(observed, z), known, denoise(z, level))
+
+    return clamped
+
+
+def hold_known(
+    denoise: Denoise, known: Tensor, observed: Tensor, *, level: float = 20.0, generator: Generator | None = None
+) -> Denoise:
+    """Learned conditioning: the network is shown the known frames at their own clean level, and they are their own
+    estimate.
+
+    For a network trained on random observed frames. With a `generator` the known frames carry the noise of `level`,
+    drawn once (a level a little below 20 is context noise); without one they are only scaled. The sampler keeps one
+    level for all frames. Source: Hoeppe et al. 2022 (RaMViD), Harvey et al. 2022 (FDM).
+    """
+    clean = torch.tensor(level, dtype=torch.float64)
+    alpha, sigma = (float(scale) for scale in alpha_sigma(clean))
+    shown = alpha * known
+    if generator is not None:
+        shown = shown + sigma * torch.randn(known.shape, generator=generator, dtype=known.dtype, device=known.device)
+
+    def held(z: Tensor, level: Tensor) -> Tensor:
+        frames = _frames(observed, z)
+        x = denoise(torch.where(frames, shown, z), torch.where(observed, clean.to(level), level))
+        return torch.where(frames, known, x)
+
+    return held
+
+
+def reconstruct(
+    denoise: Denoise,
+    known: Tensor | Sequence[Tensor],
+    observed: Observation | Sequence[Observation],
+    weight: float,
+) -> Denoise:
+    """Reconstruction guidance: x_hat - (weight alpha / 2) grad_z |x^a - x_hat^a(z)|^2, the sum of squares per clip.
+
+    With a mask the gradient moves the other frames only and the observed estimate is left as predicted (wrap in
+    `clamp_known` to replace it); with a linear observation (x -> A x, `known` = A x^a) it covers all of z. Several
+    observations (sequences of equal length) are summed into one gradient; nesting is an error. The loss sees the
+    unclipped estimate; levels must be equal over the frames of a clip (ValueError). Raises BrokenGraphError if x_hat
+    does not depend on z through autograd. Source: VDM equation 7 (frames) and section 3.1 (downsampling).
+    """
+    knowns = [known] if isinstance(known, Tensor) else list(known)
+    views: list[Observation] = list(observed) if isinstance(observed, Sequence) else [observed]
+    if len(knowns) != len(views):
+        raise ValueError(f"{len(knowns)} known tensors for {len(views)} observations; expected one for each")
+
+    def guided(z: Tensor, level: Tensor) -> Tensor:
+        if bool((level != level[:, :1]).any()):
+            raise ValueError("reconstruction guidance needs one level for all frames of a clip")
+        with torch.enable_grad():
+            z = z.detach().requires_grad_(True)
+            x = denoise(z, level)
+            loss = torch.stack([_squared_error(x, *pair) for pair in zip(knowns, views, strict=True)]).sum()
+            gradient = _gradient(loss, z)
+        alpha = alpha_sigma(per_frame(level.double(), z))[0].to(z.dtype)
+        moved = x.detach() - (0.5 * weight * alpha) * gradient
+        for view in views:
+            if isinstance(view, Tensor):
+                moved = torch.where(_frames(view, z), x.detach(), moved)
+        return moved
+
+    return guided
+
+
+def _squared_error(x: Tensor, known: Tensor, view: Observation) -> Tensor:
+    """Sum over the batch of the squared errors: clips do not meet, so its gradient is that of the sum per clip."""
+    if isinstance(view, Tensor):
+        return torch.where(_frames(view, x), known - x, torch.zeros_like(x)).square().sum()
+    return (known - view(x)).square().sum()
+
+
+def _gradient(loss: Tensor, z: Tensor) -> Tensor:
+    gradient = torch.autograd.grad(loss, z, allow_unused=True)[0] if loss.requires_grad else None
+    if gradient is None:
+        raise BrokenGraphError(
+            "reconstruction guidance cannot differentiate the denoiser",
+            found="an estimate that does not depend on z through autograd",
+            fix="remove no_grad, inference_mode, detach or a second reconstruct() from the denoiser",
+        )
+    return gradient.detach()
+
+
+def _frames(observed: Tensor, like: Tensor) -> Tensor:
+    if observed.dtype != torch.bool or observed.shape != (like.shape[0], like.shape[2]):
+        raise ValueError(
+            f"observed is {observed.dtype} {tuple(observed.shape)}, expected a boolean mask "
+            f"{(like.shape[0], like.shape[2])} of clips and frames"
+        )
+    return observed[:, None, :, None, None]

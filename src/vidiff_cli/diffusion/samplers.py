@@ -1,0 +1,138 @@
+"""Samplers: functions of (denoise, z, levels) that walk z from noise to the last level.
+
+A sampler knows no schedule, no model, no conditioning and no progress bar: those are closed over or wrapped around
+`denoise`. Shapes: z (b c t h w); levels (steps + 1,) or (steps + 1, b, t), not decreasing; the denoiser is always
+handed levels (b, t). Every sampler returns z at levels[-1]. A frame whose level does not change in a step keeps its z
+bit for bit in that step. Coefficients are computed in float64 and applied in the dtype of z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from vidiff_cli.diffusion.levels import alpha_sigma, per_frame
+from vidiff_cli.diffusion.noise import white
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""(z: b c t h w, level: b t) -> x_hat: b c t h w"""
+
+Noise = Callable[[Tensor, Generator | None], Tensor]
+"""(like: b c t h w, generator) -> noise of that shape; white unless a prior gives it a covariance."""
+
+
+class Sampler(Protocol):
+    """(denoise, z, levels, *, generator) -> z at levels[-1]; a sampler may have further settings of its own."""
+
+    def __call__(
+        self, denoise: Denoise, z: Tensor, levels: Tensor, *, generator: Generator | None = None
+    ) -> Tensor: ...
+
+
+def ddim(denoise: Denoise, z: Tensor, levels: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """DDIM, the first-order solver of the probability flow: z_s = (sigma_s / sigma_t) z_t - alpha_s (e^-h - 1) x_hat.
+
+    h = (level_s - level_t) / 2. Deterministic: `generator` is accepted for the common signature and never drawn from.
+    Source: Song et al. 2021; VDM section 2; the exponential form is Lu et al. 2022 (DPM-Solver).
+    """
+    for level, following in _steps(z, levels):
+        z = _exponential_step(z, denoise(z, level), level, following)
+    return z
+
+
+def dpmpp_2m(denoise: Denoise, z: Tensor, levels: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """DPM-Solver++(2M): as DDIM, with x_hat extrapolated from the last two estimates; one evaluation a step.
+
+    The first and the last step, and the first step in which a frame moves, are first order. Deterministic.
+    Source: Lu et al. 2022 (DPM-Solver++), algorithm 2; its lambda is half of our level.
+    """
+    steps = _steps(z, levels)
+    previous: tuple[Tensor, Tensor] | None = None  # (estimate, h) of the step before
+    for number, (level, following) in enumerate(steps):
+        h = 0.5 * (following - level)
+        x = denoise(z, level)
+        estimate = x
+        if previous is not None and number < len(steps) - 1:
+            x_before, h_before = previous
+            usable = (h_before > 0) & (h > 0)
+            ratio = torch.where(usable, h / (2.0 * torch.where(usable, h_before, 1.0)), 0.0)
+            estimate = x + per_frame(ratio, z).to(z.dtype) * (x - x_before)
+        z = _exponential_step(z, estimate, level, following)
+        previous = (x, h)
+    return z
+
+
+def ddpm(
+    denoise: Denoise,
+    z: Tensor,
+    levels: Tensor,
+    *,
+    generator: Generator | None = None,
+    gamma: float = 0.0,
+    correct: float = 0.0,
+    noise: Noise | None = None,
+) -> Tensor:
+    """Ancestral sampling with VDM's gamma, and a Langevin correction after each step where `correct` > 0.
+
+    A step draws from N(mu, (small^2)^(1 - gamma) (large^2)^gamma), where small^2 = (1 - e^(level_t - level_s))
+    sigma_s^2 is the variance of q(z_s | z_t, x) and large^2 = (1 - e^(level_t - level_s)) sigma_t^2 that of q(z_t |
+    z_s). The correction is z_s <- z_s - (delta / 2) sigma_s eps_hat(z_s) + sqrt(delta) sigma_s xi, at the cost of a
+    second evaluation (VDM uses delta = 0.1). The last step draws no noise and is not corrected. Source: VDM section 2,
+    equation 3 and appendix A.
+    """
+    draw = noise or white
+    steps = _steps(z, levels)
+    for number, (level, following) in enumerate(steps):
+        last = number == len(steps) - 1
+        moving = per_frame(following != level, z)
+        mean, deviation = _ancestral(z, denoise(z, level), level, following, gamma)
+        moved = mean if last else mean + deviation * draw(z, generator)
+        z = torch.where(moving, moved, z)
+        if correct > 0 and not last:
+            z = torch.where(moving, _langevin(denoise, z, following, correct, draw(z, generator)), z)
+    return z
+
+
+SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpmpp-2m": dpmpp_2m}
+
+
+def _steps(z: Tensor, levels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of float64 levels (b, t): where a step starts, where it ends."""
+    b, t = z.shape[0], z.shape[2]
+    levels = levels.to(device=z.device, dtype=torch.float64)
+    if levels.ndim == 1:
+        levels = levels[:, None, None].expand(-1, b, t)
+    if levels.shape[1:] != (b, t) or len(levels) < 2:
+        raise ValueError(f"levels have shape {tuple(levels.shape)}, expected (steps + 1,) or (steps + 1, {b}, {t})")
+    if bool((levels[1:] < levels[:-1]).any()):
+        raise ValueError("levels fall along the grid; expected them to rise from noise (low) to clean (high)")
+    return [(levels[number], levels[number + 1]) for number in range(len(levels) - 1)]
+
+
+def _exponential_step(z: Tensor, estimate: Tensor, level: Tensor, following: Tensor) -> Tensor:
+    level, following = per_frame(level, z), per_frame(following, z)
+    alpha_s, sigma_s = alpha_sigma(following)
+    _, sigma_t = alpha_sigma(level)
+    keep = (sigma_s / sigma_t).to(z.dtype)
+    take = (-alpha_s * torch.expm1(-0.5 * (following - level))).to(z.dtype)
+    return torch.where(following == level, z, keep * z + take * estimate)
+
+
+def _ancestral(z: Tensor, estimate: Tensor, level: Tensor, following: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    level, following = per_frame(level, z), per_frame(following, z)
+    alpha_s, sigma_s = alpha_sigma(following)
+    alpha_t, sigma_t = alpha_sigma(level)
+    fresh = -torch.expm1(level - following)  # 1 - e^(level_t - level_s), the share of the step that is new
+    mean = ((1.0 - fresh) * alpha_s / alpha_t).to(z.dtype) * z + (fresh * alpha_s).to(z.dtype) * estimate
+    deviation = fresh.sqrt() * sigma_s ** (1.0 - gamma) * sigma_t**gamma
+    return mean, deviation.to(z.dtype)
+
+
+def _langevin(denoise: Denoise, z: Tensor, level: Tensor, delta: float, noise: Tensor) -> Tensor:
+    alpha, sigma = alpha_sigma(per_frame(level, z))
+    # sigma * eps_hat = z - alpha x_hat: no division by a small sigma
+    drift = z - alpha.to(z.dtype) * denoise(z, level)
+    return z - 0.5 * delta * drift + (delta**0.5) * sigma.to(z.dtype) * noise

@@ -1,0 +1,108 @@
+"""Residual blocks of the factorised network: convolution in space, convolution in time, and changes of resolution.
+
+Shapes: features are (b t) c h w in channels-last memory, so that norms, 1x1 convolutions and attention read one layout.
+Norms act on one frame alone: nothing leaks over time. `embedding` is (b t, d), `linked` (b, t) marks frames that may
+see their neighbours.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm of one frame, in groups of 8 channels or more (32 at most)."""
+    return nn.GroupNorm(max(1, min(32, channels // 8)), channels)
+
+
+class SpaceConv(nn.Conv2d):
+    """A convolution of each frame alone: Conv3d with a (1, k, k) kernel, on frames folded into the batch."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, *, zero: bool = False) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+        if zero:
+            nn.init.zeros_(self.weight)
+            nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+
+class TimeConv(nn.Module):
+    """A 3x1x1 convolution: each frame and its two neighbours, cell by cell; nothing for an image (Imagen Video, section
+    2.2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, (3, 1), padding=(1, 0))
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, linked: Tensor) -> Tensor:
+        """(b t) c h w, linked (b, t) bool -> (b t) c h w, zero for frames that are not linked."""
+        b, t = linked.shape
+        _, c, h, w = x.shape
+        mask = linked[:, None, :, None].to(x.dtype)
+        # (b t) c h w channels-last is the memory of (b, c, t, h w) channels-last: no copy.
+        rows = x.permute(0, 2, 3, 1).reshape(b, t, h * w, c).permute(0, 3, 1, 2)
+        mixed = self.conv(rows * mask) * mask
+        return mixed.permute(0, 2, 3, 1).reshape(b * t, h, w, c).permute(0, 3, 1, 2)
+
+
+class Film(nn.Module):
+    """Norm, then scale and shift by the embedding of the frame, then SiLU."""
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.modulation = nn.Linear(embedding, 2 * channels)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """(b t) c h w, (b t, d) -> (b t) c h w."""
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+        return functional.silu(self.norm(x) * (1 + scale) + shift)
+
+
+class ResidualBlock(nn.Module):
+    """Two space convolutions with FiLM between them, then (optionally) a time convolution, all residual."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, *, over_time: bool, dropout: float) -> None:
+        super().__init__()
+        self.norm = group_norm(inputs)
+        self.first = SpaceConv(inputs, outputs)
+        self.film = Film(outputs, embedding)
+        self.dropout = nn.Dropout(dropout)
+        self.second = SpaceConv(outputs, outputs, zero=True)
+        self.skip = SpaceConv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.time_film = Film(outputs, embedding) if over_time else None
+        self.time = TimeConv(outputs) if over_time else None
+
+    def forward(self, x: Tensor, embedding: Tensor, linked: Tensor) -> Tensor:
+        """(b t) c h w, (b t, d), (b, t) -> (b t) c' h w."""
+        inner = self.first(functional.silu(self.norm(x)))
+        x = self.skip(x) + self.second(self.dropout(self.film(inner, embedding)))
+        if self.time is None or self.time_film is None:
+            return x
+        return x + self.time(self.time_film(x, embedding), linked)
+
+
+class Down(nn.Module):
+    """Half the resolution: space to depth, then a 1x1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = SpaceConv(4 * inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """n c h w -> n c' h/2 w/2."""
+        return self.conv(functional.pixel_unshuffle(x, 2))
+
+
+class Up(nn.Module):
+    """Twice the resolution: a 1x1 convolution, then depth to space."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = SpaceConv(inputs, 4 * outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """n c h w -> n c' 2h 2w."""
+        return functional.pixel_shuffle(self.conv(x), 2)

@@ -1,0 +1,77 @@
+"""What the network is told besides z: times, given frames, text; and its embeddings.
+
+Shapes: b clips, t frames, l text tokens, d width of an embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conditioning:
+    """Per clip and frame: `times` (b, t) in seconds, `given` (b, t) bool; `isolated` (b, t) bool marks images, which
+    see no other frame (None: none are). Text: `tokens` (b, l, d), `token_mask` (b, l) bool, `pooled` (b, d); None is
+    the learned null text for all clips, `dropped` (b) bool for some.
+    """
+
+    times: Tensor
+    given: Tensor
+    isolated: Tensor | None = None
+    tokens: Tensor | None = None
+    token_mask: Tensor | None = None
+    pooled: Tensor | None = None
+    dropped: Tensor | None = None
+
+    def without_text(self) -> Conditioning:
+        """The same with the learned null text: the unconditional branch of classifier-free guidance."""
+        return replace(self, tokens=None, token_mask=None, pooled=None, dropped=None)
+
+
+def sinusoidal(position: Tensor, width: int, *, longest: float = 10_000.0) -> Tensor:
+    """Sines and cosines of a position: (...) -> (..., width). Source: Vaswani et al. 2017, section 3.5."""
+    half = width // 2
+    rates = torch.exp(-math.log(longest) * torch.arange(half, device=position.device, dtype=torch.float32) / half)
+    angle = position.float()[..., None] * rates
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+class FrameEmbedding(nn.Module):
+    """Level, whether given, the time to the neighbouring frames and the pooled text -> one vector per frame (b, t,
+    d)."""
+
+    def __init__(self, width: int, text_width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.gaps = nn.Sequential(nn.Linear(4, width // 2), nn.SiLU(), nn.Linear(width // 2, width))
+        # Starts at zero: a unit-variance flag would swamp the level.
+        self.given = nn.Parameter(torch.zeros(width))
+        self.text = nn.Linear(text_width, width) if text_width else None
+
+    def forward(self, level: Tensor, gaps: Tensor, given: Tensor, pooled: Tensor | None) -> Tensor:
+        """level (b, t), gaps (b, t, 4), given (b, t) bool, pooled (b, d_text) or None -> (b, t, d)."""
+        # A cosine schedule's u in [0, 1], which is how a level is spread evenly.
+        u = (2 / math.pi) * torch.atan(torch.exp(-0.5 * level.float()))
+        total = self.level(sinusoidal(1000.0 * u, self.width)) + self.gaps(gaps)
+        total = total + given[..., None].to(total.dtype) * self.given
+        return total if self.text is None or pooled is None else total + self.text(pooled)[:, None]
+
+
+def gap_features(times: Tensor, isolated: Tensor) -> Tensor:
+    """Log time to the frame before and after, in units of frames, and whether there is one: (b, t) -> (b, t, 4).
+
+    Tells the temporal convolutions, which see neighbours only, how far away those are. `times` in frames of the base
+    rate.
+    """
+    apart = (times[:, 1:] - times[:, :-1]).clamp(min=1e-3).log().clamp(-6.0, 6.0)
+    joined = ~(isolated[:, 1:] | isolated[:, :-1])
+    apart, joined = torch.where(joined, apart, torch.zeros_like(apart)), joined.to(times.dtype)
+    none = torch.zeros_like(times[:, :1])
+    before, after = torch.cat([none, apart], 1), torch.cat([apart, none], 1)
+    has_before, has_after = torch.cat([none, joined], 1), torch.cat([joined, none], 1)
+    return torch.stack([before, after, has_before, has_after], dim=-1)

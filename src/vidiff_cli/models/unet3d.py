@@ -1,0 +1,161 @@
+"""The factorised space-time U-Net of Video Diffusion Models (Ho et al. 2022, section 3).
+
+Space-only convolutions; per resolution, attention over space, text and time; optional convolutions over time (Imagen
+Video). Frames are folded into the batch once, for everything spatial; pixels are folded into the batch for everything
+temporal. Shapes: video b c t h w; features (b t) c h w, channels-last.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vidiff_cli.config.model import NetworkSettings
+from vidiff_cli.models.attention import SpaceAttention, TextAttention, TimeAttention
+from vidiff_cli.models.blocks import Down, ResidualBlock, SpaceConv, Up, group_norm
+from vidiff_cli.models.conditioning import Conditioning, FrameEmbedding, gap_features
+
+
+class Context:
+    """What every stage of one forward pass shares, computed once."""
+
+    __slots__ = ("embedding", "linked", "text_bias", "time_bias", "times", "tokens")
+
+    def __init__(
+        self,
+        embedding: Tensor,  # (b t, d), after SiLU
+        times: Tensor,  # (b, t) in frames of the base rate
+        linked: Tensor,  # (b, t) bool: may see its neighbours
+        time_bias: Tensor | None,  # (b, 1, 1, t, t)
+        tokens: Tensor | None,  # (b, l, d)
+        text_bias: Tensor | None,  # (b, 1, 1, l)
+    ) -> None:
+        self.embedding, self.times, self.linked = embedding, times, linked
+        self.time_bias, self.tokens, self.text_bias = time_bias, tokens, text_bias
+
+
+class Stage(nn.Module):
+    """A residual block, then attention over space, text and time where the feature map is small enough."""
+
+    def __init__(self, settings: NetworkSettings, inputs: int, outputs: int, *, attention: bool) -> None:
+        super().__init__()
+        head, over_time = settings.head_width, settings.temporal
+        self.block = ResidualBlock(
+            inputs, outputs, settings.embedding, over_time=over_time != "attention", dropout=settings.dropout
+        )
+        self.space = SpaceAttention(outputs, head) if attention else None
+        self.text = TextAttention(outputs, head, settings.text_width) if attention and settings.text_width else None
+        attend_over_time = over_time != "convolution" and attention
+        self.time = TimeAttention(outputs, head, settings.positions) if attend_over_time else None
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = self.block(x, context.embedding, context.linked)
+        if self.space is not None:
+            x = self.space(x)
+        if self.text is not None and context.tokens is not None and context.text_bias is not None:
+            x = self.text(x, context.tokens, context.text_bias)
+        return x if self.time is None else self.time(x, context.times, context.time_bias)
+
+
+class UNet3D(nn.Module):
+    """(z: b c t h w, level: b t, conditioning) -> prediction b c t h w.
+
+    `side` is the shorter side of the videos in pixels, from which it follows where attention is used; `frame_seconds`
+    is the unit in which the network measures time. Height and width must be multiples of `settings.multiple`
+    (ValueError).
+    """
+
+    def __init__(self, settings: NetworkSettings, *, side: int, frame_seconds: float) -> None:
+        super().__init__()
+        self.settings, self.frame_seconds = settings, frame_seconds
+        widths = [settings.base * multiplier for multiplier in settings.multipliers]
+        cells = [side // settings.patch // 2**depth for depth in range(len(widths))]
+        small = [count <= settings.attention_side for count in cells]
+        pixels = settings.channels * settings.patch**2
+        self.embedding = FrameEmbedding(settings.embedding, settings.text_width)
+        if settings.text_width:
+            self.null_token = nn.Parameter(0.02 * torch.randn(settings.text_width))
+            self.null_pooled = nn.Parameter(0.02 * torch.randn(settings.text_width))
+        self.stem = SpaceConv(pixels, widths[0])
+        self.down, self.shrink, self.up, self.grow = (nn.ModuleList() for _ in range(4))
+        for depth, width in enumerate(widths):
+            stages = [Stage(settings, width, width, attention=small[depth]) for _ in range(settings.blocks)]
+            self.down.append(nn.ModuleList(stages))
+            if depth + 1 < len(widths):
+                self.shrink.append(Down(width, widths[depth + 1]))
+        self.middle = nn.ModuleList([Stage(settings, widths[-1], widths[-1], attention=small[-1]) for _ in range(2)])
+        for depth in reversed(range(len(widths))):
+            width = widths[depth]
+            stages = [Stage(settings, 2 * width, width, attention=small[depth]) for _ in range(settings.blocks)]
+            self.up.append(nn.ModuleList(stages))
+            if depth > 0:
+                self.grow.append(Up(width, widths[depth - 1]))
+        self.head = nn.Sequential(group_norm(widths[0]), nn.SiLU(), SpaceConv(widths[0], pixels, zero=True))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        b, _, _, height, width = z.shape
+        if height % self.settings.multiple or width % self.settings.multiple:
+            raise ValueError(f"frames are {width}x{height}, expected multiples of {self.settings.multiple}")
+        context = self._context(level, conditioning)
+        x = rearrange(z, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
+        x = self.stem(functional.pixel_unshuffle(x, self.settings.patch))
+        skips = []
+        for depth, stages in enumerate(self.down):
+            for stage in stages:  # type: ignore[attr-defined]
+                x = stage(x, context)
+                skips.append(x)
+            if depth < len(self.shrink):
+                x = self.shrink[depth](x)
+        for stage in self.middle:
+            x = stage(x, context)
+        for depth, stages in enumerate(self.up):
+            for stage in stages:  # type: ignore[attr-defined]
+                x = stage(torch.cat([x, skips.pop()], dim=1), context)
+            if depth < len(self.grow):
+                x = self.grow[depth](x)
+        x = functional.pixel_shuffle(self.head(x), self.settings.patch)
+        return rearrange(x, "(b t) c h w -> b c t h w", b=b)
+
+    def _context(self, level: Tensor, conditioning: Conditioning) -> Context:
+        b, t = level.shape
+        isolated = conditioning.isolated
+        if t == 1 or isolated is None:
+            isolated = torch.full((b, t), t == 1, device=level.device)  # an image is a video of one frame
+        times = conditioning.times.float() / self.frame_seconds
+        tokens, bias, pooled = self._text(conditioning, b, level.device)
+        embedding = self.embedding(level, gap_features(times, isolated), conditioning.given, pooled)
+        return Context(
+            functional.silu(embedding).flatten(0, 1), times, ~isolated, _time_bias(isolated, t), tokens, bias
+        )
+
+    def _text(
+        self, conditioning: Conditioning, b: int, device: torch.device
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Tokens (b, l, d), their logit bias (b, 1, 1, l) and pooled (b, d), with the null text where there is none."""
+        if not self.settings.text_width:
+            return None, None, None
+        tokens, mask, pooled = conditioning.tokens, conditioning.token_mask, conditioning.pooled
+        if tokens is None or mask is None or pooled is None:
+            tokens = self.null_token.expand(b, 1, -1)
+            return tokens, torch.zeros(b, 1, 1, 1, device=device), self.null_pooled.expand(b, -1)
+        if conditioning.dropped is not None:
+            dropped = conditioning.dropped[:, None]
+            tokens = torch.where(dropped[..., None], self.null_token.to(tokens.dtype), tokens)
+            first = torch.arange(tokens.shape[1], device=device) == 0
+            mask = torch.where(dropped, first, mask)
+            pooled = torch.where(dropped, self.null_pooled.to(pooled.dtype), pooled)
+        bias = torch.zeros(mask.shape, device=device).masked_fill(~mask, float("-inf"))
+        return tokens, bias[:, None, None], pooled
+
+
+def _time_bias(isolated: Tensor, t: int) -> Tensor | None:
+    """0 where frame i may see frame j, -inf where not: images see themselves, videos all but images. (b, 1, 1, t,
+    t)."""
+    if not bool(isolated.any()):
+        return None
+    itself = torch.eye(t, dtype=torch.bool, device=isolated.device)
+    allowed = itself | ~(isolated[:, :, None] | isolated[:, None, :])
+    return torch.zeros(allowed.shape, device=isolated.device).masked_fill(~allowed, float("-inf"))[:, None, None]

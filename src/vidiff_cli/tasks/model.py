@@ -1,0 +1,117 @@
+"""Finds a model, loads it, and makes it the denoiser that sampling asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vidiff_cli.checkpoint import file_hash
+from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.diffusion.guidance import classifier_free
+from vidiff_cli.diffusion.samplers import Denoise
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.training.state import AVERAGE, Learner, open_learner
+
+RUNS = Path("runs")
+HARDLY_TRAINED = 5_000  # clips; a 16x16 world of shapes starts to look like itself after about ten thousand
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A loaded model: `path` and `hash` of the checkpoint file, `clips_seen` in training."""
+
+    learner: Learner
+    settings: ModelSettings
+    path: Path
+    hash: str
+    clips_seen: int
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def fps(self) -> Fraction:
+        """Base rate of the training clips."""
+        return Fraction(self.settings.fps)
+
+    def denoiser(
+        self, times: Tensor, given: Tensor, prompts: Sequence[str], *, scale: float, negative: str | None = None
+    ) -> Denoise:
+        """A denoiser with times (b, t), given flags (b, t) and one prompt per clip closed over; "" is no prompt."""
+        plain = Conditioning(times=times, given=given)
+        against = self._with_text(plain, [negative or ""] * len(prompts))
+        if not any(prompts):
+            return partial(self._denoise, against)
+        return classifier_free(
+            partial(self._denoise, self._with_text(plain, prompts)), partial(self._denoise, against), scale
+        )
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """Words that the text encoder has never seen."""
+        return self.learner.text.unknown_words(prompt) if self.learner.text is not None else ()
+
+    def _with_text(self, plain: Conditioning, prompts: Sequence[str]) -> Conditioning:
+        if self.learner.text is None or not any(prompts):
+            return plain
+        with torch.no_grad():
+            embedded = self.learner.text(prompts)
+        return Conditioning(
+            times=plain.times,
+            given=plain.given,
+            tokens=embedded.tokens,
+            token_mask=embedded.mask,
+            pooled=embedded.pooled,
+            dropped=torch.tensor([not prompt for prompt in prompts], device=plain.times.device),
+        )
+
+    def _denoise(self, conditioning: Conditioning, z: Tensor, level: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.learner.denoiser(z, level.float(), conditioning)
+
+
+def load_model(model: Path | None, device: torch.device, dtype: torch.dtype) -> Model:
+    """A model from a run folder, a checkpoint folder or file; None is the newest run under runs/."""
+    path = find_checkpoint(model)
+    learner, header = open_learner(path)
+    learner.requires_grad_(False).eval().to(device)
+    return Model(
+        learner=learner,
+        settings=learner.settings,
+        path=path,
+        hash=file_hash(path),
+        clips_seen=int(str(header.get("clips_seen", 0))),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def find_checkpoint(model: Path | None) -> Path:
+    """The checkpoint file that a --model names. VidiffError says what was there instead."""
+    if model is None:
+        runs = sorted(RUNS.glob("*/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
+        if not runs:
+            raise VidiffError(
+                f"there is no model under {RUNS}/", fix="train one with vidiff train, or name one with --model"
+            )
+        model = runs[-1].parents[1]
+    if model.is_file():
+        return model
+    for folder in (model, _latest(model)):
+        if folder is not None and (folder / AVERAGE).is_file():
+            return folder / AVERAGE
+    found = "a folder without checkpoints" if model.is_dir() else "no such file or folder"
+    raise VidiffError(f"{model} is no model", found=found, expected="a run folder or a checkpoint file")
+
+
+def _latest(run: Path) -> Path | None:
+    pointer = run / "checkpoints" / "latest"
+    if not pointer.is_file():
+        return None
+    name = pointer.read_text(encoding="utf-8").strip()
+    return run / "checkpoints" / Path(name).name  # the name only: a path from a file is not trusted

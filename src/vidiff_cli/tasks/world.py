@@ -1,0 +1,145 @@
+"""`vidiff world shapes`: writes clips of the synthetic world with captions and the truth about them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from vidiff_cli.config.world import WorldSettings
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.tasks.events import Note, Progress, Steps, task
+from vidiff_cli.video.encode import encode
+from vidiff_cli.worlds.shapes import Scene, draw_numbered, render
+
+TRUTH = "trajectories.json"  # arrives last: a folder that has it is complete
+STAGING = ".world-"
+_OWN_FILES = re.compile(rf"clip-\d{{5,}}\.(mp4|txt)|{re.escape(TRUTH)}|{re.escape(STAGING)}.*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldReport:
+    """What was written: `captions` counts the different ones, `seed` is the one used, `seconds` the wall time."""
+
+    folder: Path
+    clips: int
+    captions: int
+    seed: int
+    seconds: float
+
+
+@task
+def world(settings: WorldSettings) -> Steps[WorldReport]:
+    """Writes clip-00000.mp4 with its caption in clip-00000.txt and so on, and the truth about all in trajectories.json.
+
+    Clip i depends on the seed and i alone. The clips appear in the folder only when all of them are made.
+    Raises VidiffError for a folder that is not empty (with `overwrite`: that holds anything but such clips), and for
+    clips too long for the canvas.
+    """
+    began = time.monotonic()
+    seed = secrets.randbelow(2**31) if settings.seed is None else settings.seed
+    draw_scene = partial(draw_numbered, seed, canvas=settings.size, frames=settings.frames, fps=settings.fps)
+    draw_scene(0)  # settings that make no scene fail here, before anything is written
+    _check_folder(settings.folder, overwrite=settings.overwrite)
+    yield Note(f"Making {settings.clips} clips in {settings.folder} with seed {seed}.")
+    truths = []
+    with _staging(settings.folder) as staging, _threads() as pool:
+        jobs = [pool.submit(_make, staging, draw_scene, number, settings.crf) for number in range(settings.clips)]
+        for number, job in enumerate(jobs):
+            name, scene = job.result()
+            truths.append({"file": f"{name}.mp4", "seed": seed, "number": number} | _truth(scene))
+            yield Progress(what="clips", done=number + 1, total=settings.clips)
+        (staging / TRUTH).write_text(_one_a_line(truths), encoding="utf-8")
+        _publish(staging, settings.folder)
+    return WorldReport(
+        folder=settings.folder,
+        clips=settings.clips,
+        captions=len({truth["caption"] for truth in truths}),
+        seed=seed,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _make(staging: Path, draw_scene: partial[Scene], number: int, crf: int) -> tuple[str, Scene]:
+    scene = draw_scene(number)
+    name = f"clip-{number:05d}"
+    encode(staging / f"{name}.mp4", render(scene), scene.fps, crf=crf)
+    (staging / f"{name}.txt").write_text(scene.caption + "\n", encoding="utf-8")
+    return name, scene
+
+
+def _truth(scene: Scene) -> dict[str, object]:
+    return {
+        "caption": scene.caption,
+        "attributes": scene.attributes,
+        "fps": str(scene.fps),
+        "positions": [[round(x, 6), round(y, 6)] for x, y in scene.positions.tolist()],
+    }
+
+
+def _one_a_line(truths: list[dict[str, object]]) -> str:
+    """A JSON list with one clip a line: short enough to read, and to compare line by line."""
+    return "[\n" + ",\n".join(json.dumps(truth) for truth in truths) + "\n]\n"
+
+
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Only an empty folder is filled; with `overwrite` also one in which nothing but clips of a world would be lost."""
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise VidiffError(f"The place for the clips is no folder: {folder}", fix="give the name of a folder")
+    names = sorted(path.name for path in folder.iterdir())
+    foreign = [name for name in names if not _OWN_FILES.fullmatch(name)]
+    if foreign:
+        fix = "give another folder" + (": --overwrite replaces only clips of a world" if overwrite else "")
+        raise VidiffError(f"The folder {folder} holds other files", found=foreign[0], fix=fix)
+    if names and not overwrite:
+        raise VidiffError(
+            f"The folder {folder} is not empty", found=names[0], fix="give another folder, or --overwrite"
+        )
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A hidden folder inside `folder` (so on the same disk) for unfinished files; it never outlives the task."""
+    existed = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not existed and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads, as one encoder process per clip does the work; what has not begun when the task ends is dropped."""
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    """Replaces what an earlier run left in the folder by the finished files, the truth last."""
+    (folder / TRUTH).unlink(missing_ok=True)
+    for old in folder.iterdir():
+        if old.is_dir() and old.name != staging.name:  # left by a run that was killed
+            shutil.rmtree(old)
+        elif not old.is_dir():
+            old.unlink()
+    for new in sorted(staging.iterdir(), key=lambda path: (path.name == TRUTH, path.name)):
+        os.replace(new, folder / new.name)

@@ -1,0 +1,84 @@
+"""Words and byte-pair token ids of a caption, from open_clip's tokenizer (offline, 49,408 ids).
+
+open_clip is imported at the first use, never with this module: it brings torchvision and takes seconds.
+"""
+
+import importlib.util
+import sys
+import unicodedata
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from open_clip.tokenizer import SimpleTokenizer
+
+CACHED_CAPTIONS = 65_536
+
+# A torch Library takes its definitions back when it is collected, so the one that mends torchvision lives here.
+_mended: torch.library.Library | None = None
+
+
+def mend_torchvision() -> str | None:
+    """Let torchvision be imported although its compiled operators do not load; call before importing open_clip.
+
+    torchvision describes two operators to torch while it is imported, and torch refuses to describe an operator that
+    does not exist: a torchvision built for another torch cannot be imported at all. Declaring the two names is enough.
+    They stay without an implementation: `torchvision.ops.nms` still raises torchvision's own error.
+    Returns why the operators are off, or None when nothing had to be done: a healthy torchvision, none at all, or one
+    that is imported already.
+    """
+    global _mended
+    spec = importlib.util.find_spec("torchvision") if "torchvision" not in sys.modules else None
+    if spec is None or not spec.submodule_search_locations or _mended is not None:
+        return None
+    folder = Path(spec.submodule_search_locations[0])
+    reason = f"{folder} holds no compiled operators"
+    for binary in sorted([*folder.glob("_C*.so"), *folder.glob("_C*.pyd"), *folder.glob("_C*.dylib")]):
+        try:
+            torch.ops.load_library(str(binary))
+        except OSError as error:
+            reason = str(error.__cause__ or error)
+    # Only after the probe: a second declaration beside a working library would be the error that this prevents.
+    missing = [name for name in ("nms", "qnms") if not hasattr(torch.ops.torchvision, name)]
+    if "nms" not in missing:
+        return None
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in missing:
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _mended = library
+    return reason
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> "SimpleTokenizer":
+    mend_torchvision()
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer()
+
+
+@lru_cache(maxsize=CACHED_CAPTIONS)
+def words(caption: str) -> tuple[str, ...]:
+    """The words of a caption as the tokenizer cuts it: lower case, digits and runs of punctuation apart."""
+    tokenizer = _tokenizer()
+    return tuple(tokenizer.pat.findall(tokenizer.clean_fn(caption)))
+
+
+@lru_cache(maxsize=CACHED_CAPTIONS)
+def word_ids(word: str) -> tuple[int, ...]:
+    """The token ids of one word of `words`: several when it is no token of its own."""
+    return tuple(_tokenizer().encode(word))
+
+
+@lru_cache(maxsize=CACHED_CAPTIONS)
+def token_ids(caption: str) -> tuple[int, ...]:
+    """The token ids of a caption, without start and end marks: those of its words, one after the other."""
+    return tuple(token for word in words(caption) for token in word_ids(word))
+
+
+def is_punctuation(word: str) -> bool:
+    """True when every character is punctuation: nothing that a caption is about."""
+    return all(unicodedata.category(character).startswith("P") for character in word)

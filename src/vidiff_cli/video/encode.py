@@ -1,0 +1,255 @@
+"""uint8 frames to a video file: all of it or none of it, at an exact rate, never rescaled.
+
+The file is written under another name beside its target and renamed when ffmpeg ended well. H.264 and VP9 are converted
+to BT.709 and say so. An odd width or height cannot be yuv420p in H.264: such files are yuv444p, at their exact size
+(players without 4:4:4, most browsers among them, need .webm instead).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Generator, Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.video import ffmpeg
+from vidiff_cli.video.probe import probe
+
+FASTEST_GIF = Fraction(50)  # a delay below 20 ms is shown as 100 ms
+INAUDIBLE_SECONDS = 0.02  # a shift below one audio packet is left alone, so that every packet is copied
+FRAME_NAME = "{:06d}.png"
+LOSSLESS_BY_EXTENSION = (".mkv", ".webp")
+
+
+def encode(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    fps: Fraction,
+    *,
+    lossless: bool = False,
+    audio_from: Path | None = None,
+    audio_delay: Fraction = Fraction(0),
+    crf: int = 17,
+    overwrite: bool = False,
+) -> int:
+    """Writes frames, (h w c) uint8 RGB of one size, and returns their count; `path` ends up whole or untouched.
+
+    By extension: .mp4 and .mkv (H.264), .webm (VP9), .gif, .webp (both animated, for ever), .mkv with `lossless` (FFV1
+    in RGB: the same bytes back), .webp with `lossless`, or a folder of PNG files (no extension, or a trailing slash). A
+    WebP shows equal frames in a row as one longer frame. `audio_from`: its audio, copied where the container takes it,
+    begins with the first frame or `audio_delay` seconds later (ignored for .gif, .webp and folders). Errors:
+    VidiffError for an existing target, an unknown extension, no frames, wrong frames, a failing disk or ffmpeg.
+    """
+    target = check_output(path, fps=fps, lossless=lossless, overwrite=overwrite)
+    first, checked = _peeked(frames)
+    if is_folder(path):
+        return _write_folder(target, checked)
+    suffix = target.suffix.lower()
+    height, width = first.shape[:2]
+    recipe = _ffv1() if lossless and suffix == ".mkv" else RECIPES[suffix](width, height, crf, lossless)
+    with _beside(target) as part:
+        count = _write_video(part, checked, (width, height), fps, [*recipe, "-f", MUXERS[suffix]], target)
+        if audio_from is not None and suffix in AUDIO_FALLBACK:
+            _add_audio(part, Path(audio_from), audio_delay, suffix, target)
+    return count
+
+
+def check_output(path: str | Path, *, fps: Fraction, lossless: bool = False, overwrite: bool = False) -> Path:
+    """Refuses a target that could not be written in the end, before the frames are made; makes its parent folders.
+
+    Returns the target. Errors: VidiffError for an existing target without `overwrite`, an extension that is unknown or
+    cannot be lossless, a rate that is not positive or too fast for GIF, a folder that cannot be written.
+    """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if not is_folder(path):
+        if suffix not in RECIPES:
+            known = ", ".join(sorted(RECIPES))
+            raise VidiffError(f"cannot write {target}", found=suffix, expected=f"{known}, or a folder for PNG frames")
+        if lossless and suffix not in LOSSLESS_BY_EXTENSION:
+            raise VidiffError(f"{suffix} is never lossless here", expected=".mkv, .webp or a folder of PNG frames")
+        if suffix == ".gif" and fps > FASTEST_GIF:
+            found, fix = f"{float(fps):g} frames a second", "write a .webp or .mp4"
+            raise VidiffError("a GIF cannot be that fast", found=found, expected=f"at most {FASTEST_GIF}", fix=fix)
+    if fps <= 0 and not is_folder(path):
+        raise VidiffError("a frame rate must be positive", found=fps)
+    try:
+        if target.exists() and not (is_folder(path) and not any(target.iterdir())):
+            if not overwrite:
+                raise VidiffError(f"{target} exists", fix="choose another name, or pass --overwrite")
+            _check_replaceable(target, folder=is_folder(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VidiffError(f"{target} cannot be written", found=error.strerror or str(error)) from error
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise VidiffError(f"{target} cannot be written", found=f"no permission to write into {target.parent}")
+    return target
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether `path` names a folder of PNG frames: a trailing slash, no extension, or a folder that is there."""
+    return str(path).endswith(("/", os.sep)) or not Path(path).suffix or Path(path).is_dir()
+
+
+def _check_replaceable(target: Path, *, folder: bool) -> None:
+    """Only files are overwritten, and only folders that hold nothing but numbered PNG frames."""
+    if folder != target.is_dir():
+        raise VidiffError(f"{target} is {'a file' if folder else 'a folder'}", fix="choose another name")
+    if folder:
+        foreign = next((entry.name for entry in target.iterdir() if not _is_frame_name(entry.name)), None)
+        if foreign is not None:
+            raise VidiffError(f"{target} holds more than frames", found=foreign, fix="choose another folder")
+
+
+def _is_frame_name(name: str) -> bool:
+    return name.endswith(".png") and name.removesuffix(".png").isdigit()
+
+
+def _peeked(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """The first frame, and all of them, each checked against it."""
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise VidiffError("there are no frames to write", found="0 frames", expected="at least one")
+    return first, _checked(chain([first], iterator), np.shape(first))
+
+
+def _checked(frames: Iterable[np.ndarray], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    for index, frame in enumerate(frames):
+        good = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.shape == shape
+        if not (good and len(shape) == 3 and shape[2] == 3 and min(shape) > 0):
+            found = f"{getattr(frame, 'dtype', type(frame).__name__)} {np.shape(frame)}"
+            expected = f"uint8 {shape}" if index else "uint8 (height, width, 3)"
+            raise VidiffError(f"frame {index} cannot be written", found=found, expected=expected)
+        yield np.ascontiguousarray(frame)
+
+
+def _write_video(
+    part: Path, frames: Iterator[np.ndarray], size: tuple[int, int], fps: Fraction, output: list[str], target: Path
+) -> int:
+    rate = f"{fps.numerator}/{fps.denominator}"
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{size[0]}x{size[1]}", "-framerate", rate, "-i", "-"]
+    count = 0
+    with ffmpeg.Ffmpeg([*raw, "-fps_mode", "passthrough", *output, ffmpeg.url(part)], stdin=True) as process:
+        with contextlib.suppress(BrokenPipeError):  # ffmpeg ended early: its exit status and log say why
+            for frame in frames:
+                process.stdin.write(frame.data)
+                count += 1
+            process.stdin.close()
+        if process.process.wait() != 0:
+            raise VidiffError(f"{target} could not be written", found=process.complaint())
+    return count
+
+
+def _add_audio(part: Path, source: Path, delay: Fraction, suffix: str, target: Path) -> None:
+    """Remuxes `part` with the audio of `source`: copied, or encoded anew where the container refuses its codec."""
+    info = probe(source)
+    if not info.has_audio:
+        return
+    shift = float(delay - info.start_seconds)  # below 0: audio from before the first frame, which is cut
+    late, early = ["-itsoffset", f"{shift:.6f}"], ["-ss", f"{-shift:.6f}"]
+    moved = [] if abs(shift) < INAUDIBLE_SECONDS else late if shift > 0 else early
+    inputs = ["-i", ffmpeg.url(part), *moved, "-protocol_whitelist", "file", "-i", ffmpeg.url(source)]
+    faststart = ["-movflags", "+faststart"] if suffix == ".mp4" else []
+    with _beside(part) as joined:
+        for codec in ("copy", AUDIO_FALLBACK[suffix]):
+            streams = ["-map", "0:v:0", "-map", "1:a?", "-c:v", "copy", "-c:a", codec, *faststart]
+            output = [*streams, "-f", MUXERS[suffix], ffmpeg.url(joined)]
+            code, _, complaint = ffmpeg.run([*inputs, *output])
+            if code == 0:
+                return
+        raise VidiffError(f"{target} could not be written with the audio of {source}", found=complaint)
+
+
+def _write_folder(target: Path, frames: Iterator[np.ndarray]) -> int:
+    count = 0
+    with _beside(target) as part:
+        try:
+            part.mkdir()
+            for frame in frames:
+                Image.fromarray(frame).save(part / FRAME_NAME.format(count))
+                count += 1
+        except OSError as error:
+            raise VidiffError(f"{target} could not be written", found=error.strerror or str(error)) from error
+    return count
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Generator[Path]:
+    """A hidden name beside `target` that becomes `target` when the block ends well, and vanishes when it does not."""
+    token = f"{os.getpid()}-{secrets.token_hex(4)}"
+    part, old = target.parent / f".vidiff-{token}", target.parent / f".vidiff-{token}-old"
+    try:
+        yield part
+        try:
+            if target.is_dir():
+                os.replace(target, old)
+            os.replace(part, target)
+        except OSError as error:
+            raise VidiffError(f"{target} could not be written", found=error.strerror or str(error)) from error
+    finally:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        for rest in (part, old):
+            if rest.is_dir():
+                shutil.rmtree(rest, ignore_errors=True)
+            else:
+                rest.unlink(missing_ok=True)
+
+
+def _bt709(pixel_format: str) -> list[str]:
+    """Converted and tagged: untagged files are read as BT.601 by some players and as BT.709 by others."""
+    flags = "accurate_rnd+full_chroma_inp+full_chroma_int"
+    convert = f"scale=out_color_matrix=bt709:out_range=tv:flags={flags},format={pixel_format}"
+    convert += ",setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"  # the frames' own tags win
+    tags = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+    return ["-vf", convert, *tags]
+
+
+def _h264(width: int, height: int, crf: int, lossless: bool) -> list[str]:
+    pixel_format = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+    codec = ["-c:v", "libx264", "-preset", "slow", "-crf", str(crf)]
+    return [*_bt709(pixel_format), *codec]
+
+
+def _mp4(width: int, height: int, crf: int, lossless: bool) -> list[str]:
+    return [*_h264(width, height, crf, lossless), "-movflags", "+faststart"]
+
+
+def _vp9(width: int, height: int, crf: int, lossless: bool) -> list[str]:
+    pixel_format = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+    codec = ["-c:v", "libvpx-vp9", "-crf", str(crf), "-b:v", "0", "-deadline", "good", "-cpu-used", "2", "-row-mt", "1"]
+    return [*_bt709(pixel_format), *codec]
+
+
+def _gif(width: int, height: int, crf: int, lossless: bool) -> list[str]:
+    dither = "paletteuse=dither=bayer:bayer_scale=4:diff_mode=rectangle"
+    return ["-filter_complex", f"[0:v]split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]{dither}", "-loop", "0"]
+
+
+def _webp(width: int, height: int, crf: int, lossless: bool) -> list[str]:
+    quality = ["-lossless", "1", "-pix_fmt", "bgra"] if lossless else ["-quality", "90"]
+    return ["-c:v", "libwebp_anim", *quality, "-loop", "0"]
+
+
+def _ffv1() -> list[str]:
+    return ["-c:v", "ffv1", "-level", "3", "-pix_fmt", "bgr0"]
+
+
+RECIPES: dict[str, Callable[[int, int, int, bool], list[str]]] = {
+    ".mp4": _mp4,
+    ".mkv": _h264,
+    ".webm": _vp9,
+    ".gif": _gif,
+    ".webp": _webp,
+}
+MUXERS = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm", ".gif": "gif", ".webp": "webp"}
+AUDIO_FALLBACK = {".mp4": "aac", ".mkv": "aac", ".webm": "libopus"}

@@ -1,0 +1,170 @@
+"""What a video file is, from ffmpeg's own description of it and its first decoded frame.
+
+Sizes are as displayed: rotation and sample aspect applied, so that pixels are square. Rates and times are Fractions.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.video import ffmpeg, stills
+from vidiff_cli.video.stills import SUFFIXES_IMAGE
+
+SUFFIXES_VIDEO = frozenset(
+    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob")
+    + (".ts", ".m2ts", ".mts", ".3gp", ".3g2", ".ogv", ".mxf", ".y4m", ".gif", ".apng")
+)
+NOT_VIDEO_CONTAINERS = frozenset({"tty", "concat", "hls", "dash", "bin", "xbin"})  # text ffmpeg would play or follow
+PROBE_SECONDS = 60.0
+
+CONTAINER = re.compile(r"^\[info\] Input #0, (.+), from '", re.M)
+DURATION = re.compile(r"^\[info\]   Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.M)
+STREAM = re.compile(r"^\[info\]   Stream #0:(\d+)\S*: (Video|Audio): (\w+)(.*)$", re.M)
+MAPPED = re.compile(r"^\[info\]   Stream #0:(\d+) -> #0:0", re.M)
+ROTATION = re.compile(r"rotation of (-?\d+(?:\.\d+)?) degrees")
+CODED_SIZE = re.compile(r", (\d+)x(\d+)[ ,]")
+CONFIG = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
+FRAME = re.compile(r"\] n: *\d+ pts: *(-?\d+|NOPTS) .*fmt:(\S+) .*sar:(\d+)/(\d+) s:(\d+)x(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoInfo:
+    """One file: sizes in pixels, `rotation` in degrees clockwise, `fps` the nominal rate (0 for a still image).
+
+    `time_base` is the tick of the timestamps in seconds, `start_seconds` how much later than the file (its audio, as a
+    rule) the first frame appears, `video_streams` how many streams of pictures there are (the best one is described).
+    """
+
+    path: Path
+    width: int
+    height: int
+    coded_width: int
+    coded_height: int
+    rotation: int
+    container: str
+    codec: str
+    pixel_format: str
+    fps: Fraction
+    duration_seconds: float | None
+    has_audio: bool
+    is_image: bool
+    time_base: Fraction = Fraction(1)
+    start_seconds: Fraction = Fraction(0)
+    video_streams: int = 1
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Describes a video or a still image; decodes one frame.
+
+    Errors: VidiffError for what is missing, a folder, unreadable, empty, no video, without pictures, damaged, too large.
+    """
+    path = Path(path)
+    check_readable(path)
+    if path.suffix.lower() in SUFFIXES_IMAGE and not stills.is_animated(path):
+        return _probe_image(path)
+    look = ["-an", "-sn", "-dn", "-vf", "showinfo=checksum=0", "-frames:v", "1", "-f", "null", "-"]
+    _, log, complaint = ffmpeg.run([*ffmpeg.reading(path), *look], timeout_seconds=PROBE_SECONDS)
+    return _described(path, log, complaint)
+
+
+def check_readable(path: Path) -> None:
+    """One sentence for everything that keeps a file from being read at all: VidiffError."""
+    try:
+        if path.is_dir():
+            raise VidiffError(f"{path} is a folder", expected="a video or an image file")
+        if not path.is_file():
+            raise VidiffError(f"{path} is not a regular file" if path.exists() else f"{path} does not exist")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise VidiffError(f"{path} is empty", found="0 bytes", expected="a video or an image file")
+    except PermissionError as error:
+        raise VidiffError(f"{path} may not be read", found="permission denied", fix="ask its owner") from error
+    except (OSError, ValueError) as error:
+        raise VidiffError(f"{path} cannot be read", found=getattr(error, "strerror", None) or str(error)) from error
+
+
+def usual_rate(rate: Fraction) -> Fraction:
+    """23.98 or 2997/100 as the NTSC rate that was meant, 24000/1001 or 30000/1001; any other rate unchanged."""
+    ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    return ntsc if rate.denominator != 1 and abs(rate - ntsc) * 5000 < rate else rate
+
+
+def _described(path: Path, log: str, complaint: str) -> VideoInfo:
+    head = log.split("Stream mapping:")[0]
+    container = CONTAINER.search(head)
+    if container is None:
+        raise VidiffError(f"{path} cannot be opened as a video ({complaint})")
+    if container[1] in NOT_VIDEO_CONTAINERS:
+        raise VidiffError(f"{path} is not a video", found=f"text or a list of files ({container[1]})")
+    streams = list(STREAM.finditer(head))
+    pictures = {int(s[1]): s for s in streams if s[2] == "Video" and "(attached pic)" not in s[4]}
+    if not pictures:
+        kinds = sorted({s[2].lower() for s in streams}) or ["nothing"]
+        raise VidiffError(f"{path} has no pictures", found=f"only {' and '.join(kinds)}", expected="a video stream")
+    mapped, config, frame = MAPPED.search(log), CONFIG.search(log), FRAME.search(log)
+    if mapped is None or int(mapped[1]) not in pictures or config is None or frame is None:
+        raise VidiffError(f"{path} is damaged ({complaint})", found="not one frame that could be decoded")
+    stream = pictures[int(mapped[1])]
+    after = [s.start() for s in streams if s.start() > stream.start()]
+    turned = ROTATION.search(head, stream.end(), min(after, default=len(head)))
+    coded = CODED_SIZE.search(stream[4])
+    width, height = int(frame[5]), int(frame[6])
+    coded_width, coded_height = (int(coded[1]), int(coded[2])) if coded else (width, height)
+    aspect = Fraction(int(frame[3]), int(frame[4])) if int(frame[3]) and int(frame[4]) else Fraction(1)
+    width = max(1, round(width * aspect))
+    stills.check_pixels(path, max(width, coded_width), max(height, coded_height))
+    tick = Fraction(int(config[1]), int(config[2]))
+    return VideoInfo(
+        path=path,
+        width=width,
+        height=height,
+        coded_width=coded_width,
+        coded_height=coded_height,
+        rotation=round(-float(turned[1]) / 90) % 4 * 90 if turned else 0,
+        container=container[1],
+        codec=stream[3],
+        pixel_format=frame[2],
+        fps=_rate(config, stream[4]),
+        duration_seconds=_duration(head),
+        has_audio=any(s[2] == "Audio" for s in streams),
+        is_image=False,
+        time_base=tick,
+        start_seconds=int(frame[1]) * tick if frame[1] != "NOPTS" else Fraction(0),
+        video_streams=len(pictures),
+    )
+
+
+def _rate(config: re.Match[str], description: str) -> Fraction:
+    """The rate that ffmpeg holds exactly; where it has none, the one it prints; 25 where there is none at all."""
+    if int(config[3]) and int(config[4]):
+        return usual_rate(Fraction(int(config[3]), int(config[4])))
+    printed = re.search(r", (\d+(?:\.\d+)?) (?:fps|tbr)", description)
+    return usual_rate(Fraction(printed[1])) if printed and float(printed[1]) else Fraction(25)
+
+
+def _duration(head: str) -> float | None:
+    found = DURATION.search(head)
+    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else None
+
+
+def _probe_image(path: Path) -> VideoInfo:
+    width, height, turned, kind, mode = stills.image_header(path)
+    return VideoInfo(
+        path=path,
+        width=height if turned in (90, 270) else width,
+        height=width if turned in (90, 270) else height,
+        coded_width=width,
+        coded_height=height,
+        rotation=turned,
+        container=kind,
+        codec=kind,
+        pixel_format=mode,
+        fps=Fraction(0),
+        duration_seconds=None,
+        has_audio=False,
+        is_image=True,
+    )

@@ -1,0 +1,180 @@
+"""Contact sheets: rows of labelled frames in one picture.
+
+Legend: t frames, h and w pixels, c = 3 colours; a cell is the place of one frame on the sheet.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.viewing.files import whole_picture
+
+FEWEST, MOST = 8, 24  # frames that a row shows of a longer clip, evenly spaced: as many as fit in WIDE pixels
+WIDE = 2400
+SMALL_CELL, LARGE_CELL = 80, 128  # long side in pixels: smaller frames are enlarged, larger ones reduced
+MARGIN, GAP, BORDER = 16, 4, 3
+LABEL_WIDTH, LABEL_SIZE, NUMBER_SIZE = 190, 14, 11
+PAGE, INK, FAINT, GIVEN = (255, 255, 255), (32, 34, 38), (130, 134, 142), (230, 120, 20)
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One row: frames (t h w c) uint8; `given` are the indices of frames that were not generated."""
+
+    label: str
+    frames: np.ndarray
+    given: Collection[int] = field(default=())
+
+
+def contact_sheet(rows: Sequence[Row], path: Path | str, *, scale: int | None = None) -> Path:
+    """Draws the rows under one another and writes the picture (by extension, atomically); returns its path.
+
+    `scale` enlarges every frame by a whole number; without it small frames are enlarged to about 80 pixels and large
+    ones reduced to 128. Given frames are framed in orange, and a legend says so. A long row shows 8 to 24 evenly spaced
+    frames, as many as fit, with their numbers. Raises VidiffError for no rows, and for a row that is not a clip.
+    """
+    path = Path(path)
+    if not rows:
+        raise VidiffError("A contact sheet needs at least one row", found="none")
+    for row in rows:
+        _check(row)
+    drawn = [_draw_row(row, scale) for row in rows]
+    if any(row.given for row in rows):
+        drawn.append(_legend())
+    width = max(image.width for image in drawn) + 2 * MARGIN
+    height = sum(image.height + MARGIN for image in drawn) + MARGIN
+    sheet = Image.new("RGB", (width, height), PAGE)
+    top = MARGIN
+    for image in drawn:
+        sheet.paste(image, (MARGIN, top))
+        top += image.height + MARGIN
+    with whole_picture(path) as temporary:
+        sheet.save(temporary)
+    return path
+
+
+def _check(row: Row) -> None:
+    shape = row.frames.shape
+    if row.frames.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+        raise VidiffError(
+            f"The row {row.label!r} is not a clip",
+            found=f"{row.frames.dtype} {shape}",
+            expected="uint8 (frames, height, width, 3)",
+        )
+
+
+def _draw_row(row: Row, scale: int | None) -> Image.Image:
+    total = len(row.frames)
+    fitting = WIDE // (_cell(row.frames[0], scale).width + 2 * BORDER + GAP)
+    shown = _evenly(total, min(max(fitting, FEWEST), MOST))
+    note = f"{len(shown)} of {total} frames" if len(shown) < total else ""
+    cells = [_cell(row.frames[index], scale) for index in shown]
+    cell_width, cell_height = cells[0].width + 2 * BORDER, cells[0].height + 2 * BORDER
+    label = _label(row.label, note, cell_height + NUMBER_SIZE + GAP)
+    cell_height = max(cell_height, label.height - NUMBER_SIZE - GAP)
+    left = LABEL_WIDTH + GAP
+    image = Image.new("RGB", (left + len(cells) * (cell_width + GAP) - GAP, cell_height + NUMBER_SIZE + GAP), PAGE)
+    image.paste(label, (0, 0))
+    pen = ImageDraw.Draw(image)
+    given = set(row.given)
+    for place, (index, cell) in enumerate(zip(shown, cells, strict=True)):
+        x = left + place * (cell_width + GAP)
+        if index in given:
+            pen.rectangle((x, 0, x + cell_width - 1, cell.height + 2 * BORDER - 1), fill=GIVEN)
+        image.paste(cell, (x + BORDER, BORDER))
+        number = (x + cell_width / 2, cell.height + 2 * BORDER + GAP / 2)
+        pen.text(number, str(index), fill=GIVEN if index in given else FAINT, font=_font(NUMBER_SIZE), anchor="ma")
+    return image
+
+
+def _evenly(total: int, most: int) -> list[int]:
+    """All indices, or `most` of them evenly spaced from the first to the last."""
+    return list(range(total)) if total <= most else [round(i * (total - 1) / (most - 1)) for i in range(most)]
+
+
+def _cell(frame: np.ndarray, scale: int | None) -> Image.Image:
+    """Enlarged by a whole number without smoothing, so that every pixel can be seen, or reduced by area."""
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    side = max(image.size)
+    if scale is None and side > LARGE_CELL:
+        width, height = (max(1, round(length * LARGE_CELL / side)) for length in image.size)
+        return image.resize((width, height), Image.Resampling.BOX)
+    factor = scale or max(1, round(SMALL_CELL / side))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def _label(text: str, note: str, height: int) -> Image.Image:
+    """The label wrapped to its column, at least `height` tall; the note stands below in grey."""
+    font = _font(LABEL_SIZE)
+    line_height = LABEL_SIZE + 4
+    most = max(4, height // line_height - bool(note))
+    lines = [(line, INK) for line in _wrap(text, font, LABEL_WIDTH - 2 * GAP, most)]
+    lines += [(note, FAINT)] if note else []
+    image = Image.new("RGB", (LABEL_WIDTH, max(height, len(lines) * line_height)), PAGE)
+    pen = ImageDraw.Draw(image)
+    for number, (line, colour) in enumerate(lines):
+        pen.text((0, number * line_height), line, fill=colour, font=font)
+    return image
+
+
+def _wrap(text: str, font: Font, width: int, most: int) -> list[str]:
+    """Lines no wider than `width` pixels, at most `most`; too long a word is broken, '…' stands for the rest."""
+    lines: list[str] = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in paragraph.split():
+            if line and font.getlength(f"{line} {word}") > width:
+                lines.append(line)
+                line = ""
+            line = f"{line} {word}" if line else word
+            while font.getlength(line) > width:
+                fits = _fitting(line, font, width)
+                lines.append(line[:fits])
+                line = line[fits:]
+        lines.append(line)
+    if len(lines) <= most:
+        return lines
+    last = lines[most - 1]
+    while last and font.getlength(last + "…") > width:
+        last = last[:-1]
+    return [*lines[: most - 1], last.rstrip() + "…"]
+
+
+def _fitting(line: str, font: Font, width: int) -> int:
+    """How many characters of the line fit, at least one."""
+    fits = 1
+    while fits < len(line) and font.getlength(line[: fits + 1]) <= width:
+        fits += 1
+    return fits
+
+
+def _legend() -> Image.Image:
+    text, font = "given frames", _font(LABEL_SIZE)
+    side = LABEL_SIZE
+    image = Image.new("RGB", (LABEL_WIDTH + GAP + side + 8 + round(font.getlength(text)) + 4, side + 6), PAGE)
+    pen = ImageDraw.Draw(image)
+    left = LABEL_WIDTH + GAP
+    pen.rectangle((left, 1, left + side, 1 + side), outline=GIVEN, width=BORDER)
+    pen.text((left + side + 8, 0), text, fill=INK, font=font)
+    return image
+
+
+@cache
+def _font(size: int) -> Font:
+    """DejaVu Sans, which matplotlib brings and which knows most alphabets; else the font inside Pillow."""
+    found = importlib.util.find_spec("matplotlib")  # finds the folder without the cost of importing it
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if path.is_file():
+            return ImageFont.truetype(path, size)
+    return ImageFont.load_default(size)

@@ -1,0 +1,328 @@
+"""What every command does the same: both spellings, exit codes, error sentences, streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from pydantic import BaseModel, ConfigDict, Field
+from typer.testing import CliRunner
+
+from vidiff_cli.cli.app import Commands, either_spelling
+from vidiff_cli.cli.console import Terminated, follow, print_json, print_paths
+from vidiff_cli.cli.options import (
+    AsJson,
+    ConfigFiles,
+    Overwrite,
+    Quiet,
+    Seed,
+    Sets,
+    Verbose,
+    setting,
+    settings_from,
+)
+from vidiff_cli.config.fields import Rate
+from vidiff_cli.errors import UsageError, VidiffError
+from vidiff_cli.tasks.events import Note, Progress, task
+
+
+class ToySettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    class Net(BaseModel):
+        model_config = ConfigDict(frozen=True, extra="forbid")
+        width: int = Field(default=32, description="Channels of the first level.")
+
+    num_frames: int = Field(default=16, ge=1, description="Frames per clip [not seconds].")
+    fps: Rate = Field(default=Fraction(25), description="Frames per second.")
+    scenes: bool = Field(default=True, description="Split at cuts.")
+    word: str = Field(default="plain_word", description="Any text.")
+    seed: int | None = Field(default=None, description="Seed.")
+    overwrite: bool = Field(default=False, description="Replace.")
+    net: Net = Net()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    path: Path
+    settings: ToySettings
+    loss: float = float("nan")
+    rate: Fraction = Fraction(30000, 1001)
+
+
+FAILURES: dict[str, BaseException] = {
+    "clear": VidiffError("the film", found="nothing", expected="frames", fix="give a film"),
+    "usage": UsageError("--a goes without --b"),
+    "unexpected": ZeroDivisionError("division by [bold]zero[/bold]"),
+    "interrupt": KeyboardInterrupt(),
+    "terminate": Terminated(),
+    "file": FileNotFoundError(2, "No such file or directory", "film.mp4"),
+    "memory": type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has"),
+}
+
+
+@task
+def toy_task(settings: ToySettings):
+    yield Note("a [b]note[/b]")
+    yield Note("be careful", level="warning")
+    for done in range(3):
+        yield Progress(what="films", done=done + 1, total=3, detail="film.mp4")
+    if settings.word in FAILURES:
+        raise FAILURES[settings.word]
+    return Report(path=Path("out [1].mp4"), settings=settings)
+
+
+toy = typer.Typer(
+    cls=Commands, pretty_exceptions_enable=False, context_settings={"token_normalize_func": either_spelling}
+)
+
+
+@toy.callback()
+def root() -> None:
+    """Toys."""
+
+
+@toy.command()
+def make(
+    ctx: typer.Context,
+    num_frames: Annotated[int | None, setting(ToySettings, "num_frames", "--num-frames", "-T")] = None,
+    fps: Annotated[str | None, setting(ToySettings, "fps", panel="Time")] = None,
+    scenes: Annotated[bool | None, setting(ToySettings, "scenes", "--scenes/--no-scenes")] = None,
+    word: Annotated[str | None, setting(ToySettings, "word")] = None,
+    net__width: Annotated[int | None, setting(ToySettings, "net.width")] = None,
+    seed: Seed = None,
+    config: ConfigFiles = None,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Makes a toy."""
+    report = follow(toy_task.steps(settings_from(ctx, ToySettings)), quiet=quiet, verbose=verbose)
+    print_json(report) if as_json else print_paths(report.path)
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(toy, ["make", *arguments])
+
+
+def settings_of(*arguments: str) -> dict:
+    result = run("--json", *arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)["settings"]
+
+
+@pytest.mark.parametrize("spelling", ["--num-frames", "--num_frames", "-T"])
+def test_both_spellings(spelling):
+    assert settings_of(spelling, "8")["num_frames"] == 8
+
+
+def test_values_keep_their_spelling():
+    assert settings_of("--word", "a_b-c_d")["word"] == "a_b-c_d"
+    assert settings_of("--word=a_b-c_d")["word"] == "a_b-c_d"
+    assert settings_of("--word", "-x_y")["word"] == "-x_y"
+
+
+def test_sources_of_settings(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text("num_frames = 4\nword = 'toml'\nfps = 29.97\n[net]\nwidth = 8\n")
+    found = settings_of("--config", str(file), "--num_frames", "5", "--no-scenes", "--width", "9", "--set", "word=set")
+    assert found == {
+        "num_frames": 5,
+        "fps": "30000/1001",
+        "scenes": False,
+        "word": "set",
+        "seed": None,
+        "overwrite": False,
+        "net": {"width": 9},
+    }
+    assert settings_of("--config", str(file), "--overwrite", "--seed", "3")["overwrite"] is True
+    assert settings_of()["num_frames"] == 16
+
+
+def test_help_shows_descriptions_and_defaults():
+    output = CliRunner().invoke(toy, ["make", "--help"]).output
+    text = " ".join(output.replace("│", " ").split())
+    assert "Frames per clip [not seconds] (default: 16)." in text
+    assert "(default: 25)" in text and "(default: on)" in text and "(default: 32)" in text
+
+
+def test_streams():
+    """stdout is data; notes, warnings and progress are on stderr; --quiet leaves the warnings."""
+    result = run()
+    assert result.stdout == "out [1].mp4\n"
+    assert "a [b]note[/b]" in result.stderr and "Warning: be careful" in result.stderr
+    assert "films: 3/3" in result.stderr and "film.mp4" in result.stderr
+    assert run("--quiet").stderr == "Warning: be careful\n"
+    assert "films: 2/3" in run("--verbose").stderr and "films: 2/3" not in result.stderr
+
+
+def test_json_is_one_plain_object():
+    found = json.loads(run("--json").stdout)
+    assert found["loss"] is None and found["rate"] == "30000/1001" and found["path"] == "out [1].mp4"
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "sentence"),
+    [
+        ("clear", 1, "Error: the film: found nothing, expected frames; give a film."),
+        ("usage", 2, "Error: --a goes without --b."),
+        ("interrupt", 130, "Interrupted."),
+        ("terminate", 143, "Terminated."),
+        ("file", 1, "Error: cannot use film.mp4: no such file or directory."),
+        (
+            "memory",
+            1,
+            "Error: CUDA out of memory: use a smaller size, fewer frames or a smaller batch, or --device cpu.",
+        ),
+        (
+            "unexpected",
+            1,
+            "Error: unexpected ZeroDivisionError: division by [bold]zero[/bold]; "
+            "run again with --verbose for the traceback.",
+        ),
+    ],
+)
+def test_failures(word, code, sentence):
+    result = run("--word", word, "--quiet")
+    assert result.exit_code == code
+    assert result.stderr.splitlines() == ["Warning: be careful", sentence]
+    assert result.stdout == ""
+
+
+def test_traceback_only_when_asked():
+    assert "Traceback" not in run("--word", "unexpected").stderr
+    told = run("--word", "unexpected", "--verbose").stderr
+    assert "Traceback (most recent call last)" in told and told.endswith("zero[/bold].\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--num-frames", "0"], ["--num-frames: found 0", "greater than or equal to 1"]),
+        (["--num-framez", "3"], ["--num-framez", "--num-frames"]),
+        (["--num-frames", "few"], ["--num-frames", "integer"]),
+        (["--fps", "fast"], ["--fps: found 'fast'"]),
+        (["--set", "wrod=x"], ["did you mean word"]),
+        (["--config", "none.toml"], ["none.toml"]),
+    ],
+)
+def test_wrong_usage(arguments, words):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert all(word in result.stderr for word in words) and "Traceback" not in result.stderr
+
+
+def test_an_interrupt_while_drawing_reaches_the_task(monkeypatch, capsys):
+    """A task saves in one place, wherever the interrupt fell."""
+    seen = []
+
+    def steps():
+        try:
+            yield Note("first")
+        except KeyboardInterrupt:
+            seen.append("saved")
+            yield Note("saved", level="warning")
+            raise
+
+    def interrupted(self, event):
+        if event.text == "first":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("vidiff_cli.cli.console._Plain.__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        follow(steps())
+    assert seen == ["saved"]
+
+
+def vidiff(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, **more)
+
+
+COMMANDS = [[], ["world"], ["world", "shapes"], ["prep"], ["train"], ["sample"], ["extend"], ["interpolate"]]
+
+
+def test_help_imports_no_torch():
+    """In one process: the app with all its commands, and the help of each."""
+    script = f"""
+import sys
+from typer.testing import CliRunner
+from vidiff_cli.cli.app import app
+for command in {COMMANDS!r}:
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0 and "Usage" in result.output, (command, result.output)
+heavy = [name for name in ("torch", "torchvision", "decord", "imageio_ffmpeg", "matplotlib") if name in sys.modules]
+sys.exit(f"imported {{heavy}}" if heavy else 0)
+"""
+    found = vidiff("-c", script)
+    assert found.returncode == 0, found.stderr
+
+
+def test_version_and_module():
+    found = vidiff("-m", "vidiff_cli", "--version")
+    assert found.returncode == 0
+    assert [line.split()[0] for line in found.stdout.splitlines()] == ["vidiff", "python", "torch", "ffmpeg", "decord"]
+
+
+def test_unknown_command():
+    found = vidiff("-m", "vidiff_cli", "prpe")
+    assert found.returncode == 2 and "prpe" in found.stderr and found.stdout == ""
+
+
+SIGNALLED = """
+import os, signal, sys, typer
+from vidiff_cli.cli.app import Commands, catch_sigterm
+app = typer.Typer(cls=Commands)
+@app.callback()
+def root(): pass
+@app.command()
+def go(number: int):
+    try:
+        os.kill(os.getpid(), number)
+        signal.pause()
+    finally:
+        print("cleaned up", flush=True)
+catch_sigterm()
+app(["go", sys.argv[1]])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals(number, code):
+    found = vidiff("-c", SIGNALLED, str(int(number)))
+    assert (found.returncode, found.stdout) == (code, "cleaned up\n")
+    assert len(found.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX pipes")
+def test_a_closed_pipe_is_quiet():
+    script = "import typer\nfrom vidiff_cli.cli.app import Commands\nfrom vidiff_cli.cli.console import print_paths\n"
+    script += "app = typer.Typer(cls=Commands)\n@app.callback()\ndef root(): pass\n"
+    script += "@app.command()\ndef go():\n    print_paths(*['x' * 1000] * 1000)\napp(['go'])"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(30), errors) == (0, b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file system that stores any bytes")
+def test_a_path_that_is_not_text_is_printed_as_it_is(capfdbinary):
+    sys.stdout.flush()
+    with open(1, "w", closefd=False) as out, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        print_paths(Path(os.fsdecode(b"\xff.mp4")))
+    assert capfdbinary.readouterr().out == b"\xff.mp4\n"

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidiff_cli.data.split import check_held_out, split
+from vidiff_cli.errors import VidiffError
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), st.none() | st.sampled_from("abcdef"), max_size=30),
+    st.floats(0, 0.99),
+    st.integers(0, 5),
+)
+def test_groups_stay_together_and_both_sides_are_filled(
+    groups: dict[str, str | None], fraction: float, seed: int
+) -> None:
+    sides = split(groups, val_fraction=fraction, seed=seed)
+    assert set(sides) == set(groups)
+    units = {(group, None) if group is not None else (None, name) for name, group in groups.items()}
+    for group in "abcdef":
+        assert len({sides[name] for name in groups if groups[name] == group}) <= 1
+    if fraction > 0 and len(units) > 1:
+        assert set(sides.values()) == {"train", "val"}
+    if fraction == 0:
+        assert "val" not in sides.values()
+
+
+def test_the_draw_is_stable_follows_the_seed_and_the_fraction() -> None:
+    groups = dict.fromkeys(map(str, range(200)))
+    sides = split(groups, val_fraction=0.1, seed=0)
+    assert sides == split(dict(reversed(groups.items())), val_fraction=0.1, seed=0)
+    assert sides != split(groups, val_fraction=0.1, seed=1)
+    assert sum(side == "val" for side in sides.values()) == 20
+
+
+def test_hold_out_is_exactly_these_groups() -> None:
+    groups: dict[str, str | None] = {"a": "p1", "b": "p2", "c": "p1", "d": None}
+    sides = split(groups, val_fraction=0.9, seed=0, hold_out=("p1",))
+    assert sides == {"a": "val", "b": "train", "c": "val", "d": "train"}
+
+
+def test_an_unknown_value_to_hold_out_lists_the_known_ones() -> None:
+    with pytest.raises(VidiffError, match=r"p3 is no value .* p1, p2"):
+        check_held_out(("p3",), ("p2", "p1", None))

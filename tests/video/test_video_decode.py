@@ -1,0 +1,217 @@
+"""Every decoded frame carries its own index, so a wrong frame is provable; decord is kept only where it is right."""
+
+from __future__ import annotations
+
+import math
+import sys
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.video import decode, encode, ffmpeg
+
+# decoded frame counts, from the table of the real clips
+REAL = {
+    "awesome movie.mov": (123, "decord"),
+    "bear-vp9-odd-dimensions.webm": (30, "decord"),
+    "carphone_pristine.mp4": (120, "decord"),
+    "h264_10bits.mp4": (30, "decord"),
+    "h265_video.mp4": (10, "decord"),
+    "sample.flv": (30, "decord"),
+    "sample.avi": (96, "decord"),
+    "sample.3gp": (74, "decord"),
+    "one_frame_hevc.mp4": (1, "decord"),
+    "test_non_zero_start.mp4": (12, "decord"),
+    "sample_android_slow_motion.mp4": (7, "decord"),
+    "nasa_13013_rotated.mp4": (17, "decord"),
+    "test_video_1x1.mp4": (5, "decord"),
+    "nasa_13013.mp4": (390, "ffmpeg"),
+    "av1_video.mkv": (125, "ffmpeg"),
+    "newtonscradle.gif": (36, "ffmpeg"),
+    "imageio_issue245.gif": (1, "ffmpeg"),
+    "no_duration.webm": (74, "ffmpeg"),
+    "sample_h262_mpeg_audio.ts": (3, "ffmpeg"),
+    "unordered.mov": (4, "ffmpeg"),
+    "white.mp4": (300, "ffmpeg"),
+}
+
+
+def test_plain_h264_is_decords(long_clip, indices):
+    got = decode(long_clip)
+    assert (got.decoder, got.fallback) == ("decord", None)
+    assert indices(got.frames) == list(range(120))
+    assert got.times == tuple(Fraction(k, 30) for k in range(120))
+    assert (got.fps, got.frames.dtype) == (30, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "first", "why"),
+    [
+        ("a.ts", ["-c", "copy"], 0, "mpegts"),
+        ("ts.mp4", ["-c", "copy", "-f", "mpegts"], 0, "mpegts"),
+        ("cut.mp4", ["-c", "copy"], 39, "negative timestamps"),
+        ("a.mkv", ["-c:v", "libsvtav1", "-preset", "12", "-crf", "20", "-g", "30"], 0, "av1"),
+        ("a.gif", [], 0, "gif"),
+    ],
+)
+def test_the_fallback_is_right_where_decord_is_not(tmp_path, long_clip, make, indices, name, arguments, first, why):
+    start = ["-ss", "1.3"] if first else []
+    path = make(tmp_path / name, *start, "-i", ffmpeg.url(long_clip), *arguments)
+    got = decode(path)
+    assert got.decoder == "ffmpeg"
+    assert why in (got.fallback or "")
+    assert indices(got.frames) == list(range(first, 120))
+    assert got.times[0] == 0
+    assert all(a < b for a, b in pairwise(got.times))
+    with pytest.raises(VidiffError, match="decord"):
+        decode(path, decoder="decord")
+
+
+def test_frozen_ends_and_missing_decord_go_to_ffmpeg(tmp_path, indexed, long_clip, monkeypatch):
+    frames = indexed(6)
+    encode(tmp_path / "a.mkv", np.concatenate([frames, frames[-1:]]), Fraction(10), lossless=True)
+    got = decode(tmp_path / "a.mkv")
+    assert (got.decoder, len(got.frames)) == ("ffmpeg", 7)
+    assert "identical" in (got.fallback or "")
+    monkeypatch.setitem(sys.modules, "decord", None)
+    assert decode(long_clip, max_frames=2).fallback == "decord is not installed here"
+
+
+@pytest.mark.parametrize("size", [None, (32, 16), (24, 20), (48, 24), (96, 64)])
+def test_both_decoders_agree(long_clip, size):
+    ours, theirs = (decode(long_clip, size=size, decoder=name) for name in ("decord", "ffmpeg"))
+    assert ours.times == theirs.times
+    assert np.abs(ours.frames.astype(int) - theirs.frames).mean() < 1
+    assert (theirs.decoder, theirs.fallback) == ("ffmpeg", None)
+
+
+@pytest.mark.parametrize("decoder", ["decord", "ffmpeg"])
+def test_scaling_averages_and_does_not_alias(tmp_path, decoder):
+    stripes = np.zeros((3, 64, 128, 3), np.uint8)
+    stripes[:, :, ::2] = 255
+    stripes[1:, :, 1::2] = 20  # so that the last frames differ from the first
+    stripes[2, :, ::4] = 200
+    encode(tmp_path / "a.mkv", stripes, Fraction(10), lossless=True)
+    got = decode(tmp_path / "a.mkv", size=(32, 16), decoder=decoder).frames[0].astype(int)
+    assert np.abs(got[:, 2:-2] - 128).max() <= 6
+
+
+def test_size_and_crop(long_clip):
+    whole = decode(long_clip, size=(40, 24), max_frames=3).frames
+    part = decode(long_clip, size=(40, 24), crop=(20, 24), max_frames=3).frames
+    assert np.array_equal(part, whole[:, :, 10:30])
+    with pytest.raises(VidiffError, match="crop"):
+        decode(long_clip, size=(16, 16), crop=(32, 8))
+
+
+@pytest.mark.parametrize("decoder", ["decord", "ffmpeg"])
+def test_rotation_is_applied(tmp_path, make, decoder):
+    frames = np.zeros((3, 32, 64, 3), np.uint8)
+    frames[:, :16, :32] = 250  # top left
+    frames[1, :4, :4] = frames[2, :8, :8] = 100
+    encode(tmp_path / "a.mkv", frames, Fraction(10), lossless=True)
+    turn = ["-display_rotation", "-90", "-i", ffmpeg.url(tmp_path / "a.mkv"), "-c:v", "libx264", "-crf", "1"]
+    flat = make(tmp_path / "flat.mp4", *turn[2:])
+    turned = make(tmp_path / "turned.mp4", *turn[:2], "-i", ffmpeg.url(flat), "-c", "copy")
+    got = decode(turned, decoder=decoder)
+    assert got.info.rotation == 90
+    assert got.frames.shape[1:3] == (64, 32)
+    assert got.frames[0, :30, 18:].min() > 200  # clockwise: top left went to the top right
+    assert got.frames[0, :, :14].max() < 50
+
+
+def test_times_of_a_variable_rate_file(tmp_path, long_clip, make, indices):
+    path = _variable(tmp_path, long_clip, make)
+    kept = [n for n in range(120) if n % 3 == 0 or n % 7 == 0]
+    for decoder in ("decord", "ffmpeg"):
+        got = decode(path, decoder=decoder)
+        assert indices(got.frames) == kept
+        assert got.times == tuple(Fraction(n, 30) for n in kept)
+
+
+def test_resampling_shows_what_was_on_screen(tmp_path_factory, long_clip, make, indices):
+    path = _variable(tmp_path_factory.mktemp("vfr"), long_clip, make)
+    times = decode(path).times
+    kept = [round(time * 30) for time in times]
+
+    @settings(max_examples=8, deadline=None)
+    @given(fps=st.fractions(min_value=1, max_value=60, max_denominator=7), decoder=st.sampled_from(["auto", "ffmpeg"]))
+    def law(fps, decoder):
+        got = decode(path, fps=fps, decoder=decoder)
+        expected = [kept[max(i for i, time in enumerate(times) if time <= k / fps)] for k in range(len(got.frames))]
+        assert indices(got.frames) == expected
+        assert got.times == tuple(k / fps for k in range(len(got.frames)))
+        assert got.fps == fps
+        assert len(got.frames) == math.ceil((times[-1] + 1 / got.info.fps) * fps)
+
+    law()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".gif", ".webp"])
+@pytest.mark.parametrize("fps", [Fraction(30000, 1001), Fraction(24), Fraction(12)], ids=str)
+def test_its_own_rate_changes_nothing(tmp_path, indexed, indices, suffix, fps):
+    encode(tmp_path / f"a{suffix}", indexed(25), fps)
+    got = decode(tmp_path / f"a{suffix}", fps=fps)
+    assert indices(got.frames) == list(range(25))
+
+
+def test_a_cap_stops_early(long_clip, indices):
+    for decoder in ("decord", "ffmpeg"):
+        assert indices(decode(long_clip, max_frames=5, decoder=decoder).frames) == list(range(5))
+        assert indices(decode(long_clip, max_frames=5, fps=Fraction(10), decoder=decoder).frames) == [0, 3, 6, 9, 12]
+
+
+def test_damage_is_said_with_how_far_it_got(tmp_path, long_clip):
+    data = bytearray(long_clip.read_bytes())
+    start = data.index(b"mdat")
+    middle = start + int.from_bytes(data[start - 4 : start]) // 2
+    data[middle : middle + 200] = np.random.default_rng(0).bytes(200)
+    (tmp_path / "bad.mp4").write_bytes(data)
+    with pytest.raises(VidiffError, match=r"damaged .*at least \d+ frames") as caught:
+        decode(tmp_path / "bad.mp4")
+    assert "\n" not in str(caught.value)
+    assert len(decode(tmp_path / "bad.mp4", max_frames=10).frames) == 10
+
+
+def test_stills(tmp_path):
+    picture = np.zeros((8, 12, 3), np.uint8)
+    picture[:4] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 8  # to be turned counter-clockwise
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    Image.fromarray(picture).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.full((8, 12), 40000, np.uint16)).save(tmp_path / "deep.png")
+    got = decode(tmp_path / "a.png")
+    assert (got.decoder, got.fps, got.times) == ("pillow", 0, (Fraction(0),))
+    assert np.array_equal(got.frames[0], picture)
+    assert np.array_equal(decode(tmp_path / "turned.png").frames[0], np.rot90(picture))
+    assert np.array_equal(decode(tmp_path / "a.png", size=(6, 4)).frames[0], picture[::2, ::2])
+    assert decode(tmp_path / "a.png", size=(6, 4), crop=(2, 2)).frames.shape == (1, 2, 2, 3)
+    assert decode(tmp_path / "deep.png").frames[0, 0, 0].tolist() == [156, 156, 156]
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_real_clips(data_dir, name):
+    count, decoder = REAL[name]
+    got = decode(data_dir / "clips" / name, size=(32, 32))
+    assert (len(got.frames), got.decoder) == (count, decoder)
+    assert got.times[0] == 0
+    assert all(a < b for a, b in pairwise(got.times))
+
+
+@pytest.mark.parametrize("name", ["WrongFile.mp4", "broken.mp4", "corrupted.mp4", "empty.flv", "sample_opus.mp4"])
+def test_real_bad_clips(data_dir, name):
+    with pytest.raises(VidiffError):
+        decode(data_dir / "clips" / name)
+
+
+def _variable(folder: Path, source: Path, make) -> Path:
+    chosen = ["-vf", "select='not(mod(n,3))+not(mod(n,7))'", "-fps_mode", "vfr", "-c:v", "libx264", "-crf", "12"]
+    return make(folder / "vfr.mp4", "-i", ffmpeg.url(source), *chosen)

@@ -1,0 +1,136 @@
+"""The oracle reads back what was rendered, also from imperfect frames, and says nothing where there is nothing."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.worlds.oracle import positions, read
+from vidiff_cli.worlds.shapes import ATTRIBUTES, Scene, draw, render
+
+Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def clean(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return frames
+
+
+def noisy(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Noise of 4 % of the range, everywhere."""
+    return np.clip(np.rint(frames + rng.normal(0, 0.04 * 255, frames.shape)), 0, 255).astype(np.uint8)
+
+
+def blurred(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    wide = np.pad(frames.astype(float), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    wide = (wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]) / 4
+    return np.rint((wide[:, :, :-2] + 2 * wide[:, :, 1:-1] + wide[:, :, 2:]) / 4).astype(np.uint8)
+
+
+def dim_on_grey(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.rint(frames * 0.6 + 20).astype(np.uint8)
+
+
+def half_the_chroma(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What yuv420p does: every block of 2 x 2 pixels shares its colour, only the luma stays."""
+    luma = frames @ np.array([0.299, 0.587, 0.114])
+    chroma = frames - luma[..., None]
+    t, h, w, _ = frames.shape
+    shared = chroma.reshape(t, h // 2, 2, w // 2, 2, 3).mean((2, 4)).repeat(2, 1).repeat(2, 2)
+    return np.clip(np.rint(luma[..., None] + shared), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("spoil", [clean, noisy, blurred, dim_on_grey, half_the_chroma])
+@pytest.mark.parametrize("length", [8, 16])
+def test_every_attribute_is_right_in_99_of_100(spoil: Spoil, length: int) -> None:
+    rng = np.random.default_rng(5)
+    wrong = dict.fromkeys(ATTRIBUTES, 0)
+    for _ in range(100):
+        scene, start = draw(rng), int(rng.integers(17 - length))
+        seen = read(spoil(render(scene), rng)[start : start + length])
+        for name, word in scene.attributes.items():
+            wrong[name] += seen.attributes[name] != word
+        true = scene.positions[start : start + length]
+        assert np.abs(seen.positions - true).max() < (0.06 if spoil is clean else 0.4)
+        assert seen.residual_px < 0.2
+    assert max(wrong.values()) <= 1, wrong
+
+
+@pytest.mark.parametrize("canvas", [32, 64])
+def test_other_canvases(canvas: int) -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(15):
+        scene = draw(rng, canvas=canvas)
+        seen = read(render(scene))
+        assert seen.attributes == scene.attributes
+        np.testing.assert_allclose(seen.speed_px_per_frame, np.abs(np.diff(scene.positions, axis=0)).max(), rtol=0.03)
+
+
+def one_scene(**words: str) -> Scene:
+    return draw(np.random.default_rng(1), attributes=words)
+
+
+@pytest.mark.parametrize("brightness", [0, 255])
+def test_nothing_is_read_from_an_empty_video(brightness: int) -> None:
+    seen = read(np.full((16, 16, 16, 3), brightness, np.uint8))
+    assert set(seen.attributes.values()) == {None}
+    assert np.isnan(seen.positions).all() and np.isnan(seen.speed_px_per_frame)
+
+
+def test_faint_noise_is_nothing() -> None:
+    frames = np.random.default_rng(0).integers(0, 20, (16, 16, 16, 3)).astype(np.uint8)
+    assert set(read(frames).attributes.values()) == {None}
+
+
+def test_what_stands_still_moves_in_no_direction() -> None:
+    seen = read(np.repeat(render(one_scene(colour="red", shape="plus"))[:1], 16, axis=0))
+    assert (seen.colour, seen.shape, seen.direction, seen.speed) == ("red", "plus", None, None)
+
+
+def test_what_leaps_about_moves_in_no_direction() -> None:
+    rng = np.random.default_rng(2)
+    lost = sum(read(render(draw(rng))[rng.permutation(16)]).direction is None for _ in range(40))
+    assert lost >= 35
+
+
+def test_frames_without_the_object_have_no_position() -> None:
+    scene = one_scene()
+    frames = render(scene)
+    frames[[3, 7, 8]] = 0
+    found = positions(frames)
+    assert np.isnan(found[[3, 7, 8]]).all() and np.isfinite(np.delete(found, [3, 7, 8], axis=0)).all()
+    assert read(frames).attributes == scene.attributes
+
+
+def test_a_speck_elsewhere_is_not_the_object() -> None:
+    scene = one_scene(size="small", direction="right")
+    frames = render(scene)
+    far = 1 if scene.start[1] > 8 else 14
+    frames[5, far, 2] = 255
+    assert np.abs(positions(frames)[5] - scene.positions[5]).max() < 0.05
+
+
+def test_an_object_that_changes_its_colour_has_none() -> None:
+    frames = render(one_scene(colour="red"))
+    frames[8:] = frames[8:][..., [1, 0, 2]]
+    assert read(frames).colour is None
+
+
+def test_a_grey_object_has_no_colour() -> None:
+    frames = np.repeat(render(one_scene()).max(3, keepdims=True), 3, axis=3)
+    assert read(frames).colour is None
+
+
+def test_stride_keeps_the_word_for_the_speed() -> None:
+    for speed in ("slowly", "quickly"):
+        frames = render(one_scene(speed=speed))
+        assert read(frames[::2], stride=2).speed == speed
+        assert read(frames[::2], stride=2).speed_px_per_frame == pytest.approx(
+            2 * read(frames).speed_px_per_frame, rel=0.05
+        )
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (4, 16, 8, 3), (4, 16, 16, 1), (0, 16, 16, 3)])
+def test_other_arrays_are_clear_errors(shape: tuple[int, ...]) -> None:
+    with pytest.raises(VidiffError, match="square RGB clips"):
+        read(np.zeros(shape, np.uint8))

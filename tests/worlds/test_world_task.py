@@ -1,0 +1,123 @@
+"""`vidiff world shapes`: complete, reproducible folders, or none at all."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from vidiff_cli.cli.app import Commands
+from vidiff_cli.cli.world import world_app
+from vidiff_cli.config.world import WorldSettings
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.tasks import world as world_task
+from vidiff_cli.tasks.events import Progress
+from vidiff_cli.tasks.world import world
+from vidiff_cli.video.decode import decode
+from vidiff_cli.worlds.oracle import read
+from vidiff_cli.worlds.shapes import draw_numbered, render
+
+
+def settings_for(folder: Path, **other: object) -> WorldSettings:
+    return WorldSettings.model_validate({"folder": folder, "clips": 6, "seed": 5} | other)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_clips_captions_and_truth_agree_with_the_oracle(tmp_path: Path) -> None:
+    report = world(settings_for(tmp_path / "new" / "clips"))
+    assert (report.clips, report.captions, report.seed) == (6, 6, 5)
+    truths = json.loads((report.folder / "trajectories.json").read_text())
+    assert len(truths) == 6 and len(names(report.folder)) == 13
+    for number, truth in enumerate(truths):
+        decoded = decode(report.folder / truth["file"])
+        assert decoded.frames.shape == (16, 16, 16, 3) and decoded.fps == Fraction(truth["fps"]) == 8
+        seen = read(decoded.frames)
+        assert seen.attributes == truth["attributes"]
+        assert np.abs(seen.positions - np.asarray(truth["positions"])).max() < 0.2
+        caption = (report.folder / truth["file"]).with_suffix(".txt").read_text()
+        assert caption == truth["caption"] + "\n" == draw_numbered(5, number).caption + "\n"
+        assert np.abs(decoded.frames.astype(int) - render(draw_numbered(5, number))).mean() < 4
+
+
+def test_a_clip_depends_on_the_seed_and_its_number_alone(tmp_path: Path) -> None:
+    few, more = (world(settings_for(tmp_path / str(clips), clips=clips)).folder for clips in (2, 4))
+    other = world(settings_for(tmp_path / "other", clips=2, seed=6)).folder
+    for name in ("clip-00000.mp4", "clip-00001.mp4", "clip-00001.txt"):
+        assert (few / name).read_bytes() == (more / name).read_bytes()
+    assert (few / "clip-00000.mp4").read_bytes() != (other / "clip-00000.mp4").read_bytes()
+
+
+def test_progress_counts_every_clip(tmp_path: Path) -> None:
+    events = list(world.steps(settings_for(tmp_path / "clips", clips=3)))
+    assert [event.done for event in events if isinstance(event, Progress)] == [1, 2, 3]
+
+
+def test_a_folder_in_use_is_refused_and_overwrite_replaces_only_clips(tmp_path: Path) -> None:
+    folder = world(settings_for(tmp_path / "clips")).folder
+    before = contents(folder)
+    with pytest.raises(VidiffError, match=r"not empty.*overwrite"):
+        world(settings_for(folder))
+    assert contents(folder) == before
+    (folder / ".world-left").mkdir()
+    world(settings_for(folder, clips=2, overwrite=True))
+    assert len(names(folder)) == 5
+    (folder / "holiday.mp4").write_bytes(b"mine")
+    before = contents(folder)
+    with pytest.raises(VidiffError, match=r"holds other files.*holiday"):
+        world(settings_for(folder, overwrite=True))
+    assert contents(folder) == before
+    with pytest.raises(VidiffError, match="no folder"):
+        world(settings_for(folder / "holiday.mp4"))
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_nothing_stays_of_a_run_that_fails_or_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existed: bool
+) -> None:
+    folder = tmp_path / "clips"
+    if existed:
+        folder.mkdir()
+    steps = world.steps(settings_for(folder))
+    next(event for event in steps if isinstance(event, Progress))
+    steps.close()
+    assert folder.exists() == existed and not list(tmp_path.rglob("clip-*"))
+
+    def fail(*_: object, **__: object) -> int:
+        raise VidiffError("the disk is full")
+
+    monkeypatch.setattr(world_task, "encode", fail)
+    with pytest.raises(VidiffError, match="disk is full"):
+        world(settings_for(folder))
+    assert folder.exists() == existed and not list(tmp_path.rglob("*-*"))
+
+
+def test_impossible_clips_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    for seed in range(4):
+        with pytest.raises(VidiffError, match="at most 17 frames"):
+            world(settings_for(tmp_path / "clips", frames=18, seed=seed))
+    assert names(tmp_path) == []
+
+
+def test_the_command_prints_the_folder_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer(cls=Commands)
+    app.add_typer(world_app, name="world")
+    plain = CliRunner().invoke(app, ["world", "shapes", "clips", "-n", "2", "--seed", "1", "--fps", "12"])
+    assert (plain.exit_code, plain.stdout) == (0, "clips\n") and "seed 1" in plain.stderr
+    as_json = CliRunner().invoke(app, ["world", "shapes", "more", "-n", "1", "--size", "32", "--json", "--quiet"])
+    assert json.loads(as_json.stdout)["clips"] == 1 and as_json.stderr == ""
+    again = CliRunner().invoke(app, ["world", "shapes", "clips", "-n", "2"])
+    assert again.exit_code == 1 and "--overwrite" in again.stderr
+    assert decode(tmp_path / "clips" / "clip-00001.mp4").fps == 12
