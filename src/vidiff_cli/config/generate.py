@@ -16,39 +16,45 @@ class GenerationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Path | None = Field(
-        None, description="run folder or checkpoint file; the newest run under runs/ if not given"
+        default=None, description="run folder or checkpoint file; the newest run under runs/ if not given"
     )
     output: Path | None = Field(
-        None,
+        default=None,
         description="file (.mp4 .webm .gif .webp .mkv) or folder of PNG frames",
     )
     negative_prompt: str | None = Field(
-        None, description="what the video should not show (needs a guidance scale other than 1)"
+        default=None, description="what the video should not show (needs a guidance scale other than 1)"
     )
-    guidance_scale: float = Field(2.0, ge=0, description="classifier-free guidance: 1 is none, 0 ignores the prompt")
-    steps: int = Field(30, ge=1, le=4096, description="sampling steps")
-    sampler: Literal["dpmpp-2m", "ddim", "ddpm"] = Field("dpmpp-2m", description="sampler")
+    guidance_scale: float = Field(
+        default=2.0, ge=0, description="classifier-free guidance: 1 is none, 0 ignores the prompt"
+    )
+    steps: int = Field(default=30, ge=1, le=4096, description="sampling steps")
+    sampler: Literal["dpmpp-2m", "ddim", "ddpm"] = Field(default="dpmpp-2m", description="sampler")
     condition: Literal["auto", "reconstruction", "replacement", "learned"] = Field(
-        "auto", description="how given frames act; auto: learned if the model was trained with it, else reconstruction"
+        default="auto",
+        description="how given frames act; auto: learned if the model was trained with it, else reconstruction",
     )
     reconstruction_weight: float | None = Field(
-        None,
+        default=None,
         ge=0,
-        description="weight of reconstruction guidance; by default 2 for ddpm, 5 for the others, doubled for one given frame",
+        description="weight of reconstruction guidance; by default 2 (ddpm) or 5, doubled for a single given frame",
     )
     langevin: float | None = Field(
-        None, ge=0, description="Langevin correction (ddpm only); 0.1 with reconstruction if not given"
+        default=None, ge=0, description="Langevin correction (ddpm only); 0.1 with reconstruction if not given"
     )
     threshold: float | Literal["static"] = Field(
-        "static", description="static clips to the pixel range; a percentile in (0, 1] thresholds dynamically per clip"
+        default="static",
+        description="static clips to the pixel range; a percentile in (0, 1] thresholds dynamically per clip",
     )
-    seed: int | None = Field(None, ge=0, description="seed of every random draw; random, and printed, if not given")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
-    dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="number format of the network")
-    lossless: bool = Field(False, description="write .mkv without any loss (FFV1 in RGB)")
-    sidecar: bool = Field(True, description="write the settings beside each video, as .json")
-    compare: bool = Field(False, description="also write a contact sheet of what was given and made, as .png")
-    overwrite: bool = Field(False, description="replace an output that is already there")
+    seed: int | None = Field(
+        default=None, ge=0, description="seed of every random draw; random, and printed, if not given"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps")
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field(default="auto", description="number format of the network")
+    lossless: bool = Field(default=False, description="write .mkv without any loss (FFV1 in RGB)")
+    sidecar: bool = Field(default=True, description="write the settings beside each video, as .json")
+    compare: bool = Field(default=False, description="also write a contact sheet of what was given and made, as .png")
+    overwrite: bool = Field(default=False, description="replace an output that is already there")
 
     @model_validator(mode="after")
     def _sensible(self) -> GenerationSettings:
@@ -62,30 +68,36 @@ class GenerationSettings(BaseModel):
 class SampleSettings(GenerationSettings):
     """Everything `vidiff sample` can be told."""
 
-    prompts: tuple[str, ...] = Field((), description="what to show; without one, videos without a caption")
-    prompts_file: Path | None = Field(None, description="text file with one prompt a line")
-    count: int = Field(1, ge=1, le=100_000, description="videos per prompt")
-    num_frames: int | None = Field(None, ge=1, description="frames; the model's window if not given")
-    fps: Rate | None = Field(None, description="frames per second; the training clips' rate if not given")
+    prompts: tuple[str, ...] = Field(default=(), description="what to show; without one, videos without a caption")
+    prompts_file: Path | None = Field(default=None, description="text file with one prompt a line")
+    count: int = Field(default=1, ge=1, le=100_000, description="videos per prompt")
+    num_frames: int | None = Field(default=None, ge=1, description="frames; the model's window if not given")
+    fps: Rate | None = Field(default=None, description="frames per second; the training clips' rate if not given")
     overlap: int | None = Field(
-        None, ge=1, description="frames that each window is shown; half a window if not given"
+        default=None, ge=1, description="frames that each window is shown; half a window if not given"
     )
-    batch_size: int = Field(16, ge=1, description="videos made at a time")
-    strict_prompt: bool = Field(False, description="refuse prompts with words that the model has never seen")
+    batch_size: int = Field(default=16, ge=1, description="videos made at a time")
+    strict_prompt: bool = Field(default=False, description="refuse prompts with words that the model has never seen")
 
 
 class ExtendSettings(GenerationSettings):
     """Everything `vidiff extend` can be told."""
 
     input: Path = Field(description="a video or a photo")
-    prompt: tuple[str, ...] = Field((), description="what to show; repeat it for one prompt per window")
-    seconds: float | None = Field(None, gt=0, description="seconds to add; 2 if neither this nor --num-frames is given")
-    num_frames: int | None = Field(None, ge=1, description="frames to add")
-    fps: Rate | None = Field(None, description="rate of the result of a photo; the training clips' rate if not given")
-    before: bool = Field(False, description="make what came before instead of what comes after")
-    overlap: int | None = Field(None, ge=1, description="frames that each window is shown; half a window if not given")
+    prompt: tuple[str, ...] = Field(default=(), description="what to show; repeat it for one prompt per window")
+    seconds: float | None = Field(
+        default=None, gt=0, description="seconds to add; 2 if neither this nor --num-frames is given"
+    )
+    num_frames: int | None = Field(default=None, ge=1, description="frames to add")
+    fps: Rate | None = Field(
+        default=None, description="rate of the result of a photo; the training clips' rate if not given"
+    )
+    before: bool = Field(default=False, description="make what came before instead of what comes after")
+    overlap: int | None = Field(
+        default=None, ge=1, description="frames that each window is shown; half a window if not given"
+    )
     scheme: Literal["autoregressive", "hierarchical"] = Field(
-        "autoregressive", description="order in which frames are made"
+        default="autoregressive", description="order in which frames are made"
     )
 
 
@@ -93,11 +105,13 @@ class InterpolateSettings(GenerationSettings):
     """Everything `vidiff interpolate` can be told."""
 
     input: Path = Field(description="a video")
-    prompt: str | None = Field(None, description="what the video shows")
-    fps: Rate | None = Field(None, description="rate of the result")
-    factor: int | None = Field(None, ge=2, description="multiply the rate; 2 if neither this nor --fps is given")
-    hold: bool = Field(True, description="hold the last frame so that the duration stays")
-    slow_motion: int | None = Field(None, ge=2, description="keep the rate and lengthen by this factor")
+    prompt: str | None = Field(default=None, description="what the video shows")
+    fps: Rate | None = Field(default=None, description="rate of the result")
+    factor: int | None = Field(
+        default=None, ge=2, description="multiply the rate; 2 if neither this nor --fps is given"
+    )
+    hold: bool = Field(default=True, description="hold the last frame so that the duration stays")
+    slow_motion: int | None = Field(default=None, ge=2, description="keep the rate and lengthen by this factor")
 
     @model_validator(mode="after")
     def _one_way(self) -> InterpolateSettings:

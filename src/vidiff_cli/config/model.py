@@ -13,18 +13,26 @@ class NetworkSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    channels: int = Field(3, ge=1, description="colour channels of a frame")
-    base: int = Field(48, ge=8, multiple_of=8, description="channels at the highest resolution")
-    multipliers: tuple[int, ...] = Field((1, 2), min_length=1, description="channel multiplier of each resolution")
-    blocks: int = Field(1, ge=1, description="residual blocks per resolution, down and up")
-    patch: int = Field(2, ge=1, description="side of the patch stem (space to depth); 1 is no patching")
-    head_width: int = Field(24, ge=4, description="channels of an attention head")
-    attention_side: int = Field(16, ge=0, description="attention where a feature map is at most this many cells wide")
-    embedding: int = Field(192, ge=16, description="width of the embedding of level, time and text")
-    temporal: Literal["attention", "convolution", "both"] = Field("both", description="how frames see one another")
-    positions: Literal["relative", "sinusoidal"] = Field("relative", description="how temporal attention sees time")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside residual blocks")
-    text_width: int = Field(64, ge=0, description="width of a text token; 0 is a model without text")
+    channels: int = Field(default=3, ge=1, description="colour channels of a frame")
+    base: int = Field(default=48, ge=8, multiple_of=8, description="channels at the highest resolution")
+    multipliers: tuple[int, ...] = Field(
+        default=(1, 2), min_length=1, description="channel multiplier of each resolution"
+    )
+    blocks: int = Field(default=1, ge=1, description="residual blocks per resolution, down and up")
+    patch: int = Field(default=2, ge=1, description="side of the patch stem (space to depth); 1 is no patching")
+    head_width: int = Field(default=24, ge=4, description="channels of an attention head")
+    attention_side: int = Field(
+        default=16, ge=0, description="attention where a feature map is at most this many cells wide"
+    )
+    embedding: int = Field(default=192, ge=16, description="width of the embedding of level, time and text")
+    temporal: Literal["attention", "convolution", "both"] = Field(
+        default="both", description="how frames see one another"
+    )
+    positions: Literal["relative", "sinusoidal"] = Field(
+        default="relative", description="how temporal attention sees time"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout inside residual blocks")
+    text_width: int = Field(default=64, ge=0, description="width of a text token; 0 is a model without text")
 
     @property
     def multiple(self) -> int:
@@ -37,13 +45,13 @@ class DiffusionSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    target: Literal["v", "eps", "x"] = Field("v", description="what the network predicts")
+    target: Literal["v", "eps", "x"] = Field(default="v", description="what the network predicts")
     weighting: Literal["v", "eps", "x", "min-snr", "truncated"] = Field(
-        "v", description="weight on the squared error of x_hat over the levels; 'v' is plain v-MSE"
+        default="v", description="weight on the squared error of x_hat over the levels; 'v' is plain v-MSE"
     )
-    low: float = Field(-20.0, description="level (log-SNR) of pure noise")
-    high: float = Field(20.0, description="level (log-SNR) of a clean frame")
-    shift: float = Field(0.0, description="shift of the cosine schedule; negative trains more on noisy levels")
+    low: float = Field(default=-20.0, description="level (log-SNR) of pure noise")
+    high: float = Field(default=20.0, description="level (log-SNR) of a clean frame")
+    shift: float = Field(default=0.0, description="shift of the cosine schedule; negative trains more on noisy levels")
 
     @model_validator(mode="after")
     def _ordered(self) -> DiffusionSettings:
@@ -57,10 +65,10 @@ class TextSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["learned", "none"] = Field("learned", description="text encoder")
-    depth: int = Field(1, ge=0, description="transformer layers of the learned encoder")
-    max_tokens: int = Field(32, ge=4, description="tokens of a caption that are read")
-    vocabulary: tuple[int, ...] = Field((), description="token ids that the dataset uses (learned encoder)")
+    kind: Literal["learned", "none"] = Field(default="learned", description="text encoder")
+    depth: int = Field(default=1, ge=0, description="transformer layers of the learned encoder")
+    max_tokens: int = Field(default=32, ge=4, description="tokens of a caption that are read")
+    vocabulary: tuple[int, ...] = Field(default=(), description="token ids that the dataset uses (learned encoder)")
 
 
 class ModelSettings(BaseModel):
@@ -68,12 +76,12 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    width: int = Field(16, ge=1, description="pixels")
-    height: int = Field(16, ge=1, description="pixels")
-    frames: int = Field(8, ge=1, description="frames of a window")
-    fps: str = Field("8", description="base rate of the training clips, as an exact fraction")
-    frame_steps: tuple[int, ...] = Field((1,), description="steps between the frames of a window in training")
-    conditioning: Literal["mixed", "none"] = Field("mixed", description="trained on random observed frames too")
+    width: int = Field(default=16, ge=1, description="pixels")
+    height: int = Field(default=16, ge=1, description="pixels")
+    frames: int = Field(default=8, ge=1, description="frames of a window")
+    fps: str = Field(default="8", description="base rate of the training clips, as an exact fraction")
+    frame_steps: tuple[int, ...] = Field(default=(1,), description="steps between the frames of a window in training")
+    conditioning: Literal["mixed", "none"] = Field(default="mixed", description="trained on random observed frames too")
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     text: TextSettings = TextSettings()

@@ -17,27 +17,41 @@ class PrepSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sources: tuple[str, ...] = Field(min_length=1, description="Folders (searched recursively), files and globs.")
-    output: Path = Field(Path("dataset"), description="The dataset folder to make.")
-    size: int = Field(64, ge=4, le=4096, description="Side of the square clips: short side scaled, long side cropped.")
-    frames: int = Field(16, ge=1, description="Frames per clip; an image is a clip of one frame.")
-    fps: Rate = Field(Fraction(25), gt=0, description="Frames per second, never above the source's own rate.")
-    stride: int | None = Field(
-        None, ge=1, description="Frames from one clip's start to the next (default: as --frames)."
+    output: Path = Field(default=Path("dataset"), description="The dataset folder to make.")
+    size: int = Field(
+        default=64, ge=4, le=4096, description="Side of the square clips: short side scaled, long side cropped."
     )
-    clips_per_source: int | None = Field(None, ge=1, description="At most this many clips of a source, evenly spread.")
+    frames: int = Field(default=16, ge=1, description="Frames per clip; an image is a clip of one frame.")
+    fps: Rate = Field(default=Fraction(25), gt=0, description="Frames per second, never above the source's own rate.")
+    stride: int | None = Field(
+        default=None, ge=1, description="Frames from one clip's start to the next (default: as --frames)."
+    )
+    clips_per_source: int | None = Field(
+        default=None, ge=1, description="At most this many clips of a source, evenly spread."
+    )
     captions: str = Field(
-        "auto",
+        default="auto",
         description="auto (metadata.csv, metadata.jsonl, then NAME.txt beside the file), none, or a table FILE.",
     )
-    val_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the sources (or groups) kept for validation.")
-    split_by: str | None = Field(None, description="Column of the caption table: equal values stay on one side.")
-    hold_out: tuple[str, ...] = Field((), description="With --split-by: exactly these values are for validation.")
-    decoder: Literal["auto", "decord", "ffmpeg"] = Field("auto", description="auto: decord, and ffmpeg where it fails.")
-    seed: int = Field(0, description="Which sources are drawn for validation.")
-    workers: int | None = Field(None, ge=1, description="Sources decoded at once; one per core, at most 4, by default.")
-    preview: int = Field(8, ge=0, description="Clips shown in preview.png of the dataset; 0 for none.")
-    strict: bool = Field(False, description="A rejected source is an error.")
-    overwrite: bool = Field(False, description="Replace a dataset that was made with other settings.")
+    val_fraction: float = Field(
+        default=0.05, ge=0, lt=1, description="Share of the sources (or groups) kept for validation."
+    )
+    split_by: str | None = Field(
+        default=None, description="Column of the caption table: equal values stay on one side."
+    )
+    hold_out: tuple[str, ...] = Field(
+        default=(), description="With --split-by: exactly these values are for validation."
+    )
+    decoder: Literal["auto", "decord", "ffmpeg"] = Field(
+        default="auto", description="auto: decord, and ffmpeg where it fails."
+    )
+    seed: int = Field(default=0, description="Which sources are drawn for validation.")
+    workers: int | None = Field(
+        default=None, ge=1, description="Sources decoded at once; one per core, at most 4, by default."
+    )
+    preview: int = Field(default=8, ge=0, description="Clips shown in preview.png of the dataset; 0 for none.")
+    strict: bool = Field(default=False, description="A rejected source is an error.")
+    overwrite: bool = Field(default=False, description="Replace a dataset that was made with other settings.")
 
     @model_validator(mode="after")
     def _hold_out_needs_groups(self) -> Self:

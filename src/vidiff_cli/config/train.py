@@ -19,17 +19,17 @@ class OptimiserSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lr: float = Field(1e-3, gt=0, description="learning rate of the trunk (AdamW)")
+    lr: float = Field(default=1e-3, gt=0, description="learning rate of the trunk (AdamW)")
     muon_lr: float = Field(
-        0.0, ge=0, description="learning rate of Muon on hidden matrices and kernels; 0: AdamW for all"
+        default=0.0, ge=0, description="learning rate of Muon on hidden matrices and kernels; 0: AdamW for all"
     )
-    betas: tuple[float, float] = Field((0.9, 0.99), description="AdamW's averages")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay of matrices and kernels")
-    warmup: int = Field(50, ge=0, description="steps over which the learning rate rises from zero")
-    decay: float = Field(0.4, ge=0, lt=1, description="share of the steps in the decay branch at the end")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    betas: tuple[float, float] = Field(default=(0.9, 0.99), description="AdamW's averages")
+    weight_decay: float = Field(default=0.01, ge=0, description="decoupled weight decay of matrices and kernels")
+    warmup: int = Field(default=50, ge=0, description="steps over which the learning rate rises from zero")
+    decay: float = Field(default=0.4, ge=0, lt=1, description="share of the steps in the decay branch at the end")
+    clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(
-        0.998, ge=0, lt=1, description="decay of the moving average of the weights, reached by a warm-up"
+        default=0.998, ge=0, lt=1, description="decay of the moving average of the weights, reached by a warm-up"
     )
 
 
@@ -39,10 +39,12 @@ class ObjectiveSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     observed: float = Field(
-        0.5, ge=0, le=1, description="share of clips with some frames given clean; 0: no learned condition"
+        default=0.5, ge=0, le=1, description="share of clips with some frames given clean; 0: no learned condition"
     )
-    drop_text: float = Field(0.12, ge=0, le=1, description="share of captions dropped, for classifier-free guidance")
-    drop_text_observed: float = Field(0.35, ge=0, le=1, description="the same for clips with given frames")
+    drop_text: float = Field(
+        default=0.12, ge=0, le=1, description="share of captions dropped, for classifier-free guidance"
+    )
+    drop_text_observed: float = Field(default=0.35, ge=0, le=1, description="the same for clips with given frames")
 
 
 class TrainSettings(BaseModel):
@@ -50,25 +52,29 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dataset: Path = Field(Path("dataset"), description="dataset folder made by vidiff prep")
-    output: Path | None = Field(None, description="run folder; runs/DATASET-PRESET if not given")
+    dataset: Path = Field(default=Path("dataset"), description="dataset folder made by vidiff prep")
+    output: Path | None = Field(default=None, description="run folder; runs/DATASET-PRESET if not given")
     preset: str | None = Field(
-        None, description="tiny, small or base; chosen from the dataset and the device if not given"
+        default=None, description="tiny, small or base; chosen from the dataset and the device if not given"
     )
-    steps: int = Field(1000, ge=1, description="optimiser steps, the decay branch included")
-    batch_size: int = Field(32, ge=1, description="clips per step")
-    frames: int = Field(8, ge=1, description="frames of a window; shorter clips are taken whole")
-    conditioning: Literal["mixed", "none"] = Field("mixed", description="train on random observed frames too, or not")
+    steps: int = Field(default=1000, ge=1, description="optimiser steps, the decay branch included")
+    batch_size: int = Field(default=32, ge=1, description="clips per step")
+    frames: int = Field(default=8, ge=1, description="frames of a window; shorter clips are taken whole")
+    conditioning: Literal["mixed", "none"] = Field(
+        default="mixed", description="train on random observed frames too, or not"
+    )
     resume: str = Field(
-        "auto", description="auto continues an unfinished run; never refuses one; or a checkpoint folder"
+        default="auto", description="auto continues an unfinished run; never refuses one; or a checkpoint folder"
     )
-    checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints")
-    keep: int = Field(2, ge=1, description="checkpoints kept; the end of the trunk and the result always are")
-    sample_every: int = Field(250, ge=0, description="steps between sample sheets; 0: none")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device computes in it")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
-    seed: int = Field(0, ge=0, description="seed of all random draws")
-    overwrite: bool = Field(False, description="replace a run with other settings")
+    checkpoint_every: int = Field(default=250, ge=1, description="steps between checkpoints")
+    keep: int = Field(default=2, ge=1, description="checkpoints kept; the end of the trunk and the result always are")
+    sample_every: int = Field(default=250, ge=0, description="steps between sample sheets; 0: none")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto", description="auto: bf16 where the device computes in it"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps")
+    seed: int = Field(default=0, ge=0, description="seed of all random draws")
+    overwrite: bool = Field(default=False, description="replace a run with other settings")
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     text: TextSettings = TextSettings()

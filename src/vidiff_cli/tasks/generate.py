@@ -36,7 +36,6 @@ from vidiff_cli.tasks.events import Event, Note, Progress
 from vidiff_cli.tasks.model import HARDLY_TRAINED, Model, load_model
 from vidiff_cli.training.state import Learner
 
-SUFFIXES = (".mp4", ".webm", ".gif", ".webp", ".mkv")
 LONG_SECONDS = 60
 LANGEVIN = 0.1  # VDM's delta
 
@@ -253,26 +252,6 @@ def slug(text: str) -> str:
     return "-".join(words)[:50].strip("-") or "video"
 
 
-def check_output(path: Path, *, overwrite: bool, lossless: bool) -> None:
-    """Fails early on what would fail at the end: an unknown format, an output that is there, no place to write."""
-    suffix = path.suffix.lower()
-    if suffix and suffix not in SUFFIXES:
-        raise VidiffError(f"cannot write {path}", found=suffix, expected=", ".join(SUFFIXES) + " or a folder")
-    if lossless and suffix != ".mkv":
-        raise VidiffError("--lossless writes .mkv files", found=str(path), fix="name the output .mkv with -o")
-    if path.exists() and not overwrite and not (path.is_dir() and not any(path.iterdir())):
-        raise VidiffError(f"{path} is there already", fix="give another name with -o, or --overwrite")
-    parent = path.resolve().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir():
-        raise VidiffError(f"cannot write {path}", found=f"{parent} is no folder", fix="give another place with -o")
-    import os
-
-    if not os.access(parent, os.W_OK):
-        raise VidiffError(f"cannot write {path}", found=f"no permission in {parent}", fix="give another place with -o")
-
-
 def sidecar_of(path: Path) -> Path:
     """out.mp4 -> out.json."""
     return path.with_suffix(".json") if path.suffix else path.with_name(path.name + ".json")
@@ -295,6 +274,14 @@ def write_sidecar(
         **facts,
     }
     write_text(sidecar_of(path), json.dumps(content, indent=2) + "\n")
+
+
+def compare_sheet(path: Path, given: np.ndarray, result: np.ndarray, marks: Sequence[int]) -> Path:
+    """A contact sheet beside `path`: what was given above the result, in which the given frames are marked."""
+    from vidiff_cli.viewing.sheet import Row, contact_sheet
+
+    rows = [Row(label="given", frames=given), Row(label="result", frames=result, given=marks)]
+    return contact_sheet(rows, path.with_name(path.stem + "_sheet.png"))
 
 
 def network_size(width: int, height: int, model: Model) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -11,11 +11,11 @@ import torch
 
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.frames import plan
+from vidiff_cli.frames import Window, plan
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.events import Steps, task
 from vidiff_cli.tasks.model import Model
-from vidiff_cli.video.encode import encode
+from vidiff_cli.video.encode import check_output, encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
     began = time.monotonic()
     prompts = [prompt for prompt in read_prompts(settings) for _ in range(settings.count)]
     if settings.output is not None:
-        gen.check_output(_single(settings.output, prompts), overwrite=settings.overwrite, lossless=settings.lossless)
+        check_output(_single(settings.output, prompts), overwrite=settings.overwrite, lossless=settings.lossless)
     model = gen.open_model(settings)
     seed = gen.fresh_seed(settings.seed)
     yield from gen.introduce(model, settings, seed, prompts)
@@ -55,7 +55,7 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
     yield from gen.rate_note(model, fps)
     paths = _paths(settings, prompts, seed, total, model)
     for path in paths:
-        gen.check_output(path, overwrite=settings.overwrite, lossless=settings.lossless)
+        check_output(path, overwrite=settings.overwrite, lossless=settings.lossless)
     clips = []
     for first in range(0, len(prompts), settings.batch_size):
         batch = slice(first, first + settings.batch_size)
@@ -125,7 +125,7 @@ def read_prompts(settings: SampleSettings) -> list[str]:
     return prompts or [""]
 
 
-def _windows(settings: SampleSettings, model: Model, total: int):
+def _windows(settings: SampleSettings, model: Model, total: int) -> list[Window]:
     window = model.settings.frames
     if window == 1 and total > 1:
         raise VidiffError("this model makes single pictures", found=f"{total} frames asked for", fix="train on videos")

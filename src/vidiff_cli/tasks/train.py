@@ -78,6 +78,7 @@ def train(settings: TrainSettings) -> Steps[TrainReport]:
     source = _source(dataset)
     log = _Log(run, settings.steps)
     log.forget_after(state.step)
+    yield Progress(what="training", done=state.step, total=settings.steps)
     with Deferred() as interrupt:
         for report in train_steps(state, source, settings, schedule, device=device, dtype=dtype):
             yield from log.add(report)
@@ -165,10 +166,12 @@ def _introduce(
     if device.type == "cpu":
         yield Note(f"No GPU: training on the CPU with {torch.get_num_threads()} threads in {settings.precision}.")
     clips = len(dataset.split("train"))
+    steps = " or ".join(map(str, model.frame_steps))
     yield Note(
-        f"{settings.preset or 'custom'}: {parameters / 1e6:.2f} M parameters, {clips} clips, windows of {model.frames} "
-        f"frames of {model.width}x{model.height} at {model.fps} fps, every {' or '.join(map(str, model.frame_steps))} frames, "
-        f"{'captions' if model.text.kind != 'none' else 'no captions'}, {settings.steps} steps of {settings.batch_size} clips."
+        f"{settings.preset or 'custom'}: {parameters / 1e6:.2f} M parameters; {clips} clips, "
+        f"{'with' if model.text.kind != 'none' else 'without'} captions; windows of {model.frames} frames of "
+        f"{model.width}x{model.height} at {model.fps} fps, every {steps} frames; {settings.steps} steps of "
+        f"{settings.batch_size} clips."
     )
 
 

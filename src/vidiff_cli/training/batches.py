@@ -80,15 +80,14 @@ def draw_batch(
     """The batch of `step`: clips in a seeded order without repeats within an epoch, windows at random starts and frame
     steps.
 
-    Clips and images are not mixed in a batch: the clip drawn first decides, and the others follow in its kind.
+    Clips and images are not mixed in a batch: the one drawn first decides, and those of another length are left out.
     """
     rng = np.random.default_rng([seed, step])
     draws = [
         _draw(source, objective, row, window, frame_steps, np.random.default_rng([seed, step, number]))
         for number, row in enumerate(_rows(source, size, seed, step))
     ]
-    longest = max(len(draw.frames) for draw in draws)
-    draws = [draw for draw in draws if len(draw.frames) == longest] if _mixed(draws) else draws
+    draws = [draw for draw in draws if len(draw.frames) == len(draws[0].frames)]
     frames = np.stack([source.read(draw.row, draw.frames) for draw in draws])
     video = torch.from_numpy(frames).to(device).permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1.0)
     u = (rng.permutation(len(draws)) + rng.random()) / len(draws)  # stratified: one in each of b equal parts
@@ -107,10 +106,6 @@ def draw_batch(
         dropped=torch.tensor([draw.dropped for draw in draws], device=device),
         captions=tuple(draw.caption for draw in draws),
     )
-
-
-def _mixed(draws: Sequence[Draw]) -> bool:
-    return len({len(draw.frames) for draw in draws}) > 1
 
 
 def _rows(source: Source, size: int, seed: int, step: int) -> list[int]:
@@ -147,6 +142,6 @@ def _draw(
         frames=tuple(start + step * place for place in range(length)),
         times=tuple(float(step * place / rate) if rate else 0.0 for place in range(length)),
         given=given,
-        caption=row.captions[rng.integers(len(row.captions))] if row.captions else "",
+        caption=row.captions[int(rng.integers(len(row.captions)))] if row.captions else "",
         dropped=bool(not row.captions or rng.random() < drop),
     )

@@ -20,7 +20,8 @@ class Ema:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         present = module.state_dict()
-        floating = [name for name, value in self.shadow.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.shadow[name] for name in floating], [present[name] for name in floating], 1 - decay)
-        for name in self.shadow.keys() - set(floating):
-            self.shadow[name].copy_(present[name])
+        for name, average in self.shadow.items():
+            if average.is_floating_point():
+                average.lerp_(present[name], 1 - decay)
+            else:
+                average.copy_(present[name])

@@ -2,7 +2,7 @@
 
 The file is written under another name beside its target and renamed when ffmpeg ended well. H.264 and VP9 are converted
 to BT.709 and say so. An odd width or height cannot be yuv420p in H.264: such files are yuv444p, at their exact size
-(players without 4:4:4, most browsers among them, need .webm instead).
+(which most browsers do not play).
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def encode(
     By extension: .mp4 and .mkv (H.264), .webm (VP9), .gif, .webp (both animated, for ever), .mkv with `lossless` (FFV1
     in RGB: the same bytes back), .webp with `lossless`, or a folder of PNG files (no extension, or a trailing slash). A
     WebP shows equal frames in a row as one longer frame. `audio_from`: its audio, copied where the container takes it,
-    begins with the first frame or `audio_delay` seconds later (ignored for .gif, .webp and folders). Errors:
-    VidiffError for an existing target, an unknown extension, no frames, wrong frames, a failing disk or ffmpeg.
+    begins with the first frame or `audio_delay` seconds later (ignored for .gif, .webp and folders).
+
+    Errors: VidiffError for an existing target, an unknown extension, no frames, wrong frames, a failing disk or ffmpeg.
     """
     target = check_output(path, fps=fps, lossless=lossless, overwrite=overwrite)
     first, checked = _peeked(frames)
@@ -62,11 +63,15 @@ def encode(
     return count
 
 
-def check_output(path: str | Path, *, fps: Fraction, lossless: bool = False, overwrite: bool = False) -> Path:
+def check_output(
+    path: str | Path, *, fps: Fraction | None = None, lossless: bool = False, overwrite: bool = False
+) -> Path:
     """Refuses a target that could not be written in the end, before the frames are made; makes its parent folders.
 
-    Returns the target. Errors: VidiffError for an existing target without `overwrite`, an extension that is unknown or
-    cannot be lossless, a rate that is not positive or too fast for GIF, a folder that cannot be written.
+    Returns the target. Without `fps` the rate is not looked at.
+
+    Errors: VidiffError for an existing target without `overwrite`, an extension that is unknown or cannot be lossless,
+    a rate that is not positive or too fast for GIF, a folder that cannot be written.
     """
     target = Path(path)
     suffix = target.suffix.lower()
@@ -76,10 +81,10 @@ def check_output(path: str | Path, *, fps: Fraction, lossless: bool = False, ove
             raise VidiffError(f"cannot write {target}", found=suffix, expected=f"{known}, or a folder for PNG frames")
         if lossless and suffix not in LOSSLESS_BY_EXTENSION:
             raise VidiffError(f"{suffix} is never lossless here", expected=".mkv, .webp or a folder of PNG frames")
-        if suffix == ".gif" and fps > FASTEST_GIF:
+        if suffix == ".gif" and fps is not None and fps > FASTEST_GIF:
             found, fix = f"{float(fps):g} frames a second", "write a .webp or .mp4"
             raise VidiffError("a GIF cannot be that fast", found=found, expected=f"at most {FASTEST_GIF}", fix=fix)
-    if fps <= 0 and not is_folder(path):
+    if fps is not None and fps <= 0 and not is_folder(path):
         raise VidiffError("a frame rate must be positive", found=fps)
     try:
         if target.exists() and not (is_folder(path) and not any(target.iterdir())):

@@ -38,8 +38,7 @@ def url(path: Path) -> str:
 
 
 def reading(path: Path) -> list[str]:
-    """The arguments that open `path` for reading: this file alone, one decoding thread (as fast here, and far
-    smaller)."""
+    """The arguments that open `path` for reading: this file alone, in one decoding thread (as fast here, smaller)."""
     return ["-protocol_whitelist", "file", "-threads", "1", "-i", url(path)]
 
 
@@ -123,8 +122,9 @@ class Ffmpeg:
         if errors:
             return errors[0].strip().rstrip(".")
         code = self.process.poll()
-        killed = code is not None and code < 0
-        return f"ffmpeg was killed by signal {-code}" if killed else f"ffmpeg's exit status {code}"
+        if code is not None and code < 0:
+            return f"ffmpeg was killed by signal {-code}"
+        return f"ffmpeg's exit status {code}"
 
 
 def run(arguments: Sequence[str], *, timeout_seconds: float | None = None) -> tuple[int, str, str]:

@@ -15,8 +15,8 @@ from vidiff_cli.video import ffmpeg, stills
 from vidiff_cli.video.stills import SUFFIXES_IMAGE
 
 SUFFIXES_VIDEO = frozenset(
-    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob")
-    + (".ts", ".m2ts", ".mts", ".3gp", ".3g2", ".ogv", ".mxf", ".y4m", ".gif", ".apng")
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob"}
+    | {".ts", ".m2ts", ".mts", ".3gp", ".3g2", ".ogv", ".mxf", ".y4m", ".gif", ".apng"}
 )
 NOT_VIDEO_CONTAINERS = frozenset({"tty", "concat", "hls", "dash", "bin", "xbin"})  # text ffmpeg would play or follow
 PROBE_SECONDS = 60.0
@@ -60,7 +60,7 @@ class VideoInfo:
 def probe(path: str | Path) -> VideoInfo:
     """Describes a video or a still image; decodes one frame.
 
-    Errors: VidiffError for what is missing, a folder, unreadable, empty, no video, without pictures, damaged, too large.
+    Errors: VidiffError for what is missing, a folder, unreadable, empty, no video, without pictures, damaged, too big.
     """
     path = Path(path)
     check_readable(path)

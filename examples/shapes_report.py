@@ -1,0 +1,156 @@
+"""Measures a model of the shapes world against its known truth: what the demo prints at its end.
+
+Samples: colour and direction (and the rest) as the oracle reads them from the written files. Held-out clips, without a
+caption: 8 frames are given and the next 8 made; every 4th frame is given and those between made; by each condition,
+against freezing the last frame and blending the neighbours. Errors are distances of the object's centre from the true
+one, in pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.frames import plan
+from vidiff_cli.tasks import generate as gen
+from vidiff_cli.tasks.model import Model
+from vidiff_cli.video.decode import decode
+from vidiff_cli.viewing.sheet import Row, contact_sheet
+from vidiff_cli.worlds import oracle, shapes
+
+CONDITIONS = ("learned", "reconstruction", "replacement")
+GIVEN, TOTAL, EVERY = 8, 16, 4
+
+
+def measure(folder: Path, truth: Path, samples: Path) -> dict[str, Any]:
+    """All measurements of a demo folder; prints them, writes contact sheets to `folder`/sheets, returns them."""
+    rows = json.loads((truth / "trajectories.json").read_text(encoding="utf-8"))
+    model = gen.open_model(GenerationSettings(model=folder / "run"))
+    sheets = folder / "sheets"
+    sheets.mkdir(exist_ok=True)
+    clips = np.stack([decode(truth / row["file"]).frames for row in rows])
+    paths = np.asarray([row["positions"] for row in rows])
+    report = {
+        "samples": _samples(samples),
+        "colour_swap": _swap(model, [row["caption"] for row in rows]),
+        "extension_px": _extension(model, clips, paths, sheets),
+        "in_betweens_px": _in_betweens(model, clips, paths, sheets),
+    }
+    _print(report)
+    return report
+
+
+def _samples(folder: Path) -> dict[str, float]:
+    """Share of the written samples in which each attribute that the prompt names is read back."""
+    right: dict[str, list[bool]] = {name: [] for name in shapes.ATTRIBUTES}
+    for sidecar in sorted(folder.glob("*.json")):
+        prompt = json.loads(sidecar.read_text(encoding="utf-8"))["prompt"]
+        seen = oracle.read(decode(sidecar.with_suffix(".mp4")).frames).attributes
+        for name, word in shapes.words_of(prompt).items():
+            right[name].append(seen[name] == word)
+    return {name: float(np.mean(values)) for name, values in right.items()} | {"count": len(right["colour"])}
+
+
+def _swap(model: Model, captions: list[str]) -> float:
+    """Share of pairs, same seed and another colour word, in which the measured colour follows the word."""
+    colours = list(shapes.COLOURS)
+    swapped = []
+    for caption in captions:
+        colour = shapes.words_of(caption)["colour"]
+        swapped.append(caption.replace(colour, colours[(colours.index(colour) + 1) % len(colours)]))
+    empty = torch.zeros(len(captions), 3, model.settings.frames, model.settings.height, model.settings.width)
+    follows = []
+    for prompts in (captions, swapped):
+        made = _make(model, empty, (), "replacement", prompts)
+        seen = [oracle.read(gen.as_frames(clip)).colour for clip in made]
+        follows.append(
+            [shapes.words_of(prompt)["colour"] == colour for prompt, colour in zip(prompts, seen, strict=True)]
+        )
+    return float(np.mean(np.logical_and(*follows)))
+
+
+def _extension(model: Model, clips: np.ndarray, paths: np.ndarray, sheets: Path) -> dict[str, float]:
+    """Mean centroid error of the frames after the given ones, by way of making them."""
+    frozen = clips.copy()
+    frozen[:, GIVEN:] = clips[:, GIVEN - 1 : GIVEN]
+    return _compare(model, clips, paths, range(GIVEN), {"freezing": frozen}, sheets / "extension.png")
+
+
+def _in_betweens(model: Model, clips: np.ndarray, paths: np.ndarray, sheets: Path) -> dict[str, float]:
+    """The same between every 4th frame; the frames after the last given one are left out."""
+    length = (TOTAL - 1) // EVERY * EVERY + 1
+    clips, paths = clips[:, :length], paths[:, :length]
+    blended = clips.astype(np.float64)
+    for frame in range(length):
+        left = frame // EVERY * EVERY
+        share = (frame - left) / EVERY
+        if share:
+            blended[:, frame] = (1 - share) * clips[:, left] + share * clips[:, left + EVERY]
+    nearest = clips[:, [min(length - 1, (frame + EVERY // 2) // EVERY * EVERY) for frame in range(length)]]
+    simple = {"blending": np.rint(blended).astype(np.uint8), "freezing": nearest}
+    return _compare(model, clips, paths, range(0, length, EVERY), simple, sheets / "in-betweens.png")
+
+
+def _compare(
+    model: Model, clips: np.ndarray, paths: np.ndarray, given: range, simple: dict[str, np.ndarray], sheet: Path
+) -> dict[str, float]:
+    made = dict(simple)
+    videos = torch.cat([gen.as_video(clip) for clip in clips])
+    for condition in CONDITIONS:
+        video = _make(model, videos, given, condition, [""] * len(clips))
+        made[condition] = np.stack([gen.as_frames(clip) for clip in video])
+    ranks = [frame for frame in range(clips.shape[1]) if frame not in given]
+    rows = [Row(label="truth", frames=clips[0])]
+    rows += [Row(label=name, frames=frames[0], given=list(given)) for name, frames in made.items()]
+    contact_sheet(rows, sheet)
+    errors = {name: _centroid_error(frames, paths, ranks) for name, frames in made.items()}
+    squares = {
+        f"{name}_mse": float(np.square((frames[:, ranks].astype(float) - clips[:, ranks]) / 127.5).mean())
+        for name, frames in made.items()
+    }
+    return errors | squares
+
+
+def _centroid_error(made: np.ndarray, paths: np.ndarray, ranks: list[int]) -> float:
+    """Mean distance of the measured centre from the true one; a frame that shows nothing is half the canvas off."""
+    seen = np.stack([oracle.positions(clip) for clip in made])
+    distance = np.linalg.norm(seen - paths, axis=-1)[:, ranks]
+    return float(np.where(np.isnan(distance), made.shape[2] / 2, distance).mean())
+
+
+def _make(model: Model, videos: Tensor, given: Sequence[int], condition: str, prompts: list[str]) -> Tensor:
+    """All clips at once through the plan and the filling loop: (b c n h w), everything that is not given made."""
+    settings = GenerationSettings(seed=0)
+    total, window = videos.shape[2], model.settings.frames
+    job = gen.Job(
+        windows=plan(total, given, window=window, overlap=min(len(given), window // 2)),
+        times=[Fraction(frame) / model.fps for frame in range(total)],
+        prompts=lambda number: prompts,
+        seeds=list(range(len(prompts))),
+    )
+    result = videos
+    for step in gen.generate(model, settings, job, videos, condition=condition):
+        if isinstance(step, Tensor):
+            result = step
+    return result
+
+
+def _print(report: dict[str, Any]) -> None:
+    samples = report["samples"]
+    print(f"\nOver {samples['count']} samples the oracle reads back, right:", file=sys.stderr)
+    for name in shapes.ATTRIBUTES:
+        print(f"  {name:10} {100 * samples[name]:5.1f} %", file=sys.stderr)
+    print(f"  another colour word, another colour: {100 * report['colour_swap']:.1f} % of pairs", file=sys.stderr)
+    for key, title in (("extension_px", "8 frames after 8 given"), ("in_betweens_px", "3 frames between every 4th")):
+        print(f"{title}, no caption: error of the object's centre in pixels", file=sys.stderr)
+        for name in [name for name in report[key] if not name.endswith("_mse")]:
+            print(f"  {name:15} {report[key][name]:6.2f}   (MSE {report[key][name + '_mse']:.4f})", file=sys.stderr)

@@ -1,0 +1,102 @@
+"""What extend and interpolate share: a video that is read at the model's size, a timeline, and the frames that it
+lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.frames import Scheme, Timeline, Window, plan
+from vidiff_cli.tasks import generate as gen
+from vidiff_cli.tasks.events import Event, Note, Steps
+from vidiff_cli.tasks.model import Model
+from vidiff_cli.video.decode import Decoded, decode
+from vidiff_cli.video.encode import check_output
+from vidiff_cli.video.probe import VideoInfo
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completed:
+    """All frames of a timeline, uint8 (n h w c): the given ones as they were read, the others made."""
+
+    pixels: np.ndarray
+    windows: Sequence[Window]
+    condition: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What is to be completed: where it goes, from which seed, with which prompt for each window."""
+
+    path: Path
+    timeline: Timeline
+    seed: int
+    overlap: int
+    scheme: Scheme = "autoregressive"
+    prompt: Callable[[int], str] = lambda number: ""
+
+    @property
+    def journal(self) -> Path:
+        """Where finished windows are kept until the result is written."""
+        return journal_of(self.path)
+
+
+def read_input(info: VideoInfo, model: Model, *, fps: Fraction | None = None) -> Decoded:
+    """The frames of an input at the model's size: short side the model's, long side cropped to the network's
+    multiple."""
+    scaled, crop = gen.network_size(info.width, info.height, model)
+    return decode(info.path, size=scaled, crop=crop, fps=fps)
+
+
+def output_path(settings: GenerationSettings, source: Path, what: str, clip: Decoded, count: int) -> Path:
+    """Where the result goes: as asked, else named after the input. VidiffError if it could not be written."""
+    height, width = clip.frames.shape[1:3]
+    suffix = ".mkv" if settings.lossless else ".mp4"
+    path = settings.output or Path(f"{gen.slug(source.stem)}_{what}_{count}f_{width}x{height}{suffix}")
+    return check_output(path, lossless=settings.lossless, overwrite=settings.overwrite)
+
+
+def journal_of(path: Path) -> Path:
+    """out.mp4 -> .out.mp4.partial."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def size_note(info: VideoInfo, clip: Decoded) -> Iterator[Event]:
+    """Says so where the result has another size than the input."""
+    height, width = clip.frames.shape[1:3]
+    if (width, height) != (info.width, info.height):
+        yield Note(f"Working at {width}x{height}, the model's size (the input is {info.width}x{info.height}).")
+
+
+def complete(model: Model, settings: GenerationSettings, clip: Decoded, work: Work) -> Steps[Completed]:
+    """Makes the frames of the timeline that are not given, window after window.
+
+    Given frames are copied into the result, never taken from a sampler. Finished windows are kept in the journal.
+    """
+    timeline, window = work.timeline, model.settings.frames
+    total, given = len(timeline.times), sorted(timeline.given)
+    sources = clip.frames[[timeline.given[rank] for rank in given]]
+    height, width = clip.frames.shape[1:3]
+    frames = torch.zeros(1, model.settings.network.channels, total, height, width)
+    frames[:, :, given] = gen.as_video(sources)
+    windows = plan(total, given, window=window, overlap=work.overlap, scheme=work.scheme)
+    condition = gen.choose_condition(settings, model)
+    job = gen.Job(
+        windows=windows,
+        times=timeline.times,
+        prompts=lambda number: [work.prompt(number)],
+        seeds=[work.seed],
+    )
+    if windows:
+        shape = (1, frames.shape[1], min(window, total), height, width)
+        yield from gen.long_note(gen.estimate_seconds(model, settings, job, shape, condition))
+    video = yield from gen.run(gen.generate(model, settings, job, frames, condition=condition, journal=work.journal))
+    pixels = gen.as_frames(video[0])
+    pixels[given] = sources
+    return Completed(pixels=pixels, windows=windows, condition=condition)

@@ -1,0 +1,312 @@
+"""Guidance against closed forms: the Jacobian form of reconstruction, what each wrapper shows and returns, and its
+errors.
+
+Shapes: z (b c t h w), level and observed (b t).
+"""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vidiff_cli.diffusion.guidance import clamp_known, classifier_free, hold_known, reconstruct, threshold
+from vidiff_cli.diffusion.levels import alpha_sigma, grid
+from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, ddpm
+from vidiff_cli.errors import BrokenGraphError, VidiffError
+
+B, C, T, H, W = 2, 2, 5, 2, 4
+SIZE = C * T * H * W
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+Z, KNOWN = randn(B, C, T, H, W, seed=1), randn(B, C, T, H, W, seed=2)
+LEVEL = torch.tensor([[0.7], [-2.1]], dtype=torch.float64).expand(B, T)
+OBSERVED = torch.tensor([[True, True, False, False, False], [False, True, False, True, False]])
+MATRIX = randn(SIZE, SIZE, seed=3) / SIZE**0.5
+
+
+def linear(z: Tensor, level: Tensor) -> Tensor:
+    """x_hat = M z, clip by clip; every frame depends on every other."""
+    return (z.flatten(1) @ MATRIX.T).reshape(z.shape)
+
+
+def curved(z: Tensor, level: Tensor) -> Tensor:
+    """A denoiser that is not linear, and knows the level."""
+    return torch.tanh(linear(z, level) + 0.1 * level[:, None, :, None, None]) * linear(z.square(), level)
+
+
+def frames(observed: Tensor) -> Tensor:
+    """(b t) -> (b c t h w)."""
+    return observed[:, None, :, None, None].expand(len(observed), C, T, H, W)
+
+
+def alpha(level: Tensor) -> Tensor:
+    return alpha_sigma(level[:, 0])[0]
+
+
+def jacobian(denoise: Denoise, clip: int) -> Tensor:
+    """d x_hat / d z of one clip: (size, size)."""
+    level = LEVEL[clip : clip + 1]
+    full = torch.autograd.functional.jacobian(lambda z: denoise(z, level), Z[clip : clip + 1])
+    return full.reshape(SIZE, SIZE)  # pyright: ignore
+
+
+def by_jacobian(denoise: Denoise, known: Tensor, observed: Tensor, weight: float) -> Tensor:
+    """x_tilde^b = x_hat^b + w alpha J^T (x^a - x_hat^a), J = d x_hat^a / d z^b: a plus (math: 2.2)."""
+    x = denoise(Z, LEVEL)
+    moved = x.clone().flatten(1)
+    for clip in range(B):
+        a = frames(observed)[clip].flatten()
+        j = jacobian(denoise, clip)[a][:, ~a]
+        moved[clip, ~a] += weight * alpha(LEVEL)[clip] * j.T @ (known[clip].flatten()[a] - x[clip].flatten()[a])
+    return moved.reshape(x.shape)
+
+
+def same(a: Tensor, b: Tensor, tolerance: float = 1e-10) -> None:
+    torch.testing.assert_close(a, b, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("denoise", [linear, curved])
+@pytest.mark.parametrize("weight", [0.5, 2.0, 9.0])
+def test_reconstruction_is_its_jacobian_form(denoise: Denoise, weight: float) -> None:
+    """Sign, sum, factor, alpha, and the derivative through the denoiser, at once."""
+    made = reconstruct(denoise, KNOWN, OBSERVED, weight)(Z, LEVEL)
+    same(made, by_jacobian(denoise, KNOWN, OBSERVED, weight))
+    assert not torch.allclose(made, denoise(Z, LEVEL))
+
+
+def test_the_gradient_moves_the_other_frames_only() -> None:
+    made, x = reconstruct(curved, KNOWN, OBSERVED, 2.0)(Z, LEVEL), curved(Z, LEVEL)
+    assert torch.equal(made[frames(OBSERVED)], x[frames(OBSERVED)]), "the observed estimate is left as predicted"
+    moved = (made != x).any(dim=1).flatten(2).any(dim=2)
+    assert torch.equal(moved, ~OBSERVED)
+
+
+def test_known_frames_matter_where_they_are_observed_only() -> None:
+    elsewhere = torch.where(frames(OBSERVED), KNOWN, torch.full_like(KNOWN, math.nan))
+    for wrap in (
+        lambda known: reconstruct(curved, known, OBSERVED, 2.0),
+        lambda known: clamp_known(curved, known, OBSERVED),
+    ):
+        assert torch.equal(wrap(elsewhere)(Z, LEVEL), wrap(KNOWN)(Z, LEVEL))
+
+
+def test_a_linear_observation_covers_all_of_z() -> None:
+    """x_tilde = x_hat + w alpha J^T D^T (x^a - D x_hat), for a downsampling D (VDM section 3.1)."""
+
+    def downsample(x: Tensor) -> Tensor:
+        return functional.avg_pool3d(x, (1, 2, 2))
+
+    known, weight = randn(B, C, T, H // 2, W // 2, seed=4), 2.0
+    made = reconstruct(curved, known, downsample, weight)(Z, LEVEL)
+    x = curved(Z, LEVEL)
+    d = torch.autograd.functional.jacobian(downsample, x[:1]).reshape(-1, SIZE)  # pyright: ignore
+    expected = x.clone().flatten(1)
+    for clip in range(B):
+        residual = known[clip].flatten() - d @ x[clip].flatten()
+        expected[clip] += weight * alpha(LEVEL)[clip] * jacobian(curved, clip).T @ d.T @ residual
+    same(made, expected.reshape(x.shape))
+
+
+def test_several_observations_are_summed_into_one_gradient() -> None:
+    def mean_over_time(x: Tensor) -> Tensor:
+        return x.mean(dim=2)
+
+    known, x = randn(B, C, H, W, seed=5), curved(Z, LEVEL)
+    of_frames = reconstruct(curved, KNOWN, OBSERVED, 2.0)(Z, LEVEL) - x
+    of_mean = reconstruct(curved, known, mean_over_time, 2.0)(Z, LEVEL) - x
+    both = reconstruct(curved, [KNOWN, known], [OBSERVED, mean_over_time], 2.0)(Z, LEVEL) - x
+    same(both, torch.where(frames(OBSERVED), torch.zeros_like(x), of_frames + of_mean))
+    first, second = OBSERVED & (torch.arange(T) < 2), OBSERVED & (torch.arange(T) >= 2)
+    apart = reconstruct(curved, (KNOWN, KNOWN), (first, second), 2.0)(Z, LEVEL)
+    same(apart, reconstruct(curved, KNOWN, OBSERVED, 2.0)(Z, LEVEL), 1e-12)
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_a_clip_does_not_depend_on_its_neighbours(weight: float) -> None:
+    together = reconstruct(curved, KNOWN, OBSERVED, weight)(Z, LEVEL)
+    for clip in range(B):
+        one = slice(clip, clip + 1)
+        alone = reconstruct(curved, KNOWN[one], OBSERVED[one], weight)(Z[one], LEVEL[one])
+        same(together[one], alone, 1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_weight_zero_is_replacement_bit_for_bit(name: str) -> None:
+    def run(denoise: Denoise) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return SAMPLERS[name](clamp_known(denoise, KNOWN, OBSERVED), Z, grid(8), generator=generator)
+
+    replaced = run(curved)
+    assert torch.equal(run(reconstruct(curved, KNOWN, OBSERVED, 0.0)), replaced)
+    assert not torch.allclose(run(reconstruct(curved, KNOWN, OBSERVED, 2.0)), replaced)
+
+
+def test_the_gradient_is_taken_under_no_grad_and_leaves_none_behind() -> None:
+    with torch.no_grad():
+        made = reconstruct(curved, KNOWN, OBSERVED, 2.0)(Z, LEVEL)
+    same(made, by_jacobian(curved, KNOWN, OBSERVED, 2.0))
+    assert not made.requires_grad and not Z.requires_grad and Z.grad is None
+
+
+def test_guidance_is_in_the_langevin_correction_too() -> None:
+    """ddpm evaluates the one denoiser it is given, so both of its evaluations are guided."""
+    calls: list[int] = []
+
+    def counted(z: Tensor, level: Tensor) -> Tensor:
+        calls.append(1)
+        assert z.requires_grad, "called by the guidance, not by the sampler"
+        return linear(z, level)
+
+    ddpm(reconstruct(counted, KNOWN, OBSERVED, 2.0), Z, grid(3), correct=0.1)
+    assert len(calls) == 5
+
+
+def without_grad(z: Tensor, level: Tensor) -> Tensor:
+    with torch.no_grad():
+        return linear(z, level)
+
+
+def detached(z: Tensor, level: Tensor) -> Tensor:
+    return linear(z, level).detach()
+
+
+def inference(z: Tensor, level: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return linear(z, level)
+
+
+def of_input_detached(z: Tensor, level: Tensor) -> Tensor:
+    """The output has a graph, but it does not lead to z."""
+    return linear(z.detach(), level) * torch.ones((), dtype=z.dtype, requires_grad=True)
+
+
+@pytest.mark.parametrize("denoise", [without_grad, detached, inference, of_input_detached])
+def test_a_broken_graph_is_one_clear_error(denoise: Denoise) -> None:
+    with pytest.raises(BrokenGraphError, match="cannot differentiate the denoiser") as error:
+        reconstruct(denoise, KNOWN, OBSERVED, 2.0)(Z, LEVEL)
+    assert isinstance(error.value, VidiffError) and "detach" in str(error.value)
+
+
+def test_nested_reconstruction_is_a_broken_graph() -> None:
+    inner = reconstruct(curved, KNOWN, OBSERVED, 2.0)
+    with pytest.raises(BrokenGraphError, match="second reconstruct"):
+        reconstruct(inner, KNOWN, OBSERVED, 2.0)(Z, LEVEL)
+
+
+def test_unequal_levels_are_refused() -> None:
+    level = LEVEL.clone()
+    level[1, 3] += 0.1
+    with pytest.raises(ValueError, match="one level for all frames"):
+        reconstruct(curved, KNOWN, OBSERVED, 2.0)(Z, level)
+
+
+@pytest.mark.parametrize("observed", [OBSERVED.double(), OBSERVED[:1], OBSERVED[:, :3], OBSERVED[0]])
+@pytest.mark.parametrize("wrap", [clamp_known, hold_known, lambda *a: reconstruct(*a, 2.0)])
+def test_a_mask_that_does_not_fit_is_refused(wrap: Callable[..., Denoise], observed: Tensor) -> None:
+    with pytest.raises(ValueError, match="boolean mask"):
+        wrap(curved, KNOWN, observed)(Z, LEVEL)
+
+
+def test_every_observation_needs_its_known_tensor() -> None:
+    with pytest.raises(ValueError, match="1 known tensors for 2 observations"):
+        reconstruct(curved, [KNOWN], [OBSERVED, OBSERVED], 2.0)
+
+
+def test_clamp_known_replaces_the_observed_estimate_and_nothing_else() -> None:
+    made = clamp_known(curved, KNOWN, OBSERVED)(Z, LEVEL)
+    assert torch.equal(made, torch.where(frames(OBSERVED), KNOWN, curved(Z, LEVEL)))
+
+
+@pytest.mark.parametrize("level", [20.0, 3.0])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_hold_known_shows_the_known_frames_at_their_own_level(level: float, noisy: bool) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def spy(z: Tensor, level: Tensor) -> Tensor:
+        seen.append((z, level))
+        return curved(z, level)
+
+    generator = torch.Generator().manual_seed(0) if noisy else None
+    held = hold_known(spy, KNOWN, OBSERVED, level=level, generator=generator)
+    made, again = held(Z, LEVEL), held(Z + 1, LEVEL + 1)
+    a, s = alpha_sigma(torch.tensor(level, dtype=torch.float64))
+    noise = (
+        torch.randn(KNOWN.shape, generator=torch.Generator().manual_seed(0), dtype=KNOWN.dtype) if noisy else 0 * KNOWN
+    )
+    for (z, shown_level), (given_z, given_level), result in zip(
+        seen, ((Z, LEVEL), (Z + 1, LEVEL + 1)), (made, again), strict=True
+    ):
+        same(z, torch.where(frames(OBSERVED), a * KNOWN + s * noise, given_z), 1e-12)  # the same noise every time
+        assert torch.equal(shown_level, torch.where(OBSERVED, level, given_level))
+        assert torch.equal(result, torch.where(frames(OBSERVED), KNOWN, curved(z, shown_level)))
+
+
+def test_reconstruction_on_top_of_hold_known_is_void() -> None:
+    """The known frames are their own estimate there: the loss is zero."""
+    held = hold_known(linear, KNOWN, OBSERVED)
+    assert torch.equal(reconstruct(held, KNOWN, OBSERVED, 2.0)(Z, LEVEL), held(Z, LEVEL))
+
+
+def test_classifier_free_goes_from_one_estimate_past_the_other() -> None:
+    calls: list[str] = []
+
+    def spy(name: str, denoise: Denoise) -> Denoise:
+        def called(z: Tensor, level: Tensor) -> Tensor:
+            calls.append(name)
+            return denoise(z, level)
+
+        return called
+
+    conditional, unconditional = spy("c", linear), spy("u", curved)
+    c, u = linear(Z, LEVEL), curved(Z, LEVEL)
+    assert torch.equal(classifier_free(conditional, unconditional, 1.0)(Z, LEVEL), c)
+    assert calls == ["c"], "scale 1 makes no second pass"
+    for scale in (0.0, 0.5, 1.5, 7.0):
+        w = scale - 1
+        same(classifier_free(conditional, unconditional, scale)(Z, LEVEL), (1 + w) * c - w * u, 1e-12)
+
+
+def test_reconstruction_differentiates_through_both_passes() -> None:
+    guided = classifier_free(linear, curved, 3.0)
+    same(reconstruct(guided, KNOWN, OBSERVED, 2.0)(Z, LEVEL), by_jacobian(guided, KNOWN, OBSERVED, 2.0))
+
+
+def test_the_threshold_clips_after_the_loss() -> None:
+    """threshold(clamp_known(reconstruct(...))): the loss sees the unclipped estimate."""
+    known = KNOWN.clamp(-1, 1)
+    made = threshold(clamp_known(reconstruct(linear, known, OBSERVED, 2.0), known, OBSERVED))(Z, LEVEL)
+    moved = by_jacobian(linear, known, OBSERVED, 2.0)
+    same(made, torch.where(frames(OBSERVED), known, moved).clamp(-1, 1))
+
+
+def test_the_dynamic_threshold_has_one_bound_per_clip() -> None:
+    """s = max(1, quantile of |x_hat| over the clip); clip to [-s, s] and divide by s."""
+    x = torch.cat([3 * randn(1, C, T, H, W, seed=6), 0.2 * randn(1, C, T, H, W, seed=7)])
+    made = threshold(lambda z, level: x, percentile=0.9)(Z, LEVEL)
+    assert made.abs().max() <= 1
+    assert torch.equal(made[1], x[1]), "what is inside already stays"
+    ordered = x[0].abs().flatten().sort().values
+    bound = ordered[round(0.9 * SIZE) - 1]
+    same(made[0], x[0].clamp(-bound, bound) / bound, 1e-12)
+    alone = threshold(lambda z, level: x[:1], percentile=0.9)(Z[:1], LEVEL[:1])
+    assert torch.equal(alone, made[:1]), "a clip depends on its neighbours"
+    same(threshold(lambda z, level: x, percentile=1.0)(Z, LEVEL)[0], x[0] / x[0].abs().max(), 1e-12)
+
+
+def test_the_static_threshold_clips_and_hides_no_nan() -> None:
+    x = 3 * randn(B, C, T, H, W, seed=8)
+    assert torch.equal(threshold(lambda z, level: x)(Z, LEVEL), x.clamp(-1, 1))
+    assert threshold(lambda z, level: x * math.nan)(Z, LEVEL).isnan().all()
+
+
+@pytest.mark.parametrize("percentile", [0.0, -0.5, 1.5, 99.5])
+def test_a_percentile_is_a_fraction(percentile: float) -> None:
+    with pytest.raises(ValueError, match=r"\(0, 1\]"):
+        threshold(linear, percentile=percentile)
