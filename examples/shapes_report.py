@@ -42,8 +42,8 @@ def measure(folder: Path, truth: Path, samples: Path) -> dict[str, Any]:
     report = {
         "samples": _samples(samples),
         "colour_swap": _swap(model, [row["caption"] for row in rows]),
-        "extension_px": _extension(model, clips, paths, sheets),
-        "in_betweens_px": _in_betweens(model, clips, paths, sheets),
+        "extension": _extension(model, clips, paths, sheets),
+        "in_betweens": _in_betweens(model, clips, paths, sheets),
     }
     _print(report)
     return report
@@ -60,6 +60,18 @@ def _samples(folder: Path) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in right.items()} | {"count": len(right["colour"])}
 
 
+def read_back(model: Model, captions: list[str]) -> dict[str, float]:
+    """Share of one sample per caption in which each attribute is right: as `_samples`, without files between."""
+    empty = torch.zeros(len(captions), 3, model.settings.frames, model.settings.height, model.settings.width)
+    made = _make(model, empty, (), GenerationSettings(seed=0), captions)
+    seen = [oracle.read(gen.as_frames(clip)).attributes for clip in made]
+    wanted = [shapes.words_of(caption) for caption in captions]
+    return {
+        name: float(np.mean([word[name] == found[name] for word, found in zip(wanted, seen, strict=True)]))
+        for name in shapes.ATTRIBUTES
+    }
+
+
 def _swap(model: Model, captions: list[str]) -> float:
     """Share of pairs, same seed and another colour word, in which the measured colour follows the word."""
     colours = list(shapes.COLOURS)
@@ -70,7 +82,7 @@ def _swap(model: Model, captions: list[str]) -> float:
     empty = torch.zeros(len(captions), 3, model.settings.frames, model.settings.height, model.settings.width)
     follows = []
     for prompts in (captions, swapped):
-        made = _make(model, empty, (), "replacement", prompts)
+        made = _make(model, empty, (), GenerationSettings(seed=0), prompts)
         seen = [oracle.read(gen.as_frames(clip)).colour for clip in made]
         follows.append(
             [shapes.words_of(prompt)["colour"] == colour for prompt, colour in zip(prompts, seen, strict=True)]
@@ -78,14 +90,14 @@ def _swap(model: Model, captions: list[str]) -> float:
     return float(np.mean(np.logical_and(*follows)))
 
 
-def _extension(model: Model, clips: np.ndarray, paths: np.ndarray, sheets: Path) -> dict[str, float]:
-    """Mean centroid error of the frames after the given ones, by way of making them."""
+def _extension(model: Model, clips: np.ndarray, paths: np.ndarray, sheets: Path) -> dict[str, dict[str, float]]:
+    """Errors of the frames after the given ones, by way of making them."""
     frozen = clips.copy()
     frozen[:, GIVEN:] = clips[:, GIVEN - 1 : GIVEN]
     return _compare(model, clips, paths, range(GIVEN), {"freezing": frozen}, sheets / "extension.png")
 
 
-def _in_betweens(model: Model, clips: np.ndarray, paths: np.ndarray, sheets: Path) -> dict[str, float]:
+def _in_betweens(model: Model, clips: np.ndarray, paths: np.ndarray, sheets: Path) -> dict[str, dict[str, float]]:
     """The same between every 4th frame; the frames after the last given one are left out."""
     length = (TOTAL - 1) // EVERY * EVERY + 1
     clips, paths = clips[:, :length], paths[:, :length]
@@ -102,34 +114,46 @@ def _in_betweens(model: Model, clips: np.ndarray, paths: np.ndarray, sheets: Pat
 
 def _compare(
     model: Model, clips: np.ndarray, paths: np.ndarray, given: range, simple: dict[str, np.ndarray], sheet: Path
-) -> dict[str, float]:
+) -> dict[str, dict[str, float]]:
     made = dict(simple)
-    videos = torch.cat([gen.as_video(clip) for clip in clips])
     for condition in CONDITIONS:
-        video = _make(model, videos, given, condition, [""] * len(clips))
-        made[condition] = np.stack([gen.as_frames(clip) for clip in video])
-    ranks = [frame for frame in range(clips.shape[1]) if frame not in given]
+        made[condition] = complete(model, clips, given, GenerationSettings(condition=condition, seed=0))
     rows = [Row(label="truth", frames=clips[0])]
     rows += [Row(label=name, frames=frames[0], given=list(given)) for name, frames in made.items()]
     contact_sheet(rows, sheet)
-    errors = {name: _centroid_error(frames, paths, ranks) for name, frames in made.items()}
-    squares = {
-        f"{name}_mse": float(np.square((frames[:, ranks].astype(float) - clips[:, ranks]) / 127.5).mean())
-        for name, frames in made.items()
-    }
-    return errors | squares
+    return {name: errors(frames, clips, paths, given) for name, frames in made.items()}
 
 
-def _centroid_error(made: np.ndarray, paths: np.ndarray, ranks: list[int]) -> float:
-    """Mean distance of the measured centre from the true one; a frame that shows nothing is half the canvas off."""
+def complete(model: Model, clips: np.ndarray, given: range, settings: GenerationSettings) -> np.ndarray:
+    """All clips (b n h w c) at once, without captions: the frames that are not given made anew."""
+    videos = torch.cat([gen.as_video(clip) for clip in clips])
+    made = _make(model, videos, given, settings, [""] * len(clips))
+    return np.stack([gen.as_frames(clip) for clip in made])
+
+
+def errors(made: np.ndarray, clips: np.ndarray, paths: np.ndarray, given: range) -> dict[str, float]:
+    """Of the frames that are not given: mean distance of the object's centre from the true one in pixels (a frame that
+    shows nothing is half the canvas off), mean square error in [-1, 1], and the change across the first seam over the
+    true one (1 is seamless)."""
+    ranks = [frame for frame in range(clips.shape[1]) if frame not in given]
     seen = np.stack([oracle.positions(clip) for clip in made])
     distance = np.linalg.norm(seen - paths, axis=-1)[:, ranks]
-    return float(np.where(np.isnan(distance), made.shape[2] / 2, distance).mean())
+    change, true = (np.square(_step(frames, ranks[0])).mean() for frames in (made, clips))
+    return {
+        "centre_px": float(np.where(np.isnan(distance), made.shape[2] / 2, distance).mean()),
+        "mse": float(np.square((made[:, ranks].astype(float) - clips[:, ranks]) / 127.5).mean()),
+        "seam_jump": float(change / true),
+    }
 
 
-def _make(model: Model, videos: Tensor, given: Sequence[int], condition: str, prompts: list[str]) -> Tensor:
+def _step(clips: np.ndarray, frame: int) -> np.ndarray:
+    return clips[:, frame].astype(float) - clips[:, frame - 1]
+
+
+def _make(
+    model: Model, videos: Tensor, given: Sequence[int], settings: GenerationSettings, prompts: list[str]
+) -> Tensor:
     """All clips at once through the plan and the filling loop: (b c n h w), everything that is not given made."""
-    settings = GenerationSettings(seed=0)
     total, window = videos.shape[2], model.settings.frames
     job = gen.Job(
         windows=plan(total, given, window=window, overlap=min(len(given), window // 2)),
@@ -138,7 +162,7 @@ def _make(model: Model, videos: Tensor, given: Sequence[int], condition: str, pr
         seeds=list(range(len(prompts))),
     )
     result = videos
-    for step in gen.generate(model, settings, job, videos, condition=condition):
+    for step in gen.generate(model, settings, job, videos, condition=gen.choose_condition(settings, model)):
         if isinstance(step, Tensor):
             result = step
     return result
@@ -150,7 +174,8 @@ def _print(report: dict[str, Any]) -> None:
     for name in shapes.ATTRIBUTES:
         print(f"  {name:10} {100 * samples[name]:5.1f} %", file=sys.stderr)
     print(f"  another colour word, another colour: {100 * report['colour_swap']:.1f} % of pairs", file=sys.stderr)
-    for key, title in (("extension_px", "8 frames after 8 given"), ("in_betweens_px", "3 frames between every 4th")):
-        print(f"{title}, no caption: error of the object's centre in pixels", file=sys.stderr)
-        for name in [name for name in report[key] if not name.endswith("_mse")]:
-            print(f"  {name:15} {report[key][name]:6.2f}   (MSE {report[key][name + '_mse']:.4f})", file=sys.stderr)
+    for key, title in (("extension", "8 frames after 8 given"), ("in_betweens", "3 frames between every 4th")):
+        print(f"{title}, no caption:        centre off by      MSE   seam jump", file=sys.stderr)
+        for name, row in report[key].items():
+            numbers = f"{row['centre_px']:8.2f} px {row['mse']:8.4f} {row['seam_jump']:9.2f}"
+            print(f"  {name:40} {numbers}", file=sys.stderr)

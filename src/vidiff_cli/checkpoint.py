@@ -46,7 +46,9 @@ def read_header(path: Path) -> dict[str, Any]:
         try:
             metadata = json.loads(file.read(length)).get("__metadata__") or {}
             header = json.loads(metadata["vidiff"])
-        except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+            if not isinstance(header, dict):
+                raise TypeError(f"the header is a {type(header).__name__}")
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise VidiffError(f"{path} was not written by vidiff", found="no vidiff header", fix="train one") from error
     if metadata.get("format") != FORMAT:
         raise VidiffError(f"{path} has another format", found=metadata.get("format"), expected=FORMAT)

@@ -21,7 +21,9 @@ def scales(level: float) -> tuple[float, float]:
 
 
 def same(a: Tensor | float, b: Tensor | float, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(
+        torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64), atol=tolerance, rtol=tolerance
+    )
 
 
 @settings(deadline=None)

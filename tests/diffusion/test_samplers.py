@@ -103,15 +103,19 @@ def test_a_ddim_step_is_a_turn_by_an_angle(levels: list[float]) -> None:
         torch.testing.assert_close(made, alpha[1] * x + sigma[1] * eps, atol=1e-12 * scale, rtol=0)
 
 
+@pytest.mark.parametrize("uneven", [0.0, 0.4])
 @pytest.mark.parametrize(("sampler", "order"), [(ddim, 1), (dpmpp_2m, 2)])
-def test_the_measured_order_of_a_solver(sampler: Sampler, order: int) -> None:
+def test_the_measured_order_of_a_solver(sampler: Sampler, order: int, uneven: float) -> None:
+    """On levels that are evenly spaced, and on levels whose steps are short and long in turn."""
     low, high = -8.0, 8.0
     (alpha_t, wide), (alpha_s, narrow) = spread(low), spread(high)
     z = randn(1, 1, 2, 8, 8)
     exact = alpha_s * MEAN + narrow / wide * (z - alpha_t * MEAN)
     errors = []
     for steps in (64, 128, 256):
-        made = sampler(gaussian, z, torch.linspace(low, high, steps + 1, dtype=torch.float64))
+        levels = torch.linspace(low, high, steps + 1, dtype=torch.float64)
+        levels[1::2] += uneven * (high - low) / steps
+        made = sampler(gaussian, z, levels)
         errors.append(float((made - exact).abs().max()))
     for coarse, fine in pairwise(errors):
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
@@ -160,7 +164,8 @@ def test_a_frame_whose_level_stays_keeps_its_bits(name: str) -> None:
 
     def denoise(z: Tensor, level: Tensor) -> Tensor:
         seen.append((z.clone(), level))
-        return gaussian(z, level) + z.mean()
+        x = gaussian(z, level) + z.mean()
+        return torch.where(torch.arange(4)[:, None, None] == 0, math.nan, x)  # a clean frame's estimate may be anything
 
     z = randn(2, 1, 4, 3, 3).float()
     made = EVERY[name](denoise, z, levels, generator=torch.Generator().manual_seed(3))
@@ -169,7 +174,7 @@ def test_a_frame_whose_level_stays_keeps_its_bits(name: str) -> None:
     assert len(waiting) > 4 and all(torch.equal(seen_z[:, :, 1], z[:, :, 1]) for seen_z in waiting)
     arrived = [seen_z for seen_z, level in seen if level[0, 2] == 20.0 and level[0, 3] >= levels[5, 0, 3]]
     assert len(arrived) >= 2 and all(torch.equal(seen_z[:, :, 2], made[:, :, 2]) for seen_z in arrived)
-    assert not torch.equal(made[:, :, 3], z[:, :, 3])
+    assert made.isfinite().all() and not torch.equal(made[:, :, 3], z[:, :, 3])
 
 
 @pytest.mark.parametrize("name", sorted(EVERY))

@@ -1,9 +1,9 @@
 """Extension of exact Gaussian videos: the proof that reconstruction guidance is right, with nothing trained.
 
-A video is a stationary Gaussian process over time, one pixel wide, so that the ideal denoiser of a window is a matrix. Given are 16
-true frames, and 48 more are made, window after window (T = 16, overlap 8). What a method gets wrong shows at the seams (jump:
-variance of x[k] - x[k - 1] across a seam, over the truth) and in the Frechet distance of all 64 frames to the truth.
-Shapes: videos (b 1 n 1 1), float64; b clips, n frames.
+A video is a stationary Gaussian process over time, one pixel wide, so that the ideal denoiser of a window is a matrix.
+Given are 16 true frames, and 48 more are made, window after window (T = 16, overlap 8). What a method gets wrong shows
+at the seams (jump: variance of x[k] - x[k - 1] across a seam, over the truth) and in the Frechet distance of all 64
+frames to the truth. Shapes: videos (b 1 n 1 1), float64; b clips, n frames.
 """
 
 import functools
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
 from vidiff_cli.diffusion.levels import alpha_sigma, grid
-from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
+from vidiff_cli.diffusion.samplers import Denoise, Noise, ddpm
 from vidiff_cli.frames import plan
 from vidiff_cli.generation.fill import Condition, fill
 
@@ -26,9 +26,7 @@ SEAMS = range(GIVEN, FRAMES, WINDOW - OVERLAP)
 # Correlation over a distance in frames.
 PROCESSES = {
     "AR(1)": lambda apart: 0.95**apart,
-    "Matern-5/2": lambda apart: (
-        (1 + math.sqrt(5) * apart / 6 + 5 * apart**2 / 108) * (-math.sqrt(5) * apart / 6).exp()
-    ),
+    "Matern-5/2": lambda apart: (1 + math.sqrt(5) * apart / 6 + 5 * apart**2 / 108) * (-math.sqrt(5) * apart / 6).exp(),
 }
 
 
@@ -133,7 +131,9 @@ def test_the_oracle_measures_itself_right(process: str) -> None:
     z = alpha[:, None, None] * x + sigma[:, None, None] * noise
     residual = (ideal(process)(z, level) - x).reshape(CLIPS, WINDOW)
     k = covariance(process, WINDOW)
-    posterior = k - alpha * k @ torch.linalg.solve(alpha[:, None] * k * alpha + torch.diag(sigma**2), alpha[:, None] * k)
+    posterior = k - alpha * k @ torch.linalg.solve(
+        alpha[:, None] * k * alpha + torch.diag(sigma**2), alpha[:, None] * k
+    )
     torch.testing.assert_close(residual.var(dim=0), posterior.diag(), rtol=0.12, atol=0)
 
 
@@ -157,4 +157,3 @@ def test_the_learned_condition_is_the_best_of_all(process: str) -> None:
     exact = extend(process, "exact conditional")
     assert 0.8 <= exact.jump <= 1.2
     assert all(exact.distance < extend(process, other).distance for other in METHODS if other != "exact conditional")
-

@@ -1,9 +1,25 @@
-"""One thread: the tensors here are small, and bit-equality is promised for one thread count."""
+"""One thread, for bit-equality; and the smallest source and model that train."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
+
+from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
+from vidiff_cli.text.learned import vocabulary_of
+from vidiff_cli.training.batches import Source
+from vidiff_cli.training.state import Learner, new_learner
+
+CAPTIONS = ["a red square moving left", "a blue circle", "green", "two words"]
+
+
+@dataclass(frozen=True)
+class StubRow:
+    frames: int
+    fps: str = "8"
+    captions: Sequence[str] = ("a caption",)
 
 
 @pytest.fixture(autouse=True)
@@ -12,3 +28,47 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def row() -> type[StubRow]:
+    return StubRow
+
+
+@pytest.fixture
+def make_source() -> Callable[[Sequence[StubRow]], Source]:
+    """A source of 4x4 clips: pixel values are (row, frame, 0), so that a frame says where it is from."""
+
+    def make(rows: Sequence[StubRow]) -> Source:
+        def read(number: int, frames: Sequence[int]) -> np.ndarray:
+            assert all(0 <= frame < rows[number].frames for frame in frames)
+            video = np.zeros((len(frames), 4, 4, 3), dtype=np.uint8)
+            video[..., 0], video[..., 1] = number, np.array(frames)[:, None, None]
+            return video
+
+        return Source(rows=rows, read=read)
+
+    return make
+
+
+@pytest.fixture
+def make_learner() -> Callable[..., Learner]:
+    """A tiny learner of 4x4 clips with a learned text tower; `noise` on every weight makes all paths live."""
+
+    def make(*, noise: float = 0.0, seed: int = 0, diffusion: DiffusionSettings | None = None) -> Learner:
+        settings = ModelSettings(
+            width=4,
+            height=4,
+            frames=4,
+            network=NetworkSettings(base=8, multipliers=(1, 2), patch=1, head_width=8, embedding=16, text_width=8),
+            diffusion=diffusion or DiffusionSettings(),
+            text=TextSettings(vocabulary=vocabulary_of(CAPTIONS)),
+        )
+        learner = new_learner(settings, seed)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in learner.parameters():
+                parameter.add_(noise * torch.randn(parameter.shape, generator=generator))
+        return learner
+
+    return make

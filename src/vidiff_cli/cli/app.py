@@ -5,6 +5,7 @@ Nothing that this module imports may import torch: `vidiff --help` answers at on
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, files, version
@@ -103,5 +104,7 @@ app.add_typer(world_app, name="world")
 
 def main() -> None:
     """The entry point of the `vidiff` script."""
+    # Threads that wait by spinning make a busy CPU up to ten times slower; read when torch is loaded, later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     catch_sigterm()
     app(prog_name="vidiff")

@@ -76,5 +76,5 @@ def extend(
             "" if report.seam_jump is None else f", seam jump {' '.join(f'{value:.2f}' for value in report.seam_jump)}"
         )
         drift = " ".join(f"{value:+.1f}" for value in report.drift)
-        stderr().print(f"{report.given} frames given, {report.made} made ({report.condition}){jump}, drift {drift}.")
+        stderr().print(f"Frames: {report.given} given, {report.made} made ({report.condition}){jump}, drift {drift}.")
     print_json(report) if as_json else print_paths(report.path)

@@ -41,7 +41,7 @@ def recorded(sidecar: Path | None, command: str) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
-        made_by, settings = content["command"], content["settings"]
+        made_by, settings = content["command"], dict(content["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VidiffError(f"{sidecar} is no sidecar of a video", found=str(error)) from error
     if made_by != command:

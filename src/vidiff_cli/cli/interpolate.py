@@ -70,6 +70,7 @@ def interpolate(
     with errors_as_sentences(verbose):
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
     if not quiet:
-        counts = f"{report.given} given, {report.made} made ({report.condition}), the last one held {report.held} more"
+        held = f", the last one held {report.held} more" if report.held else ""
+        counts = f"{report.given} given, {report.made} made ({report.condition}){held}"
         stderr().print(f"{report.frames} frames at {report.fps} fps: {counts}.")
     print_json(report) if as_json else print_paths(report.path)

@@ -37,7 +37,7 @@ class GenerationSettings(BaseModel):
     reconstruction_weight: float | None = Field(
         default=None,
         ge=0,
-        description="weight of reconstruction guidance; by default 2 (ddpm) or 5, doubled for a single given frame",
+        description="weight of reconstruction guidance; by default 10, or 20 for a single given frame",
     )
     langevin: float | None = Field(
         default=None, ge=0, description="Langevin correction (ddpm only); 0.1 with reconstruction if not given"

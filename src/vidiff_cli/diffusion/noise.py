@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 def seeded(*parts: int, device: torch.device | str = "cpu") -> Generator:
     """A generator whose stream depends on all of `parts`, such as (seed, step) or (seed, window): same parts, same
     draws."""
-    state = np.random.SeedSequence([part % 2**64 for part in parts]).generate_state(1, np.uint64)[0]
+    # The count leads: numpy pads with zeros, so that (seed,) and (seed, 0) would be one stream.
+    state = np.random.SeedSequence([len(parts), *(part % 2**64 for part in parts)]).generate_state(1, np.uint64)[0]
     return Generator(device=device).manual_seed(int(state) >> 1)
 
 

@@ -101,12 +101,11 @@ class TimeAttention(nn.Module):
         self.out = _zero(nn.Linear(width, width))
 
     def forward(self, x: Tensor, times: Tensor, bias: Tensor | None) -> Tensor:
-        """(b t) c h w with times (b, t) in frames and an additive mask (b, 1, 1, t, t) or None -> (b t) c h w."""
+        """(b t) c h w, times (b, t) in frames since the first, additive mask (b, 1, 1, t, t) or None -> (b t) c h w."""
         b, h = times.shape[0], x.shape[2]
         cells = self.norm(rearrange(x, "(b t) c h w -> b (h w) t c", b=b))
         if self.relative is None:
-            start = times - times[:, :1]
-            cells = cells + sinusoidal(start, cells.shape[-1])[:, None].to(cells.dtype)
+            cells = cells + sinusoidal(times, cells.shape[-1])[:, None].to(cells.dtype)
         else:
             near = self.relative(times)[:, None]
             bias = near if bias is None else near + bias

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vidiff_cli.config.model import NetworkSettings
 from vidiff_cli.models.attention import SpaceAttention, TextAttention, TimeAttention
-from vidiff_cli.models.blocks import Down, ResidualBlock, SpaceConv, Up, group_norm
+from vidiff_cli.models.blocks import Down, FrameNorm, ResidualBlock, SpaceConv, Up
 from vidiff_cli.models.conditioning import Conditioning, FrameEmbedding, gap_features
 
 
@@ -92,7 +92,7 @@ class UNet3D(nn.Module):
             self.up.append(nn.ModuleList(stages))
             if depth > 0:
                 self.grow.append(Up(width, widths[depth - 1]))
-        self.head = nn.Sequential(group_norm(widths[0]), nn.SiLU(), SpaceConv(widths[0], pixels, zero=True))
+        self.head = nn.Sequential(FrameNorm(widths[0]), nn.SiLU(), SpaceConv(widths[0], pixels, zero=True))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
@@ -124,7 +124,7 @@ class UNet3D(nn.Module):
         isolated = conditioning.isolated
         if t == 1 or isolated is None:
             isolated = torch.full((b, t), t == 1, device=level.device)  # an image is a video of one frame
-        times = conditioning.times.float() / self.frame_seconds
+        times = _elapsed(conditioning.times.float() / self.frame_seconds, isolated)
         tokens, bias, pooled = self._text(conditioning, b, level.device)
         embedding = self.embedding(level, gap_features(times, isolated), conditioning.given, pooled)
         return Context(
@@ -149,6 +149,12 @@ class UNet3D(nn.Module):
             pooled = torch.where(dropped, self.null_pooled.to(pooled.dtype), pooled)
         bias = torch.zeros(mask.shape, device=device).masked_fill(~mask, float("-inf"))
         return tokens, bias[:, None, None], pooled
+
+
+def _elapsed(times: Tensor, isolated: Tensor) -> Tensor:
+    """Times (b, t) since the first frame of the video; images are at no time."""
+    start = times.masked_fill(isolated, float("inf")).amin(dim=1, keepdim=True)
+    return torch.where(isolated, 0.0, times - start)
 
 
 def _time_bias(isolated: Tensor, t: int) -> Tensor | None:

@@ -17,7 +17,6 @@ from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.events import Event, Note, Steps
 from vidiff_cli.tasks.model import Model
 from vidiff_cli.video.decode import Decoded, decode
-from vidiff_cli.video.encode import check_output
 from vidiff_cli.video.probe import VideoInfo
 
 
@@ -54,12 +53,14 @@ def read_input(info: VideoInfo, model: Model, *, fps: Fraction | None = None) ->
     return decode(info.path, size=scaled, crop=crop, fps=fps)
 
 
-def output_path(settings: GenerationSettings, source: Path, what: str, clip: Decoded, count: int) -> Path:
+def output_path(
+    settings: GenerationSettings, source: Path, what: str, clip: Decoded, count: int, fps: Fraction
+) -> Path:
     """Where the result goes: as asked, else named after the input. VidiffError if it could not be written."""
     height, width = clip.frames.shape[1:3]
     suffix = ".mkv" if settings.lossless else ".mp4"
     path = settings.output or Path(f"{gen.slug(source.stem)}_{what}_{count}f_{width}x{height}{suffix}")
-    return check_output(path, lossless=settings.lossless, overwrite=settings.overwrite)
+    return gen.check_files(path, settings, fps)
 
 
 def journal_of(path: Path) -> Path:

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from vidiff_cli.config.generate import ExtendSettings
-from vidiff_cli.errors import VidiffError
+from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.frames import Window, extension
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.complete import Completed, Work, complete, journal_of, output_path, read_input, size_note
 from vidiff_cli.tasks.events import Steps, task
 from vidiff_cli.tasks.model import Model
 from vidiff_cli.video.decode import Decoded
-from vidiff_cli.video.encode import check_output, encode
+from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import VideoInfo, probe
 
 DEFAULT_SECONDS = 2.0
@@ -56,17 +56,22 @@ def extend(settings: ExtendSettings) -> Steps[ExtendReport]:
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
     began = time.monotonic()
+    if settings.seconds is not None and settings.num_frames is not None:
+        raise UsageError("give only one of --seconds and --num-frames")
     info = probe(settings.input)
-    if settings.output is not None:
-        check_output(settings.output, overwrite=settings.overwrite, lossless=settings.lossless)
+    if settings.fps is not None and not info.is_image:
+        raise VidiffError(
+            f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix="--fps is for photos"
+        )
     model = gen.open_model(settings)
     if model.settings.frames == 1:
         raise VidiffError("this model makes single pictures", fix="train on videos to extend one")
+    overlap = gen.overlap_of(settings.overlap, model.settings.frames)
     clip = read_input(info, model, fps=None if info.is_image else info.fps)  # a variable rate becomes a steady one
     rate = (settings.fps or model.fps) if info.is_image else clip.fps
     new = settings.num_frames or max(1, round((settings.seconds or DEFAULT_SECONDS) * rate))
     timeline = extension(len(clip.frames), rate, new=new, before=settings.before)
-    path = output_path(settings, settings.input, "extended", clip, len(timeline.times))
+    path = output_path(settings, settings.input, "extended", clip, len(timeline.times), rate)
     seed = gen.fresh_seed(settings.seed, journal_of(path))
     yield from gen.introduce(model, settings, seed, settings.prompt)
     yield from gen.rate_note(model, rate)
@@ -76,7 +81,7 @@ def extend(settings: ExtendSettings) -> Steps[ExtendReport]:
         path=path,
         timeline=timeline,
         seed=seed,
-        overlap=gen.overlap_of(settings.overlap, model.settings.frames),
+        overlap=overlap,
         scheme=settings.scheme,
         prompt=lambda number: prompts[min(number, len(prompts) - 1)],
     )

@@ -17,6 +17,7 @@ from fractions import Fraction
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,9 +36,11 @@ from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.tasks.events import Event, Note, Progress
 from vidiff_cli.tasks.model import HARDLY_TRAINED, Model, load_model
 from vidiff_cli.training.state import Learner
+from vidiff_cli.video.encode import check_output
 
 LONG_SECONDS = 60
 LANGEVIN = 0.1  # VDM's delta
+WEIGHT = 10.0  # of reconstruction guidance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,9 +55,11 @@ class Job:
 
 
 def open_model(settings: GenerationSettings) -> Model:
-    """The model of the settings on its device."""
+    """The model of the settings on its device. VidiffError also for a --condition that it was not trained for."""
     device = choose_device(settings.device)
-    return load_model(settings.model, device, choose_dtype(settings.dtype, device))
+    model = load_model(settings.model, device, choose_dtype(settings.dtype, device))
+    choose_condition(settings, model)
+    return model
 
 
 def introduce(model: Model, settings: GenerationSettings, seed: int, prompts: Sequence[str]) -> Iterator[Event]:
@@ -62,10 +67,11 @@ def introduce(model: Model, settings: GenerationSettings, seed: int, prompts: Se
     yield Note(f"Model {model.path} on {model.device} in {dtype_name(model.dtype)}, seed {seed}.")
     if model.clips_seen < HARDLY_TRAINED:
         yield Note(f"This model is hardly trained: it has seen {model.clips_seen:,} clips.", "warning")
-    for prompt in dict.fromkeys(prompts):
+    negative = [settings.negative_prompt] if settings.negative_prompt else []
+    for prompt in dict.fromkeys([*prompts, *negative]):
         if unknown := model.unknown_words(prompt):
             yield Note(f"The model has never seen: {', '.join(unknown)} (in {prompt!r}).", "warning")
-    if any(prompts) and model.learner.text is None:
+    if any([*prompts, *negative]) and model.learner.text is None:
         yield Note("The model was trained without captions: the prompt has no effect.", "warning")
 
 
@@ -78,10 +84,10 @@ def choose_condition(settings: GenerationSettings, model: Model) -> str:
 
 
 def reconstruction_weight(settings: GenerationSettings, given: int) -> float:
-    """The weight asked for, or the default of the sampler: larger where one frame alone has to guide."""
+    """The weight asked for, or the default: larger where one frame alone has to guide (docs/decisions/0004)."""
     if settings.reconstruction_weight is not None:
         return settings.reconstruction_weight
-    return (2.0 if settings.sampler == "ddpm" else 5.0) * (2.0 if given == 1 else 1.0)
+    return WEIGHT * (2.0 if given == 1 else 1.0)
 
 
 def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condition:
@@ -182,7 +188,7 @@ def estimate_seconds(
         began = time.perf_counter()
         denoise(z, times)
         once = time.perf_counter() - began
-    prompted = any(job.prompts(0)) and settings.guidance_scale != 1
+    prompted = (any(job.prompts(0)) or settings.negative_prompt) and settings.guidance_scale != 1
     passes = settings.steps * (2 if prompted else 1) * (3 if condition == "reconstruction" else 1)
     return once * passes * (2 if settings.sampler == "ddpm" and condition == "reconstruction" else 1) * len(job.windows)
 
@@ -211,19 +217,28 @@ def _key(model: Model, settings: GenerationSettings, job: Job, frames: Tensor) -
 
 
 def _recall(journal: Path | None, key: str, frames: Tensor) -> tuple[int, Tensor]:
-    if journal is None or not journal.is_file():
+    header = _journal_header(journal)
+    if journal is None or header.get("key") != key:
         return 0, frames
-    header = read_header(journal)
-    if header.get("key") != key:
+    try:
+        return int(header["windows"]), from_pixels(read_tensors(journal)["frames"])
+    except VidiffError:  # a damaged journal costs time, not the result
         return 0, frames
-    return int(header["windows"]), from_pixels(read_tensors(journal)["frames"])
+
+
+def _journal_header(journal: Path | None) -> dict[str, Any]:
+    """What a journal says of itself; nothing where there is none that can be read."""
+    try:
+        return read_header(journal) if journal is not None and journal.is_file() else {}
+    except VidiffError:
+        return {}
 
 
 def fresh_seed(seed: int | None, journal: Path | None = None) -> int:
     """The seed asked for, else that of an interrupted run, else a random one."""
-    if seed is None and journal is not None and journal.is_file():
-        return int(read_header(journal)["seed"])
-    return secrets.randbelow(2**31) if seed is None else seed
+    if seed is None:
+        seed = _journal_header(journal).get("seed")
+    return secrets.randbelow(2**31) if seed is None else int(seed)
 
 
 def to_pixels(video: Tensor) -> Tensor:
@@ -248,8 +263,9 @@ def as_video(frames: np.ndarray) -> Tensor:
 
 def slug(text: str) -> str:
     """A file name from any text: letters, digits and hyphens, 50 characters at most; never empty, never hidden."""
-    words = "".join(letter.lower() if letter.isalnum() else " " for letter in text).split()
-    return "-".join(words)[:50].strip("-") or "video"
+    words = "".join(letter if letter.isalnum() else " " for letter in text.lower()).split()
+    short = "-".join(words)[:50].encode()[:150].decode(errors="ignore")  # a file name has 255 bytes at most
+    return short.strip("-") or "video"
 
 
 def sidecar_of(path: Path) -> Path:
@@ -257,14 +273,39 @@ def sidecar_of(path: Path) -> Path:
     return path.with_suffix(".json") if path.suffix else path.with_name(path.name + ".json")
 
 
+def sheet_of(path: Path) -> Path:
+    """out.mp4 -> out_sheet.png."""
+    return path.with_name(path.stem + "_sheet.png")
+
+
+def check_files(path: Path, settings: GenerationSettings, fps: Fraction) -> Path:
+    """Refuses a result that could not be written in the end, with its sidecar and its sheet; returns its path.
+
+    Makes the folder it goes to, so all else should be checked before.
+    """
+    target = check_output(path, fps=fps, lossless=settings.lossless, overwrite=settings.overwrite)
+    beside = [sidecar_of(target)] if settings.sidecar else []
+    beside += [sheet_of(target)] if settings.compare else []
+    for other in beside:
+        if other.is_dir():
+            raise VidiffError(f"{other} is a folder", fix="choose another name for the result")
+        if other.exists() and not settings.overwrite:
+            raise VidiffError(f"{other} exists", fix="choose another name for the result, or pass --overwrite")
+    return target
+
+
 def write_sidecar(
     path: Path, command: str, settings: GenerationSettings, model: Model, seed: int, facts: dict[str, object]
 ) -> None:
-    """Writes how a video was made beside it. `settings` are enough to repeat it (all but the output path)."""
+    """Writes how a video was made beside it. `settings` are enough to repeat it (all but the output path).
+
+    They name the checkpoint file itself: a run may have a later one by then.
+    """
+    resolved = {"model": str(model.path), "seed": seed}
     content = {
         "command": command,
         "argv": sys.argv,
-        "settings": settings.model_dump(mode="json", exclude={"output", "overwrite"}) | {"seed": seed},
+        "settings": settings.model_dump(mode="json", exclude={"output", "overwrite"}) | resolved,
         "seed": seed,
         "checkpoint": {"path": str(model.path), "sha256": model.hash, "clips_seen": model.clips_seen},
         "device": str(model.device),
@@ -281,7 +322,7 @@ def compare_sheet(path: Path, given: np.ndarray, result: np.ndarray, marks: Sequ
     from vidiff_cli.viewing.sheet import Row, contact_sheet
 
     rows = [Row(label="given", frames=given), Row(label="result", frames=result, given=marks)]
-    return contact_sheet(rows, path.with_name(path.stem + "_sheet.png"))
+    return contact_sheet(rows, sheet_of(path))
 
 
 def network_size(width: int, height: int, model: Model) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -337,4 +378,4 @@ def overlap_of(asked: int | None, window: int) -> int:
     made."""
     if asked is not None and asked >= window:
         raise VidiffError("--overlap leaves nothing to make", found=asked, expected=f"less than the window of {window}")
-    return asked or max(1, window // 2)
+    return asked or window // 2

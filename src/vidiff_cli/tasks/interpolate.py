@@ -15,7 +15,7 @@ from vidiff_cli.tasks.complete import Completed, Work, complete, journal_of, out
 from vidiff_cli.tasks.events import Steps, task
 from vidiff_cli.tasks.model import Model
 from vidiff_cli.video.decode import Decoded
-from vidiff_cli.video.encode import check_output, encode
+from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import VideoInfo, probe
 
 OVERLAP = 2  # a window sees at least the two given frames around a gap
@@ -51,8 +51,6 @@ def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport]:
     info = probe(settings.input)
     if info.is_image:
         raise VidiffError(f"{settings.input} is a single picture", expected="a video of two frames or more")
-    if settings.output is not None:
-        check_output(settings.output, overwrite=settings.overwrite, lossless=settings.lossless)
     model = gen.open_model(settings)
     if model.settings.frames < 3:
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.settings.frames} frames")
@@ -68,7 +66,7 @@ def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport]:
         hold=settings.hold,
     )
     rate = clip.fps if settings.slow_motion else timeline.fps
-    path = output_path(settings, settings.input, f"{float(rate):g}fps", clip, len(timeline.written))
+    path = output_path(settings, settings.input, f"{float(rate):g}fps", clip, len(timeline.written), rate)
     seed = gen.fresh_seed(settings.seed, journal_of(path))
     yield from gen.introduce(model, settings, seed, [settings.prompt or ""])
     yield from gen.rate_note(model, timeline.fps)

@@ -45,12 +45,11 @@ class Model:
     ) -> Denoise:
         """A denoiser with times (b, t), given flags (b, t) and one prompt per clip closed over; "" is no prompt."""
         plain = Conditioning(times=times, given=given)
+        conditional = partial(self._denoise, self._with_text(plain, prompts))
+        if not any(prompts) and not negative:
+            return conditional
         against = self._with_text(plain, [negative or ""] * len(prompts))
-        if not any(prompts):
-            return partial(self._denoise, against)
-        return classifier_free(
-            partial(self._denoise, self._with_text(plain, prompts)), partial(self._denoise, against), scale
-        )
+        return classifier_free(conditional, partial(self._denoise, against), scale)
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Words that the text encoder has never seen."""

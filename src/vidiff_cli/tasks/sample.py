@@ -15,7 +15,7 @@ from vidiff_cli.frames import Window, plan
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.events import Steps, task
 from vidiff_cli.tasks.model import Model
-from vidiff_cli.video.encode import check_output, encode
+from vidiff_cli.video.encode import encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,32 +42,26 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
     """
     began = time.monotonic()
     prompts = [prompt for prompt in read_prompts(settings) for _ in range(settings.count)]
-    if settings.output is not None:
-        check_output(_single(settings.output, prompts), overwrite=settings.overwrite, lossless=settings.lossless)
     model = gen.open_model(settings)
     seed = gen.fresh_seed(settings.seed)
     yield from gen.introduce(model, settings, seed, prompts)
-    if settings.strict_prompt and (unknown := [word for prompt in prompts for word in model.unknown_words(prompt)]):
-        raise VidiffError(
-            "the model has never seen some words", found=", ".join(unknown), fix="leave out --strict-prompt"
-        )
+    if settings.strict_prompt:
+        _check_words(model, prompts)
     total, fps = settings.num_frames or model.settings.frames, settings.fps or model.fps
+    windows, condition = _windows(settings, model, total), gen.choose_condition(settings, model)
     yield from gen.rate_note(model, fps)
-    paths = _paths(settings, prompts, seed, total, model)
-    for path in paths:
-        check_output(path, overwrite=settings.overwrite, lossless=settings.lossless)
+    paths = [gen.check_files(path, settings, fps) for path in _paths(settings, prompts, seed, total, model)]
     clips = []
     for first in range(0, len(prompts), settings.batch_size):
         batch = slice(first, first + settings.batch_size)
         some = prompts[batch]
         job = gen.Job(
-            windows=_windows(settings, model, total),
+            windows=windows,
             times=[Fraction(frame) / fps for frame in range(total)],
             prompts=lambda number, some=some: some,
             seeds=[seed + number for number in range(first, first + len(some))],
         )
         shape = (len(some), model.settings.network.channels, total, model.settings.height, model.settings.width)
-        condition = gen.choose_condition(settings, model)
         if first == 0:
             window = (*shape[:2], min(total, model.settings.frames), *shape[3:])
             seconds = gen.estimate_seconds(model, settings, job, window, condition)
@@ -85,7 +79,8 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
         for clip, path, prompt, own in zip(video, paths[batch], some, job.seeds, strict=True):
             frames = gen.as_frames(clip)
             encode(path, frames, fps, lossless=settings.lossless, overwrite=settings.overwrite)
-            clips.append(frames)
+            if settings.compare:
+                clips.append(frames)
             if settings.sidecar:
                 alone = settings.model_copy(update={"prompts": (prompt,), "count": 1, "prompts_file": None})
                 facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": condition}
@@ -94,10 +89,8 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
     if settings.compare:
         from vidiff_cli.viewing.sheet import Row, contact_sheet
 
-        sheet = paths[0].with_name(paths[0].stem + "_sheet.png")
-        contact_sheet(
-            [Row(label=label or "(no prompt)", frames=clip) for label, clip in zip(prompts, clips, strict=True)], sheet
-        )
+        rows = [Row(label=label or "(no prompt)", frames=clip) for label, clip in zip(prompts, clips, strict=True)]
+        sheet = contact_sheet(rows, gen.sheet_of(paths[0]))
     return SampleReport(
         paths=tuple(paths),
         prompts=tuple(prompts),
@@ -125,16 +118,20 @@ def read_prompts(settings: SampleSettings) -> list[str]:
     return prompts or [""]
 
 
+def _check_words(model: Model, prompts: list[str]) -> None:
+    """VidiffError for words that the model has never seen: for one without captions, all of them."""
+    fix = "leave out --strict-prompt"
+    if model.learner.text is None and any(prompts):
+        raise VidiffError("the model was trained without captions", found="a prompt", fix=fix)
+    if unknown := [word for prompt in prompts for word in model.unknown_words(prompt)]:
+        raise VidiffError("the model has never seen some words", found=", ".join(dict.fromkeys(unknown)), fix=fix)
+
+
 def _windows(settings: SampleSettings, model: Model, total: int) -> list[Window]:
     window = model.settings.frames
     if window == 1 and total > 1:
         raise VidiffError("this model makes single pictures", found=f"{total} frames asked for", fix="train on videos")
     return plan(total, (), window=window, overlap=gen.overlap_of(settings.overlap, window))
-
-
-def _single(output: Path, prompts: list[str]) -> Path:
-    """What to check first: a file for one video, a file in the folder for several."""
-    return output if len(prompts) == 1 else output / "video.mp4" if not output.suffix else output
 
 
 def _paths(settings: SampleSettings, prompts: list[str], seed: int, total: int, model: Model) -> list[Path]:

@@ -28,7 +28,9 @@ from vidiff_cli.training.loop import Schedule, StepReport, train_steps
 from vidiff_cli.training.state import STATE, TrainState, new_learner
 
 LOG_EVERY = 10
+ESTIMATE_AFTER, LONG_SECONDS = 5, 60  # steps measured before the estimate; shorter trainings need none
 FREE_TO_CHANGE = {"steps", "resume", "overwrite", "output", "checkpoint_every", "keep", "sample_every", "device"}
+OWN_FILES = {"config.json", "metrics.jsonl", "checkpoints", "samples", "loss.png"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,15 +60,17 @@ def train(settings: TrainSettings) -> Steps[TrainReport]:
     device = choose_device(settings.device)
     run = settings.output or Path("runs") / f"{dataset.folder.resolve().name}-{settings.preset or 'custom'}"
     dtype = choose_dtype(settings.precision, device)
-    settings = settings.model_copy(update={"precision": dtype_name(dtype)})
+    settings = _consistent(settings.model_copy(update={"precision": dtype_name(dtype)}))
     model = model_settings(settings, dataset)
-    if settings.overwrite and (run / "config.json").is_file():
-        shutil.rmtree(run)
     checkpoints = run / "checkpoints"
-    resumed = _check_run(run, settings, model)
-    state = TrainState(new_learner(model, settings.seed).to(device), settings.optimiser)
+    replacing = settings.overwrite and (run / "config.json").is_file()
+    if replacing:
+        _check_replaceable(run)
+    resumed = not replacing and _check_run(run, settings, model)
     schedule = Schedule.of(settings.steps, settings.optimiser)
-    if resumed and (place := _resume_from(checkpoints, settings, schedule)) is not None:
+    place = _resume_from(checkpoints, settings, schedule, resumed=resumed)
+    state = TrainState(new_learner(model, settings.seed).to(device), settings.optimiser)
+    if place is not None:
         state.load(place)
         if state.step >= settings.steps:
             yield Note(f"{run} has its {settings.steps} steps already; nothing to do. Raise --steps to go on.")
@@ -74,6 +78,8 @@ def train(settings: TrainSettings) -> Steps[TrainReport]:
             yield Note(f"Continuing {run} at step {state.step} of {settings.steps}.")
     parameters = sum(value.numel() for value in state.learner.parameters())
     yield from _introduce(settings, model, dataset, device, parameters)
+    if replacing:
+        shutil.rmtree(run)
     _write_config(run, settings, model)
     source = _source(dataset)
     log = _Log(run, settings.steps)
@@ -84,10 +90,12 @@ def train(settings: TrainSettings) -> Steps[TrainReport]:
             yield from log.add(report)
             ending = report.step in (schedule.trunk, schedule.steps)
             if ending or interrupt.asked or report.step % settings.checkpoint_every == 0:
+                log.flush()
                 _save(state, checkpoints, settings, schedule)
                 log.plot()
             if interrupt.asked:
-                yield Note(f"Saved {run} at step {report.step}; the same command continues.")
+                without = " without --overwrite" if settings.overwrite else ""
+                yield Note(f"Saved {run} at step {report.step}; the same command{without} continues.")
                 interrupt.act()
             if settings.sample_every and (report.step % settings.sample_every == 0 or report.step == schedule.steps):
                 yield from _sheet(state, run, dataset, device, dtype)
@@ -136,7 +144,7 @@ def model_settings(settings: TrainSettings, dataset: Dataset) -> ModelSettings:
         frames=frames,
         fps=str(max(set(rates), key=rates.count)),
         frame_steps=tuple(fitting if frames > 1 else [1]),
-        conditioning=settings.conditioning,
+        conditioning=_consistent(settings).conditioning,
         network=network if kind != "none" else network.model_copy(update={"text_width": 0}),
         diffusion=settings.diffusion,
         text=settings.text.model_copy(update={"kind": kind, "vocabulary": vocabulary}),
@@ -192,14 +200,45 @@ def _check_run(run: Path, settings: TrainSettings, model: ModelSettings) -> bool
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     changed = [name for name in changed if name.removeprefix("train.") not in FREE_TO_CHANGE and name != "vidiff"]
     if changed:
-        name = changed[0]
+        name = min(changed, key=lambda name: not name.startswith("train."))  # what a person set, not what followed
         raise VidiffError(
-            f"{run} was trained with another {name}",
-            found=new.get(name),
-            expected=old.get(name),
+            f"{run} was trained with another {name.removeprefix('train.')}",
+            found=_short(new.get(name)),
+            expected=_short(old.get(name)),
             fix="give another folder with -o, or --overwrite",
         )
     return True
+
+
+def _short(value: object) -> str:
+    text = str(value)  # a vocabulary has thousands of numbers
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _check_replaceable(run: Path) -> None:
+    """--overwrite removes a run and nothing else: VidiffError for a folder that holds other things."""
+    path, fix = run / "config.json", "give another folder with -o"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8")).keys() >= {"vidiff", "train", "model"}
+    except (OSError, ValueError, AttributeError):
+        known = False
+    if not known:
+        raise VidiffError(f"{path} belongs to no run", fix=fix)
+    if foreign := sorted(entry.name for entry in run.iterdir() if not _is_own(entry.name)):
+        raise VidiffError(f"{run} holds more than a run", found=foreign[0], fix=fix)
+
+
+def _is_own(name: str) -> bool:
+    """A file of a run, or what a killed run left of one."""
+    return name in OWN_FILES or (name.startswith(".") and (".tmp-" in name or name.endswith(".png")))
+
+
+def _consistent(settings: TrainSettings) -> TrainSettings:
+    """--conditioning none and a share of zero clips with given frames are the same thing said twice."""
+    if settings.conditioning == "mixed" and settings.objective.observed:
+        return settings
+    objective = settings.objective.model_copy(update={"observed": 0.0})
+    return settings.model_copy(update={"conditioning": "none", "objective": objective})
 
 
 def _config(settings: TrainSettings, model: ModelSettings) -> dict[str, object]:
@@ -226,12 +265,13 @@ def _flat(value: object, name: str = "") -> dict[str, object]:
     }
 
 
-def _resume_from(checkpoints: Path, settings: TrainSettings, schedule: Schedule) -> Path | None:
-    """The checkpoint to go on from: of the trunk, or of this very decay branch."""
+def _resume_from(checkpoints: Path, settings: TrainSettings, schedule: Schedule, *, resumed: bool) -> Path | None:
+    """The checkpoint to go on from: the one asked for; of a run that is `resumed`, the last of the trunk or of this
+    very decay branch."""
     if settings.resume not in ("auto", "never"):
-        if not (Path(settings.resume) / STATE).is_file():
-            raise VidiffError(f"there is no checkpoint to resume at {settings.resume}")
-        return Path(settings.resume)
+        return _asked_for(Path(settings.resume), settings.steps)
+    if not resumed:
+        return None
     best: tuple[int, Path] | None = None
     for folder in checkpoints.glob("step-*"):
         try:
@@ -243,6 +283,21 @@ def _resume_from(checkpoints: Path, settings: TrainSettings, schedule: Schedule)
         if usable and (best is None or step > best[0]):
             best = (step, folder)
     return best[1] if best else None
+
+
+def _asked_for(place: Path, steps: int) -> Path:
+    """The --resume checkpoint folder. VidiffError where there is none, or nothing is left to train."""
+    expected = "auto, never, or a folder such as runs/NAME/checkpoints/step-000100"
+    try:
+        step = int(json.loads((place / STATE).read_text(encoding="utf-8"))["step"])
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise VidiffError(f"there is no checkpoint to resume at {place}", found=found, expected=expected) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise VidiffError(f"{place / STATE} is damaged", fix="resume from another checkpoint") from error
+    if step >= steps:
+        raise VidiffError(f"{place} has {step} steps already", expected=f"fewer than {steps}", fix="raise --steps")
+    return place
 
 
 def _branch_of(folder: Path) -> int | None:
@@ -275,6 +330,7 @@ class _Log:
         self.run, self.steps = run, steps
         self.path = run / "metrics.jsonl"
         self.pending: list[StepReport] = []
+        self.measured = 0
         self.recent: deque[float] = deque(maxlen=100)
         self.clock = time.monotonic()
         self.durations: deque[float] = deque(maxlen=50)
@@ -301,6 +357,10 @@ class _Log:
         self.clock = now
         self.pending.append(report)
         self.recent.append(report.loss)
+        self.measured += 1
+        remaining = (self.steps - report.step) * (self.seconds_per_step() or 0.0)
+        if self.measured == ESTIMATE_AFTER and remaining > LONG_SECONDS:
+            yield Note(f"About {remaining / 60:.0f} minutes for the {self.steps - report.step} steps to go.")
         if report.stuck:
             yield Note(
                 f"The gradient norm has stayed at its limit for 200 steps (now {report.gradient_norm:.1f}): "
@@ -309,9 +369,7 @@ class _Log:
             )
         if report.step % LOG_EVERY == 0 or report.step == self.steps:
             row = self._row()
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            self.pending.clear()
+            self.flush()
             free, observed = row["free"], row["observed"]
             detail = f"loss {row['loss']:.4f}"
             detail += (
@@ -320,6 +378,13 @@ class _Log:
             pace = self.seconds_per_step()
             detail += f", {pace:.2f} s/step" if pace is not None else ""
             yield Progress(what="training", done=report.step, total=self.steps, detail=detail)
+
+    def flush(self) -> None:
+        """Writes the row of the steps since the last one. Called before a checkpoint: its steps are logged for good."""
+        if self.pending:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(self._row()) + "\n")
+            self.pending.clear()
 
     def _row(self) -> dict[str, object]:
         last, pace = self.pending[-1], self.seconds_per_step()

@@ -19,6 +19,9 @@ from vidiff_cli.config.train import ObjectiveSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.training.observed import draw_observed
 
+# What a stream is for stands in its seed: numpy pads with zeros, so that [seed, step] and [seed, step, 0] are one.
+EPOCH, BATCH, SAMPLE = 1, 2, 3
+
 
 class Row(Protocol):
     """What is needed to know of a clip."""
@@ -82,9 +85,9 @@ def draw_batch(
 
     Clips and images are not mixed in a batch: the one drawn first decides, and those of another length are left out.
     """
-    rng = np.random.default_rng([seed, step])
+    rng = np.random.default_rng([seed, BATCH, step])
     draws = [
-        _draw(source, objective, row, window, frame_steps, np.random.default_rng([seed, step, number]))
+        _draw(source, objective, row, window, frame_steps, np.random.default_rng([seed, SAMPLE, step, number]))
         for number, row in enumerate(_rows(source, size, seed, step))
     ]
     draws = [draw for draw in draws if len(draw.frames) == len(draws[0].frames)]
@@ -116,7 +119,7 @@ def _rows(source: Source, size: int, seed: int, step: int) -> list[int]:
     for sample in range(step * size, (step + 1) * size):
         epoch, place = divmod(sample, count)
         if epoch not in orders:
-            orders[epoch] = np.random.default_rng([seed, epoch, 1]).permutation(count)
+            orders[epoch] = np.random.default_rng([seed, EPOCH, epoch]).permutation(count)
         rows.append(int(orders[epoch][place]))
     return rows
 

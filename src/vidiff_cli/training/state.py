@@ -151,5 +151,5 @@ def _load_optimisers(learner: Learner, optimisers: dict[str, Optimizer], tensors
         if title not in optimisers or name not in parameters:
             raise VidiffError("the optimiser state does not fit the run", found=full, fix="start a new run folder")
         parameter = parameters[name]
-        like = parameter.detach() if value.shape == parameter.shape else value
+        like = parameter.detach() if value.shape == parameter.shape else value.to(parameter.device)
         optimisers[title].state[parameter][key] = torch.empty_like(like).copy_(value)

@@ -1,0 +1,47 @@
+"""Writes a benchmark's figures with what they were measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidiff_cli import __version__
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def save(name: str, figures: dict[str, Any]) -> Path:
+    """Writes results/NAME.json: the figures, the device, the versions and the command."""
+    content = {
+        "command": " ".join(
+            ["python", *(Path(word).name if number == 0 else word for number, word in enumerate(sys.argv))]
+        ),
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "versions": {"vidiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        **figures,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(path)
+    return path
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

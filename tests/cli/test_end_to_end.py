@@ -1,0 +1,433 @@
+"""The commands as a person types them: the way from nothing to video, and every wrong turn on it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from vidiff_cli.cli.app import app
+from vidiff_cli.video import ffmpeg
+from vidiff_cli.video.decode import decode
+from vidiff_cli.video.encode import encode
+from vidiff_cli.video.probe import probe
+
+SMALL = ["--set", "network.base=16", "--set", "network.embedding=32", "--set", "network.text_width=16"]
+FAST = ["--steps", "2"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def vidiff(*arguments: str | Path) -> Any:
+    """The command in this process: exit_code, stdout, stderr."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="vidiff")
+
+
+def paths_of(*arguments: str | Path) -> list[Path]:
+    """The paths that a command prints: it must end well, and stdout hold nothing else."""
+    result = vidiff(*arguments)
+    assert result.exit_code == 0, result.stderr
+    return [Path(line) for line in result.stdout.splitlines()]
+
+
+def path_of(*arguments: str | Path) -> Path:
+    (path,) = paths_of(*arguments)
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh folder in which clips, dataset/ and runs/ were made by the commands without further flags."""
+    folder = tmp_path_factory.mktemp("home")
+    with contextlib.chdir(folder):
+        assert path_of("world", "shapes", "clips", "-n", "12", "--seed", "1") == Path("clips")
+        assert path_of("prep", "clips") == Path("dataset")
+        run = path_of("train", "--steps", "6", "--batch-size", "4", *SMALL)
+        assert run == Path("runs/dataset-small") and (run / "samples" / "step-000006.png").is_file()
+        shutil.copy("clips/clip-00000.mp4", "clip.mp4")
+    return folder
+
+
+@pytest.fixture
+def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder of its own with that run and clip.mp4."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "runs").symlink_to(home / "runs")
+    shutil.copy(home / "clip.mp4", tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def check_sidecar(path: Path, home: Path, command: str) -> dict[str, Any]:
+    content = json.loads(path.with_suffix(".json").read_text())
+    checkpoint = home / content["checkpoint"]["path"]
+    assert content["command"] == command and content["argv"]
+    assert content["seed"] == content["settings"]["seed"] >= 0
+    assert content["checkpoint"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert content["checkpoint"]["path"] == content["settings"]["model"]
+    assert content["versions"].keys() >= {"vidiff", "torch"} and content["device"] and content["dtype"]
+    return content
+
+
+def listing(folder: Path) -> dict[Path, int]:
+    """Every file and folder below, with its size (0 for a folder)."""
+    return {path: 0 if path.is_dir() else path.lstat().st_size for path in folder.rglob("*")}
+
+
+# The card: each command in a fresh folder, without further flags.
+
+
+def test_sample(home: Path, here: Path) -> None:
+    result = vidiff("sample", "a red square moving right")
+    path = Path(result.stdout.strip())
+    seed = check_sidecar(path, home, "sample")["seed"]
+    assert result.stdout == f"a-red-square-moving-right_s{seed}_8f_64x64.mp4\n"
+    assert f"seed {seed}" in result.stderr and "hardly trained" in result.stderr
+    made = decode(path)
+    assert made.frames.shape == (8, 64, 64, 3) and made.fps == 8
+    assert set(here.iterdir()) == {here / name for name in ("runs", "clip.mp4", str(path), path.stem + ".json")}
+
+
+def test_extend(home: Path, here: Path) -> None:
+    """16 frames and two seconds more, in order: the given ones are the input's, but for the codec."""
+    path = path_of("extend", "clip.mp4")
+    assert path == Path("clip_extended_32f_64x64.mp4")
+    content = check_sidecar(path, home, "extend")
+    assert (content["given"], content["made"], len(content["drift"])) == (16, 16, 4)
+    made, given = decode(path), decode(home / "clip.mp4", size=(64, 64))
+    assert made.frames.shape == (32, 64, 64, 3) and made.fps == probe(path).fps == 8
+    nearest = [
+        int(np.abs(given.frames - frame.astype(int)).mean(axis=(1, 2, 3)).argmin()) for frame in made.frames[:16]
+    ]
+    assert nearest == list(range(16))
+
+
+def test_interpolate(home: Path, here: Path) -> None:
+    path = path_of("interpolate", "clip.mp4", "--fps", "24")
+    assert path == Path("clip_24fps_48f_64x64.mp4")
+    check_sidecar(path, home, "interpolate")
+    made, given = decode(path), decode(home / "clip.mp4", size=(64, 64))
+    assert made.frames.shape == (48, 64, 64, 3) and made.fps == probe(path).fps == 24
+    assert made.times == tuple(Fraction(number, 24) for number in range(48))
+    nearest = [
+        int(np.abs(given.frames - frame.astype(int)).mean(axis=(1, 2, 3)).argmin()) for frame in made.frames[::3]
+    ]
+    assert nearest == list(range(16))
+
+
+# Repeating, reporting, refusing to overwrite.
+
+COMMANDS = {
+    "sample": ["a red square", *FAST],
+    "extend": ["clip.mp4", "--num-frames", "3", *FAST],
+    "interpolate": ["clip.mp4", *FAST],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_again(home: Path, here: Path, command: str) -> None:
+    """--from-json gives the same frames; --json one object; nothing is overwritten unless asked."""
+    arguments = COMMANDS[command]
+    result = vidiff(command, *arguments, "-o", "one.mkv", "--lossless", "--json")
+    report = json.loads(result.stdout)
+    assert (report.get("path") or report["paths"][0]) == "one.mkv" and report["seconds"] > 0
+    check_sidecar(Path("one.mkv"), home, command)
+
+    again = path_of(command, "--from-json", "one.json", "-o", "folder/two.mkv")
+    assert np.array_equal(decode("one.mkv").frames, decode(again).frames)
+    settings = [json.loads(Path(name).read_text())["settings"] for name in ("one.json", "folder/two.json")]
+    assert settings[0] == settings[1]
+    other = path_of(command, "--from-json", "one.json", "--seed", "123456", "-o", "three.mkv", "--no-sidecar")
+    assert not np.array_equal(decode("one.mkv").frames, decode(other).frames) and not Path("three.json").exists()
+
+    before = Path("one.mkv").read_bytes(), Path("one.json").read_bytes()
+    result = vidiff(command, *arguments, "-o", "one.mkv", "--lossless")
+    assert sentence_of(result) == "one.mkv exists; choose another name, or pass --overwrite."
+    Path("one.mkv").rename("other.mkv")
+    result = vidiff(command, *arguments, "-o", "one.mkv", "--lossless")
+    assert sentence_of(result) == "one.json exists; choose another name for the result, or pass --overwrite."
+    assert (Path("other.mkv").read_bytes(), Path("one.json").read_bytes()) == before
+    assert path_of(command, *arguments, "-o", "one.mkv", "--lossless", "--overwrite") == Path("one.mkv")
+    assert Path("one.json").read_bytes() != before[1]
+
+
+def test_a_sidecar_names_its_checkpoint(home: Path, here: Path) -> None:
+    """A newer run does not change what --from-json repeats; a sidecar that is none is one sentence."""
+    path_of("sample", *FAST, "-o", "one.mkv", "--lossless")
+    (here / "runs").unlink()
+    shutil.copytree(home / "runs", here / "runs")
+    shutil.copytree(here / "runs" / "dataset-small", here / "runs" / "newer")
+    (here / "runs" / "newer" / "checkpoints" / "latest").write_text("step-000004\n")
+    again = path_of("sample", "--from-json", "one.json", "-o", "two.mkv")
+    newer = path_of("sample", "--from-json", "one.json", "-m", "runs/newer", "-o", "three.mkv")
+    frames = [decode(path).frames for path in ("one.mkv", again, newer)]
+    assert np.array_equal(frames[0], frames[1]) and not np.array_equal(frames[0], frames[2])
+    assert "belongs to vidiff sample: expected a sidecar of vidiff extend" in sentence_of(
+        vidiff("extend", "--from-json", "one.json", "clip.mp4")
+    )
+    for number, content in enumerate((b"", b"[]", b'{"command": "sample", "settings": 3}', b"\xff\x00")):
+        Path(f"wrong-{number}.json").write_bytes(content)
+        assert "is no sidecar of a video" in sentence_of(vidiff("sample", "--from-json", f"wrong-{number}.json"))
+    assert "is no sidecar of a video" in sentence_of(vidiff("sample", "--from-json", "missing.json"))
+
+
+def test_several_prompts_on_stdout(here: Path) -> None:
+    Path("my prompts.txt").write_text("a red square\na blue plus\n")
+    paths = paths_of("sample", "--prompts", "my prompts.txt", "-n", "2", "--seed", "5", *FAST, "-o", "out", "--quiet")
+    names = [("a-red-square", 5), ("a-red-square", 6), ("a-blue-plus", 7), ("a-blue-plus", 8)]
+    assert paths == [Path("out") / f"{name}_s{seed}_8f_64x64.mp4" for name, seed in names]
+    assert all(path.is_file() for path in paths)
+
+
+def test_quiet_and_strict(here: Path) -> None:
+    result = vidiff("sample", "a purple dragon", *FAST, "--quiet")
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
+    assert all(line.startswith("Warning: ") for line in result.stderr.splitlines())
+    assert "The model has never seen: purple, dragon (in 'a purple dragon')." in result.stderr
+    before = listing(here)
+    assert "purple, dragon" in sentence_of(vidiff("sample", "a purple dragon", "--strict-prompt"))
+    assert listing(here) == before
+
+
+# What a person would also try.
+
+
+@pytest.mark.parametrize(
+    "name", ["my film (1).mp4", "-x.mp4", "%d'\"$HOME.mp4", "http:x.mp4", "größe 日本.mp4", "a:b.mp4"]
+)
+def test_odd_names(here: Path, name: str) -> None:
+    Path("clip.mp4").rename(name)
+    outputs = [path_of("extend", f"./{name}", "--num-frames", "1", *FAST, "-o", f"./{name[:-4]}-2.mkv")]
+    outputs.append(path_of("interpolate", *FAST, "--no-hold", "--", name))
+    assert [len(decode(path).frames) for path in outputs] == [17, 31]
+    assert not outputs[1].name.startswith(("-", "."))
+
+
+def test_photo_to_frames_and_back(here: Path) -> None:
+    encode(here / "photos", decode("clip.mp4").frames[:1], Fraction(8))
+    photo = (here / "photos" / "000000.png").rename(here / "my photo.png")
+    folder = path_of("extend", photo.name, "--num-frames", "2", *FAST, "-o", "frames/")
+    assert sorted(path.name for path in folder.iterdir()) == ["000000.png", "000001.png", "000002.png"]
+    assert Path("frames.json").is_file()
+    gif = path_of("extend", photo, "--seconds", "0.5", *FAST, "-o", "x.gif")
+    assert len(decode(gif).frames) == 5
+    taken = sentence_of(vidiff("interpolate", gif, *FAST, "-o", "x.webp"))  # its sidecar would be the GIF's
+    assert taken == "x.json exists; choose another name for the result, or pass --overwrite."
+    loop = path_of("interpolate", gif, *FAST, "-o", "y.webp")
+    assert probe(loop).fps == 16
+
+
+def test_both_spellings_and_settings(here: Path) -> None:
+    Path("set.toml").write_text("num_frames = 2\nsteps = 2\nlossless = true\n")
+    assert path_of("extend", "clip.mp4", "--config", "set.toml").name == "clip_extended_18f_64x64.mkv"
+    path = path_of("extend", "clip.mp4", "--config", "set.toml", "--num_frames", "1", "--set", "steps=1")
+    assert json.loads(path.with_suffix(".json").read_text())["settings"]["steps"] == 1
+    assert path.name == "clip_extended_17f_64x64.mkv"
+
+
+def test_a_continued_command(home: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C: exit code 130, no output; the same command again gives what an uninterrupted one gives."""
+    from vidiff_cli.tasks import generate as gen
+
+    def stopping(*arguments, **more):
+        yield next(original(*arguments, **more))
+        raise KeyboardInterrupt
+
+    original, command = gen.fill, ("extend", "clip.mp4", "--num-frames", "8", *FAST, "--lossless")
+    with monkeypatch.context() as patch:
+        patch.setattr(gen, "fill", stopping)
+        result = vidiff(*command)
+    assert result.exit_code == 130 and result.stderr.splitlines()[-1] == "Interrupted." and result.stdout == ""
+    result = vidiff(*command)
+    assert "Continuing after window 1 of 2." in result.stderr
+    path = Path(result.stdout.strip())
+    seed = json.loads(path.with_suffix(".json").read_text())["seed"]
+    whole = path_of(*command, "--seed", str(seed), "-o", "whole.mkv")
+    assert np.array_equal(decode(path).frames, decode(whole).frames)
+    assert not list(here.glob(".*"))
+
+
+def test_train_again_and_further(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dataset").symlink_to(home / "dataset")
+    shutil.copytree(home / "runs", "runs")
+    train = ("train", "--batch-size", "4", "--sample-every", "0", *SMALL)
+    result = vidiff(*train, "--steps", "6", "--json")
+    assert "nothing to do" in result.stderr and json.loads(result.stdout)["steps"] == 6
+    assert sentence_of(vidiff(*train, "--steps", "6", "--resume", "never")).startswith("runs/dataset-small is there")
+    assert "another batch_size: found 5, expected 4" in sentence_of(vidiff(*train, "--steps", "6", "--batch-size", "5"))
+    assert "no checkpoint to resume at nowhere" in sentence_of(vidiff(*train, "--resume", "nowhere", "-o", "new"))
+    assert not Path("new").exists()
+    result = vidiff(*train, "--steps", "8")
+    assert "Continuing runs/dataset-small at step 4 of 8." in result.stderr and result.stdout == "runs/dataset-small\n"
+
+
+# Bad input: one sentence, exit code 1 (2 for wrong usage), nothing written.
+
+
+def sentence_of(result: Any, code: int = 1) -> str:
+    """The one sentence after "Error:", which ends stderr. The command must have failed, without a traceback."""
+    assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr)
+    assert result.stdout == "" and "Traceback" not in result.stderr and "unexpected" not in result.stderr
+    before, _, sentence = result.stderr.partition("Error: ")
+    assert re.fullmatch(r"[^\n]+\.\n", sentence), result.stderr
+    assert not re.search(r"\. [A-Z]|Error:", sentence) and "Error" not in before
+    return sentence.strip()
+
+
+def refused(here: Path, *arguments: str | Path, code: int = 1) -> str:
+    """The sentence of a command that must fail and leave no trace."""
+    before = listing(here)
+    sentence = sentence_of(vidiff(*arguments), code)
+    assert listing(here) == before
+    return sentence
+
+
+def _cut(path: Path, source: Path, share: float) -> None:
+    path.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
+
+
+def _audio_only(path: Path, source: Path) -> None:
+    sound = ["-f", "lavfi", "-i", "anullsrc", "-t", "0.5", "-c:a", "aac"]
+    assert ffmpeg.run([*sound, ffmpeg.url(path)])[0] == 0
+
+
+BROKEN: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "missing": (lambda path, source: None, "does not exist"),
+    "text": (lambda path, source: path.write_text("this is no video\n" * 100), "in.mp4"),
+    "a list of files": (lambda path, source: path.write_text(f"ffconcat version 1.0\nfile '{source}'\n"), "in.mp4"),
+    "audio only": (_audio_only, "has no pictures: found only audio"),
+    "cut": (lambda path, source: _cut(path, source, 0.7), "is damaged"),
+    "cut early": (lambda path, source: _cut(path, source, 0.1), "in.mp4"),
+    "zero bytes": (lambda path, source: path.write_bytes(b""), "is empty: found 0 bytes"),
+    "folder": (lambda path, source: path.mkdir(), "is a folder"),
+    "dangling": (lambda path, source: path.symlink_to("nowhere"), "does not exist"),
+}
+
+
+@pytest.mark.parametrize("command", ["extend", "interpolate", "prep"])
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_videos(here: Path, command: str, kind: str) -> None:
+    make, words = BROKEN[kind]
+    make(here / "in.mp4", here / "clip.mp4")
+    if command == "prep":  # the ledger says what was wrong with each source
+        sentence_of(vidiff("prep", "in.mp4"))
+        assert not Path("dataset/dataset.json").exists() and not list(here.rglob("*.part"))
+        return
+    assert words in refused(here, command, "in.mp4", "-o", "new/out.mp4")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("output", "code", "words"),
+    [
+        ("text.txt/out.mp4", 1, "cannot be written"),
+        ("out.png", 1, "expected .gif, .mkv, .mp4, .webm, .webp"),
+        ("out.exe", 1, "expected .gif"),
+        ("taken", 1, "taken exists; choose another name"),
+        ("folder.mp4", 1, "folder.mp4 exists"),
+    ],
+)
+def test_outputs_that_cannot_be(here: Path, command: str, output: str, code: int, words: str) -> None:
+    Path("text.txt").write_text("text")
+    for folder in ("taken", "folder.mp4"):
+        Path(folder).mkdir()
+        (Path(folder) / "mine.txt").write_text("mine")
+    assert words in refused(here, command, *COMMANDS[command], "-o", output, code=code)
+    if output in ("taken", "folder.mp4"):
+        assert "found mine.txt" in refused(here, command, *COMMANDS[command], "-o", output, "--overwrite")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--lossless", "-o", "out.mp4"], 1, ".mp4 is never lossless here"),
+        (["--condition", "magic"], 2, "'reconstruction', 'replacement' or 'learned'"),
+        (["--sampler", "euler"], 2, "'dpmpp-2m', 'ddim' or 'ddpm'"),
+        (["--langevin", "0.1"], 2, "--langevin works with --sampler ddpm only, not with dpmpp-2m"),
+        (["--steps", "0"], 2, "steps: found 0, expected greater than or equal to 1"),
+        (["--threshold", "2"], 2, "--threshold is 2.0"),
+        (["--seed", "-1"], 2, "--seed: found -1"),
+        (["--dtype", "int8"], 2, "'bf16'"),
+        (["--guidance-scale", "-1"], 2, "--guidance-scale"),
+        (["--device", "cuda:99"], 1, "the device cuda:99 is not available here; use --device auto"),
+        (["--device", "quantum"], 1, "expected auto, cpu, cuda, cuda:1 or mps"),
+        (["--set", "stpes=3"], 2, "did you mean steps"),
+        (["--model", "missing"], 1, "missing is no model: found no such file or folder, expected a run folder"),
+        (["--model", "folder"], 1, "folder is no model: found a folder without checkpoints"),
+        (["--model", "text.txt"], 1, "the checkpoint text.txt is damaged"),
+        (["--model", "empty"], 1, "the checkpoint empty is damaged"),
+        (["--model", "cut.safetensors"], 1, "the checkpoint cut.safetensors is damaged"),
+        (["--model", "cut-header.safetensors"], 1, "the checkpoint cut-header.safetensors is damaged"),
+        (["--model", "foreign.safetensors"], 1, "foreign.safetensors was not written by vidiff"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_flags(home: Path, here: Path, command: str, flags: list[str], code: int, words: str) -> None:
+    from safetensors.torch import save_file
+
+    Path("folder").mkdir()
+    Path("text.txt").write_text("no model " * 200)
+    Path("empty").touch()
+    whole = home / "runs" / "dataset-small" / "checkpoints" / "step-000004" / "ema.safetensors"
+    _cut(Path("cut.safetensors"), whole, 0.9)
+    Path("cut-header.safetensors").write_bytes(whole.read_bytes()[:100])
+    save_file({"weight": torch.zeros(2)}, "foreign.safetensors")
+    output = [] if "-o" in flags else ["-o", "new/out.mp4"]
+    arguments = [part for part in COMMANDS[command] if part not in FAST or "--steps" not in flags]
+    assert words in refused(here, command, *arguments, *output, *flags, code=code)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_model_at_all(here: Path, command: str) -> None:
+    (here / "runs").unlink()
+    expected = "there is no model under runs/; train one with vidiff train, or name one with --model."
+    assert refused(here, command, *COMMANDS[command], "-o", "new/out.mp4") == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["extend"], 2, "the setting 'input' is missing"),
+        (["interpolate"], 2, "the setting 'input' is missing"),
+        (["extend", "clip.mp4", "--seconds", "1", "--num-frames", "3"], 2, "only one of --seconds and --num-frames"),
+        (["extend", "clip.mp4", "--seconds", "0"], 2, "--seconds: found 0.0, expected greater than 0"),
+        (["extend", "clip.mp4", "--num-frames", "0"], 2, "--num-frames: found 0"),
+        (["extend", "clip.mp4", "--overlap", "8"], 1, "expected less than the window of 8"),
+        (["extend", "clip.mp4", "--fps", "12"], 1, "clip.mp4 keeps its own rate"),
+        (["extend", "clip.mp4", "--scheme", "x"], 2, "'autoregressive' or 'hierarchical'"),
+        (["interpolate", "clip.mp4", "--fps", "24", "--factor", "2"], 2, "only one of --fps, --factor and"),
+        (["interpolate", "clip.mp4", "--fps", "fast"], 2, "--fps: found 'fast'"),
+        (["interpolate", "clip.mp4", "--fps", "0"], 2, "--fps"),
+        (["interpolate", "clip.mp4", "--factor", "1"], 2, "--factor: found 1"),
+        (["interpolate", "clip.mp4", "--fps", "60", "-o", "x.gif"], 1, "a GIF cannot be that fast"),
+        (["sample", "--overlap", "8"], 1, "--overlap leaves nothing to make"),
+        (["sample", "--fps", "60", "-o", "x.gif"], 1, "a GIF cannot be that fast"),
+        (["sample", "--prompts", "missing.txt"], 1, "cannot read the prompts in missing.txt"),
+        (["train", "missing"], 1, "missing is no dataset: found no such folder"),
+        (["train", "--preset", "huge"], 2, "unknown --preset: found 'huge', expected base, small, tiny"),
+        (["train", "--steps", "0"], 2, "--steps: found 0"),
+        (["train", "--set", "network.base=7"], 2, "network.base"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage(here: Path, arguments: list[str], code: int, words: str) -> None:
+    assert words in refused(here, *arguments, code=code)

@@ -1,0 +1,303 @@
+"""Laws of the network: what each frame may see, what it is told, and that all of it learns.
+
+Parts of a fresh network start at zero; `network` adds noise to every parameter so that all paths are live.
+Shapes: z (b c t h w), level and times (b t).
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vidiff_cli.config.model import NetworkSettings
+from vidiff_cli.models.attention import attend
+from vidiff_cli.models.blocks import SpaceConv, TimeConv
+from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.unet3d import UNet3D
+
+B, C, T, SIDE, WIDTH, LENGTH = 2, 3, 6, 8, 12, 5
+SECONDS = 1 / 8  # between frames of the base rate
+
+KINDS = [
+    ("attention", "relative"),
+    ("attention", "sinusoidal"),
+    ("convolution", "relative"),
+    ("both", "relative"),
+    ("both", "sinusoidal"),
+]
+every_kind = pytest.mark.parametrize(("temporal", "positions"), KINDS, ids=lambda name: name)
+
+
+def network(temporal: str = "both", positions: str = "relative", *, patch: int = 1, text_width: int = WIDTH) -> UNet3D:
+    settings = NetworkSettings(
+        base=16,
+        multipliers=(1, 2),
+        patch=patch,
+        head_width=8,
+        embedding=32,
+        temporal=temporal,  # type: ignore[arg-type]
+        positions=positions,  # type: ignore[arg-type]
+        text_width=text_width,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = UNet3D(settings, side=SIDE, frame_seconds=SECONDS)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    return net.eval()
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def inputs(b: int = B, t: int = T) -> tuple[Tensor, Tensor, Conditioning]:
+    """z, levels and what else the network is told, all of it different over frames and clips."""
+    told = Conditioning(
+        times=(SECONDS * torch.arange(t)).expand(b, t).contiguous(),
+        given=torch.arange(b * t).reshape(b, t) % 4 == 1,
+        tokens=randn(b, LENGTH, WIDTH, seed=1),
+        token_mask=torch.arange(LENGTH) < torch.tensor([[3], [5]])[:b],
+        pooled=randn(b, WIDTH, seed=2),
+    )
+    return randn(b, C, t, SIDE, SIDE), 6 * randn(b, t, seed=3), told
+
+
+def run(net: UNet3D, z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
+    with torch.no_grad():
+        return net(z, level, told)
+
+
+def changed_frames(one: Tensor, other: Tensor) -> list[bool]:
+    """Which frames differ in any bit, in any clip."""
+    return (one != other).any(dim=1).flatten(2).any(dim=2).any(dim=0).tolist()
+
+
+@every_kind
+@pytest.mark.parametrize("isolated", [(4, 5), (0, 3), (1, 2, 5)], ids=str)
+def test_an_image_sees_and_is_seen_by_no_other_frame(temporal: str, positions: str, isolated: tuple[int, ...]) -> None:
+    """Whatever is changed of one frame, images elsewhere stay bit for bit, and an image changes nothing but itself."""
+    net = network(temporal, positions)
+    z, level, told = inputs()
+    images = torch.tensor([frame in isolated for frame in range(T)])
+    told = replace(told, isolated=images.expand(B, T))
+    before = run(net, z, level, told)
+    for frame in range(T):
+        at = torch.arange(T) == frame
+        after = [
+            run(net, z + at[:, None, None], level, told),
+            run(net, z, level + at, told),
+            run(net, z, level, replace(told, given=told.given ^ at)),
+        ]
+        for made in after:
+            changed = changed_frames(before, made)
+            if frame in isolated:
+                assert changed == at.tolist()
+            else:
+                assert changed[frame] and not any(changed[image] for image in isolated)
+        if frame not in isolated and temporal != "convolution":
+            assert all(changed_frames(before, after[0])[other] for other in range(T) if other not in isolated)
+
+
+@every_kind
+def test_the_time_of_an_image_reaches_no_other_frame(temporal: str, positions: str) -> None:
+    net = network(temporal, positions)
+    z, level, told = inputs()
+    for image in (0, 3, T - 1):
+        at = (torch.arange(T) == image).expand(B, T)
+        here = replace(told, isolated=at)
+        moved = replace(here, times=told.times + 10 * SECONDS * at)
+        assert not any(changed_frames(run(net, z, level, here), run(net, z, level, moved)))
+
+
+@every_kind
+def test_a_video_of_one_frame_is_an_image(temporal: str, positions: str) -> None:
+    net = network(temporal, positions)
+    z, level, told = inputs()
+    together = run(net, z, level, replace(told, isolated=torch.ones(B, T, dtype=torch.bool)))
+    mixed = run(net, z, level, replace(told, isolated=(torch.arange(T) >= 3).expand(B, T)))
+    for frame in range(T):
+        one = slice(frame, frame + 1)
+        only = replace(told, times=told.times[:, one], given=told.given[:, one])
+        alone = run(net, z[:, :, one], level[:, one], only)
+        torch.testing.assert_close(together[:, :, one], alone, atol=1e-5, rtol=1e-5)
+        if frame >= 3:
+            torch.testing.assert_close(mixed[:, :, one], alone, atol=1e-5, rtol=1e-5)
+
+
+@every_kind
+def test_frames_of_a_video_do_see_one_another(temporal: str, positions: str) -> None:
+    """With attention every frame reaches every other; with convolutions its neighbours, and on through the depth."""
+    net = network(temporal, positions)
+    z, level, told = inputs()
+    before = run(net, z, level, told)
+    after = run(net, z + (torch.arange(T) == 2)[:, None, None], level, told)
+    assert all(changed_frames(before, after))
+
+
+@every_kind
+def test_only_differences_of_times_matter(temporal: str, positions: str) -> None:
+    net = network(temporal, positions)
+    z, level, told = inputs()
+    before = run(net, z, level, told)
+    torch.testing.assert_close(run(net, z, level, replace(told, times=told.times + 4)), before, atol=1e-5, rtol=1e-5)
+    slower = run(net, z, level, replace(told, times=2 * told.times))
+    assert float((slower - before).abs().max()) > 1e-3, "the network does not see time"
+
+
+@every_kind
+def test_a_clip_does_not_depend_on_its_neighbours(temporal: str, positions: str) -> None:
+    net = network(temporal, positions)
+    z, level, told = inputs()
+    assert told.tokens is not None and told.token_mask is not None and told.pooled is not None
+    together = run(net, z, level, told)
+    for clip in range(B):
+        one = slice(clip, clip + 1)
+        alone = replace(
+            told,
+            times=told.times[one],
+            given=told.given[one],
+            tokens=told.tokens[one],
+            token_mask=told.token_mask[one],
+            pooled=told.pooled[one],
+        )
+        torch.testing.assert_close(together[one], run(net, z[one], level[one], alone), atol=1e-5, rtol=1e-5)
+
+
+def test_text_behind_the_mask_does_not_matter() -> None:
+    net = network()
+    z, level, told = inputs()
+    assert told.tokens is not None and told.token_mask is not None
+    noise = torch.where(told.token_mask[..., None], 0, 100 * randn(*told.tokens.shape, seed=4))
+    before, after = run(net, z, level, told), run(net, z, level, replace(told, tokens=told.tokens + noise))
+    assert torch.equal(before, after)
+    longer = replace(
+        told,
+        tokens=torch.cat([told.tokens, randn(B, 3, WIDTH, seed=5)], dim=1),
+        token_mask=torch.cat([told.token_mask, torch.zeros(B, 3, dtype=torch.bool)], dim=1),
+    )
+    torch.testing.assert_close(run(net, z, level, longer), before, atol=1e-5, rtol=1e-5)
+
+
+def test_text_matters_by_its_tokens_and_by_its_pooled_vector() -> None:
+    net = network()
+    z, level, told = inputs()
+    assert told.tokens is not None and told.pooled is not None
+    before = run(net, z, level, told)
+    for other in (replace(told, tokens=told.tokens.flip(0)), replace(told, pooled=told.pooled.flip(0))):
+        assert float((run(net, z, level, other) - before).abs().max()) > 1e-3
+
+
+def test_dropped_text_is_the_null_text() -> None:
+    """To the rounding of a matrix product with one token or with several."""
+    net = network()
+    z, level, told = inputs()
+    null = run(net, z, level, told.without_text())
+    both = run(net, z, level, replace(told, dropped=torch.tensor([True, True])))
+    torch.testing.assert_close(both, null, atol=1e-5, rtol=1e-5)
+    some = run(net, z, level, replace(told, dropped=torch.tensor([False, True])))
+    assert torch.equal(some[1], both[1]) and torch.equal(some[0], run(net, z, level, told)[0])
+    assert not torch.allclose(some[0], null[0], atol=1e-2)
+
+
+def test_the_null_text_is_used_in_both_of_its_parts() -> None:
+    net = network()
+    z, level, told = inputs()
+    before = run(net, z, level, told.without_text())
+    for null in (net.null_token, net.null_pooled):
+        with torch.no_grad():
+            null.add_(1.0)
+        after = run(net, z, level, told.without_text())
+        assert float((after - before).abs().max()) > 1e-3
+        before = after
+
+
+def test_a_network_without_text_takes_none() -> None:
+    net = network(text_width=0)
+    z, level, told = inputs()
+    assert torch.equal(run(net, z, level, told), run(net, z, level, told.without_text()))
+    assert not any("text" in name or "null" in name for name, _ in net.named_parameters())
+
+
+def test_level_and_given_are_told_per_frame() -> None:
+    """With images only, a change for one frame is seen by that frame alone: and it is seen."""
+    net = network()
+    z, level, told = inputs()
+    told = replace(told, isolated=torch.ones(B, T, dtype=torch.bool))
+    before = run(net, z, level, told)
+    at = torch.arange(T) == 2
+    for made in (run(net, z, level + at, told), run(net, z, level, replace(told, given=told.given ^ at))):
+        assert changed_frames(before, made) == at.tolist()
+        assert float((made - before).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@every_kind
+def test_gradient_reaches_every_parameter(temporal: str, positions: str, patch: int) -> None:
+    """Twice one pass for captions and one for dropped ones, as training mixes them."""
+    net = network(temporal, positions, patch=patch)
+    z, level, told = inputs()
+    net(z, level, replace(told, dropped=torch.tensor([True, False]))).square().sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        if not name.endswith("relative.net.2.bias"):  # the same for all frames: softmax does not see it
+            assert float(parameter.grad.abs().max()) > 0, name
+
+
+def test_a_fresh_network_predicts_nothing() -> None:
+    settings = NetworkSettings(base=16, multipliers=(1, 2), patch=1, head_width=8, embedding=32, text_width=WIDTH)
+    z, level, told = inputs()
+    assert not run(UNet3D(settings, side=SIDE, frame_seconds=SECONDS), z, level, told).any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (12, 8), (4, 16)])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_other_sizes_and_lengths_are_taken(height: int, width: int, patch: int) -> None:
+    z, level, told = inputs(t=9)
+    z = randn(B, C, 9, height, width)
+    assert run(network(patch=patch), z, level, told).shape == z.shape
+
+
+@pytest.mark.parametrize(("height", "width", "patch"), [(7, 8, 1), (8, 9, 1), (8, 6, 2), (2, 8, 2)])
+def test_sizes_that_do_not_divide_are_refused(height: int, width: int, patch: int) -> None:
+    _, level, told = inputs()
+    with pytest.raises(ValueError, match=f"frames are {width}x{height}, expected multiples of {2 * patch}"):
+        run(network(patch=patch), randn(B, C, T, height, width), level, told)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_space_convolution_is_a_flat_3d_convolution(kernel: int) -> None:
+    flat = SpaceConv(4, 6, kernel)
+    deep = nn.Conv3d(4, 6, (1, kernel, kernel), padding=(0, kernel // 2, kernel // 2))
+    deep.load_state_dict({"weight": flat.weight[:, :, None], "bias": flat.bias})
+    x = randn(2, 4, 5, 7, 6)
+    folded = flat(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 5)).transpose(1, 2)
+    torch.testing.assert_close(folded, deep(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_time_convolution_is_a_deep_3d_convolution_and_nothing_for_images() -> None:
+    time = TimeConv(4)
+    with torch.no_grad():
+        for parameter in time.parameters():
+            parameter.copy_(randn(*parameter.shape))
+    deep = nn.Conv3d(4, 4, (3, 1, 1), padding=(1, 0, 0))
+    deep.load_state_dict({"weight": time.conv.weight[..., None], "bias": time.conv.bias})
+    x = randn(2, 4, 5, 7, 6)
+    folded = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    linked = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    made = time(folded, linked).unflatten(0, (2, 5)).transpose(1, 2)
+    torch.testing.assert_close(made[0], deep(x)[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(made[1, :, :3], deep(x[1:, :, :3])[0], atol=1e-5, rtol=1e-5)
+    assert not made[1, :, 3:].any()
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 7), (520, 530)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_is_the_softmax_form_on_both_of_its_ways(n: int, m: int, biased: bool) -> None:
+    q, k, v = randn(2, n, 4), randn(2, m, 4, seed=1), randn(2, m, 4, seed=2)
+    bias = randn(2, n, m, seed=3).masked_fill(randn(2, n, m, seed=4) > 1, float("-inf")) if biased else None
+    logits = (q.double() @ k.double().transpose(1, 2)) / 4**0.5
+    expected = (logits if bias is None else logits + bias).softmax(dim=-1) @ v.double()
+    torch.testing.assert_close(attend(q, k, v, bias).double(), expected, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,213 @@
+"""Checkpoint files: whole or not there, and every fault is one sentence."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vidiff_cli.checkpoint import (
+    FORMAT,
+    file_hash,
+    read_header,
+    read_tensors,
+    write_folder,
+    write_tensors,
+    write_text,
+)
+from vidiff_cli.errors import VidiffError
+
+HEADER: dict[str, Any] = {"step": 7, "model": {"fps": "30000/1001", "text": "Straße ☂"}, "list": [1, 2.5, None]}
+
+
+def tensors() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "float": torch.randn(3, 4, generator=generator),
+        "double": torch.randn(2, generator=generator, dtype=torch.float64),
+        "bfloat": torch.randn(5, generator=generator).bfloat16(),
+        "bytes": torch.arange(256, dtype=torch.uint8),
+        "scalar": torch.tensor(3.0),
+        "empty": torch.zeros(0, 4),
+        "turned": torch.randn(4, 6, generator=generator).T,
+        "channels last": torch.randn(2, 3, 4, 4, generator=generator).contiguous(memory_format=torch.channels_last),
+        "needs grad": torch.randn(2, generator=generator).requires_grad_(True),
+    }
+
+
+def written(path: Path) -> Path:
+    write_tensors(path, tensors(), HEADER)
+    return path
+
+
+def test_a_round_trip_keeps_every_bit_and_the_header(tmp_path: Path) -> None:
+    path = written(tmp_path / "model.safetensors")
+    expected, found = tensors(), read_tensors(path)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and torch.equal(found[name], value.detach()), name
+    assert read_header(path) == HEADER
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_writing_again_replaces_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "model.safetensors")
+    write_tensors(path, {"one": torch.ones(1)}, {})
+    assert list(read_tensors(path)) == ["one"] and read_header(path) == {}
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "tensors": lambda path: write_tensors(path, {"other": torch.zeros(3)}, {}),
+    "text": lambda path: write_text(path, "other"),
+    "folder": lambda path: write_folder(path.with_name("folder"), lambda place: write_text(place / "a", "text")),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = written(tmp_path / "model.safetensors")
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vidiff_cli.checkpoint.os.replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        WRITERS[kind](path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_header_that_is_no_json_changes_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path / "model.safetensors")
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_tensors(path, {}, {"no": {"json", "set"}})
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "step-1"
+
+    def fail(place: Path) -> None:
+        (place / "half").write_text("half")
+        assert not folder.exists() or (folder / "whole").exists()
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_folder(folder, fail)
+    assert not any(folder.parent.iterdir())
+    write_folder(folder, lambda place: written(place / "whole") and None)
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_folder(folder, fail)
+    assert [entry.name for entry in folder.iterdir()] == ["whole"], "the old folder is still there"
+    write_folder(folder, lambda place: write_text(place / "new", "text"))
+    assert [entry.name for entry in folder.iterdir()] == ["new"]
+    assert [entry.name for entry in folder.parent.iterdir()] == ["step-1"]
+
+
+def test_text_is_replaced(tmp_path: Path) -> None:
+    write_text(tmp_path / "latest", "step-1\n")
+    write_text(tmp_path / "latest", "step-2 ☂\n")
+    assert (tmp_path / "latest").read_text(encoding="utf-8") == "step-2 ☂\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["latest"]
+
+
+def test_the_hash_is_sha256_of_the_bytes(tmp_path: Path) -> None:
+    path = written(tmp_path / "model.safetensors")
+    assert file_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def refused(path: Path) -> str:
+    """Why a file is refused, by both readers: one sentence that names the file."""
+    sentences = []
+    for read in (read_header, read_tensors):
+        with pytest.raises(VidiffError) as error:
+            read(path)
+        sentence = str(error.value)
+        assert str(path) in sentence and sentence.endswith(".") and "\n" not in sentence and len(sentence) < 400
+        sentences.append(sentence)
+    assert sentences[0] == sentences[1]
+    return sentences[0]
+
+
+def raw(path: Path, header: object, body: bytes = b"") -> Path:
+    """A file in the layout of safetensors with any header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+    return path
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    assert "there is no checkpoint file" in refused(path)
+    path.mkdir()
+    assert "there is no checkpoint file" in refused(path)
+    path.rmdir()
+    for content in (b"", b"x", b"A text file, and not a short one.\n" * 100, b"\x00" * 4096, b"\x80\x02}q\x00." * 9):
+        path.write_bytes(content)
+        assert "is damaged" in refused(path)
+    path.write_bytes((2**63).to_bytes(8, "little") + b"{}")
+    assert "9,223,372,036,854,775,808 bytes" in refused(path)
+    path.write_bytes((2**40).to_bytes(8, "little") + b"{}" * 100)
+    assert "is damaged" in refused(path)
+
+
+def test_the_safetensors_of_others_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(3)}, path)
+    assert "was not written by vidiff" in refused(path)
+    save_file({"weight": torch.zeros(3)}, path, metadata={"format": "pt"})
+    assert "was not written by vidiff" in refused(path)
+    save_file({"weight": torch.zeros(3)}, path, metadata={"format": "vidiff-99", "vidiff": "{}"})
+    assert "found vidiff-99" in refused(path) and FORMAT in refused(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"not json at all",
+        b"\xff\xfe\xff",
+        b"[" * 100_000,
+        [],
+        3,
+        {"__metadata__": "text"},
+        {"__metadata__": ["vidiff"]},
+        {"__metadata__": {"format": FORMAT}},
+        {"__metadata__": {"format": FORMAT, "vidiff": "{"}},
+        {"__metadata__": {"format": FORMAT, "vidiff": 3}},
+        {"__metadata__": {"format": FORMAT, "vidiff": {"step": 3}}},
+        {"__metadata__": {"format": FORMAT, "vidiff": "3"}},
+        {"__metadata__": {"format": FORMAT, "vidiff": "[" * 100_000}},
+    ],
+    ids=lambda header: repr(header)[:60],
+)
+def test_a_header_made_by_hand_is_refused(tmp_path: Path, header: object) -> None:
+    assert "was not written by vidiff" in refused(raw(tmp_path / "model.safetensors", header))
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.01, 0.3, 0.6, 0.99])
+def test_a_file_cut_off_anywhere_is_damaged(tmp_path: Path, keep: float) -> None:
+    path = written(tmp_path / "model.safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(VidiffError, match="is damaged") as error:
+        read_tensors(path)
+    sentence = str(error.value)
+    assert str(path) in sentence and "use an earlier checkpoint" in sentence and "\n" not in sentence
+
+
+def test_tensors_that_lie_about_their_place_are_refused(tmp_path: Path) -> None:
+    metadata = {"format": FORMAT, "vidiff": "{}"}
+    for offsets in ([0, 4096], [8, 4], [0, 3], [-1, 3]):
+        entry = {"dtype": "F32", "shape": [1], "data_offsets": offsets}
+        path = raw(tmp_path / "model.safetensors", {"__metadata__": metadata, "weight": entry}, b"\0" * 4)
+        with pytest.raises(VidiffError, match="is damaged"):
+            read_tensors(path)

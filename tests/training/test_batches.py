@@ -1,0 +1,170 @@
+"""Batches: a function of (seed, step), with the shares and ranges that the settings ask for."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vidiff_cli.config.train import ObjectiveSettings
+from vidiff_cli.training.batches import Batch, Source, draw_batch
+
+SourceMaker = Callable[[Sequence[Any]], Source]
+
+
+def draw(
+    source: Source,
+    *,
+    size: int = 8,
+    window: int = 4,
+    frame_steps: Sequence[int] = (1, 2),
+    seed: int = 0,
+    step: int = 0,
+    objective: ObjectiveSettings | None = None,
+) -> Batch:
+    return draw_batch(
+        source,
+        objective or ObjectiveSettings(),
+        size=size,
+        window=window,
+        frame_steps=frame_steps,
+        seed=seed,
+        step=step,
+        device=torch.device("cpu"),
+    )
+
+
+def same(one: Batch, other: Batch) -> bool:
+    pairs = [(getattr(one, field.name), getattr(other, field.name)) for field in fields(one)]
+    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+
+
+def frames_of(batch: Batch) -> tuple[list[int], list[list[int]]]:
+    """Rows (b), and frame indices (b, t), read from the pixels of the stub source."""
+    pixels = ((batch.video + 1) * 127.5).round().int()
+    return pixels[:, 0, 0, 0, 0].tolist(), pixels[:, 1, :, 0, 0].tolist()
+
+
+def test_a_batch_follows_from_seed_and_step_alone(make_source: SourceMaker, row: type) -> None:
+    source = make_source([row(frames=12, captions=("one", "two", "three"))] * 20)
+    first = [draw(source, seed=3, step=step) for step in range(6)]
+    np.random.seed(1)
+    torch.manual_seed(1)
+    for step in (5, 0, 3):
+        assert same(draw(source, seed=3, step=step), first[step])
+    for step, other in enumerate(draw(source, seed=4, step=step) for step in range(6)):
+        assert not torch.equal(other.noise, first[step].noise) and not torch.equal(other.u, first[step].u)
+    assert all(not torch.equal(one.noise, two.noise) for one, two in pairwise(first))
+
+
+def test_no_draw_is_used_for_two_things(make_source: SourceMaker, row: type) -> None:
+    """With one clip a step, its level, what is given and whether its caption is dropped are independent draws."""
+    source = make_source([row(frames=4)] * 7)
+    objective = ObjectiveSettings(observed=0.5, drop_text=0.5, drop_text_observed=0.5)
+    batches = [draw(source, size=1, frame_steps=(1,), step=step, objective=objective) for step in range(400)]
+    u = np.array([float(batch.u) for batch in batches])
+    given = np.array([bool(batch.given.any()) for batch in batches])
+    dropped = np.array([bool(batch.dropped) for batch in batches])
+    for one, other in ((u, given), (u, dropped), (given, dropped)):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
+    again = np.array([float(draw(source, size=1, seed=1, step=step).u) for step in range(400)])
+    assert abs(np.corrcoef(u, again)[0, 1]) < 0.2 and abs(np.corrcoef(u[1:], u[:-1])[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 16])
+def test_levels_are_stratified(make_source: SourceMaker, row: type, size: int) -> None:
+    """Sorted, one u falls into each of b equal parts; and which clip has which changes."""
+    source = make_source([row(frames=4)] * 5)
+    batches = [draw(source, size=size, step=step) for step in range(40)]
+    for batch in batches:
+        assert ((batch.u >= 0) & (batch.u <= 1)).all()
+        assert (batch.u.sort().values * size).floor().clamp(max=size - 1).tolist() == list(range(size))
+    together = torch.stack([batch.u for batch in batches])
+    assert float((together.mean() - 0.5).abs()) < 0.1
+    assert len(together[:, 0].unique()) == len(batches)
+
+
+def test_shares_of_observed_clips_and_dropped_captions(make_source: SourceMaker, row: type) -> None:
+    source = make_source([row(frames=8)] * 50)
+    objective = ObjectiveSettings(observed=0.6, drop_text=0.12, drop_text_observed=0.35)
+    batches = [draw(source, size=32, window=8, step=step, objective=objective) for step in range(80)]
+    observed = torch.cat([batch.given.any(dim=1) for batch in batches])
+    dropped = torch.cat([batch.dropped for batch in batches])
+    # a scattered pattern (one in five) may be empty: of 8 frames once in about nine times
+    assert float(observed.double().mean()) == pytest.approx(0.6 * (1 - 0.2 / 9), abs=0.04)
+    assert float(dropped[~observed].double().mean()) == pytest.approx(0.12, abs=0.04)
+    assert float(dropped[observed].double().mean()) == pytest.approx(0.35, abs=0.04)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_shares_of_none_and_all(make_source: SourceMaker, row: type, share: float) -> None:
+    source = make_source([row(frames=8)] * 5)
+    objective = ObjectiveSettings(observed=share, drop_text=share, drop_text_observed=share)
+    batch = draw(source, size=64, window=8, objective=objective)
+    assert batch.dropped.tolist() == [bool(share)] * 64
+    assert batch.given.any() == bool(share) and not batch.given.all(dim=1).any()
+
+
+def test_every_epoch_sees_every_clip_once_in_a_new_order(make_source: SourceMaker, row: type) -> None:
+    count, size = 12, 5
+    source = make_source([row(frames=4)] * count)
+    rows = [number for step in range(24) for number in frames_of(draw(source, size=size, step=step))[0]]
+    epochs = [rows[start : start + count] for start in range(0, len(rows), count)]
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+def test_windows_stand_anywhere_at_every_frame_step_and_know_their_times(make_source: SourceMaker, row: type) -> None:
+    rate = Fraction(30000, 1001)
+    source = make_source([row(frames=10, fps="30000/1001")] * 3)
+    seen: Counter[tuple[int, int]] = Counter()
+    for step in range(60):
+        batch = draw(source, window=4, frame_steps=(1, 2, 3, 8), step=step)
+        for frames, times in zip(frames_of(batch)[1], batch.times.tolist(), strict=True):
+            (apart,) = {late - early for early, late in pairwise(frames)}
+            seen[frames[0], apart] += 1
+            assert times == pytest.approx([float(apart * place / rate) for place in range(4)], rel=1e-6)
+    assert set(seen) == {(start, apart) for apart in (1, 2, 3) for start in range(10 - 3 * apart)}
+
+
+def test_pixels_noise_and_captions(make_source: SourceMaker, row: type) -> None:
+    source = make_source([row(frames=6, captions=(f"one of {number}", f"two of {number}")) for number in range(9)])
+    batches = [draw(source, window=3, step=step) for step in range(30)]
+    for batch in batches:
+        assert batch.video.shape == batch.noise.shape == (8, 3, 3, 4, 4) and batch.video.dtype == torch.float32
+        assert float(batch.video[:, 2].unique()) == -1.0, "0 is -1"
+        rows, _ = frames_of(batch)
+        assert all(caption.endswith(f"of {number}") for caption, number in zip(batch.captions, rows, strict=True))
+    assert len({caption for batch in batches for caption in batch.captions}) == 18
+    noise = torch.cat([batch.noise for batch in batches])
+    assert abs(float(noise.mean())) < 5 / noise.numel() ** 0.5 and float(noise.var()) == pytest.approx(1, abs=0.05)
+    assert len(noise.flatten(1).unique(dim=0)) == len(noise)
+
+
+def test_a_clip_without_a_caption_counts_as_dropped(make_source: SourceMaker, row: type) -> None:
+    source = make_source([row(frames=4, captions=())] * 3)
+    batch = draw(source, objective=ObjectiveSettings(drop_text=0, drop_text_observed=0))
+    assert batch.dropped.all() and batch.captions == ("",) * 8
+
+
+def test_clips_shorter_than_the_window_are_taken_whole(make_source: SourceMaker, row: type) -> None:
+    batch = draw(make_source([row(frames=3)] * 5), window=8)
+    assert frames_of(batch)[1] == [[0, 1, 2]] * 8
+    still = draw(make_source([row(frames=1, fps="0")] * 5), window=8)
+    assert still.video.shape[2] == 1 and not still.given.any() and not still.times.any()
+
+
+def test_clips_of_different_lengths_do_not_meet_in_a_batch(make_source: SourceMaker, row: type) -> None:
+    source = make_source([row(frames=6)] * 6 + [row(frames=1, fps="0")] * 6)
+    for step in range(10):
+        batch = draw(source, size=6, step=step)
+        rows, _ = frames_of(batch)
+        assert len({number < 6 for number in rows}) == 1
+        assert len(rows) == len(batch.u) == len(batch.captions) == len(batch.noise) >= 1
+        assert (batch.u.sort().values * len(rows)).floor().tolist() == list(range(len(rows)))

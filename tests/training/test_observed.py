@@ -1,0 +1,48 @@
+"""Random observed frames: every pattern is drawn, and there is always a frame left to make."""
+
+import numpy as np
+import pytest
+
+from vidiff_cli.training.observed import PATTERNS, draw_observed
+
+
+def draws(t: int, count: int) -> list[tuple[bool, ...]]:
+    rng = np.random.default_rng(t)
+    return [tuple(draw_observed(rng, t).tolist()) for _ in range(count)]
+
+
+@pytest.mark.parametrize("t", range(9))
+def test_a_frame_is_always_left_to_make(t: int) -> None:
+    for mask in draws(t, 500):
+        assert len(mask) == t
+        assert t == 0 or not all(mask)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("t", range(2, 9))
+def test_every_pattern_leaves_a_frame_and_gives_one(name: str, t: int) -> None:
+    rng = np.random.default_rng(t)
+    masks = np.stack([PATTERNS[name](rng, t) for _ in range(300)])
+    assert masks.dtype == bool and masks.shape == (300, t)
+    assert not masks.all(axis=1).any()
+    assert name == "scattered" or masks.any(axis=1).all()
+
+
+@pytest.mark.parametrize("t", [2, 3, 4, 5])
+def test_every_set_of_frames_but_all_of_them_occurs(t: int) -> None:
+    assert len(set(draws(t, 6000))) == 2**t - 1
+
+
+def test_the_cases_of_every_command_occur_often() -> None:
+    """Of 8 frames: extension from each length, in both directions, interpolation, loops."""
+    seen = draws(8, 8000)
+    for stop in range(1, 8):
+        assert seen.count(tuple(frame < stop for frame in range(8))) > 100  # extend
+        assert seen.count(tuple(frame >= stop for frame in range(8))) > 100  # extend --before
+    for k in range(2, 8):
+        assert seen.count(tuple(frame % k == 0 for frame in range(8))) > 20  # interpolate
+    assert seen.count(tuple(frame in (0, 7) for frame in range(8))) > 20  # loop
+
+
+def test_one_frame_is_never_given() -> None:
+    assert not draw_observed(np.random.default_rng(0), 1).any()

@@ -1,0 +1,123 @@
+"""Every parameter is in exactly one optimiser, and Muon's update is orthogonal and of AdamW's size."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vidiff_cli.config.train import OptimiserSettings
+from vidiff_cli.training.optimisers import Muon, build_optimisers, check_cover, orthogonal
+from vidiff_cli.training.state import Learner
+
+Maker = Callable[..., Learner]
+
+
+def names_in(learner: Learner, optimiser: torch.optim.Optimizer) -> list[str]:
+    names = {id(value): name for name, value in learner.named_parameters()}
+    return [names[id(value)] for group in optimiser.param_groups for value in group["params"]]
+
+
+@pytest.mark.parametrize("muon_lr", [0.0, 2e-3])
+def test_every_parameter_is_in_exactly_one_optimiser(make_learner: Maker, muon_lr: float) -> None:
+    learner = make_learner()
+    optimisers = build_optimisers(learner, OptimiserSettings(muon_lr=muon_lr))
+    assert set(optimisers) == ({"adamw", "muon"} if muon_lr else {"adamw"})
+    held = [name for optimiser in optimisers.values() for name in names_in(learner, optimiser)]
+    assert sorted(held) == sorted(name for name, _ in learner.named_parameters())
+
+
+def test_muon_holds_hidden_matrices_and_adamw_the_rest(make_learner: Maker) -> None:
+    learner = make_learner()
+    optimisers = build_optimisers(learner, OptimiserSettings(muon_lr=2e-3))
+    parameters = dict(learner.named_parameters())
+    muon = names_in(learner, optimisers["muon"])
+    assert all(parameters[name].ndim >= 2 for name in muon)
+    assert not any(word in name for name in muon for word in ("stem", "head", "text.embedding", "positions", "null"))
+    assert any(name.startswith("text.layers") for name in muon) and any("qkv" in name for name in muon)
+
+
+@pytest.mark.parametrize("muon_lr", [0.0, 2e-3])
+def test_weights_decay_and_vectors_and_tables_do_not(make_learner: Maker, muon_lr: float) -> None:
+    """Steps on gradients of zero: what moves is decay."""
+    learner = make_learner(noise=0.1)
+    settings = OptimiserSettings(lr=0.1, muon_lr=muon_lr, weight_decay=0.5)
+    optimisers = build_optimisers(learner, settings)
+    before = {name: value.detach().clone() for name, value in learner.named_parameters()}
+    for value in learner.parameters():
+        value.grad = torch.zeros_like(value)
+    for optimiser in optimisers.values():
+        optimiser.step()
+    muon = names_in(learner, optimisers["muon"]) if muon_lr else []
+    for name, value in learner.named_parameters():
+        kept = value.ndim < 2 or name in ("text.embedding.weight", "text.positions")
+        factor = 1.0 if kept else 1 - 0.5 * (muon_lr if name in muon else 0.1)
+        torch.testing.assert_close(value.detach(), factor * before[name], msg=name)
+
+
+def test_a_forgotten_or_doubled_parameter_is_a_bug() -> None:
+    layer = nn.Linear(2, 3)
+    named = dict(layer.named_parameters())
+    check_cover(named, {"adamw": torch.optim.AdamW(layer.parameters())})
+    with pytest.raises(AssertionError, match="exactly one optimiser: bias"):
+        check_cover(named, {"adamw": torch.optim.AdamW([layer.weight])})
+    twice = {"adamw": torch.optim.AdamW(layer.parameters()), "muon": Muon([layer.weight], lr=0.1)}
+    with pytest.raises(AssertionError, match="exactly one optimiser: weight"):
+        check_cover(named, twice)
+    layer.bias.requires_grad_(False)
+    check_cover(dict(layer.named_parameters()), {"adamw": torch.optim.AdamW([layer.weight])})
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 72), (72, 8), (1, 9), (64, 32)])
+def test_orthogonal_brings_singular_values_near_one(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    made = orthogonal(1e-3 * matrix)
+    assert made.shape == matrix.shape
+    # five quintic iterations lift a singular value from 0.01 of the norm on to 0.7, and hold it below 1.25
+    small = torch.linalg.svdvals(matrix) / matrix.norm() > 0.01
+    values = torch.linalg.svdvals(made)[small]
+    assert float(values.min()) > 0.6 and float(values.max()) < 1.25
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    towards = torch.linalg.svdvals(u.T @ made @ v.T)
+    torch.testing.assert_close(
+        torch.diag(u.T @ made @ v.T).abs().sort().values, towards.sort().values, atol=1e-3, rtol=0
+    )
+    assert float((made * (u @ v)).sum()) > 0
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (8, 4, 3, 3)])
+def test_a_muon_step_is_as_large_as_one_of_adamw(shape: tuple[int, ...]) -> None:
+    """0.2 to 0.4 of the learning rate per weight (root mean square), downhill, whatever the size of the gradient."""
+    weight = nn.Parameter(torch.zeros(shape))
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for scale in (1e-4, 1.0, 1e4):
+        with torch.no_grad():
+            weight.zero_()
+        weight.grad = scale * gradient
+        Muon([weight], lr=0.1).step()
+        assert 0.1 < float(weight.detach().square().mean().sqrt()) / 0.1 < 0.4
+        assert float((weight.detach() * gradient).sum()) < 0
+
+
+def test_muon_skips_what_has_no_gradient() -> None:
+    weight = nn.Parameter(torch.ones(3, 3))
+    Muon([weight], lr=0.1, weight_decay=0.5).step()
+    assert torch.equal(weight.detach(), torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_both_find_the_bottom(name: str) -> None:
+    goal = torch.randn(6, 9, generator=torch.Generator().manual_seed(1))
+    weight = nn.Parameter(torch.zeros(6, 9))
+    optimiser = torch.optim.AdamW([weight], weight_decay=0) if name == "adamw" else Muon([weight], lr=0.0)
+
+    def loss() -> Tensor:
+        return (weight - goal).square().mean()
+
+    before = loss().detach()
+    for step in range(200):
+        optimiser.param_groups[0]["lr"] = 0.1 * (1 - step / 200)
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+    assert bool(loss() < before / 100)
