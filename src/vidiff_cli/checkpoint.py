@@ -80,9 +80,13 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     temporary.mkdir(parents=True)
     try:
         fill(temporary)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        if folder.exists():  # moved aside first: a kill in between leaves both, never neither
+            aside = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+            os.replace(folder, aside)
+            os.replace(temporary, folder)
+            shutil.rmtree(aside)
+        else:
+            os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

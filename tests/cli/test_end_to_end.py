@@ -108,8 +108,8 @@ def test_sample(home: Path, here: Path) -> None:
 def test_extend(home: Path, here: Path) -> None:
     """16 frames and two seconds more, in order: the given ones are the input's, but for the codec."""
     path = path_of("extend", "clip.mp4")
-    assert path == Path("clip_extended_32f_64x64.mp4")
     content = check_sidecar(path, home, "extend")
+    assert path == Path(f"clip-extended_s{content['seed']}_32f_64x64.mp4")
     assert (content["given"], content["made"], len(content["drift"])) == (16, 16, 4)
     made, given = decode(path), decode(home / "clip.mp4", size=(64, 64))
     assert made.frames.shape == (32, 64, 64, 3) and made.fps == probe(path).fps == 8
@@ -121,8 +121,8 @@ def test_extend(home: Path, here: Path) -> None:
 
 def test_interpolate(home: Path, here: Path) -> None:
     path = path_of("interpolate", "clip.mp4", "--fps", "24")
-    assert path == Path("clip_24fps_48f_64x64.mp4")
-    check_sidecar(path, home, "interpolate")
+    seed = check_sidecar(path, home, "interpolate")["seed"]
+    assert path == Path(f"clip-24fps_s{seed}_48f_64x64.mp4")
     made, given = decode(path), decode(home / "clip.mp4", size=(64, 64))
     assert made.frames.shape == (48, 64, 64, 3) and made.fps == probe(path).fps == 24
     assert made.times == tuple(Fraction(number, 24) for number in range(48))
@@ -236,10 +236,10 @@ def test_photo_to_frames_and_back(here: Path) -> None:
 
 def test_both_spellings_and_settings(here: Path) -> None:
     Path("set.toml").write_text("num_frames = 2\nsteps = 2\nlossless = true\n")
-    assert path_of("extend", "clip.mp4", "--config", "set.toml").name == "clip_extended_18f_64x64.mkv"
-    path = path_of("extend", "clip.mp4", "--config", "set.toml", "--num_frames", "1", "--set", "steps=1")
+    assert path_of("extend", "clip.mp4", "--config", "set.toml", "--seed", "5").name == "clip-extended_s5_18f_64x64.mkv"
+    path = path_of("extend", "clip.mp4", "--config", "set.toml", "--num_frames", "1", "--set", "steps=1", "--seed", "5")
     assert json.loads(path.with_suffix(".json").read_text())["settings"]["steps"] == 1
-    assert path.name == "clip_extended_17f_64x64.mkv"
+    assert path.name == "clip-extended_s5_17f_64x64.mkv"
 
 
 def test_a_continued_command(home: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

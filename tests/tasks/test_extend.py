@@ -27,7 +27,7 @@ def test_given_frames_stay_and_new_ones_follow(settings, clip, frames_of, count:
     made, given = frames_of(report.path), frames_of(source)
     assert (report.given, report.made, len(made)) == (count, new, count + new)
     assert np.array_equal(made[new:] if before else made[:count], given)
-    assert report.path.name == f"clip_extended_{count + new}f_16x16.mkv"
+    assert report.path.name == f"clip-extended_s{report.seed}_{count + new}f_16x16.mkv"
     assert report.fps == probe(report.path).fps == 8
     assert len(report.drift) == report.windows
 

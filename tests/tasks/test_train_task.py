@@ -19,6 +19,7 @@ from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks import train as module
+from vidiff_cli.tasks import training_log
 from vidiff_cli.tasks.prep import prep
 from vidiff_cli.tasks.sample import sample
 from vidiff_cli.tasks.train import train
@@ -29,7 +30,7 @@ from vidiff_cli.video.decode import decode
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than these trainings; the session's run has one."""
-    monkeypatch.setattr(module._Log, "plot", lambda self: None)
+    monkeypatch.setattr(training_log.TrainingLog, "plot", lambda self: None)
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -59,9 +60,9 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 os.kill(os.getpid(), number)
             yield from original(self, report)
 
-        original = module._Log.add
+        original = training_log.TrainingLog.add
         with monkeypatch.context() as patch:
-            patch.setattr(module._Log, "add", add)
+            patch.setattr(training_log.TrainingLog, "add", add)
             with pytest.raises(KeyboardInterrupt):
                 train(settings)
 
@@ -71,7 +72,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row in metrics.jsonl for each step."""
-    monkeypatch.setattr(module, "LOG_EVERY", 1)
+    monkeypatch.setattr(training_log, "LOG_EVERY", 1)
 
 
 def test_a_run_folder(run: Path) -> None:
@@ -111,9 +112,9 @@ def test_a_crash_between_checkpoints(dataset, run, training, every_step, monkeyp
             raise MemoryError
         yield from original(self, report)
 
-    original = module._Log.add
+    original = training_log.TrainingLog.add
     with monkeypatch.context() as patch:
-        patch.setattr(module._Log, "add", add)
+        patch.setattr(training_log.TrainingLog, "add", add)
         with pytest.raises(MemoryError):
             train(asked)
     assert_same_weights(train(asked).checkpoint, run / "checkpoints" / "step-000006-of-000006")
@@ -122,7 +123,7 @@ def test_a_crash_between_checkpoints(dataset, run, training, every_step, monkeyp
 
 def test_losses_are_means_over_all_steps_of_a_row(dataset, training, signal_at, tmp_path: Path, monkeypatch) -> None:
     """Rows every third step: a checkpoint closes a row, so that a continued run lacks no step."""
-    monkeypatch.setattr(module, "LOG_EVERY", 3)
+    monkeypatch.setattr(training_log, "LOG_EVERY", 3)
     asked = training(dataset, tmp_path / "run")
     signal_at(2, asked)
     train(asked)
@@ -262,7 +263,7 @@ def test_the_gradient_guard_warns_once(dataset, training, told, monkeypatch, tmp
 
 def test_the_estimate_is_said_where_it_is_long(dataset, training, told, monkeypatch, tmp_path: Path) -> None:
     _, short = told(train.steps(training(dataset, tmp_path / "short")))
-    monkeypatch.setattr(module, "LONG_SECONDS", 0)
+    monkeypatch.setattr(training_log, "LONG_SECONDS", 0)
     _, long = told(train.steps(training(dataset, tmp_path / "long")))
     estimates = [[note.text for note in notes if note.text.startswith("About")] for notes in (short, long)]
     assert estimates == [[], ["About 0 minutes for the 1 steps to go."]]

@@ -93,7 +93,7 @@ def vidiff(
     """Train and use your own video diffusion model.
 
     Prepare a folder of videos, train on it, then sample, extend and interpolate video:
-    vidiff prep videos/ && vidiff train && vidiff sample "a red circle moving right"
+    vidiff prep videos/ && vidiff train && vidiff sample "a person waving one hand"
     """
 
 

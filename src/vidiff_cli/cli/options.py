@@ -116,7 +116,7 @@ def _was_given(ctx: typer.Context, name: str) -> bool:
 def _written(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return str(parameter.name).upper()
-    return max(parameter.opts, key=len)
+    return next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
 
 
 def _remember_verbose(ctx: typer.Context, value: bool) -> bool:

@@ -9,13 +9,13 @@ import typer
 
 from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_paths
 from vidiff_cli.cli.options import (
+    REPRODUCE,
     AsJson,
     ConfigFiles,
     Device,
     DryRun,
     Overwrite,
     Quiet,
-    Seed,
     Sets,
     Verbose,
     setting,
@@ -28,9 +28,7 @@ RUN, MODEL, WATCH = "Running", "Model", "Watching"
 
 def train(
     ctx: typer.Context,
-    dataset: Annotated[Path, typer.Argument(metavar="[DATASET]", help="A folder made by vidiff prep.")] = Path(
-        "dataset"
-    ),
+    dataset: Annotated[Path | None, typer.Argument(metavar="DATASET", help="A folder made by vidiff prep.")] = None,
     output: Annotated[Path | None, setting(TrainSettings, "output", "--output", "-o")] = None,
     preset_name: Annotated[str | None, setting(TrainSettings, "preset", "--preset", panel=MODEL)] = None,
     frames: Annotated[int | None, setting(TrainSettings, "frames", panel=MODEL)] = None,
@@ -46,7 +44,7 @@ def train(
     checkpoint_every: Annotated[int | None, setting(TrainSettings, "checkpoint_every", panel=WATCH)] = None,
     keep: Annotated[int | None, setting(TrainSettings, "keep", panel=WATCH)] = None,
     sample_every: Annotated[int | None, setting(TrainSettings, "sample_every", panel=WATCH)] = None,
-    seed: Seed = None,
+    seed: Annotated[int | None, setting(TrainSettings, "seed", panel=REPRODUCE)] = None,
     device: Device = None,
     config: ConfigFiles = None,
     sets: Sets = None,
@@ -60,13 +58,13 @@ def train(
 
     Example: vidiff train dataset --steps 2000
     """
-    asked = settings_from(ctx, TrainSettings, dataset=dataset)
+    asked = settings_from(ctx, TrainSettings)
     from vidiff_cli.tasks.train import default_preset
     from vidiff_cli.tasks.train import train as task
 
     with errors_as_sentences(verbose):
-        name = preset_name or asked.preset or default_preset(dataset, asked.device)
-        settings = settings_from(ctx, TrainSettings, under=preset(name), dataset=dataset, preset=name)
+        name = preset_name or asked.preset or default_preset(asked.dataset, asked.device)
+        settings = settings_from(ctx, TrainSettings, under=preset(name), preset=name)
         if dry_run:
             print_json(settings)
             return

@@ -23,7 +23,8 @@ Condition = Callable[[Denoise, Tensor, Tensor], Denoise]
 
 def eight_bits(x: Tensor) -> Tensor:
     """x in [-1, 1] at the nearest of 256 values: what a file holds, so that a continued run sees what it would read."""
-    return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+    # In float64, for a GPU divides float32 by multiplying with the reciprocal: other last bits than those of a file.
+    return (((x.clamp(-1, 1) + 1) * 127.5).round().double() / 127.5 - 1).to(x.dtype)
 
 
 def fill(

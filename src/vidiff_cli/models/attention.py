@@ -76,7 +76,7 @@ class RelativeTime(nn.Module):
 
     def __init__(self, heads: int, hidden: int = 32) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(3, hidden), nn.SiLU(), nn.Linear(hidden, heads))
+        self.net = nn.Sequential(nn.Linear(3, hidden), nn.SiLU(), nn.Linear(hidden, heads, bias=False))
         self.locality = nn.Parameter(torch.linspace(0.5, 2.0, heads))
 
     def forward(self, times: Tensor) -> Tensor:

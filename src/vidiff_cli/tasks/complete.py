@@ -30,20 +30,23 @@ class Completed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """What is to be completed: where it goes, from which seed, with which prompt for each window."""
+class Place:
+    """The file of the result, the file that keeps finished windows until then, and the seed."""
 
     path: Path
-    timeline: Timeline
+    journal: Path
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What is to be completed, in which order, with which prompt for each window."""
+
+    place: Place
+    timeline: Timeline
     overlap: int
     scheme: Scheme = "autoregressive"
     prompt: Callable[[int], str] = lambda number: ""
-
-    @property
-    def journal(self) -> Path:
-        """Where finished windows are kept until the result is written."""
-        return journal_of(self.path)
 
 
 def read_input(info: VideoInfo, model: Model, *, fps: Fraction | None = None) -> Decoded:
@@ -53,14 +56,20 @@ def read_input(info: VideoInfo, model: Model, *, fps: Fraction | None = None) ->
     return decode(info.path, size=scaled, crop=crop, fps=fps)
 
 
-def output_path(
+def choose_place(
     settings: GenerationSettings, source: Path, what: str, clip: Decoded, count: int, fps: Fraction
-) -> Path:
-    """Where the result goes: as asked, else named after the input. VidiffError if it could not be written."""
+) -> Place:
+    """Where the result goes: as asked, else named after the input and the seed. VidiffError if it cannot be written.
+
+    The journal's name has no seed: the same command finds it, and the random seed of the interrupted call in it.
+    """
     height, width = clip.frames.shape[1:3]
-    suffix = ".mkv" if settings.lossless else ".mp4"
-    path = settings.output or Path(f"{gen.slug(source.stem)}_{what}_{count}f_{width}x{height}{suffix}")
-    return gen.check_files(path, settings, fps)
+    name, end = f"{gen.slug(source.stem)}-{what}", f"{count}f_{width}x{height}{'.mkv' if settings.lossless else '.mp4'}"
+    anchor = settings.output or Path(f"{name}_{end}")
+    journal = journal_of(anchor)
+    seed = gen.fresh_seed(settings.seed, journal)
+    path = gen.check_files(settings.output or Path(f"{name}_s{seed}_{end}"), settings, fps)
+    return Place(path=path, journal=journal, seed=seed)
 
 
 def journal_of(path: Path) -> Path:
@@ -92,12 +101,14 @@ def complete(model: Model, settings: GenerationSettings, clip: Decoded, work: Wo
         windows=windows,
         times=timeline.times,
         prompts=lambda number: [work.prompt(number)],
-        seeds=[work.seed],
+        seeds=[work.place.seed],
     )
     if windows:
         shape = (1, frames.shape[1], min(window, total), height, width)
         yield from gen.long_note(gen.estimate_seconds(model, settings, job, shape, condition))
-    video = yield from gen.run(gen.generate(model, settings, job, frames, condition=condition, journal=work.journal))
+    video = yield from gen.run(
+        gen.generate(model, settings, job, frames, condition=condition, journal=work.place.journal)
+    )
     pixels = gen.as_frames(video[0])
     pixels[given] = sources
     return Completed(pixels=pixels, windows=windows, condition=condition)

@@ -14,7 +14,7 @@ from vidiff_cli.config.generate import ExtendSettings
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.frames import Window, extension
 from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks.complete import Completed, Work, complete, journal_of, output_path, read_input, size_note
+from vidiff_cli.tasks.complete import Completed, Work, choose_place, complete, read_input, size_note
 from vidiff_cli.tasks.events import Steps, task
 from vidiff_cli.tasks.model import Model
 from vidiff_cli.video.decode import Decoded
@@ -71,16 +71,14 @@ def extend(settings: ExtendSettings) -> Steps[ExtendReport]:
     rate = (settings.fps or model.fps) if info.is_image else clip.fps
     new = settings.num_frames or max(1, round((settings.seconds or DEFAULT_SECONDS) * rate))
     timeline = extension(len(clip.frames), rate, new=new, before=settings.before)
-    path = output_path(settings, settings.input, "extended", clip, len(timeline.times), rate)
-    seed = gen.fresh_seed(settings.seed, journal_of(path))
-    yield from gen.introduce(model, settings, seed, settings.prompt)
+    place = choose_place(settings, settings.input, "extended", clip, len(timeline.times), rate)
+    yield from gen.introduce(model, settings, place.seed, settings.prompt)
     yield from gen.rate_note(model, rate)
     yield from size_note(info, clip)
     prompts = settings.prompt or ("",)
     work = Work(
-        path=path,
+        place=place,
         timeline=timeline,
-        seed=seed,
         overlap=overlap,
         scheme=settings.scheme,
         prompt=lambda number: prompts[min(number, len(prompts) - 1)],
@@ -94,7 +92,7 @@ def _write(
 ) -> ExtendReport:
     given, rate, new = sorted(work.timeline.given), work.timeline.fps, len(done.pixels) - len(clip.frames)
     encode(
-        work.path,
+        work.place.path,
         done.pixels,
         rate,
         lossless=settings.lossless,
@@ -102,25 +100,25 @@ def _write(
         audio_delay=new / rate if settings.before else Fraction(0),
         overwrite=settings.overwrite,
     )
-    work.journal.unlink(missing_ok=True)
+    work.place.journal.unlink(missing_ok=True)
     jumps, drift = seam_jumps(done.pixels, done.windows, given), brightness_drift(done.pixels, done.windows, given)
     if settings.sidecar:
         facts = {"given": len(given), "made": new, "fps": str(rate), "condition": done.condition}
         facts |= {"seam_jump": jumps, "drift": drift}
-        gen.write_sidecar(work.path, "extend", settings, model, work.seed, facts)
+        gen.write_sidecar(work.place.path, "extend", settings, model, work.place.seed, facts)
     return ExtendReport(
-        path=work.path,
+        path=work.place.path,
         given=len(given),
         made=new,
         fps=rate,
         width=done.pixels.shape[2],
         height=done.pixels.shape[1],
-        seed=work.seed,
+        seed=work.place.seed,
         condition=done.condition,
         windows=len(done.windows),
         seam_jump=jumps,
         drift=drift,
-        sheet=gen.compare_sheet(work.path, clip.frames, done.pixels, given) if settings.compare else None,
+        sheet=gen.compare_sheet(work.place.path, clip.frames, done.pixels, given) if settings.compare else None,
         seconds=time.monotonic() - began,
     )
 

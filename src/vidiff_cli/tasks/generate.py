@@ -248,7 +248,7 @@ def to_pixels(video: Tensor) -> Tensor:
 
 def from_pixels(pixels: Tensor) -> Tensor:
     """uint8 -> [-1, 1] float32; the shape stays."""
-    return pixels.float() / 127.5 - 1
+    return (pixels.double() / 127.5 - 1).float()
 
 
 def as_frames(video: Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ from vidiff_cli.config.generate import InterpolateSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import interpolation
 from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks.complete import Completed, Work, complete, journal_of, output_path, read_input, size_note
+from vidiff_cli.tasks.complete import Completed, Work, choose_place, complete, read_input, size_note
 from vidiff_cli.tasks.events import Steps, task
 from vidiff_cli.tasks.model import Model
 from vidiff_cli.video.decode import Decoded
@@ -66,13 +66,12 @@ def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport]:
         hold=settings.hold,
     )
     rate = clip.fps if settings.slow_motion else timeline.fps
-    path = output_path(settings, settings.input, f"{float(rate):g}fps", clip, len(timeline.written), rate)
-    seed = gen.fresh_seed(settings.seed, journal_of(path))
-    yield from gen.introduce(model, settings, seed, [settings.prompt or ""])
+    place = choose_place(settings, settings.input, f"{float(rate):g}fps", clip, len(timeline.written), rate)
+    yield from gen.introduce(model, settings, place.seed, [settings.prompt or ""])
     yield from gen.rate_note(model, timeline.fps)
     yield from size_note(info, clip)
     overlap = min(OVERLAP, model.settings.frames - 1)
-    work = Work(path=path, timeline=timeline, seed=seed, overlap=overlap, prompt=lambda number: settings.prompt or "")
+    work = Work(place=place, timeline=timeline, overlap=overlap, prompt=lambda number: settings.prompt or "")
     done = yield from complete(model, settings, clip, work)
     return _write(settings, model, info, clip, work, done, rate, began)
 
@@ -90,17 +89,17 @@ def _write(
     timeline = work.timeline
     pixels = done.pixels[list(timeline.written)]
     encode(
-        work.path,
+        work.place.path,
         pixels,
         rate,
         lossless=settings.lossless,
         audio_from=settings.input if info.has_audio and not settings.slow_motion else None,
         overwrite=settings.overwrite,
     )
-    work.journal.unlink(missing_ok=True)
+    work.place.journal.unlink(missing_ok=True)
     written, marks = set(timeline.written), [n for n, rank in enumerate(timeline.written) if rank in timeline.given]
     report = InterpolateReport(
-        path=work.path,
+        path=work.place.path,
         frames=len(pixels),
         given=len(written & set(timeline.given)),
         made=len(written - set(timeline.given)),
@@ -108,15 +107,15 @@ def _write(
         fps=rate,
         width=pixels.shape[2],
         height=pixels.shape[1],
-        seed=work.seed,
+        seed=work.place.seed,
         condition=done.condition,
         windows=len(done.windows),
-        sheet=gen.compare_sheet(work.path, clip.frames, pixels, marks) if settings.compare else None,
+        sheet=gen.compare_sheet(work.place.path, clip.frames, pixels, marks) if settings.compare else None,
         seconds=time.monotonic() - began,
     )
     if settings.sidecar:
         facts = {"frames": report.frames, "made": report.made, "fps": str(rate), "condition": report.condition}
-        gen.write_sidecar(work.path, "interpolate", settings, model, work.seed, facts)
+        gen.write_sidecar(work.place.path, "interpolate", settings, model, work.place.seed, facts)
     return report
 
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from vidiff_cli import __version__
-from vidiff_cli.checkpoint import write_text
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.data.store import Dataset, open_dataset
@@ -23,14 +18,11 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.tasks.events import Event, Note, Progress, Steps, task
 from vidiff_cli.tasks.interrupts import Deferred
+from vidiff_cli.tasks.run_folder import check_replaceable, check_run, resume_from, save_checkpoint, write_config
+from vidiff_cli.tasks.training_log import TrainingLog
 from vidiff_cli.training.batches import Source
-from vidiff_cli.training.loop import Schedule, StepReport, train_steps
-from vidiff_cli.training.state import STATE, TrainState, new_learner
-
-LOG_EVERY = 10
-ESTIMATE_AFTER, LONG_SECONDS = 5, 60  # steps measured before the estimate; shorter trainings need none
-FREE_TO_CHANGE = {"steps", "resume", "overwrite", "output", "checkpoint_every", "keep", "sample_every", "device"}
-OWN_FILES = {"config.json", "metrics.jsonl", "checkpoints", "samples", "loss.png"}
+from vidiff_cli.training.loop import Schedule, train_steps
+from vidiff_cli.training.state import TrainState, new_learner
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,10 +57,10 @@ def train(settings: TrainSettings) -> Steps[TrainReport]:
     checkpoints = run / "checkpoints"
     replacing = settings.overwrite and (run / "config.json").is_file()
     if replacing:
-        _check_replaceable(run)
-    resumed = not replacing and _check_run(run, settings, model)
+        check_replaceable(run)
+    resumed = not replacing and check_run(run, settings, model)
     schedule = Schedule.of(settings.steps, settings.optimiser)
-    place = _resume_from(checkpoints, settings, schedule, resumed=resumed)
+    place = resume_from(checkpoints, settings, schedule, resumed=resumed)
     state = TrainState(new_learner(model, settings.seed).to(device), settings.optimiser)
     if place is not None:
         state.load(place)
@@ -80,9 +72,9 @@ def train(settings: TrainSettings) -> Steps[TrainReport]:
     yield from _introduce(settings, model, dataset, device, parameters)
     if replacing:
         shutil.rmtree(run)
-    _write_config(run, settings, model)
+    write_config(run, settings, model)
     source = _source(dataset)
-    log = _Log(run, settings.steps)
+    log = TrainingLog(run, settings.steps)
     log.forget_after(state.step)
     yield Progress(what="training", done=state.step, total=settings.steps)
     with Deferred() as interrupt:
@@ -91,7 +83,7 @@ def train(settings: TrainSettings) -> Steps[TrainReport]:
             ending = report.step in (schedule.trunk, schedule.steps)
             if ending or interrupt.asked or report.step % settings.checkpoint_every == 0:
                 log.flush()
-                _save(state, checkpoints, settings, schedule)
+                save_checkpoint(state, checkpoints, settings, schedule)
                 log.plot()
             if interrupt.asked:
                 without = " without --overwrite" if settings.overwrite else ""
@@ -168,6 +160,14 @@ def _source(dataset: Dataset) -> Source:
     )
 
 
+def _consistent(settings: TrainSettings) -> TrainSettings:
+    """--conditioning none and a share of zero clips with given frames are the same thing said twice."""
+    if settings.conditioning == "mixed" and settings.objective.observed:
+        return settings
+    objective = settings.objective.model_copy(update={"observed": 0.0})
+    return settings.model_copy(update={"conditioning": "none", "objective": objective})
+
+
 def _introduce(
     settings: TrainSettings, model: ModelSettings, dataset: Dataset, device: torch.device, parameters: int
 ) -> Iterator[Event]:
@@ -181,240 +181,6 @@ def _introduce(
         f"{model.width}x{model.height} at {model.fps} fps, every {steps} frames; {settings.steps} steps of "
         f"{settings.batch_size} clips."
     )
-
-
-def _check_run(run: Path, settings: TrainSettings, model: ModelSettings) -> bool:
-    """Whether the run folder holds this very run, to be continued. VidiffError if it holds anything else."""
-    path = run / "config.json"
-    if not path.is_file():
-        if run.is_dir() and any(run.iterdir()):
-            raise VidiffError(f"{run} is not empty and is no run", fix="give another folder with -o")
-        return False
-    if settings.resume == "never":
-        raise VidiffError(f"{run} is there already", fix="give another folder with -o, or --overwrite")
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        old, new = (_flat(part) for part in (before, _config(settings, model)))
-    except (OSError, ValueError) as error:
-        raise VidiffError(f"{path} cannot be read", found=str(error)) from error
-    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    changed = [name for name in changed if name.removeprefix("train.") not in FREE_TO_CHANGE and name != "vidiff"]
-    if changed:
-        name = min(changed, key=lambda name: not name.startswith("train."))  # what a person set, not what followed
-        raise VidiffError(
-            f"{run} was trained with another {name.removeprefix('train.')}",
-            found=_short(new.get(name)),
-            expected=_short(old.get(name)),
-            fix="give another folder with -o, or --overwrite",
-        )
-    return True
-
-
-def _short(value: object) -> str:
-    text = str(value)  # a vocabulary has thousands of numbers
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _check_replaceable(run: Path) -> None:
-    """--overwrite removes a run and nothing else: VidiffError for a folder that holds other things."""
-    path, fix = run / "config.json", "give another folder with -o"
-    try:
-        known = json.loads(path.read_text(encoding="utf-8")).keys() >= {"vidiff", "train", "model"}
-    except (OSError, ValueError, AttributeError):
-        known = False
-    if not known:
-        raise VidiffError(f"{path} belongs to no run", fix=fix)
-    if foreign := sorted(entry.name for entry in run.iterdir() if not _is_own(entry.name)):
-        raise VidiffError(f"{run} holds more than a run", found=foreign[0], fix=fix)
-
-
-def _is_own(name: str) -> bool:
-    """A file of a run, or what a killed run left of one."""
-    return name in OWN_FILES or (name.startswith(".") and (".tmp-" in name or name.endswith(".png")))
-
-
-def _consistent(settings: TrainSettings) -> TrainSettings:
-    """--conditioning none and a share of zero clips with given frames are the same thing said twice."""
-    if settings.conditioning == "mixed" and settings.objective.observed:
-        return settings
-    objective = settings.objective.model_copy(update={"observed": 0.0})
-    return settings.model_copy(update={"conditioning": "none", "objective": objective})
-
-
-def _config(settings: TrainSettings, model: ModelSettings) -> dict[str, object]:
-    return {
-        "vidiff": __version__,
-        "train": settings.model_dump(mode="json"),
-        "model": model.model_dump(mode="json"),
-    }
-
-
-def _write_config(run: Path, settings: TrainSettings, model: ModelSettings) -> None:
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        write_text(run / "config.json", json.dumps(_config(settings, model), indent=2) + "\n")
-    except OSError as error:
-        raise VidiffError(f"the run folder {run} cannot be written", found=error.strerror) from error
-
-
-def _flat(value: object, name: str = "") -> dict[str, object]:
-    if not isinstance(value, Mapping):
-        return {name: value}
-    return {
-        key: leaf for part, inner in value.items() for key, leaf in _flat(inner, f"{name}.{part}".strip(".")).items()
-    }
-
-
-def _resume_from(checkpoints: Path, settings: TrainSettings, schedule: Schedule, *, resumed: bool) -> Path | None:
-    """The checkpoint to go on from: the one asked for; of a run that is `resumed`, the last of the trunk or of this
-    very decay branch."""
-    if settings.resume not in ("auto", "never"):
-        return _asked_for(Path(settings.resume), settings.steps)
-    if not resumed:
-        return None
-    best: tuple[int, Path] | None = None
-    for folder in checkpoints.glob("step-*"):
-        try:
-            notes = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            step, phase, steps = int(notes["step"]), notes["phase"], _branch_of(folder)
-        except (OSError, ValueError, KeyError):
-            continue
-        usable = step <= schedule.trunk if phase == "trunk" else steps == schedule.steps
-        if usable and (best is None or step > best[0]):
-            best = (step, folder)
-    return best[1] if best else None
-
-
-def _asked_for(place: Path, steps: int) -> Path:
-    """The --resume checkpoint folder. VidiffError where there is none, or nothing is left to train."""
-    expected = "auto, never, or a folder such as runs/NAME/checkpoints/step-000100"
-    try:
-        step = int(json.loads((place / STATE).read_text(encoding="utf-8"))["step"])
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise VidiffError(f"there is no checkpoint to resume at {place}", found=found, expected=expected) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise VidiffError(f"{place / STATE} is damaged", fix="resume from another checkpoint") from error
-    if step >= steps:
-        raise VidiffError(f"{place} has {step} steps already", expected=f"fewer than {steps}", fix="raise --steps")
-    return place
-
-
-def _branch_of(folder: Path) -> int | None:
-    """How many steps the run was to have to which a decay checkpoint belongs: step-000900-of-001000."""
-    return int(folder.name.partition("-of-")[2] or 0) or None
-
-
-def _save(state: TrainState, checkpoints: Path, settings: TrainSettings, schedule: Schedule) -> None:
-    name = f"step-{state.step:06d}" + (f"-of-{schedule.steps:06d}" if state.phase == "decay" else "")
-    state.save(checkpoints / name, clips_seen=state.step * settings.batch_size)
-    write_text(checkpoints / "latest", name + "\n")
-    keep = {name, f"step-{schedule.trunk:06d}"}
-    others = sorted(
-        (folder for folder in checkpoints.glob("step-*") if folder.name not in keep and not _is_result(folder)),
-        key=lambda folder: (folder / STATE).stat().st_mtime,
-    )
-    for folder in others[: max(0, len(others) - settings.keep + 1)]:
-        shutil.rmtree(folder)
-
-
-def _is_result(folder: Path) -> bool:
-    step, _, steps = folder.name.removeprefix("step-").partition("-of-")
-    return step == steps
-
-
-class _Log:
-    """metrics.jsonl, the loss plot, and the numbers that are shown while training."""
-
-    def __init__(self, run: Path, steps: int) -> None:
-        self.run, self.steps = run, steps
-        self.path = run / "metrics.jsonl"
-        self.pending: list[StepReport] = []
-        self.measured = 0
-        self.recent: deque[float] = deque(maxlen=100)
-        self.clock = time.monotonic()
-        self.durations: deque[float] = deque(maxlen=50)
-
-    def forget_after(self, step: int) -> None:
-        """Drops the rows of steps that will be made again."""
-        rows = [row for row in self.rows() if row["step"] <= step]
-        write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
-
-    def rows(self) -> list[dict[str, float]]:
-        if not self.path.is_file():
-            return []
-        rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:  # the last line of a run that was killed while writing
-                break
-        return rows
-
-    def add(self, report: StepReport) -> Iterator[Event]:
-        now = time.monotonic()
-        self.durations.append(now - self.clock)
-        self.clock = now
-        self.pending.append(report)
-        self.recent.append(report.loss)
-        self.measured += 1
-        remaining = (self.steps - report.step) * (self.seconds_per_step() or 0.0)
-        if self.measured == ESTIMATE_AFTER and remaining > LONG_SECONDS:
-            yield Note(f"About {remaining / 60:.0f} minutes for the {self.steps - report.step} steps to go.")
-        if report.stuck:
-            yield Note(
-                f"The gradient norm has stayed at its limit for 200 steps (now {report.gradient_norm:.1f}): "
-                "the learning rate is most likely too large.",
-                "warning",
-            )
-        if report.step % LOG_EVERY == 0 or report.step == self.steps:
-            row = self._row()
-            self.flush()
-            free, observed = row["free"], row["observed"]
-            detail = f"loss {row['loss']:.4f}"
-            detail += (
-                f" (free {free:.4f}, observed {observed:.4f})" if free is not None and observed is not None else ""
-            )
-            pace = self.seconds_per_step()
-            detail += f", {pace:.2f} s/step" if pace is not None else ""
-            yield Progress(what="training", done=report.step, total=self.steps, detail=detail)
-
-    def flush(self) -> None:
-        """Writes the row of the steps since the last one. Called before a checkpoint: its steps are logged for good."""
-        if self.pending:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(self._row()) + "\n")
-            self.pending.clear()
-
-    def _row(self) -> dict[str, object]:
-        last, pace = self.pending[-1], self.seconds_per_step()
-        means = {
-            key: _mean([asdict(each)[key] for each in self.pending])
-            for key in ("loss", "free", "observed", "gradient_norm")
-        }
-        return {"step": last.step, "phase": last.phase, "lr": last.lr, **means, "seconds_per_step": pace}
-
-    def restart_clock(self) -> None:
-        """Time spent on samples is not a step's."""
-        self.clock = time.monotonic()
-
-    def mean_loss(self) -> float | None:
-        return _mean(list(self.recent))
-
-    def seconds_per_step(self) -> float | None:
-        return float(np.median(self.durations)) if self.durations else None
-
-    def plot(self) -> None:
-        rows = self.rows()
-        if len(rows) > 1:
-            from vidiff_cli.viewing.plot import plot_metrics
-
-            plot_metrics(rows, self.run / "loss.png")
-
-
-def _mean(values: list[float]) -> float | None:
-    finite = [value for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else None
 
 
 def _sheet(state: TrainState, run: Path, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> Iterator[Event]:

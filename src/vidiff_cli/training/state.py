@@ -99,6 +99,8 @@ class TrainState:
             raise VidiffError(f"{folder} is no checkpoint to resume from", found=str(error)) from error
         load_weights(self.learner, folder / WEIGHTS)
         average = read_tensors(folder / AVERAGE)
+        if {name: value.shape for name, value in average.items()} != {n: v.shape for n, v in self.ema.shadow.items()}:
+            raise VidiffError(f"the averages in {folder} do not fit the run", fix="use an earlier checkpoint")
         _load_optimisers(self.learner, self.optimisers, read_tensors(folder / OPTIMISER))
         for name, value in self.ema.shadow.items():
             value.copy_(average[name])
