@@ -23,8 +23,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) --no-index --no-build-isolation -e '.[dev]' >/dev/null 2>&1 || $(PIP) -e '.[dev]'
 	@touch $@
 
-# Threads that wait by spinning make a busy CPU many times slower (the command sets this for itself).
-export OMP_WAIT_POLICY ?= PASSIVE
+# Threads that spin long while they wait make a busy CPU many times slower (the command sets this for itself).
+export GOMP_SPINCOUNT ?= 1000
 
 # The shell, not make, puts the name in place: it may contain spaces and quotes.
 export VIDEOS

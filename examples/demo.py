@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-STEPS, USER_STEPS = 1300, 600
+STEPS, USER_STEPS = 1400, 600
 TRAINING_CLIPS, HELD_OUT_CLIPS = 1024, 64
 
 

@@ -29,7 +29,7 @@ VIDEO = "Video"
 
 def sample(
     ctx: typer.Context,
-    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="What to show.")] = None,
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="What to show.")] = None,
     output: common.Out = None,
     model: common.Model = None,
     count: Annotated[int | None, setting(SampleSettings, "count", "--count", "-n", panel=VIDEO)] = None,
