@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vidiff_cli.config.generate import SampleSettings
@@ -16,6 +17,8 @@ from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.events import Steps, task
 from vidiff_cli.tasks.model import Model
 from vidiff_cli.video.encode import encode
+
+SHEET_ROWS = 16  # of --compare: more make a picture that nobody looks at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +54,7 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
     windows, condition = _windows(settings, model, total), gen.choose_condition(settings, model)
     yield from gen.rate_note(model, fps)
     paths = [gen.check_files(path, settings, fps) for path in _paths(settings, prompts, seed, total, model)]
-    clips = []
+    rows: list[tuple[str, np.ndarray]] = []
     for first in range(0, len(prompts), settings.batch_size):
         batch = slice(first, first + settings.batch_size)
         some = prompts[batch]
@@ -79,18 +82,12 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
         for clip, path, prompt, own in zip(video, paths[batch], some, job.seeds, strict=True):
             frames = gen.as_frames(clip)
             encode(path, frames, fps, lossless=settings.lossless, overwrite=settings.overwrite)
-            if settings.compare:
-                clips.append(frames)
+            if settings.compare and len(rows) < SHEET_ROWS:
+                rows.append((prompt or "(no prompt)", frames))
             if settings.sidecar:
                 alone = settings.model_copy(update={"prompts": (prompt,), "count": 1, "prompts_file": None})
                 facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": condition}
                 gen.write_sidecar(path, "sample", alone, model, own, facts)
-    sheet = None
-    if settings.compare:
-        from vidiff_cli.viewing.sheet import Row, contact_sheet
-
-        rows = [Row(label=label or "(no prompt)", frames=clip) for label, clip in zip(prompts, clips, strict=True)]
-        sheet = contact_sheet(rows, gen.sheet_of(paths[0]))
     return SampleReport(
         paths=tuple(paths),
         prompts=tuple(prompts),
@@ -99,9 +96,15 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
         fps=Fraction(fps),
         width=model.settings.width,
         height=model.settings.height,
-        sheet=sheet,
+        sheet=_sheet(rows, gen.sheet_of(paths[0])) if rows else None,
         seconds=time.monotonic() - began,
     )
+
+
+def _sheet(rows: list[tuple[str, np.ndarray]], path: Path) -> Path:
+    from vidiff_cli.viewing.sheet import Row, contact_sheet
+
+    return contact_sheet([Row(label=label, frames=frames) for label, frames in rows], path)
 
 
 def read_prompts(settings: SampleSettings) -> list[str]:
