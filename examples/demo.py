@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-STEPS, USER_STEPS = 1200, 800
+STEPS, USER_STEPS = 1400, 800
 TRAINING_CLIPS, HELD_OUT_CLIPS = 1024, 64
 
 
