@@ -32,8 +32,8 @@ DEMO = HERE.parent / "demo"
 VARIANTS = {
     "preset": [],
     "adamw for all weights, lr 2e-3": ["optimiser.muon_lr=0", "optimiser.lr=2e-3"],
-    "predicting v": ["diffusion.target='v'"],
-    "predicting v with plain v-loss": ["diffusion.target='v'", "diffusion.weighting='v'"],
+    "predicting x": ["diffusion.target='x'"],
+    "plain v-loss": ["diffusion.weighting='v'"],
     "no shift of the levels": ["diffusion.shift=0"],
     "temporal attention only": ["network.temporal='attention'"],
 }
