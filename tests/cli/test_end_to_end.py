@@ -230,8 +230,8 @@ def test_photo_to_frames_and_back(here: Path) -> None:
     assert len(decode(gif).frames) == 5
     taken = sentence_of(vidiff("interpolate", gif, *FAST, "-o", "x.webp"))  # its sidecar would be the GIF's
     assert taken == "x.json exists; choose another name for the result, or pass --overwrite."
-    loop = path_of("interpolate", gif, *FAST, "-o", "y.webp")
-    assert probe(loop).fps == 16
+    loop = path_of("interpolate", gif, *FAST, "-o", "y.webm")
+    assert probe(loop).fps == 16 and len(decode(loop).frames) == 10
 
 
 def test_both_spellings_and_settings(here: Path) -> None:
