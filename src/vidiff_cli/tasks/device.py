@@ -52,7 +52,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def _keep_freed_memory() -> None:
-    """glibc returns every large block to the system at once, and page faults then cost up to 1.8x on a CPU."""
+    """glibc returns every large block to the system at once, and page faults then slow a CPU down."""
     if sys.platform == "linux":
         try:
             libc = ctypes.CDLL(None)

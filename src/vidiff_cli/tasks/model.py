@@ -20,7 +20,7 @@ from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.training.state import AVERAGE, Learner, open_learner
 
 RUNS = Path("runs")
-HARDLY_TRAINED = 5_000  # clips; a 16x16 world of shapes starts to look like itself after about ten thousand
+HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its samples
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
