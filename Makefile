@@ -45,8 +45,17 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)
+# The peer to race against, without the packages that only its text encoder needs.
+PEER := .venv/.peer
+$(PEER): $(READY)
+	@$(PIP) --no-deps video-diffusion-pytorch==0.7.0 rotary-embedding-torch==0.9.1 einops-exts==0.0.4
+	@touch $@
+
+bench: $(PEER)
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/race.py
+	$(BIN)/python benchmarks/learning.py race
+	$(BIN)/python benchmarks/learning.py recipe
 	$(BIN)/python benchmarks/reconstruction.py
 
 docs: $(READY)

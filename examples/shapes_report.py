@@ -63,16 +63,16 @@ def _samples(folder: Path) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in right.items()} | {"count": len(right["colour"])}
 
 
-def read_back(model: Model, captions: list[str]) -> dict[str, float]:
-    """Share of one sample per caption in which each attribute is right: as `_samples`, without files between."""
+def read_back(model: Model, captions: list[str], settings: GenerationSettings) -> dict[str, float]:
+    """Share of one sample per caption in which each attribute is right, and `all` of them: as `_samples`, without files
+    between."""
     empty = torch.zeros(len(captions), 3, model.settings.frames, model.settings.height, model.settings.width)
-    made = _make(model, empty, (), GenerationSettings(seed=0), captions)
+    made = _make(model, empty, (), settings, captions)
     seen = [oracle.read(gen.as_frames(clip)).attributes for clip in made]
     wanted = [shapes.words_of(caption) for caption in captions]
-    return {
-        name: float(np.mean([word[name] == found[name] for word, found in zip(wanted, seen, strict=True)]))
-        for name in shapes.ATTRIBUTES
-    }
+    pairs = list(zip(wanted, seen, strict=True))
+    right = {name: float(np.mean([word[name] == found[name] for word, found in pairs])) for name in shapes.ATTRIBUTES}
+    return right | {"all": float(np.mean([word == found for word, found in pairs]))}
 
 
 def _swap(model: Model, captions: list[str]) -> float:
@@ -136,10 +136,13 @@ def _compare(
     return {name: errors(frames, clips, paths, given) for name, frames in made.items()}
 
 
-def complete(model: Model, clips: np.ndarray, given: range, settings: GenerationSettings) -> np.ndarray:
-    """All clips (b n h w c) at once, without captions: the frames that are not given made anew."""
+def complete(
+    model: Model, clips: np.ndarray, given: range, settings: GenerationSettings, prompts: list[str] | None = None
+) -> np.ndarray:
+    """All clips (b n h w c) at once, without captions if there are no prompts: the frames that are not given made
+    anew."""
     videos = torch.cat([gen.as_video(clip) for clip in clips])
-    made = _make(model, videos, given, settings, [""] * len(clips))
+    made = _make(model, videos, given, settings, prompts or [""] * len(clips))
     return np.stack([gen.as_frames(clip) for clip in made])
 
 

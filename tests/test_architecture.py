@@ -70,6 +70,32 @@ def test_no_shell():
     assert [path.name for path in SOURCES if "shell=True" in path.read_text(encoding="utf-8")] == []
 
 
+def test_nothing_is_evaluated_and_no_pickle_is_loaded_by_another_name():
+    """What is in a file stays data."""
+    calls = [
+        f"{path.relative_to(PACKAGE)}: {called}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and (called := ast.unparse(node.func))
+        in ("eval", "exec", "os.system", "os.popen", "torch.load", "torch.jit.load")
+    ]
+    assert calls == []
+
+
+def test_no_place_of_one_machine_is_written_down():
+    places = ("/home/", "/root/", "/mnt/", "/data/", "/work/", "/Users/", "C:\\")
+    texts = [
+        f"{path.relative_to(PACKAGE)}: {node.value!r}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and any(place in node.value for place in places)
+    ]
+    assert texts == []
+
+
 def test_no_room_for_leftovers():
     assert [path.name for path in SOURCES if path.stem in ("utils", "helpers", "common", "misc")] == []
 

@@ -120,6 +120,16 @@ def test_text_is_replaced(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["latest"]
 
 
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    paths = [written(tmp_path / f"{number}.safetensors") for number in range(16)]
+    assert len({path.read_bytes() for path in paths}) == 1
+
+
+def test_files_with_the_format_beside_the_header_are_read(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3)}, tmp_path / "old", metadata={"format": FORMAT, "vidiff": '{"step": 3}'})
+    assert read_header(tmp_path / "old") == {"step": 3} and list(read_tensors(tmp_path / "old")) == ["a"]
+
+
 def test_the_hash_is_sha256_of_the_bytes(tmp_path: Path) -> None:
     path = written(tmp_path / "model.safetensors")
     assert file_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -250,6 +251,7 @@ def vidiff(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = [[], ["world"], ["world", "shapes"], ["prep"], ["train"], ["sample"], ["extend"], ["interpolate"]]
+COMMANDS += [["info"], ["doctor"]]
 
 
 def test_help_imports_no_torch():
@@ -281,7 +283,7 @@ def test_unknown_command():
 
 SIGNALLED = """
 import os, signal, sys, typer
-from vidiff_cli.cli.app import Commands, catch_sigterm
+from vidiff_cli.cli.app import Commands, catch_signals
 app = typer.Typer(cls=Commands)
 @app.callback()
 def root(): pass
@@ -292,13 +294,13 @@ def go(number: int):
         signal.pause()
     finally:
         print("cleaned up", flush=True)
-catch_sigterm()
+catch_signals()
 app(["go", sys.argv[1]])
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals(number, code):
     found = vidiff("-c", SIGNALLED, str(int(number)))
     assert (found.returncode, found.stdout) == (code, "cleaned up\n")
@@ -326,3 +328,18 @@ def test_a_path_that_is_not_text_is_printed_as_it_is(capfdbinary):
         patch.setattr(sys, "stdout", out)
         print_paths(Path(os.fsdecode(b"\xff.mp4")))
     assert capfdbinary.readouterr().out == b"\xff.mp4\n"
+
+
+def test_the_time_that_is_left_does_not_count_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from vidiff_cli.cli import console
+    from vidiff_cli.tasks.events import Progress
+
+    now = iter([0.0, 10.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
+    out = io.StringIO()
+    show = console._Plain(Console(file=out, width=200), every_seconds=0)
+    for done in (800, 810):
+        show(Progress(what="training", done=done, total=1000))
+    assert out.getvalue().splitlines()[-1] == "training: 810/1000, 0:10 elapsed, 3:10 left"

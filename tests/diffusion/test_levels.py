@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vidiff_cli.diffusion.levels import alpha_sigma, cosine, diffuse, grid, per_frame
+from vidiff_cli.diffusion.targets import target, x_from
 
 LEVELS = st.floats(-20.0, 20.0)
 # (low, high, shift): the default, shifted both ways, and other end points
@@ -100,6 +101,18 @@ def test_diffuse_scales_each_frame_by_its_own_level() -> None:
         for frame in range(4):
             alpha, sigma = scales(float(level[clip, frame]))
             same(z[clip, :, frame], alpha * x[clip, :, frame] + sigma * noise[clip, :, frame])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("level", [-19.3, -9.7, 9.7, 19.3])
+def test_scales_keep_their_digits_in_half_precision(level: float, dtype: torch.dtype) -> None:
+    """They are computed from float64 levels: e^19.3 is no float16, and 19.3 no bfloat16."""
+    at, one = torch.full((1, 1), level), torch.ones(1, 1, 1, 1, 1, dtype=dtype)
+    alpha, sigma = scales(level)
+    assert float(diffuse(one, 0 * one, at)) == pytest.approx(alpha, rel=0.005)
+    assert float(diffuse(0 * one, one, at)) == pytest.approx(sigma, rel=0.005)
+    assert float(target("v", 0 * one, one, at)) == pytest.approx(alpha, rel=0.005)
+    assert float(x_from("v", one, 0 * one, at)) == pytest.approx(-sigma, rel=0.005)
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 3), (4, 2), (2, 4, 1)])

@@ -300,3 +300,10 @@ def test_attention_is_the_softmax_form_on_both_of_its_ways(n: int, m: int, biase
     logits = (q.double() @ k.double().transpose(1, 2)) / 4**0.5
     expected = (logits if bias is None else logits + bias).softmax(dim=-1) @ v.double()
     torch.testing.assert_close(attend(q, k, v, bias).double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("multipliers", [(1,), (1, 2, 4), (3, 5)])
+def test_channels_that_do_not_divide_into_heads_are_refused(multipliers: tuple[int, ...]) -> None:
+    assert NetworkSettings(base=32, multipliers=multipliers, head_width=32).head_width == 32
+    with pytest.raises(ValueError, match="heads"):
+        NetworkSettings(base=32, multipliers=(*multipliers, 4), head_width=24)

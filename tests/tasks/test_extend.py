@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -111,6 +112,9 @@ def test_audio_stays_with_its_frames(settings, clip, tmp_path: Path, before: boo
     info = probe(report.path)
     assert info.has_audio and len(decode(report.path).frames) == 16
     assert info.duration_seconds == pytest.approx(2, abs=0.1)
+    heard = re.search(r"Audio: .* start (\d\.\d+)", ffmpeg.run(ffmpeg.reading(report.path))[1])
+    begins = float(heard[1]) if heard else 0.0
+    assert begins == pytest.approx(1 if before else 0, abs=0.03), "the sound of the given frames begins with them"
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.webm", "out.gif", "out.webp", "frames"])
@@ -173,5 +177,8 @@ def test_seam_jumps_and_drift() -> None:
     window = Window(frames=(1, 2, 3, 4, 5), observed=frozenset({1, 2}), makes=frozenset({3, 4, 5}))
     assert seam_jumps(pixels, [window], [0, 1, 2]) == (25.0,)
     assert brightness_drift(pixels, [window], [0, 1, 2]) == (13.0,)
+    between = Window(frames=(0, 1, 2, 3), observed=frozenset({0, 2, 3}), makes=frozenset({1}))
+    uneven = np.broadcast_to(np.array([0, 2, 6, 8], np.uint8)[:, None, None, None], (4, 2, 2, 3))
+    assert seam_jumps(uneven, [between], [0, 2, 3]) == (4.0,), "of two seams the worse one counts"
     assert seam_jumps(pixels, [window], [0]) is None
     assert seam_jumps(np.zeros_like(pixels), [window], [0, 1, 2]) is None

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks.complete import journal_of
 from vidiff_cli.tasks.extend import extend
 from vidiff_cli.tasks.interpolate import interpolate
+from vidiff_cli.tasks.window_journal import journal_of
 
 TASKS = {"extend": (extend, {"num_frames": 8}), "interpolate": (interpolate, {"factor": 3})}
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.config.model import ModelSettings, NetworkSettings
-from vidiff_cli.tasks.complete import journal_of
 from vidiff_cli.tasks.generate import network_size, sheet_of, sidecar_of, slug
 from vidiff_cli.tasks.sample import _paths
+from vidiff_cli.tasks.window_journal import journal_of
 
 
 @dataclass

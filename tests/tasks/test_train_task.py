@@ -30,7 +30,7 @@ from vidiff_cli.video.decode import decode
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than these trainings; the session's run has one."""
-    monkeypatch.setattr(training_log.TrainingLog, "plot", lambda self: None)
+    monkeypatch.setattr(training_log.TrainingLog, "plot", lambda self, **_: None)
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -61,10 +61,14 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             yield from original(self, report)
 
         original = training_log.TrainingLog.add
-        with monkeypatch.context() as patch:
-            patch.setattr(training_log.TrainingLog, "add", add)
-            with pytest.raises(KeyboardInterrupt):
-                train(settings)
+        before = signal.signal(number, signal.default_int_handler)  # a background job ignores SIGINT
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(training_log.TrainingLog, "add", add)
+                with pytest.raises(KeyboardInterrupt):
+                    train(settings)
+        finally:
+            signal.signal(number, before)
 
     return run
 
@@ -122,12 +126,18 @@ def test_a_crash_between_checkpoints(dataset, run, training, every_step, monkeyp
 
 
 def test_losses_are_means_over_all_steps_of_a_row(dataset, training, signal_at, tmp_path: Path, monkeypatch) -> None:
-    """Rows every third step: a checkpoint closes a row, so that a continued run lacks no step."""
+    """Rows every third step, and one at the end of the trunk: a checkpoint keeps the steps that have no row yet."""
     monkeypatch.setattr(training_log, "LOG_EVERY", 3)
     asked = training(dataset, tmp_path / "run")
     signal_at(2, asked)
+    signal_at(5, asked)
     train(asked)
-    assert [row["step"] for row in rows_of(tmp_path / "run")] == [2, 3, 4, 6]
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == [3, 4, 6]
+    train(training(dataset, tmp_path / "whole"))
+    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole" / "checkpoints").iterdir()
+    )
 
 
 def test_more_steps_continue_the_trunk(dataset, run, training, told, every_step, tmp_path: Path) -> None:

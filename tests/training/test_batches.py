@@ -168,3 +168,20 @@ def test_clips_of_different_lengths_do_not_meet_in_a_batch(make_source: SourceMa
         assert len({number < 6 for number in rows}) == 1
         assert len(rows) == len(batch.u) == len(batch.captions) == len(batch.noise) >= 1
         assert (batch.u.sort().values * len(rows)).floor().tolist() == list(range(len(rows)))
+
+
+def test_frames_reach_the_network_as_they_are(row: type) -> None:
+    """No frame is turned, mirrored or cropped, least of all one frame of a clip alone."""
+    clips = np.random.default_rng(0).integers(0, 256, (6, 7, 4, 4, 3), dtype=np.uint8)
+    source = Source(rows=[row(frames=7)] * 6, read=lambda number, frames: clips[number][list(frames)])
+    windows = {
+        clips[number, list(frames)].tobytes()
+        for number in range(6)
+        for apart in (1, 2)
+        for start in range(7 - 3 * apart)
+        for frames in [range(start, start + 3 * apart + 1, apart)]
+    }
+    for step in range(10):
+        pixels = ((draw(source, step=step).video + 1) * 127.5).round().to(torch.uint8)
+        for clip in pixels.permute(0, 2, 3, 4, 1).contiguous().numpy():
+            assert clip.tobytes() in windows

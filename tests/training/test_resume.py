@@ -270,4 +270,4 @@ def test_a_checkpoint_holds_no_pickle(make_learner: Maker, source: Source, tmp_p
     for name in (WEIGHTS, AVERAGE, OPTIMISER):
         assert isinstance(read_header(tmp_path / "step-1" / name), dict)
         assert all(isinstance(value, Tensor) for value in read_tensors(tmp_path / "step-1" / name).values())
-    assert set(json.loads((tmp_path / "step-1" / STATE).read_text())) == {"step", "phase", "ema_updates"}
+    assert set(json.loads((tmp_path / "step-1" / STATE).read_text())) == {"step", "phase", "ema_updates", "notes"}

@@ -103,6 +103,16 @@ def test_scaling_averages_and_does_not_alias(tmp_path, decoder):
     assert np.abs(got[:, 2:-2] - 128).max() <= 6
 
 
+@pytest.mark.parametrize("decoder", ["decord", "ffmpeg"])
+def test_scaling_rounds_and_does_not_darken(tmp_path, decoder):
+    """Cut off instead of rounded, every pixel would lose 3/8 of a level."""
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 64, 3), np.uint8)
+    encode(tmp_path / "a.mkv", frames, Fraction(10), lossless=True)
+    got = decode(tmp_path / "a.mkv", size=(32, 16), decoder=decoder).frames
+    error = got - frames.reshape(3, 16, 2, 32, 2, 3).mean(axis=(2, 4))
+    assert abs(error).max() <= 0.5 and abs(error.mean()) < 0.15
+
+
 def test_size_and_crop(long_clip):
     whole = decode(long_clip, size=(40, 24), max_frames=3).frames
     part = decode(long_clip, size=(40, 24), crop=(20, 24), max_frames=3).frames

@@ -15,8 +15,10 @@ import typer
 from typer.core import TyperGroup
 
 from vidiff_cli import __version__
-from vidiff_cli.cli.console import catch_sigterm, errors_as_sentences
+from vidiff_cli.cli.console import catch_signals, errors_as_sentences, ignore_signals
+from vidiff_cli.cli.doctor import doctor
 from vidiff_cli.cli.extend import extend
+from vidiff_cli.cli.info import info
 from vidiff_cli.cli.interpolate import interpolate
 from vidiff_cli.cli.options import VERBOSE_KEY
 from vidiff_cli.cli.prep import prep
@@ -97,7 +99,7 @@ def vidiff(
     """
 
 
-for command in (prep, train, sample, extend, interpolate):
+for command in (prep, train, sample, extend, interpolate, info, doctor):
     app.command(command.__name__)(command)
 app.add_typer(world_app, name="world")
 
@@ -106,5 +108,8 @@ def main() -> None:
     """The entry point of the `vidiff` script."""
     # Threads that spin long while they wait make a busy CPU many times slower. Read when torch is loaded, later.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    catch_sigterm()
-    app(prog_name="vidiff")
+    catch_signals()
+    try:
+        app(prog_name="vidiff")
+    finally:
+        ignore_signals()

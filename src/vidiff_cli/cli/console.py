@@ -1,6 +1,6 @@
 """What a person sees: progress and notes on stderr, results on stdout, errors as one sentence with an exit code.
 
-Exit codes: 0 done; 1 a clear error; 2 wrong usage; 130 interrupted with Ctrl-C; 143 ended by SIGTERM
+Exit codes: 0 done; 1 a clear error; 2 wrong usage; 130 interrupted with Ctrl-C; 143 ended by SIGTERM, 129 by SIGHUP
 (128 + the signal's number).
 """
 
@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import Path
@@ -27,22 +27,47 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.tasks.events import Event, Note, Progress
 
 R = TypeVar("R")
 
+LONGEST_LINE = 2000
 PLAIN_EVERY_SECONDS = 10.0  # without a terminal: a log should stay readable
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: handled everywhere like Ctrl-C (save and leave), but exits with 143."""
+    """SIGTERM, or SIGHUP: handled everywhere like Ctrl-C (save and leave), but exits with 128 + the signal's number."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = number
+
+
+class _Talk(Console):
+    """Where nobody listens any more (a closed terminal or pipe), the work goes on in silence."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 def stderr() -> Console:
     """A console on the present stderr (looked up late, so that redirection works)."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Talk(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        stderr().print(text)
+
+
+def shown(text: str) -> str:
+    """What a file, its name or a caption says, on one line of bounded length: control characters, which a terminal
+    would obey, and what turns the direction of text come out as escapes."""
+    text = text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE // 2]} ... {text[-LONGEST_LINE // 2 :]}"
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def follow(steps: Generator[Event, None, R], *, quiet: bool = False, verbose: bool = False) -> R:
@@ -68,17 +93,19 @@ def follow(steps: Generator[Event, None, R], *, quiet: bool = False, verbose: bo
                     show(event)
                 except KeyboardInterrupt as interrupt:
                     event = steps.throw(interrupt)
-                else:
-                    event = next(steps)
+                    continue
+                except OSError:  # the terminal has gone
+                    console.quiet = True
+                event = next(steps)
         except StopIteration as done:
             return done.value
 
 
 def _note(console: Console, note: Note) -> None:
     if note.level == "warning":
-        console.print(f"[yellow]Warning:[/yellow] {escape(note.text)}")
+        console.print(f"[yellow]Warning:[/yellow] {escape(shown(note.text))}")
     else:
-        console.print(escape(note.text))
+        console.print(escape(shown(note.text)))
 
 
 class _Warnings:
@@ -95,25 +122,25 @@ class _Plain:
 
     def __init__(self, console: Console, *, every_seconds: float) -> None:
         self.console, self.every_seconds = console, every_seconds
-        self.started: dict[str, float] = {}
+        self.started: dict[str, tuple[float, int]] = {}  # when, and what was done before
         self.last: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
             return _note(self.console, event)
         now = time.monotonic()
-        started = self.started.setdefault(event.what, now)
+        started, before = self.started.setdefault(event.what, (now, event.done))
         finished = event.total is not None and event.done >= event.total
         if event.what not in self.last or finished or now - self.last[event.what] >= self.every_seconds:
             self.last[event.what] = now
-            self.console.print(escape(_line(event, now - started)))
+            self.console.print(escape(shown(_line(event, now - started, before))))
 
 
-def _line(event: Progress, elapsed_seconds: float) -> str:
+def _line(event: Progress, elapsed_seconds: float, before: int) -> str:
     count = f"{event.done}" if event.total is None else f"{event.done}/{event.total}"
     parts = [f"{event.what}: {count}", f"{_clock(elapsed_seconds)} elapsed"]
-    if event.total is not None and 0 < event.done < event.total and elapsed_seconds > 0:
-        left = elapsed_seconds * (event.total - event.done) / event.done
+    if event.total is not None and before < event.done < event.total and elapsed_seconds > 0:
+        left = elapsed_seconds * (event.total - event.done) / (event.done - before)
         parts.append(f"{_clock(left)} left")
     return ", ".join(parts + ([event.detail] if event.detail else []))
 
@@ -149,20 +176,40 @@ class _Live:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
             return _note(self.bars.console, event)
+        detail = shown(event.detail)
         if event.what not in self.ids:
-            self.ids[event.what] = self.bars.add_task(event.what, total=event.total, detail=event.detail)
-        self.bars.update(self.ids[event.what], completed=event.done, total=event.total, detail=event.detail)
+            self.ids[event.what] = self.bars.add_task(
+                event.what, total=event.total, completed=event.done, detail=detail
+            )
+        self.bars.update(self.ids[event.what], completed=event.done, total=event.total, detail=detail)
 
 
 def print_paths(*paths: Path | str) -> None:
-    """The paths written, one a line on stdout, without any markup."""
+    """The paths written, one a line on stdout, without any markup; a terminal shows control characters as escapes."""
     for path in paths:
-        _print(str(path))
+        _print(shown(str(path)) if sys.stdout.isatty() else str(path))
 
 
 def print_json(value: object) -> None:
     """One JSON object on stdout: a dataclass, a pydantic model or plain data; fractions and paths become text."""
     _print(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def print_rows(rows: Sequence[Sequence[str]], *, colours: Mapping[str, str] | None = None) -> None:
+    """Columns on stdout for a person: never wrapped or cut, on a terminal with the colours of the cells so named.
+
+    What a file or a caption says is shown, not obeyed: control characters come out as escapes.
+    """
+    table = [[shown(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in table), strict=True)]
+    console = Console(highlight=False, soft_wrap=True)
+    for row in table:
+        cells = [
+            Text(cell.ljust(width), (colours or {}).get(cell, "")) for cell, width in zip(row, widths, strict=False)
+        ]
+        with console.capture() as line:
+            console.print(Text("  ").join([*cells, Text(row[-1])]))
+        _print(line.get().rstrip())
 
 
 def _print(line: str) -> None:
@@ -206,18 +253,19 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
         raise typer.Exit(0) from None
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, Terminated)
-        stderr().print("Terminated." if terminated else "Interrupted.")
-        raise typer.Exit(143 if terminated else 130) from None
+        _say("Terminated." if terminated else "Interrupted.")
+        raise typer.Exit(128 + interrupt.number if terminated else 130) from None
     except typer.Abort:
-        stderr().print("Aborted.")
+        _say("Aborted.")
         raise typer.Exit(1) from None
     except Exception as error:
         if hasattr(error, "exit_code"):  # Typer's own: wrong usage, or an Exit on its way out
             raise
         tell_all = verbose() if callable(verbose) else verbose
         if tell_all:
-            stderr().print(escape("".join(traceback.format_exception(error)).rstrip()))
-        stderr().print(f"[red]Error:[/red] {escape(sentence_of(error, verbose=tell_all))}")
+            lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
+            _say(escape("\n".join(shown(line) for line in lines)))
+        _say(f"[red]Error:[/red] {escape(shown(sentence_of(error, verbose=tell_all)))}")
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
 
@@ -239,14 +287,29 @@ def sentence_of(error: Exception, *, verbose: bool = False) -> str:
     return f"unexpected {kind}{': ' + what.rstrip('. ') if what else ''}{fix}."
 
 
-def catch_sigterm() -> None:
-    """From now on SIGTERM raises `Terminated` in this process; forked workers still end at once."""
+def catch_signals() -> None:
+    """From now on SIGTERM and SIGHUP raise `Terminated` in this process (forked workers still end at once), and SIGINT
+    KeyboardInterrupt; what is ignored (nohup, a background job) stays ignored."""
     owner = os.getpid()
 
-    def on_sigterm(number: int, frame: object) -> None:
+    def terminate(number: int, frame: object) -> None:
         if os.getpid() != owner:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
-        raise Terminated
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise Terminated(number)
 
-    signal.signal(signal.SIGTERM, on_sigterm)
+    handlers = {"SIGINT": signal.default_int_handler, "SIGTERM": terminate, "SIGHUP": terminate}
+    for number, handler in _known(handlers):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """All is done: a signal that comes while the interpreter closes has nothing to interrupt."""
+    for number, _ in _known(dict.fromkeys(("SIGINT", "SIGTERM", "SIGHUP"))):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _known(by_name: Mapping[str, Any]) -> Iterator[tuple[signal.Signals, Any]]:
+    """The signals that this system has."""
+    return ((getattr(signal, name), value) for name, value in by_name.items() if hasattr(signal, name))

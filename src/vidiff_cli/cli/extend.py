@@ -29,9 +29,10 @@ VIDEO = "Video"
 
 def extend(
     ctx: typer.Context,
-    source: Annotated[Path | None, typer.Argument(metavar="IN", help="A video or a photo.")] = None,
+    source: Annotated[Path | None, typer.Argument(metavar="IN", help="A video or a photo.", readable=False)] = None,
     output: common.Out = None,
     model: common.Model = None,
+    clip_model: common.ClipModel = None,
     seconds: Annotated[float | None, setting(ExtendSettings, "seconds", panel=VIDEO)] = None,
     num_frames: Annotated[int | None, setting(ExtendSettings, "num_frames", panel=VIDEO)] = None,
     prompt: Annotated[list[str] | None, setting(ExtendSettings, "prompt", panel=VIDEO)] = None,

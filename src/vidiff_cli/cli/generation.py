@@ -10,11 +10,14 @@ import typer
 
 from vidiff_cli.cli.options import OUTPUT, REPRODUCE, setting
 from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.config.reading import read_text
 from vidiff_cli.errors import VidiffError
 
+NEVER_RECORDED = {"output", "overwrite", "prompts_file"}
 SAMPLING, GUIDANCE = "Sampling", "Guidance"
 
 Model = Annotated[Path | None, setting(GenerationSettings, "model", "--model", "-m")]
+ClipModel = Annotated[str | None, setting(GenerationSettings, "clip_model", "--clip-model")]
 Out = Annotated[Path | None, setting(GenerationSettings, "output", "--output", "-o", panel=OUTPUT)]
 Steps = Annotated[int | None, setting(GenerationSettings, "steps", "--steps", "--num-inference-steps", panel=SAMPLING)]
 SamplerName = Annotated[str | None, setting(GenerationSettings, "sampler", panel=SAMPLING)]
@@ -30,20 +33,29 @@ Compare = Annotated[bool | None, setting(GenerationSettings, "compare", "--compa
 FromJson = Annotated[
     Path | None,
     typer.Option(
-        "--from-json", metavar="SIDECAR", help="Repeat what a sidecar records; flags win.", rich_help_panel=REPRODUCE
+        "--from-json",
+        metavar="SIDECAR",
+        help="Repeat what a sidecar records; flags win.",
+        readable=False,
+        rich_help_panel=REPRODUCE,
     ),
 ]
 
 
 def recorded(sidecar: Path | None, command: str) -> dict[str, Any]:
-    """The settings in a sidecar of `command`; nothing without one. VidiffError for a file that is none."""
+    """The settings in a sidecar of `command`; nothing without one. VidiffError for a file that is none.
+
+    Never where to write, or what to write over: a sidecar comes from anyone.
+    """
     if sidecar is None:
         return {}
     try:
-        content = json.loads(sidecar.read_text(encoding="utf-8"))
-        made_by, settings = content["command"], dict(content["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VidiffError(f"{sidecar} is no sidecar of a video", found=str(error)) from error
+        content = json.loads(read_text(sidecar, what="the sidecar"))
+    except (ValueError, RecursionError) as error:
+        raise VidiffError(f"{sidecar} is no sidecar of a video", found="no JSON that can be read") from error
+    made_by, settings = (content.get(key) if isinstance(content, dict) else None for key in ("command", "settings"))
+    if not isinstance(made_by, str) or not isinstance(settings, dict):
+        raise VidiffError(f"{sidecar} is no sidecar of a video", expected="a command and its settings")
     if made_by != command:
         raise VidiffError(f"{sidecar} belongs to vidiff {made_by}", expected=f"a sidecar of vidiff {command}")
-    return settings
+    return {name: value for name, value in settings.items() if name not in NEVER_RECORDED}

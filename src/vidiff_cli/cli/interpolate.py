@@ -29,9 +29,10 @@ VIDEO = "Video"
 
 def interpolate(
     ctx: typer.Context,
-    source: Annotated[Path | None, typer.Argument(metavar="IN", help="A video.")] = None,
+    source: Annotated[Path | None, typer.Argument(metavar="IN", help="A video.", readable=False)] = None,
     output: common.Out = None,
     model: common.Model = None,
+    clip_model: common.ClipModel = None,
     fps: Annotated[str | None, setting(InterpolateSettings, "fps", panel=VIDEO)] = None,
     factor: Annotated[int | None, setting(InterpolateSettings, "factor", panel=VIDEO)] = None,
     slow_motion: Annotated[int | None, setting(InterpolateSettings, "slow_motion", panel=VIDEO)] = None,

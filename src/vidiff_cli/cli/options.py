@@ -57,7 +57,8 @@ def setting(model: type[BaseModel], field: str, *names: str, panel: str | None =
     """
     info = _field(model, field)
     names = names or ("--" + field.rpartition(".")[2].replace("_", "-"),)
-    return typer.Option(*names, help=_help(info), show_default=False, rich_help_panel=panel)
+    # a file that may not be read is no wrong usage: the task says so
+    return typer.Option(*names, help=_help(info), show_default=False, rich_help_panel=panel, readable=False)
 
 
 def _field(model: type[BaseModel], dotted: str) -> FieldInfo:
@@ -148,6 +149,7 @@ ConfigFiles = Annotated[
     typer.Option(
         "--config",
         metavar="FILE.toml",
+        readable=False,
         help="Settings from a TOML file; may be repeated, later files win.",
         rich_help_panel=REPRODUCE,
     ),

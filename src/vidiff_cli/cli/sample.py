@@ -32,6 +32,7 @@ def sample(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="What to show.")] = None,
     output: common.Out = None,
     model: common.Model = None,
+    clip_model: common.ClipModel = None,
     count: Annotated[int | None, setting(SampleSettings, "count", "--count", "-n", panel=VIDEO)] = None,
     num_frames: Annotated[int | None, setting(SampleSettings, "num_frames", panel=VIDEO)] = None,
     fps: Annotated[str | None, setting(SampleSettings, "fps", panel=VIDEO)] = None,

@@ -28,12 +28,17 @@ RUN, MODEL, WATCH = "Running", "Model", "Watching"
 
 def train(
     ctx: typer.Context,
-    dataset: Annotated[Path | None, typer.Argument(metavar="DATASET", help="A folder made by vidiff prep.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Argument(metavar="DATASET", help="A folder made by vidiff prep.", readable=False)
+    ] = None,
     output: Annotated[Path | None, setting(TrainSettings, "output", "--output", "-o")] = None,
     preset_name: Annotated[str | None, setting(TrainSettings, "preset", "--preset", panel=MODEL)] = None,
     frames: Annotated[int | None, setting(TrainSettings, "frames", panel=MODEL)] = None,
     conditioning: Annotated[str | None, setting(TrainSettings, "conditioning", panel=MODEL)] = None,
     text__kind: Annotated[str | None, setting(TrainSettings, "text.kind", "--text", panel=MODEL)] = None,
+    text__clip_model: Annotated[
+        str | None, setting(TrainSettings, "text.clip_model", "--clip-model", panel=MODEL)
+    ] = None,
     diffusion__target: Annotated[str | None, setting(TrainSettings, "diffusion.target", panel=MODEL)] = None,
     diffusion__weighting: Annotated[str | None, setting(TrainSettings, "diffusion.weighting", panel=MODEL)] = None,
     steps: Annotated[int | None, setting(TrainSettings, "steps", panel=RUN)] = None,

@@ -33,7 +33,7 @@ def _group() -> None:
 @world_app.command("shapes")
 def shapes(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the clips.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the clips.", readable=False)],
     clips: Annotated[int | None, setting(WorldSettings, "clips", "--clips", "-n")] = None,
     size: Annotated[int | None, setting(WorldSettings, "size")] = None,
     frames: Annotated[int | None, setting(WorldSettings, "frames", "--num-frames")] = None,

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 NTSC_NOMINAL = (12, 15, 24, 30, 48, 60, 120, 240)  # broadcast rates that really run at 1000/1001 of their name
+LARGEST_TERM = 10**15  # of a fraction
 _WRITTEN = re.compile(
     r"\d{1,30}(\.\d{1,30})?(/\d{1,30})?"
 )  # bounds the work: Fraction("1e999999999") would never return
+_RECORDED = re.compile(r"\d{1,16}(/0*[1-9]\d{0,15})?", re.ASCII)
 _SNAP_WITHIN = 0.005  # "23.98" and "23.976" both mean 24000/1001; 24 and 23.5 do not
 
 
@@ -32,7 +34,16 @@ def parse_rate(value: object) -> Fraction:
         rate = _snap(Fraction(text)) if "." in text else Fraction(text)
     if rate <= 0:
         raise ValueError("a frame rate is above 0")
+    if max(rate.numerator, rate.denominator) > LARGEST_TERM:
+        raise ValueError(f"a frame rate is a fraction of numbers up to {LARGEST_TERM:,}")
     return rate
+
+
+def recorded_rate(text: str) -> Fraction:
+    """A frame rate as vidiff writes it into its own files: "25" or "30000/1001". ValueError for anything else."""
+    if not isinstance(text, str) or not _RECORDED.fullmatch(text) or Fraction(text) <= 0:
+        raise ValueError(f"{str(text)[:40]!r} is no frame rate such as 25 or 30000/1001")
+    return Fraction(text)
 
 
 def _snap(rate: Fraction) -> Fraction:

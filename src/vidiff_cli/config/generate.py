@@ -13,10 +13,15 @@ from vidiff_cli.config.fields import Rate
 class GenerationSettings(BaseModel):
     """What all commands that generate have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: Path | None = Field(
         default=None, description="run folder or checkpoint file; the newest run under runs/ if not given"
+    )
+    clip_model: str | None = Field(
+        default=None,
+        description="where the CLIP weights of a model that was trained with CLIP lie, as FILE, NAME:FILE or NAME:TAG; "
+        "not needed where they are known by a tag",
     )
     output: Path | None = Field(
         default=None,

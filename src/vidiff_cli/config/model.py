@@ -3,28 +3,30 @@ checkpoint."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from vidiff_cli.config.fields import recorded_rate
 
 
 class NetworkSettings(BaseModel):
     """The factorised space-time U-Net (`models/unet3d.py`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    channels: int = Field(default=3, ge=1, description="colour channels of a frame")
-    base: int = Field(default=48, ge=8, multiple_of=8, description="channels at the highest resolution")
-    multipliers: tuple[int, ...] = Field(
-        default=(1, 2), min_length=1, description="channel multiplier of each resolution"
+    channels: int = Field(default=3, ge=1, le=64, description="colour channels of a frame")
+    base: int = Field(default=48, ge=8, le=8192, multiple_of=8, description="channels at the highest resolution")
+    multipliers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        default=(1, 2), min_length=1, max_length=8, description="channel multiplier of each resolution"
     )
-    blocks: int = Field(default=1, ge=1, description="residual blocks per resolution, down and up")
-    patch: int = Field(default=2, ge=1, description="side of the patch stem (space to depth); 1 is no patching")
-    head_width: int = Field(default=24, ge=4, description="channels of an attention head")
+    blocks: int = Field(default=1, ge=1, le=32, description="residual blocks per resolution, down and up")
+    patch: int = Field(default=2, ge=1, le=64, description="side of the patch stem (space to depth); 1 is no patching")
+    head_width: int = Field(default=24, ge=4, le=4096, description="channels of an attention head")
     attention_side: int = Field(
-        default=16, ge=0, description="attention where a feature map is at most this many cells wide"
+        default=16, ge=0, le=4096, description="attention where a feature map is at most this many cells wide"
     )
-    embedding: int = Field(default=192, ge=16, description="width of the embedding of level, time and text")
+    embedding: int = Field(default=192, ge=16, le=65_536, description="width of the embedding of level, time and text")
     temporal: Literal["attention", "convolution", "both"] = Field(
         default="both", description="how frames see one another"
     )
@@ -32,7 +34,14 @@ class NetworkSettings(BaseModel):
         default="relative", description="how temporal attention sees time"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout inside residual blocks")
-    text_width: int = Field(default=64, ge=0, description="width of a text token; 0 is a model without text")
+    text_width: int = Field(default=64, ge=0, le=16_384, description="width of a text token; 0 is a model without text")
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> NetworkSettings:
+        for width in (self.base * multiplier for multiplier in self.multipliers):
+            if width % max(1, width // self.head_width):
+                raise ValueError(f"{width} channels do not divide into heads of about head_width {self.head_width}")
+        return self
 
     @property
     def multiple(self) -> int:
@@ -43,15 +52,17 @@ class NetworkSettings(BaseModel):
 class DiffusionSettings(BaseModel):
     """What the network predicts, and at which levels (log-SNR) it is trained and sampled."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     target: Literal["v", "eps", "x"] = Field(default="v", description="what the network predicts")
     weighting: Literal["v", "eps", "x", "min-snr", "truncated"] = Field(
         default="v", description="weight on the squared error of x_hat over the levels; 'v' is plain v-MSE"
     )
-    low: float = Field(default=-20.0, description="level (log-SNR) of pure noise")
-    high: float = Field(default=20.0, description="level (log-SNR) of a clean frame")
-    shift: float = Field(default=0.0, description="shift of the cosine schedule; negative trains more on noisy levels")
+    low: float = Field(default=-20.0, ge=-100, le=100, description="level (log-SNR) of pure noise")
+    high: float = Field(default=20.0, ge=-100, le=100, description="level (log-SNR) of a clean frame")
+    shift: float = Field(
+        default=0.0, ge=-100, le=100, description="shift of the cosine schedule; negative trains more on noisy levels"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> DiffusionSettings:
@@ -60,28 +71,67 @@ class DiffusionSettings(BaseModel):
         return self
 
 
-class TextSettings(BaseModel):
-    """The text encoder of a model: `learned` is trained with it, `none` is a model without text."""
+class ClipSettings(BaseModel):
+    """A frozen CLIP text encoder. Its weights are known by their hash: where they lie is no matter of the model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["learned", "none"] = Field(default="learned", description="text encoder")
-    depth: int = Field(default=1, ge=0, description="transformer layers of the learned encoder")
-    max_tokens: int = Field(default=32, ge=4, description="tokens of a caption that are read")
+    encoder: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="open_clip's name of the model")
+    weights: str = Field(max_length=255, description="open_clip's tag of the weights, or the name of their file")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the text tower's weights")
+    width: int = Field(ge=1, le=65_536, description="width of a token")
+    pooled: int = Field(ge=1, le=65_536, description="width of the pooled vector")
+    context: int = Field(ge=1, le=65_536, description="tokens of a caption that are read, start and end included")
+
+
+class LearnedTextSettings(BaseModel):
+    """The text encoder that is trained with the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    depth: int = Field(default=1, ge=0, le=64, description="transformer layers of the learned encoder")
+    max_tokens: int = Field(default=32, ge=4, le=4096, description="tokens of a caption that the learned encoder reads")
     vocabulary: tuple[int, ...] = Field(default=(), description="token ids that the dataset uses (learned encoder)")
+
+
+class TextSettings(LearnedTextSettings):
+    """The text encoder of a model: `learned` is trained with it, `clip` is frozen, `none` is a model without text."""
+
+    kind: Literal["clip", "learned", "none"] = Field(default="learned", description="text encoder")
+    clip: ClipSettings | None = Field(default=None, description="the CLIP encoder")
+
+    @model_validator(mode="after")
+    def _named(self) -> TextSettings:
+        if (self.kind == "clip") != (self.clip is not None):
+            raise ValueError("a CLIP encoder is named where the kind is clip, and only there")
+        return self
 
 
 class ModelSettings(BaseModel):
     """All of a model: with the weights, everything that sampling needs to know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    width: int = Field(default=16, ge=1, description="pixels")
-    height: int = Field(default=16, ge=1, description="pixels")
-    frames: int = Field(default=8, ge=1, description="frames of a window")
+    width: int = Field(default=16, ge=1, le=16_384, description="pixels")
+    height: int = Field(default=16, ge=1, le=16_384, description="pixels")
+    frames: int = Field(default=8, ge=1, le=4096, description="frames of a window")
     fps: str = Field(default="8", description="base rate of the training clips, as an exact fraction")
-    frame_steps: tuple[int, ...] = Field(default=(1,), description="steps between the frames of a window in training")
+    frame_steps: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(1,), min_length=1, description="steps between the frames of a window in training"
+    )
     conditioning: Literal["mixed", "none"] = Field(default="mixed", description="trained on random observed frames too")
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     text: TextSettings = TextSettings()
+
+    @field_validator("fps")
+    @classmethod
+    def _a_rate(cls, fps: str) -> str:
+        recorded_rate(fps)
+        return fps
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelSettings:
+        if self.width % self.network.multiple or self.height % self.network.multiple:
+            raise ValueError(f"{self.width}x{self.height} is no multiple of {self.network.multiple} pixels")
+        return self

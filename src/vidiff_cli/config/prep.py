@@ -14,7 +14,7 @@ from vidiff_cli.config.fields import Rate
 class PrepSettings(BaseModel):
     """Everything `vidiff prep` can be told; the defaults of the command line stand here and nowhere else."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     sources: tuple[str, ...] = Field(min_length=1, description="Folders (searched recursively), files and globs.")
     output: Path = Field(default=Path("dataset"), description="The dataset folder to make.")

@@ -11,10 +11,12 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from vidiff_cli.errors import UsageError
+from vidiff_cli.config.reading import read_text
+from vidiff_cli.errors import UsageError, VidiffError
 
 M = TypeVar("M", bound=BaseModel)
 Path_ = tuple[str, ...]  # a setting's place: ("model", "width")
+DEEPEST = 16  # levels of nested tables
 
 
 def resolve(
@@ -66,12 +68,10 @@ def resolve_values(model_class: type[M], values: Mapping[str, Any], origins: Map
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the settings file {path}: {(error.strerror or str(error)).lower()}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the settings file {path} is not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(read_text(path, what="the settings file"))
+    except VidiffError as error:
+        raise UsageError(error.what, found=error.found, expected=error.expected, fix=error.fix) from error
+    except (ValueError, RecursionError) as error:  # a number of many digits is a ValueError too
         raise UsageError(f"the settings file {path} is not valid TOML: {error}") from error
 
 
@@ -82,7 +82,7 @@ def _read_set(text: str) -> tuple[Path_, Any, str]:
     written = written.strip()
     try:
         value = tomllib.loads(f"value = {written}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = {"value": written}
     return _place(name.strip()), value["value"] if set(value) == {"value"} else written, written
 
@@ -97,6 +97,8 @@ def _flag(name: str) -> str:
 
 def _leaves(table: Mapping[str, Any], above: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
     """Every value of nested tables with its place; an empty table is itself a value."""
+    if len(above) > DEEPEST:
+        raise UsageError(f"settings are nested too deeply: {'.'.join(above)}", expected=f"at most {DEEPEST} levels")
     for key, value in table.items():
         place = (*above, key.replace("-", "_"))
         if isinstance(value, dict) and value:

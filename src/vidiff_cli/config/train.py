@@ -8,16 +8,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vidiff_cli.config.model import DiffusionSettings, NetworkSettings, TextSettings
+from vidiff_cli.config.model import DiffusionSettings, LearnedTextSettings, NetworkSettings
 from vidiff_cli.errors import UsageError
 
 
 class OptimiserSettings(BaseModel):
     """How the weights move."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lr: float = Field(default=1e-3, gt=0, description="learning rate of the trunk (AdamW)")
     muon_lr: float = Field(
@@ -36,7 +36,7 @@ class OptimiserSettings(BaseModel):
 class ObjectiveSettings(BaseModel):
     """What one training step sees."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     observed: float = Field(
         default=0.5, ge=0, le=1, description="share of clips with some frames given clean; 0: no learned condition"
@@ -47,10 +47,31 @@ class ObjectiveSettings(BaseModel):
     drop_text_observed: float = Field(default=0.35, ge=0, le=1, description="the same for clips with given frames")
 
 
+class TextChoice(LearnedTextSettings):
+    """The text encoder that a training is to have."""
+
+    kind: Literal["auto", "clip", "learned", "none"] = Field(
+        default="auto",
+        description="text encoder; auto: CLIP (open_clip's, frozen) if its weights are on this machine, else learned "
+        "from the captions. The preset tiny takes learned",
+    )
+    clip_model: str | None = Field(
+        default=None,
+        description="CLIP encoder as NAME:TAG or NAME:FILE; ViT-B-32:laion2b_s34b_b79k if not given. Its embeddings of "
+        "the captions are kept in the dataset folder",
+    )
+
+    @model_validator(mode="after")
+    def _one_encoder(self) -> TextChoice:
+        if self.clip_model is not None and self.kind in ("learned", "none"):
+            raise ValueError(f"--clip-model goes with --text clip, not with --text {self.kind}")
+        return self
+
+
 class TrainSettings(BaseModel):
     """Everything `vidiff train` can be told; a preset fills in what is not given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dataset: Path = Field(default=Path("dataset"), description="dataset folder made by vidiff prep")
     output: Path | None = Field(default=None, description="run folder; runs/DATASET-PRESET if not given")
@@ -59,7 +80,7 @@ class TrainSettings(BaseModel):
     )
     steps: int = Field(default=1000, ge=1, description="optimiser steps, the decay branch included")
     batch_size: int = Field(default=32, ge=1, description="clips per step")
-    frames: int = Field(default=8, ge=1, description="frames of a window; shorter clips are taken whole")
+    frames: int = Field(default=8, ge=1, le=4096, description="frames of a window; shorter clips are taken whole")
     conditioning: Literal["mixed", "none"] = Field(
         default="mixed", description="train on random observed frames too, or not"
     )
@@ -77,7 +98,7 @@ class TrainSettings(BaseModel):
     overwrite: bool = Field(default=False, description="replace a run with other settings")
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
-    text: TextSettings = TextSettings()
+    text: TextChoice = TextChoice()
     optimiser: OptimiserSettings = OptimiserSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
 

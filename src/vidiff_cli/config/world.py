@@ -13,7 +13,7 @@ from vidiff_cli.config.fields import Rate
 class WorldSettings(BaseModel):
     """Everything `vidiff world shapes` can be told; the defaults of the command line stand here and nowhere else."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     folder: Path = Field(description="The folder for the clips.")
     clips: int = Field(default=256, ge=1, le=1_000_000, description="How many clips; 128 have every caption once.")

@@ -39,7 +39,7 @@ class Journal:
         try:
             row = json.loads(Shard(path).metadata["piece"])
             return Piece(**{**row, "starts": tuple(row["starts"])})
-        except (VidiffError, KeyError, TypeError, ValueError):  # damaged: decode it again
+        except (VidiffError, KeyError, TypeError, ValueError, RecursionError):  # damaged: decode it again
             return None
 
     def clips(self, source: Source) -> np.ndarray:

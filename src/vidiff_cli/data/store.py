@@ -4,48 +4,56 @@
     clips.jsonl       one row per clip (`Clip`)
     ledger.jsonl      one row per source: kept, or the reason it was not
     data/shard-*.safetensors   the frames: one uint8 tensor (t h w c) per clip id
+    text/             embeddings of the captions by frozen encoders (`text/cache.py`); can be made again at any time
 
 Shapes: t frames, h height, w width, c = 3 RGB.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from vidiff_cli.config.fields import recorded_rate
 from vidiff_cli.errors import VidiffError
 
 FORMAT = 1
 SHARD_BYTES = 256_000_000
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 
 
 class DatasetSpec(BaseModel):
     """dataset.json. `settings` made it; `fingerprint` stands for the sources and captions it was made of."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal[1] = FORMAT
     vidiff: str
-    width: int
-    height: int
-    frames: int
+    width: PositiveInt
+    height: PositiveInt
+    frames: PositiveInt
     fps: str
-    sources: int
-    kept: int
-    clips: int
-    splits: dict[str, int]
-    captions_matched: int
-    captions_missing: int
-    seconds_of_video: float
-    bytes: int
+    sources: NonNegativeInt
+    kept: NonNegativeInt
+    clips: NonNegativeInt
+    splits: dict[str, NonNegativeInt]
+    captions_matched: NonNegativeInt
+    captions_missing: NonNegativeInt
+    seconds_of_video: NonNegativeFloat
+    bytes: NonNegativeInt
     fingerprint: str
     settings: dict[str, Any]
 
@@ -90,6 +98,11 @@ class Dataset:
         view = self._shards[clip.shard].tensor(clip.id)
         return view.copy() if frame_indices is None else view[np.asarray(frame_indices, dtype=np.intp)]
 
+    def digest(self) -> str:
+        """Stands for the content: another for clips prepared anew from other sources, captions or settings."""
+        parts = (hashlib.sha256((self.folder / name).read_bytes()).digest() for name in ("dataset.json", "clips.jsonl"))
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
     def captions(self) -> tuple[str, ...]:
         """Every caption of every clip of the train split, with repetitions."""
         return tuple(text for clip in self.clips if clip.split == "train" for text in clip.captions)
@@ -100,13 +113,11 @@ def open_dataset(folder: Path | str) -> Dataset:
     folder = Path(folder)
     spec = read_spec(folder)
     rows = list(read_rows(folder / "clips.jsonl"))
-    names = [field.name for field in fields(Clip)]
-    try:
-        clips = tuple(Clip(**{name: row[name] for name in names}) for row in rows)
-    except (KeyError, TypeError) as error:
-        raise _damaged(folder / "clips.jsonl", f"a row without {error}") from error
+    clips = tuple(_clip(row, folder / "clips.jsonl", number) for number, row in enumerate(rows, start=1))
     if len(clips) != spec.clips:
         raise _damaged(folder / "clips.jsonl", f"{len(clips)} clips", f"{spec.clips}, as in dataset.json")
+    if len({clip.id for clip in clips}) != len(clips):
+        raise _damaged(folder / "clips.jsonl", "two clips of one id")
     shards = {name: Shard(folder / "data" / name) for name in dict.fromkeys(clip.shard for clip in clips)}
     for clip in clips:
         expected = (clip.frames, spec.height, spec.width, 3)
@@ -114,6 +125,39 @@ def open_dataset(folder: Path | str) -> Dataset:
         if found != expected:
             raise _damaged(folder / "data" / clip.shard, f"{found or 'nothing'} for clip {clip.id}", f"{expected}")
     return Dataset(folder, spec, clips, shards)
+
+
+def _clip(row: Mapping[str, Any], path: Path, number: int) -> Clip:
+    """A row of clips.jsonl. VidiffError where a value is missing or cannot be; it names the place."""
+    for name, is_good in COLUMNS.items():
+        if name not in row:
+            raise _damaged(path, f"no {name} in line {number}")
+        if not is_good(row[name]):
+            raise _damaged(path, f"{name} = {row[name]!r:.60} in line {number}")
+    if row["frames"] > 1 and row["fps"] == "0":
+        raise _damaged(path, f"{row['frames']} frames without a rate in line {number}")
+    return Clip(**{name: row[name] for name in COLUMNS})
+
+
+def _is_rate(value: object) -> bool:
+    try:
+        return value == "0" or recorded_rate(value) > 0  # type: ignore[arg-type]
+    except ValueError:
+        return False
+
+
+# What the values of a row can be. The name of a shard leads nowhere else.
+COLUMNS: dict[str, Callable[[Any], bool]] = {
+    "id": lambda value: isinstance(value, str),
+    "source": lambda value: isinstance(value, str),
+    "start_seconds": lambda value: type(value) in (int, float) and 0 <= value < math.inf,
+    "fps": _is_rate,
+    "frames": lambda value: type(value) is int and value > 0,
+    "captions": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+    "split": lambda value: value in ("train", "val"),
+    "shard": lambda value: isinstance(value, str) and bool(re.fullmatch(r"shard-\d{5,}\.safetensors", value, re.ASCII)),
+    "group": lambda value: value is None or isinstance(value, str),
+}
 
 
 def read_spec(folder: Path) -> DatasetSpec:
@@ -134,13 +178,27 @@ def read_spec(folder: Path) -> DatasetSpec:
                 f"{path} has another format", found=version, expected=FORMAT, fix="prepare it again with this vidiff"
             )
         return DatasetSpec.model_validate(content)
-    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
-        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise _damaged(path, f"{fault}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, f"{error}") from error
 
 
 def _damaged(path: Path, found: str, expected: str | None = None) -> VidiffError:
     return VidiffError(f"{path} is damaged", found=found, expected=expected, fix="prepare again with --overwrite")
+
+
+def _place(entry: Mapping[str, Any]) -> tuple[int, int, tuple[int, ...]]:
+    """Where a tensor of a shard lies, (first byte, stop, shape); ValueError, LookupError or TypeError for nonsense."""
+    (start, stop), shape = entry["data_offsets"], tuple(entry["shape"])
+    if entry["dtype"] != "U8":
+        raise ValueError("a tensor that is not uint8")
+    if not all(type(number) is int and number >= 0 for number in (start, stop, *shape)):
+        raise ValueError("a shape or an offset that is no number")
+    if stop - start != math.prod(shape):
+        raise ValueError(f"{stop - start} bytes for a tensor of shape {shape}")
+    return start, stop, shape
 
 
 class Shard:
@@ -151,22 +209,24 @@ class Shard:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 size = os.fstat(file.fileno()).st_size
-                header = json.loads(file.read(length)) if 2 <= length <= size - 8 else None
+                header = json.loads(file.read(length)) if 2 <= length <= min(size - 8, LONGEST_HEADER) else None
+            if header is not None and not isinstance(header, dict):
+                raise TypeError("no table")
             entries = {key: value for key, value in header.items() if key != "__metadata__"} if header else {}
-            stop = max((value["data_offsets"][1] for value in entries.values()), default=0)
-            layout = {
-                key: (value["data_offsets"][0], value["data_offsets"][1], tuple(value["shape"]))
-                for key, value in entries.items()
-            }
+            layout = {key: _place(value) for key, value in entries.items()}
         except FileNotFoundError as error:
             raise _damaged(path, "no such file") from error
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _damaged(path, f"no readable header ({error})") from error
+        stop = 0
+        for start, end, _ in sorted(layout.values()):
+            if start != stop:
+                raise _damaged(path, "tensors that overlap or leave gaps")
+            stop = end
         if header is None or size != 8 + length + stop:
             raise _damaged(path, f"{size} bytes", f"{8 + length + stop}" if header else "a safetensors file")
-        if any(value["dtype"] != "U8" for value in entries.values()):
-            raise _damaged(path, "a tensor that is not uint8")
-        self.metadata: dict[str, str] = header.get("__metadata__", {})
+        metadata = header.get("__metadata__")
+        self.metadata: dict[str, str] = metadata if isinstance(metadata, dict) else {}
         self._layout = layout
         bytes_map = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + length) if stop else np.empty(0, np.uint8)
         self._data = np.asarray(bytes_map)  # a plain array over the map: indexing a memmap object is slow
@@ -194,10 +254,17 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
         os.replace(partial, path)
-    except OSError as error:
-        raise VidiffError(f"cannot write {path}", found=error.strerror or str(error)) from error
+    except (OSError, SafetensorError) as error:
+        raise _unwritable(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder has gone, say: the first error tells more
+            partial.unlink()
+
+
+def _unwritable(path: Path, error: Exception) -> VidiffError:
+    """safetensors has errors of its own: "... I/O error: No space left on device (os error 28)"."""
+    found = getattr(error, "strerror", None) or re.sub(r"^.*: | \(os error \d+\).*$", "", str(error))
+    return VidiffError(f"cannot write {path}", found=found.lower())
 
 
 def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
@@ -216,13 +283,16 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, (getattr(error, "strerror", None) or str(error)).lower()) from error
     for number, line in enumerate(lines, start=1):
         if line:
             try:
-                yield json.loads(line)
-            except ValueError as error:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
                 raise _damaged(path, f"no JSON in line {number}") from error
+            if not isinstance(row, dict):
+                raise _damaged(path, f"no JSON object in line {number}")
+            yield row
 
 
 def write_shards(

@@ -124,9 +124,10 @@ def _exponential_step(z: Tensor, estimate: Tensor, level: Tensor, following: Ten
 def _ancestral(z: Tensor, estimate: Tensor, level: Tensor, following: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     level, following = per_frame(level, z), per_frame(following, z)
     alpha_s, sigma_s = alpha_sigma(following)
-    alpha_t, sigma_t = alpha_sigma(level)
+    _, sigma_t = alpha_sigma(level)
     fresh = -torch.expm1(level - following)  # 1 - e^(level_t - level_s), the share of the step that is new
-    mean = ((1.0 - fresh) * alpha_s / alpha_t).to(z.dtype) * z + (fresh * alpha_s).to(z.dtype) * estimate
+    keep = torch.exp(0.5 * (level - following)) * sigma_s / sigma_t  # e^(level_t - level_s) alpha_s / alpha_t
+    mean = keep.to(z.dtype) * z + (fresh * alpha_s).to(z.dtype) * estimate
     deviation = fresh.sqrt() * sigma_s ** (1.0 - gamma) * sigma_t**gamma
     return mean, deviation.to(z.dtype)
 

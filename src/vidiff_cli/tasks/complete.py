@@ -4,6 +4,7 @@ lacks."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.frames import Scheme, Timeline, Window, plan
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.events import Event, Note, Steps
 from vidiff_cli.tasks.model import Model
+from vidiff_cli.tasks.window_journal import WindowJournal, window_journal
 from vidiff_cli.video.decode import Decoded, decode
 from vidiff_cli.video.probe import VideoInfo
 
@@ -31,11 +33,13 @@ class Completed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """The file of the result, the file that keeps finished windows until then, and the seed."""
+    """The file of the result, what keeps finished windows until then, and the seed. `again`: an interrupted call made
+    all windows, so that the files of the result may be there."""
 
     path: Path
-    journal: Path
+    journal: WindowJournal
     seed: int
+    again: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,28 +57,34 @@ def read_input(info: VideoInfo, model: Model, *, fps: Fraction | None = None) ->
     """The frames of an input at the model's size: short side the model's, long side cropped to the network's
     multiple."""
     scaled, crop = gen.network_size(info.width, info.height, model)
-    return decode(info.path, size=scaled, crop=crop, fps=fps)
+    return decode(info.path, size=scaled, crop=crop, fps=fps, max_bytes=gen.MOST_BYTES)
 
 
+@contextmanager
 def choose_place(
-    settings: GenerationSettings, source: Path, what: str, clip: Decoded, count: int, fps: Fraction
-) -> Place:
-    """Where the result goes: as asked, else named after the input and the seed. VidiffError if it cannot be written.
+    settings: ExtendSettings | InterpolateSettings,
+    model: Model,
+    what: str,
+    clip: Decoded,
+    timeline: Timeline,
+    fps: Fraction,
+) -> Iterator[Place]:
+    """Where the result goes, kept from other processes: as asked, else named after the input and the seed.
 
-    The journal's name has no seed: the same command finds it, and the random seed of the interrupted call in it.
+    The name of the journal has no random seed: the same command finds it, and the seed of the interrupted call in it.
+    VidiffError if the result cannot be written, or is being made by another process.
     """
     height, width = clip.frames.shape[1:3]
-    name, end = f"{gen.slug(source.stem)}-{what}", f"{count}f_{width}x{height}{'.mkv' if settings.lossless else '.mp4'}"
-    anchor = settings.output or Path(f"{name}_{end}")
-    journal = journal_of(anchor)
-    seed = gen.fresh_seed(settings.seed, journal)
-    path = gen.check_files(settings.output or Path(f"{name}_s{seed}_{end}"), settings, fps)
-    return Place(path=path, journal=journal, seed=seed)
-
-
-def journal_of(path: Path) -> Path:
-    """out.mp4 -> .out.mp4.partial."""
-    return path.with_name(f".{path.name}.partial")
+    end = f"{len(timeline.written)}f_{width}x{height}{'.mkv' if settings.lossless else '.mp4'}"
+    name = f"{gen.slug(settings.input.stem)}-{what}"
+    seeded = f"{name}_{end}" if settings.seed is None else f"{name}_s{settings.seed}_{end}"
+    key = gen.key_of(settings, model, timeline.times, clip.frames)
+    with window_journal(settings.output or Path(seeded), key, settings.seed) as journal:
+        target = settings.output or Path(f"{name}_s{journal.seed}_{end}")
+        again = journal.complete
+        path = gen.check_files(target, settings, fps, again=again)
+        journal.clear(gen.sidecar_of(path), gen.sheet_of(path))
+        yield Place(path=path, journal=journal, seed=journal.seed, again=again)
 
 
 def size_note(info: VideoInfo, clip: Decoded) -> Iterator[Event]:
@@ -84,7 +94,9 @@ def size_note(info: VideoInfo, clip: Decoded) -> Iterator[Event]:
         yield Note(f"Working at {width}x{height}, the model's size (the input is {info.width}x{info.height}).")
 
 
-def complete(model: Model, settings: GenerationSettings, clip: Decoded, work: Work) -> Steps[Completed]:
+def complete(
+    model: Model, settings: ExtendSettings | InterpolateSettings, clip: Decoded, work: Work
+) -> Steps[Completed]:
     """Makes the frames of the timeline that are not given, window after window.
 
     Given frames are copied into the result, never taken from a sampler. Finished windows are kept in the journal.

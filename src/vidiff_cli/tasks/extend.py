@@ -70,21 +70,25 @@ def extend(settings: ExtendSettings) -> Steps[ExtendReport]:
     clip = read_input(info, model, fps=None if info.is_image else info.fps)  # a variable rate becomes a steady one
     rate = (settings.fps or model.fps) if info.is_image else clip.fps
     new = settings.num_frames or max(1, round((settings.seconds or DEFAULT_SECONDS) * rate))
+    height, width = clip.frames.shape[1:3]
+    gen.check_amount(len(clip.frames) + new, width, height)
     timeline = extension(len(clip.frames), rate, new=new, before=settings.before)
-    place = choose_place(settings, settings.input, "extended", clip, len(timeline.times), rate)
-    yield from gen.introduce(model, settings, place.seed, settings.prompt)
-    yield from gen.rate_note(model, rate)
-    yield from size_note(info, clip)
-    prompts = settings.prompt or ("",)
-    work = Work(
-        place=place,
-        timeline=timeline,
-        overlap=overlap,
-        scheme=settings.scheme,
-        prompt=lambda number: prompts[min(number, len(prompts) - 1)],
-    )
-    done = yield from complete(model, settings, clip, work)
-    return _write(settings, model, info, clip, work, done, began)
+    with choose_place(settings, model, "extended", clip, timeline, rate) as place:
+        yield from gen.introduce(model, settings, place.seed, settings.prompt)
+        yield from gen.rate_note(model, rate)
+        yield from size_note(info, clip)
+        prompts = settings.prompt or ("",)
+        work = Work(
+            place=place,
+            timeline=timeline,
+            overlap=overlap,
+            scheme=settings.scheme,
+            prompt=lambda number: prompts[min(number, len(prompts) - 1)],
+        )
+        done = yield from complete(model, settings, clip, work)
+        report = _write(settings, model, info, clip, work, done, began)
+        place.journal.remove()
+        return report
 
 
 def _write(
@@ -99,8 +103,8 @@ def _write(
         audio_from=settings.input if info.has_audio else None,
         audio_delay=new / rate if settings.before else Fraction(0),
         overwrite=settings.overwrite,
+        again=work.place.again,
     )
-    work.place.journal.unlink(missing_ok=True)
     jumps, drift = seam_jumps(done.pixels, done.windows, given), brightness_drift(done.pixels, done.windows, given)
     if settings.sidecar:
         facts = {"given": len(given), "made": new, "fps": str(rate), "condition": done.condition}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +16,13 @@ from fractions import Fraction
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vidiff_cli import __version__
-from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors, write_text
+from vidiff_cli.checkpoint import write_text
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, threshold
 from vidiff_cli.diffusion.levels import grid
@@ -35,11 +33,15 @@ from vidiff_cli.generation.fill import Condition, fill
 from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.tasks.events import Event, Note, Progress
 from vidiff_cli.tasks.model import HARDLY_TRAINED, Model, load_model
+from vidiff_cli.tasks.sidecar import sidecar_of
+from vidiff_cli.tasks.text import download_note
+from vidiff_cli.tasks.window_journal import WindowJournal
 from vidiff_cli.training.state import Learner
 from vidiff_cli.video.encode import check_output
 
 LONG_SECONDS = 60
 LANGEVIN = 0.1  # VDM's delta
+MOST_BYTES = 2**28  # of 8-bit frames made at a time; the work on them takes about twenty times as much memory
 WEIGHT = 10.0  # of reconstruction guidance
 
 
@@ -57,7 +59,7 @@ class Job:
 def open_model(settings: GenerationSettings) -> Model:
     """The model of the settings on its device. VidiffError also for a --condition that it was not trained for."""
     device = choose_device(settings.device)
-    model = load_model(settings.model, device, choose_dtype(settings.dtype, device))
+    model = load_model(settings.model, device, choose_dtype(settings.dtype, device), clip=settings.clip_model)
     choose_condition(settings, model)
     return model
 
@@ -73,6 +75,9 @@ def introduce(model: Model, settings: GenerationSettings, seed: int, prompts: Se
             yield Note(f"The model has never seen: {', '.join(unknown)} (in {prompt!r}).", "warning")
     if any([*prompts, *negative]) and model.learner.text is None:
         yield Note("The model was trained without captions: the prompt has no effect.", "warning")
+    if any([*prompts, *negative]) and model.settings.text.clip is not None:
+        yield from download_note(model.settings.text.clip, settings.clip_model)
+    model.embed_prompts([*prompts, *negative])
 
 
 def choose_condition(settings: GenerationSettings, model: Model) -> str:
@@ -128,16 +133,23 @@ def generate(
     frames: Tensor,
     *,
     condition: str,
-    journal: Path | None = None,
+    journal: WindowJournal | None = None,
     what: str = "windows",
 ) -> Iterator[Event | Tensor]:
     """Fills the windows of a job: yields progress, and at last the video (b c n h w).
 
-    `frames` holds the given frames in place. With a `journal` file every finished window is kept, and a repeated call
-    goes on after the last one; the file is removed by the caller when the result is safe.
+    `frames` holds the given frames in place. With a `journal` every finished window is kept, and a repeated call goes
+    on after the last one; the file is removed by the caller when the result is safe.
     """
-    key = _key(model, settings, job, frames)
-    start, video = _recall(journal, key, frames)
+    start, video = 0, frames
+    if journal is not None:
+        if journal.stale:
+            yield Note("The windows kept by an interrupted call are of other settings or another input: making all.")
+        kept = journal.recall() if journal.windows else None
+        if kept is not None and kept.shape == frames.shape:
+            start, video = journal.windows, from_pixels(kept)
+        if start == len(job.windows):
+            journal.save(to_pixels(video), start, of=start)
     if start:
         yield Note(f"Continuing after window {start} of {len(job.windows)}.")
 
@@ -165,15 +177,21 @@ def generate(
         yield Progress(what=what, done=start, total=len(job.windows))
         for done, filled in enumerate(filling, start + 1):
             video = filled
+            _check_finite(video[:, :, sorted(job.windows[done - 1].makes)], f"window {done} of {len(job.windows)}")
             remaining = (time.monotonic() - began) / (done - start) * (len(job.windows) - done)
             if done == start + 1 and remaining > LONG_SECONDS:
                 yield Note(f"About {remaining / 60:.0f} more minutes for {len(job.windows) - done} windows.")
             yield Progress(what=what, done=done, total=len(job.windows))
-            if journal is not None and done < len(job.windows):
-                write_tensors(
-                    journal, {"frames": to_pixels(video)}, {"key": key, "windows": done, "seed": job.seeds[0]}
-                )
+            if journal is not None:
+                journal.save(to_pixels(video), done, of=len(job.windows))
     yield video.cpu()
+
+
+def _check_finite(made: Tensor, where: str) -> None:
+    """A number format too narrow for a network makes NaN, which would be written as black."""
+    if not bool(made.isfinite().all()):
+        fix = "use --dtype fp32, or an earlier checkpoint"
+        raise VidiffError("the network's numbers are not finite", found=f"NaN in {where}", fix=fix)
 
 
 def estimate_seconds(
@@ -210,35 +228,19 @@ def run(steps: Iterator[Event | Tensor]) -> Iterator[Event]:
     return result  # type: ignore[return-value]
 
 
-def _key(model: Model, settings: GenerationSettings, job: Job, frames: Tensor) -> str:
-    asked = settings.model_dump(mode="json", exclude={"overwrite", "sidecar", "compare", "output", "device"})
-    parts = json.dumps([asked, model.hash, len(job.windows)])
-    return hashlib.sha256(parts.encode() + to_pixels(frames).numpy().tobytes()).hexdigest()
-
-
-def _recall(journal: Path | None, key: str, frames: Tensor) -> tuple[int, Tensor]:
-    header = _journal_header(journal)
-    if journal is None or header.get("key") != key:
-        return 0, frames
-    try:
-        return int(header["windows"]), from_pixels(read_tensors(journal)["frames"])
-    except VidiffError:  # a damaged journal costs time, not the result
-        return 0, frames
-
-
-def _journal_header(journal: Path | None) -> dict[str, Any]:
-    """What a journal says of itself; nothing where there is none that can be read."""
-    try:
-        return read_header(journal) if journal is not None and journal.is_file() else {}
-    except VidiffError:
-        return {}
-
-
-def fresh_seed(seed: int | None, journal: Path | None = None) -> int:
-    """The seed asked for, else that of an interrupted run, else a random one."""
-    if seed is None:
-        seed = _journal_header(journal).get("seed")
-    return secrets.randbelow(2**31) if seed is None else int(seed)
+def key_of(
+    settings: GenerationSettings, model: Model, times: Sequence[Fraction], given: np.ndarray | Sequence[str]
+) -> str:
+    """Stands for all that decides a video: settings, weights, times, and the frames or prompts it is made from."""
+    asked = settings.model_dump(
+        mode="json", exclude={"overwrite", "sidecar", "compare", "output", "device", "clip_model"}
+    )
+    parts: list[object] = [asked, model.hash, dtype_name(model.dtype), [str(moment) for moment in times]]
+    if isinstance(given, np.ndarray):
+        parts += [given.shape, hashlib.sha256(given.tobytes()).hexdigest()]
+    else:
+        parts += [list(given)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def to_pixels(video: Tensor) -> Tensor:
@@ -268,28 +270,24 @@ def slug(text: str) -> str:
     return short.strip("-") or "video"
 
 
-def sidecar_of(path: Path) -> Path:
-    """out.mp4 -> out.json."""
-    return path.with_suffix(".json") if path.suffix else path.with_name(path.name + ".json")
-
-
 def sheet_of(path: Path) -> Path:
     """out.mp4 -> out_sheet.png."""
     return path.with_name(path.stem + "_sheet.png")
 
 
-def check_files(path: Path, settings: GenerationSettings, fps: Fraction) -> Path:
+def check_files(path: Path, settings: GenerationSettings, fps: Fraction, *, again: bool = False) -> Path:
     """Refuses a result that could not be written in the end, with its sidecar and its sheet; returns its path.
 
-    Makes the folder it goes to, so all else should be checked before.
+    `again`: an interrupted call may have written them already. Makes the folder it goes to, so all else should be
+    checked before.
     """
-    target = check_output(path, fps=fps, lossless=settings.lossless, overwrite=settings.overwrite)
+    target = check_output(path, fps=fps, lossless=settings.lossless, overwrite=settings.overwrite or again)
     beside = [sidecar_of(target)] if settings.sidecar else []
     beside += [sheet_of(target)] if settings.compare else []
     for other in beside:
         if other.is_dir():
             raise VidiffError(f"{other} is a folder", fix="choose another name for the result")
-        if other.exists() and not settings.overwrite:
+        if other.exists() and not (settings.overwrite or again):
             raise VidiffError(f"{other} exists", fix="choose another name for the result, or pass --overwrite")
     return target
 
@@ -371,6 +369,18 @@ def sample_sheet(
         Row(label=prompt or "(no caption)", frames=as_frames(clip)) for prompt, clip in zip(prompts, video, strict=True)
     ]
     contact_sheet(rows, path)
+
+
+def check_amount(frames: int, width: int, height: int) -> None:
+    """VidiffError for more frames than memory can be expected to hold, before anything is allocated for them."""
+    most = MOST_BYTES // (width * height * 3)
+    if frames > most:
+        raise VidiffError(
+            "that is too much to make at once",
+            found=f"{frames:,} frames of {width}x{height}",
+            expected=f"at most {most:,}",
+            fix="make fewer, or go on from the result",
+        )
 
 
 def overlap_of(asked: int | None, window: int) -> int:

@@ -57,23 +57,29 @@ def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport]:
     clip = read_input(info, model)
     if len(clip.frames) < 2:
         raise VidiffError(f"{settings.input} has a single frame", expected="a video of two frames or more")
+    factor = settings.slow_motion or settings.factor or (None if settings.fps else 2)
+    height, width = clip.frames.shape[1:3]
+    wanted = (clip.times[-1] + 1 / clip.fps) * (settings.fps or clip.fps * (factor or 1))
+    gen.check_amount(len(clip.frames) + int(wanted), width, height)
     timeline = interpolation(
         len(clip.frames),
         clip.fps,
         times=clip.times if _varies(clip) else None,
-        factor=settings.slow_motion or settings.factor or (None if settings.fps else 2),
+        factor=factor,
         fps=settings.fps,
         hold=settings.hold,
     )
     rate = clip.fps if settings.slow_motion else timeline.fps
-    place = choose_place(settings, settings.input, f"{float(rate):g}fps", clip, len(timeline.written), rate)
-    yield from gen.introduce(model, settings, place.seed, [settings.prompt or ""])
-    yield from gen.rate_note(model, timeline.fps)
-    yield from size_note(info, clip)
-    overlap = min(OVERLAP, model.settings.frames - 1)
-    work = Work(place=place, timeline=timeline, overlap=overlap, prompt=lambda number: settings.prompt or "")
-    done = yield from complete(model, settings, clip, work)
-    return _write(settings, model, info, clip, work, done, rate, began)
+    with choose_place(settings, model, f"{float(rate):g}fps", clip, timeline, rate) as place:
+        yield from gen.introduce(model, settings, place.seed, [settings.prompt or ""])
+        yield from gen.rate_note(model, timeline.fps)
+        yield from size_note(info, clip)
+        overlap = min(OVERLAP, model.settings.frames - 1)
+        work = Work(place=place, timeline=timeline, overlap=overlap, prompt=lambda number: settings.prompt or "")
+        done = yield from complete(model, settings, clip, work)
+        report = _write(settings, model, info, clip, work, done, rate, began)
+        place.journal.remove()
+        return report
 
 
 def _write(
@@ -95,8 +101,8 @@ def _write(
         lossless=settings.lossless,
         audio_from=settings.input if info.has_audio and not settings.slow_motion else None,
         overwrite=settings.overwrite,
+        again=work.place.again,
     )
-    work.place.journal.unlink(missing_ok=True)
     written, marks = set(timeline.written), [n for n, rank in enumerate(timeline.written) if rank in timeline.given]
     report = InterpolateReport(
         path=work.place.path,

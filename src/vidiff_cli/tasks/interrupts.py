@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM put off to a moment at which a task can save and leave."""
+"""Ctrl-C, SIGTERM and a closed terminal put off to a moment at which a task can save and leave."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 
 class Deferred:
-    """While it is open, a first SIGINT or SIGTERM is only remembered; a second one acts at once. Nothing outside the
-    main thread."""
+    """While it is open, a first SIGINT, SIGTERM or SIGHUP is only remembered; a second one acts at once. Ignored ones
+    (nohup) stay ignored. Nothing outside the main thread."""
 
     def __init__(self) -> None:
         self._handlers: dict[int, Any] = {}
@@ -18,8 +18,10 @@ class Deferred:
 
     def __enter__(self) -> Deferred:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._remember)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                    self._handlers[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(

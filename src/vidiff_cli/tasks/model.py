@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -15,11 +15,14 @@ from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.guidance import classifier_free
 from vidiff_cli.diffusion.samplers import Denoise
-from vidiff_cli.errors import VidiffError
+from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.tasks.text import prompt_reader
+from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.training.state import AVERAGE, Learner, open_learner
 
 RUNS = Path("runs")
+LONGEST_NAME = 200  # of a checkpoint folder
 HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its samples
 
 
@@ -55,6 +58,12 @@ class Model:
         """Words that the text encoder has never seen."""
         return self.learner.text.unknown_words(prompt) if self.learner.text is not None else ()
 
+    def embed_prompts(self, prompts: Sequence[str]) -> None:
+        """Embeds prompts before any work is done. VidiffError where the encoder's weights are missing or others."""
+        if self.learner.text is not None and any(prompts):
+            with torch.no_grad():
+                self.learner.text([prompt for prompt in dict.fromkeys(prompts) if prompt])
+
     def _with_text(self, plain: Conditioning, prompts: Sequence[str]) -> Conditioning:
         if self.learner.text is None or not any(prompts):
             return plain
@@ -74,20 +83,35 @@ class Model:
             return self.learner.denoiser(z, level.float(), conditioning)
 
 
-def load_model(model: Path | None, device: torch.device, dtype: torch.dtype) -> Model:
-    """A model from a run folder, a checkpoint folder or file; None is the newest run under runs/."""
+def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, clip: str | None = None) -> Model:
+    """A model from a run folder, a checkpoint folder or file; None is the newest run under runs/.
+
+    `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt.
+    """
     path = find_checkpoint(model)
     learner, header = open_learner(path)
     learner.requires_grad_(False).eval().to(device)
+    encoder = learner.settings.text.clip
+    if clip is not None and encoder is None:
+        raise UsageError(f"{path} has no CLIP encoder", found=f"--clip-model {clip}", fix="leave it out")
+    if encoder is not None and isinstance(learner.text, AdaptedText):
+        learner.text.frozen = prompt_reader(encoder, clip, device)
     return Model(
         learner=learner,
         settings=learner.settings,
         path=path,
         hash=file_hash(path),
-        clips_seen=int(str(header.get("clips_seen", 0))),
+        clips_seen=_clips_seen(header, path),
         device=device,
         dtype=dtype,
     )
+
+
+def _clips_seen(header: Mapping[str, object], path: Path) -> int:
+    count = header.get("clips_seen", 0)
+    if type(count) is not int or not 0 <= count < 10**18:
+        raise VidiffError(f"the checkpoint {path} is damaged", found=f"clips_seen = {str(count)[:40]}")
+    return count
 
 
 def find_checkpoint(model: Path | None) -> Path:
@@ -112,5 +136,7 @@ def _latest(run: Path) -> Path | None:
     pointer = run / "checkpoints" / "latest"
     if not pointer.is_file():
         return None
-    name = pointer.read_text(encoding="utf-8").strip()
+    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    if len(name) > LONGEST_NAME or "\0" in name:
+        return None
     return run / "checkpoints" / Path(name).name  # the name only: a path from a file is not trusted

@@ -38,8 +38,10 @@ from vidiff_cli.data.store import (
     write_spec,
 )
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.locks import LOCK, folder_alone, remove_leftovers
 from vidiff_cli.tasks.events import Note, Progress, Steps, task
 
+PREVIEW = "preview.png"
 Pieces = dict[str, Piece]  # by the source's name
 
 
@@ -84,11 +86,22 @@ def prep(settings: PrepSettings) -> Steps[PrepReport]:
     """
     started = time.monotonic()
     plan = _plan(settings)
+    with folder_alone(settings.output, fix="wait for it to end, or give another folder with -o") as locked:
+        return (yield from _prepare(plan, started, locked=locked))
+
+
+def _prepare(plan: _Plan, started: float, *, locked: bool) -> Steps[PrepReport]:
+    settings = plan.settings
     for text in plan.captions.notes:
         yield Note(text, "warning")
-    if _is_complete(plan):
+    complete = _is_complete(plan)
+    if locked:
+        remove_leftovers(settings.output)
+    if complete:
         yield Note(f"Nothing to do: {settings.output} is complete, with the same settings and sources.")
         dataset = open_dataset(settings.output)
+        if locked:  # of a run that was killed after its last file
+            Journal(settings.output, settings).remove()
         yield from _preview(dataset, settings)
         return _report(plan, dataset.spec, _rejected_before(settings.output), started, already_complete=True)
 
@@ -157,9 +170,9 @@ def _is_complete(plan: _Plan) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """A file of an unfinished dataset, or what a killed run left of one: .NAME.part."""
-    names = {JOURNAL, "data", "clips.jsonl", "ledger.jsonl", "preview.png"}
-    return path.name in names or (path.name.startswith(".") and path.name.endswith(".part"))
+    """A file of an unfinished dataset, or what a killed run left of one: .NAME.part, .NAME.tmp-XXX."""
+    names = {JOURNAL, "data", "text", "clips.jsonl", "ledger.jsonl", PREVIEW, LOCK}
+    return path.name in names or (path.name.startswith(".") and (path.name.endswith(".part") or ".tmp-" in path.name))
 
 
 def _decode_all(plan: _Plan, journal: Journal, pieces: Pieces) -> Steps[None]:
@@ -197,7 +210,8 @@ def _rejected(pieces: Pieces) -> dict[str, int]:
 
 
 def _rejected_before(folder: Path) -> dict[str, int]:
-    return dict(Counter(row["kind"] for row in read_rows(folder / "ledger.jsonl") if row["kind"]).most_common())
+    kinds = (str(row.get("kind") or "") for row in read_rows(folder / "ledger.jsonl"))
+    return dict(Counter(kind for kind in kinds if kind).most_common())
 
 
 def _check_worth_storing(plan: _Plan, journal: Journal, pieces: Pieces) -> None:
@@ -249,6 +263,7 @@ def _store(plan: _Plan, journal: Journal, pieces: Pieces) -> DatasetSpec:
         hold_out=settings.hold_out,
     )
     remove_data(output)
+    (output / PREVIEW).unlink(missing_ok=True)  # of an older dataset
     shard_of = write_shards(output, _frames(kept, journal))
     clips = [
         replace(clip, shard=shard_of[clip.id])
@@ -344,7 +359,7 @@ def _write_ledger(plan: _Plan, pieces: Pieces) -> None:
 
 def _preview(dataset: Dataset, settings: PrepSettings) -> Steps[None]:
     """preview.png: some clips, evenly spread over the dataset, with their captions."""
-    path = settings.output / "preview.png"
+    path = settings.output / PREVIEW
     if settings.preview == 0 or path.exists():
         return
     from vidiff_cli.viewing.sheet import Row, contact_sheet

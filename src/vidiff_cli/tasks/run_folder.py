@@ -7,36 +7,61 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, get_args
 
 from vidiff_cli import __version__
-from vidiff_cli.checkpoint import write_text
+from vidiff_cli.checkpoint import remove_folder, write_text
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.data.store import Dataset
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.locks import LOCK, remove, remove_leftovers
 from vidiff_cli.training.loop import Schedule
-from vidiff_cli.training.state import STATE, TrainState
+from vidiff_cli.training.state import STATE, Phase, TrainState
 
-FREE_TO_CHANGE = {"steps", "resume", "overwrite", "output", "checkpoint_every", "keep", "sample_every", "device"}
+FREE_TO_CHANGE = {
+    "steps",
+    "resume",
+    "overwrite",
+    "output",
+    "checkpoint_every",
+    "keep",
+    "sample_every",
+    "device",
+    "text.clip_model",
+}
+# what reading a file of JSON that somebody has edited can raise
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 OWN_FILES = {"config.json", "metrics.jsonl", "checkpoints", "samples", "loss.png"}
+OTHER_FOLDER = "give another folder with -o"
+PASSING = "passing"  # in a checkpoint's notes: made because of an interrupt, in the way once there is a later one
 
 
-def check_run(run: Path, settings: TrainSettings, model: ModelSettings) -> bool:
+def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset: Dataset) -> bool:
     """Whether the run folder holds this very run, to be continued. VidiffError if it holds anything else."""
     path = run / "config.json"
     if not path.is_file():
-        if run.is_dir() and any(run.iterdir()):
+        if run.is_dir() and not all(_is_leftover(entry.name) for entry in run.iterdir()):
             raise VidiffError(f"{run} is not empty and is no run", fix="give another folder with -o")
         return False
     if settings.resume == "never":
         raise VidiffError(f"{run} is there already", fix="give another folder with -o, or --overwrite")
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        old, new = (_flat(part) for part in (before, _config(settings, model)))
-    except (OSError, ValueError) as error:
-        raise VidiffError(f"{path} cannot be read", found=str(error)) from error
+        if not all(isinstance(before[part], dict) for part in ("train", "model")):
+            raise ValueError("no settings of a run")
+        old, new = (_flat(part) for part in (before, _config(settings, model, dataset)))
+    except UNREADABLE as error:
+        raise VidiffError(f"{path} cannot be read", found=str(error), fix=OTHER_FOLDER) from error
+    content = old.pop("dataset", None), new.pop("dataset")
+    if content[0] not in (None, content[1]) and old.get("train.dataset") == new.get("train.dataset"):
+        raise VidiffError(
+            f"the dataset {dataset.folder} is no longer the one that {run} was trained on",
+            found="other clips",
+            fix=f"{OTHER_FOLDER}, or --overwrite",
+        )
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     changed = [name for name in changed if name.removeprefix("train.") not in FREE_TO_CHANGE and name != "vidiff"]
     if changed:
@@ -60,7 +85,7 @@ def check_replaceable(run: Path) -> None:
     path, fix = run / "config.json", "give another folder with -o"
     try:
         known = json.loads(path.read_text(encoding="utf-8")).keys() >= {"vidiff", "train", "model"}
-    except (OSError, ValueError, AttributeError):
+    except UNREADABLE:
         known = False
     if not known:
         raise VidiffError(f"{path} belongs to no run", fix=fix)
@@ -68,23 +93,41 @@ def check_replaceable(run: Path) -> None:
         raise VidiffError(f"{run} holds more than a run", found=foreign[0], fix=fix)
 
 
+def remove_run(run: Path) -> None:
+    """Empties a run folder. config.json goes last, so that what a kill leaves is still known as a run."""
+    for entry in sorted(run.iterdir(), key=lambda entry: entry.name == "config.json"):
+        if entry.name != LOCK:
+            remove(entry)
+
+
+def remove_unfinished(run: Path) -> None:
+    """Removes what killed processes left of files that they were writing. Only while the run is locked."""
+    for folder in (run, run / "checkpoints", run / "samples"):
+        remove_leftovers(folder)
+
+
 def _is_own(name: str) -> bool:
     """A file of a run, or what a killed run left of one."""
-    return name in OWN_FILES or (name.startswith(".") and (".tmp-" in name or name.endswith(".png")))
+    return name in OWN_FILES or _is_leftover(name)
 
 
-def _config(settings: TrainSettings, model: ModelSettings) -> dict[str, object]:
+def _is_leftover(name: str) -> bool:
+    return name == LOCK or (name.startswith(".") and (".tmp-" in name or name.endswith(".png")))
+
+
+def _config(settings: TrainSettings, model: ModelSettings, dataset: Dataset) -> dict[str, object]:
     return {
         "vidiff": __version__,
+        "dataset": dataset.digest(),
         "train": settings.model_dump(mode="json"),
         "model": model.model_dump(mode="json"),
     }
 
 
-def write_config(run: Path, settings: TrainSettings, model: ModelSettings) -> None:
+def write_config(run: Path, settings: TrainSettings, model: ModelSettings, dataset: Dataset) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
-        write_text(run / "config.json", json.dumps(_config(settings, model), indent=2) + "\n")
+        write_text(run / "config.json", json.dumps(_config(settings, model, dataset), indent=2) + "\n")
     except OSError as error:
         raise VidiffError(f"the run folder {run} cannot be written", found=error.strerror) from error
 
@@ -105,15 +148,22 @@ def resume_from(checkpoints: Path, settings: TrainSettings, schedule: Schedule, 
     if not resumed:
         return None
     best: tuple[int, Path] | None = None
+    damaged: list[Path] = []
     for folder in checkpoints.glob("step-*"):
         try:
             notes = json.loads((folder / STATE).read_text(encoding="utf-8"))
             step, phase, steps = int(notes["step"]), notes["phase"], _branch_of(folder)
-        except (OSError, ValueError, KeyError):
+            if phase not in get_args(Phase):
+                raise ValueError(f"the phase {phase}")
+        except UNREADABLE:
+            damaged.append(folder / STATE)
             continue
         usable = step <= schedule.trunk if phase == "trunk" else steps == schedule.steps
         if usable and (best is None or step > best[0]):
             best = (step, folder)
+    if best is None and damaged:  # to begin anew would write over what can perhaps be repaired
+        fix = "restore it, or start again with --overwrite"
+        raise VidiffError(f"the run cannot be continued: {min(damaged)} is damaged", fix=fix)
     return best[1] if best else None
 
 
@@ -125,7 +175,7 @@ def _asked_for(place: Path, steps: int) -> Path:
     except OSError as error:
         found = error.strerror or str(error)
         raise VidiffError(f"there is no checkpoint to resume at {place}", found=found, expected=expected) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise VidiffError(f"{place / STATE} is damaged", fix="resume from another checkpoint") from error
     if step >= steps:
         raise VidiffError(f"{place} has {step} steps already", expected=f"fewer than {steps}", fix="raise --steps")
@@ -141,13 +191,45 @@ def save_checkpoint(state: TrainState, checkpoints: Path, settings: TrainSetting
     name = f"step-{state.step:06d}" + (f"-of-{schedule.steps:06d}" if state.phase == "decay" else "")
     state.save(checkpoints / name, clips_seen=state.step * settings.batch_size)
     write_text(checkpoints / "latest", name + "\n")
-    keep = {name, f"step-{schedule.trunk:06d}"}
-    others = sorted(
-        (folder for folder in checkpoints.glob("step-*") if folder.name not in keep and not _is_result(folder)),
-        key=lambda folder: (folder / STATE).stat().st_mtime,
-    )
-    for folder in others[: max(0, len(others) - settings.keep + 1)]:
-        shutil.rmtree(folder)
+    _remove_older(checkpoints / name, settings, schedule)
+
+
+def complete_save(newest: Path, settings: TrainSettings, schedule: Schedule) -> None:
+    """Does what `save_checkpoint` does after the folder is there: a kill may have come between."""
+    pointer = newest.parent / "latest"
+    pointed = Path(pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else "none").name
+    if _notes(newest.parent / pointed).get("step", -1) > _notes(newest)["step"]:
+        return  # the result of a run that is now to be longer: better than the trunk that is gone on with
+    if pointed != newest.name:
+        write_text(pointer, newest.name + "\n")
+    _remove_older(newest, settings, schedule)
+
+
+def _remove_older(newest: Path, settings: TrainSettings, schedule: Schedule) -> None:
+    """Of the checkpoints, `keep` stay, and the end of the trunk, and results."""
+    always = {newest.name, f"step-{schedule.trunk:06d}"}
+    others = [folder for folder in newest.parent.glob("step-*") if folder.name not in always and not _is_result(folder)]
+    passing = [folder for folder in others if _notes(folder).get("notes", {}).get(PASSING)]
+    others = sorted((folder for folder in others if folder not in passing), key=lambda folder: _age(folder))
+    for folder in (*passing, *others[: max(0, len(others) - settings.keep + 1)]):
+        remove_folder(folder)
+
+
+def _age(folder: Path) -> float:
+    try:
+        return (folder / STATE).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _notes(folder: Path) -> dict[str, Any]:
+    """state.json of a checkpoint folder; nothing where it cannot be read."""
+    try:
+        notes = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except UNREADABLE:
+        return {}
+    sound = isinstance(notes, dict) and type(notes.get("step")) is int and isinstance(notes.get("notes", {}), dict)
+    return notes if sound else {}
 
 
 def _is_result(folder: Path) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,13 +13,16 @@ import numpy as np
 import torch
 
 from vidiff_cli.config.generate import SampleSettings
+from vidiff_cli.config.reading import read_text
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window, plan
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.events import Steps, task
 from vidiff_cli.tasks.model import Model
+from vidiff_cli.tasks.window_journal import WindowJournal, window_journal
 from vidiff_cli.video.encode import encode
 
+MOST_VIDEOS = 100_000  # of one call
 SHEET_ROWS = 16  # of --compare: more make a picture that nobody looks at
 
 
@@ -44,61 +49,82 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
     Raises VidiffError for a model or an output that cannot be used, before anything is made.
     """
     began = time.monotonic()
-    prompts = [prompt for prompt in read_prompts(settings) for _ in range(settings.count)]
+    prompts = read_prompts(settings)
+    if len(prompts) * settings.count > MOST_VIDEOS:
+        found = f"{len(prompts):,} prompts, {settings.count:,} videos of each"
+        raise VidiffError("that is too much to make at once", found=found, expected=f"at most {MOST_VIDEOS:,} videos")
+    prompts = [prompt for prompt in prompts for _ in range(settings.count)]
     model = gen.open_model(settings)
-    seed = gen.fresh_seed(settings.seed)
-    yield from gen.introduce(model, settings, seed, prompts)
-    if settings.strict_prompt:
-        _check_words(model, prompts)
-    total, fps = settings.num_frames or model.settings.frames, settings.fps or model.fps
+    total, fps = settings.num_frames or model.settings.frames, Fraction(settings.fps or model.fps)
+    gen.check_amount(total * min(settings.batch_size, len(prompts)), model.settings.width, model.settings.height)
     windows, condition = _windows(settings, model, total), gen.choose_condition(settings, model)
-    yield from gen.rate_note(model, fps)
-    paths = [gen.check_files(path, settings, fps) for path in _paths(settings, prompts, seed, total, model)]
-    rows: list[tuple[str, np.ndarray]] = []
-    for first in range(0, len(prompts), settings.batch_size):
-        batch = slice(first, first + settings.batch_size)
-        some = prompts[batch]
-        job = gen.Job(
-            windows=windows,
-            times=[Fraction(frame) / fps for frame in range(total)],
-            prompts=lambda number, some=some: some,
-            seeds=[seed + number for number in range(first, first + len(some))],
-        )
-        shape = (len(some), model.settings.network.channels, total, model.settings.height, model.settings.width)
-        if first == 0:
-            window = (*shape[:2], min(total, model.settings.frames), *shape[3:])
-            seconds = gen.estimate_seconds(model, settings, job, window, condition)
-            yield from gen.long_note(seconds * len(prompts) / len(some))
-        video = yield from gen.run(
-            gen.generate(
-                model,
-                settings,
-                job,
-                torch.zeros(shape),
-                condition=condition,
-                what=f"videos {first + 1}-{first + len(some)}",
+    times = [Fraction(frame) / fps for frame in range(total)]
+    with _journal(settings, model, prompts, times) as journal:
+        seed = journal.seed
+        yield from gen.introduce(model, settings, seed, prompts)
+        if settings.strict_prompt:
+            _check_words(model, prompts)
+        yield from gen.rate_note(model, fps)
+        paths = _paths(settings, prompts, seed, total, model)
+        begun = journal.videos + (settings.batch_size if journal.complete else 0)
+        for number, path in enumerate(paths[journal.videos :], journal.videos):
+            gen.check_files(path, settings, fps, again=number < begun)
+        frames_before = journal.sheet_frames()
+        rows = [(prompt or "(no prompt)", frames) for prompt, frames in zip(prompts, frames_before, strict=False)]
+        for first in range(journal.videos, len(prompts), settings.batch_size):
+            batch = slice(first, first + settings.batch_size)
+            some, again = prompts[batch], journal.complete
+            job = gen.Job(
+                windows=windows,
+                times=times,
+                prompts=lambda number, some=some: some,
+                seeds=[seed + number for number in range(first, first + len(some))],
             )
+            shape = (len(some), model.settings.network.channels, total, model.settings.height, model.settings.width)
+            if first == 0:
+                window = (*shape[:2], min(total, model.settings.frames), *shape[3:])
+                seconds = gen.estimate_seconds(model, settings, job, window, condition)
+                yield from gen.long_note(seconds * len(prompts) / len(some))
+            what = f"videos {first + 1}-{first + len(some)}"
+            video = yield from gen.run(
+                gen.generate(model, settings, job, torch.zeros(shape), condition=condition, journal=journal, what=what)
+            )
+            for clip, path, prompt, own in zip(video, paths[batch], some, job.seeds, strict=True):
+                frames = gen.as_frames(clip)
+                encode(path, frames, fps, lossless=settings.lossless, overwrite=settings.overwrite, again=again)
+                if settings.compare and len(rows) < SHEET_ROWS:
+                    rows.append((prompt or "(no prompt)", frames))
+                if settings.sidecar:
+                    alone = settings.model_copy(update={"prompts": (prompt,), "count": 1, "prompts_file": None})
+                    facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": condition}
+                    gen.write_sidecar(path, "sample", alone, model, own, facts)
+            journal.next_batch(first + len(some), [frames for _, frames in rows])
+        report = SampleReport(
+            paths=tuple(paths),
+            prompts=tuple(prompts),
+            seeds=tuple(seed + number for number in range(len(prompts))),
+            frames=total,
+            fps=fps,
+            width=model.settings.width,
+            height=model.settings.height,
+            sheet=_sheet(rows, gen.sheet_of(paths[0])) if rows else None,
+            seconds=time.monotonic() - began,
         )
-        for clip, path, prompt, own in zip(video, paths[batch], some, job.seeds, strict=True):
-            frames = gen.as_frames(clip)
-            encode(path, frames, fps, lossless=settings.lossless, overwrite=settings.overwrite)
-            if settings.compare and len(rows) < SHEET_ROWS:
-                rows.append((prompt or "(no prompt)", frames))
-            if settings.sidecar:
-                alone = settings.model_copy(update={"prompts": (prompt,), "count": 1, "prompts_file": None})
-                facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": condition}
-                gen.write_sidecar(path, "sample", alone, model, own, facts)
-    return SampleReport(
-        paths=tuple(paths),
-        prompts=tuple(prompts),
-        seeds=tuple(seed + number for number in range(len(prompts))),
-        frames=total,
-        fps=Fraction(fps),
-        width=model.settings.width,
-        height=model.settings.height,
-        sheet=_sheet(rows, gen.sheet_of(paths[0])) if rows else None,
-        seconds=time.monotonic() - began,
-    )
+        journal.remove()
+        return report
+
+
+@contextmanager
+def _journal(
+    settings: SampleSettings, model: Model, prompts: list[str], times: Sequence[Fraction]
+) -> Iterator[WindowJournal]:
+    """What keeps finished windows and videos. VidiffError where another process makes the very same files."""
+    suffix, own = ".mkv" if settings.lossless else ".mp4", "" if settings.seed is None else f"_s{settings.seed}"
+    size = f"{len(times)}f_{model.settings.width}x{model.settings.height}"
+    target = settings.output or Path(f"{gen.slug(prompts[0])}{own}_{size}{suffix}")
+    key = gen.key_of(settings, model, times, prompts)
+    with window_journal(target, key, settings.seed, share=settings.output is None and settings.seed is None) as journal:
+        yield journal
 
 
 def _sheet(rows: list[tuple[str, np.ndarray]], path: Path) -> Path:
@@ -111,11 +137,8 @@ def read_prompts(settings: SampleSettings) -> list[str]:
     """The prompts given and those of the file, one a line; without any, one empty prompt."""
     prompts = list(settings.prompts)
     if settings.prompts_file is not None:
-        try:
-            lines = settings.prompts_file.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise VidiffError(f"cannot read the prompts in {settings.prompts_file}", found=str(error)) from error
-        prompts += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        lines = [line.strip() for line in read_text(settings.prompts_file, what="the prompts file").splitlines()]
+        prompts += [line for line in lines if line and not line.startswith("#")]
         if not prompts:
             raise VidiffError(f"{settings.prompts_file} has no prompt", expected="one a line")
     return prompts or [""]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,15 +10,29 @@ from pathlib import Path
 
 import torch
 
-from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.model import ClipSettings, ModelSettings, TextSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.data.store import Dataset, open_dataset
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.locks import folder_alone
 from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.tasks.events import Event, Note, Progress, Steps, task
 from vidiff_cli.tasks.interrupts import Deferred
-from vidiff_cli.tasks.run_folder import check_replaceable, check_run, resume_from, save_checkpoint, write_config
+from vidiff_cli.tasks.run_folder import (
+    OTHER_FOLDER,
+    PASSING,
+    check_replaceable,
+    check_run,
+    complete_save,
+    remove_run,
+    remove_unfinished,
+    resume_from,
+    save_checkpoint,
+    write_config,
+)
+from vidiff_cli.tasks.text import choose_text, embed_captions
 from vidiff_cli.tasks.training_log import TrainingLog
+from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.training.batches import Source
 from vidiff_cli.training.loop import Schedule, train_steps
 from vidiff_cli.training.state import TrainState, new_learner
@@ -47,18 +60,26 @@ def train(settings: TrainSettings) -> Steps[TrainReport]:
 
     Raises VidiffError for a dataset that cannot be read, a run folder with other settings, a divergence.
     """
-    began = time.monotonic()
     dataset = open_dataset(settings.dataset)
-    device = choose_device(settings.device)
     run = settings.output or Path("runs") / f"{dataset.folder.resolve().name}-{settings.preset or 'custom'}"
+    with folder_alone(run, fix=f"wait for it to end, or {OTHER_FOLDER}") as locked:
+        return (yield from _train(settings, dataset, run, locked=locked))
+
+
+def _train(settings: TrainSettings, dataset: Dataset, run: Path, *, locked: bool) -> Steps[TrainReport]:
+    began = time.monotonic()
+    device = choose_device(settings.device)
     dtype = choose_dtype(settings.precision, device)
     settings = _consistent(settings.model_copy(update={"precision": dtype_name(dtype)}))
-    model = model_settings(settings, dataset)
     checkpoints = run / "checkpoints"
     replacing = settings.overwrite and (run / "config.json").is_file()
     if replacing:
         check_replaceable(run)
-    resumed = not replacing and check_run(run, settings, model)
+    settings, tower = yield from choose_text(settings, dataset, None if replacing else run)
+    model = model_settings(settings, dataset, clip=tower.settings if tower else None)
+    resumed = not replacing and check_run(run, settings, model, dataset)
+    if locked:
+        remove_unfinished(run)
     schedule = Schedule.of(settings.steps, settings.optimiser)
     place = resume_from(checkpoints, settings, schedule, resumed=resumed)
     state = TrainState(new_learner(model, settings.seed).to(device), settings.optimiser)
@@ -70,29 +91,43 @@ def train(settings: TrainSettings) -> Steps[TrainReport]:
             yield Note(f"Continuing {run} at step {state.step} of {settings.steps}.")
     parameters = sum(value.numel() for value in state.learner.parameters())
     yield from _introduce(settings, model, dataset, device, parameters)
+    if tower is not None and isinstance(state.learner.text, AdaptedText):
+        state.learner.text.frozen = yield from embed_captions(tower.to(device), dataset)
+        del tower  # its embeddings are all that training needs
     if replacing:
-        shutil.rmtree(run)
-    write_config(run, settings, model)
+        remove_run(run)
+    write_config(run, settings, model, dataset)
     source = _source(dataset)
     log = TrainingLog(run, settings.steps)
-    log.forget_after(state.step)
+    log.go_on_from(state.step, state.notes.get("unlogged", ()))
     yield Progress(what="training", done=state.step, total=settings.steps)
     with Deferred() as interrupt:
+        if place is not None and place.parent == checkpoints:
+            complete_save(place, settings, schedule)
+            log.plot(newer_than=place)
+            if _is_due(state, settings) and not _sheet_path(state, run).is_file():
+                yield from _sheet(state, run, dataset, device, dtype)
+                log.restart_clock()
         for report in train_steps(state, source, settings, schedule, device=device, dtype=dtype):
             yield from log.add(report)
             ending = report.step in (schedule.trunk, schedule.steps)
-            if ending or interrupt.asked or report.step % settings.checkpoint_every == 0:
+            if ending:
                 log.flush()
+            regular = ending or report.step % settings.checkpoint_every == 0
+            if regular or interrupt.asked:
+                log.sync()
+                state.notes = {"unlogged": log.unlogged()} | ({} if regular else {PASSING: True})
                 save_checkpoint(state, checkpoints, settings, schedule)
                 log.plot()
             if interrupt.asked:
                 without = " without --overwrite" if settings.overwrite else ""
                 yield Note(f"Saved {run} at step {report.step}; the same command{without} continues.")
                 interrupt.act()
-            if settings.sample_every and (report.step % settings.sample_every == 0 or report.step == schedule.steps):
+            if _is_due(state, settings):
                 yield from _sheet(state, run, dataset, device, dtype)
                 log.restart_clock()
-    checkpoint = checkpoints / (checkpoints / "latest").read_text(encoding="utf-8").strip()
+    latest = (checkpoints / "latest").read_text(encoding="utf-8", errors="replace").strip()
+    checkpoint = checkpoints / Path(latest).name  # the name only: a path from a file is not trusted
     return TrainReport(
         run=run,
         checkpoint=checkpoint,
@@ -107,8 +142,8 @@ def train(settings: TrainSettings) -> Steps[TrainReport]:
     )
 
 
-def model_settings(settings: TrainSettings, dataset: Dataset) -> ModelSettings:
-    """What the model is to be, from the settings and the dataset."""
+def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:
+    """What the model is to be, from the settings and the dataset. Without a CLIP encoder, `auto` is a learned one."""
     spec, network = dataset.spec, settings.network
     rows = [dataset.clips[index] for index in dataset.split("train")]
     if not rows:
@@ -125,7 +160,9 @@ def model_settings(settings: TrainSettings, dataset: Dataset) -> ModelSettings:
     fitting = [step for step in (1, 2, 4, 8) if (frames - 1) * step < longest]
     rates = [Fraction(row.fps) for row in rows if row.frames > 1] or [Fraction(1)]
     vocabulary: tuple[int, ...] = ()
-    kind = settings.text.kind if any(row.captions for row in rows) and network.text_width else "none"
+    choice = settings.text
+    asked = "learned" if choice.kind == "auto" and clip is None else choice.kind
+    kind = asked if any(row.captions for row in rows) and network.text_width else "none"
     if kind == "learned":
         from vidiff_cli.text.learned import vocabulary_of
 
@@ -139,7 +176,13 @@ def model_settings(settings: TrainSettings, dataset: Dataset) -> ModelSettings:
         conditioning=_consistent(settings).conditioning,
         network=network if kind != "none" else network.model_copy(update={"text_width": 0}),
         diffusion=settings.diffusion,
-        text=settings.text.model_copy(update={"kind": kind, "vocabulary": vocabulary}),
+        text=TextSettings(
+            kind="clip" if kind == "auto" else kind,
+            depth=choice.depth,
+            max_tokens=choice.max_tokens,
+            vocabulary=vocabulary,
+            clip=clip,
+        ),
     )
 
 
@@ -183,15 +226,27 @@ def _introduce(
     )
 
 
+def _is_due(state: TrainState, settings: TrainSettings) -> bool:
+    """Whether a sample sheet is made at this step."""
+    every = settings.sample_every
+    return every > 0 and (state.step % every == 0 or state.step == settings.steps)
+
+
+def _sheet_path(state: TrainState, run: Path) -> Path:
+    return run / "samples" / f"step-{state.step:06d}.png"
+
+
 def _sheet(state: TrainState, run: Path, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> Iterator[Event]:
     """samples/step-N.png: four captions of the dataset, sampled with the averaged weights."""
     from vidiff_cli.tasks.generate import sample_sheet
 
-    path = run / "samples" / f"step-{state.step:06d}.png"
+    path = _sheet_path(state, run)
     path.parent.mkdir(parents=True, exist_ok=True)
     captions = sorted(set(dataset.captions()))
     chosen = [captions[len(captions) * place // 4] for place in range(min(4, len(captions)))] if captions else [""] * 4
     learner = new_learner(state.learner.settings, seed=0)
     learner.load_state_dict(state.ema.shadow)
+    if isinstance(learner.text, AdaptedText) and isinstance(state.learner.text, AdaptedText):
+        learner.text.frozen = state.learner.text.frozen
     sample_sheet(learner.to(device), chosen, path, device=device, dtype=dtype)
     yield Note(f"Samples at step {state.step}: {path}")

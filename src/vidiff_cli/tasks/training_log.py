@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vidiff_cli.checkpoint import write_text
+from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.events import Event, Note, Progress
 from vidiff_cli.training.loop import STUCK_AFTER, StepReport
 
@@ -20,7 +25,11 @@ ESTIMATE_AFTER, LONG_SECONDS = 5, 60  # steps measured before the estimate; shor
 
 
 class TrainingLog:
-    """metrics.jsonl, the loss plot, and the numbers that are shown while training."""
+    """metrics.jsonl, the loss plot, and the numbers that are shown while training.
+
+    A row stands for the steps since the last one. Those of an unfinished row (`unlogged`) go into a checkpoint and come
+    back from it, so that the rows do not tell where a run was interrupted.
+    """
 
     def __init__(self, run: Path, steps: int) -> None:
         self.run, self.steps = run, steps
@@ -31,20 +40,34 @@ class TrainingLog:
         self.clock = time.monotonic()
         self.durations: deque[float] = deque(maxlen=50)
 
-    def forget_after(self, step: int) -> None:
-        """Drops the rows of steps that will be made again."""
-        rows = [row for row in self.rows() if row["step"] <= step]
-        write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+    def go_on_from(self, step: int, unlogged: Sequence[Mapping[str, Any]]) -> None:
+        """Drops the rows of steps that will be made again, and takes over the steps that had no row yet."""
+        text = "".join(json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step)
+        if not self.path.is_file() or self.path.read_bytes() != text.encode():
+            write_text(self.path, text)
+        numbers: list[dict[str, Any]] = [
+            {key: math.nan if value is None else value for key, value in each.items()} for each in unlogged
+        ]
+        self.pending = [StepReport(**each) for each in numbers]
+
+    def unlogged(self) -> list[dict[str, Any]]:
+        """The steps since the last row, as JSON."""
+        return [
+            {key: None if value != value else value for key, value in asdict(report).items()} for report in self.pending
+        ]
 
     def rows(self) -> list[dict[str, float]]:
         if not self.path.is_file():
             return []
         rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
-            except ValueError:  # the last line of a run that was killed while writing
+                row = json.loads(line)
+            except (ValueError, RecursionError):  # the last line of a run that was killed while writing
                 break
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                break
+            rows.append(row)
         return rows
 
     def add(self, report: StepReport) -> Iterator[Event]:
@@ -76,11 +99,16 @@ class TrainingLog:
             yield Progress(what="training", done=report.step, total=self.steps, detail=detail)
 
     def flush(self) -> None:
-        """Writes the row of the steps since the last one. Called before a checkpoint: its steps are logged for good."""
+        """Writes the row of the steps since the last one."""
         if self.pending:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(self._row()) + "\n")
             self.pending.clear()
+
+    def sync(self) -> None:
+        """Brings the rows to the disk: before a checkpoint from which they would not be made again."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
 
     def _row(self) -> dict[str, object]:
         last, pace = self.pending[-1], self.seconds_per_step()
@@ -100,12 +128,15 @@ class TrainingLog:
     def seconds_per_step(self) -> float | None:
         return float(np.median(self.durations)) if self.durations else None
 
-    def plot(self) -> None:
-        rows = self.rows()
-        if len(rows) > 1:
-            from vidiff_cli.viewing.plot import plot_metrics
+    def plot(self, *, newer_than: Path | None = None) -> None:
+        """Draws loss.png from the rows; where `newer_than` a file or folder is given, only if it is not."""
+        path, rows = self.run / "loss.png", self.rows()
+        if len(rows) < 2 or (newer_than and path.is_file() and path.stat().st_mtime >= newer_than.stat().st_mtime):
+            return
+        from vidiff_cli.viewing.plot import plot_metrics
 
-            plot_metrics(rows, self.run / "loss.png")
+        with contextlib.suppress(VidiffError):  # rows that somebody has edited are no reason to stop a training
+            plot_metrics(rows, path)
 
 
 def _mean(values: list[float]) -> float | None:

@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.locks import hidden_folder
 from vidiff_cli.tasks.events import Note, Progress, Steps, task
 from vidiff_cli.video.encode import encode
 from vidiff_cli.worlds.shapes import Scene, draw_numbered, render
@@ -98,7 +98,7 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise VidiffError(f"The place for the clips is no folder: {folder}", fix="give the name of a folder")
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(STAGING))
     foreign = [name for name in names if not _OWN_FILES.fullmatch(name)]
     if foreign:
         fix = "give another folder" + (": --overwrite replaces only clips of a world" if overwrite else "")
@@ -111,14 +111,14 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside `folder` (so on the same disk) for unfinished files; it never outlives the task."""
+    """A hidden folder inside `folder` (so on the same disk) for unfinished files; what a kill leaves of one goes when
+    the next is made."""
     existed = folder.is_dir()
     folder.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
     try:
-        yield staging
+        with hidden_folder(folder, STAGING) as staging:
+            yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
         if not existed and not any(folder.iterdir()):
             folder.rmdir()
 
@@ -139,7 +139,7 @@ def _publish(staging: Path, folder: Path) -> None:
     for old in folder.iterdir():
         if old.is_dir() and old.name != staging.name:  # left by a run that was killed
             shutil.rmtree(old)
-        elif not old.is_dir():
+        elif not old.is_dir() and not old.name.startswith(STAGING):
             old.unlink()
     for new in sorted(staging.iterdir(), key=lambda path: (path.name == TRUTH, path.name)):
         os.replace(new, folder / new.name)

@@ -19,6 +19,14 @@ class TextEmbedding:
     pooled: Tensor  # b d
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionEmbedding:
+    """One caption as a frozen encoder sees it, in half precision on the CPU: only its real tokens, in their order."""
+
+    tokens: Tensor  # l d
+    pooled: Tensor  # d of the pooled vector, which may be another
+
+
 class TextEncoder(Protocol):
     """Captions in, embeddings out; a caption's embedding does not depend on its neighbours in the batch."""
 

@@ -31,8 +31,19 @@ DECODERS = ("auto", "decord", "ffmpeg")
 UNFIT_SUFFIXES = frozenset({".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".gif", ".apng", ".webp"})
 UNFIT_CONTAINERS = frozenset({"mpegts", "mpeg", "mpegvideo", "gif", "apng", "webp_anim"})
 UNFIT_CODECS = frozenset({"av1"})
+# The only files that decord may open: with its first bytes it cannot take them for another kind (a playlist, say).
+MAGIC = {
+    "mov": re.compile(rb".{4}(ftyp|moov|mdat|free|skip|wide|pnot|udta)", re.S),
+    "matroska": re.compile(rb"\x1a\x45\xdf\xa3"),
+    "avi": re.compile(rb"RIFF.{4}AVI", re.S),
+    "flv": re.compile(rb"FLV"),
+    "ogg": re.compile(rb"OggS"),
+    "asf": re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+}
+MOST_BYTES = 4 * 2**30  # of one file's frames in memory
+MOST_FRAMES = 1_000_000  # each has a time, which is an object
 LONGEST_FRAME_SECONDS = 600  # a broken timestamp must not fill the memory with copies of one frame
-PTS = re.compile(r"\] n: *\d+ pts: *(-?\d+|NOPTS) ")
+PTS = re.compile(ffmpeg.SHOWN + r"n: *\d+ pts: *(-?\d+|NOPTS) ", re.M)
 
 
 class _Unfit(Exception):
@@ -63,6 +74,7 @@ class _Wanted:
     crop: tuple[int, int]
     fps: Fraction | None
     max_frames: int | None
+    max_bytes: int
 
 
 def decode(
@@ -73,11 +85,13 @@ def decode(
     fps: Fraction | None = None,
     decoder: str = "auto",
     max_frames: int | None = None,
+    max_bytes: int = MOST_BYTES,
 ) -> Decoded:
     """Reads a video, or a still image as one frame with rate 0.
 
     `size` (w, h): scaled to exactly that; `crop` (w, h): centre crop after scaling; `fps`: output frame k is the one
     shown at time k / fps, for every k / fps below the duration; `max_frames` stops early. Upright, square pixels.
+    More than `max_bytes` of frames are refused, before they are decoded where the file says how long it is.
     Errors: VidiffError for all that `probe` refuses, and for a file that is damaged part-way (it says how far it got).
     """
     path = Path(path)
@@ -88,7 +102,7 @@ def decode(
     if max_frames is not None and max_frames < 1:
         raise VidiffError("max_frames must be positive", found=max_frames)
     info = probe(path)
-    wanted = _planned(info, size, crop, fps, max_frames)
+    wanted = _planned(info, size, crop, fps, max_frames, max_bytes)
     if info.is_image:
         frame = _cropped(stills.read_image(path, wanted.size), wanted.crop)
         frames = np.ascontiguousarray(frame)[None]
@@ -109,6 +123,7 @@ def _planned(
     crop: tuple[int, int] | None,
     fps: Fraction | None,
     max_frames: int | None,
+    max_bytes: int,
 ) -> _Wanted:
     size = size or (info.width, info.height)
     crop = crop or size
@@ -121,7 +136,24 @@ def _planned(
     # and a mean over 2x2 give every pixel its own colour and come near to area (worst error 44 -> 16 of 255 on film).
     twice = 2 * size[0] <= info.width and 2 * size[1] <= info.height
     scaled = (2 * size[0], 2 * size[1]) if twice else size
-    return _Wanted(size=size, scaled=scaled, crop=crop, fps=fps, max_frames=max_frames)
+    stills.check_pixels(info.path, *scaled)  # a pixel may be announced to be as wide as a film
+    wanted = _Wanted(size=size, scaled=scaled, crop=crop, fps=fps, max_frames=max_frames, max_bytes=max_bytes)
+    if not info.is_image:
+        announced = int((info.duration_seconds or 0) * (fps or info.fps))
+        _check_length(info, wanted, announced if max_frames is None else min(announced, max_frames))
+    return wanted
+
+
+def _check_length(info: VideoInfo, wanted: _Wanted, frames: int) -> None:
+    """VidiffError where so many frames would fill the memory."""
+    width, height = wanted.crop
+    if frames > min(MOST_FRAMES, wanted.max_bytes // (width * height * 3)):
+        raise VidiffError(
+            f"{info.path} is too long",
+            found=f"{frames:,} frames of {width}x{height} or more",
+            expected=f"at most {min(MOST_FRAMES, wanted.max_bytes // (width * height * 3)):,}",
+            fix="cut it into shorter files",
+        )
 
 
 def _collected(
@@ -139,13 +171,14 @@ def _collected(
         pixels = bytearray()
         for time, frame in islice(shown, wanted.max_frames):
             times.append(time)
+            _check_length(info, wanted, len(times))
             pixels += np.ascontiguousarray(_cropped(_halved(frame, wanted.size), wanted.crop)).data
     finally:
         source.close()
     if not times:
         raise VidiffError(f"{info.path} is damaged: not one frame could be decoded")
     frames = np.frombuffer(pixels, np.uint8).reshape(len(times), wanted.crop[1], wanted.crop[0], 3)
-    rate = wanted.fps or _measured_rate(times, info.fps)
+    rate = wanted.fps or measured_rate(times, info.fps)
     return Decoded(frames=frames, times=tuple(times), fps=rate, decoder=decoder, fallback=fallback, info=info)
 
 
@@ -170,7 +203,7 @@ def _resampled(source: Iterator[Shown], fps: Fraction, info: VideoInfo) -> Itera
         count += 1
 
 
-def _measured_rate(times: list[Fraction], nominal: Fraction) -> Fraction:
+def measured_rate(times: list[Fraction], nominal: Fraction) -> Fraction:
     """The nominal rate where the times agree with it (within half a percent or 2 ms), else the mean rate."""
     if len(times) < 2:
         return nominal
@@ -201,7 +234,7 @@ def _by_ffmpeg(info: VideoInfo, scaled: tuple[int, int]) -> Generator[Shown]:
     showinfo writes a frame's line before the frame leaves ffmpeg, so the line is there when the bytes have arrived.
     """
     width, height = scaled
-    chain = f"showinfo=checksum=0,scale={width}:{height}:flags=bilinear"
+    chain = f"{ffmpeg.SHOWINFO},scale={width}:{height}:flags=bilinear"
     output = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     arguments = ["-max_error_rate", "0", *ffmpeg.reading(info.path), "-an", "-sn", "-dn", "-vf", chain, *output]
     frame_bytes = width * height * 3
@@ -250,6 +283,9 @@ def _opened_by_decord(info: VideoInfo, scaled: tuple[int, int]) -> tuple[list[Fr
     """Times from 0, and a function that reads the next frame (h w c)."""
     if info.path.suffix.lower() in UNFIT_SUFFIXES or UNFIT_CONTAINERS & set(info.container.split(",")):
         raise _Unfit(f"decord misreads {info.container.split(',')[0]} files")
+    magic = MAGIC.get(info.container.split(",")[0])
+    if magic is None or not magic.match(_first_bytes(info)):
+        raise _Unfit(f"decord may not open {info.container.split(',')[0]} files")
     if info.codec in UNFIT_CODECS:
         raise _Unfit(f"decord has no {info.codec} decoder")
     if info.video_streams > 1:
@@ -275,6 +311,11 @@ def _opened_by_decord(info: VideoInfo, scaled: tuple[int, int]) -> tuple[list[Fr
             raise _Unfit("decord fails part-way") from error
 
     return _exact_times(seconds, info.time_base), read_next
+
+
+def _first_bytes(info: VideoInfo) -> bytes:
+    with info.path.open("rb") as file:
+        return file.read(16)
 
 
 def _exact_times(seconds: np.ndarray, tick: Fraction) -> list[Fraction]:

@@ -8,9 +8,8 @@ to BT.709 and say so. An odd width or height cannot be yuv420p in H.264: such fi
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
@@ -20,11 +19,14 @@ import numpy as np
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.locks import hidden_folder
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.probe import probe
 
 FASTEST_GIF = Fraction(50)  # a delay below 20 ms is shown as 100 ms
+FASTEST = 1_000_000  # frames a second
 INAUDIBLE_SECONDS = 0.02  # a shift below one audio packet is left alone, so that every packet is copied
+HIDDEN = ".vidiff-"  # folders of unfinished files
 FRAME_NAME = "{:06d}.png"
 LOSSLESS_BY_EXTENSION = (".mkv", ".webp")
 
@@ -39,25 +41,28 @@ def encode(
     audio_delay: Fraction = Fraction(0),
     crf: int = 17,
     overwrite: bool = False,
+    again: bool = False,
 ) -> int:
     """Writes frames, (h w c) uint8 RGB of one size, and returns their count; `path` ends up whole or untouched.
 
     By extension: .mp4 and .mkv (H.264), .webm (VP9), .gif, .webp (both animated, for ever), .mkv with `lossless` (FFV1
     in RGB: the same bytes back), .webp with `lossless`, or a folder of PNG files (no extension, or a trailing slash). A
     WebP shows equal frames in a row as one longer frame. `audio_from`: its audio, copied where the container takes it,
-    begins with the first frame or `audio_delay` seconds later (ignored for .gif, .webp and folders).
+    begins with the first frame or `audio_delay` seconds later (ignored for .gif, .webp and folders). `again`: an
+    interrupted call may have written the target already; it may be there if it is the very same.
 
     Errors: VidiffError for an existing target, an unknown extension, no frames, wrong frames, a failing disk or ffmpeg.
     """
-    target = check_output(path, fps=fps, lossless=lossless, overwrite=overwrite)
+    target = check_output(path, fps=fps, lossless=lossless, overwrite=overwrite or again)
+    same = again and not overwrite
     first, checked = _peeked(frames)
     if is_folder(path):
-        return _write_folder(target, checked)
+        return _write_folder(target, checked, same=same)
     suffix = target.suffix.lower()
     height, width = first.shape[:2]
     recipe = _ffv1() if lossless and suffix == ".mkv" else RECIPES[suffix](width, height, crf, lossless)
-    with _beside(target) as part:
-        count = _write_video(part, checked, (width, height), fps, [*recipe, "-f", MUXERS[suffix]], target)
+    with _beside(target, same=same) as part:
+        count = _write_video(part, checked, (width, height), fps, [*recipe, *MUXERS[suffix]], target)
         if audio_from is not None and suffix in AUDIO_FALLBACK:
             _add_audio(part, Path(audio_from), audio_delay, suffix, target)
     return count
@@ -75,6 +80,8 @@ def check_output(
     """
     target = Path(path)
     suffix = target.suffix.lower()
+    if target.name.lower() in RECIPES and not target.is_dir():
+        raise VidiffError(f"{target} is an extension without a name", expected=f"such as out{target.name}")
     if not is_folder(path):
         if suffix not in RECIPES:
             known = ", ".join(sorted(RECIPES))
@@ -86,6 +93,9 @@ def check_output(
             raise VidiffError("a GIF cannot be that fast", found=found, expected=f"at most {FASTEST_GIF}", fix=fix)
     if fps is not None and fps <= 0 and not is_folder(path):
         raise VidiffError("a frame rate must be positive", found=fps)
+    if fps is not None and not 1 / FASTEST <= fps <= FASTEST and not is_folder(path):  # ffmpeg would make it nothing
+        expected = f"{1 / FASTEST:g} to {FASTEST}"
+        raise VidiffError(f"{target} cannot have that rate", found=f"{float(fps):g} fps", expected=expected)
     try:
         if target.exists() and not (is_folder(path) and not any(target.iterdir())):
             if not overwrite:
@@ -162,21 +172,21 @@ def _add_audio(part: Path, source: Path, delay: Fraction, suffix: str, target: P
     shift = float(delay - info.start_seconds)  # below 0: audio from before the first frame, which is cut
     late, early = ["-itsoffset", f"{shift:.6f}"], ["-ss", f"{-shift:.6f}"]
     moved = [] if abs(shift) < INAUDIBLE_SECONDS else late if shift > 0 else early
-    inputs = ["-i", ffmpeg.url(part), *moved, "-protocol_whitelist", "file", "-i", ffmpeg.url(source)]
+    inputs = ["-i", ffmpeg.url(part), *moved, *ffmpeg.reading(source)]
     faststart = ["-movflags", "+faststart"] if suffix == ".mp4" else []
     with _beside(part) as joined:
         for codec in ("copy", AUDIO_FALLBACK[suffix]):
             streams = ["-map", "0:v:0", "-map", "1:a?", "-c:v", "copy", "-c:a", codec, *faststart]
-            output = [*streams, "-f", MUXERS[suffix], ffmpeg.url(joined)]
+            output = [*streams, *MUXERS[suffix], ffmpeg.url(joined)]
             code, _, complaint = ffmpeg.run([*inputs, *output])
             if code == 0:
                 return
         raise VidiffError(f"{target} could not be written with the audio of {source}", found=complaint)
 
 
-def _write_folder(target: Path, frames: Iterator[np.ndarray]) -> int:
+def _write_folder(target: Path, frames: Iterator[np.ndarray], *, same: bool) -> int:
     count = 0
-    with _beside(target) as part:
+    with _beside(target, same=same) as part:
         try:
             part.mkdir()
             for frame in frames:
@@ -188,26 +198,44 @@ def _write_folder(target: Path, frames: Iterator[np.ndarray]) -> int:
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Generator[Path]:
-    """A hidden name beside `target` that becomes `target` when the block ends well, and vanishes when it does not."""
-    token = f"{os.getpid()}-{secrets.token_hex(4)}"
-    part, old = target.parent / f".vidiff-{token}", target.parent / f".vidiff-{token}-old"
-    try:
-        yield part
+def _beside(target: Path, *, same: bool = False) -> Generator[Path]:
+    """A hidden name beside `target` that becomes `target` when the block ends well, and vanishes when it does not.
+
+    `same`: a target that is there is no error if it holds the same bytes; it is left as it is.
+    """
+    with contextlib.ExitStack() as stack:
         try:
-            if target.is_dir():
-                os.replace(target, old)
-            os.replace(part, target)
+            place = stack.enter_context(hidden_folder(target.parent, HIDDEN))
         except OSError as error:
             raise VidiffError(f"{target} could not be written", found=error.strerror or str(error)) from error
-    finally:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        for rest in (part, old):
-            if rest.is_dir():
-                shutil.rmtree(rest, ignore_errors=True)
-            else:
-                rest.unlink(missing_ok=True)
+        part, old = place / "part", place / "old"
+        try:
+            yield part
+            if same and target.exists():
+                if not _are_same(part, target):
+                    raise VidiffError(f"{target} exists", fix="choose another name, or pass --overwrite")
+                return
+            try:
+                if target.is_dir():
+                    os.replace(target, old)
+                os.replace(part, target)
+            except OSError as error:
+                raise VidiffError(f"{target} could not be written", found=error.strerror or str(error)) from error
+        finally:
+            if old.exists() and not target.exists():
+                os.replace(old, target)
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    """Whether two files, or two folders of files, hold the same bytes."""
+    if one.is_dir() != other.is_dir():
+        return False
+    if not one.is_dir():
+        return filecmp.cmp(one, other, shallow=False)
+    names = sorted(entry.name for entry in one.iterdir())
+    if names != sorted(entry.name for entry in other.iterdir()):
+        return False
+    return all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
 
 
 def _bt709(pixel_format: str) -> list[str]:
@@ -256,5 +284,12 @@ RECIPES: dict[str, Callable[[int, int, int, bool], list[str]]] = {
     ".gif": _gif,
     ".webp": _webp,
 }
-MUXERS = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm", ".gif": "gif", ".webp": "webp"}
+# Matroska draws a random number for each file, unless told otherwise: the same frames should give the same bytes.
+MUXERS: dict[str, list[str]] = {
+    ".mp4": ["-f", "mp4"],
+    ".mkv": ["-fflags", "+bitexact", "-f", "matroska"],
+    ".webm": ["-fflags", "+bitexact", "-f", "webm"],
+    ".gif": ["-f", "gif"],
+    ".webp": ["-f", "webp"],
+}
 AUDIO_FALLBACK = {".mp4": "aac", ".mkv": "aac", ".webm": "libopus"}

@@ -1,6 +1,9 @@
 """The ffmpeg binary: where it is, one running process of it, and what its log says.
 
 The log goes to a temporary file, never to a pipe: a pipe that nobody drains stops ffmpeg for ever.
+
+A file that is read comes from anyone. ffmpeg is handed the open file, never its name, may open nothing else (so that a
+playlist reaches neither the disk nor the network), and knows only formats that hold pictures themselves.
 """
 
 from __future__ import annotations
@@ -8,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -19,7 +24,28 @@ from typing import IO, Self
 from vidiff_cli.errors import VidiffError
 
 LOG_PATIENCE_SECONDS = 30.0
-ERROR_LINE = re.compile(r"\[(?:error|fatal)\] (.*)")
+ERROR_LINE = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal)\] (.*)", re.M)
+# The filter that tells of every frame, by a name that no file can know: a title or the name of a tag may contain line
+# breaks, and whatever looks like a line of the log.
+SECRET = f"showinfo@{secrets.token_hex(8)}"
+SHOWINFO = f"{SECRET}=checksum=0"
+SHOWN = rf"\[{SECRET} @ [^\]]*\] \[info\] "
+
+MAX_PIXELS = 64_000_000  # of a frame: a decoder refuses more before it asks for memory
+# Not here: playlists and scripts (hls, dash, concat, sdp, imf, avisynth), drawings (svg), text as video (tty), patterns
+# of file names (image2), devices. Sound alone is here for the sake of a better sentence.
+FORMATS = (
+    "mov,matroska,webm,avi,flv,live_flv,asf,asf_o,mpeg,mpegts,mpegvideo,m4v,h264,hevc,vc1,obu,ivf,mjpeg,ogg,mxf,gxf,"
+    "yuv4mpegpipe,gif,apng,webp_anim,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,dv,rm,wtv,nut,nsv,flic,"
+    "mp3,wav,flac,aac,ac3,aiff,amr,caf"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An argument that stands for a file to read: ffmpeg gets it as its standard input. One at most in a command."""
+
+    path: Path
 
 
 def executable() -> str:
@@ -33,41 +59,53 @@ def executable() -> str:
 
 
 def url(path: Path) -> str:
-    """A file's name for ffmpeg: always a local file, even when it starts with a dash or looks like http: or concat:."""
+    """The name of a file of our own for ffmpeg: always a local file, even when it looks like -y, http: or concat:."""
     return f"file:{path.absolute()}"
 
 
-def reading(path: Path) -> list[str]:
+def reading(path: Path) -> list[str | Source]:
     """The arguments that open `path` for reading: this file alone, in one decoding thread (as fast here, smaller)."""
-    return ["-protocol_whitelist", "file", "-threads", "1", "-i", url(path)]
+    bounds = ["-protocol_whitelist", "fd", "-format_whitelist", FORMATS, "-max_pixels", str(MAX_PIXELS)]
+    return [*bounds, "-threads", "1", "-i", Source(path)]
 
 
 class Ffmpeg:
     """A running ffmpeg, as a context: leaving it kills what still runs and removes the log.
 
-    `stdin` and `stdout` are pipes where asked for. The process has its own session, so that Ctrl-C reaches us alone and
-    a half-written file is never closed as if it were whole.
+    `stdin` and `stdout` are pipes where asked for; with a `Source` among the arguments that file is stdin. The process
+    has its own session, so that Ctrl-C reaches us alone and a half-written file is never closed as if it were whole.
     """
 
-    def __init__(self, arguments: Sequence[str], *, stdin: bool = False, stdout: bool = False) -> None:
-        command = [executable(), "-hide_banner", "-nostdin", "-loglevel", "level+info", "-y", *arguments]
+    def __init__(self, arguments: Sequence[str | Source], *, stdin: bool = False, stdout: bool = False) -> None:
+        named = ["fd:" if isinstance(each, Source) else each for each in arguments]
+        command = [executable(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info", "-y", *named]
         handle, name = tempfile.mkstemp(prefix="vidiff-", suffix=".log")
         self._log_path = Path(name)
         self._log: IO[str] | None = None
+        source: int | None = None
         try:
+            source = next((_opened(each.path) for each in arguments if isinstance(each, Source)), None)
             self.process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                stdin=source if source is not None else subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
                 stderr=handle,
                 start_new_session=True,
             )
+        except VidiffError:
+            self._log_path.unlink()
+            raise
         except OSError as error:
             self._log_path.unlink()
             raise VidiffError("ffmpeg cannot be started", found=str(error), fix="pip install imageio-ffmpeg") from error
         finally:
             os.close(handle)
+            if source is not None:
+                os.close(source)
         self._log = self._log_path.open(encoding="utf-8", errors="replace", newline="\n")
+        self._whole_log = self._log_path.open(encoding="utf-8", errors="replace")
+        with contextlib.suppress(OSError):  # its name goes at once, so that a kill leaves none; Windows keeps it
+            self._log_path.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -84,6 +122,7 @@ class Ffmpeg:
                     pipe.close()
         if self._log is not None:
             self._log.close()
+            self._whole_log.close()
         self._log_path.unlink(missing_ok=True)
 
     @property
@@ -114,7 +153,8 @@ class Ffmpeg:
 
     def log(self) -> str:
         """The whole log so far."""
-        return self._log_path.read_text(encoding="utf-8", errors="replace")
+        self._whole_log.seek(0)
+        return self._whole_log.read()
 
     def complaint(self) -> str:
         """The first error of the log (later ones only follow from it), or how the process ended."""
@@ -127,7 +167,14 @@ class Ffmpeg:
         return f"ffmpeg's exit status {code}"
 
 
-def run(arguments: Sequence[str], *, timeout_seconds: float | None = None) -> tuple[int, str, str]:
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except (OSError, ValueError) as error:
+        raise VidiffError(f"{path} cannot be read", found=getattr(error, "strerror", None) or str(error)) from error
+
+
+def run(arguments: Sequence[str | Source], *, timeout_seconds: float | None = None) -> tuple[int, str, str]:
     """Runs ffmpeg to its end: exit status, log, first complaint. A run past the timeout is killed: VidiffError."""
     with Ffmpeg(arguments) as ffmpeg:
         try:

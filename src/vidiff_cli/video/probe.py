@@ -18,17 +18,20 @@ SUFFIXES_VIDEO = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob"}
     | {".ts", ".m2ts", ".mts", ".3gp", ".3g2", ".ogv", ".mxf", ".y4m", ".gif", ".apng"}
 )
-NOT_VIDEO_CONTAINERS = frozenset({"tty", "concat", "hls", "dash", "bin", "xbin"})  # text ffmpeg would play or follow
 PROBE_SECONDS = 60.0
 
 CONTAINER = re.compile(r"^\[info\] Input #0, (.+), from '", re.M)
-DURATION = re.compile(r"^\[info\]   Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.M)
-STREAM = re.compile(r"^\[info\]   Stream #0:(\d+)\S*: (Video|Audio): (\w+)(.*)$", re.M)
-MAPPED = re.compile(r"^\[info\]   Stream #0:(\d+) -> #0:0", re.M)
-ROTATION = re.compile(r"rotation of (-?\d+(?:\.\d+)?) degrees")
-CODED_SIZE = re.compile(r", (\d+)x(\d+)[ ,]")
-CONFIG = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
-FRAME = re.compile(r"\] n: *\d+ pts: *(-?\d+|NOPTS) .*fmt:(\S+) .*sar:(\d+)/(\d+) s:(\d+)x(\d+)")
+DURATION = re.compile(r"^\[info\]   Duration: (\d{1,9}):(\d\d):(\d\d(?:\.\d+)?)", re.M)
+STREAM = re.compile(r"^\[info\]   Stream #0:(\d{1,9})\S*: (Video|Audio): (\w+)(.*)$", re.M)
+MAPPED = re.compile(r"^\[info\]   Stream #0:(\d{1,9}) -> #0:0", re.M)
+ROTATION = re.compile(r"^\[info\] +display ?matrix: rotation of (-?\d{1,3}(?:\.\d+)?) degrees", re.M | re.I)
+CODED_SIZE = re.compile(r", (\d{1,9})x(\d{1,9})[ ,]")
+CONFIG = re.compile(ffmpeg.SHOWN + r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)", re.M)
+NOT_PICTURES = ("Format not on whitelist", "m3u8")  # in ffmpeg's complaint
+TOO_LARGE = re.compile(
+    r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )+\[error\] Picture size (\d{1,9})x(\d{1,9}) (?:is invalid|exceeds)", re.M
+)
+FRAME = re.compile(ffmpeg.SHOWN + r"n: *\d+ pts: *(-?\d+|NOPTS) .*fmt:(\S+) .*sar:(\d+)/(\d+) s:(\d+)x(\d+)", re.M)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +69,7 @@ def probe(path: str | Path) -> VideoInfo:
     check_readable(path)
     if path.suffix.lower() in SUFFIXES_IMAGE and not stills.is_animated(path):
         return _probe_image(path)
-    look = ["-an", "-sn", "-dn", "-vf", "showinfo=checksum=0", "-frames:v", "1", "-f", "null", "-"]
+    look = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
     _, log, complaint = ffmpeg.run([*ffmpeg.reading(path), *look], timeout_seconds=PROBE_SECONDS)
     return _described(path, log, complaint)
 
@@ -96,15 +99,18 @@ def usual_rate(rate: Fraction) -> Fraction:
 def _described(path: Path, log: str, complaint: str) -> VideoInfo:
     head = log.split("Stream mapping:")[0]
     container = CONTAINER.search(head)
+    if container is None and any(sign in complaint for sign in NOT_PICTURES):
+        found = "a playlist, a script, a drawing or another kind of file that holds no pictures itself"
+        raise VidiffError(f"{path} is not a video", found=found)
     if container is None:
         raise VidiffError(f"{path} cannot be opened as a video ({complaint})")
-    if container[1] in NOT_VIDEO_CONTAINERS:
-        raise VidiffError(f"{path} is not a video", found=f"text or a list of files ({container[1]})")
     streams = list(STREAM.finditer(head))
     pictures = {int(s[1]): s for s in streams if s[2] == "Video" and "(attached pic)" not in s[4]}
     if not pictures:
         kinds = sorted({s[2].lower() for s in streams}) or ["nothing"]
         raise VidiffError(f"{path} has no pictures", found=f"only {' and '.join(kinds)}", expected="a video stream")
+    if refused := TOO_LARGE.search(log):
+        stills.check_pixels(path, int(refused[1]), int(refused[2]))
     mapped, config, frame = MAPPED.search(log), CONFIG.search(log), FRAME.search(log)
     if mapped is None or int(mapped[1]) not in pictures or config is None or frame is None:
         raise VidiffError(f"{path} is damaged ({complaint})", found="not one frame that could be decoded")
@@ -142,7 +148,7 @@ def _rate(config: re.Match[str], description: str) -> Fraction:
     """The rate that ffmpeg holds exactly; where it has none, the one it prints; 25 where there is none at all."""
     if int(config[3]) and int(config[4]):
         return usual_rate(Fraction(int(config[3]), int(config[4])))
-    printed = re.search(r", (\d+(?:\.\d+)?) (?:fps|tbr)", description)
+    printed = re.search(r", (\d{1,9}(?:\.\d{1,9})?) (?:fps|tbr)", description)
     return usual_rate(Fraction(printed[1])) if printed and float(printed[1]) else Fraction(25)
 
 

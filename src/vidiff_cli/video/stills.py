@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 import warnings
 from pathlib import Path
 
@@ -9,15 +11,27 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.video.ffmpeg import MAX_PIXELS
 
+# what Pillow's readers raise on damaged bytes
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
+TURNS = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}  # EXIF orientation -> degrees clockwise
 SUFFIXES_IMAGE = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
-MAX_PIXELS = 64_000_000
+# By content, not by name. Pillow knows more, and starts Ghostscript for one of them.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # MPO, two pictures of a phone, is a JPEG that Pillow knows by itself
+
+LONGEST_STRIP = 100
+EXPECTED = f"at most {MAX_PIXELS // 1_000_000} megapixels a frame"
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:
-    """Refuses a frame that would fill the memory: VidiffError above 64 megapixels."""
+    """Refuses a frame that would fill the memory, at its own size or scaled: VidiffError above 64 megapixels, and for a
+    strip, most often of pixels that are announced to be wide."""
     if width * height > MAX_PIXELS:
-        raise VidiffError(f"{path} is too large", found=f"{width}x{height}", expected="at most 64 megapixels a frame")
+        raise VidiffError(f"{path} is too large", found=f"{width}x{height}", expected=EXPECTED)
+    if max(width, height) > LONGEST_STRIP * max(1, min(width, height)):
+        expected = f"one side at most {LONGEST_STRIP} times the other"
+        raise VidiffError(f"{path} is a strip", found=f"{width}x{height} as shown", expected=expected)
 
 
 def is_animated(path: Path) -> bool:
@@ -33,7 +47,7 @@ def image_header(path: Path) -> tuple[int, int, int, str, str]:
     """Width and height as stored, rotation in degrees clockwise, format and mode, without decoding the pixels."""
     with _opened(path) as image:
         check_pixels(path, *image.size)
-        turned = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}.get(image.getexif().get(0x0112, 1), 0)
+        turned = TURNS.get(_orientation(path, image), 0)
         return *image.size, turned, (image.format or "").lower(), image.mode
 
 
@@ -42,9 +56,12 @@ def read_image(path: Path, size: tuple[int, int] | None) -> np.ndarray:
     with _opened(path) as image:
         check_pixels(path, *image.size)
         try:
-            upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise VidiffError(f"{path} is a damaged image", found=str(error)) from error
+            upright = image if _orientation(path, image) == 1 else ImageOps.exif_transpose(image)
+            upright = _eight_bits(upright)
+            upright = upright if upright.mode == "RGB" else upright.convert("RGB")
+            upright.load()
+        except BROKEN as error:
+            raise VidiffError(f"{path} is a damaged image", found=_brief(error)) from error
     if size is not None and size != upright.size:
         shrinks = size[0] <= upright.width and size[1] <= upright.height
         upright = upright.resize(size, Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
@@ -55,11 +72,27 @@ def _opened(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            return Image.open(path)
+            return Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise VidiffError(f"{path} is too large", found=str(error), expected="at most 64 megapixels a frame") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise VidiffError(f"{path} cannot be read as an image", found=str(error)) from error
+        size = re.search(r"\d+ pixels", str(error))
+        raise VidiffError(f"{path} is too large", found=size and size[0], expected=EXPECTED) from error
+    except Image.UnidentifiedImageError as error:
+        raise VidiffError(f"{path} cannot be read as an image", expected=", ".join(FORMATS)) from error
+    except BROKEN as error:
+        raise VidiffError(f"{path} cannot be read as an image", found=_brief(error)) from error
+
+
+def _orientation(path: Path, image: Image.Image) -> int:
+    """EXIF's number for how to turn the picture; 1 is upright."""
+    try:
+        found = image.getexif().get(0x0112, 1)
+    except BROKEN as error:
+        raise VidiffError(f"{path} is a damaged image", found=_brief(error)) from error
+    return found if isinstance(found, int) else 1
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -22,6 +22,7 @@ WIDE = 2400
 SMALL_CELL, LARGE_CELL = 80, 128  # long side in pixels: smaller frames are enlarged, larger ones reduced
 MARGIN, GAP, BORDER = 16, 4, 3
 LABEL_WIDTH, LABEL_SIZE, NUMBER_SIZE = 190, 14, 11
+LONGEST_LABEL = 2000  # characters that are looked at
 PAGE, INK, FAINT, GIVEN = (255, 255, 255), (32, 34, 38), (130, 134, 142), (230, 120, 20)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -118,7 +119,7 @@ def _label(text: str, note: str, height: int) -> Image.Image:
     font = _font(LABEL_SIZE)
     line_height = LABEL_SIZE + 4
     most = max(4, height // line_height - bool(note))
-    lines = [(line, INK) for line in _wrap(text, font, LABEL_WIDTH - 2 * GAP, most)]
+    lines = [(line, INK) for line in _wrap(text[:LONGEST_LABEL], font, LABEL_WIDTH - 2 * GAP, most)]
     lines += [(note, FAINT)] if note else []
     image = Image.new("RGB", (LABEL_WIDTH, max(height, len(lines) * line_height)), PAGE)
     pen = ImageDraw.Draw(image)

@@ -82,7 +82,7 @@ def _jsonl_records(text: str) -> Iterator[tuple[int, dict[str, object] | str]]:
             continue
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         yield number, record if isinstance(record, dict) else "not a JSON object"
 

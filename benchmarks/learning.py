@@ -1,0 +1,372 @@
+"""What is learned in equal CPU time: vidiff against its peer, and vidiff's recipe with one thing changed at a time.
+
+    python benchmarks/learning.py race [--budget 300] [NAME ...]
+    python benchmarks/learning.py recipe [--budget 160] [NAME ...]
+
+Each contestant trains on the same 1,024 clips of the shapes world (16x16, 8 frames), one thread, batches of 32 (8 for
+the peer's network, which makes too few steps of 32), until its CPU time is spent: process time of the training steps
+alone, so that busy neighbours matter little. A step count is set from the first steps, for the learning rate decays
+over it. Validation: 64 other clips at eight noise levels, the same noise for all, the estimate clipped to the pixel
+range, the squared error weighted as `x` (equally), `truncated` and `v` (diffusion/targets.py). `recipe` trains with
+captions and given frames and also reads attributes back from 128 samples. Updates benchmarks/results/learning-race.json
+or learning-recipe.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "examples"))
+
+import peer  # noqa: E402
+import shapes_report as report  # noqa: E402
+from machine import RESULTS, save  # noqa: E402
+
+from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
+from vidiff_cli.config.model import ModelSettings, NetworkSettings  # noqa: E402
+from vidiff_cli.config.train import TrainSettings, preset  # noqa: E402
+from vidiff_cli.diffusion.levels import alpha_sigma, cosine, diffuse  # noqa: E402
+from vidiff_cli.diffusion.noise import seeded  # noqa: E402
+from vidiff_cli.diffusion.targets import WEIGHTINGS  # noqa: E402
+from vidiff_cli.models.attention import RelativeTime  # noqa: E402
+from vidiff_cli.models.conditioning import Conditioning  # noqa: E402
+from vidiff_cli.models.unet3d import UNet3D  # noqa: E402
+from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name  # noqa: E402
+from vidiff_cli.tasks.model import Model  # noqa: E402
+from vidiff_cli.text.learned import vocabulary_of  # noqa: E402
+from vidiff_cli.training.batches import Source, draw_batch  # noqa: E402
+from vidiff_cli.training.loop import Schedule, train_steps  # noqa: E402
+from vidiff_cli.training.state import Learner, TrainState, new_learner  # noqa: E402
+from vidiff_cli.worlds import shapes  # noqa: E402
+
+SIDE, FRAMES, FPS = 16, 8, 8
+TRAINING, HELD_OUT = 1024, 64
+LEVELS = 8
+LOOKS = (0.125, 0.25, 0.5, 0.75, 1.0)  # shares of the budget after which the validation loss is taken
+SAMPLING_STEPS = 16
+PEERS_BATCH = 8
+
+
+class NoiseInput(UNet3D):
+    """The network shown, beside z, what of it is finer than its neighbourhood, over sigma: the noise at unit scale."""
+
+    def __init__(self, settings: NetworkSettings, *, side: int, frame_seconds: float) -> None:
+        twice = settings.model_copy(update={"channels": 2 * settings.channels})
+        super().__init__(twice, side=side, frame_seconds=frame_seconds)
+
+    def forward(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        flat = z.transpose(1, 2).flatten(0, 1)
+        fine = (flat - torch.nn.functional.avg_pool2d(flat, 3, 1, 1, count_include_pad=False)).view_as(
+            z.transpose(1, 2)
+        )
+        _, sigma = alpha_sigma(level.float())
+        fine = (fine.transpose(1, 2) / sigma[:, None, :, None, None]).clamp(-4, 4)
+        fine = torch.where(conditioning.given[:, None, :, None, None], 0.0, fine)
+        return super().forward(torch.cat([z, fine], dim=1), level, conditioning)[:, : z.shape[1]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """The tiny preset with `changes` (dotted names), and `build`, which may alter a new learner."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    build: Callable[[Learner], None] | None = None
+    batch: int = 32
+
+
+def not_local(learner: Learner) -> None:
+    """Temporal attention's bias starts at zero instead of near neighbours first."""
+    for module in learner.modules():
+        if isinstance(module, RelativeTime):
+            torch.nn.init.zeros_(module.locality)
+
+
+def noise_input(learner: Learner) -> None:
+    network = learner.denoiser.network
+    learner.denoiser.network = NoiseInput(network.settings, side=SIDE, frame_seconds=network.frame_seconds)
+
+
+def peers_network(learner: Learner) -> None:
+    learner.denoiser.network = peer.PeerNetwork()  # type: ignore[assignment]
+
+
+RECIPE = {
+    "preset": Variant(),
+    "predicting x": Variant(changes={"diffusion.target": "x"}),
+    "predicting eps": Variant(changes={"diffusion.target": "eps"}),
+    "plain v-loss": Variant(changes={"diffusion.weighting": "v"}),
+    "min-snr loss": Variant(changes={"diffusion.weighting": "min-snr"}),
+    "no shift of the levels": Variant(changes={"diffusion.shift": 0.0}),
+    "temporal attention only": Variant(changes={"network.temporal": "attention"}),
+    "temporal convolution only": Variant(changes={"network.temporal": "convolution"}),
+    "time bias not local": Variant(build=not_local),
+    "noise-normalised input": Variant(build=noise_input),
+    "no decay of the learning rate": Variant(changes={"optimiser.decay": 0.0}),
+    "AdamW alone": Variant(changes={"optimiser.muon_lr": 0.0}),
+    "AdamW alone, lr 3e-3": Variant(changes={"optimiser.muon_lr": 0.0, "optimiser.lr": 3e-3}),
+    "no patch stem": Variant(
+        changes={"network.patch": 1, "network.base": 32, "network.multipliers": (1, 2, 4), "network.head_width": 32}
+    ),
+}
+ALONE = {"network.text_width": 0, "objective.observed": 0.0}  # what the peer's network can be told
+RACE = {
+    "vidiff": Variant(changes=ALONE),
+    "vidiff, no patch stem": Variant(
+        changes=ALONE
+        | {"network.patch": 1, "network.base": 32, "network.multipliers": (1, 2, 4), "network.head_width": 32}
+    ),
+    "peer's network in vidiff's recipe": Variant(changes=ALONE, build=peers_network, batch=PEERS_BATCH),
+    "peer's network in vidiff's recipe, AdamW alone": Variant(
+        changes=ALONE | {"optimiser.muon_lr": 0.0}, build=peers_network, batch=PEERS_BATCH
+    ),
+    "peer as published": 1e-4,
+    "peer as published, lr 1e-3": 1e-3,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["race", "recipe"])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--budget", type=float, help="CPU seconds of training (race 300, recipe 160)")
+    given = parser.parse_intermixed_args()
+    torch.set_num_threads(1)
+    choose_device("cpu")  # sets the allocator, for all contestants alike
+    budget = given.budget or {"race": 300.0, "recipe": 160.0}[given.what]
+    table: dict[str, Any] = RACE if given.what == "race" else RECIPE
+    path = RESULTS / f"learning-{given.what}.json"
+    for name in given.names or table:
+        contestant = table[name]
+        if isinstance(contestant, float):
+            row = run_published(contestant, budget)
+        else:
+            row = run(contestant, budget, told=given.what == "recipe")
+        results = json.loads(path.read_text(encoding="utf-8"))["results"] if path.is_file() else {}
+        results[name] = row
+        print(name, json.dumps(row), file=sys.stderr, flush=True)
+        save(f"learning-{given.what}", {"budget_cpu_seconds": budget, "peer": peer.versions(), "results": results})
+
+
+@cache
+def clips(seed: int, count: int) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    """uint8 clips (n t h w c), their captions, the centres (n t 2)."""
+    length = FRAMES if seed else 2 * FRAMES
+    scenes = [shapes.draw_numbered(seed, number, canvas=SIDE, frames=length) for number in range(count)]
+    return (
+        np.stack([shapes.render(scene) for scene in scenes]),
+        tuple(scene.caption for scene in scenes),
+        np.stack([scene.positions for scene in scenes]),
+    )
+
+
+def source() -> Source:
+    videos, captions, _ = clips(0, TRAINING)
+    rows = [SimpleNamespace(frames=2 * FRAMES, fps=str(FPS), captions=(caption,)) for caption in captions]
+    return Source(rows=rows, read=lambda number, frames: videos[number, list(frames)])
+
+
+def settings_of(variant: Variant) -> TrainSettings:
+    """The tiny preset with the variant's changes."""
+    nested = copy.deepcopy(preset("tiny"))
+    for name, value in variant.changes.items():
+        *groups, last = name.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    return TrainSettings.model_validate(nested | {"batch_size": variant.batch})
+
+
+def new_state(variant: Variant, settings: TrainSettings, *, told: bool) -> TrainState:
+    captions = clips(0, TRAINING)[1]
+    text = settings.text.model_copy(
+        update={"kind": "learned" if told else "none", "vocabulary": vocabulary_of(captions) if told else ()}
+    )
+    model = ModelSettings(
+        width=SIDE,
+        height=SIDE,
+        frames=FRAMES,
+        fps=str(FPS),
+        frame_steps=(1, 2),
+        conditioning="mixed" if told else "none",
+        network=settings.network,
+        diffusion=settings.diffusion,
+        text=text,
+    )
+    learner = new_learner(model, 0)
+    if variant.build is not None:
+        torch.manual_seed(0)
+        variant.build(learner)
+    return TrainState(learner, settings.optimiser)
+
+
+def run(variant: Variant, budget: float, *, told: bool) -> dict[str, Any]:
+    """Trains a variant for the budget and measures it."""
+    settings = settings_of(variant)
+    dtype = choose_dtype("auto", torch.device("cpu"))
+    trial = timed(steps_of(new_state(variant, settings, told=told), settings, 14, dtype))
+    once = median(seconds for _, seconds in list(trial)[4:])
+    state = new_state(variant, settings, told=told)
+    total = max(20, int(budget / once))
+    spent, curve, looks = 0.0, [], [round(share * total) for share in LOOKS]
+    for step, seconds in timed(steps_of(state, settings, total, dtype)):
+        spent += seconds
+        if step in looks:
+            model = averaged(state, dtype)
+            curve.append({"cpu_seconds": spent, "steps": step} | validate(model_estimate(model), told=told))
+    row: dict[str, Any] = {
+        "parameters": sum(value.numel() for value in state.learner.parameters()),
+        "dtype": dtype_name(dtype),
+        "steps": total,
+        "clips_per_cpu_second": total * settings.batch_size / spent,
+        "curve": curve,
+    }
+    return row | (attributes(averaged(state, dtype)) if told else {})
+
+
+def run_published(lr: float, budget: float) -> dict[str, Any]:
+    """The peer's own training, in float32 as published."""
+    torch.manual_seed(0)
+    trial = peer.PublishedTraining(side=SIDE, frames=FRAMES, lr=lr)
+    objective, data = TrainSettings.model_validate(preset("tiny")).objective, source()
+
+    def batch(step: int) -> Tensor:
+        drawn = draw_batch(
+            data,
+            objective,
+            size=PEERS_BATCH,
+            window=FRAMES,
+            frame_steps=(1, 2),
+            seed=0,
+            step=step,
+            device=torch.device("cpu"),
+        )
+        return (drawn.video + 1) / 2
+
+    def steps(training: peer.PublishedTraining, total: int) -> Iterator[int]:
+        for step in range(total):
+            training.update(batch(step))
+            yield step + 1
+
+    once = median(seconds for _, seconds in list(timed(steps(trial, 8)))[3:])
+    torch.manual_seed(0)
+    training = peer.PublishedTraining(side=SIDE, frames=FRAMES, lr=lr)
+    total = max(20, int(budget / once))
+    spent, curve, looks = 0.0, [], [round(share * total) for share in LOOKS]
+    for step, seconds in timed(steps(training, total)):
+        spent += seconds
+        if step in looks:
+            score = validate(lambda z, level, given, captions: training.estimate(z, level), told=False)
+            curve.append({"cpu_seconds": spent, "steps": step} | score)
+    return {
+        "parameters": sum(value.numel() for value in training.diffusion.parameters()),
+        "dtype": "fp32",
+        "steps": total,
+        "clips_per_cpu_second": total * PEERS_BATCH / spent,
+        "curve": curve,
+    }
+
+
+def steps_of(state: TrainState, settings: TrainSettings, total: int, dtype: torch.dtype) -> Iterator[int]:
+    schedule = Schedule.of(total, settings.optimiser)
+    for step in train_steps(state, source(), settings, schedule, device=torch.device("cpu"), dtype=dtype):
+        yield step.step
+
+
+def timed(steps: Iterator[int]) -> Iterator[tuple[int, float]]:
+    """Each step with the CPU seconds it took; what happens between two steps is not counted."""
+    while True:
+        began = time.process_time()
+        step = next(steps, None)
+        if step is None:
+            return
+        yield step, time.process_time() - began
+
+
+def averaged(state: TrainState, dtype: torch.dtype) -> Model:
+    """A model with the averaged weights, as sampling uses it."""
+    learner = copy.deepcopy(state.learner)
+    learner.load_state_dict(state.ema.shadow)
+    learner.requires_grad_(False).eval()
+    return Model(
+        learner=learner,
+        settings=learner.settings,
+        path=Path("memory"),
+        hash="",
+        clips_seen=10**6,
+        device=torch.device("cpu"),
+        dtype=dtype,
+    )
+
+
+# z, level (b, t), given (b, t), captions (b) -> x_hat
+Estimate = Callable[[Tensor, Tensor, Tensor, Sequence[str]], Tensor]
+
+
+def model_estimate(model: Model) -> Estimate:
+    times = torch.arange(FRAMES) / FPS
+    return lambda z, level, given, captions: model.denoiser(times.expand(len(z), -1), given, captions, scale=1.0)(
+        z, level
+    )
+
+
+@torch.no_grad()
+def validate(estimate: Estimate, *, told: bool) -> dict[str, float]:
+    """Weighted squared errors over the held-out clips; with given frames too, where a model knows them."""
+    video = torch.from_numpy(clips(1, HELD_OUT)[0]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    captions = clips(1, HELD_OUT)[1] if told else ("",) * HELD_OUT
+
+    def estimated(z: Tensor, level: Tensor, given: Tensor) -> Tensor:
+        parts = [slice(start, start + 16) for start in range(0, HELD_OUT, 16)]
+        return torch.cat([estimate(z[part], level[part], given[part], captions[part]) for part in parts]).clamp(-1, 1)
+
+    names = ("x", "truncated", "v")
+    sums = {name: 0.0 for name in names} | ({"given_truncated": 0.0} if told else {})
+    given = torch.zeros(HELD_OUT, FRAMES, dtype=torch.bool)
+    first = given.clone()
+    first[:, : FRAMES // 2] = True
+    for number in range(LEVELS):
+        u = torch.tensor((number + 0.5) / LEVELS, dtype=torch.float64)
+        level = cosine(u, shift=-2.5).float().expand(HELD_OUT, FRAMES)
+        noise = torch.randn(video.shape, generator=seeded(7, number))
+        z = diffuse(video, noise, level)
+        error = (estimated(z, level, given) - video).square().mean(dim=(1, 3, 4))  # b t
+        for name in names:
+            sums[name] += float((error * WEIGHTINGS[name](level)).mean()) / LEVELS
+        if told:
+            shown = torch.where(first[:, None, :, None, None], video, z)
+            shown_level = torch.where(first, torch.full_like(level, 20.0), level)
+            error = (estimated(shown, shown_level, first) - video).square().mean(dim=(1, 3, 4))
+            made = error[:, FRAMES // 2 :] * WEIGHTINGS["truncated"](level[:, FRAMES // 2 :])
+            sums["given_truncated"] += float(made.mean()) / LEVELS
+    return sums
+
+
+def attributes(model: Model) -> dict[str, Any]:
+    """Attributes read back from one sample per caption of the world, and the error of four frames after four."""
+    captions = sorted(set(clips(0, TRAINING)[1]))
+    videos, _, paths = clips(1, HELD_OUT)
+    settings = GenerationSettings(seed=0, steps=SAMPLING_STEPS, condition="learned")
+    made = report.complete(model, videos, range(4), settings)
+    right = report.read_back(model, captions, settings)
+    return {"right": right, "all_right": right.pop("all"), "extension": report.errors(made, videos, paths, range(4))}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""`vidiff info`: what a path is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_rows
+from vidiff_cli.cli.options import AsJson, Quiet, Verbose
+
+if TYPE_CHECKING:
+    from vidiff_cli.tasks.about.checkpoint import AboutCheckpoint
+    from vidiff_cli.tasks.about.dataset import AboutDataset
+    from vidiff_cli.tasks.about.media import AboutFolder, AboutVideo
+    from vidiff_cli.tasks.about.run import AboutRun
+    from vidiff_cli.tasks.sidecar import MadeBy
+
+Rows = Iterator[tuple[str, str]]
+
+
+def info(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH", help="A checkpoint, run, dataset, video, photo, or folder of them.", readable=False
+        ),
+    ],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Tell what a file or folder is, how it was made, and what it can do.
+
+    Example: vidiff info runs/dataset-tiny
+    """
+    from vidiff_cli.tasks.info import info as task
+
+    with errors_as_sentences(verbose):
+        report = follow(task.steps(path), quiet=quiet, verbose=verbose)
+    print_json(report) if as_json else print_rows(list(ROWS[report.kind](report)))
+
+
+def _checkpoint(about: AboutCheckpoint) -> Rows:
+    kind = {"ema": "averaged weights, for sampling", "raw": "raw weights"}.get(about.weights or "", "weights")
+    yield "checkpoint", str(about.path)
+    yield "size", f"{_bytes(about.bytes)}, {about.parameters / 1e6:.2f} M parameters ({kind})"
+    yield "trained", f"{_count(about.step)} steps ({about.phase or 'phase unknown'}), {about.clips_seen:,} clips seen"
+    rates = ", ".join(f"{float(rate):g}" for rate in about.rates)
+    yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
+    yield "frame steps", f"{', '.join(map(str, about.frame_steps))} at {about.fps} fps"
+    yield "predicts", f"{about.target}, weighted {about.weighting}"
+    yield "given frames", ", ".join(about.conditioning)
+    yield "text", _text(about)
+    yield "made by", f"vidiff {about.vidiff or '(version not recorded)'}"
+    yield "sha256", about.sha256
+
+
+def _text(about: AboutCheckpoint) -> str:
+    if about.text.kind == "learned":
+        return f"its own encoder, {about.text.tokens} tokens known"
+    return f"CLIP {about.text.clip}, sha256 {about.text.sha256}" if about.text.clip else "none: prompts have no effect"
+
+
+def _run(about: AboutRun) -> Rows:
+    yield "run", f"{about.path}, {_bytes(about.bytes)}"
+    yield (
+        "trains",
+        f"{about.preset or 'no preset'} on {about.dataset}, {about.batch_size} clips a step, {about.precision}",
+    )
+    unsaved = f", {about.steps_logged} logged" if about.steps_logged != about.steps else ""
+    yield "state", f"{about.state}: {about.steps} of {about.steps_asked} steps saved{unsaved}"
+    if about.loss is not None and about.loss_mean is not None:
+        yield "loss", f"{about.loss:.4f}, mean of the last rows {about.loss_mean:.4f}"
+    if about.seconds_per_step is not None:
+        left = f", {_clock(about.seconds_left)} to go" if about.seconds_left else ""
+        yield "speed", f"{about.seconds_per_step:.2f} s a step{left}"
+    if about.go_on:
+        yield "go on with", about.go_on
+    for saved in about.checkpoints:
+        yield "checkpoint", f"{saved.name}, {_bytes(saved.bytes)}"
+    for label, path in (("plot", about.plot), ("metrics", about.metrics)):
+        if path:
+            yield label, str(path)
+    if about.samples:
+        yield "samples", f"{len(about.samples)} sheets, the last {about.samples[-1]}"
+    if about.model:
+        yield "", ""
+        yield from _checkpoint(about.model)
+
+
+def _dataset(about: AboutDataset) -> Rows:
+    yield "dataset", f"{about.path}, {_bytes(about.bytes)} in {about.shards} shards, all whole"
+    rates = {"0": "images"}
+    found = ", ".join(f"{count} {rates.get(rate, f'at {rate} fps')}" for rate, count in about.clips_of_rate.items())
+    yield "clips", f"{about.clips} of up to {about.frames} frames of {about.width}x{about.height}: {found}"
+    yield "split", ", ".join(f"{count} {side}" for side, count in about.splits.items())
+    yield "sources", f"{about.kept} of {about.sources} kept, {about.seconds_of_video:.1f} s of video"
+    for kind, count in about.rejected.items():
+        yield "rejected", f"{count} {kind}"
+    missing = f", {about.sources_without_caption} sources without" if about.sources_without_caption else ""
+    yield "captions", f"{about.captions} different, for {about.sources_captioned} sources{missing}"
+    for text in about.examples:
+        yield "such as", text
+    yield "made by", f"vidiff {about.vidiff}"
+    yield "settings", _settings(about.settings)
+    if about.preview:
+        yield "preview", str(about.preview)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items() if value not in (None, [], ""))
+
+
+def _video(about: AboutVideo) -> Rows:
+    yield about.kind, f"{about.path}, {_bytes(about.bytes)}"
+    coded = f"coded {about.coded_width}x{about.coded_height}"
+    coded += f", turned by {about.rotation} degrees clockwise" if about.rotation else ""
+    coded += "" if about.square_pixels else ", pixels not square"
+    plain = (about.width, about.height) == (about.coded_width, about.coded_height) and not about.rotation
+    yield "size", f"{about.width}x{about.height}" + ("" if plain else f" ({coded})")
+    streams = f", {about.video_streams} video streams" if about.video_streams > 1 else ""
+    yield "format", f"{about.codec} in {about.container}{streams}"
+    alpha = ", transparency (which vidiff drops)" if about.alpha else ""
+    yield "pixels", f"{about.pixel_format}, {about.bit_depth} bits{alpha}"
+    if about.kind == "video":
+        yield from _times(about)
+        yield "audio", "yes" if about.audio else "no"
+    if about.made_by:
+        yield from _made_by(about.made_by)
+
+
+def _times(about: AboutVideo) -> Rows:
+    announced = f"; the header says {about.fps_announced}" if about.fps != about.fps_announced else ""
+    gaps = ""
+    if about.rate == "variable" and about.shortest_gap_seconds is not None and about.longest_gap_seconds is not None:
+        gaps = f", {about.shortest_gap_seconds * 1000:.1f} to {about.longest_gap_seconds * 1000:.1f} ms between frames"
+    exact = "" if about.fps is None or about.fps.denominator == 1 else f" ({float(about.fps):.3f})"
+    yield "rate", f"{about.fps}{exact} fps{', ' + about.rate if about.rate else ''}{gaps}{announced}"
+    counted = f"{about.frames} counted" if about.counted_all else f"more than {about.frames}"
+    yield "frames", counted + (f", {about.frames_announced} announced" if _fewer_or_more(about) else "")
+    header = "not announced" if about.seconds_announced is None else f"{about.seconds_announced:.2f} s announced"
+    yield "duration", f"{about.seconds or 0:.3f} s, {header}"
+    if about.start_seconds:
+        yield "start", f"{about.start_seconds:.3f} s"
+
+
+def _fewer_or_more(about: AboutVideo) -> bool:
+    """Whether the header promises another number of frames: not for a variable rate, and audio may last longer."""
+    if about.frames_announced is None or (about.rate == "variable" and not about.damage):
+        return False
+    return abs(about.frames_announced - about.frames) > max(1, about.frames // 50)
+
+
+def _folder(about: AboutFolder) -> Rows:
+    yield "folder", f"{about.path}, {_bytes(about.bytes)}"
+    yield "holds", f"{about.videos} videos, {about.images} images, {about.other_files} other files"
+    if about.sizes:
+        sizes = [f"{count} of {size}" for size, count in list(about.sizes.items())[:5]]
+        more = f" and {len(about.sizes) - 5} other sizes" if len(about.sizes) > 5 else ""
+        yield "images", ", ".join(sizes) + more + (", numbered frames" if about.numbered else "")
+    if about.unreadable:
+        yield "unreadable", f"{about.unreadable} images"
+    yield "captions", f"for {about.captioned} of {about.videos + about.images}"
+    if about.made_by:
+        yield from _made_by(about.made_by)
+
+
+def _made_by(made: MadeBy) -> Rows:
+    yield "made by", f"vidiff {made.command} (version {made.vidiff or 'unknown'}), seed {made.seed}"
+    yield "model", f"{made.model or 'unknown'}, sha256 {made.model_sha256 or 'unknown'}"
+    yield "repeat with", made.repeat
+
+
+ROWS: dict[str, Any] = {
+    "checkpoint": _checkpoint,
+    "run": _run,
+    "dataset": _dataset,
+    "video": _video,
+    "photo": _video,
+    "folder": _folder,
+}
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"

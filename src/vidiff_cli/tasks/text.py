@@ -1,0 +1,135 @@
+"""Which text encoder a training has, and the embeddings that a frozen one makes: before training, or of prompts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Generator, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+
+from vidiff_cli.config.model import ClipSettings
+from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.data.store import Dataset
+from vidiff_cli.tasks.events import Event, Note, Progress
+from vidiff_cli.text.adapter import Frozen
+from vidiff_cli.text.cache import EmbeddingCache
+from vidiff_cli.text.clip import (
+    DEFAULT_CLIP,
+    ClipName,
+    complete_name,
+    find_weights,
+    is_tag,
+    read_name,
+    weights_at_hand,
+)
+from vidiff_cli.text.encoder import CaptionEmbedding
+from vidiff_cli.text.tower import ClipTower, open_same_tower, open_tower
+
+ESTIMATE_AFTER, LONG_SECONDS = 20, 60  # captions measured before the estimate; shorter times are not worth a note
+Kind = Literal["clip", "learned", "none"]
+
+
+def choose_text(
+    settings: TrainSettings, dataset: Dataset, run: Path | None
+) -> Generator[Event, None, tuple[TrainSettings, ClipTower | None]]:
+    """The settings with `auto` decided, and the tower where that is CLIP.
+
+    A `run` that is there already has decided: the same command continues it, whatever weights have come or gone.
+    """
+    choice, (kind, clip) = settings.text, _of_run(run)
+    useful = settings.network.text_width > 0 and len(dataset.captions()) > 0
+    if choice.kind != "auto" or choice.clip_model is not None:
+        kind = "clip" if choice.kind == "auto" else choice.kind  # who names an encoder wants it
+    elif kind is None:
+        kind, note = _automatic(useful)
+        yield from note
+    settings = settings.model_copy(update={"text": choice.model_copy(update={"kind": kind})})
+    if kind != "clip" or not useful:
+        return settings, None
+    name = _read(choice.clip_model)
+    if clip is not None:
+        yield from download_note(clip, choice.clip_model)
+        return settings, open_same_tower(clip, name, otherwise="train another run with --text learned")
+    name = complete_name(name)
+    yield from _download_note(name)
+    return settings, open_tower(name, otherwise="train with --text learned")
+
+
+def _automatic(useful: bool) -> tuple[Kind, list[Note]]:
+    if not useful:
+        return "none", []
+    if weights_at_hand() is not None:
+        return "clip", [Note(f"Captions are read by CLIP ({DEFAULT_CLIP}): its weights are on this machine.")]
+    text = "Captions are read by an encoder that learns their words: no CLIP weights are on this machine (--text clip)."
+    return "learned", [Note(text)]
+
+
+def _of_run(run: Path | None) -> tuple[Kind | None, ClipSettings | None]:
+    """The kind and the CLIP that a run was started with; whatever is wrong with its config is said elsewhere."""
+    try:
+        config: Any = json.loads((run / "config.json").read_text(encoding="utf-8")) if run is not None else {}
+        kind, clip = config["train"]["text"]["kind"], config["model"]["text"].get("clip")
+        kind = kind if kind in ("clip", "learned", "none") else None
+        return kind, ClipSettings.model_validate(clip) if kind == "clip" and clip is not None else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ValidationError):
+        return None, None
+
+
+def embed_captions(tower: ClipTower, dataset: Dataset) -> Generator[Event, None, EmbeddingCache]:
+    """The embeddings of all captions of a dataset, kept in its folder; only those that are missing are made."""
+    store = EmbeddingCache(dataset.folder / "text", tower.settings)
+    if store.damaged:
+        yield Note(f"{store.damaged} damaged files in {store.folder} are made again.", "warning")
+    captions = ["", *dataset.captions()]
+    total, began = len(store.missing(captions)), time.monotonic()
+    with contextlib.closing(store.fill(captions, tower.encode)) as filling:
+        for done in filling:
+            yield Progress(what="captions", done=done, total=total)
+            remaining = (time.monotonic() - began) / done * (total - done)
+            if done == ESTIMATE_AFTER and remaining > LONG_SECONDS:
+                yield Note(f"CLIP reads {total} captions, once for all runs: about {remaining / 60:.0f} minutes.")
+    if store.unwritable:
+        yield Note(
+            f"{store.folder} cannot be written ({store.unwritable}): the embeddings of {total} captions are kept in "
+            "memory, and will be made again by the next run."
+        )
+    return store
+
+
+def prompt_reader(clip: ClipSettings, where: str | None, device: torch.device) -> Frozen:
+    """Embeds prompts, each once, by the CLIP that a model was trained with; `where` is as for --clip-model.
+
+    The tower is opened when the first prompt comes: a video without one needs no weights.
+    """
+    name = _read(where)
+
+    @cache
+    def tower() -> ClipTower:
+        return open_same_tower(clip, name, otherwise="leave out the prompt").to(device)
+
+    @cache
+    def embed(prompt: str) -> CaptionEmbedding:
+        return tower().encode(prompt)
+
+    return embed
+
+
+def download_note(clip: ClipSettings, where: str | None) -> Iterator[Note]:
+    """Says that the weights of a model's CLIP have to be downloaded, where they do."""
+    name = _read(where)
+    yield from _download_note(ClipName(model=name.model or clip.encoder, weights=name.weights or clip.weights))
+
+
+def _read(where: str | None) -> ClipName:
+    return ClipName(model=None, weights=None) if where is None else read_name(where)
+
+
+def _download_note(name: ClipName) -> Iterator[Note]:
+    if name.file is None and find_weights(name) is None and is_tag(str(name.model), str(name.weights)):
+        yield Note(f"The CLIP weights {name} are not on this machine: downloading them.")

@@ -1,0 +1,67 @@
+"""What the ffmpeg here was built with: its version, and which of the codecs that vidiff uses it has."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.video import ffmpeg
+
+LISTED = re.compile(r"^ [VAS][A-Z.]{5} (\S+) ", re.M)
+
+# What each is for. For decoding, one of several may do: FFmpeg's own "av1" needs a graphics card.
+ENCODERS = {
+    "libx264": ".mp4 and .mkv",
+    "ffv1": "--lossless .mkv",
+    "libvpx-vp9": ".webm",
+    "gif": ".gif",
+    "libwebp_anim": ".webp",
+    "aac": "the sound of .mp4",
+    "libopus": "the sound of .webm",
+}
+DECODERS = {
+    ("h264",): "H.264",
+    ("hevc",): "HEVC",
+    ("libdav1d", "libaom-av1"): "AV1",
+    ("vp9", "libvpx-vp9"): "VP9",
+    ("vp8", "libvpx"): "VP8",
+    ("mpeg4",): "MPEG-4",
+    ("mpeg2video",): "MPEG-2",
+    ("prores",): "ProRes",
+    ("mjpeg",): "Motion JPEG",
+    ("ffv1",): "FFV1",
+    ("gif",): "GIF",
+}
+
+
+def ffmpeg_version() -> str:
+    """Such as "9.0.2-static". VidiffError where ffmpeg cannot be started or says something else."""
+    text = _said("-version")
+    found = re.match(r"ffmpeg version (\S+)", text)
+    if found is None:
+        raise VidiffError(
+            f"{ffmpeg.executable()} is no ffmpeg", found=repr(text[:40]), fix="pip install imageio-ffmpeg"
+        )
+    return found[1]
+
+
+def missing_encoders() -> dict[str, str]:
+    """The encoders that vidiff writes with and this ffmpeg lacks, with what they are for."""
+    there = _listed("encoders")
+    return {name: purpose for name, purpose in ENCODERS.items() if name not in there}
+
+
+def missing_decoders() -> tuple[str, ...]:
+    """Common kinds of video that this ffmpeg cannot read."""
+    there = _listed("decoders")
+    return tuple(kind for names, kind in DECODERS.items() if not there.intersection(names))
+
+
+def _listed(kind: Literal["encoders", "decoders"]) -> frozenset[str]:
+    return frozenset(LISTED.findall(_said(f"-{kind}")))
+
+
+def _said(question: str) -> str:
+    with ffmpeg.Ffmpeg([question], stdout=True) as process:
+        return process.stdout.read().decode(errors="replace")

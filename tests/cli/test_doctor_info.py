@@ -1,0 +1,230 @@
+"""`vidiff doctor` and `vidiff info` as a person types them: what goes to stdout, and the exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from vidiff_cli.cli.app import app
+from vidiff_cli.cli.console import print_rows
+from vidiff_cli.tasks import doctor
+from vidiff_cli.tasks.checks import Check, Finding
+
+SMALL = ["--set", "network.base=8", "--set", "network.head_width=8", "--set", "network.embedding=16"]
+SMALL += ["--set", "network.text_width=16", "--frames", "4", "--batch-size", "4", "--precision", "fp32"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def vidiff(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="vidiff")
+
+
+def json_of(*arguments: str | Path, code: int = 0) -> dict[str, Any]:
+    """The one object on stdout."""
+    result = vidiff(*arguments, "--json")
+    assert result.exit_code == code, result.stderr
+    return json.loads(result.stdout)
+
+
+# --- doctor ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def findings(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """findings(finding, ...): what the checks "a", "b", ... find."""
+
+    def make(*found: Finding) -> None:
+        made = [Check(name=chr(97 + n), look=lambda f=f: f, fix="-") for n, f in enumerate(found)]
+        monkeypatch.setattr(doctor, "FIRST", tuple(made[:1]))
+        monkeypatch.setattr(doctor, "THEN", tuple(made[1:]))
+
+    return make
+
+
+GOOD, DOUBTFUL = Finding("ok", "all well"), Finding("warning", "no [b]weights[/b]", "get some")
+BAD = Finding("fault", "ffmpeg was not found", "pip install imageio-ffmpeg")
+
+
+def test_doctor_prints_a_row_a_check(findings: Any) -> None:
+    findings(GOOD, DOUBTFUL)
+    result = vidiff("doctor")
+    assert result.exit_code == 0
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["a", "ok", "all", "well"],
+        ["b", "warning", "no", "[b]weights[/b]"],
+        ["fix:", "get", "some"],
+    ]
+    assert "0 faults, 1 warnings" in result.stderr and "checks: 2/2" in result.stderr
+    assert vidiff("doctor", "--quiet").stderr == ""
+
+
+def test_doctor_fails_on_a_fault_alone(findings: Any) -> None:
+    for found, code in (((GOOD, DOUBTFUL, DOUBTFUL), 0), ((GOOD, BAD, GOOD), 1)):
+        findings(*found)
+        assert vidiff("doctor").exit_code == code
+        assert json_of("doctor", code=code)["ok"] == (code == 0)
+
+
+def test_the_keys_of_doctor(findings: Any) -> None:
+    findings(GOOD, BAD)
+    found = json_of("doctor", code=1)
+    assert found.pop("seconds") >= 0
+    assert found == {
+        "ok": False,
+        "faults": 1,
+        "warnings": 0,
+        "checks": [
+            {"name": "a", "status": "ok", "found": "all well", "fix": None},
+            {"name": "b", "status": "fault", "found": BAD.found, "fix": BAD.fix},
+        ],
+    }
+
+
+def test_a_check_that_breaks_shows_no_traceback(findings: Any) -> None:
+    def broken() -> Finding:
+        raise RecursionError("too deep")
+
+    findings(GOOD, GOOD)
+    doctor.FIRST = (Check(name="a", look=broken, fix="mend it"),)
+    result = vidiff("doctor", "--verbose")
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert "RecursionError: too deep" in result.stdout and "fix: mend it" in result.stdout
+
+
+# --- info --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with clips, a dataset, and a run of four steps, made by the commands."""
+    folder = tmp_path_factory.mktemp("home")
+    with contextlib.chdir(folder):
+        assert vidiff("world", "shapes", "clips", "-n", "8", "--num-frames", "8", "--seed", "1").exit_code == 0
+        assert vidiff("prep", "clips", "--size", "16", "--frames", "8", "--preview", "0").exit_code == 0
+        asked = ["--preset", "tiny", "--steps", "4", "--checkpoint-every", "2", "--sample-every", "0", "--lr", "0.002"]
+        result = vidiff("train", "-o", "runs/my run", *asked, *SMALL)
+        assert result.exit_code == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def at_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it as the working directory."""
+    shutil.copytree(home, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"
+
+
+def test_info_of_every_kind(at_home: Path) -> None:
+    newest = Path("runs/my run/checkpoints") / "step-000004-of-000004"
+    paths = {
+        "run": "runs/my run",
+        "checkpoint": newest,
+        "dataset": "dataset",
+        "video": "clips/clip-00000.mp4",
+        "folder": "clips",
+    }
+    for kind, path in paths.items():
+        assert json_of("info", path)["kind"] == kind
+        result = vidiff("info", path)
+        assert result.exit_code == 0
+        assert result.stdout.split()[0] == kind and len(result.stdout.splitlines()) >= 3
+        assert "hardly trained" in result.stderr or kind not in ("run", "checkpoint")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_command_that_goes_on_goes_on(at_home: Path, finished: bool) -> None:
+    run = Path("runs/my run")
+    if not finished:
+        shutil.rmtree(run / "checkpoints" / "step-000004-of-000004")
+        (run / "checkpoints" / "latest").write_text("step-000002\n")
+    before = json_of("info", run)
+    assert (before["state"], before["steps"]) == (("finished", 4) if finished else ("unfinished", 2))
+    words = shlex.split(before["go_on"])
+    assert words[:2] == ["vidiff", "train"]
+    result = vidiff(*words[1:])
+    assert result.exit_code == 0 and f"Continuing {run} at step " in result.stderr, result.stderr
+    after = json_of("info", run)
+    assert (after["state"], after["steps"]) == ("finished", 8 if finished else 4)
+
+
+def test_the_command_that_repeats_repeats(at_home: Path) -> None:
+    made = ["sample", "a red square", "-o", "out.mkv", "--lossless", "--steps", "2", "--seed", "5", "-m", "runs/my run"]
+    assert vidiff(*made, "--dtype", "fp32").exit_code == 0
+    found = json_of("info", "out.mkv")["made_by"]
+    assert (found["command"], found["seed"]) == ("sample", 5)
+    assert found["repeat"] in vidiff("info", "out.mkv").stdout
+    assert vidiff(*shlex.split(found["repeat"])[1:]).exit_code == 0
+    assert Path("again.mkv").read_bytes() == Path("out.mkv").read_bytes()
+
+
+def test_what_info_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    for name, words in (("missing", "does not exist"), ("notes.txt", "is none of what info knows")):
+        result = vidiff("info", tmp_path / name)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert words in result.stderr and len(result.stderr.splitlines()) == 1
+    assert vidiff("info").exit_code == 2
+
+
+def test_what_a_file_says_is_shown_and_not_obeyed(at_home: Path) -> None:
+    """A caption cannot clear the terminal, nor colour it."""
+    rows = [json.loads(line) for line in Path("dataset/clips.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["captions"] = ["\x1b[2Jgone [red]x[/red]\n"]
+    Path("dataset/clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = vidiff("info", "dataset").stdout
+    assert "\x1b" not in output and "\\x1b[2Jgone [red]x[/red]\\n" in output
+
+
+def test_rows_are_aligned_and_never_cut(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    sys.stdout.flush()
+    with open(1, "w", closefd=False) as out, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        print_rows([("a", "x" * 300), ("long", os.fsdecode(b"\xff")), ("", "")], colours={"a": "red"})
+    assert capfdbinary.readouterr().out == b"a     " + b"x" * 300 + b"\nlong  \\udcff\n\n"
+
+
+@pytest.mark.slow
+def test_every_real_clip_and_every_broken_one() -> None:
+    """Described, or one sentence."""
+    beside = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+    folder = Path(os.environ.get("VIDIFF_TEST_DATA", beside))
+    if not (folder / "clips").is_dir():
+        pytest.skip(f"no real clips: {folder}/clips is not there (set VIDIFF_TEST_DATA)")
+    refused = set()
+    for path in sorted(
+        [*(folder / "clips").iterdir(), *(folder / "derived").iterdir(), *(folder / "stills").iterdir()]
+    ):
+        result = vidiff("info", path, "--quiet")
+        assert result.exit_code in (0, 1) and "Traceback" not in result.stderr and "unexpected" not in result.stderr
+        if result.exit_code:
+            refused.add(path.name)
+            assert result.stdout == "" and len(result.stderr.splitlines()) == 1
+    assert refused == {
+        "WrongFile.mp4",
+        "broken.mp4",
+        "empty.flv",
+        "sample_opus.mp4",
+        "zero_empty_stsc.mp4",
+        "truncated_moov_last.mp4",
+        "zero_bytes.mp4",
+    }

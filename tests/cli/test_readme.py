@@ -1,0 +1,61 @@
+"""What the README tells people to type is what the commands take."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from vidiff_cli.cli.app import app
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+COMMANDS = [line.partition("  #")[0].strip() for block in fenced("bash") for line in block.splitlines()]
+TYPED = [command for command in COMMANDS if command.startswith("vidiff ")]
+NAMED = sorted(set(re.findall(r"`(vidiff(?: [a-z-]+)+)[^`]*`", README)))
+
+
+@pytest.mark.parametrize("command", TYPED)
+def test_every_command_is_taken(command: str) -> None:
+    """With --help at its end nothing runs, but an option that is not there is refused."""
+    words = shlex.split(command)[1:]
+    assert CliRunner().invoke(app, [*words, "--no-such-option", "--help"], prog_name="vidiff").exit_code == 2
+    result = CliRunner().invoke(app, [*words, "--help"], prog_name="vidiff")
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", NAMED)
+def test_every_command_that_is_named_is_there(command: str) -> None:
+    assert CliRunner().invoke(app, [*command.split()[1:], "--help"], prog_name="vidiff").exit_code == 0
+
+
+def test_there_is_something_to_type() -> None:
+    assert {command.split()[1] for command in TYPED} >= {"prep", "train", "sample", "extend", "interpolate"}
+
+
+@pytest.mark.parametrize("code", fenced("python"))
+def test_every_snippet_of_python_names_what_is_there(code: str) -> None:
+    """It compiles, its imports exist, and its settings are valid."""
+    tree = ast.parse(code)
+    names: dict[str, object] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = importlib.import_module(node.module)
+            names |= {alias.name: getattr(module, alias.name) for alias in node.names}
+    settings = [
+        call for call in ast.walk(tree) if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("Settings")
+    ]
+    assert settings
+    for call in settings:
+        model = names[ast.unparse(call.func)]
+        model(**{word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg})  # type: ignore[operator]

@@ -1,0 +1,230 @@
+"""Commands that are given what no one should give them, and a network so small that a command takes a moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from vidiff_cli.checkpoint import write_tensors
+from vidiff_cli.cli.app import app
+from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.training.state import new_learner
+from vidiff_cli.video import ffmpeg
+from vidiff_cli.video.encode import encode
+
+NETWORK = {"base": 8, "head_width": 8, "embedding": 16, "text_width": 16}
+QUICK = ("--steps", "1", "--seed", "1", "--device", "cpu", "--quiet")
+SMALL = [f"--set=network.{name}={value}" for name, value in NETWORK.items()]
+TRAIN = (*SMALL, "--batch-size", "2", "--frames", "4", "--sample-every", "0", "--device", "cpu", "--text", "learned")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*arguments: str | Path) -> Result:
+    """A command in this process."""
+    result = CliRunner().invoke(app, [os.fspath(each) for each in arguments], prog_name="vidiff")
+    return Result(code=result.exit_code, out=result.stdout, err=result.stderr)
+
+
+def run_apart(*arguments: str | Path, cwd: Path, setup: str = "") -> Result:
+    """A command in a process of its own, `setup` (Python) done before: a limit stays there."""
+    code = f"import sys; {setup}\nfrom vidiff_cli.cli.app import app\napp(prog_name='vidiff')"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *map(os.fspath, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
+    return Result(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+def is_one_sentence(result: Result) -> bool:
+    """An error that says what is wrong, and no more: one line, exit code 1 (2 for wrong usage), foreseen."""
+    lines = [line for line in result.err.splitlines() if not line.startswith("Warning: ")]
+    foreseen = "unexpected" not in result.err and "Traceback" not in result.err
+    usage = result.code == 2 and "Usage:" in result.err  # Typer's own box
+    one = len(lines) == 1 and lines[0].startswith("Error: ") and lines[0].rstrip().endswith(".")
+    return result.code in (1, 2) and foreseen and (one or usage) and not result.out
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Hidden files and folders: nothing unfinished may stay."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.startswith("."))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs without a name go to the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def vidiff() -> Callable[..., Result]:
+    return run
+
+
+@pytest.fixture
+def apart() -> Callable[..., Result]:
+    return run_apart
+
+
+@pytest.fixture
+def refused() -> Callable[..., str]:
+    """refused("extend", ...): the command must end with one sentence, which is returned."""
+
+    def check(*arguments: str | Path) -> str:
+        result = run(*arguments)
+        assert is_one_sentence(result), (result, arguments)
+        return result.err
+
+    return check
+
+
+@pytest.fixture
+def sentence() -> Callable[[Result], bool]:
+    return is_one_sentence
+
+
+@pytest.fixture
+def quick() -> tuple[str, ...]:
+    """One sampling step on the CPU."""
+    return QUICK
+
+
+@pytest.fixture
+def training() -> tuple[str, ...]:
+    """A small network, four frames, two clips a step."""
+    return TRAIN
+
+
+@pytest.fixture
+def hidden() -> Callable[[Path], list[str]]:
+    return left_behind
+
+
+@pytest.fixture
+def files() -> Callable[[Path], dict[str, bytes]]:
+    return content
+
+
+def save_model(path: Path, **settings: Any) -> Path:
+    """An untrained network of 16x16 pixels and four frames as a checkpoint file."""
+    values = {"width": 16, "height": 16, "frames": 4, "fps": "8", "network": NETWORK, "text": {"vocabulary": (5, 6)}}
+    model = ModelSettings.model_validate(values | settings)
+    header = {"model": model.model_dump(mode="json"), "step": 1, "phase": "trunk", "clips_seen": 4, "weights": "ema"}
+    write_tensors(path, new_learner(model, 0).state_dict(), header)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "model.safetensors")
+
+
+def make_clip(path: Path, *, frames: int = 8, side: int = 32) -> Path:
+    rng = np.random.default_rng(1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encode(path, rng.integers(0, 256, (frames, side, side, 3), np.uint8), Fraction(8), lossless=path.suffix == ".mkv")
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """clip(".mp4"): a sound file of eight frames of 32x32, 8 a second; never to be changed."""
+    folder, made = tmp_path_factory.mktemp("clip"), dict[str, Path]()
+
+    def of(suffix: str = ".mp4") -> Path:
+        if suffix not in made:
+            made[suffix] = make_clip(folder / f"clip{suffix}")
+        return made[suffix]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with clips/, dataset/ (clips of four frames of 16x16) and run/ (one step); copy it before a change."""
+    home = tmp_path_factory.mktemp("made")
+    for number in range(3):
+        make_clip(home / "clips" / f"clip{number}.mkv", side=16)
+        (home / "clips" / f"clip{number}.txt").write_text("a red ball\n")
+    prepared = run("prep", home / "clips", "-o", home / "dataset", "--size", "16", "--frames", "4", "--quiet")
+    assert prepared.code == 0, prepared
+    trained = run("train", home / "dataset", "-o", home / "run", "--steps", "1", *TRAIN, "--quiet")
+    assert trained.code == 0, trained
+    return home
+
+
+def with_header(path: Path, change: Callable[[dict[str, Any]], object], target: Path) -> Path:
+    """A safetensors file with its JSON table changed and its tensors as they were."""
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    table = json.loads(raw[8 : 8 + length])
+    change(table)
+    text = json.dumps(table).encode()
+    target.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+    return target
+
+
+@pytest.fixture
+def rewrite() -> Callable[..., Path]:
+    return with_header
+
+
+@pytest.fixture
+def make() -> Callable[..., Path]:
+    """Runs ffmpeg on files of our own: make(target, *arguments)."""
+
+    def of(target: Path, *arguments: str) -> Path:
+        code, log, _ = ffmpeg.run([*arguments, ffmpeg.url(target)])
+        assert code == 0, log
+        return target
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> list[Path]:
+    """The real clips: $VIDIFF_TEST_DATA, or ../shared/data beside the repository."""
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    folder = Path(os.environ.get("VIDIFF_TEST_DATA", beside))
+    if not (folder / "clips").is_dir():
+        pytest.skip(f"no real clips: {folder}/clips is not there (set VIDIFF_TEST_DATA)")
+    return [path for name in ("clips", "derived") for path in sorted((folder / name).glob("*"))]
+
+
+@pytest.fixture
+def no_control() -> Callable[[str], bool]:
+    """Whether a text is free of what a terminal would obey."""
+    return lambda text: not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)

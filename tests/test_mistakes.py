@@ -1,0 +1,38 @@
+"""docs/mistakes.md and docs/hostile-input.md cannot lie about their tests: every one that they name is there, and every
+row names one, but for the last table of mistakes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT, _, NOT_YET = (ROOT / "docs" / "mistakes.md").read_text(encoding="utf-8").partition("## Not yet")
+HOSTILE = (ROOT / "docs" / "hostile-input.md").read_text(encoding="utf-8")
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", TEXT + HOSTILE)))
+
+
+def functions(path: Path) -> set[str]:
+    return {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("file", sorted({file for file, _ in NAMED}))
+def test_every_test_that_is_named_is_there(file: str) -> None:
+    named = {name for other, name in NAMED if other == file and name}
+    assert named <= functions(ROOT / file), named - functions(ROOT / file)
+
+
+def test_every_mistake_names_a_test() -> None:
+    rows = [line for line in TEXT.splitlines() if line.startswith("| ") and not line.startswith("| the mistake |")]
+    assert len(rows) > 50
+    assert [row for row in rows if not re.search(r"\| `tests/[\w/]+\.py::test_\w+`[^|]*\|$", row)] == []
+    assert "`tests/" not in NOT_YET
+
+
+def test_every_hostile_input_names_a_test() -> None:
+    rows = [line for line in HOSTILE.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    assert [row for row in rows if "`tests/hostile/" not in row] == []

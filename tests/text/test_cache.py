@@ -1,0 +1,245 @@
+"""The cache of embeddings: equal to fresh ones, known by their weights, made once, and none the worse for a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from vidiff_cli.config.model import ClipSettings
+from vidiff_cli.text import cache as module
+from vidiff_cli.text.cache import EmbeddingCache
+from vidiff_cli.text.encoder import CaptionEmbedding
+
+SETTINGS = ClipSettings(encoder="tiny", weights="w.pt", sha256="a" * 64, width=5, pooled=3, context=9)
+CAPTIONS = [f"caption {number}" for number in range(20)]
+
+
+class Encoder:
+    """Random embeddings that follow from the caption and from nothing else; counts what it is asked."""
+
+    def __init__(self, offset: float = 0.0) -> None:
+        self.asked: list[str] = []
+        self.offset = offset
+
+    def __call__(self, caption: str) -> CaptionEmbedding:
+        self.asked.append(caption)
+        seed = int.from_bytes(hashlib.sha256(caption.encode()).digest()[:7], "big")
+        random = torch.Generator().manual_seed(seed)
+        length = int(torch.randint(1, 10, (1,), generator=random))
+        tokens, pooled = torch.randn(length, 5, generator=random), torch.randn(3, generator=random)
+        return CaptionEmbedding(tokens=(tokens + self.offset).half(), pooled=(pooled + self.offset).half())
+
+
+def fill(folder: Path, captions: Sequence[str], encoder: Encoder, known: ClipSettings = SETTINGS) -> EmbeddingCache:
+    cache = EmbeddingCache(folder, known)
+    wanted = len(cache.missing(captions))
+    assert list(cache.fill(captions, encoder)) == list(range(1, wanted + 1))
+    return cache
+
+
+def equal(one: CaptionEmbedding, other: CaptionEmbedding) -> bool:
+    assert one.tokens.dtype == one.pooled.dtype == torch.float16
+    return torch.equal(one.tokens, other.tokens) and torch.equal(one.pooled, other.pooled)
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/shard-*.safetensors"))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.text(max_size=8), max_size=12), min_size=1, max_size=4), st.integers(1, 5))
+def test_what_is_read_is_what_was_encoded(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[list[str]], size: int
+) -> None:
+    """Over any sequence of runs, shard by shard: each caption once, and the same bits as fresh ones."""
+    folder, encoder = tmp_path_factory.mktemp("cache"), Encoder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SHARD_CAPTIONS", size)
+        for captions in runs:
+            cache = fill(folder, captions, encoder)
+            again = EmbeddingCache(folder, SETTINGS)
+            for caption in captions:
+                assert equal(cache(caption), Encoder()(caption)) and equal(again(caption), Encoder()(caption))
+    assert len(encoder.asked) == len({caption for captions in runs for caption in captions})
+    shutil.rmtree(folder)
+
+
+def test_a_second_run_encodes_nothing_and_a_third_only_what_is_new(tmp_path: Path) -> None:
+    fill(tmp_path, CAPTIONS, Encoder())
+    before = [path.read_bytes() for path in shards(tmp_path)]
+    second, third = Encoder(), Encoder()
+    fill(tmp_path, CAPTIONS, second)
+    assert second.asked == [] and [path.read_bytes() for path in shards(tmp_path)] == before
+    fill(tmp_path, [*CAPTIONS, "new", *CAPTIONS, "new"], third)
+    assert third.asked == ["new"]
+
+
+def test_other_weights_have_other_embeddings(tmp_path: Path) -> None:
+    """Also where the folder's short name does not tell them apart; the name of the weights' file has no part in it."""
+    fill(tmp_path, CAPTIONS, Encoder())
+    for change in (
+        {"sha256": "b" * 64},
+        {"encoder": "other"},
+        {"sha256": "a" * 12 + "b" * 52},
+        {"width": 5, "context": 8},
+    ):
+        other = Encoder(offset=1.0)
+        cache = fill(tmp_path, CAPTIONS, other, SETTINGS.model_copy(update=change))
+        assert other.asked == CAPTIONS and equal(cache("caption 3"), Encoder(1.0)("caption 3"))
+    same = Encoder()
+    fill(tmp_path / "again", CAPTIONS, Encoder())
+    fill(tmp_path / "again", CAPTIONS, same, SETTINGS.model_copy(update={"weights": "moved.safetensors"}))
+    assert same.asked == []
+
+
+def test_the_order_of_the_captions_does_not_matter(tmp_path: Path) -> None:
+    fill(tmp_path / "one", CAPTIONS, Encoder())
+    fill(tmp_path / "two", CAPTIONS[::-1], Encoder())
+    one, two = shards(tmp_path / "one"), shards(tmp_path / "two")
+    assert [path.name for path in one] == [path.name for path in two] and len(one) == 1
+    ours, theirs = load_file(one[0]), load_file(two[0])
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("how", ["stopped", "failed"])
+def test_what_was_done_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(module, "SHARD_CAPTIONS", 4)
+    encoder = Encoder()
+
+    def failing(caption: str) -> CaptionEmbedding:
+        if how == "failed" and len(encoder.asked) == 7:
+            raise KeyboardInterrupt
+        return encoder(caption)
+
+    filling = EmbeddingCache(tmp_path, SETTINGS).fill(CAPTIONS, failing)
+    if how == "stopped":
+        for _ in range(7):
+            next(filling)
+        filling.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            list(filling)
+    rest = Encoder()
+    fill(tmp_path, CAPTIONS, rest)
+    assert rest.asked == CAPTIONS[7:]
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+import test_cache
+from test_cache import *
+module.SHARD_CAPTIONS = 3
+encoder = Encoder()
+def slow(caption):
+    time.sleep(0.01)
+    return encoder(caption)
+for done in EmbeddingCache(Path(sys.argv[1]), SETTINGS).fill([f"caption {n}" for n in range(10_000)], slow):
+    print(done, flush=True)
+"""
+
+
+def test_a_kill_costs_the_last_shard_at_most(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        done = 0
+        while done < 20:
+            done = int(process.stdout.readline())
+        time.sleep(0.017)
+        os.kill(process.pid, signal.SIGKILL)
+        done = [int(line) for line in process.stdout.read().split()][-1:] or [done]
+    captions = [f"caption {number}" for number in range(done[0])]
+    rest = Encoder()
+    cache = fill(tmp_path, captions, rest)
+    assert len(rest.asked) <= 3 and cache.damaged == 0
+    assert all(equal(cache(caption), Encoder()(caption)) for caption in captions)
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "text", "first", "flipped", "last", "missing", "of another"])
+def test_damage_is_noticed_and_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(module, "SHARD_CAPTIONS", 10)
+    fill(tmp_path, CAPTIONS, Encoder())
+    path = min(shards(tmp_path))
+    if how == "of another":
+        fill(tmp_path / "other", CAPTIONS, Encoder(1.0), SETTINGS.model_copy(update={"sha256": "c" * 64}))
+        shutil.copy(shards(tmp_path / "other")[0], path)
+    elif how == "missing":
+        path.unlink()
+    elif how in ("first", "flipped", "last"):
+        flip(path, {"first": 9, "flipped": path.stat().st_size - 100, "last": -1}[how])
+    else:
+        size = path.stat().st_size
+        path.write_bytes({"cut": path.read_bytes()[: size - 7], "empty": b"", "text": b"no tensors"}[how])
+    cache = EmbeddingCache(tmp_path, SETTINGS)
+    assert cache.damaged == (how != "missing")
+    encoder = Encoder()
+    list(cache.fill(CAPTIONS[::-1], encoder))
+    assert len(encoder.asked) == 10
+    again = EmbeddingCache(tmp_path, SETTINGS)
+    assert again.damaged == 0 and again.missing(CAPTIONS) == []
+    assert all(equal(again(caption), Encoder()(caption)) for caption in CAPTIONS)
+
+
+def test_a_damaged_file_does_not_stay_beside_what_replaces_it(tmp_path: Path) -> None:
+    fill(tmp_path, CAPTIONS, Encoder())
+    flip(shards(tmp_path)[0], -1)
+    cache = fill(tmp_path, CAPTIONS[:5], Encoder())
+    assert cache.damaged == 0 and EmbeddingCache(tmp_path, SETTINGS).damaged == 0 and len(shards(tmp_path)) == 1
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_next_run(tmp_path: Path) -> None:
+    """A file in the place of the folder: as root nothing is read-only."""
+    (tmp_path / "text").write_text("in the way")
+    cache = fill(tmp_path / "text", CAPTIONS, Encoder())
+    assert cache.unwritable and "\n" not in cache.unwritable
+    assert all(equal(cache(caption), Encoder()(caption)) for caption in CAPTIONS)
+    again = Encoder()
+    fill(tmp_path / "text", CAPTIONS, again)
+    assert again.asked == CAPTIONS
+
+
+def test_a_full_disk_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARD_CAPTIONS", 6)
+    write, count = module.write_tensors, [0]
+
+    def full(*args: object) -> None:
+        count[0] += 1
+        if count[0] > 1:
+            raise OSError(28, "No space left on device")
+        write(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "write_tensors", full)
+    cache = fill(tmp_path, CAPTIONS, Encoder())
+    assert cache.unwritable == "No space left on device" and count == [2] and len(shards(tmp_path)) == 1
+    assert all(equal(cache(caption), Encoder()(caption)) for caption in CAPTIONS)
+
+
+def test_the_cache_is_read_by_memory_map_and_holds_no_pickle(tmp_path: Path) -> None:
+    from vidiff_cli.checkpoint import read_header
+
+    fill(tmp_path, CAPTIONS, Encoder())
+    (path,) = shards(tmp_path)
+    cache = EmbeddingCache(tmp_path, SETTINGS)
+    assert cache("caption 1").tokens.numel() and str(path) in Path("/proc/self/maps").read_text()
+    assert read_header(path)["encoder"]["sha256"] == "a" * 64
+    assert [name.name for name in path.parent.iterdir()] == [path.name]
