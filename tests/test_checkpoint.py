@@ -79,7 +79,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("vidiff_cli.checkpoint.os.replace", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(VidiffError, match="could not be written: found no space left on device"):
         WRITERS[kind](path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]

@@ -184,8 +184,9 @@ def test_a_sidecar_names_its_checkpoint(home: Path, here: Path) -> None:
     )
     for number, content in enumerate((b"", b"[]", b'{"command": "sample", "settings": 3}', b"\xff\x00")):
         Path(f"wrong-{number}.json").write_bytes(content)
-        assert "is no sidecar of a video" in sentence_of(vidiff("sample", "--from-json", f"wrong-{number}.json"))
-    assert "is no sidecar of a video" in sentence_of(vidiff("sample", "--from-json", "missing.json"))
+        words = "is not UTF-8 text" if content == b"\xff\x00" else "is no sidecar of a video"
+        assert words in sentence_of(vidiff("sample", "--from-json", f"wrong-{number}.json"))
+    assert "cannot read the sidecar missing.json" in sentence_of(vidiff("sample", "--from-json", "missing.json"))
 
 
 def test_several_prompts_on_stdout(here: Path) -> None:
@@ -421,7 +422,7 @@ def test_no_model_at_all(here: Path, command: str) -> None:
         (["interpolate", "clip.mp4", "--fps", "60", "-o", "x.gif"], 1, "a GIF cannot be that fast"),
         (["sample", "--overlap", "8"], 1, "--overlap leaves nothing to make"),
         (["sample", "--fps", "60", "-o", "x.gif"], 1, "a GIF cannot be that fast"),
-        (["sample", "--prompts", "missing.txt"], 1, "cannot read the prompts in missing.txt"),
+        (["sample", "--prompts", "missing.txt"], 1, "cannot read the prompts file missing.txt"),
         (["train", "missing"], 1, "missing is no dataset: found no such folder"),
         (["train", "--preset", "huge"], 2, "unknown --preset: found 'huge', expected base, small, tiny"),
         (["train", "--steps", "0"], 2, "--steps: found 0"),

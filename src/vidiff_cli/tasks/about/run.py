@@ -167,7 +167,7 @@ def _saved(checkpoints: Path) -> Iterator[SavedStep]:
         try:
             notes = json.loads((folder / STATE).read_text(encoding="utf-8"))
             step, phase = int(notes["step"]), str(notes["phase"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ArithmeticError, ValueError, KeyError, TypeError, RecursionError):
             step = phase = None
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) if folder.is_dir() else 0
         yield SavedStep(name=folder.name, step=step, phase=phase, bytes=size)
