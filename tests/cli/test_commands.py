@@ -343,3 +343,19 @@ def test_the_time_that_is_left_does_not_count_what_was_done_before(monkeypatch: 
     for done in (800, 810):
         show(Progress(what="training", done=done, total=1000))
     assert out.getvalue().splitlines()[-1] == "training: 810/1000, 0:10 elapsed, 3:10 left"
+
+
+def test_an_interrupt_inside_an_import_has_the_same_exit_code(tmp_path: Path) -> None:
+    """After an interrupt inside code that exec() runs, `python -m` would end by SIGINT itself."""
+    program = """
+import sys
+from vidiff_cli.cli.console import errors_as_sentences
+try:
+    with errors_as_sentences(False):
+        exec("raise KeyboardInterrupt")
+except BaseException as error:
+    sys.exit(error.exit_code)
+"""
+    (tmp_path / "program.py").write_text(program)
+    result = subprocess.run([sys.executable, "-m", "program"], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 130 and result.stderr == "Interrupted.\n"

@@ -253,6 +253,9 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
         raise typer.Exit(0) from None
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, Terminated)
+        # After one that fell into code run by exec() (of an import, say) `python -m` ends by SIGINT, whatever the exit
+        # code; running anything else that way undoes it.
+        exec("")
         _say("Terminated." if terminated else "Interrupted.")
         raise typer.Exit(128 + interrupt.number if terminated else 130) from None
     except typer.Abort:
