@@ -359,3 +359,23 @@ except BaseException as error:
     (tmp_path / "program.py").write_text(program)
     result = subprocess.run([sys.executable, "-m", "program"], capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 130 and result.stderr == "Interrupted.\n"
+
+
+DONE = """
+import os, signal
+from vidiff_cli.cli.console import catch_signals, errors_as_sentences, follow
+def steps():
+    yield from ()
+    return "report"
+catch_signals()
+with errors_as_sentences(False):
+    print(follow(steps()), flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_a_signal_after_the_last_step_interrupts_nothing():
+    found = vidiff("-c", DONE)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "report\n", "")

@@ -98,6 +98,8 @@ def follow(steps: Generator[Event, None, R], *, quiet: bool = False, verbose: bo
                     console.quiet = True
                 event = next(steps)
         except StopIteration as done:
+            if _catching:  # all is written: to end by a signal now would say that it is not
+                ignore_signals()
             return done.value
 
 
@@ -290,10 +292,14 @@ def sentence_of(error: Exception, *, verbose: bool = False) -> str:
     return f"unexpected {kind}{': ' + what.rstrip('. ') if what else ''}{fix}."
 
 
+_catching = False
+
+
 def catch_signals() -> None:
     """From now on SIGTERM and SIGHUP raise `Terminated` in this process (forked workers still end at once), and SIGINT
     KeyboardInterrupt; what is ignored (nohup, a background job) stays ignored."""
-    owner = os.getpid()
+    global _catching
+    owner, _catching = os.getpid(), True
 
     def terminate(number: int, frame: object) -> None:
         if os.getpid() != owner:

@@ -24,6 +24,7 @@ from typing import IO, Self
 from vidiff_cli.errors import VidiffError
 
 LOG_PATIENCE_SECONDS = 30.0
+LOG_BYTES = 1 << 20  # that are read at a time
 ERROR_LINE = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal)\] (.*)", re.M)
 # The filter that tells of every frame, by a name that no file can know: a title or the name of a tag may contain line
 # breaks, and whatever looks like a line of the log.
@@ -79,9 +80,8 @@ class Ffmpeg:
     def __init__(self, arguments: Sequence[str | Source], *, stdin: bool = False, stdout: bool = False) -> None:
         named = ["fd:" if isinstance(each, Source) else each for each in arguments]
         command = [executable(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info", "-y", *named]
-        handle, name = tempfile.mkstemp(prefix="vidiff-", suffix=".log")
-        self._log_path = Path(name)
-        self._log: IO[str] | None = None
+        # Without a name, so that no kill can leave it. ffmpeg's place in it is ours too: it is read by position only.
+        self._log = tempfile.TemporaryFile(prefix="vidiff-", suffix=".log")  # noqa: SIM115
         source: int | None = None
         try:
             source = next((_opened(each.path) for each in arguments if isinstance(each, Source)), None)
@@ -89,23 +89,18 @@ class Ffmpeg:
                 command,
                 stdin=source if source is not None else subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
-                stderr=handle,
+                stderr=self._log,
                 start_new_session=True,
             )
         except VidiffError:
-            self._log_path.unlink()
+            self._log.close()
             raise
         except OSError as error:
-            self._log_path.unlink()
+            self._log.close()
             raise VidiffError("ffmpeg cannot be started", found=str(error), fix="pip install imageio-ffmpeg") from error
         finally:
-            os.close(handle)
             if source is not None:
                 os.close(source)
-        self._log = self._log_path.open(encoding="utf-8", errors="replace", newline="\n")
-        self._whole_log = self._log_path.open(encoding="utf-8", errors="replace")
-        with contextlib.suppress(OSError):  # its name goes at once, so that a kill leaves none; Windows keeps it
-            self._log_path.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -120,10 +115,7 @@ class Ffmpeg:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        if self._log is not None:
-            self._log.close()
-            self._whole_log.close()
-        self._log_path.unlink(missing_ok=True)
+        self._log.close()
 
     @property
     def stdin(self) -> IO[bytes]:
@@ -137,24 +129,27 @@ class Ffmpeg:
 
     def lines(self) -> Iterator[str]:
         """Follows the log line by line while ffmpeg runs, up to its end; gives up when nothing new comes for long."""
-        assert self._log is not None
-        line, last_news = "", time.monotonic()
+        place, rest, last_news = 0, b"", time.monotonic()
         while True:
             ended = self.process.poll() is not None  # asked before reading, so that the last lines are not missed
-            piece = self._log.readline()
-            line += piece
-            if line.endswith("\n"):
-                yield line
-                line, last_news = "", time.monotonic()
-            elif not piece and (ended or time.monotonic() - last_news > LOG_PATIENCE_SECONDS):
+            piece = os.pread(self._log.fileno(), LOG_BYTES, place)
+            place += len(piece)
+            *whole, rest = (rest + piece).split(b"\n")
+            for line in whole:
+                yield line.decode(errors="replace") + "\n"
+            if piece:
+                last_news = time.monotonic()
+            elif ended or time.monotonic() - last_news > LOG_PATIENCE_SECONDS:
                 return
-            elif not piece:
+            else:
                 time.sleep(0.002)
 
     def log(self) -> str:
         """The whole log so far."""
-        self._whole_log.seek(0)
-        return self._whole_log.read()
+        parts = list[bytes]()
+        while piece := os.pread(self._log.fileno(), LOG_BYTES, sum(map(len, parts))):
+            parts.append(piece)
+        return b"".join(parts).decode(errors="replace")
 
     def complaint(self) -> str:
         """The first error of the log (later ones only follow from it), or how the process ended."""
