@@ -251,7 +251,7 @@ def vidiff(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = [[], ["world"], ["world", "shapes"], ["prep"], ["train"], ["sample"], ["extend"], ["interpolate"]]
-COMMANDS += [["info"], ["doctor"]]
+COMMANDS += [["export"], ["info"], ["doctor"]]
 
 
 def test_help_imports_no_torch():

@@ -10,8 +10,19 @@ from vidiff_cli.data.scan import scan
 from vidiff_cli.errors import VidiffError
 
 
-def captions_in(folder: Path, choice: str = "auto", **options: bool) -> Captions:
-    return read_captions(scan([str(folder)]).sources, choice, **options)
+def captions_in(folder: Path, choice: str = "auto", *, columns: bool = False) -> Captions:
+    return read_captions(scan([str(folder)]).sources, (choice,), columns=columns)
+
+
+def texts(found: Captions) -> dict[str, tuple[str, ...]]:
+    """The captions of each source, all of which must be of the whole file."""
+    assert all(part.start_seconds is part.stop_seconds is None for parts in found.of.values() for part in parts)
+    assert all(len(parts) <= 1 for parts in found.of.values())
+    return {name: parts[0].captions if parts else () for name, parts in found.of.items()}
+
+
+def lost(found: Captions) -> list[str]:
+    return [row.what for row in found.missing if row.kind == "video"]
 
 
 @pytest.fixture
@@ -25,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def test_each_line_of_a_text_file_is_a_caption(folder: Path) -> None:
     (folder / "a.txt").write_bytes("\ufeff  a  red\tball \r\n\r\nanother one\n".encode())
     found = captions_in(folder)
-    assert found.of == {"a.mp4": ("a red ball", "another one"), "b.mp4": (), "sub/c.mp4": ()}
+    assert texts(found) == {"a.mp4": ("a red ball", "another one"), "b.mp4": (), "sub/c.mp4": ()}
     assert found.origin == {"a.mp4": "sidecar", "b.mp4": "none", "sub/c.mp4": "none"}
 
 
@@ -33,9 +44,9 @@ def test_a_table_is_matched_by_name_in_any_order(folder: Path) -> None:
     rows = "file_name,text,person\nsub/c.mp4,see,p1\ngone.mp4,gone,p9\n./a.mp4,ay,p0\na.mp4,ay again,p0\n"
     (folder / "metadata.csv").write_text("\ufeff" + rows, encoding="utf-8")
     found = captions_in(folder)
-    assert found.of == {"a.mp4": ("ay", "ay again"), "b.mp4": (), "sub/c.mp4": ("see",)}
+    assert texts(found) == {"a.mp4": ("ay", "ay again"), "b.mp4": (), "sub/c.mp4": ("see",)}
     assert found.columns["sub/c.mp4"]["person"] == "p1"
-    assert found.rows_without_source == 1
+    assert lost(found) == ["gone.mp4"]
     assert any("gone.mp4" in note for note in found.notes)
 
 
@@ -44,8 +55,8 @@ def test_a_table_wins_over_the_text_file_and_says_so(folder: Path) -> None:
     (folder / "a.txt").write_text("from the text file")
     (folder / "b.txt").write_text("alone")
     found = captions_in(folder)
-    assert found.of["a.mp4"] == ("from the table",)
-    assert found.of["b.mp4"] == ("alone",)
+    assert texts(found)["a.mp4"] == ("from the table",)
+    assert texts(found)["b.mp4"] == ("alone",)
     assert any(note.startswith("1 sources have another caption") for note in found.notes)
 
 
@@ -53,16 +64,21 @@ def test_jsonl_with_lists_and_a_table_of_a_sub_folder(folder: Path) -> None:
     row = {"media_path": "c.mp4", "captions": ["one", "two", "one", ""], "take": 3}
     (folder / "sub" / "metadata.jsonl").write_text(json.dumps(row) + "\nnot json\n", encoding="utf-8")
     found = captions_in(folder)
-    assert found.of["sub/c.mp4"] == ("one", "two")
+    assert texts(found)["sub/c.mp4"] == ("one", "two")
     assert found.columns["sub/c.mp4"]["take"] == "3"
-    assert any("line 2: not a JSON object" in note for note in found.notes)
+    table = folder / "sub" / "metadata.jsonl"
+    assert [(row.where, row.reason) for row in found.missing if row.kind == "row"] == [
+        (f"{table}:1: caption[3]", "the sentence is empty"),
+        (f"{table}:2", "not a JSON object"),
+    ]
+    assert any("2 rows left out; line 1: caption[3]: the sentence is empty" in note for note in found.notes)
 
 
 def test_a_table_of_one_folder_says_nothing_about_another(folder: Path) -> None:
     (folder / "sub" / "metadata.csv").write_text("file_name,text\na.mp4,not that a\n")
     found = captions_in(folder)
-    assert found.of["a.mp4"] == ()
-    assert found.rows_without_source == 1
+    assert texts(found)["a.mp4"] == ()
+    assert lost(found) == ["a.mp4"]
 
 
 def test_bare_names_match_where_they_are_unique(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -71,9 +87,9 @@ def test_bare_names_match_where_they_are_unique(folder: Path, tmp_path_factory: 
     table = tmp_path_factory.mktemp("elsewhere") / "captions.tsv"
     table.write_text("path\tcaption\nc\tby stem\nd/a.mp4\tother folder\ncafe\u0301.mp4\taccent\n", encoding="utf-8")
     found = captions_in(folder, str(table))
-    assert found.of["sub/c.mp4"] == ("by stem",)
-    assert found.of["sub/caf\u00e9.mp4"] == ("accent",)
-    assert found.of["a.mp4"] == found.of["sub/a.mp4"] == ()
+    assert texts(found)["sub/c.mp4"] == ("by stem",)
+    assert texts(found)["sub/caf\u00e9.mp4"] == ("accent",)
+    assert texts(found)["a.mp4"] == texts(found)["sub/a.mp4"] == ()
 
 
 def test_an_ambiguous_name_is_given_to_nobody(folder: Path) -> None:
@@ -82,15 +98,15 @@ def test_an_ambiguous_name_is_given_to_nobody(folder: Path) -> None:
         (folder / name).write_bytes(b"x")
     (folder / "metadata.csv").write_text("file_name,text\nd.mp4,whose\n")
     found = captions_in(folder)
-    assert found.of["x/d.mp4"] == found.of["y/d.mp4"] == ()
+    assert texts(found)["x/d.mp4"] == texts(found)["y/d.mp4"] == ()
     assert any("fit several sources" in note for note in found.notes)
 
 
 def test_a_row_with_an_unquoted_comma_is_left_out_alone(folder: Path) -> None:
     (folder / "metadata.csv").write_text('file_name,text\na.mp4,red, round\nb.mp4,"red, round"\n')
     found = captions_in(folder)
-    assert found.of["a.mp4"] == ()
-    assert found.of["b.mp4"] == ("red, round",)
+    assert texts(found)["a.mp4"] == ()
+    assert texts(found)["b.mp4"] == ("red, round",)
     assert any("line 2: 3 fields" in note for note in found.notes)
 
 
@@ -98,13 +114,13 @@ def test_a_given_table_is_the_only_origin(folder: Path) -> None:
     (folder / "a.txt").write_text("sidecar")
     (folder / "mine.csv").write_text("file_name;text\nb.mp4;table\n")
     found = captions_in(folder, str(folder / "mine.csv"))
-    assert found.of == {"a.mp4": (), "b.mp4": ("table",), "sub/c.mp4": ()}
+    assert texts(found) == {"a.mp4": (), "b.mp4": ("table",), "sub/c.mp4": ()}
 
 
 def test_none_reads_columns_but_no_caption(folder: Path) -> None:
     (folder / "metadata.csv").write_text("file_name,text,person\na.mp4,hello,p0\n")
     found = captions_in(folder, "none", columns=True)
-    assert found.of["a.mp4"] == ()
+    assert texts(found)["a.mp4"] == ()
     assert found.columns["a.mp4"]["person"] == "p0"
     assert captions_in(folder, "none").column_names == ()
 
@@ -112,7 +128,7 @@ def test_none_reads_columns_but_no_caption(folder: Path) -> None:
 def test_text_that_is_not_utf8_is_a_note(folder: Path) -> None:
     (folder / "a.txt").write_bytes(b"caf\xe9")
     found = captions_in(folder)
-    assert found.of["a.mp4"] == ()
+    assert texts(found)["a.mp4"] == ()
     assert any("not UTF-8" in note for note in found.notes)
 
 

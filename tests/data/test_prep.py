@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -9,16 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
 from vidiff_cli.config.prep import PrepSettings
-from vidiff_cli.data import cut
-from vidiff_cli.data.cut import clip_starts
+from vidiff_cli.data import cut as cut_module
+from vidiff_cli.data.cut import Cutting, Job, clip_starts
+from vidiff_cli.data.journal import Piece
+from vidiff_cli.data.scan import scan
+from vidiff_cli.data.select import spread
 from vidiff_cli.data.store import open_dataset, read_rows
+from vidiff_cli.data.workers import CRASHED, TOO_LONG, TOO_MUCH, Outcome
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.tasks import prep as prep_module
 from vidiff_cli.tasks.events import Note
 from vidiff_cli.tasks.prep import prep
+from vidiff_cli.video.decode import decode
 
 MakeClip = Callable[..., Path]
 
@@ -41,9 +48,10 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip) -> Path
     return folder
 
 
-def settings(source: Path, output: Path, **given: Any) -> PrepSettings:
+def settings(source: Path, output: Path, **more: Any) -> PrepSettings:
     standard: dict[str, Any] = {"size": 16, "frames": 8, "preview": 0, "workers": 2}
-    return PrepSettings.model_validate({"sources": (str(source),), "output": output, **standard, **given})
+    standard |= {"min_contrast": 0, "min_difference": 0}  # all videos here show the same, and the picture is plain
+    return PrepSettings.model_validate({"sources": (str(source),), "output": output, **standard, **more})
 
 
 def ledger(folder: Path) -> dict[str, dict[str, Any]]:
@@ -88,7 +96,7 @@ def test_every_source_is_accounted_for_once_and_captions_never_shift(mixed: Path
 def test_clips_hold_the_frames_of_their_source(mixed: Path, tmp_path: Path) -> None:
     prep(settings(mixed / "a.mp4", tmp_path / "out", size=32, stride=3))
     dataset = open_dataset(tmp_path / "out")
-    whole = cut.decode(mixed / "a.mp4", size=(48, 32), crop=(32, 32), fps=Fraction(10)).frames
+    whole = decode(mixed / "a.mp4", size=(48, 32), crop=(32, 32), fps=Fraction(10)).frames
     assert [round(clip.start_seconds * 10) for clip in dataset.clips] == [0, 3, 6, 9, 12]
     for index, start in enumerate((0, 3, 6, 9, 12)):
         np.testing.assert_array_equal(dataset.frames(index), whole[start : start + 8])
@@ -98,28 +106,27 @@ def test_interrupted_and_uninterrupted_runs_give_the_same_bytes(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prep(settings(mixed, tmp_path / "whole", workers=1))
-    decoded: list[str] = []
-    lock = threading.Lock()
-    real = cut.probe
-    limit = 3
+    asked: list[str] = []
+    real = prep_module.workers.run
 
-    def counting(path: Path) -> Any:
-        with lock:
-            if len(decoded) == limit:
-                raise KeyboardInterrupt
-            decoded.append(path.name)
-        return real(path)
+    def counting(function: Any, jobs: Any, **more: Any) -> Any:
+        for outcome in real(function, jobs, **more):
+            asked.append(outcome.job.source.name)
+            yield outcome
 
-    monkeypatch.setattr(cut, "probe", counting)
+    monkeypatch.setattr(prep_module.workers, "run", counting)
+    steps = prep.steps(settings(mixed, tmp_path / "halves", workers=1))
+    while len(asked) < 3:
+        next(steps)
     with pytest.raises(KeyboardInterrupt):
-        prep(settings(mixed, tmp_path / "halves"))
+        steps.throw(KeyboardInterrupt())
     assert not (tmp_path / "halves" / "dataset.json").exists()
     with pytest.raises(VidiffError, match="unfinished"):
         open_dataset(tmp_path / "halves")
-    limit = 99
+    finished = len(list((tmp_path / "halves" / ".journal").rglob("*.safetensors")))
     report = prep(settings(mixed, tmp_path / "halves", workers=3))
-    assert report.resumed == 3
-    assert len(decoded) == 8 == len(set(decoded)), "no source is decoded twice"
+    assert report.resumed == finished >= 3
+    assert len(asked) == 8 - finished + 3 and len(set(asked[3:])) == len(asked) - 3, "no source is decoded twice"
     assert files_of(tmp_path / "halves") == files_of(tmp_path / "whole")
 
 
@@ -131,7 +138,7 @@ def test_an_interruption_while_writing_is_made_good(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"vidiff_cli.tasks.prep.{step}", interrupted)
+        patch.setattr(f"vidiff_cli.data.assemble.{step}", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prep(settings(mixed / "a.mp4", tmp_path / "out"))
     assert not (tmp_path / "out" / "dataset.json").exists()
@@ -144,10 +151,10 @@ def test_a_damaged_journal_entry_is_decoded_again(mixed: Path, tmp_path: Path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("vidiff_cli.tasks.prep.write_spec", interrupted)
+        patch.setattr("vidiff_cli.data.assemble.write_spec", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prep(settings(mixed / "a.mp4", tmp_path / "out"))
-    (entry,) = (tmp_path / "out" / ".journal").iterdir()
+    (entry,) = (tmp_path / "out" / ".journal").rglob("*.safetensors")
     entry.write_bytes(entry.read_bytes()[:-5])
     assert prep(settings(mixed / "a.mp4", tmp_path / "out")).resumed == 0
 
@@ -156,7 +163,7 @@ def test_a_complete_dataset_is_left_alone(mixed: Path, tmp_path: Path, monkeypat
     first = prep(settings(mixed, tmp_path / "out"))
     before = files_of(tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(cut, "probe", None)
+        patch.setattr(prep_module.workers, "run", None)
         notes = [event.text for event in prep.steps(settings(mixed, tmp_path / "out")) if isinstance(event, Note)]
         again = prep(settings(mixed, tmp_path / "out", workers=1))
     assert any(note.startswith("Nothing to do") for note in notes)
@@ -213,16 +220,51 @@ def test_strict_names_the_first_rejected_source(mixed: Path, tmp_path: Path) -> 
 def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = cut.decode
+    (source,) = scan([str(mixed / "a.mp4")]).sources
+    cutting = Cutting(
+        size=16,
+        aspect="square",
+        frames=8,
+        fps=Fraction(10),
+        stride=8,
+        scenes=True,
+        decoder="auto",
+        images_fps=Fraction(25),
+    )
+    job = Job(source=source, segments=(), cutting=cutting, path=tmp_path / "piece.safetensors")
 
-    def broken(path: Path, **options: Any) -> Any:
-        if path.name == "a.mp4":
-            raise RuntimeError("internal\n  trouble")
-        return real(path, **options)
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("internal\n  trouble")
 
-    monkeypatch.setattr(cut, "decode", broken)
-    prep(settings(mixed, tmp_path / "out"))
-    assert ledger(tmp_path / "out")["a.mp4"]["reason"] == "cannot be decoded: RuntimeError: internal trouble"
+    with monkeypatch.context() as patch:
+        patch.setattr(cut_module, "read", broken)
+        piece = cut_module.cut(job)
+    assert isinstance(piece, Piece) and piece.reason == "cannot be decoded: RuntimeError: internal trouble"
+    assert not job.path.exists(), "another run may have more luck"
+    piece = cut_module.cut(job)
+    assert isinstance(piece, Piece) and [cut.start for cut in piece.cuts] == [0, 8] and job.path.exists()
+
+
+@pytest.mark.parametrize("kind", [TOO_LONG, TOO_MUCH, CRASHED])
+def test_a_decoder_that_takes_its_process_along_is_a_row_in_the_ledger(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """ffmpeg has a try before that, and another run tries again."""
+    real, decoders = prep_module.workers.run, []
+
+    def dying(function: Any, jobs: Any, **more: Any) -> Any:
+        for job in jobs:
+            if job.source.name == "a.mp4":
+                decoders.append(job.cutting.decoder)
+                yield Outcome(job, None, f"{kind}: no end after 1 s", kind)
+            else:
+                yield from real(function, [job], **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prep_module.workers, "run", dying)
+        report = prep(settings(mixed, tmp_path / "out"))
+    assert decoders == ["auto", "ffmpeg"] and report.rejected[kind] == 1
+    assert ledger(tmp_path / "out")["a.mp4"]["reason"] == f"{kind}: no end after 1 s"
 
 
 def test_a_column_keeps_sources_together_and_holds_out_a_value(make_clip: MakeClip, tmp_path: Path) -> None:
@@ -250,12 +292,40 @@ def test_a_column_keeps_sources_together_and_holds_out_a_value(make_clip: MakeCl
 
 
 def test_clip_starts_fit_and_spread() -> None:
-    assert clip_starts(16, 16, 16, None) == (0,)
-    assert clip_starts(15, 16, 16, None) == ()
-    assert clip_starts(48, 16, 16, None) == (0, 16, 32)
-    assert clip_starts(47, 16, 16, None) == (0, 16)
-    assert clip_starts(100, 10, 10, 3) == (0, 30, 60)
-    assert clip_starts(20, 10, 10, 5) == (0, 10)
+    def starts(total: int, frames: int, stride: int, most: int | None) -> tuple[int, ...]:
+        return spread(clip_starts((0, total), total, (0,), frames, stride), most)
+
+    assert starts(16, 16, 16, None) == (0,)
+    assert starts(15, 16, 16, None) == ()
+    assert starts(48, 16, 16, None) == (0, 16, 32)
+    assert starts(47, 16, 16, None) == (0, 16)
+    assert starts(100, 10, 10, 3) == (0, 30, 60)
+    assert starts(20, 10, 10, 5) == (0, 10)
+
+
+@given(
+    total=st.integers(0, 200),
+    inside=st.tuples(st.integers(0, 220), st.integers(0, 220)).map(sorted),
+    cuts=st.sets(st.integers(1, 199), max_size=6),
+    frames=st.integers(1, 40),
+    stride=st.integers(1, 50),
+)
+def test_clips_lie_in_their_interval_and_contain_no_cut(
+    total: int, inside: list[int], cuts: set[int], frames: int, stride: int
+) -> None:
+    scenes = (0, *sorted(cut for cut in cuts if cut < total))
+    starts = clip_starts((inside[0], inside[1]), total, scenes, frames, stride)
+    assert list(starts) == sorted(set(starts))
+    for start in starts:
+        assert inside[0] <= start and start + frames <= min(inside[1], total)
+        assert not any(start < cut < start + frames for cut in scenes)
+    free = [
+        start
+        for start in range(total)
+        if inside[0] <= start <= min(inside[1], total) - frames
+        and not any(start < cut < start + frames for cut in scenes)
+    ]
+    assert bool(starts) == bool(free), "wherever one fits there is one"
 
 
 def test_a_preview_shows_clips_with_captions(mixed: Path, tmp_path: Path) -> None:

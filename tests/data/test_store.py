@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +112,7 @@ def test_what_is_no_dataset_is_said(tmp_path: Path, stored: tuple[Path, list[np.
         open_dataset(folder / "elsewhere")
     spec = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps(spec | {"format": 99}))
-    with pytest.raises(VidiffError, match="found 99, expected 1"):
+    with pytest.raises(VidiffError, match="found 99, expected 1 or 2"):
         open_dataset(folder)
     (folder / "dataset.json").write_text("{")
     with pytest.raises(VidiffError, match="damaged"):
@@ -121,6 +123,21 @@ def test_what_is_no_dataset_is_said(tmp_path: Path, stored: tuple[Path, list[np.
     (folder / ".journal").mkdir()
     with pytest.raises(VidiffError, match="unfinished"):
         open_dataset(folder)
+
+
+def test_files_are_as_readable_as_the_umask_has_it(tmp_path: Path) -> None:
+    """safetensors alone would keep them from everybody else, on a shared disk too."""
+    for mask, mode in ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)):
+        before = os.umask(mask)
+        try:
+            write_shards(tmp_path, [("a", np.zeros((1, 2, 2, 3), np.uint8))])
+            write_rows(tmp_path / "rows.jsonl", [{}])
+        finally:
+            os.umask(before)
+        found = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+        assert found == {mode}
+        shutil.rmtree(tmp_path / "data")
+        (tmp_path / "rows.jsonl").unlink()
 
 
 def test_rows_keep_any_text(tmp_path: Path) -> None:

@@ -110,7 +110,9 @@ def test_a_frame_within_the_limit_is_decoded_in_bounded_memory(tmp_path, apart):
     (tmp_path / "flat.png").write_bytes(png(side, side, rows))
     assert (tmp_path / "flat.png").stat().st_size < 300_000
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({MEGABYTES << 20},) * 2)"
-    result = apart("prep", "flat.png", "-o", "dataset", "--size", "16", "--quiet", cwd=tmp_path, setup=limit)
+    result = apart(
+        "prep", "flat.png", "-o", "dataset", "--size", "16", "--min-contrast", "0", "--quiet", cwd=tmp_path, setup=limit
+    )
     assert result.code == 0, result
 
 

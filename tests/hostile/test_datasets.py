@@ -194,7 +194,10 @@ def test_tensors_that_overlap(rejected, rewrite):
 
 
 SPECS = [
-    {"format": 2},
+    {"format": 3},
+    {"format": True},
+    {"buckets": {"16x16": 1}},
+    {"buckets": {"16x": 3}},
     {"format": "1"},
     {"width": -1},
     {"width": 10**9},
@@ -240,9 +243,9 @@ def test_a_damaged_ledger(made, copy, refused, content, files):
 def test_a_damaged_journal_costs_time_only(made, vidiff, tmp_path, monkeypatch):
     """What an interrupted prep kept is read again where it is sound, and made again where it is not."""
     with monkeypatch.context() as patch:
-        patch.setattr("vidiff_cli.tasks.prep._store", lambda *_: (_ for _ in ()).throw(VidiffError("stop")))
+        patch.setattr("vidiff_cli.tasks.prep.assemble", lambda *_: (_ for _ in ()).throw(VidiffError("stop")))
         assert vidiff("prep", made / "clips", "-o", "dataset", *PREP).code == 1
-    kept = sorted(Path("dataset/.journal").glob("*.safetensors"))
+    kept = sorted(Path("dataset/.journal").rglob("*.safetensors"))
     assert len(kept) == 3
     kept[0].write_bytes(b"")
     kept[1].write_bytes(kept[1].read_bytes()[:-100])

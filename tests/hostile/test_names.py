@@ -61,7 +61,7 @@ def test_a_file_of_any_name_is_read_and_written(name, clip, model, vidiff, quick
 
 
 def test_prep_reads_files_of_any_name(odd, vidiff, tmp_path, no_control):
-    result = vidiff("prep", odd, "-o", "dataset", "--size", "16", "--frames", "4")
+    result = vidiff("prep", odd, "-o", "dataset", "--size", "16", "--frames", "4", "--min-difference", "0")
     assert result.code == 0 and no_control(result.err.replace("\n", "")), result
     ledger = [json.loads(line) for line in Path("dataset/ledger.jsonl").read_text().splitlines()]
     assert {row["source"]: row["status"] for row in ledger} == dict.fromkeys(NAMES, "kept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vidiff_cli.tasks.extend import extend
 from vidiff_cli.tasks.prep import prep
 from vidiff_cli.tasks.sample import sample
 from vidiff_cli.tasks.train import train
-from vidiff_cli.tasks.window_journal import journal_of
+from vidiff_cli.tasks.window_journal import WindowJournal, journal_of
 
 
 @pytest.fixture(autouse=True)
@@ -280,3 +281,17 @@ def _picture(path: Path) -> np.ndarray:
 
     with Image.open(path) as image:
         return np.asarray(image)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_as_the_journal_goes_comes_too_late(settings, clip, monkeypatch, number: int) -> None:
+    """Later the same command would find its own result in the way."""
+
+    def remove(self: WindowJournal) -> None:
+        original(self)
+        os.kill(os.getpid(), number)
+
+    original = WindowJournal.remove
+    monkeypatch.setattr(WindowJournal, "remove", remove)
+    report = extend(settings("extend", input=clip(4), output="out.mkv", num_frames=2, lossless=True))
+    assert report.path.is_file() and not journal_of(report.path).exists()

@@ -310,13 +310,13 @@ def test_training_reads_the_train_side_only(
 ) -> None:
     """All of it, in as many steps as that takes, and never a clip that is kept for validation."""
     read: set[int] = set()
-    original = Dataset.frames
+    original = Dataset.view
 
-    def frames(self: Dataset, index: int, *rest: Any) -> np.ndarray:
+    def view(self: Dataset, index: int) -> np.ndarray:
         read.add(index)
-        return original(self, index, *rest)
+        return original(self, index)
 
-    monkeypatch.setattr(Dataset, "frames", frames)
+    monkeypatch.setattr(Dataset, "view", view)
     train(training(dataset, tmp_path / "run", steps=3))
     opened = open_dataset(dataset)
     assert read == set(opened.split("train")) and opened.split("val")

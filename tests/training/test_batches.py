@@ -1,5 +1,6 @@
 """Batches: a function of (seed, step), with the shares and ranges that the settings ask for."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -12,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidiff_cli.config.train import ObjectiveSettings
-from vidiff_cli.training.batches import Batch, Source, draw_batch
+from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batch, draw_batches
 
 SourceMaker = Callable[[Sequence[Any]], Source]
 
@@ -27,6 +29,8 @@ def draw(
     seed: int = 0,
     step: int = 0,
     objective: ObjectiveSettings | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> Batch:
     return draw_batch(
         source,
@@ -37,6 +41,8 @@ def draw(
         seed=seed,
         step=step,
         device=torch.device("cpu"),
+        rank=rank,
+        world=world,
     )
 
 
@@ -168,6 +174,87 @@ def test_clips_of_different_lengths_do_not_meet_in_a_batch(make_source: SourceMa
         assert len({number < 6 for number in rows}) == 1
         assert len(rows) == len(batch.u) == len(batch.captions) == len(batch.noise) >= 1
         assert (batch.u.sort().values * len(rows)).floor().tolist() == list(range(len(rows)))
+
+
+def test_clips_of_other_shapes_are_put_off_and_never_lost(row: type) -> None:
+    """Lengths and frame sizes: each batch has one of both, and in 8 epochs of 20 clips each clip comes 8 times."""
+    shapes = [(6, 4, 4)] * 9 + [(1, 4, 4)] * 5 + [(6, 4, 8)] * 4 + [(2, 4, 4)] * 2
+    rows = [row(frames=frames, fps="0" if frames == 1 else "8") for frames, _, _ in shapes]
+
+    def read(number: int, frames: Sequence[int]) -> np.ndarray:
+        return np.full((len(frames), *shapes[number][1:], 3), number, dtype=np.uint8)
+
+    source = Source(rows=rows, read=read, shapes=np.array(shapes))
+    seen: Counter[int] = Counter()
+    for step in range(20):
+        batch = draw(source, size=8, step=step, frame_steps=(1,))
+        numbers = frames_of(batch)[0]
+        assert len(numbers) == len(batch.u) == 8
+        assert {(min(4, shapes[n][0]), *shapes[n][1:]) for n in numbers} == {tuple(batch.video.shape[2:])}
+        seen.update(numbers)
+    assert seen == dict.fromkeys(range(20), 8)
+
+
+RANKS = [(8, 2), (8, 8), (7, 3), (5, 1), (9, 4)]
+
+
+@pytest.mark.parametrize(("size", "world"), RANKS)
+def test_ranks_share_the_batch_of_one(make_source: SourceMaker, row: type, size: int, world: int) -> None:
+    """Bit for bit, the noise and the levels too, whatever the number of ranks; also where shapes are mixed."""
+    rows = [row(frames=12, captions=("one", "two"))] * 7 + [row(frames=1, fps="0", captions=())] * 6
+    for step in range(4):
+        whole = draw(make_source(rows), size=size, step=step)
+        parts = [draw(make_source(rows), size=size, step=step, rank=rank, world=world) for rank in range(world)]
+        assert max(len(part.u) for part in parts) - min(len(part.u) for part in parts) <= 1
+        for name in (field.name for field in fields(whole) if field.name != "captions"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
+        assert sum((part.captions for part in parts), ()) == whole.captions
+
+
+def test_more_ranks_than_clips_is_said(make_source: SourceMaker, row: type) -> None:
+    with pytest.raises(VidiffError, match=r"fewer clips than there are processes: found --batch-size 2, expected at"):
+        draw(make_source([row(frames=4)] * 5), size=2, world=3)
+
+
+def wanted_with(workers: int) -> Wanted:
+    loader = LoaderSettings(workers=workers)
+    return Wanted(objective=ObjectiveSettings(), loader=loader, size=4, window=3, frame_steps=(1, 2), seed=5)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("start", [0, 7])
+def test_workers_and_a_resume_change_nothing(make_source: SourceMaker, row: type, workers: int, start: int) -> None:
+    """Also from the middle of an epoch; and reading ahead ends where the training does."""
+    rows, device = [row(frames=9)] * 11, torch.device("cpu")
+    source, asked = make_source(rows), list[int]()
+    counted = Source(rows=rows, read=lambda number, frames: (asked.append(number), source.read(number, frames))[1])
+    found = list(draw_batches(counted, wanted_with(workers), start=start, stop=12, device=device))
+    one_by_one = [draw(source, size=4, window=3, seed=5, step=step) for step in range(start, 12)]
+    assert len(found) == 12 - start and all(map(same, found, one_by_one))
+    assert len(asked) == 4 * len(found)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_goes_wrong_in_a_thread_is_raised_and_no_thread_stays(row: type, workers: int) -> None:
+    def read(number: int, frames: Sequence[int]) -> np.ndarray:
+        raise VidiffError("the disk is gone")
+
+    source = Source(rows=[row(frames=4)] * 5, read=read)
+    before = threading.active_count()
+    with pytest.raises(VidiffError, match="the disk is gone"):
+        next(draw_batches(source, wanted_with(workers), start=0, stop=9, device=torch.device("cpu")))
+    assert threading.active_count() == before
+
+
+def test_leaving_early_ends_the_threads(make_source: SourceMaker, row: type) -> None:
+    before = threading.active_count()
+    batches = draw_batches(
+        make_source([row(frames=4)] * 5), wanted_with(3), start=0, stop=10**6, device=torch.device("cpu")
+    )
+    next(batches)
+    assert threading.active_count() > before
+    batches.close()
+    assert threading.active_count() == before
 
 
 def test_frames_reach_the_network_as_they_are(row: type) -> None:

@@ -42,7 +42,12 @@ def indexed() -> Callable[..., np.ndarray]:
     return draw_indexed
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., np.ndarray]:
+    return draw_indexed
+
+
+@pytest.fixture(scope="session")
 def indices() -> Callable[[np.ndarray], list[int]]:
     return read_indexed
 

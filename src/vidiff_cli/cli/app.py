@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from vidiff_cli import __version__
 from vidiff_cli.cli.console import catch_signals, errors_as_sentences, ignore_signals
 from vidiff_cli.cli.doctor import doctor
+from vidiff_cli.cli.export import export
 from vidiff_cli.cli.extend import extend
 from vidiff_cli.cli.info import info
 from vidiff_cli.cli.interpolate import interpolate
@@ -99,7 +100,7 @@ def vidiff(
     """
 
 
-for command in (prep, train, sample, extend, interpolate, info, doctor):
+for command in (prep, train, sample, extend, interpolate, export, info, doctor):
     app.command(command.__name__)(command)
 app.add_typer(world_app, name="world")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vidiff_cli.tasks.about.media import AboutFolder, AboutVideo
     from vidiff_cli.tasks.about.run import AboutRun
     from vidiff_cli.tasks.sidecar import MadeBy
+    from vidiff_cli.viewing.histogram import Histogram
 
 Rows = Iterator[tuple[str, str]]
 
@@ -28,6 +29,10 @@ def info(
             metavar="PATH", help="A checkpoint, run, dataset, video, photo, or folder of them.", readable=False
         ),
     ],
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the histograms of a dataset (.png).", readable=False),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -39,7 +44,7 @@ def info(
     from vidiff_cli.tasks.info import info as task
 
     with errors_as_sentences(verbose):
-        report = follow(task.steps(path), quiet=quiet, verbose=verbose)
+        report = follow(task.steps(path, plot=plot), quiet=quiet, verbose=verbose)
     print_json(report) if as_json else print_rows(list(ROWS[report.kind](report)))
 
 
@@ -108,6 +113,17 @@ def _dataset(about: AboutDataset) -> Rows:
     yield "settings", _settings(about.settings)
     if about.preview:
         yield "preview", str(about.preview)
+    for histogram in about.histograms:
+        yield "", ""
+        yield from _histogram(histogram)
+
+
+def _histogram(histogram: Histogram) -> Rows:
+    from vidiff_cli.viewing.histogram import lines, summary
+
+    yield histogram.name, summary(histogram)
+    for line in lines(histogram):
+        yield "", line
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

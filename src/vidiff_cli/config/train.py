@@ -47,6 +47,24 @@ class ObjectiveSettings(BaseModel):
     drop_text_observed: float = Field(default=0.35, ge=0, le=1, description="the same for clips with given frames")
 
 
+class LoaderSettings(BaseModel):
+    """How clips become batches. `workers` and `cache_bytes` cost or save time and change no batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    crop: int = Field(
+        default=0, ge=0, le=16_384, description="side in pixels of a random square of every clip; 0: whole frames"
+    )
+    flip: bool = Field(
+        default=False,
+        description="mirror half of the clips; never one whose captions tell of left or right, a turn or writing",
+    )
+    workers: int = Field(default=1, ge=0, le=64, description="threads that read batches ahead; 0: none")
+    cache_bytes: int = Field(
+        default=0, ge=0, description="clips kept in memory, for a dataset on a slow or distant disk; 0: none"
+    )
+
+
 class TextChoice(LearnedTextSettings):
     """The text encoder that a training is to have."""
 
@@ -101,6 +119,7 @@ class TrainSettings(BaseModel):
     text: TextChoice = TextChoice()
     optimiser: OptimiserSettings = OptimiserSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
+    loader: LoaderSettings = LoaderSettings()
 
 
 @cache

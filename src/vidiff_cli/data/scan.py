@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidiff_cli.data.frame_folders import FEWEST, FrameFolder, frame_folders
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video.decode import SUFFIXES_IMAGE, SUFFIXES_VIDEO
 
@@ -19,7 +20,10 @@ SUFFIXES_TEXT = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".s
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One file to prepare; `name` is its path relative to what was given, unique, with forward slashes."""
+    """One file to prepare, or one folder of numbered `pictures` that are the frames of a video.
+
+    `name` is its path relative to what was given, unique, with forward slashes.
+    """
 
     path: Path
     root: Path
@@ -27,6 +31,7 @@ class Source:
     bytes: int
     mtime_ns: int
     problem: str | None = None  # why it must not even be opened
+    pictures: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,10 +42,12 @@ class Scan:
     other_files: int
 
 
-def scan(given: Sequence[str], *, exclude: Path | None = None) -> Scan:
+def scan(given: Sequence[str], *, exclude: Path | None = None, images: str = "stills") -> Scan:
     """Finds the videos and images of folders (recursive, sorted), files and globs; hidden files are skipped.
 
-    A file with an unknown suffix is a source only where it is named itself. `exclude` is a folder never entered.
+    `images`: "stills" are sources of their own; "frames", folders of numbered ones are one source; "auto", where they
+    look like frames (`frame_folders`). A file with an unknown suffix is a source only where it is named itself.
+    `exclude` is a folder never entered.
     VidiffError: something given does not exist, or there is no video or image in all of it.
     """
     found: dict[Path, Path] = {}  # file -> root
@@ -60,8 +67,34 @@ def scan(given: Sequence[str], *, exclude: Path | None = None) -> Scan:
         )
     roots = sorted(set(found.values()))
     base = roots[0] if len(roots) == 1 else _common(roots)
-    sources = [_source(path, root, base) for path, root in found.items()]
+    sources = list(_sources(found, base, images))
     return Scan(sources=tuple(sorted(sources, key=lambda source: source.name)), other_files=len(other - set(found)))
+
+
+def _sources(found: Mapping[Path, Path], base: Path | None, images: str) -> Iterator[Source]:
+    taken: set[Path] = set()
+    folders = [] if images == "stills" else frame_folders(found, least=2 if images == "frames" else FEWEST)
+    for folder in folders:
+        taken |= set(folder.frames)
+        yield _picture_source(folder, found[folder.frames[0]], base)
+    for path, root in found.items():
+        if path not in taken:
+            yield _source(path, root, base)
+
+
+def _picture_source(folder: FrameFolder, root: Path, base: Path | None) -> Source:
+    parts = [_source(path, root, base) for path in folder.frames]
+    problem = next((part.problem for part in parts if part.problem), None)
+    name = folder.folder.relative_to(base).as_posix() if base else folder.folder.as_posix()
+    return Source(
+        path=folder.folder,
+        root=root,
+        name=folder.folder.name if name == "." else name,
+        bytes=sum(part.bytes for part in parts),
+        mtime_ns=max(part.mtime_ns for part in parts),
+        problem=problem,
+        pictures=folder.frames,
+    )
 
 
 def _absolute(path: str | Path) -> Path:

@@ -12,8 +12,9 @@ from vidiff_cli.data.store import JOURNAL
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.about.dataset import AboutDataset, about_dataset
 from vidiff_cli.tasks.about.media import AboutFolder, AboutVideo, about_folder, about_video
-from vidiff_cli.tasks.events import Steps, task
+from vidiff_cli.tasks.events import Note, Steps, task
 from vidiff_cli.video.probe import check_readable
+from vidiff_cli.viewing.histogram import plot_histograms
 
 if TYPE_CHECKING:
     from vidiff_cli.tasks.about.checkpoint import AboutCheckpoint
@@ -23,11 +24,22 @@ KINDS = "a checkpoint, a run, a dataset, a video, a photo, or a folder of videos
 
 
 @task
-def info(path: Path) -> Steps[AboutCheckpoint | AboutRun | AboutDataset | AboutVideo | AboutFolder]:
-    """Describes what is at `path`; nothing is changed. VidiffError: it is missing, damaged, or of no known kind."""
+def info(
+    path: Path, *, plot: Path | None = None
+) -> Steps[AboutCheckpoint | AboutRun | AboutDataset | AboutVideo | AboutFolder]:
+    """Describes what is at `path`; nothing is changed. `plot`: the histograms of a dataset are drawn there.
+
+    VidiffError: it is missing, damaged, or of no known kind; `plot` is given and it is no dataset.
+    """
     if not os.path.lexists(path):
         raise VidiffError(f"{path} does not exist", expected=KINDS)
-    return (yield from (_folder(path) if path.is_dir() else _file(path)))
+    report = yield from (_folder(path) if path.is_dir() else _file(path))
+    if plot is not None:
+        if not isinstance(report, AboutDataset):
+            raise VidiffError("only a dataset has histograms to plot", found=f"{path} is a {report.kind}")
+        plot_histograms(report.histograms, plot, title=f"{report.path.name}: {report.clips:,} clips")
+        yield Note(f"Histograms: {plot}")
+    return report
 
 
 def _folder(path: Path) -> Steps[AboutCheckpoint | AboutRun | AboutDataset | AboutFolder]:

@@ -2,64 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
-from fractions import Fraction
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from vidiff_cli import __version__
-from vidiff_cli.config.prep import PrepSettings
+from vidiff_cli.config.prep import PrepSettings, part_of
+from vidiff_cli.data import workers
+from vidiff_cli.data.assemble import LEDGER, MISSING, assemble, verdict, write_ledgers
 from vidiff_cli.data.captions import Captions, read_captions
-from vidiff_cli.data.cut import UNEXPECTED, Piece, cut
-from vidiff_cli.data.journal import Journal
+from vidiff_cli.data.cut import UNEXPECTED, Cutting, Job, cut
+from vidiff_cli.data.filters import Limits
+from vidiff_cli.data.index import NAME as INDEX
+from vidiff_cli.data.journal import Journal, Piece, Unwritten, partial_of
 from vidiff_cli.data.scan import Scan, Source, scan
-from vidiff_cli.data.split import Side, check_held_out, groups_of, split
-from vidiff_cli.data.store import (
-    JOURNAL,
-    Clip,
-    Dataset,
-    DatasetSpec,
-    open_dataset,
-    read_rows,
-    read_spec,
-    remove_data,
-    write_clips,
-    write_rows,
-    write_shards,
-    write_spec,
-)
+from vidiff_cli.data.select import Choice, Materials, select
+from vidiff_cli.data.split import check_held_out, groups_of
+from vidiff_cli.data.store import JOURNAL, Dataset, DatasetSpec, open_dataset, read_rows, read_spec
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.locks import LOCK, folder_alone, remove_leftovers
+from vidiff_cli.locks import LOCK, alone, folder_alone, remove, remove_leftovers
 from vidiff_cli.tasks.events import Note, Progress, Steps, task
 
-PREVIEW = "preview.png"
+PREVIEW, REJECTED = "preview.png", "rejected.png"
+AGAIN = {UNEXPECTED, workers.TOO_LONG, workers.TOO_MUCH, workers.CRASHED}  # what another run may have more luck with
 Pieces = dict[str, Piece]  # by the source's name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepReport:
-    """What `prep` made. Captions are counted over kept sources; `resumed`: decoded by an earlier run."""
+    """What `prep` made. Captions are counted over kept sources; `resumed`: decoded by an earlier run.
+
+    `rejected`: sources by reason; `filtered`: clips by the filter that left them out; `missing`: rows of missing.jsonl
+    by kind. Of a `shard` only sources, kept, rejected, resumed and the time are known.
+    """
 
     folder: Path
     already_complete: bool
+    shard: str | None
     sources: int
     kept: int
     rejected: dict[str, int]
     other_files: int
     clips: int
     clips_per_split: dict[str, int]
+    buckets: dict[str, int]
+    filtered: dict[str, int]
     captions_matched: int
     captions_missing: int
-    rows_without_source: int
+    missing: dict[str, int]
     seconds_of_video: float
     megabytes: float
     resumed: int
@@ -86,8 +81,78 @@ def prep(settings: PrepSettings) -> Steps[PrepReport]:
     """
     started = time.monotonic()
     plan = _plan(settings)
-    with folder_alone(settings.output, fix="wait for it to end, or give another folder with -o") as locked:
+    fix = "wait for it to end, or give another folder with -o"
+    if settings.shard is not None:
+        with _part_alone(settings, fix):
+            return (yield from _prepare_part(plan, started))
+    with folder_alone(settings.output, fix=fix) as locked:
         return (yield from _prepare(plan, started, locked=locked))
+
+
+def _plan(settings: PrepSettings) -> _Plan:
+    found = scan(settings.sources, exclude=settings.output, images=settings.images)
+    captions = read_captions(
+        found.sources, settings.captions, format=settings.caption_format, columns=settings.split_by is not None
+    )
+    groups = groups_of(found.sources, captions, settings.split_by)
+    check_held_out(settings.hold_out, groups.values())
+    facts = [
+        [source.name, source.bytes, source.mtime_ns, _said(captions, source), groups[source.name]]
+        for source in found.sources
+    ]
+    fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return _Plan(settings=settings, scan=found, captions=captions, groups=groups, fingerprint=fingerprint)
+
+
+def _said(captions: Captions, source: Source) -> list[list[object]]:
+    return [[str(each.start_seconds), str(each.stop_seconds), each.captions] for each in captions.of[source.name]]
+
+
+def _part_alone(settings: PrepSettings, fix: str) -> contextlib.AbstractContextManager[bool]:
+    """Parts share the folder, each has a lock of its own."""
+    assert settings.shard is not None
+    part, parts = part_of(settings.shard)
+    return alone(settings.output / f"{LOCK}-{part}-of-{parts}", settings.output, fix=fix)
+
+
+def _prepare_part(plan: _Plan, started: float) -> Steps[PrepReport]:
+    """Only decodes: whatever depends on all sources is done by --merge."""
+    settings = plan.settings
+    assert settings.shard is not None
+    if _is_complete(plan):
+        yield Note(f"Nothing to do: {settings.output} is complete, with the same settings and sources.")
+        return _report(plan, read_spec(settings.output), started, already_complete=True)
+    part, parts = part_of(settings.shard)
+    sources = [source for source in plan.scan.sources if _part(source.name, parts) == part]
+    journal = _journal(settings)
+    pieces, resumed = yield from _pieces(plan, journal, sources)
+    rejected = Counter(piece.kind for piece in pieces.values() if piece.kind)
+    yield Note(f"Part {settings.shard} is done. When all are: the same command with --merge instead of --shard.")
+    return PrepReport(
+        folder=settings.output,
+        already_complete=False,
+        shard=settings.shard,
+        sources=len(sources),
+        kept=len(sources) - sum(rejected.values()),
+        rejected=dict(rejected.most_common()),
+        other_files=plan.scan.other_files,
+        clips=0,
+        clips_per_split={},
+        buckets={},
+        filtered={},
+        captions_matched=0,
+        captions_missing=0,
+        missing={},
+        seconds_of_video=sum(piece.seconds for piece in pieces.values() if not piece.kind),
+        megabytes=0.0,
+        resumed=resumed,
+        elapsed_seconds=time.monotonic() - started,
+    )
+
+
+def _part(name: str, parts: int) -> int:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") % parts + 1
 
 
 def _prepare(plan: _Plan, started: float, *, locked: bool) -> Steps[PrepReport]:
@@ -97,43 +162,41 @@ def _prepare(plan: _Plan, started: float, *, locked: bool) -> Steps[PrepReport]:
     complete = _is_complete(plan)
     if locked:
         remove_leftovers(settings.output)
+    journal = _journal(settings)
     if complete:
         yield Note(f"Nothing to do: {settings.output} is complete, with the same settings and sources.")
         dataset = open_dataset(settings.output)
         if locked:  # of a run that was killed after its last file
-            Journal(settings.output, settings).remove()
+            journal.remove()
         yield from _preview(dataset, settings)
-        return _report(plan, dataset.spec, _rejected_before(settings.output), started, already_complete=True)
+        return _report(plan, dataset.spec, started, already_complete=True)
 
-    journal = Journal(settings.output, settings)
-    pieces = {source.name: piece for source in plan.scan.sources if (piece := journal.read(source))}
-    resumed = len(pieces)
-    if resumed:
-        yield Note(f"Continuing: {resumed} of {len(plan.scan.sources)} sources were finished before.")
-    yield from _decode_all(plan, journal, pieces)
-    rejected = _rejected(pieces)
-    _check_worth_storing(plan, journal, pieces)
-    for text in _remarks(plan, pieces):
+    if settings.merge:
+        pieces = _merged(plan, journal)
+        resumed = len(pieces)
+    else:
+        pieces, resumed = yield from _pieces(plan, journal, plan.scan.sources)
+    materials = Materials(
+        sources=plan.scan.sources, captions=plan.captions, groups=plan.groups, pieces=pieces, journal=journal
+    )
+    limits = Limits(min_motion=settings.min_motion, min_contrast=settings.min_contrast)
+    choice = select(materials, limits, most=settings.clips_per_source, difference=settings.min_difference)
+    _check_worth_storing(plan, materials, choice)
+    for text in _remarks(plan, materials, choice):
         yield Note(text)
 
     yield Note("Writing the shards.")
-    spec = _store(plan, journal, pieces)
+    (settings.output / PREVIEW).unlink(missing_ok=True)  # of an older dataset
+    (settings.output / REJECTED).unlink(missing_ok=True)
+    yield from _preview_rejected(materials, choice, settings)
+    spec = assemble(settings.output, settings, materials, choice, plan.fingerprint)
     journal.remove()
     yield from _preview(open_dataset(settings.output), settings)
-    return _report(plan, spec, rejected, started, resumed=resumed)
+    return _report(plan, spec, started, resumed=resumed)
 
 
-def _plan(settings: PrepSettings) -> _Plan:
-    found = scan(settings.sources, exclude=settings.output)
-    captions = read_captions(found.sources, settings.captions, columns=settings.split_by is not None)
-    groups = groups_of(found.sources, captions, settings.split_by)
-    check_held_out(settings.hold_out, groups.values())
-    facts = [
-        [source.name, source.bytes, source.mtime_ns, captions.of[source.name], groups[source.name]]
-        for source in found.sources
-    ]
-    fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    return _Plan(settings=settings, scan=found, captions=captions, groups=groups, fingerprint=fingerprint)
+def _journal(settings: PrepSettings) -> Journal:
+    return Journal(settings.output, settings.shaping())
 
 
 def _is_complete(plan: _Plan) -> bool:
@@ -171,78 +234,170 @@ def _is_complete(plan: _Plan) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """A file of an unfinished dataset, or what a killed run left of one: .NAME.part, .NAME.tmp-XXX."""
-    names = {JOURNAL, "data", "text", "clips.jsonl", "ledger.jsonl", PREVIEW, LOCK}
-    return path.name in names or (path.name.startswith(".") and (path.name.endswith(".part") or ".tmp-" in path.name))
+    names = {JOURNAL, "data", "text", "clips.jsonl", INDEX, LEDGER, MISSING, PREVIEW, REJECTED, LOCK}
+    hidden = path.name.startswith(".") and (path.name.endswith(".part") or ".tmp-" in path.name)
+    return path.name in names or path.name.startswith(f"{LOCK}-") or hidden
 
 
-def _decode_all(plan: _Plan, journal: Journal, pieces: Pieces) -> Steps[None]:
-    """Decodes what the journal lacks; every finished source is in the journal before the next event."""
-    settings, total = plan.settings, len(plan.scan.sources)
-    missing = iter([source for source in plan.scan.sources if source.name not in pieces])
-    yield Progress(what="sources", done=len(pieces), total=total)
-    # Threads: the decoders work outside the interpreter's lock. An interrupt waits for the sources in flight only.
-    workers = settings.workers or min(os.cpu_count() or 1, 4)
-    pool = ThreadPoolExecutor(max_workers=workers)
-    running: dict[Future[Piece], Source] = {}
+def _pieces(plan: _Plan, journal: Journal, sources: Sequence[Source]) -> Steps[tuple[Pieces, int]]:
+    """Decodes what the journal lacks; every finished source is in the journal before the next event. Returns all pieces
+    and how many of them were finished before."""
+    pieces = {name: piece for name, piece in _known(plan, journal, sources).items() if piece.kind not in AGAIN}
+    resumed, total = len(pieces), len(sources)
+    if resumed:
+        yield Note(f"Continuing: {resumed} of {total} sources were finished before.")
+    yield Progress(what="sources", done=resumed, total=total)
+    journal.make()
+    video, began = 0.0, time.monotonic()
+    for source, piece in _decoded(plan, journal, [source for source in sources if source.name not in pieces]):
+        pieces[source.name] = piece
+        video += piece.seconds
+        elapsed = max(time.monotonic() - began, 1e-3)
+        speed = f"{(len(pieces) - resumed) / elapsed:.1f} files/s, {video / elapsed:.1f} s of video/s"
+        yield Progress(what="sources", done=len(pieces), total=total, detail=f"{speed}, {source.name}")
+    return pieces, resumed
+
+
+def _known(plan: _Plan, journal: Journal, sources: Sequence[Source]) -> Pieces:
+    """What the journal has of these sources."""
+    found = ((source.name, journal.read(source, plan.captions.of[source.name])) for source in sources)
+    return {name: piece for name, piece in found if piece is not None}
+
+
+def _decoded(plan: _Plan, journal: Journal, sources: Sequence[Source]) -> Iterator[tuple[Source, Piece]]:
+    """The pieces of sources as they are finished, by worker processes. Where decord ends badly, ffmpeg has a try."""
+    settings = plan.settings
+    again: list[Job] = []
+    jobs = (_job(plan, journal, source, settings.decoder) for source in sources)
+    for outcome in _outcomes(jobs, len(sources), settings):
+        job, piece = outcome.job, _result(outcome)
+        if piece.kind in AGAIN and job.cutting.decoder == "auto":
+            again.append(_job(plan, journal, job.source, "ffmpeg"))
+        else:
+            yield job.source, _remembered(journal, job, piece)
+    for outcome in _outcomes(iter(again), len(again), settings):
+        yield outcome.job.source, _remembered(journal, outcome.job, _result(outcome))
+
+
+def _outcomes(
+    jobs: Iterator[Job], count: int, settings: PrepSettings
+) -> Iterator[workers.Outcome[Job, Piece | Unwritten]]:
+    """What the workers return. An interrupt, or a full disk, stops them in the middle: what they were writing goes."""
+    if not count:
+        return
+    open_jobs: dict[Path, Job] = {}
+
+    def given() -> Iterator[Job]:
+        for job in jobs:
+            open_jobs[job.path] = job
+            yield job
+
+    running = workers.run(
+        cut,
+        given(),
+        workers=min(settings.workers or _cores(), count),
+        timeout_seconds=settings.timeout,
+        memory_bytes=settings.memory * 1_000_000,
+    )
     try:
-        while True:
-            while len(running) < workers and (source := next(missing, None)):
-                running[pool.submit(_decode_one, source, settings, journal)] = source
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                source = running.pop(future)
-                pieces[source.name] = future.result()
-                yield Progress(what="sources", done=len(pieces), total=total, detail=source.name)
+        with contextlib.closing(running):
+            for outcome in running:
+                del open_jobs[outcome.job.path]
+                if outcome.kind:  # its worker was killed
+                    remove(partial_of(outcome.job.path))
+                yield outcome
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for path in open_jobs:
+            remove(partial_of(path))
 
 
-def _decode_one(source: Source, settings: PrepSettings, journal: Journal) -> Piece:
-    piece, clips = cut(source, settings)
-    if piece.kind != UNEXPECTED:  # out of memory, say: another run may have more luck
-        journal.write(source, piece, clips)
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _result(outcome: workers.Outcome[Job, Piece | Unwritten]) -> Piece:
+    if isinstance(outcome.result, Unwritten):
+        raise outcome.result
+    return outcome.result or Piece(kind=outcome.kind, reason=outcome.problem or outcome.kind)
+
+
+def _remembered(journal: Journal, job: Job, piece: Piece) -> Piece:
+    if piece.kind in AGAIN:  # nothing was written, but --merge has to know
+        journal.write(job.source, job.segments, piece)
     return piece
 
 
-def _rejected(pieces: Pieces) -> dict[str, int]:
-    return dict(Counter(piece.kind for piece in pieces.values() if piece.kind).most_common())
+def _job(plan: _Plan, journal: Journal, source: Source, decoder: str) -> Job:
+    settings, segments = plan.settings, plan.captions.of[source.name]
+    cutting = Cutting(
+        size=settings.size,
+        aspect=settings.aspect,
+        frames=settings.frames,
+        fps=settings.fps,
+        stride=settings.clip_stride,
+        scenes=settings.scenes,
+        decoder=decoder,
+        images_fps=settings.images_fps,
+    )
+    return Job(source=source, segments=segments, cutting=cutting, path=journal.path(source, segments))
 
 
-def _rejected_before(folder: Path) -> dict[str, int]:
-    kinds = (str(row.get("kind") or "") for row in read_rows(folder / "ledger.jsonl"))
-    return dict(Counter(kind for kind in kinds if kind).most_common())
+def _merged(plan: _Plan, journal: Journal) -> Pieces:
+    """VidiffError where some part is not done."""
+    pieces = _known(plan, journal, plan.scan.sources)
+    missing = [source.name for source in plan.scan.sources if source.name not in pieces]
+    if missing:
+        raise VidiffError(
+            f"{len(missing)} of {len(plan.scan.sources)} sources of {plan.settings.output} are not done yet",
+            found=f"{missing[0]} among them",
+            fix="run the missing parts with --shard, with the same settings, or leave --merge out",
+        )
+    return pieces
 
 
-def _check_worth_storing(plan: _Plan, journal: Journal, pieces: Pieces) -> None:
+def _check_worth_storing(plan: _Plan, materials: Materials, choice: Choice) -> None:
     """VidiffError where no clip is left, or where a source was rejected and `strict` is set; the ledger says why."""
-    output, total = plan.settings.output, len(pieces)
-    rejected = _rejected(pieces)
-    bad = sum(rejected.values())
-    if bad < total and not (bad and plan.settings.strict):
+    output, total = plan.settings.output, len(materials.sources)
+    verdicts = _verdicts(materials, choice)
+    if choice.taken and not (verdicts and plan.settings.strict):
         return
     if not (output / "dataset.json").exists():  # an older dataset that was to be overwritten keeps its own ledger
-        _write_ledger(plan, pieces)
-    first = next(name for name, piece in sorted(pieces.items()) if piece.kind)
-    if bad == total:
-        reason, count = next(iter(rejected.items()))
-        example = next(name for name, piece in sorted(pieces.items()) if piece.kind == reason)
-        journal.remove()
+        output.mkdir(parents=True, exist_ok=True)
+        write_ledgers(output, materials, choice)
+    if not choice.taken:
+        reason, count = Counter(kind for kind, _ in verdicts.values()).most_common(1)[0]
+        example, why = next((name, why) for name, (kind, why) in verdicts.items() if kind == reason)
+        materials.journal.remove()
         raise VidiffError(
             f"no clip is left of {total} source{'s' * (total != 1)}",
-            found=f"{count} times: {reason}, such as {example}: {pieces[example].reason}",
+            found=f"{count} times: {reason}, such as {example}: {why}",
         )
+    first, (_, why) = next(iter(verdicts.items()))
     raise VidiffError(
-        f"{bad} of {total} sources were rejected and --strict is set",
-        found=f"{first}: {pieces[first].reason}",
+        f"{len(verdicts)} of {total} sources were rejected and --strict is set",
+        found=f"{first}: {why}",
         fix="remove them, or leave --strict out",
     )
 
 
-def _remarks(plan: _Plan, pieces: Pieces) -> Iterator[str]:
-    kept = [name for name, piece in pieces.items() if not piece.kind]
-    size = plan.settings.size
-    small = sorted(name for name in kept if min(pieces[name].width, pieces[name].height) < size)
+def _verdicts(materials: Materials, choice: Choice) -> dict[str, tuple[str, str]]:
+    """(kind, reason) of every source that gave no clip, in the order of their names."""
+    refused: dict[str, Counter[str]] = {}
+    for each in choice.refused:
+        refused.setdefault(each.source.name, Counter())[each.why] += 1
+    found = {
+        source.name: verdict(
+            materials.pieces[source.name], refused.get(source.name, {}), taken=source.name in choice.taken
+        )
+        for source in materials.sources
+    }
+    return {name: said for name, said in found.items() if said[0]}
+
+
+def _remarks(plan: _Plan, materials: Materials, choice: Choice) -> Iterator[str]:
+    kept, size = list(choice.taken), plan.settings.size
+    small = sorted(name for name in kept if min(materials.pieces[name].width, materials.pieces[name].height) < size)
     if small:
         yield f"{len(small)} sources are smaller than {size} pixels and were enlarged, such as {small[0]}."
     silent = sorted(name for name in kept if not plan.captions.of[name])
@@ -250,111 +405,12 @@ def _remarks(plan: _Plan, pieces: Pieces) -> Iterator[str]:
         yield "No captions: a model trained on this dataset knows no words."
     elif silent:
         yield f"{len(silent)} sources have no caption, such as {silent[0]}."
-
-
-def _store(plan: _Plan, journal: Journal, pieces: Pieces) -> DatasetSpec:
-    """Assembles the dataset from the journal, in the order of the sources' names: dataset.json is the last file."""
-    settings, output = plan.settings, plan.settings.output
-    kept = [source for source in plan.scan.sources if not pieces[source.name].kind]
-    sides = split(
-        {source.name: plan.groups[source.name] for source in kept},
-        val_fraction=settings.val_fraction,
-        seed=settings.seed,
-        hold_out=settings.hold_out,
-    )
-    remove_data(output)
-    (output / PREVIEW).unlink(missing_ok=True)  # of an older dataset
-    shard_of = write_shards(output, _frames(kept, journal))
-    clips = [
-        replace(clip, shard=shard_of[clip.id])
-        for source in kept
-        for clip in _clips(source, pieces[source.name], plan, sides[source.name])
-    ]
-    write_clips(output, clips)
-    _write_ledger(plan, pieces)
-    matched = sum(bool(plan.captions.of[source.name]) for source in kept)
-    spec = DatasetSpec(
-        vidiff=__version__,
-        width=settings.size,
-        height=settings.size,
-        frames=settings.frames,
-        fps=str(settings.fps),
-        sources=len(plan.scan.sources),
-        kept=len(kept),
-        clips=len(clips),
-        splits={side: sum(clip.split == side for clip in clips) for side in ("train", "val")},
-        captions_matched=matched,
-        captions_missing=len(kept) - matched,
-        seconds_of_video=round(sum(_seconds(pieces[source.name]) for source in kept), 3),
-        bytes=sum(path.stat().st_size for path in (output / "data").glob("shard-*.safetensors")),
-        fingerprint=plan.fingerprint,
-        settings=settings.identity(),
-    )
-    write_spec(output, spec)
-    return spec
-
-
-def _frames(kept: Sequence[Source], journal: Journal) -> Iterator[tuple[str, np.ndarray]]:
-    for source in kept:
-        for number, frames in enumerate(journal.clips(source)):
-            yield _clip_id(source, number), frames
-
-
-def _clip_id(source: Source, number: int) -> str:
-    # Of the name alone: a source that comes or goes changes no other clip's id.
-    return f"{hashlib.sha256(source.name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}-{number:05d}"
-
-
-def _clips(source: Source, piece: Piece, plan: _Plan, side: Side) -> Iterator[Clip]:
-    rate = Fraction(piece.fps)
-    for number, start in enumerate(piece.starts):
-        yield Clip(
-            id=_clip_id(source, number),
-            source=source.name,
-            start_seconds=round(float(start / rate), 6) if rate else 0.0,
-            fps=piece.fps,
-            frames=piece.clip_frames,
-            captions=list(plan.captions.of[source.name]),
-            split=side,
-            shard="",
-            group=plan.groups[source.name],
+    folders = [source.name for source in materials.sources if source.pictures]
+    if folders and plan.settings.images == "auto":
+        yield (
+            f"{len(folders)} folders of numbered pictures are read as videos of {plan.settings.images_fps} fps, "
+            f"such as {folders[0]}; --images stills makes each picture a clip."
         )
-
-
-def _seconds(piece: Piece) -> float:
-    """Seconds of video that the clips of a source cover, overlaps counted once; an image has none."""
-    rate = Fraction(piece.fps)
-    if not piece.starts or not rate:
-        return 0.0
-    gaps = [later - start for start, later in pairwise(piece.starts)]
-    return float((sum(min(gap, piece.clip_frames) for gap in gaps) + piece.clip_frames) / rate)
-
-
-def _write_ledger(plan: _Plan, pieces: Pieces) -> None:
-    """ledger.jsonl: exactly one row per source, in the order of their names."""
-    rows = []
-    for source in plan.scan.sources:
-        piece = pieces[source.name]
-        rows.append(
-            {
-                "source": source.name,
-                "status": "rejected" if piece.kind else "kept",
-                "kind": piece.kind,
-                "reason": piece.reason,
-                "bytes": source.bytes,
-                "mtime_ns": source.mtime_ns,
-                "decoder": piece.decoder,
-                "fallback": piece.fallback,
-                "width": piece.width,
-                "height": piece.height,
-                "fps": piece.fps,
-                "frames_decoded": piece.frames_decoded,
-                "clips": len(piece.starts),
-                "seconds": round(_seconds(piece), 3),
-                "captions": plan.captions.origin[source.name],
-            }
-        )
-    write_rows(plan.settings.output / "ledger.jsonl", rows)
 
 
 def _preview(dataset: Dataset, settings: PrepSettings) -> Steps[None]:
@@ -374,29 +430,59 @@ def _preview(dataset: Dataset, settings: PrepSettings) -> Steps[None]:
     yield Note(f"Look at what will be trained on: {path}")
 
 
+def _preview_rejected(materials: Materials, choice: Choice, settings: PrepSettings) -> Steps[None]:
+    """rejected.png: some of the clips that were left out, with the reason; of each reason at least one."""
+    if settings.preview == 0 or not choice.refused:
+        return
+    from vidiff_cli.viewing.sheet import Row, contact_sheet
+
+    firsts = {each.why: each for each in reversed(choice.refused)}
+    count = min(settings.preview, len(choice.refused))
+    spread = [choice.refused[number * len(choice.refused) // count] for number in range(count)]
+    rows = []
+    for each in list(dict.fromkeys([*firsts.values(), *spread]))[: max(count, len(firsts))]:
+        cut = materials.pieces[each.source.name].cuts[each.number]
+        scores = ", ".join(f"{name} {value:g}" for name, value in cut.scores.items())
+        why = f"{each.why} of {each.like}" if each.like else f"{each.why} ({scores})"
+        rows.append(Row(label=f"{why}: {each.source.name}", frames=materials.frames(each.source, cut)))
+    contact_sheet(rows, settings.output / REJECTED)
+    yield Note(f"Look at what was left out: {settings.output / REJECTED}")
+
+
 def _report(
-    plan: _Plan,
-    spec: DatasetSpec,
-    rejected: dict[str, int],
-    started: float,
-    *,
-    resumed: int = 0,
-    already_complete: bool = False,
+    plan: _Plan, spec: DatasetSpec, started: float, *, resumed: int = 0, already_complete: bool = False
 ) -> PrepReport:
+    rows = list(read_rows(plan.settings.output / LEDGER))
+    filtered: Counter[str] = Counter()
+    for row in rows:
+        filtered.update(row.get("clips_rejected") or {})
     return PrepReport(
         folder=plan.settings.output,
         already_complete=already_complete,
+        shard=plan.settings.shard,
         sources=spec.sources,
         kept=spec.kept,
-        rejected=rejected,
+        rejected=dict(Counter(str(row["kind"]) for row in rows if row.get("kind")).most_common()),
         other_files=plan.scan.other_files,
         clips=spec.clips,
         clips_per_split=spec.splits,
+        buckets=spec.buckets,
+        filtered=dict(filtered.most_common()),
         captions_matched=spec.captions_matched,
         captions_missing=spec.captions_missing,
-        rows_without_source=plan.captions.rows_without_source,
+        missing=_missing(plan.settings.output / MISSING),
         seconds_of_video=spec.seconds_of_video,
         megabytes=spec.bytes / 1e6,
         resumed=resumed,
         elapsed_seconds=time.monotonic() - started,
     )
+
+
+def _missing(path: Path) -> dict[str, int]:
+    """Rows of missing.jsonl by kind; a video that several annotation files speak of is missing once."""
+    if not path.exists():
+        return {}
+    rows = list(read_rows(path))
+    counts = Counter(str(row.get("kind")) for row in rows if row.get("kind") != "video")
+    videos = {str(row.get("what")) for row in rows if row.get("kind") == "video"}
+    return ({"video": len(videos)} if videos else {}) | dict(counts)

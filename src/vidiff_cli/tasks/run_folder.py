@@ -31,6 +31,8 @@ FREE_TO_CHANGE = {
     "sample_every",
     "device",
     "text.clip_model",
+    "loader.workers",
+    "loader.cache_bytes",
 }
 # what reading a file of JSON that somebody has edited can raise
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -55,6 +57,8 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
         old, new = (_flat(part) for part in (before, _config(settings, model, dataset)))
     except UNREADABLE as error:
         raise VidiffError(f"{path} cannot be read", found=str(error), fix=OTHER_FOLDER) from error
+    # settings that the run knows nothing of are newer than it: what they do by default is what it did
+    old = _flat({"train": TrainSettings().model_dump(mode="json")}) | old
     content = old.pop("dataset", None), new.pop("dataset")
     if content[0] not in (None, content[1]) and old.get("train.dataset") == new.get("train.dataset"):
         raise VidiffError(

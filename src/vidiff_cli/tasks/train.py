@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vidiff_cli.config.model import ClipSettings, ModelSettings, TextSettings
 from vidiff_cli.config.train import TrainSettings
-from vidiff_cli.data.store import Dataset, open_dataset
+from vidiff_cli.data.index import SIDES
+from vidiff_cli.data.store import Clip, Dataset, open_dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.locks import folder_alone
 from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name
@@ -34,6 +37,7 @@ from vidiff_cli.tasks.text import choose_text, embed_captions
 from vidiff_cli.tasks.training_log import TrainingLog
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.training.batches import Source
+from vidiff_cli.training.cache import ClipCache
 from vidiff_cli.training.loop import Schedule, train_steps
 from vidiff_cli.training.state import TrainState, new_learner
 
@@ -97,7 +101,7 @@ def _train(settings: TrainSettings, dataset: Dataset, run: Path, *, locked: bool
     if replacing:
         remove_run(run)
     write_config(run, settings, model, dataset)
-    source = _source(dataset)
+    source = source_of(settings, dataset)
     log = TrainingLog(run, settings.steps)
     log.go_on_from(state.step, state.notes.get("unlogged", ()))
     yield Progress(what="training", done=state.step, total=settings.steps)
@@ -144,34 +148,30 @@ def _train(settings: TrainSettings, dataset: Dataset, run: Path, *, locked: bool
 
 def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:
     """What the model is to be, from the settings and the dataset. Without a CLIP encoder, `auto` is a learned one."""
-    spec, network = dataset.spec, settings.network
-    rows = [dataset.clips[index] for index in dataset.split("train")]
-    if not rows:
+    network, index = settings.network, dataset.index
+    train = np.flatnonzero(index.side == SIDES.index("train"))
+    if not len(train):
         raise VidiffError(f"the dataset {dataset.folder} has no clips to train on", fix="prepare it with more sources")
-    if spec.width % network.multiple or spec.height % network.multiple:
-        raise VidiffError(
-            f"the clips of {dataset.folder} do not fit the network",
-            found=f"{spec.width}x{spec.height}",
-            expected=f"multiples of {network.multiple}",
-            fix="prepare them at another --size or choose another --preset",
-        )
-    longest = max(row.frames for row in rows)
+    width, height = _frame_size(settings, dataset)
+    lengths = index.frames[train]
+    longest = int(lengths.max())
     frames = min(settings.frames, longest)
     fitting = [step for step in (1, 2, 4, 8) if (frames - 1) * step < longest]
-    rates = [Fraction(row.fps) for row in rows if row.frames > 1] or [Fraction(1)]
+    counts = Counter(index.rate[train[lengths > 1]].tolist())
+    rates = Counter({Fraction(index.rates[rate]): count for rate, count in counts.items()} or {Fraction(1): 1})
     vocabulary: tuple[int, ...] = ()
     choice = settings.text
     asked = "learned" if choice.kind == "auto" and clip is None else choice.kind
-    kind = asked if any(row.captions for row in rows) and network.text_width else "none"
+    kind = asked if index.captions[train].any() and network.text_width else "none"
     if kind == "learned":
         from vidiff_cli.text.learned import vocabulary_of
 
         vocabulary = vocabulary_of(dataset.captions())
     return ModelSettings(
-        width=spec.width,
-        height=spec.height,
+        width=width,
+        height=height,
         frames=frames,
-        fps=str(max(set(rates), key=rates.count)),
+        fps=str(max(set(rates), key=rates.__getitem__)),
         frame_steps=tuple(fitting if frames > 1 else [1]),
         conditioning=_consistent(settings).conditioning,
         network=network if kind != "none" else network.model_copy(update={"text_width": 0}),
@@ -186,6 +186,24 @@ def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSetti
     )
 
 
+def _frame_size(settings: TrainSettings, dataset: Dataset) -> tuple[int, int]:
+    """Width and height that the model is made for: the crop's, else those of most clips. Others are trained on as they
+    are; VidiffError for a size that the network or the crop cannot take."""
+    multiple, crop = settings.network.multiple, settings.loader.crop
+    sizes = [tuple(map(int, size.split("x"))) for size in dataset.index.clips_per_size()]
+    wrong = [(w, h) for w, h in sizes if (min(w, h) < crop if crop else w % multiple or h % multiple)]
+    if crop % multiple:
+        raise VidiffError("loader.crop does not fit the network", found=crop, expected=f"a multiple of {multiple}")
+    if wrong:
+        raise VidiffError(
+            f"the clips of {dataset.folder} do not fit the {'crop' if crop else 'network'}",
+            found=", ".join(f"{w}x{h}" for w, h in wrong[:3]),
+            expected=f"at least {crop}x{crop}" if crop else f"multiples of {multiple}",
+            fix="set a smaller loader.crop" if crop else "prepare them at another --size or choose another --preset",
+        )
+    return (crop, crop) if crop else (dataset.spec.width, dataset.spec.height)
+
+
 def default_preset(dataset: Path, device: str) -> str:
     """The preset for a dataset folder and a device: tiny up to 32 pixels, else small; base on a large GPU."""
     spec = open_dataset(dataset).spec
@@ -196,11 +214,29 @@ def default_preset(dataset: Path, device: str) -> str:
     return "base" if large else "small"
 
 
-def _source(dataset: Dataset) -> Source:
-    rows = dataset.split("train")
+def source_of(settings: TrainSettings, dataset: Dataset) -> Source:
+    """The train split, read from its memory-mapped shards, or from memory where the settings ask for it."""
+    index = dataset.index
+    chosen = np.flatnonzero(index.side == SIDES.index("train"))
+    cache = ClipCache(lambda number: dataset.view(int(chosen[number])), settings.loader.cache_bytes)
     return Source(
-        rows=[dataset.clips[index] for index in rows], read=lambda number, frames: dataset.frames(rows[number], frames)
+        rows=_Chosen(dataset.clips, chosen),
+        read=cache.read,
+        shapes=np.stack([index.frames, index.height, index.width], axis=1)[chosen],
     )
+
+
+class _Chosen:
+    """Some of the clips, parsed when they are asked for."""
+
+    def __init__(self, clips: Sequence[Clip], chosen: np.ndarray) -> None:
+        self._clips, self._chosen = clips, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, number: int) -> Clip:
+        return self._clips[int(self._chosen[number])]
 
 
 def _consistent(settings: TrainSettings) -> TrainSettings:
@@ -224,6 +260,10 @@ def _introduce(
         f"{model.width}x{model.height} at {model.fps} fps, every {steps} frames; {settings.steps} steps of "
         f"{settings.batch_size} clips."
     )
+    sizes = dataset.index.clips_per_size()
+    if len(sizes) > 1 and not settings.loader.crop:
+        listed = ", ".join(f"{size} ({count})" for size, count in list(sizes.items())[:6])
+        yield Note(f"Clips of {len(sizes)} frame sizes, one of them in each batch: {listed}.")
 
 
 def _is_due(state: TrainState, settings: TrainSettings) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.locks import alone, remove_leftovers
+from vidiff_cli.tasks.interrupts import Deferred
 
 FIX = "wait for it to end, or give another name with -o or another --seed"
 
@@ -31,8 +32,17 @@ class WindowJournal:
     may have been written before the interruption.
     """
 
-    def __init__(self, path: Path, key: str, seed: int | None, *, locked: bool = False, kept: bool = True) -> None:
-        self.path, self.key, self.locked, self.kept = path, key, locked, kept
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        seed: int | None,
+        *,
+        ending: contextlib.ExitStack,
+        locked: bool = False,
+        kept: bool = True,
+    ) -> None:
+        self.path, self.key, self.locked, self.kept, self._ending = path, key, locked, kept, ending
         header = _header_of(path) if kept else {}
         self.stale = bool(header) and header.get("key") != key
         header = {} if self.stale else header
@@ -80,7 +90,9 @@ class WindowJournal:
             remove_leftovers(path.parent, path.name)
 
     def remove(self) -> None:
-        """The result is safe, with all that belongs to it."""
+        """The result is safe, with all that belongs to it: what interrupts the rest of the call comes too late, as the
+        same command would now find its own result in the way."""
+        self._ending.enter_context(Deferred())
         if self.kept:
             self.path.unlink(missing_ok=True)
 
@@ -90,15 +102,15 @@ def window_journal(target: Path, key: str, seed: int | None, *, share: bool = Fa
     """The journal of a result, while no other process can make the same. VidiffError where one does; or, with `share`
     (a random seed gives each its own names), a journal that keeps nothing."""
     path = journal_of(target)
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as ending, contextlib.ExitStack() as stack:
         try:
             locked = stack.enter_context(alone(path.with_name(path.name + ".lock"), target, fix=FIX))
         except VidiffError:
             if not share:
                 raise
-            yield WindowJournal(path, key, seed, kept=False)
+            yield WindowJournal(path, key, seed, ending=ending, kept=False)
             return
-        journal = WindowJournal(path, key, seed, locked=locked)
+        journal = WindowJournal(path, key, seed, ending=ending, locked=locked)
         journal.clear(path)
         yield journal
 

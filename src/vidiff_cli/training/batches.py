@@ -1,46 +1,77 @@
 """Batches: what a training step sees, a function of (seed, step) alone.
 
-Every draw of sample i of step n comes from a generator of (seed, n, i): neither the number of workers nor a resume
-changes it. Shapes: b clips, c channels, t frames, h w pixels.
+Which clips (`order.py`) and what of them (`draws.py`) is drawn for the global batch; a rank takes its slice of it.
+Neither the number of ranks or workers nor a resume changes a batch. Shapes: b clips, c channels, t frames, h w pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vidiff_cli.config.train import ObjectiveSettings
+from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.diffusion.noise import seeded
-from vidiff_cli.training.observed import draw_observed
-
-# What a stream is for stands in its seed: numpy pads with zeros, so that [seed, step] and [seed, step, 0] are one.
-EPOCH, BATCH, SAMPLE = 1, 2, 3
-
-
-class Row(Protocol):
-    """What is needed to know of a clip."""
-
-    @property
-    def frames(self) -> int: ...
-    @property
-    def fps(self) -> str: ...
-    @property
-    def captions(self) -> Sequence[str]: ...
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.training.draws import Rows, draw_clip
+from vidiff_cli.training.order import BATCH, SAMPLE, Order
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """Clips to train on: `rows`, and `read(index, frame_indices)` -> uint8 (t h w c). All rows have the same frame
-    size."""
+    """Clips to train on: `rows`, and `read(index, frame_indices)` -> uint8 (t h w c), which may be a view.
 
-    rows: Sequence[Row]
-    read: Callable[[int, Sequence[int]], np.ndarray]
+    `shapes` (n, 3) has the frames, height and width of every clip; without it, all have the same frame size.
+    """
+
+    rows: Rows
+    read: Callable[[int, range], np.ndarray]
+    shapes: np.ndarray | None = None
+    orders: dict[tuple[int, ...], Order] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def order(self, *, window: int, crop: int, size: int, seed: int) -> Order:
+        """The order of batches; clips of one batch have the same shape once the window and the crop are taken."""
+        key = (window, crop, size, seed)
+        if key not in self.orders:  # two threads may both make it: either will do
+            shapes = self.shapes
+            if shapes is None:
+                shapes = np.array([[self.rows[number].frames, 0, 0] for number in range(len(self.rows))])
+            drawn = np.stack([np.minimum(shapes[:, 0], window), *(shapes[:, 1:].T * (not crop))], axis=1)
+            numbers = np.unique(drawn, axis=0, return_inverse=True)[1].reshape(-1)
+            self.orders[key] = Order(numbers, size=size, seed=seed)
+        return self.orders[key]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What batches are to be of a source, for one seed: `size` clips over all ranks, windows of so many frames."""
+
+    objective: ObjectiveSettings
+    loader: LoaderSettings
+    size: int
+    window: int
+    frame_steps: Sequence[int]
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < self.world:
+            raise VidiffError(
+                "a step has fewer clips than there are processes",
+                found=f"--batch-size {self.size}",
+                expected=f"at least {self.world}",
+            )
+
+    @property
+    def slice(self) -> range:
+        """The global sample numbers of this rank: those of all ranks, one after another, are 0, 1, ... size - 1."""
+        return range(self.rank * self.size // self.world, (self.rank + 1) * self.size // self.world)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,15 +89,15 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
-    """The choices for one sample."""
+class Drawn:
+    """A batch in the memory of the host, before its noise: frames (b t h w c) uint8, the rest as in `Batch`."""
 
-    row: int
-    frames: tuple[int, ...]
-    times: tuple[float, ...]
+    frames: np.ndarray
+    u: np.ndarray
+    times: np.ndarray
     given: np.ndarray
-    caption: str
-    dropped: bool
+    dropped: np.ndarray
+    captions: tuple[str, ...]
 
 
 def draw_batch(
@@ -79,72 +110,96 @@ def draw_batch(
     seed: int,
     step: int,
     device: torch.device,
+    loader: LoaderSettings | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> Batch:
-    """The batch of `step`: clips in a seeded order without repeats within an epoch, windows at random starts and frame
-    steps.
-
-    Clips and images are not mixed in a batch: the one drawn first decides, and those of another length are left out.
-    """
-    rng = np.random.default_rng([seed, BATCH, step])
-    draws = [
-        _draw(source, objective, row, window, frame_steps, np.random.default_rng([seed, SAMPLE, step, number]))
-        for number, row in enumerate(_rows(source, size, seed, step))
-    ]
-    draws = [draw for draw in draws if len(draw.frames) == len(draws[0].frames)]
-    frames = np.stack([source.read(draw.row, draw.frames) for draw in draws])
-    video = torch.from_numpy(frames).to(device).permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1.0)
-    u = (rng.permutation(len(draws)) + rng.random()) / len(draws)  # stratified: one in each of b equal parts
-    noise = torch.stack(
-        [
-            torch.randn(video.shape[1:], generator=seeded(seed, step, n, device=device), device=device)
-            for n in range(len(draws))
-        ]
+    """The batch of `step`: clips of one shape in a seeded order, each once per epoch, windows at random starts and
+    frame steps. With `world` ranks, this rank's slice of it."""
+    wanted = Wanted(
+        objective=objective,
+        loader=loader or LoaderSettings(),
+        size=size,
+        window=window,
+        frame_steps=frame_steps,
+        seed=seed,
+        rank=rank,
+        world=world,
     )
-    return Batch(
-        video=video.contiguous(),
-        noise=noise,
-        u=torch.from_numpy(u).float().to(device),
-        times=torch.tensor([draw.times for draw in draws], dtype=torch.float32, device=device),
-        given=torch.from_numpy(np.stack([draw.given for draw in draws])).to(device),
-        dropped=torch.tensor([draw.dropped for draw in draws], device=device),
+    return to_device(read_batch(source, wanted, step), wanted, step, device)
+
+
+def draw_batches(source: Source, wanted: Wanted, *, start: int, stop: int, device: torch.device) -> Generator[Batch]:
+    """The batches of the steps from `start` to `stop`. With workers, threads read some of them ahead until it is
+    closed."""
+    workers = wanted.loader.workers
+    if not workers:
+        for step in range(start, stop):
+            yield to_device(read_batch(source, wanted, step), wanted, step, device)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
+        ahead: deque[Future[Drawn]] = deque()
+        try:
+            for step in range(start, stop):
+                while len(ahead) <= workers and step + len(ahead) < stop:
+                    ahead.append(pool.submit(read_batch, source, wanted, step + len(ahead)))
+                yield to_device(ahead.popleft().result(), wanted, step, device)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
+    """All that needs no device: the clips are read, cropped, mirrored and stacked as bytes."""
+    loader, seed = wanted.loader, wanted.seed
+    rng = np.random.default_rng([seed, BATCH, step])
+    rows = source.order(window=wanted.window, crop=loader.crop, size=wanted.size, seed=seed).rows(step)
+    draws = [
+        draw_clip(
+            source.rows[rows[number]],
+            rows[number],
+            wanted.objective,
+            loader,
+            window=wanted.window,
+            frame_steps=wanted.frame_steps,
+            rng=np.random.default_rng([seed, SAMPLE, step, number]),
+        )
+        for number in wanted.slice
+    ]
+    u = (rng.permutation(wanted.size) + rng.random()) / wanted.size  # stratified: one in each of b equal parts
+    return Drawn(
+        frames=_stacked((draw.of(source.read(draw.row, draw.frames), loader.crop) for draw in draws), len(draws)),
+        u=u[wanted.slice.start : wanted.slice.stop],
+        times=np.array([draw.times for draw in draws]),
+        given=np.stack([draw.given for draw in draws]),
+        dropped=np.array([draw.dropped for draw in draws]),
         captions=tuple(draw.caption for draw in draws),
     )
 
 
-def _rows(source: Source, size: int, seed: int, step: int) -> list[int]:
-    """Global sample indices step * size ... as rows, through one permutation per epoch."""
-    count = len(source.rows)
-    orders: dict[int, np.ndarray] = {}
-    rows = []
-    for sample in range(step * size, (step + 1) * size):
-        epoch, place = divmod(sample, count)
-        if epoch not in orders:
-            orders[epoch] = np.random.default_rng([seed, EPOCH, epoch]).permutation(count)
-        rows.append(int(orders[epoch][place]))
-    return rows
+def _stacked(clips: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """Clips of one shape as one array; read and copied one after another, while they are in the processor's cache."""
+    batch: np.ndarray | None = None
+    for place, clip in enumerate(clips):
+        if batch is None:
+            batch = np.empty((count, *clip.shape), dtype=np.uint8)
+        batch[place] = clip
+    assert batch is not None
+    return batch
 
 
-def _draw(
-    source: Source,
-    objective: ObjectiveSettings,
-    number: int,
-    window: int,
-    frame_steps: Sequence[int],
-    rng: np.random.Generator,
-) -> Draw:
-    row = source.rows[number]
-    length = min(window, row.frames)
-    fitting = [step for step in frame_steps if (length - 1) * step < row.frames] or [1]
-    step = fitting[rng.integers(len(fitting))]
-    start = int(rng.integers(row.frames - (length - 1) * step))
-    rate = Fraction(row.fps)
-    given = draw_observed(rng, length) if rng.random() < objective.observed else np.zeros(length, dtype=bool)
-    drop = objective.drop_text_observed if given.any() else objective.drop_text
-    return Draw(
-        row=number,
-        frames=tuple(start + step * place for place in range(length)),
-        times=tuple(float(step * place / rate) if rate else 0.0 for place in range(length)),
-        given=given,
-        caption=row.captions[int(rng.integers(len(row.captions)))] if row.captions else "",
-        dropped=bool(not row.captions or rng.random() < drop),
+def to_device(drawn: Drawn, wanted: Wanted, step: int, device: torch.device) -> Batch:
+    """Bytes go to the device and become numbers there; the noise is drawn there."""
+    bytes_there = torch.from_numpy(drawn.frames).to(device).permute(0, 4, 1, 2, 3).contiguous()
+    video = bytes_there.float().div_(127.5).sub_(1.0)
+    noise = torch.empty_like(video)
+    for place, number in enumerate(wanted.slice):
+        torch.randn(noise.shape[1:], generator=seeded(wanted.seed, step, number, device=device), out=noise[place])
+    return Batch(
+        video=video,
+        noise=noise,
+        u=torch.from_numpy(drawn.u).float().to(device),
+        times=torch.from_numpy(drawn.times).float().to(device),
+        given=torch.from_numpy(drawn.given).to(device),
+        dropped=torch.from_numpy(drawn.dropped).to(device),
+        captions=drawn.captions,
     )

@@ -8,14 +8,15 @@ steps continues the trunk, so that the result does not depend on where one stopp
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 
 from vidiff_cli.config.train import OptimiserSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.batches import Source, draw_batch
+from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batches
 from vidiff_cli.training.objective import diffusion_loss
 from vidiff_cli.training.state import TrainState
 
@@ -74,22 +75,34 @@ def train_steps(
 
     Between two updates the state is consistent and may be saved. Raises VidiffError when the loss is not finite.
     """
-    learner, model = state.learner, state.learner.settings
+    model = state.learner.settings
+    wanted = Wanted(
+        objective=settings.objective,
+        loader=settings.loader,
+        size=settings.batch_size,
+        window=model.frames,
+        frame_steps=model.frame_steps,
+        seed=settings.seed,
+    )
+    with closing(draw_batches(source, wanted, start=state.step, stop=schedule.steps, device=device)) as batches:
+        yield from _updates(state, batches, settings, schedule, device=device, dtype=dtype)
+
+
+def _updates(
+    state: TrainState,
+    batches: Iterable[Batch],
+    settings: TrainSettings,
+    schedule: Schedule,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Iterator[StepReport]:
+    learner = state.learner
     learner.train()
     clipped = 0
-    while state.step < schedule.steps:
+    for batch in batches:
         state.phase = "trunk" if state.step < schedule.trunk else "decay"
         lr = state.set_rate(schedule.factor(state.step))
-        batch = draw_batch(
-            source,
-            settings.objective,
-            size=settings.batch_size,
-            window=model.frames,
-            frame_steps=model.frame_steps,
-            seed=settings.seed,
-            step=state.step,
-            device=device,
-        )
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             loss = diffusion_loss(learner.denoiser, learner.text, batch)
         learner.zero_grad(set_to_none=True)  # on the module: no optimiser can leave another's gradients standing

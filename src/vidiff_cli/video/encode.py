@@ -60,7 +60,7 @@ def encode(
         return _write_folder(target, checked, same=same)
     suffix = target.suffix.lower()
     height, width = first.shape[:2]
-    recipe = _ffv1() if lossless and suffix == ".mkv" else RECIPES[suffix](width, height, crf, lossless)
+    recipe = _ffv1(width) if lossless and suffix == ".mkv" else RECIPES[suffix](width, height, crf, lossless)
     with _beside(target, same=same) as part:
         count = _write_video(part, checked, (width, height), fps, [*recipe, *MUXERS[suffix]], target)
         if audio_from is not None and suffix in AUDIO_FALLBACK:
@@ -273,8 +273,9 @@ def _webp(width: int, height: int, crf: int, lossless: bool) -> list[str]:
     return ["-c:v", "libwebp_anim", *quality, "-loop", "0"]
 
 
-def _ffv1() -> list[str]:
-    return ["-c:v", "ffv1", "-level", "3", "-pix_fmt", "bgr0"]
+def _ffv1(width: int) -> list[str]:
+    narrow = ["-slices", "1"] if width == 1 else []  # which ffmpeg cannot divide, though it tries
+    return ["-c:v", "ffv1", "-level", "3", "-pix_fmt", "bgr0", *narrow]
 
 
 RECIPES: dict[str, Callable[[int, int, int, bool], list[str]]] = {

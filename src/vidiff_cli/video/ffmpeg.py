@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,8 +23,10 @@ from types import TracebackType
 from typing import IO, Self
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.video import processes
 
 LOG_PATIENCE_SECONDS = 30.0
+PIPE_BYTES = 1 << 20
 LOG_BYTES = 1 << 20  # that are read at a time
 ERROR_LINE = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal)\] (.*)", re.M)
 # The filter that tells of every frame, by a name that no file can know: a title or the name of a tag may contain line
@@ -70,11 +73,24 @@ def reading(path: Path) -> list[str | Source]:
     return [*bounds, "-threads", "1", "-i", Source(path)]
 
 
+_in_group = False
+
+
+def keep_in_group() -> None:
+    """From now on every ffmpeg stays in this process's group and dies with it: for a process that has its own session.
+
+    It must be the main thread that starts them: with the thread that started it, ffmpeg would end.
+    """
+    global _in_group
+    _in_group = True
+
+
 class Ffmpeg:
     """A running ffmpeg, as a context: leaving it kills what still runs and removes the log.
 
     `stdin` and `stdout` are pipes where asked for; with a `Source` among the arguments that file is stdin. The process
-    has its own session, so that Ctrl-C reaches us alone and a half-written file is never closed as if it were whole.
+    has its own session, so that Ctrl-C reaches us alone and a half-written file is never closed as if it were whole
+    (in a worker process the worker's session, which is as good and makes them end together).
     """
 
     def __init__(self, arguments: Sequence[str | Source], *, stdin: bool = False, stdout: bool = False) -> None:
@@ -90,7 +106,8 @@ class Ffmpeg:
                 stdin=source if source is not None else subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
                 stderr=self._log,
-                start_new_session=True,
+                start_new_session=not _in_group,
+                preexec_fn=processes.death_with_parent() if _in_group else None,
             )
         except VidiffError:
             self._log.close()
@@ -101,6 +118,7 @@ class Ffmpeg:
         finally:
             if source is not None:
                 os.close(source)
+        _widen(self.process.stdout)
 
     def __enter__(self) -> Self:
         return self
@@ -160,6 +178,15 @@ class Ffmpeg:
         if code is not None and code < 0:
             return f"ffmpeg was killed by signal {-code}"
         return f"ffmpeg's exit status {code}"
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Lets a pipe hold several frames, so that its two ends wait for each other less often; where that is allowed."""
+    if pipe is not None and sys.platform.startswith("linux"):
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _opened(path: Path) -> int:

@@ -9,8 +9,9 @@ from fractions import Fraction
 from itertools import pairwise
 
 from vidiff_cli.video import ffmpeg
-from vidiff_cli.video.decode import PTS, measured_rate
+from vidiff_cli.video.by_ffmpeg import PTS
 from vidiff_cli.video.probe import CONFIG, VideoInfo
+from vidiff_cli.video.resample import measured_rate
 
 REPORT_EVERY = 100  # frames between two signs of life
 UNEVEN_SECONDS = Fraction(1, 500)  # cameras jitter by less; a rate that varies does so by more

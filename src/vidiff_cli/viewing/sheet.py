@@ -76,11 +76,12 @@ def _check(row: Row) -> None:
 
 def _draw_row(row: Row, scale: int | None) -> Image.Image:
     total = len(row.frames)
-    fitting = WIDE // (_cell(row.frames[0], scale).width + 2 * BORDER + GAP)
+    cell_width = max(_cell(row.frames[0], scale).width + 2 * BORDER, 2 * NUMBER_SIZE)  # tall frames: room for numbers
+    fitting = WIDE // (cell_width + GAP)
     shown = _evenly(total, min(max(fitting, FEWEST), MOST))
     note = f"{len(shown)} of {total} frames" if len(shown) < total else ""
     cells = [_cell(row.frames[index], scale) for index in shown]
-    cell_width, cell_height = cells[0].width + 2 * BORDER, cells[0].height + 2 * BORDER
+    cell_height = cells[0].height + 2 * BORDER
     label = _label(row.label, note, cell_height + NUMBER_SIZE + GAP)
     cell_height = max(cell_height, label.height - NUMBER_SIZE - GAP)
     left = LABEL_WIDTH + GAP
@@ -91,9 +92,9 @@ def _draw_row(row: Row, scale: int | None) -> Image.Image:
     for place, (index, cell) in enumerate(zip(shown, cells, strict=True)):
         x = left + place * (cell_width + GAP)
         if index in given:
-            pen.rectangle((x, 0, x + cell_width - 1, cell.height + 2 * BORDER - 1), fill=GIVEN)
+            pen.rectangle((x, 0, x + cell.width + 2 * BORDER - 1, cell.height + 2 * BORDER - 1), fill=GIVEN)
         image.paste(cell, (x + BORDER, BORDER))
-        number = (x + cell_width / 2, cell.height + 2 * BORDER + GAP / 2)
+        number = (x + cell.width / 2 + BORDER, cell.height + 2 * BORDER + GAP / 2)
         pen.text(number, str(index), fill=GIVEN if index in given else FAINT, font=_font(NUMBER_SIZE), anchor="ma")
     return image
 

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections.abc import Iterator
+
+from vidiff_cli.data.captions.annotation import Broken, Entry, Place, clean, whole
+from vidiff_cli.data.captions.document import Document
+from vidiff_cli.errors import VidiffError
 
 LARGEST_BYTES = 1 << 20  # a larger text file is something else, such as a log
+LINE_ENDS = re.compile("\r\n|\r|\n")
 
 
-def read_sidecar(path: Path) -> tuple[tuple[str, ...], str | None]:
-    """(captions, problem) of the text file of a video: each line is a caption; () without it."""
-    sidecar = path.with_suffix(".txt")
+def read_sidecar(document: Document) -> Iterator[Entry | Broken]:
+    """One entry for the video that the text file lies beside. VidiffError: it cannot be read, or is no such text."""
+    captions = clean(LINE_ENDS.split(_text(document)))
+    if captions:
+        name = document.path.with_suffix("").name
+        place = Place(stems=(name,), segments=whole(captions))
+        yield Entry(video=name, sentences=len(captions), places=(place,))
+
+
+def _text(document: Document) -> str:
+    with document.open() as raw:
+        try:
+            content = raw.read(LARGEST_BYTES + 1)
+        except OSError as error:
+            raise VidiffError(f"{document} cannot be read", found=error.strerror) from error
+    if len(content) > LARGEST_BYTES:
+        raise VidiffError(f"{document} is no caption file: it is larger than 1 MB")
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        if not sidecar.is_file():
-            return (), None
-        if sidecar.stat().st_size > LARGEST_BYTES:
-            return (), f"{sidecar} is no caption file: it is larger than 1 MB"
-        text = sidecar.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        return (), f"{sidecar} is not UTF-8 text"
-    except OSError as error:
-        return (), f"{sidecar} cannot be read: {error.strerror}"
-    return clean(text.split("\n")), None
-
-
-def clean(captions: list[str]) -> tuple[str, ...]:
-    """Captions with their white space collapsed, without the empty and the repeated ones, in order."""
-    return tuple(dict.fromkeys(text for caption in captions if (text := " ".join(caption.split()))))
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise VidiffError(f"{document} is not UTF-8 text", fix="save it as UTF-8") from error

@@ -1,4 +1,4 @@
-"""Captions in a table: metadata.csv or metadata.jsonl with a column for the file and a column for the caption.
+"""Captions in a table with a column for the file and one for the caption: CSV, or a JSON object on each line.
 
 The file of a row is looked up by its name, never by the order of the rows, so that a source which is missing or
 rejected moves no caption.
@@ -6,122 +6,122 @@ rejected moves no caption.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from vidiff_cli.data.captions.sidecar import clean
+from vidiff_cli.data.captions.annotation import (
+    CONTROL,
+    HALVES,
+    Broken,
+    Entry,
+    Place,
+    clean,
+    listed,
+    plain,
+    sentence,
+    whole,
+)
+from vidiff_cli.data.captions.document import Document, Repeated, parse_json
+from vidiff_cli.data.captions.rows import csv_rows
 from vidiff_cli.errors import VidiffError
 
 FILE_COLUMNS = ("file_name", "video_path", "media_path", "video", "path")
 CAPTION_COLUMNS = ("text", "caption", "captions")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One row: the file it speaks of, its captions (several in a list of a .jsonl), every column as text."""
-
-    file: str
-    captions: tuple[str, ...]
-    columns: dict[str, str]
+def read_csv(document: Document) -> Iterator[Entry | Broken]:
+    """Entries of a CSV table. VidiffError: no row, or no column for the file or the caption."""
+    yield from _entries(document, csv_rows(document, _check_columns))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
-    """A caption table; `skipped` says for each bad row why it was left out."""
-
-    path: Path
-    rows: tuple[Row, ...]
-    column_names: tuple[str, ...]
-    skipped: tuple[str, ...] = field(default=())
+def read_jsonl(document: Document) -> Iterator[Entry | Broken]:
+    """Entries of JSON lines; a list holds several captions. VidiffError: as `read_csv`."""
+    yield from _entries(document, _json_rows(document))
 
 
-def read_table(path: Path) -> Table:
-    """Reads a .csv, .tsv or .jsonl table. VidiffError: missing, not text, no column for the file or the caption."""
+def json_row(line: str) -> dict[str, object] | str:
+    """The JSON object in a line, or why it is none."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise VidiffError(f"the caption table {path} is not UTF-8 text", fix="save it as UTF-8") from error
-    except OSError as error:
-        raise VidiffError(f"the caption table {path} cannot be read", found=error.strerror) from error
-    rows, skipped = [], []
+        record = parse_json(line)
+    except Repeated as error:
+        return f"JSON with {error}"
+    except RecursionError:
+        return "JSON that is nested too deep"
+    except ValueError:
+        return "not a JSON object"
+    return record if isinstance(record, dict) else "not a JSON object"
+
+
+def names_a_file(names: Collection[str]) -> bool:
+    return not set(FILE_COLUMNS).isdisjoint(names)
+
+
+def names_a_caption(names: Collection[str]) -> bool:
+    return not set(CAPTION_COLUMNS).isdisjoint(names)
+
+
+def _json_rows(document: Document) -> Iterator[tuple[int, dict[str, object]] | Broken]:
+    for number, line in document.lines():
+        if line is None:
+            yield Broken(line=number, reason="not UTF-8 text, or longer than 1 MiB")
+        elif line.strip():
+            record = json_row(line)
+            yield Broken(line=number, reason=record) if isinstance(record, str) else (number, record)
+
+
+def _entries(
+    document: Document,
+    rows: Iterator[tuple[int, dict[str, str]] | Broken] | Iterator[tuple[int, dict[str, object]] | Broken],
+) -> Iterator[Entry | Broken]:
     names: dict[str, None] = {}
-    for line, record in _records(path, text):
-        if isinstance(record, str):
-            skipped.append(f"line {line}: {record}")
+    any_row = False
+    for row in rows:
+        any_row = True
+        if isinstance(row, Broken):
+            yield row
             continue
+        number, record = row
         names |= dict.fromkeys(record)
-        file = _first(record, FILE_COLUMNS)
-        if not isinstance(file, str) or not file.strip():
-            skipped.append(f"line {line}: no file name")
-            continue
-        rows.append(Row(file=file.strip(), captions=_captions(record), columns=_as_text(record)))
-    _check_columns(path, tuple(names), bool(rows or skipped))
-    return Table(path=path, rows=tuple(rows), column_names=tuple(names), skipped=tuple(skipped))
+        yield from _entry(number, record)
+    if not any_row:
+        raise VidiffError(f"the caption table {document} has no row")
+    _check_columns(document, list(names))
 
 
-def _records(path: Path, text: str) -> Iterator[tuple[int, dict[str, object] | str]]:
-    """(line, the row as a dict, or what is wrong with it)."""
-    if path.suffix.lower() in {".jsonl", ".ndjson"}:
-        yield from _jsonl_records(text)
-    elif path.suffix.lower() in {".csv", ".tsv"}:
-        try:
-            yield from _csv_records(text)
-        except csv.Error as error:
-            raise VidiffError(f"the caption table {path} is not a CSV file", found=str(error)) from error
-    else:
-        raise VidiffError(f"the caption table {path} has an unknown format", expected=".csv, .tsv or .jsonl")
-
-
-def _jsonl_records(text: str) -> Iterator[tuple[int, dict[str, object] | str]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        yield number, record if isinstance(record, dict) else "not a JSON object"
-
-
-def _csv_records(text: str) -> Iterator[tuple[int, dict[str, object] | str]]:
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)  # spreadsheets of many countries write semicolons
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    names = [name.strip() for name in next(reader, [])]
-    for fields in reader:
-        if not any(cell.strip() for cell in fields):
-            continue
-        if len(fields) != len(names):
-            yield reader.line_num, f"{len(fields)} fields, the header has {len(names)} (a comma needs quotes)"
+def _entry(number: int, record: Mapping[str, object]) -> Iterator[Entry | Broken]:
+    file = _first(record, FILE_COLUMNS)
+    if not isinstance(file, str) or not file.strip():
+        yield Broken(line=number, reason="no file name")
+        return
+    file = file.strip()
+    if HALVES.search(file) or CONTROL.search(file):
+        yield Broken(line=number, reason="the file name is not valid text")
+        return
+    value = _first(record, CAPTION_COLUMNS)
+    captions = []
+    for index, text in enumerate(value if isinstance(value, list) else [value]):
+        words, wrong = sentence(text)
+        if wrong:
+            part = f"caption[{index}]" if isinstance(value, list) else ""
+            yield Broken(line=number, part=part, reason=wrong, video=file)
         else:
-            yield reader.line_num, dict(zip(names, fields, strict=True))
+            captions.append(words)
+    captions = clean(captions)
+    place = Place(stems=(), segments=whole(captions))
+    yield Entry(video=file, line=number, sentences=len(captions), places=(place,), file=file, columns=plain(record))
 
 
-def _first(record: dict[str, object], names: tuple[str, ...]) -> object:
+def _first(record: Mapping[str, object], names: tuple[str, ...]) -> object:
     return next((record[name] for name in names if name in record), None)
 
 
-def _captions(record: dict[str, object]) -> tuple[str, ...]:
-    value = _first(record, CAPTION_COLUMNS)
-    values = value if isinstance(value, list) else [value]
-    return clean([text for text in values if isinstance(text, str)])
-
-
-def _as_text(record: dict[str, object]) -> dict[str, str]:
-    return {name: str(value).strip() for name, value in record.items() if isinstance(value, str | int | float)}
-
-
-def _check_columns(path: Path, names: tuple[str, ...], any_row: bool) -> None:
-    if not any_row:
-        raise VidiffError(f"the caption table {path} has no row")
-    for what, wanted in (("the file", FILE_COLUMNS), ("the caption", CAPTION_COLUMNS)):
-        if not set(wanted) & set(names):
+def _check_columns(document: Document, names: Sequence[str]) -> None:
+    for what, known, wanted in (
+        ("the file", names_a_file(names), FILE_COLUMNS),
+        ("the caption", names_a_caption(names), CAPTION_COLUMNS),
+    ):
+        if not known:
             raise VidiffError(
-                f"the caption table {path} has no column for {what}",
-                found=", ".join(names) or "no column at all",
+                f"the caption table {document} has no column for {what}",
+                found=listed(names) or "no column at all",
                 expected=f"one of {', '.join(wanted)}",
             )

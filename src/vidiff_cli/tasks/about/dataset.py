@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from vidiff_cli.data.store import open_dataset, read_rows
+from vidiff_cli.data.store import Clip, open_dataset, read_rows
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.events import Note, Steps
+from vidiff_cli.viewing.histogram import Histogram, of_names, of_numbers
 
 EXAMPLES = 3
 
@@ -17,7 +20,8 @@ EXAMPLES = 3
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AboutDataset:
     """`clips_of_rate`: how many clips there are of each frame rate, "0" for images; `captions`: how many different
-    ones, `examples` some of them; `rejected`: sources by the kind of reason; `settings` made it."""
+    ones, `examples` some of them; `rejected`: sources by the kind of reason; `settings` made it;
+    `histograms` are over the clips (and over their captions), those that can be made of what the dataset says."""
 
     kind: Literal["dataset"]
     path: Path
@@ -39,6 +43,7 @@ class AboutDataset:
     examples: tuple[str, ...]
     seconds_of_video: float
     shards: int
+    histograms: tuple[Histogram, ...]
     preview: Path | None
     settings: dict[str, Any]
     warnings: tuple[str, ...]
@@ -80,7 +85,30 @@ def about_dataset(path: Path) -> Steps[AboutDataset]:
         examples=tuple(captions[number * len(captions) // count] for number in range(count)),
         seconds_of_video=spec.seconds_of_video,
         shards=len({clip.shard for clip in dataset.clips}),
+        histograms=tuple(_histograms(dataset.clips)),
         preview=preview if preview.is_file() else None,
         settings=spec.settings,
         warnings=tuple(warnings),
     )
+
+
+def _histograms(clips: Sequence[Clip]) -> Iterator[Histogram]:
+    """Images have no duration, no rate and no motion; an older dataset has no scores and no sizes of clips."""
+    rates, seconds, motion, words = list[str](), list[float](), list[float](), list[int]()
+    sizes = list[str]()
+    for clip in clips:
+        if clip.fps != "0":
+            rates.append(clip.fps)
+            seconds.append(round(float(clip.frames / Fraction(clip.fps)), 3))
+        if "motion" in clip.scores:
+            motion.append(clip.scores["motion"])
+        words += [len(caption.split()) for caption in clip.captions]
+        sizes.append(f"{clip.width}x{clip.height}")
+    found = [
+        of_numbers("duration", "seconds", seconds),
+        of_numbers("motion", "change a second", motion),
+        of_numbers("caption length", "words", words),
+        of_names("frame rate", "clips by frames a second", rates),
+        of_names("frame size", "clips by pixels", sizes) if len(set(sizes)) > 1 else None,
+    ]
+    yield from (each for each in found if each)

@@ -169,7 +169,7 @@ def bit_depth(pixel_format: str) -> int:
 def about_folder(path: Path) -> Steps[AboutFolder]:
     """VidiffError: there is no video or image in it."""
     found = scan([str(path)])
-    captions = read_captions(found.sources, "auto")
+    captions = read_captions(found.sources)
     images = [source for source in found.sources if source.path.suffix.lower() in SUFFIXES_IMAGE]
     sizes, unreadable = Counter[str](), 0
     for done, source in enumerate(images[:MEASURED_IMAGES], start=1):

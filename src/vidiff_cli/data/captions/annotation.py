@@ -1,0 +1,141 @@
+"""What is said about videos: segments with their sentences, what is missing, and what one annotation file yields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+
+# Control characters would reach a terminal; half of a surrogate pair cannot be written as UTF-8.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+HALVES = re.compile(r"[\ud800-\udfff]")
+SCALARS = (str, int, float, Decimal)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """Captions of [start_seconds, stop_seconds) of a file; None, None for the whole file."""
+
+    start_seconds: Fraction | None
+    stop_seconds: Fraction | None
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Missing:
+    """One row of the ledger of what could not be used.
+
+    `kind` is "video" (annotated, but no file is it), "annotation" (a file that nothing is said about) or "row" (a
+    broken row). `what` is the video's id or the file; `where` the annotation file with its line or entry, "" for
+    "annotation".
+    """
+
+    kind: str
+    what: str
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Captions:
+    """What annotation files, tables and text files say about the sources; the dicts are keyed by the source's name.
+
+    `of`: its segments, sorted, () where it has none. `origin`: the format of the first file that speaks of it, or
+    "none". `columns`: the plain columns of its rows, `column_names`: all there are. `missing`: the ledger. `notes`:
+    sentences for a person. `annotated_videos` and `sentences` count what the files in use hold, whether or not the
+    video is here.
+    """
+
+    of: dict[str, tuple[Segment, ...]]
+    origin: dict[str, str]
+    columns: dict[str, dict[str, str]]
+    column_names: tuple[str, ...]
+    missing: tuple[Missing, ...]
+    notes: tuple[str, ...]
+    annotated_videos: int
+    sentences: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A kind of file that an annotated video can lie in: any of these stems; `folder` decides between equal stems."""
+
+    stems: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    folder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """What one row or entry says about one video.
+
+    `video` is its id, or the file as the table names it; `line` is where it stands (0 in JSON). A table names a file
+    by its path (`file`), a corpus by the id (`places`, of which each that exists gets its segments). `sentences` is
+    their number.
+    """
+
+    video: str
+    sentences: int
+    line: int = 0
+    places: tuple[Place, ...] = ()
+    file: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return self.places[0].segments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Broken:
+    """A row, an entry or a part of one that is left out: its line, or its entry (`part`), its video, and why."""
+
+    reason: str
+    line: int = 0
+    part: str = ""
+    video: str = ""
+
+    def where(self, document: object) -> str:
+        line = f"{document}:{self.line}" if self.line else str(document)
+        return f"{line}: {self.part}" if self.part else line
+
+
+def clean(captions: Iterable[str]) -> tuple[str, ...]:
+    """Captions with their white space collapsed, without the empty and the repeated ones, in order."""
+    return tuple(dict.fromkeys(text for caption in captions if (text := tidy(caption))))
+
+
+def tidy(caption: str) -> str:
+    """One caption with white space and control characters collapsed to single blanks, none at its ends."""
+    return " ".join(CONTROL.sub(" ", caption).split())
+
+
+def sentence(value: object) -> tuple[str, str]:
+    """(the sentence, "") or ("", why it is none)."""
+    if not isinstance(value, str):
+        return "", "the sentence is not text"
+    if HALVES.search(value):
+        return "", "the sentence is not valid text"
+    text = tidy(value)
+    return (text, "") if text else ("", "the sentence is empty")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of columns for a message: they come from a file, and may be anything."""
+    texts = [HALVES.sub("?", tidy(name)) for name in names]
+    shown = ", ".join(text if len(text) <= 40 else text[:37] + "..." for text in texts[:20] if text)
+    return shown + (", ..." if len(texts) > 20 else "")
+
+
+def whole(captions: Iterable[str]) -> tuple[Segment, ...]:
+    """The one segment of a file that is a clip already; () without captions."""
+    kept = tuple(captions)
+    return (Segment(start_seconds=None, stop_seconds=None, captions=kept),) if kept else ()
+
+
+def plain(record: Mapping[str, object]) -> dict[str, str]:
+    """The columns of a row that are text or numbers, as text."""
+    texts = {name: str(value).strip() for name, value in record.items() if isinstance(value, SCALARS)}
+    return {name: text for name, text in texts.items() if not HALVES.search(name + text)}

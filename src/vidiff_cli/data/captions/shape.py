@@ -1,0 +1,48 @@
+"""Checks of the outer shape of an annotation file."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from vidiff_cli.errors import VidiffError
+
+KIND = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+NO_ID = re.compile(r"[\x00-\x1f\x7f-\x9f/\\\ud800-\udfff]")
+LONGEST_ID = 255
+
+
+def as_object(document: object, value: Any, name: str) -> dict[str, Any]:
+    """VidiffError where the outermost value of a file is not an object."""
+    if not isinstance(value, dict):
+        raise VidiffError(f"{document} is no {name} file", found=f"{kind(value)} outermost", expected="an object")
+    return value
+
+
+def as_list(document: object, value: Any, name: str, what: str = "the outermost value") -> list[Any]:
+    """VidiffError where `what` of a file is not a list."""
+    if not isinstance(value, list):
+        raise VidiffError(f"{document} is no {name} file", found=f"{kind(value)} as {what}", expected="a list")
+    return value
+
+
+def video_id(value: Any) -> tuple[str, str]:
+    """(the id, "") or ("", why the value is none)."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not text:
+        return "", "no video id"
+    if len(text) > LONGEST_ID or NO_ID.search(text):
+        return "", f"the video id {shown(text)} can be no file name"
+    return text, ""
+
+
+def shown(value: Any) -> str:
+    """A short text of a value that may be anything, fit for a terminal."""
+    if isinstance(value, list | dict):  # may be large, or too deep to be printed
+        return kind(value)
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def kind(value: Any) -> str:
+    return KIND.get(type(value), "a number")

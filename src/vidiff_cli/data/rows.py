@@ -1,0 +1,88 @@
+"""Files written whole or not at all, and .jsonl files: one JSON object per line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from vidiff_cli.errors import VidiffError
+
+JOURNAL = ".journal"  # of a dataset in the making
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a hidden file beside `path` and renames it: no reader ever sees half a file."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        raise unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # its folder has gone, say: the first error tells more
+            partial.unlink()
+
+
+def unwritable(path: Path, error: Exception) -> VidiffError:
+    """safetensors has errors of its own: "... I/O error: No space left on device (os error 28)"."""
+    found = getattr(error, "strerror", None) or re.sub(r"^.*: | \(os error \d+\).*$", "", str(error))
+    return VidiffError(f"cannot write {path}", found=found.lower())
+
+
+def damaged(path: Path, found: str, expected: str | None = None) -> VidiffError:
+    """The one sentence for a file of a dataset that is not as it was written."""
+    return VidiffError(f"{path} is damaged", found=found, expected=expected, fix="prepare again with --overwrite")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """A .jsonl file, atomically. File names that are not valid text come out as JSON escapes and read back equal."""
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            for row in rows:
+                file.write(row_bytes(row))
+
+    write_atomic(path, write)
+
+
+def row_bytes(row: Mapping[str, object]) -> bytes:
+    """One line of a .jsonl file, with its end."""
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a .jsonl file. VidiffError where it is missing or a line is not a JSON object."""
+    return (row for _, _, _, row in read_lines(path))
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, int, bytes, dict[str, Any]]]:
+    """(number of the line, its first byte, its bytes, the row) of every row of a .jsonl file, read one after another;
+    errors as `read_rows`."""
+    try:
+        with path.open("rb") as file:
+            start = 0
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, start, line, parse_row(path, line, number)
+                start += len(line)
+    except OSError as error:
+        raise damaged(path, (error.strerror or str(error)).lower()) from error
+
+
+def parse_row(path: Path, line: bytes, number: int) -> dict[str, Any]:
+    """One line of a .jsonl file. VidiffError where it is no JSON object; `number` names the line."""
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"no JSON in line {number}") from error
+    if not isinstance(row, dict):
+        raise damaged(path, f"no JSON object in line {number}")
+    return row

@@ -1,0 +1,103 @@
+"""Frames from decord, for the files that it can be trusted with: fast, but wrong or silent about much else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator
+from fractions import Fraction
+
+import numpy as np
+
+from vidiff_cli.video.probe import VideoInfo
+from vidiff_cli.video.resample import Shown, unit
+
+# decord drops, repeats or misplaces frames of these without an error
+UNFIT_SUFFIXES = frozenset({".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".gif", ".apng", ".webp"})
+UNFIT_CONTAINERS = frozenset({"mpegts", "mpeg", "mpegvideo", "gif", "apng", "webp_anim"})
+UNFIT_CODECS = frozenset({"av1"})
+# The only files that decord may open: with its first bytes it cannot take them for another kind (a playlist, say).
+MAGIC = {
+    "mov": re.compile(rb".{4}(ftyp|moov|mdat|free|skip|wide|pnot|udta)", re.S),
+    "matroska": re.compile(rb"\x1a\x45\xdf\xa3"),
+    "avi": re.compile(rb"RIFF.{4}AVI", re.S),
+    "flv": re.compile(rb"FLV"),
+    "ogg": re.compile(rb"OggS"),
+    "asf": re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+}
+
+
+class Unfit(Exception):
+    """decord must not or cannot read this file; the text says why in a few words."""
+
+
+def frames(info: VideoInfo, scaled: tuple[int, int]) -> Generator[Shown]:
+    """Opens the file, then one ascending pass, frame after frame. Both raise Unfit wherever decord is known to return
+    wrong frames or fails."""
+    return _shown(info, *_opened(info, scaled))
+
+
+def _shown(info: VideoInfo, ticks: np.ndarray, read_next: Callable[[], np.ndarray]) -> Generator[Shown]:
+    before: np.ndarray | None = None
+    last, units = len(ticks) - 1, int(info.time_base / unit(info))
+    for index, tick in enumerate(ticks):
+        frame = read_next()
+        if index == last and before is not None and np.array_equal(frame, before):
+            raise Unfit("its last frames are identical, which may be padding")
+        yield int(tick) * units, frame
+        before = frame
+
+
+def _opened(info: VideoInfo, scaled: tuple[int, int]) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+    """Times in ticks from 0, and a function that reads the next frame (h w c)."""
+    _check_fit(info)
+    try:
+        import decord
+    except (ImportError, OSError, RuntimeError) as error:
+        raise Unfit("decord is not installed here") from error
+    decord.logging.set_level(decord.logging.QUIET)
+    width, height = scaled
+    try:
+        reader = decord.VideoReader(str(info.path.absolute()), width=width, height=height, num_threads=1)
+        seconds = np.asarray(reader.get_frame_timestamp(range(len(reader))))[:, 0]
+    except Exception as error:  # whatever decord raises, ffmpeg has the last word
+        raise Unfit("decord cannot open it") from error
+
+    def read_next() -> np.ndarray:
+        try:
+            frame = reader.next().asnumpy()
+            # where a padded row divides by the width (16, 48, 72), decord takes the padding for further channels
+            return frame.reshape(height, -1)[:, : width * 3].reshape(height, width, 3)
+        except Exception as error:
+            raise Unfit("decord fails part-way") from error
+
+    return _exact_ticks(seconds, info.time_base), read_next
+
+
+def _check_fit(info: VideoInfo) -> None:
+    container = info.container.split(",")[0]
+    if info.path.suffix.lower() in UNFIT_SUFFIXES or UNFIT_CONTAINERS & set(info.container.split(",")):
+        raise Unfit(f"decord misreads {container} files")
+    magic = MAGIC.get(container)
+    if magic is None or not magic.match(_first_bytes(info)):
+        raise Unfit(f"decord may not open {container} files")
+    if info.codec in UNFIT_CODECS:
+        raise Unfit(f"decord has no {info.codec} decoder")
+    if info.video_streams > 1:
+        raise Unfit(f"{info.video_streams} video streams")
+
+
+def _first_bytes(info: VideoInfo) -> bytes:
+    with info.path.open("rb") as file:
+        return file.read(16)
+
+
+def _exact_ticks(seconds: np.ndarray, tick: Fraction) -> np.ndarray:
+    """decord's float32 seconds as whole ticks from 0; Unfit for times that show wrong frames or are too coarse."""
+    if not len(seconds) or seconds[0] < 0:
+        raise Unfit("negative timestamps (an edit list)" if len(seconds) else "decord finds no frames")
+    if np.spacing(np.float32(seconds[-1])) >= float(tick):
+        raise Unfit("too long for decord's rounded times")
+    ticks = np.round(seconds.astype(np.float64) / float(tick)).astype(np.int64)
+    if (np.diff(ticks) <= 0).any():
+        raise Unfit("repeated or backward timestamps")
+    return ticks - ticks[0]
