@@ -31,8 +31,9 @@ export VIDEOS
 demo: $(READY)
 	@$(BIN)/python examples/demo.py $${VIDEOS:+--videos="$$VIDEOS"}
 
+# Two processes of one thread each: less than a file of tests does not pay to move to the other one.
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

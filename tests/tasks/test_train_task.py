@@ -300,7 +300,9 @@ def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number, colour in enumerate(((200, 30, 30), (30, 200, 30), (30, 30, 200))):
-        Image.new("RGB", (20, 18), colour).save(folder / f"{number}.png")
+        picture = Image.new("RGB", (20, 18), colour)
+        picture.paste((255, 255, 255), (2, 2, 10, 10))
+        picture.save(folder / f"{number}.png")
     (folder / "0.txt").write_text("a red wall")
     return folder
 

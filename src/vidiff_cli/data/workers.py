@@ -20,9 +20,10 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from itertools import islice
+from multiprocessing.connection import Connection
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from vidiff_cli.data.working import ANNOUNCE, FAILED, MEMORY, READY, RESULT, announce, receive, send
+from vidiff_cli.data.working import ANNOUNCE, FAILED, MEMORY, READY, RESULT, announce, receive
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import processes
 
@@ -95,6 +96,11 @@ class _Worker:
         self.breach: tuple[str, str] | None = None  # why it was killed: the problem and its kind
         self.started, self.deadline = time.monotonic(), math.inf
         self._timeout_seconds, self._news = timeout_seconds, news
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self._jobs = Connection(os.dup(self.process.stdin.fileno()), readable=False)
+        self._answers = Connection(os.dup(self.process.stdout.fileno()), writable=False)
+        self.process.stdin.close()
+        self.process.stdout.close()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         # Death with the parent is death with the thread that started it; the main thread alone surely outlives it.
@@ -113,10 +119,8 @@ class _Worker:
         processes.kill_family(self.process.pid)
         self.process.wait()
         self._listener.join(1)
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(OSError):
-                pipe.close()
+        self._jobs.close()
+        self._answers.close()
 
     def _start_clock(self) -> None:
         allowed = FIRST_SECONDS if self._timeout_seconds is None or not self.ready else self._timeout_seconds
@@ -124,13 +128,11 @@ class _Worker:
         self.deadline = self.started + allowed
 
     def _tell(self, message: object) -> None:
-        assert self.process.stdin is not None
         with contextlib.suppress(OSError):  # it died: the end of its own pipe says so
-            send(self.process.stdin, message)
+            self._jobs.send(message)
 
     def _listen(self) -> None:
-        assert self.process.stdout is not None
-        while (message := receive(self.process.stdout)) is not None:
+        while (message := receive(self._answers)) is not None:
             kind, content = message
             if kind == READY:
                 self.ready = True

@@ -30,6 +30,11 @@ from vidiff_cli.tasks.events import Note, Progress, Steps, task
 
 PREVIEW, REJECTED = "preview.png", "rejected.png"
 AGAIN = {UNEXPECTED, workers.TOO_LONG, workers.TOO_MUCH, workers.CRASHED}  # what another run may have more luck with
+KEEPING = {
+    "static": "keep them with --min-motion 0",
+    "flat": "keep them with --min-contrast 0",
+    "black": "keep them with --min-contrast 0",
+}
 Pieces = dict[str, Piece]  # by the source's name
 
 
@@ -372,6 +377,7 @@ def _check_worth_storing(plan: _Plan, materials: Materials, choice: Choice) -> N
         raise VidiffError(
             f"no clip is left of {total} source{'s' * (total != 1)}",
             found=f"{count} times: {reason}, such as {example}: {why}",
+            fix=KEEPING.get(reason),
         )
     first, (_, why) = next(iter(verdicts.items()))
     raise VidiffError(

@@ -25,7 +25,7 @@ from vidiff_cli.data.captions.rows import csv_rows
 from vidiff_cli.errors import VidiffError
 
 FILE_COLUMNS = ("file_name", "video_path", "media_path", "video", "path")
-CAPTION_COLUMNS = ("text", "caption", "captions")
+CAPTION_COLUMNS = ("captions", "text", "caption")  # where there are several, all captions come before the first of them
 
 
 def read_csv(document: Document) -> Iterator[Entry | Broken]:
