@@ -26,6 +26,9 @@ $(READY): pyproject.toml constraints.txt
 # Threads that spin long while they wait make a busy CPU many times slower (the command sets this for itself).
 export GOMP_SPINCOUNT ?= 1000
 
+# Where Python is told to keep no bytecode, every start would compile torch and numpy anew.
+export PYTHONDONTWRITEBYTECODE =
+
 # The shell, not make, puts the name in place: it may contain spaces and quotes.
 export VIDEOS
 demo: $(READY)

@@ -6,9 +6,9 @@ Two films (test pattern, Mandelbrot zoom) in H.264 at 1280x720 and at 320x240 ar
 each at 720p, four times as long at 320x240. Contestants take turns, one warm-up and ROUNDS rounds each; the median of
 their *CPU time with all child processes* counts, from the start of the command to its end, so that busy neighbours
 matter little. Row 15 alone is wall time, and means something on a quiet machine only: the load is written down beside
-it. "Limit": `ffmpeg -threads 1 -f null` over the same files. "Simple": decord at full size, then Pillow, frame by
-frame. "Threads": one file after the other through ffmpeg with two decoding threads. Writes benchmarks/results/prep.json
-and prints the table.
+it. "Limit": `ffmpeg -threads 1 -f null` over the same files. "Simple": decord at full size, then Pillow's `resize` as
+it comes, frame by frame. "Threads": one file after the other through ffmpeg with two decoding threads. Writes
+benchmarks/results/prep.json and prints the table.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def simple(films: Path, size: int, out: Path) -> None:
             scale = size / min(frame.size)
             width, height = (max(size, round(side * scale)) for side in frame.size)
             left, top = (width - size) // 2, (height - size) // 2
-            small = frame.resize((width, height), Image.Resampling.BOX).crop((left, top, left + size, top + size))
+            small = frame.resize((width, height)).crop((left, top, left + size, top + size))
             clip.append(np.asarray(small))
             if len(clip) == FRAMES:
                 np.save(out / f"{film.stem}-{index:06}.npy", np.stack(clip))

@@ -202,11 +202,10 @@ def _finished(
     piece = replace(piece, scenes=len(scenes), cuts=tuple(found), unused=tuple(unused))
     if not found:
         return _without_clips(piece, job), []
-    frames = writer.frames()
     known: dict[int, bytes] = {}
     for each in found:
         if each.offset not in known:
-            known[each.offset] = fingerprint(frames[each.offset : each.offset + piece.clip_frames])
+            known[each.offset] = fingerprint(writer.frames(each.offset, each.offset + piece.clip_frames))
     return piece, [known[each.offset] for each in found]
 
 

@@ -204,15 +204,17 @@ class PieceWriter:
         except OSError as error:
             raise _unwritten(self.path, error) from error
 
-    def frames(self) -> np.ndarray:
-        """All frames so far, memory-mapped."""
-        if not self.count:
-            return np.empty((0, *self._shape), np.uint8)
+    def frames(self, start: int, stop: int) -> np.ndarray:
+        """Frames that were added, read back (not mapped: a long source must not count as memory of the worker)."""
+        frames = np.empty((stop - start, *self._shape), np.uint8)
         try:
             self._file.flush()
+            self._file.seek(8 + HEADER_BYTES + start * int(np.prod(self._shape)))
+            self._file.readinto(frames.data)  # type: ignore[attr-defined]
+            self._file.seek(0, os.SEEK_END)
         except OSError as error:
             raise _unwritten(self.path, error) from error
-        return np.memmap(self._partial, np.uint8, "r", 8 + HEADER_BYTES, (self.count, *self._shape))
+        return frames
 
     def finish(self, piece: Piece, prints: Sequence[bytes]) -> None:
         """Writes the rest and gives the file its name: from now on the source is finished."""

@@ -26,6 +26,7 @@ from vidiff_cli.video.probe import probe
 FASTEST_GIF = Fraction(50)  # a delay below 20 ms is shown as 100 ms
 FASTEST = 1_000_000  # frames a second
 INAUDIBLE_SECONDS = 0.02  # a shift below one audio packet is left alone, so that every packet is copied
+SMALL = 256 * 256  # pixels of a frame up to which more threads and more search cost time and save next to nothing
 HIDDEN = ".vidiff-"  # folders of unfinished files
 FRAME_NAME = "{:06d}.png"
 LOSSLESS_BY_EXTENSION = (".mkv", ".webp")
@@ -249,7 +250,8 @@ def _bt709(pixel_format: str) -> list[str]:
 
 def _h264(width: int, height: int, crf: int, lossless: bool) -> list[str]:
     pixel_format = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-    codec = ["-c:v", "libx264", "-preset", "slow", "-crf", str(crf)]
+    effort = ["superfast", "-threads", "1"] if width * height <= SMALL else ["medium"]
+    codec = ["-c:v", "libx264", "-preset", *effort, "-crf", str(crf)]
     return [*_bt709(pixel_format), *codec]
 
 

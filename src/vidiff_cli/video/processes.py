@@ -41,11 +41,15 @@ class Families:
         return found
 
     def resident_bytes(self, pid: int) -> int:
-        """Memory that a process and its descendants hold at this moment; 0 where that cannot be known."""
+        """Memory that a process and its descendants hold at this moment; 0 where that cannot be known.
+
+        Pages of files do not count: the system takes them back when it needs them.
+        """
         pages = 0
         for each in self.of(pid):
             with contextlib.suppress(OSError, ValueError, IndexError):
-                pages += int((PROC / str(each) / "statm").read_text().split()[1])
+                _, resident, of_files, *_ = map(int, (PROC / str(each) / "statm").read_text().split())
+                pages += resident - of_files
         return pages * os.sysconf("SC_PAGE_SIZE") if pages else 0
 
 
