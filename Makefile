@@ -56,6 +56,10 @@ $(PEER): $(READY)
 	@touch $@
 
 bench: $(PEER)
+	$(BIN)/python benchmarks/prep.py
+	$(BIN)/python benchmarks/index.py
+	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/race.py
 	$(BIN)/python benchmarks/learning.py race

@@ -99,7 +99,7 @@ def test_an_ambiguous_name_is_given_to_nobody(folder: Path) -> None:
     (folder / "metadata.csv").write_text("file_name,text\nd.mp4,whose\n")
     found = captions_in(folder)
     assert texts(found)["x/d.mp4"] == texts(found)["y/d.mp4"] == ()
-    assert any("fit several sources" in note for note in found.notes)
+    assert any("with several files" in note for note in found.notes)
 
 
 def test_a_row_with_an_unquoted_comma_is_left_out_alone(folder: Path) -> None:

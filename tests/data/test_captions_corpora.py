@@ -320,7 +320,7 @@ def test_a_video_that_is_there_twice_is_given_to_nobody(published: Path, tmp_pat
     assert expected in found.missing
     silent = {row.what: row.reason for row in found.missing if row.kind == "annotation"}
     assert silent == dict.fromkeys(("a/video0.mp4", "b/video0.avi"), f"several files are video0: {reason}")
-    assert any("fit several sources" in note for note in found.notes)
+    assert any("with several files" in note for note in found.notes)
 
 
 def test_a_thumbnail_is_not_the_video(published: Path, tmp_path: Path) -> None:

@@ -323,6 +323,13 @@ def test_large_frames_are_shrunk_by_area(tmp_path):
     assert small.decoder == "decord"
 
 
+def test_very_large_frames_take_little_memory(tmp_path):
+    """Decord would hold dozens of them."""
+    encode(tmp_path / "a.mp4", np.full((2, 2160, 3840, 3), 90, np.uint8), Fraction(10))
+    (reading,) = read(tmp_path / "a.mp4", size=(64, 36))
+    assert reading.decoder == "ffmpeg"
+
+
 def nominal(fps: Fraction, time_base: Fraction) -> VideoInfo:
     text = {"container": "mov", "codec": "h264", "pixel_format": "yuv420p"}
     size = {"width": 1, "height": 1, "coded_width": 1, "coded_height": 1, "rotation": 0}

@@ -41,6 +41,7 @@ DECODERS = ("auto", "decord", "ffmpeg")
 
 BLOCK_FRAMES = 32
 BLOCK_BYTES = 32 * 2**20  # of the frames as they come from the decoder
+DECORD_PIXELS = 2560 * 1440  # of a frame of the file: of 3840x2160, decord holds 900 MB, ffmpeg 100
 LARGE_PIXELS = 200_000  # of a frame of twice the final size: from there on shrinking twice costs too much
 MOST_BYTES = 4 * 2**30  # of one file's frames in memory
 MOST_FRAMES = 1_000_000  # each has a time, which is an object
@@ -227,6 +228,8 @@ def _readings(info: VideoInfo, wanted: _Wanted, decoder: str) -> Iterator[Readin
     rate, fallback = wanted.fps or info.fps, None
     if decoder == "auto" and wanted.by_area:
         fallback = "ffmpeg shrinks to large frames in fewer steps"
+    elif decoder == "auto" and info.coded_width * info.coded_height > DECORD_PIXELS:
+        fallback = "decord would hold many of such large frames in memory"
     elif decoder != "ffmpeg":
         given_up: list[Unfit] = []
         try:

@@ -141,13 +141,13 @@ class Book:
         self._rows += [row for _, row in page.rows]
         self._absent += absent
         if page.rows:
-            self.note(f"{page.document}: {len(page.rows)} rows left out; {page.first_row}")
+            self.note(f"{page.document}: {_counted(len(page.rows), 'row')} left out; {page.first_row}")
         for fact, rows in (
-            ("are not among the sources", [row for row in absent if row.reason == NO_FILE]),
-            ("fit several sources, none of which got the captions", [row for row in absent if row.reason != NO_FILE]),
+            ("without a file among the sources", [row for row in absent if row.reason == NO_FILE]),
+            ("with several files, none of which got the captions", [row for row in absent if row.reason != NO_FILE]),
         ):
             if rows:
-                self.note(f"{page.document}: {len(rows)} videos {fact}: {rows[0].what}")
+                self.note(f"{page.document}: {_counted(len(rows), 'video')} {fact}, such as {rows[0].what}")
 
     def _unannotated(self) -> Iterator[Missing]:
         """Files that nothing is said about; without any annotation file that is no loss."""
@@ -155,6 +155,10 @@ class Book:
             if not said:
                 reason = self._silent.get(name, "no caption file speaks of it")
                 yield Missing(kind="annotation", what=name, where="", reason=reason)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 class _Page:
