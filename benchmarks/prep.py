@@ -7,8 +7,8 @@ each at 720p, four times as long at 320x240. Contestants take turns, one warm-up
 their *CPU time with all child processes* counts, from the start of the command to its end, so that busy neighbours
 matter little. Row 15 alone is wall time, and means something on a quiet machine only: the load is written down beside
 it. "Limit": `ffmpeg -threads 1 -f null` over the same files. "Simple": decord at full size, then Pillow's `resize` as
-it comes, frame by frame. "Threads": one file after the other through ffmpeg with two decoding threads. Writes
-benchmarks/results/prep.json and prints the table.
+it comes, frame by frame. "Threads": one file after the other through ffmpeg with two decoding threads. The
+memory of the command on a 4K film is measured too. Writes benchmarks/results/prep.json and prints the table.
 """
 
 from __future__ import annotations
@@ -51,10 +51,11 @@ def main() -> None:
         out = Path(folder, "out")
         times = in_turns({name: jobs(films[name], out) for name in SIZES}, rounds, out)
         kept = counted(films["320x240"], out)
+        held = memory(Path(folder, "4k"), out)
     table = rows(times)
     for row in table:
         print(f"{row['row']:>3}  {row['what']:70} {row['ratio']:6.2f}  (floor {row['floor']})", file=sys.stderr)
-    load = {"load_average": os.getloadavg()[0]}
+    load = {"load_average": os.getloadavg()[0], "peak_memory_4k_mb": held}
     save("prep", {"rounds": rounds, "seconds_720p": seconds, **load, "check": kept, "rows": table, "times": times})
 
 
@@ -143,6 +144,26 @@ def counted(films: Path, out: Path) -> dict[str, int]:
     prep(films, out, 64)
     ledger = [json.loads(line) for line in (out / "ledger.jsonl").read_text(encoding="utf-8").splitlines()]
     return {"sources": len(ledger), "frames": sum(row.get("frames_decoded", 0) for row in ledger)}
+
+
+def memory(folder: Path, out: Path) -> float:
+    """Most megabytes that the command with one worker and all its children held together, cutting 20 s of 3840x2160.
+    Pages of files do not count."""
+    from vidiff_cli.video.processes import Families
+
+    folder.mkdir()
+    made = ["-f", "lavfi", "-i", f"mandelbrot=s=3840x2160:r={FPS}", "-t", "20"]
+    subprocess.run([*FFMPEG, *made, *H264, "-preset", "ultrafast", str(folder / "a.mp4")], check=True)
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "vidiff_cli", "prep", str(folder), "-o", str(out), "--workers", "1", "--quiet"]
+    held, families = 0, Families()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            families.look()
+            held = max(held, families.resident_bytes(process.pid))
+            time.sleep(0.05)
+        assert process.returncode == 0
+    return held / 1e6
 
 
 def simple(films: Path, size: int, out: Path) -> None:
