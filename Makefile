@@ -14,7 +14,7 @@ help:
 	@echo "make test                   run the tests"
 	@echo "make check                  formatting, lint, types, import layers, CLI reference"
 	@echo "make bench                  measure (benchmarks/)"
-	@echo "make docs                   write docs/cli.md anew"
+	@echo "make docs                   write docs/cli.md and docs/presets.md anew"
 
 # The first line is for a machine without a network whose environment already has everything.
 $(READY): pyproject.toml constraints.txt
@@ -44,6 +44,7 @@ check: $(READY)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python docs/reference.py --check
+	$(BIN)/python docs/presets.py --check
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -65,9 +66,15 @@ bench: $(PEER)
 	$(BIN)/python benchmarks/learning.py race
 	$(BIN)/python benchmarks/learning.py recipe
 	$(BIN)/python benchmarks/reconstruction.py
+	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/large.py
+	$(BIN)/python benchmarks/auxiliary.py
+	$(BIN)/python benchmarks/priors.py
 
 docs: $(READY)
 	@$(BIN)/python docs/reference.py
+	@$(BIN)/python docs/presets.py
 
 clean:
 	rm -rf .pytest_cache .hypothesis .ruff_cache .import_linter_cache build dist

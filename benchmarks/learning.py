@@ -39,7 +39,7 @@ import shapes_report as report  # noqa: E402
 from machine import RESULTS, save  # noqa: E402
 
 from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
-from vidiff_cli.config.model import ModelSettings, NetworkSettings  # noqa: E402
+from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings  # noqa: E402
 from vidiff_cli.config.train import TrainSettings, preset  # noqa: E402
 from vidiff_cli.diffusion.levels import alpha_sigma, cosine, diffuse  # noqa: E402
 from vidiff_cli.diffusion.noise import seeded  # noqa: E402
@@ -195,8 +195,11 @@ def settings_of(variant: Variant) -> TrainSettings:
 
 def new_state(variant: Variant, settings: TrainSettings, *, told: bool) -> TrainState:
     captions = clips(0, TRAINING)[1]
-    text = settings.text.model_copy(
-        update={"kind": "learned" if told else "none", "vocabulary": vocabulary_of(captions) if told else ()}
+    text = TextSettings(
+        kind="learned" if told else "none",
+        depth=settings.text.depth,
+        max_tokens=settings.text.max_tokens,
+        vocabulary=vocabulary_of(captions) if told else (),
     )
     model = ModelSettings(
         width=SIDE,

@@ -32,7 +32,7 @@ from PIL import Image
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.data.store import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
 from vidiff_cli.tasks.device import choose_device
-from vidiff_cli.tasks.train import model_settings, source_of
+from vidiff_cli.tasks.training_setup import model_settings, source_of
 from vidiff_cli.text.tokenizer import mend_torchvision
 from vidiff_cli.training.batches import Source, Wanted, read_batch, to_device
 from vidiff_cli.training.loop import Schedule, train_steps

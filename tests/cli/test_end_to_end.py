@@ -424,7 +424,7 @@ def test_no_model_at_all(here: Path, command: str) -> None:
         (["sample", "--fps", "60", "-o", "x.gif"], 1, "a GIF cannot be that fast"),
         (["sample", "--prompts", "missing.txt"], 1, "cannot read the prompts file missing.txt"),
         (["train", "missing"], 1, "missing is no dataset: found no such folder"),
-        (["train", "--preset", "huge"], 2, "unknown --preset: found 'huge', expected base, small, tiny"),
+        (["train", "--preset", "huge"], 2, "unknown --preset: found 'huge', expected base, kinetics, small, tiny"),
         (["train", "--steps", "0"], 2, "--steps: found 0"),
         (["train", "--set", "network.base=7"], 2, "network.base"),
     ],

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from vidiff_cli.diffusion.guidance import clamp_known, classifier_free, hold_known, reconstruct, threshold
 from vidiff_cli.diffusion.levels import alpha_sigma, grid
+from vidiff_cli.diffusion.noise import PRIORS, Prior
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, ddpm
 from vidiff_cli.errors import BrokenGraphError, VidiffError
 
@@ -310,3 +311,60 @@ def test_the_static_threshold_clips_and_hides_no_nan() -> None:
 def test_a_percentile_is_a_fraction(percentile: float) -> None:
     with pytest.raises(ValueError, match=r"\(0, 1\]"):
         threshold(linear, percentile=percentile)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("level", [-4.0, 0.0, 3.0])
+@pytest.mark.parametrize("variance", [0.1, 1.0])
+def test_with_correlated_noise_guidance_is_bayes_rule_where_it_can_be(name: str, level: float, variance: float) -> None:
+    """Data and noise of one covariance S over frames: the posterior of x^a is a multiple of S_aa, as guidance takes it
+    to be, and the exact weight is 1 + sigma^2 / (alpha^2 v). What guidance makes of x_hat is then E[x^b | z, x^a]."""
+    s = Prior(name=name, strength=0.0 if name == "independent" else 0.7).covariance(T)
+    at = torch.full((B, T), level, dtype=torch.float64)
+    a, sigma = (float(scale[0, 0]) for scale in alpha_sigma(at))
+    gain = a * variance / (a**2 * variance + sigma**2)
+
+    def ideal(z: Tensor, level: Tensor) -> Tensor:
+        return gain * z
+
+    weight = 1 + sigma**2 / (a**2 * variance)
+    made = reconstruct(ideal, KNOWN, OBSERVED, weight, covariance=s)(Z, at)
+    spread = (1 - a * gain) * variance * s  # Cov(x | z)
+    wrong = reconstruct(ideal, KNOWN, OBSERVED, weight)(Z, at)
+    for clip in range(B):
+        seen = OBSERVED[clip]
+        x = ideal(Z, at)[clip].transpose(0, 1).flatten(1)  # t, pixels
+        known = KNOWN[clip].transpose(0, 1).flatten(1)
+        more = spread[:, seen] @ torch.linalg.solve(spread[seen][:, seen], known[seen] - x[seen])
+        same(made[clip].transpose(0, 1).flatten(1)[~seen], (x + more)[~seen], 1e-9)
+        assert name == "independent" or not torch.allclose(wrong[clip], made[clip], atol=1e-3)
+
+
+@pytest.mark.parametrize("view", ["mask", "halved"])
+def test_independent_noise_needs_no_covariance(view: str) -> None:
+    observed = OBSERVED if view == "mask" else lambda x: functional.avg_pool3d(x, (1, 2, 2))
+    known = KNOWN if view == "mask" else functional.avg_pool3d(KNOWN, (1, 2, 2))
+    plain = reconstruct(curved, known, observed, 2.0)(Z, LEVEL)  # type: ignore[arg-type]
+    eye = torch.eye(T, dtype=torch.float64)
+    same(reconstruct(curved, known, observed, 2.0, covariance=eye)(Z, LEVEL), plain)  # type: ignore[arg-type]
+    other = Prior(name="mixed", strength=0.5).covariance(T)
+    assert not torch.allclose(reconstruct(curved, known, observed, 2.0, covariance=other)(Z, LEVEL), plain, atol=1e-2)  # type: ignore[arg-type]
+
+
+def test_hold_known_can_draw_its_noise_elsewhere() -> None:
+    """As with a generator, from a function: shown at its level, with that noise, and still its own estimate."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def spy(z: Tensor, level: Tensor) -> Tensor:
+        seen.append((z, level))
+        return torch.zeros_like(z)
+
+    xi = randn(B, C, T, H, W, seed=9)
+    held = hold_known(spy, KNOWN, OBSERVED, level=1.5, noise=lambda like, _: xi)
+    estimates = [held(Z, LEVEL), held(Z + 1, LEVEL)]
+    a, sigma = (float(scale) for scale in alpha_sigma(torch.tensor(1.5, dtype=torch.float64)))
+    at = frames(OBSERVED)
+    for (z, level), estimate in zip(seen, estimates, strict=True):
+        same(z[at], (a * KNOWN + sigma * xi)[at])
+        assert (level[OBSERVED] == 1.5).all() and torch.equal(level[~OBSERVED], LEVEL[~OBSERVED])
+        assert torch.equal(estimate, torch.where(at, KNOWN, 0.0))

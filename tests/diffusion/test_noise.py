@@ -1,8 +1,31 @@
-"""Seeds: a stream follows from all that it is for."""
+"""Seeds: a stream follows from all that it is for. Priors: unit variance in every frame, and the covariance they state.
 
+Shapes: noise (b c t h w), covariances over frames (t, t).
+"""
+
+import math
+
+import pytest
 import torch
+from torch import Tensor
 
-from vidiff_cli.diffusion.noise import seeded, white
+from vidiff_cli.config.model import NOISE_STRENGTHS, DiffusionSettings
+from vidiff_cli.diffusion.noise import FLOOR, INDEPENDENT, PRIORS, Prior, seeded, white
+
+T = 6
+CORRELATED = [name for name in PRIORS if name != "independent"]
+
+
+def drawn(prior: Prior, alone: Tensor | None = None) -> Tensor:
+    """Two clips of noise, (2, t, 60,000): every pixel is a sample."""
+    like = torch.empty(2, 3, T, 100, 200)
+    noise = prior.of(white(like, seeded(0)), alone)
+    return noise.transpose(1, 2).reshape(2, T, -1)
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    """Within five standard errors of a covariance of 60,000 samples."""
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=5 * math.sqrt(2 / 60_000))
 
 
 def test_equal_parts_give_equal_draws_and_others_do_not() -> None:
@@ -35,3 +58,100 @@ def test_white_noise_has_the_shape_and_type_of_its_like() -> None:
         abs(float(noise.mean())) < 5 / like.numel() ** 0.5
         and abs(float(noise.var()) - 1) < 5 * (2 / like.numel()) ** 0.5
     )
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.9])
+@pytest.mark.parametrize("name", CORRELATED)
+def test_noise_has_the_covariance_that_its_prior_states(name: str, strength: float) -> None:
+    prior = Prior(name=name, strength=strength)
+    noise = drawn(prior)
+    for clip in noise:
+        close(torch.cov(clip), prior.covariance(T))
+    assert abs(float(noise.mean())) < 0.02
+    assert abs(float((noise[0] * noise[1]).mean())) < 0.02, "clips have nothing in common"
+    standard = torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]))
+    for frame in noise[0]:
+        found = (frame[:, None] < torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])).float().mean(dim=0)
+        torch.testing.assert_close(found, standard, rtol=0, atol=0.011)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.2, 0.5, 0.894, 0.99])
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_covariance_is_one(name: str, strength: float) -> None:
+    """Ones on the diagonal, the strength beside it, symmetric, no direction without noise; of a short window, a part of
+    that of a long one."""
+    s = Prior(name=name, strength=strength).covariance(32)
+    assert s.dtype == torch.float64 and torch.equal(s.diag(), torch.ones(32, dtype=torch.float64))
+    beside = 0.0 if name == "independent" else strength
+    torch.testing.assert_close(s.diag(1), torch.full((31,), beside, dtype=torch.float64), rtol=0, atol=1e-15)
+    assert torch.equal(s, s.T) and float(torch.linalg.eigvalsh(s)[0]) > FLOOR / 2 * 0.99
+    assert torch.equal(s[:7, :7], Prior(name=name, strength=strength).covariance(7))
+    assert torch.equal(s[5:12, 5:12], s[:7, :7]), "the same anywhere"
+
+
+@pytest.mark.parametrize("a", [0.5, 1.0, 2.0])
+def test_mixed_and_progressive_are_those_of_their_paper(a: float) -> None:
+    """By their processes: one noise for all and one each; an autoregression. a^2 and 1 share the variance."""
+    own, eye = 1 / (1 + a * a), torch.eye(T, dtype=torch.float64)
+    mixed = torch.full((T, T), a * a * own, dtype=torch.float64) + own * eye
+    torch.testing.assert_close(Prior(name="mixed", strength=a * a * own).covariance(T), mixed, rtol=0, atol=1e-14)
+    keep = a / math.sqrt(1 + a * a)
+    rows = [eye[0]]
+    for frame in range(1, T):
+        rows.append(keep * rows[-1] + math.sqrt(own) * eye[frame])
+    made = torch.stack(rows)
+    torch.testing.assert_close(
+        Prior(name="progressive", strength=keep).covariance(T), made @ made.T, rtol=0, atol=1e-14
+    )
+
+
+def test_lowpass_is_a_gaussian_filter_whose_variance_is_made_one_again() -> None:
+    """By a filter on a grid of 100 points a frame; what is missing to one is white."""
+    strength, fine = 0.5, 100
+    width = 0.5 / math.sqrt(-math.log(strength / (1 - FLOOR)))
+    grid = torch.arange(-10 * fine, (T + 10) * fine, dtype=torch.float64) / fine
+    kernels = torch.stack([(-((grid - frame) ** 2) / (2 * width**2)).exp() for frame in range(T)])
+    filtered = kernels @ kernels.T
+    assert float(filtered[0, 0]) != pytest.approx(1.0, abs=0.1), "without it the variance is another"
+    expected = (1 - FLOOR) * filtered / filtered[0, 0] + FLOOR * torch.eye(T, dtype=torch.float64)
+    torch.testing.assert_close(Prior(name="lowpass", strength=strength).covariance(T), expected, rtol=0, atol=1e-9)
+
+
+def test_an_independent_prior_is_white_noise_itself() -> None:
+    noise = white(torch.zeros(2, 3, T, 4, 4), seeded(0))
+    assert INDEPENDENT.of(noise) is noise and INDEPENDENT.of(noise, torch.ones(2, T, dtype=torch.bool)) is noise
+    assert torch.equal(INDEPENDENT.covariance(T), torch.eye(T, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", CORRELATED)
+def test_frames_alone_keep_their_noise_and_share_it_with_none(name: str) -> None:
+    prior = Prior(name=name, strength=0.8)
+    alone = torch.tensor([[False, True, False, False, True, False], [False] * T])
+    noise, plain = drawn(prior, alone), drawn(INDEPENDENT)
+    assert torch.equal(noise[0][alone[0]], plain[0][alone[0]])
+    apart = (alone[0][:, None] | alone[0]) & ~torch.eye(T, dtype=torch.bool)
+    close(torch.cov(noise[0]), prior.covariance(T).masked_fill(apart, 0.0))
+    close(torch.cov(noise[1]), prior.covariance(T))
+
+
+def test_unknown_priors_and_strengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown noise prior 'pink'; known: independent, mixed, progressive"):
+        Prior(name="pink")
+    for strength in (-0.1, 1.0, math.nan):
+        with pytest.raises(ValueError, match=r"expected 0 to 0\.99"):
+            Prior(name="mixed", strength=strength)
+
+
+def test_settings_hold_the_strength_that_is_used() -> None:
+    assert set(NOISE_STRENGTHS) == set(PRIORS)
+    for name, strength in NOISE_STRENGTHS.items():
+        settings = DiffusionSettings.model_validate({"noise": name})
+        assert settings.noise_strength == strength == settings.model_dump()["noise_strength"]
+        Prior(name=settings.noise, strength=settings.noise_strength)
+        assert DiffusionSettings.model_validate_json(settings.model_dump_json()) == settings
+    assert DiffusionSettings.model_validate({"noise": "mixed", "noise_strength": 0.25}).noise_strength == 0.25
+    inherited = {"noise_strength": 0.0}  # of a checkpoint without a prior, to be trained on with one
+    assert DiffusionSettings.model_validate(inherited | {"noise": "shared"}).noise_strength == 0.9
+    assert DiffusionSettings.model_validate({"target": "v"}).noise == "independent", "as an old checkpoint has it"
+    with pytest.raises(ValueError, match="goes with a noise other than independent"):
+        DiffusionSettings.model_validate({"noise_strength": 0.25})

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vidiff_cli.config.model import suits
 from vidiff_cli.diffusion.levels import alpha_sigma, diffuse, per_frame
 from vidiff_cli.diffusion.targets import (
     WEIGHTINGS,
@@ -108,3 +109,11 @@ def test_unknown_names_are_refused() -> None:
             refused()
     with pytest.raises(ValueError, match="unknown weighting 'heavy'"):
         loss_weight("heavy", "v", level)
+
+
+def test_a_weighting_suits_a_target_where_its_factor_is_bounded() -> None:
+    """From pure noise to a clean frame, the factor on the squared error of the prediction."""
+    level = torch.linspace(-20, 20, 401, dtype=torch.float64)
+    for name in WEIGHTINGS:
+        for kind in KINDS:
+            assert suits(name, kind) == (float(loss_weight(name, kind, level).max()) < 10), (name, kind)

@@ -34,7 +34,7 @@ SIGNALS = (signal.SIGKILL, *CODES)
 START_SECONDS = 0.1  # within them Python itself may not have got as far as to hear a signal
 PATIENCE_SECONDS = 900.0  # a busy machine is no fault
 SMALL = [f"network.{key}={value}" for key, value in dict(base=8, head_width=8, embedding=16, text_width=16).items()]
-TIMES = ("seconds_per_step",)  # what may differ in a row of metrics.jsonl
+TIMES = ("seconds_per_step", "clips_per_second", "share_of_peak", "memory_mb")  # differ in a row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,7 @@ CASES = (
         arguments=(
             *("train", "dataset", "-o", "out", "--preset", "tiny", "--precision", "fp32", "--steps", "24"),
             *("--batch-size", "4", "--set", "frames=4", "--checkpoint-every", "7", "--sample-every", "10"),
+            *("--validate-every", "5"),
             *(part for each in SMALL for part in ("--set", each)),
         ),
         inputs=("dataset",),

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
-from vidiff_cli.diffusion.levels import grid
+from vidiff_cli.diffusion.levels import alpha_sigma, grid
+from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, seeded
 from vidiff_cli.diffusion.samplers import Denoise, Noise, ddpm
 from vidiff_cli.frames import Scheme, Window, plan
 from vidiff_cli.generation.fill import Condition, Sample, eight_bits, fill
@@ -58,8 +59,11 @@ def run(
     draw: Sample = sample,
     condition: Condition = clamp_known,
     start: int = 0,
+    prior: Prior = INDEPENDENT,
+    context_noise: bool = False,
 ) -> list[Tensor]:
-    return list(fill(windows, frames, denoise=denoise, sample=draw, condition=condition, seeds=seeds, start=start))
+    more = {"prior": prior, "context_noise": context_noise, "start": start}
+    return list(fill(windows, frames, denoise=denoise, sample=draw, condition=condition, seeds=seeds, **more))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scheme", ["autoregressive", "hierarchical"])
@@ -214,3 +218,68 @@ def test_eight_bits_are_the_nearest_of_256_values() -> None:
     assert float((rounded - x.clamp(-1, 1)).abs().max()) <= 0.5 / 127.5 + 1e-6
     pixels = ((rounded + 1) * 127.5).round().to(torch.uint8)
     assert torch.equal(eight_bits(pixels.float() / 127.5 - 1), rounded), "through a file and back"
+
+
+def first_draws(prior: Prior, seeds: list[int], *, context: bool = False) -> list[Tensor]:
+    """Of every window: its first z and the next two noises."""
+    drawn: list[Tensor] = []
+
+    def spy(denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
+        drawn.extend([z, noise(z, None), noise(z, None)])
+        return torch.zeros_like(z)
+
+    def condition(denoise: Denoise, known: Tensor, observed: Tensor, noise: Noise | None = None) -> Denoise:
+        assert (noise is not None) == context
+        return hold_known(denoise, known, observed, level=2.0, noise=noise)
+
+    run(video(), seeds, draw=spy, condition=condition, prior=prior, context_noise=context)
+    return drawn
+
+
+def test_the_streams_of_a_clip_and_a_window() -> None:
+    """Independent noise is torch's, from the stream of (seed, window), whatever else there is."""
+    for context in (False, True):
+        draws = first_draws(INDEPENDENT, [5, 6, 7], context=context)
+        for number in range(len(WINDOWS)):
+            for clip, seed in enumerate([5, 6, 7]):
+                stream = seeded(seed, number)
+                for draw in draws[3 * number : 3 * number + 3]:
+                    assert torch.equal(draw[clip], torch.randn(C, T, SIDE, SIDE, generator=stream))
+
+
+@pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
+def test_all_noise_of_a_window_has_the_prior_of_the_model(name: str) -> None:
+    """It is the same white noise with the covariance over the places of the window, clip by clip."""
+    prior = Prior(name=name, strength=0.7)
+    made, plain = first_draws(prior, [5, 6, 7]), first_draws(INDEPENDENT, [5, 6, 7])
+    for one, other in zip(made, plain, strict=True):
+        torch.testing.assert_close(one, prior.of(other), rtol=0, atol=1e-6)
+        assert torch.equal(one[:, :, 0], other[:, :, 0]) and not torch.allclose(one, other, atol=0.1)
+    alone = run(video()[1:2], [6], prior=prior)[-1]
+    assert torch.equal(run(video(), [5, 6, 7], prior=prior)[-1][1:2], alone), "a clip does not depend on its neighbours"
+
+
+def test_observed_frames_may_be_shown_with_noise_of_their_own() -> None:
+    """White noise of another stream than the sampler's, once per window; it follows from the clip's seed and the
+    window."""
+    shown: list[Tensor] = []
+
+    def spy(z: Tensor, level: Tensor) -> Tensor:
+        shown.append(z)
+        return smooth(z, level)
+
+    def show(seeds: list[int]) -> Tensor:
+        condition, prior = partial(hold_known, level=2.0), Prior(name="mixed", strength=0.7)
+        frames = video()[: len(seeds)]
+        return run(frames, seeds, denoise=lambda _: spy, condition=condition, prior=prior, context_noise=True)[-1]
+
+    made = show([5, 6, 7])
+    alpha, sigma = (float(scale) for scale in alpha_sigma(torch.tensor(2.0, dtype=torch.float64)))
+    calls = len(shown) // len(WINDOWS)
+    for number, window in enumerate(WINDOWS):
+        seen = [place for place, frame in enumerate(window.frames) if frame in window.observed]
+        known = made[:, :, [window.frames[place] for place in seen]]
+        noise = torch.stack([torch.randn(C, T, SIDE, SIDE, generator=seeded(seed, number, 1)) for seed in (5, 6, 7)])
+        for call in shown[number * calls : (number + 1) * calls]:
+            torch.testing.assert_close(call[:, :, seen], alpha * known + sigma * noise[:, :, seen], rtol=0, atol=1e-5)
+    assert torch.equal(show([5]), made[:1])

@@ -50,7 +50,8 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train_settings(dataset: Path, output: Path, **more: Any) -> TrainSettings:
-    values = {"steps": 6, "batch_size": 4, "frames": WINDOW, "sample_every": 0, "precision": "fp32", "network": NETWORK}
+    values = {"steps": 6, "batch_size": 4, "frames": WINDOW, "precision": "fp32", "network": NETWORK}
+    values |= {"sample_every": 0, "validate_every": 0}
     values["text"] = {"kind": "learned"}  # whatever weights lie on this machine
     return TrainSettings.model_validate(values | {"dataset": dataset, "output": output} | more)
 

@@ -20,6 +20,7 @@ from vidiff_cli.cli.app import app
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.config.train import presets
+from vidiff_cli.data.store import open_dataset
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.tasks import text as wiring
 from vidiff_cli.tasks import training_log
@@ -343,6 +344,7 @@ def test_the_preset_for_a_demo_learns_its_own_words() -> None:
         "tiny": "learned",
         "small": None,
         "base": None,
+        "kinetics": "none",
     }
 
 
@@ -469,3 +471,20 @@ def test_the_same_weights_make_the_same_video_wherever_they_lie(
 def test_where_clip_lies_is_wrong_usage_for_a_model_without(settings: Callable[..., Any], tiny_clip: Any) -> None:
     with pytest.raises(UsageError, match=r"has no CLIP encoder: found --clip-model .*; leave it out"):
         sample(settings("sample", prompts=(PROMPT,), clip_model=tiny_clip.named()))
+
+
+def test_held_out_captions_and_prompts_are_embedded_too(
+    own: Path, training: Callable[..., Any], tiny_clip: Any, encoded: list[str], tmp_path: Path
+) -> None:
+    """Validation and sheets ask for texts that no training clip has; a second run has all it needs."""
+    (tmp_path / "prompts.txt").write_text("a purple elephant")
+    more = {"validate_every": 2, "sample_every": 2, "prompts": tmp_path / "prompts.txt", "steps": 2}
+    train(training(own, tmp_path / "run", **more, **by_clip(tiny_clip.named())))
+    opened = open_dataset(own)
+    held = {text for number in opened.split("val") for text in opened.clips[number].captions}
+    assert held | {"a purple elephant"} <= set(encoded)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "validation_loss" in row] == [0, 2]
+    count = len(encoded)
+    train(training(own, tmp_path / "again", **more, **by_clip(tiny_clip.named())))
+    assert len(encoded) == count

@@ -76,6 +76,12 @@ def test_a_checkpoint(saved: Callable[..., Path], weights: str) -> None:
     assert (found.target, found.weighting) == ("x", "truncated")
     assert (found.text.kind, found.text.tokens, found.text.clip) == ("learned", 3, None)
     assert found.conditioning == ("learned", "reconstruction", "replacement")
+    assert (found.noise, found.noise_strength, found.context_noise) == ("independent", 0.0, 0.0)
+
+
+def test_a_checkpoint_says_what_noise_it_was_trained_with(saved: Callable[..., Path]) -> None:
+    found = about(saved(diffusion={"noise": "mixed", "noise_strength": 0.25}, context_noise=0.5))
+    assert (found.noise, found.noise_strength, found.context_noise) == ("mixed", 0.25, 0.5)
 
 
 def test_a_checkpoint_folder_is_the_file_that_sampling_takes(saved: Callable[..., Path]) -> None:

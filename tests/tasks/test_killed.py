@@ -18,7 +18,6 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.locks import folder_alone, remove
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks import prep as prep_module
-from vidiff_cli.tasks import train as train_module
 from vidiff_cli.tasks import training_log
 from vidiff_cli.tasks.extend import extend
 from vidiff_cli.tasks.prep import prep
@@ -66,12 +65,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_killed_after_the_last_checkpoint(dataset, run, training, killed, monkeypatch, tmp_path: Path) -> None:
     """`latest` is behind and the last sheet is missing: the same command, which has no step to make, repairs both."""
     asked = training(dataset, tmp_path / "run", sample_every=3)
-    killed(train_module, "_sheet", lambda: train(asked), at=2)
+    killed(gen, "sample_sheet", lambda: train(asked), at=3)
     latest = tmp_path / "run" / "checkpoints" / "latest"
     latest.write_text("step-000004\n")
     report = train(asked)
     assert latest.read_text().strip() == report.checkpoint.name == "step-000006-of-000006"
     assert sorted(path.name for path in (tmp_path / "run" / "samples").iterdir()) == [
+        "progress.png",
+        "step-000000.png",
         "step-000003.png",
         "step-000006.png",
     ]
@@ -142,7 +143,8 @@ def test_a_torn_row(dataset, run, training, tmp_path: Path, torn: bytes) -> None
     train(training(dataset, tmp_path / "run"))
     again = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     for row, line in zip(again, rows, strict=True):
-        assert row | {"seconds_per_step": 0} == json.loads(line) | {"seconds_per_step": 0}
+        measured = dict.fromkeys(training_log.MEASURED)
+        assert row | measured == json.loads(line) | measured
 
 
 def test_another_dataset_under_a_run(dataset, run, training, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from vidiff_cli.data.store import Clip, DatasetSpec, write_clips, write_shards, 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks import training_log
 from vidiff_cli.tasks.train import train
-from vidiff_cli.training import loop
+from vidiff_cli.training import state as training_state
 
 Training = Callable[..., TrainSettings]
 
@@ -31,13 +31,13 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 def shapes_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The (t, h, w) of every batch that the network was trained on."""
     seen: list[tuple[int, ...]] = []
-    original = loop.diffusion_loss
+    original = training_state.diffusion_loss
 
-    def loss(denoiser: Any, text: Any, batch: Any) -> Any:
+    def loss(denoiser: Any, text: Any, batch: Any, **others: Any) -> Any:
         seen.append(tuple(batch.video.shape[2:]))
-        return original(denoiser, text, batch)
+        return original(denoiser, text, batch, **others)
 
-    monkeypatch.setattr(loop, "diffusion_loss", loss)
+    monkeypatch.setattr(training_state, "diffusion_loss", loss)
     return seen
 
 

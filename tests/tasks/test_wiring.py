@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.data.store import Dataset, open_dataset
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
 from vidiff_cli.diffusion.levels import alpha_sigma, cosine, grid
-from vidiff_cli.diffusion.noise import seeded, white
+from vidiff_cli.diffusion.noise import Prior, seeded, white
 from vidiff_cli.diffusion.samplers import ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Timeline, extension, interpolation, plan
@@ -300,7 +300,7 @@ def test_sheets_while_training_show_the_averaged_weights(
     monkeypatch.setattr(gen, "sample_sheet", lambda learner, *rest, **more: shown.append(learner.state_dict()))
     report = train(training(dataset, tmp_path / "run", steps=3, sample_every=1))
     average, raw = (load_file(report.checkpoint / f"{name}.safetensors") for name in ("ema", "model"))
-    assert len(shown) == 3 and shown[-1].keys() == average.keys()
+    assert len(shown) == 4 and shown[-1].keys() == average.keys()
     assert all(torch.equal(shown[-1][name], average[name]) for name in average)
     assert not all(torch.equal(raw[name], average[name]) for name in average)
 
@@ -332,3 +332,64 @@ def test_windows_have_noise_of_their_own(model: Model, shown: list[Shown]) -> No
     for number in range(windows):
         expected = torch.randn(3, T, SIDE, SIDE, generator=seeded(0, number))
         assert torch.equal(starts[number][0], expected) and torch.equal(starts[windows + number][0], expected)
+
+
+def with_settings(model: Model, **more: Any) -> Model:
+    """The same weights, of a model that says other things of itself."""
+    return replace(model, settings=ModelSettings.model_validate(model.settings.model_dump() | more))
+
+
+@pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
+def test_sampling_draws_the_noise_that_the_model_was_trained_with(model: Model, shown: list[Shown], name: str) -> None:
+    """The first z of every window, and the gradient of reconstruction guidance, which is multiplied by its
+    covariance."""
+    own = with_settings(model, diffusion=DIFFUSION.model_dump() | {"noise": name, "noise_strength": 0.6})
+    prior = Prior(name=name, strength=0.6)
+    make(own, LINES["none given"], settings_of(), "replacement")
+    for number, call in enumerate(shown[::STEPS]):
+        noise = torch.randn(1, 3, T, SIDE, SIDE, generator=seeded(0, number))
+        torch.testing.assert_close(call.z, prior.of(noise), rtol=0, atol=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    z, known = (torch.randn(2, 3, T, SIDE, SIDE, generator=generator) for _ in range(2))
+    level, observed = torch.full((2, T), -0.5), (torch.arange(T) < 2).expand(2, T)
+    made = gen.conditioner("reconstruction", settings_of(), own)(noisy, known, observed)(z, level)
+    right = reconstruct(noisy, known, observed, 10.0, covariance=prior.covariance(T))
+    assert torch.equal(made, clamp_known(right, known, observed)(z, level))
+    assert not torch.allclose(made, clamp_known(reconstruct(noisy, known, observed, 10.0), known, observed)(z, level))
+
+
+def test_context_noise_is_that_of_training(model: Model, shown: list[Shown]) -> None:
+    """Given frames at their place on the model's own schedule, with noise of that level, and told as given; the video
+    holds them as they are."""
+    own = with_settings(model, context_noise=0.5)
+    line, asked = LINES["extension"], settings_of(context_noise=0.3)
+    assert gen.choose_condition(asked, own) == "learned"
+    video = make(own, line, asked, "learned")
+    windows = plan(len(line.times), sorted(line.given), window=T, overlap=2)
+    place = torch.tensor(0.3, dtype=torch.float64)
+    level = cosine(place, low=DIFFUSION.low, high=DIFFUSION.high, shift=DIFFUSION.shift)
+    alpha, sigma = (float(scale) for scale in alpha_sigma(level))
+    assert len(windows) > 1 and sigma > 0.1
+    for number, call in enumerate(shown):
+        window = windows[number // STEPS]
+        given = call.told.given[0]
+        assert given.tolist() == [frame in window.observed for frame in window.frames]
+        assert (call.level[0][given] == level.float()).all()
+        noise = torch.randn(1, 3, T, SIDE, SIDE, generator=seeded(0, number // STEPS, 1))
+        there = video[:, :, list(window.frames)]
+        torch.testing.assert_close(call.z[:, :, given], (alpha * there + sigma * noise)[:, :, given], rtol=0, atol=1e-5)
+    kept = sorted(line.given)
+    assert torch.equal(video[:, :, kept], gen.as_video(pixels(len(kept))))
+    assert not torch.equal(video, make(own, line, settings_of(), "learned"))
+
+
+def test_context_noise_that_was_not_trained_is_refused(model: Model) -> None:
+    for most, condition, message in (
+        (0.0, "auto", "this model takes given frames clean: found --context-noise 0.4; leave it out, or train with"),
+        (0.3, "learned", "trained on given frames of less noise: found --context-noise 0.4, expected at most 0.3"),
+        (0.5, "replacement", "is for given frames that the network is shown: found --condition replacement"),
+    ):
+        with pytest.raises(VidiffError, match=message):
+            gen.choose_condition(
+                settings_of(context_noise=0.4, condition=condition), with_settings(model, context_noise=most)
+            )

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,8 @@ from torch import Tensor
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batch, draw_batches
+from vidiff_cli.training.draws import draw_clip
+from vidiff_cli.training.order import SAMPLE
 
 SourceMaker = Callable[[Sequence[Any]], Source]
 
@@ -49,6 +51,10 @@ def draw(
 def same(one: Batch, other: Batch) -> bool:
     pairs = [(getattr(one, field.name), getattr(other, field.name)) for field in fields(one)]
     return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+
+
+def tensors_of(batch: Batch) -> set[str]:
+    return {field.name for field in fields(batch) if isinstance(getattr(batch, field.name), Tensor)}
 
 
 def frames_of(batch: Batch) -> tuple[list[int], list[list[int]]]:
@@ -146,6 +152,7 @@ def test_pixels_noise_and_captions(make_source: SourceMaker, row: type) -> None:
         assert batch.video.shape == batch.noise.shape == (8, 3, 3, 4, 4) and batch.video.dtype == torch.float32
         assert float(batch.video[:, 2].unique()) == -1.0, "0 is -1"
         rows, _ = frames_of(batch)
+        assert batch.rows == tuple(rows) and batch.isolated is None
         assert all(caption.endswith(f"of {number}") for caption, number in zip(batch.captions, rows, strict=True))
     assert len({caption for batch in batches for caption in batch.captions}) == 18
     noise = torch.cat([batch.noise for batch in batches])
@@ -206,9 +213,11 @@ def test_ranks_share_the_batch_of_one(make_source: SourceMaker, row: type, size:
         whole = draw(make_source(rows), size=size, step=step)
         parts = [draw(make_source(rows), size=size, step=step, rank=rank, world=world) for rank in range(world)]
         assert max(len(part.u) for part in parts) - min(len(part.u) for part in parts) <= 1
-        for name in (field.name for field in fields(whole) if field.name != "captions"):
+        assert tensors_of(whole) >= {"video", "noise", "u"} and len(whole.rows) == size
+        for name in tensors_of(whole):
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
-        assert sum((part.captions for part in parts), ()) == whole.captions
+        for name in ("captions", "rows"):
+            assert sum((getattr(part, name) for part in parts), ()) == getattr(whole, name)
 
 
 def test_more_ranks_than_clips_is_said(make_source: SourceMaker, row: type) -> None:
@@ -272,3 +281,122 @@ def test_frames_reach_the_network_as_they_are(row: type) -> None:
         pixels = ((draw(source, step=step).video + 1) * 127.5).round().to(torch.uint8)
         for clip in pixels.permute(0, 2, 3, 4, 1).contiguous().numpy():
             assert clip.tobytes() in windows
+
+
+IMAGES = ObjectiveSettings(image_fraction=1 / 3, drop_text=0.5)
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.0, 0), (0.2, 2), (1 / 3, 4), (0.5, 8)])
+def test_images_have_the_share_of_the_frames_that_is_asked_for(
+    make_source: SourceMaker, row: type, fraction: float, count: int
+) -> None:
+    batch = draw(make_source([row(frames=12)] * 9), window=8, objective=ObjectiveSettings(image_fraction=fraction))
+    assert batch.video.shape[2] == batch.noise.shape[2] == batch.times.shape[1] == batch.given.shape[1] == 8 + count
+    if not count:
+        assert batch.isolated is None and batch.without_images() is batch
+        return
+    assert batch.isolated is not None and batch.isolated.tolist() == [[False] * 8 + [True] * count] * 8
+    assert not batch.given[:, 8:].any() and not batch.times[:, 8:].any()
+    still = draw(make_source([row(frames=1, fps="0")] * 9), objective=ObjectiveSettings(image_fraction=fraction))
+    assert still.isolated is None and still.video.shape[2] == 1, "an image needs no image beside it"
+
+
+def test_a_clip_is_the_same_with_images_beside_it(make_source: SourceMaker, row: type) -> None:
+    """All that is drawn for it but its noise."""
+    rows = [row(frames=9, captions=("one", "two"))] * 7
+    for step in range(5):
+        plain = draw(make_source(rows), step=step, objective=IMAGES.model_copy(update={"image_fraction": 0.0}))
+        beside = draw(make_source(rows), step=step, objective=IMAGES)
+        clips = beside.without_images()
+        assert same(replace(clips, noise=plain.noise), plain) and beside.isolated is not None
+        assert same(draw(make_source(rows), step=step, objective=IMAGES), beside)
+
+
+def test_images_are_any_frames_for_which_the_caption_is_true(make_source: SourceMaker, row: type) -> None:
+    """Beside a clip whose caption is dropped, frames of all other clips; else of the clip itself, in or out of the
+    window; each drawn for itself."""
+    source = make_source([row(frames=9)] * 5)
+    seen: Counter[tuple[bool, int, int]] = Counter()
+    for step in range(60):
+        batch = draw(source, size=6, step=step, objective=IMAGES)
+        pixels = ((batch.video + 1) * 127.5).round().int()[:, :, :, 0, 0]
+        for number, dropped, clip in zip(batch.rows, batch.dropped.tolist(), pixels.transpose(1, 2), strict=True):
+            for image, frame, _ in clip[batch.clip_frames :].tolist():
+                assert (image == number) != dropped
+                seen[dropped, image, frame] += 1
+    assert {each[1:] for each in seen if each[0]} == {(image, frame) for image in range(5) for frame in range(9)}
+    assert {each[1:] for each in seen if not each[0]} == {(image, frame) for image in range(5) for frame in range(9)}
+    lonely = draw(make_source([row(frames=9)]), objective=IMAGES)
+    assert lonely.isolated is not None and not lonely.video[:, 0].ne(-1).any(), "there is no other clip"
+
+
+@pytest.mark.parametrize("crop", [0, 4])
+def test_images_are_as_large_as_the_clips_beside_them(row: type, crop: int) -> None:
+    """Where clips have several frame sizes; with a crop, from all of them."""
+    shapes = np.array([(6, 4, 4), (6, 4, 8)] * 5)
+
+    def read(number: int, frames: Sequence[int]) -> np.ndarray:
+        return np.full((len(frames), *shapes[number][1:], 3), number, dtype=np.uint8)
+
+    source = Source(rows=[row(frames=6, captions=())] * 10, read=read, shapes=shapes)
+    mixed = 0
+    for step in range(10):
+        batch = draw_batch(
+            source,
+            IMAGES,
+            size=5,
+            window=3,
+            frame_steps=(1,),
+            seed=0,
+            step=step,
+            device=torch.device("cpu"),
+            loader=LoaderSettings(crop=crop),
+        )
+        numbers = ((batch.video[:, 0, 3:, 0, 0] + 1) * 127.5).round().int().flatten().tolist()
+        mixed += len({number % 2 for number in numbers}) == 2
+        assert crop or {number % 2 for number in numbers} == {batch.rows[0] % 2}
+    assert bool(mixed) == bool(crop)
+
+
+@pytest.mark.parametrize(("size", "world"), [(8, 2), (7, 3)])
+def test_ranks_share_images_and_context_too(make_source: SourceMaker, row: type, size: int, world: int) -> None:
+    rows, objective = [row(frames=12)] * 7, IMAGES.model_copy(update={"context_noise": 0.5, "observed": 1.0})
+    whole = draw(make_source(rows), size=size, objective=objective)
+    parts = [draw(make_source(rows), size=size, objective=objective, rank=rank, world=world) for rank in range(world)]
+    assert tensors_of(whole) >= {"context", "isolated"}
+    for name in tensors_of(whole):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
+
+
+def test_half_of_the_given_frames_have_noise_drawn_for_their_clip(make_source: SourceMaker, row: type) -> None:
+    """Even over the schedule up to what is asked for; every other draw is as without it."""
+    source = make_source([row(frames=8, captions=("one", "two"))] * 50)
+    objective = ObjectiveSettings(observed=1.0, context_noise=0.6)
+    batches = [draw(source, size=32, window=8, step=step, objective=objective) for step in range(60)]
+    places = torch.cat([batch.context for batch in batches if batch.context is not None])
+    assert len(places) == 32 * 60 and float((places == 0).double().mean()) == pytest.approx(0.5, abs=0.045)
+    noisy = (places[places > 0] / 0.6).sort().values
+    assert float((noisy - torch.linspace(0, 1, len(noisy))).abs().max()) < 0.06, "Kolmogorov and Smirnov"
+    for step in (0, 17):
+        plain = draw(source, size=32, window=8, step=step, objective=ObjectiveSettings(observed=1.0))
+        assert plain.context is None and same(replace(batches[step], context=None), plain)
+
+
+def test_captions_are_dropped_at_the_rates_asked_for(row: type) -> None:
+    """Of 8,000 draws, within four standard deviations."""
+    objective = ObjectiveSettings(observed=0.5, drop_text=0.1, drop_text_observed=0.3)
+    draws = [
+        draw_clip(
+            row(frames=8),
+            0,
+            objective,
+            LoaderSettings(),
+            window=8,
+            frame_steps=(1,),
+            rng=np.random.default_rng([0, SAMPLE, 0, number]),
+        )
+        for number in range(8_000)
+    ]
+    for observed, rate in ((False, 0.1), (True, 0.3)):
+        dropped = [each.dropped for each in draws if bool(each.given.any()) == observed]
+        assert np.mean(dropped) == pytest.approx(rate, abs=4 * (rate * (1 - rate) / len(dropped)) ** 0.5)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import DiffusionSettings
-from vidiff_cli.diffusion.levels import cosine
+from vidiff_cli.diffusion.levels import alpha_sigma, cosine
+from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.targets import WEIGHTINGS, Kind, loss_weight, target
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.training.batches import Batch
@@ -74,7 +75,7 @@ def test_given_frames_are_shown_clean_and_told_as_given(make_learner: Maker, mon
     assert (level[GIVEN] == 20).all()
     for clip in range(B):
         assert level[clip][~GIVEN[clip]].unique().tolist() == [pytest.approx(float(cosine(drawn.u)[clip]), rel=1e-5)]
-    assert torch.equal(told.given, GIVEN) and torch.equal(told.times, drawn.times)
+    assert torch.equal(told.given, GIVEN) and torch.equal(told.times, drawn.times) and told.isolated is None
     assert told.dropped is not None and torch.equal(told.dropped, drawn.dropped)
     assert told.token_mask is not None and told.token_mask.sum(dim=1).tolist() == [3, 3, 1, 1]
 
@@ -136,3 +137,164 @@ def test_the_null_text_is_trained_by_dropped_captions_only(make_learner: Maker) 
             assert null.grad is not None and bool(null.grad.any()) == dropped
         tower = next(iter(learner.text.parameters()))  # type: ignore[union-attr]
         assert (tower.grad is not None and bool(tower.grad.any())) != dropped
+
+
+def seen_by(learner: Learner, drawn: Batch, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor, Conditioning]:
+    """z, levels and conditioning that the network is shown."""
+    seen: list[tuple[Tensor, Tensor, Conditioning]] = []
+
+    def predict(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
+        seen.append((z, level, told))
+        return z.detach().clone().requires_grad_(True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner.denoiser, "predict", predict)
+        loss(learner, drawn)
+    return seen[0]
+
+
+@pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
+def test_noise_has_the_prior_of_the_model_in_what_is_shown_and_in_the_target(
+    make_learner: Maker, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Also under autocast, which would take digits from it. The batch itself stays white."""
+    diffusion = DiffusionSettings.model_validate({"noise": name, "noise_strength": 0.7, "target": "eps"})
+    learner, drawn = make_learner(diffusion=diffusion), replace(batch(), given=torch.zeros(B, T, dtype=torch.bool))
+    noise = Prior(name=name, strength=0.7).of(drawn.noise)
+    with torch.autocast("cpu", torch.bfloat16):
+        z, level, _ = seen_by(learner, drawn, monkeypatch)
+        made = diffusion_loss(learner.denoiser, learner.text, drawn)
+    alpha, sigma = (scale[:, None, :, None, None] for scale in alpha_sigma(level.double()))
+    torch.testing.assert_close(z.double(), alpha * drawn.video + sigma * noise, rtol=0, atol=1e-5)
+    power = noise.square().mean(dim=(1, 3, 4)) * loss_weight("v", "eps", level)
+    torch.testing.assert_close(made.per_clip, power.mean(dim=1), rtol=1e-4, atol=0)
+
+
+CONTEXT = torch.tensor([0.5, 0.45, 0.0, 0.25])
+
+
+def test_given_frames_are_shown_with_the_noise_of_their_level(
+    make_learner: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each clip's own level, told to the network; without noise they are the frames themselves, as ever."""
+    drawn = replace(batch(), context=CONTEXT)
+    z, level, told = seen_by(make_learner(), drawn, monkeypatch)
+    assert torch.equal(told.given, GIVEN)
+    alpha, sigma = (scale[:, None, :, None, None] for scale in alpha_sigma(level.double()))
+    noisy = (alpha * drawn.video + sigma * drawn.noise).float()
+    for clip in (1, 2, 3):
+        at = cosine(CONTEXT.double())[clip].float()
+        assert (level[clip][GIVEN[clip]] == at).all() and (level[clip][~GIVEN[clip]] != at).all()
+        expected = noisy[clip] if clip != 2 else drawn.video[clip]
+        torch.testing.assert_close(z[clip][:, GIVEN[clip]], expected[:, GIVEN[clip]], rtol=0, atol=1e-6)
+    clean, _, _ = seen_by(make_learner(), batch(), monkeypatch)
+    for clip in (0, 2):
+        assert torch.equal(z[clip], clean[clip])
+    assert torch.equal(z[:, :, 3][~GIVEN[:, 3]], clean[:, :, 3][~GIVEN[:, 3]])
+    made = diffusion_loss(make_learner().denoiser, None, drawn)
+    torch.testing.assert_close(made.level, cosine(drawn.u.double()).float())
+
+
+def test_the_noise_of_given_frames_says_nothing_of_the_others(
+    make_learner: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a prior that frames share: what is shown of given frames is their own white noise, and does not follow from
+    that of the frames that are made, nor the other way round. In sampling it is drawn apart too."""
+    learner = make_learner(diffusion=DiffusionSettings.model_validate({"noise": "shared"}))
+    drawn = replace(batch(), context=CONTEXT)
+    shown = GIVEN[:, None, :, None, None]
+    for part in (shown, ~shown):
+        other = replace(drawn, noise=torch.where(part, drawn.noise + 3, drawn.noise))
+        before, after = (seen_by(learner, each, monkeypatch)[0] for each in (drawn, other))
+        assert torch.equal(torch.where(part, 0, before), torch.where(part, 0, after))
+        assert not torch.equal(before, after)
+
+
+J = 3
+
+
+def with_images(drawn: Batch, seed: int = 7) -> Batch:
+    """The batch with J images after each clip."""
+    generator = torch.Generator().manual_seed(seed)
+    video, noise = (torch.randn(B, 3, J, 4, 4, generator=generator) for _ in range(2))
+    return replace(
+        drawn,
+        video=torch.cat([drawn.video, video.tanh()], dim=2),
+        noise=torch.cat([drawn.noise, noise], dim=2),
+        times=torch.cat([drawn.times, torch.zeros(B, J)], dim=1),
+        given=torch.cat([drawn.given, torch.zeros(B, J, dtype=torch.bool)], dim=1),
+        isolated=(torch.arange(T + J) >= T).expand(B, -1),
+    )
+
+
+@pytest.mark.parametrize("noise", ["independent", "mixed"])
+def test_beside_images_a_clip_is_what_it_is_alone(make_learner: Maker, noise: str) -> None:
+    """Its loss, and by the shares of the frames that of images beside it, of which each is that of a clip of one
+    frame."""
+    learner = make_learner(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": noise}))
+    drawn = with_images(batch())
+    together = diffusion_loss(learner.denoiser, learner.text, drawn)
+    alone = diffusion_loss(learner.denoiser, learner.text, batch())
+    torch.testing.assert_close(together.per_clip, alone.per_clip, rtol=1e-4, atol=1e-6)
+    assert together.observed.tolist() == alone.observed.tolist() and torch.equal(together.level, alone.level)
+    images = []
+    for place in range(T, T + J):
+        one = slice(place, place + 1)
+        parts = {name: getattr(drawn, name)[:, :, one] for name in ("video", "noise")}
+        image = replace(drawn, **parts, times=drawn.times[:, one], given=drawn.given[:, one], isolated=None)
+        images.append(loss(learner, image))
+    share = J / (T + J)
+    torch.testing.assert_close(together.terms["images"], share * torch.stack(images).mean(), rtol=1e-4, atol=1e-6)
+    expected = (1 - share) * together.per_clip.mean() + together.terms["images"]
+    torch.testing.assert_close(together.total, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("noise", ["independent", "progressive"])
+def test_images_and_clips_learn_nothing_of_one_another(
+    make_learner: Maker, monkeypatch: pytest.MonkeyPatch, noise: str
+) -> None:
+    """Neither sees the other: changing a clip, pixels and noise, changes no prediction for its images, bit for bit,
+    and its pixels have no gradient from them; and the other way round; nor does one image see another."""
+    learner = make_learner(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": noise}))
+    drawn = with_images(batch())
+    predicted: list[Tensor] = []
+    predict = learner.denoiser.predict
+
+    def keep(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
+        predicted.append(predict(z, level, told))
+        return predicted[-1]
+
+    monkeypatch.setattr(learner.denoiser, "predict", keep)
+    loss(learner, drawn)
+    for part in (slice(0, T), slice(T, T + 1), slice(T + 1, T + 3)):
+        inside = torch.zeros(T + J, dtype=torch.bool)
+        inside[part] = True
+        mask = inside[:, None, None]
+        other = replace(
+            drawn,
+            video=torch.where(mask, -drawn.video, drawn.video),
+            noise=torch.where(mask, drawn.noise + 1, drawn.noise),
+        )
+        loss(learner, other)
+        assert torch.equal(predicted[-1][:, :, ~inside], predicted[0][:, :, ~inside])
+        assert not torch.equal(predicted[-1][:, :, inside], predicted[0][:, :, inside])
+        followed = replace(drawn, video=drawn.video.clone().requires_grad_(True))
+        loss(learner, followed)
+        predicted[-1][:, :, inside].square().sum().backward()
+        assert followed.video.grad is not None
+        reached = followed.video.grad.abs().amax(dim=(0, 1, 3, 4)) > 0
+        assert not reached[~inside].any() and reached[inside].all()
+
+
+def test_auxiliary_losses_see_clips_only(make_learner: Maker) -> None:
+    learner, drawn = make_learner(noise=0.1), with_images(batch())
+
+    def look(x_hat: Tensor, clips: Batch, level: Tensor) -> dict[str, Tensor]:
+        assert x_hat.shape == clips.video.shape == batch().video.shape and level.shape == clips.given.shape == (B, T)
+        assert torch.equal(clips.video, batch().video) and clips.isolated is None
+        return {"other": x_hat.mean()}
+
+    made = diffusion_loss(learner.denoiser, learner.text, drawn, auxiliary=look)
+    plain = diffusion_loss(learner.denoiser, learner.text, drawn)
+    assert set(made.terms) == {"other", "images"}
+    torch.testing.assert_close(made.total - plain.total, made.terms["other"], rtol=1e-3, atol=1e-6)

@@ -66,3 +66,17 @@ def test_the_average_is_apart_from_the_module_and_takes_buffers() -> None:
     assert float(ema.shadow["weight"][0]) == pytest.approx(1 + 2 * 9 / 11)
     assert float(ema.shadow["running_mean"][0]) == pytest.approx(9 / 11)
     assert set(ema.shadow) == set(norm.state_dict()) and not any(value.requires_grad for value in ema.shadow.values())
+
+
+@settings(deadline=None)
+@given(steps=st.integers(1, 400), warmup=st.integers(0, 60))
+def test_a_cosine_rises_and_falls_to_nearly_nothing(steps: int, warmup: int) -> None:
+    schedule = Schedule.of(steps, OptimiserSettings(schedule="cosine", warmup=warmup))
+    factors = [schedule.factor(step) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    assert factors[:warmup] == [(step + 1) / warmup for step in range(min(warmup, steps))]
+    fall = factors[warmup:]
+    assert all(late < early for early, late in pairwise(fall))
+    # the other half of the cosine is the first one turned round
+    for place, factor in enumerate(fall[1:], start=1):
+        assert factor + fall[-place] == pytest.approx(1, abs=1e-9)

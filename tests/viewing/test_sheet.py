@@ -7,7 +7,19 @@ import pytest
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.viewing.sheet import BORDER, GAP, GIVEN, LABEL_WIDTH, MARGIN, Row, _evenly, _font, _wrap, contact_sheet
+from vidiff_cli.viewing.sheet import (
+    BORDER,
+    GAP,
+    GIVEN,
+    LABEL_WIDTH,
+    MARGIN,
+    Row,
+    _evenly,
+    _font,
+    _wrap,
+    contact_sheet,
+    progress_sheet,
+)
 
 LEFT = MARGIN + LABEL_WIDTH + GAP
 
@@ -76,3 +88,55 @@ def test_what_is_no_clip_is_a_clear_error(tmp_path: Path, frames: np.ndarray) ->
     with pytest.raises(VidiffError, match="no name for a picture"):
         contact_sheet([Row(label="fine", frames=clip(1, 8))], tmp_path / "sheet.txt")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- one prompt over the steps -----------------------------------------------------------------------------------
+
+
+def colour(value: int, frames: int = 3) -> np.ndarray:
+    return np.full((frames, 8, 8, 3), value, np.uint8)
+
+
+def test_a_progress_sheet_shows_the_first_row_of_every_sheet(tmp_path: Path) -> None:
+    """The frames of the first prompts, in order, untouched; however long the labels on the sheets were."""
+    sheets = []
+    for step, value in ((0, 40), (10, 120), (20, 200)):
+        rows = [
+            Row(label="a very long label " * 9, frames=colour(value)),
+            Row(label="other", frames=colour(255 - value)),
+        ]
+        sheets.append((f"step {step}", contact_sheet(rows, tmp_path / f"step-{step}.png")))
+    path = progress_sheet(sheets, tmp_path / "progress.png", title="a prompt")
+    assert path is not None
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert Image.open(path).width == Image.open(sheets[0][1]).width  # without the labels of the sheets
+    grey = (pixels == pixels[..., :1]).all(axis=-1)
+    found = [value for value in (40, 120, 200) if (grey & (pixels[..., 0] == value)).sum() >= 3 * 80 * 80]
+    assert found == [40, 120, 200]
+    tops = [int(np.argwhere(grey & (pixels[..., 0] == value))[:, 0].min()) for value in found]
+    assert tops == sorted(tops) and len(set(tops)) == 3
+    for value in (255 - 40, 255 - 120, 255 - 200):
+        assert (grey & (pixels[..., 0] == value)).sum() < 100
+
+
+def test_a_progress_sheet_of_many_shows_the_first_and_the_last(tmp_path: Path) -> None:
+    sheets = [
+        (f"step {n}", contact_sheet([Row(label="", frames=colour(n + 60, 1))], tmp_path / f"{n}.png"))
+        for n in range(40)
+    ]
+    path = progress_sheet(sheets, tmp_path / "progress.png", title="")
+    assert path is not None
+    shown = {value for value in range(60, 100) if (np.asarray(Image.open(path)) == value).all(axis=-1).sum() >= 6400}
+    assert len(shown) == 24 and {60, 99} <= shown
+
+
+def test_sheets_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    good = contact_sheet([Row(label="", frames=colour(90))], tmp_path / "good.png")
+    (tmp_path / "half.png").write_bytes(good.read_bytes()[:60])
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("RGB", (300, 300)).save(tmp_path / "foreign.png")
+    others = [(name, tmp_path / f"{name}.png") for name in ("half", "text", "foreign", "missing")]
+    assert progress_sheet(others, tmp_path / "out.png", title="x") is None and not (tmp_path / "out.png").exists()
+    with_good = progress_sheet([*others, ("good", good)], tmp_path / "out.png", title="x")
+    alone = progress_sheet([("good", good)], tmp_path / "alone.png", title="x")
+    assert with_good is not None and alone is not None and with_good.read_bytes() == alone.read_bytes()

@@ -25,10 +25,9 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.text import Text
 
+from vidiff_cli.cli.live import LiveProgress
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.tasks.events import Event, Note, Progress
 
@@ -39,7 +38,8 @@ PLAIN_EVERY_SECONDS = 10.0  # without a terminal: a log should stay readable
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, or SIGHUP: handled everywhere like Ctrl-C (save and leave), but exits with 128 + the signal's number."""
+    """SIGTERM, SIGHUP or SIGUSR1: handled everywhere like Ctrl-C (save and leave), but exits with 128 + the signal's
+    number."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
         super().__init__()
@@ -154,18 +154,10 @@ def _clock(seconds: float) -> str:
 
 
 class _Live:
-    """Bars with elapsed and remaining time, one for each kind of work."""
+    """Bars with elapsed and remaining time, one for each kind of work, and the figures of the last event."""
 
     def __init__(self, console: Console) -> None:
-        self.bars = Bars(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
-            console=console,
-        )
+        self.bars = LiveProgress(console)
         self.ids: dict[str, Any] = {}
 
     def __enter__(self) -> _Live:
@@ -178,7 +170,9 @@ class _Live:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
             return _note(self.bars.console, event)
-        detail = shown(event.detail)
+        figures = [(shown(name), shown(value)) for name, value in event.figures]
+        self.bars.show_figures(figures)
+        detail = "" if figures else shown(event.detail)
         if event.what not in self.ids:
             self.ids[event.what] = self.bars.add_task(
                 event.what, total=event.total, completed=event.done, detail=detail
@@ -258,7 +252,8 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
         # After one that fell into code run by exec() (of an import, say) `python -m` ends by SIGINT, whatever the exit
         # code; running anything else that way undoes it.
         exec("")
-        _say("Terminated." if terminated else "Interrupted.")
+        if not _is_told_elsewhere(interrupt):
+            _say("Terminated." if terminated else "Interrupted.")
         raise typer.Exit(128 + interrupt.number if terminated else 130) from None
     except typer.Abort:
         _say("Aborted.")
@@ -266,12 +261,19 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
     except Exception as error:
         if hasattr(error, "exit_code"):  # Typer's own: wrong usage, or an Exit on its way out
             raise
+        if _is_told_elsewhere(error):
+            raise typer.Exit(1) from None
         tell_all = verbose() if callable(verbose) else verbose
         if tell_all:
             lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
             _say(escape("\n".join(shown(line) for line in lines)))
         _say(f"[red]Error:[/red] {escape(shown(sentence_of(error, verbose=tell_all)))}")
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+
+
+def _is_told_elsewhere(error: BaseException) -> bool:
+    """Whether another process of the same training says why all of them end (training/parallel.py)."""
+    return getattr(error, "told_elsewhere", False)
 
 
 def sentence_of(error: Exception, *, verbose: bool = False) -> str:
@@ -296,8 +298,8 @@ _catching = False
 
 
 def catch_signals() -> None:
-    """From now on SIGTERM and SIGHUP raise `Terminated` in this process (forked workers still end at once), and SIGINT
-    KeyboardInterrupt; what is ignored (nohup, a background job) stays ignored."""
+    """From now on SIGTERM, SIGHUP and SIGUSR1 (by which batch systems warn) raise `Terminated` in this process (forked
+    workers still end at once), and SIGINT KeyboardInterrupt; what is ignored (nohup, a background job) stays so."""
     global _catching
     owner, _catching = os.getpid(), True
 
@@ -307,7 +309,7 @@ def catch_signals() -> None:
             os.kill(os.getpid(), number)
         raise Terminated(number)
 
-    handlers = {"SIGINT": signal.default_int_handler, "SIGTERM": terminate, "SIGHUP": terminate}
+    handlers = {"SIGINT": signal.default_int_handler, **dict.fromkeys(("SIGTERM", "SIGHUP", "SIGUSR1"), terminate)}
     for number, handler in _known(handlers):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
@@ -315,7 +317,7 @@ def catch_signals() -> None:
 
 def ignore_signals() -> None:
     """All is done: a signal that comes while the interpreter closes has nothing to interrupt."""
-    for number, _ in _known(dict.fromkeys(("SIGINT", "SIGTERM", "SIGHUP"))):
+    for number, _ in _known(dict.fromkeys(("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"))):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -42,6 +42,7 @@ def extend(
     scheme: Annotated[str | None, setting(ExtendSettings, "scheme", panel=VIDEO)] = None,
     condition: common.ConditionName = None,
     reconstruction_weight: common.Weight = None,
+    context_noise: common.ContextNoise = None,
     guidance_scale: common.Scale = None,
     negative_prompt: common.Negative = None,
     steps: common.Steps = None,

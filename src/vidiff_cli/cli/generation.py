@@ -27,6 +27,7 @@ Negative = Annotated[str | None, setting(GenerationSettings, "negative_prompt", 
 Scale = Annotated[float | None, setting(GenerationSettings, "guidance_scale", "--guidance-scale", "-g", panel=GUIDANCE)]
 ConditionName = Annotated[str | None, setting(GenerationSettings, "condition", panel=GUIDANCE)]
 Weight = Annotated[float | None, setting(GenerationSettings, "reconstruction_weight", panel=GUIDANCE)]
+ContextNoise = Annotated[float | None, setting(GenerationSettings, "context_noise", panel=GUIDANCE)]
 Lossless = Annotated[bool | None, setting(GenerationSettings, "lossless", "--lossless", panel=OUTPUT)]
 Sidecar = Annotated[bool | None, setting(GenerationSettings, "sidecar", "--sidecar/--no-sidecar", panel=OUTPUT)]
 Compare = Annotated[bool | None, setting(GenerationSettings, "compare", "--compare", panel=OUTPUT)]

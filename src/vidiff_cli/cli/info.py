@@ -56,8 +56,10 @@ def _checkpoint(about: AboutCheckpoint) -> Rows:
     rates = ", ".join(f"{float(rate):g}" for rate in about.rates)
     yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
     yield "frame steps", f"{', '.join(map(str, about.frame_steps))} at {about.fps} fps"
-    yield "predicts", f"{about.target}, weighted {about.weighting}"
-    yield "given frames", ", ".join(about.conditioning)
+    noise = f" of strength {about.noise_strength:g}" if about.noise_strength else ""
+    yield "predicts", f"{about.target}, weighted {about.weighting}, from {about.noise} noise{noise}"
+    noisy = f"; --context-noise up to {about.context_noise:g}" if about.context_noise else ""
+    yield "given frames", ", ".join(about.conditioning) + noisy
     yield "text", _text(about)
     yield "made by", f"vidiff {about.vidiff or '(version not recorded)'}"
     yield "sha256", about.sha256
@@ -79,6 +81,8 @@ def _run(about: AboutRun) -> Rows:
     yield "state", f"{about.state}: {about.steps} of {about.steps_asked} steps saved{unsaved}"
     if about.loss is not None and about.loss_mean is not None:
         yield "loss", f"{about.loss:.4f}, mean of the last rows {about.loss_mean:.4f}"
+    if about.validation_loss is not None:
+        yield "held-out loss", f"{about.validation_loss:.4f}"
     if about.seconds_per_step is not None:
         left = f", {_clock(about.seconds_left)} to go" if about.seconds_left else ""
         yield "speed", f"{about.seconds_per_step:.2f} s a step{left}"

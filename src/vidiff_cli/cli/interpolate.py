@@ -40,6 +40,7 @@ def interpolate(
     prompt: Annotated[str | None, setting(InterpolateSettings, "prompt", panel=VIDEO)] = None,
     condition: common.ConditionName = None,
     reconstruction_weight: common.Weight = None,
+    context_noise: common.ContextNoise = None,
     guidance_scale: common.Scale = None,
     negative_prompt: common.Negative = None,
     steps: common.Steps = None,

@@ -36,6 +36,7 @@ def sample(
     count: Annotated[int | None, setting(SampleSettings, "count", "--count", "-n", panel=VIDEO)] = None,
     num_frames: Annotated[int | None, setting(SampleSettings, "num_frames", panel=VIDEO)] = None,
     fps: Annotated[str | None, setting(SampleSettings, "fps", panel=VIDEO)] = None,
+    noise: Annotated[str | None, setting(SampleSettings, "noise", panel=VIDEO)] = None,
     overlap: Annotated[int | None, setting(SampleSettings, "overlap", panel=VIDEO)] = None,
     prompts_file: Annotated[Path | None, setting(SampleSettings, "prompts_file", "--prompts", panel=VIDEO)] = None,
     strict_prompt: Annotated[
@@ -49,6 +50,7 @@ def sample(
     negative_prompt: common.Negative = None,
     condition: common.ConditionName = None,
     reconstruction_weight: common.Weight = None,
+    context_noise: common.ContextNoise = None,
     batch_size: Annotated[int | None, setting(SampleSettings, "batch_size", panel=common.SAMPLING)] = None,
     lossless: common.Lossless = None,
     sidecar: common.Sidecar = None,

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_paths
+from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_paths, print_rows
 from vidiff_cli.cli.options import (
+    OUTPUT,
     REPRODUCE,
     AsJson,
     ConfigFiles,
@@ -21,6 +22,7 @@ from vidiff_cli.cli.options import (
     setting,
     settings_from,
 )
+from vidiff_cli.config.model import suits
 from vidiff_cli.config.train import TrainSettings, preset
 
 RUN, MODEL, WATCH = "Running", "Model", "Watching"
@@ -41,20 +43,42 @@ def train(
     ] = None,
     diffusion__target: Annotated[str | None, setting(TrainSettings, "diffusion.target", panel=MODEL)] = None,
     diffusion__weighting: Annotated[str | None, setting(TrainSettings, "diffusion.weighting", panel=MODEL)] = None,
+    objective__flow_loss: Annotated[float | None, setting(TrainSettings, "objective.flow_loss", panel=MODEL)] = None,
+    objective__perceptual_loss: Annotated[
+        float | None, setting(TrainSettings, "objective.perceptual_loss", panel=MODEL)
+    ] = None,
+    diffusion__noise: Annotated[str | None, setting(TrainSettings, "diffusion.noise", panel=MODEL)] = None,
+    objective__image_fraction: Annotated[
+        float | None, setting(TrainSettings, "objective.image_fraction", panel=MODEL)
+    ] = None,
     steps: Annotated[int | None, setting(TrainSettings, "steps", panel=RUN)] = None,
-    batch_size: Annotated[int | None, setting(TrainSettings, "batch_size", panel=RUN)] = None,
+    batch_size: Annotated[str | None, setting(TrainSettings, "batch_size", panel=RUN)] = None,
+    accumulate: Annotated[int | None, setting(TrainSettings, "accumulate", panel=RUN)] = None,
+    gradient_checkpointing: Annotated[str | None, setting(TrainSettings, "gradient_checkpointing", panel=RUN)] = None,
+    compile: Annotated[bool | None, setting(TrainSettings, "compile", "--compile/--no-compile", panel=RUN)] = None,
     optimiser__lr: Annotated[float | None, setting(TrainSettings, "optimiser.lr", panel=RUN)] = None,
     precision: Annotated[str | None, setting(TrainSettings, "precision", panel=RUN)] = None,
+    parallel: Annotated[str | None, setting(TrainSettings, "parallel", panel=RUN)] = None,
     resume: Annotated[str | None, setting(TrainSettings, "resume", panel=RUN)] = None,
+    start_from: Annotated[Path | None, setting(TrainSettings, "start_from", "--from", panel=RUN)] = None,
     checkpoint_every: Annotated[int | None, setting(TrainSettings, "checkpoint_every", panel=WATCH)] = None,
     keep: Annotated[int | None, setting(TrainSettings, "keep", panel=WATCH)] = None,
     sample_every: Annotated[int | None, setting(TrainSettings, "sample_every", panel=WATCH)] = None,
+    prompts: Annotated[Path | None, setting(TrainSettings, "prompts", panel=WATCH)] = None,
+    validate_every: Annotated[int | None, setting(TrainSettings, "validate_every", panel=WATCH)] = None,
+    track: Annotated[str | None, setting(TrainSettings, "track", panel=WATCH)] = None,
     seed: Annotated[int | None, setting(TrainSettings, "seed", panel=REPRODUCE)] = None,
     device: Device = None,
     config: ConfigFiles = None,
     sets: Sets = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Print what the training will need, from a few real steps.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -63,15 +87,32 @@ def train(
 
     Example: vidiff train dataset --steps 2000
     """
-    asked = settings_from(ctx, TrainSettings)
-    from vidiff_cli.tasks.train import default_preset
+    asked = settings_from(ctx, TrainSettings, under=preset(preset_name) if preset_name else None)
     from vidiff_cli.tasks.train import train as task
+    from vidiff_cli.tasks.training_setup import default_preset
 
     with errors_as_sentences(verbose):
         name = preset_name or asked.preset or default_preset(asked.dataset, asked.device)
-        settings = settings_from(ctx, TrainSettings, under=preset(name), preset=name)
+        under = preset(name)
+        if asked.start_from is not None and not (preset_name or asked.preset):
+            from vidiff_cli.tasks.finetune import inherited
+
+            under = under | inherited(asked.start_from, None if asked.overwrite else asked.output)
+        settings = settings_from(ctx, TrainSettings, under=under, preset=name)
+        chosen = settings.diffusion
+        if not suits(chosen.weighting, chosen.target):  # that of a preset for another target: what is given still wins
+            under = under | {"diffusion": under.get("diffusion", {}) | {"weighting": chosen.target}}
+            settings = settings_from(ctx, TrainSettings, under=under, preset=name)
         if dry_run:
             print_json(settings)
             return
+        if plan:
+            from vidiff_cli.tasks.plan import as_rows
+            from vidiff_cli.tasks.plan import plan as planned
+
+            found = follow(planned.steps(settings), quiet=quiet, verbose=verbose)
+            print_json(found) if as_json else print_rows(as_rows(found))
+            return
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
-    print_json(report) if as_json else print_paths(report.run)
+    if report is not None:  # of several processes, the first one has it
+        print_json(report) if as_json else print_paths(report.run)

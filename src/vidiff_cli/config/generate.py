@@ -44,6 +44,13 @@ class GenerationSettings(BaseModel):
         ge=0,
         description="weight of reconstruction guidance; by default 10, or 20 for a single given frame",
     )
+    context_noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="noise with which given frames are shown, of a schedule from 0 (none) to 1; for models trained "
+        "with it, against errors that grow from window to window",
+    )
     langevin: float | None = Field(
         default=None, ge=0, description="Langevin correction (ddpm only); 0.1 with reconstruction if not given"
     )
@@ -77,6 +84,9 @@ class SampleSettings(GenerationSettings):
     prompts_file: Path | None = Field(default=None, description="text file with one prompt a line")
     count: int = Field(default=1, ge=1, le=100_000, description="videos per prompt")
     num_frames: int | None = Field(default=None, ge=1, description="frames; the model's window if not given")
+    noise: Literal["independent", "mixed", "progressive", "lowpass", "shared"] | None = Field(
+        default=None, description="the noise that the model must have been trained with; its own if not given"
+    )
     fps: Rate | None = Field(default=None, description="frames per second; the training clips' rate if not given")
     overlap: int | None = Field(
         default=None, ge=1, description="frames that each window is shown; half a window if not given"

@@ -3,7 +3,7 @@ checkpoint."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -49,6 +49,19 @@ class NetworkSettings(BaseModel):
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
 
+def suits(weighting: str, target: str) -> bool:
+    """Whether the weight on the squared error of the prediction stays moderate over all levels.
+
+    It is the weighting times the squared ratio of the errors of x_hat and of the prediction: sigma^2 / alpha^2 for eps,
+    which grows without bound at noisy levels, 1 for x, whose weights grow at clean levels, sigma^2 for v.
+    """
+    return target == "v" or weighting in {"eps": ("eps", "min-snr"), "x": ("x", "min-snr", "truncated")}[target]
+
+
+# PYoCo's, for its two priors: a = 1 (mixed) and a = 2 (progressive).
+NOISE_STRENGTHS = {"independent": 0.0, "mixed": 0.5, "progressive": 0.894, "lowpass": 0.5, "shared": 0.9}
+
+
 class DiffusionSettings(BaseModel):
     """What the network predicts, and at which levels (log-SNR) it is trained and sampled."""
 
@@ -56,18 +69,46 @@ class DiffusionSettings(BaseModel):
 
     target: Literal["v", "eps", "x"] = Field(default="v", description="what the network predicts")
     weighting: Literal["v", "eps", "x", "min-snr", "truncated"] = Field(
-        default="v", description="weight on the squared error of x_hat over the levels; 'v' is plain v-MSE"
+        default="v",
+        description="weight on the squared error of x_hat over the levels; 'v' is plain v-MSE. That of a preset gives "
+        "way to plain MSE of a --target that it would swamp at one end",
     )
     low: float = Field(default=-20.0, ge=-100, le=100, description="level (log-SNR) of pure noise")
     high: float = Field(default=20.0, ge=-100, le=100, description="level (log-SNR) of a clean frame")
     shift: float = Field(
-        default=0.0, ge=-100, le=100, description="shift of the cosine schedule; negative trains more on noisy levels"
+        default=0.0,
+        ge=-100,
+        le=100,
+        description="shift of the cosine schedule; negative trains more on noisy levels, as larger frames need: "
+        "2 log(64 / side) for what suits 64 pixels",
     )
+    noise: Literal["independent", "mixed", "progressive", "lowpass", "shared"] = Field(
+        default="independent",
+        description="what noise frames have in common: nothing, one part of it (mixed: half, shared: nearly all), or "
+        "more the nearer they are (progressive, lowpass)",
+    )
+    noise_strength: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.99,
+        description="correlation of the noise of neighbouring frames; 0: the noise's own, 0.5 (mixed, lowpass), 0.894 "
+        "(progressive) or 0.9 (shared)",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strength_of_its_prior(cls, given: Any) -> Any:
+        """A checkpoint holds the number, so that another default later does not change it."""
+        if not isinstance(given, dict) or given.get("noise_strength"):
+            return given
+        return given | {"noise_strength": NOISE_STRENGTHS.get(str(given.get("noise")), 0.0)}
 
     @model_validator(mode="after")
     def _ordered(self) -> DiffusionSettings:
         if self.low >= self.high:
             raise ValueError(f"low ({self.low}) must lie below high ({self.high})")
+        if self.noise == "independent" and self.noise_strength:
+            raise ValueError("noise_strength goes with a noise other than independent")
         return self
 
 
@@ -120,6 +161,9 @@ class ModelSettings(BaseModel):
         default=(1,), min_length=1, description="steps between the frames of a window in training"
     )
     conditioning: Literal["mixed", "none"] = Field(default="mixed", description="trained on random observed frames too")
+    context_noise: float = Field(
+        default=0.0, ge=0, le=1, description="most noise of observed frames in training, of a schedule from 0 to 1"
+    )
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     text: TextSettings = TextSettings()

@@ -6,9 +6,9 @@ import tomllib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vidiff_cli.config.model import DiffusionSettings, LearnedTextSettings, NetworkSettings
 from vidiff_cli.errors import UsageError
@@ -25,12 +25,34 @@ class OptimiserSettings(BaseModel):
     )
     betas: tuple[float, float] = Field(default=(0.9, 0.99), description="AdamW's averages")
     weight_decay: float = Field(default=0.01, ge=0, description="decoupled weight decay of matrices and kernels")
+    schedule: Literal["trunk", "cosine"] = Field(
+        default="trunk",
+        description="learning rate after the warm-up; trunk: constant, then down to zero in the decay branch, so that "
+        "a run can be made longer; cosine: half a cosine down to zero at the last step",
+    )
     warmup: int = Field(default=50, ge=0, description="steps over which the learning rate rises from zero")
     decay: float = Field(default=0.4, ge=0, lt=1, description="share of the steps in the decay branch at the end")
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    spike: float = Field(
+        default=0.0,
+        ge=0,
+        description="an update whose gradient norm is this many times the median of the last ones is "
+        "not made; 0: only one that is not finite is not",
+    )
     ema: float = Field(
         default=0.998, ge=0, lt=1, description="decay of the moving average of the weights, reached by a warm-up"
     )
+    ema_more: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        default=(),
+        description="decays of other averages, kept in checkpoints as files such as "
+        "ema-0.9999.safetensors, which --model takes",
+    )
+
+    @model_validator(mode="after")
+    def _each_average_once(self) -> OptimiserSettings:
+        if len({self.ema, *self.ema_more}) <= len(self.ema_more):
+            raise ValueError(f"optimiser.ema_more names an average twice: {self.ema} and {self.ema_more}")
+        return self
 
 
 class ObjectiveSettings(BaseModel):
@@ -45,6 +67,49 @@ class ObjectiveSettings(BaseModel):
         default=0.12, ge=0, le=1, description="share of captions dropped, for classifier-free guidance"
     )
     drop_text_observed: float = Field(default=0.35, ge=0, le=1, description="the same for clips with given frames")
+    image_fraction: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.9,
+        description="share of a step's frames that are single images, shown beside the clips; 0: none",
+    )
+    context_noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="most noise that given frames are shown with, of a schedule from 0 (none) to 1; half of the clips "
+        "with given frames have some",
+    )
+    flow_loss: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="weight of the loss on errors that flicker along the motion, at low noise; 0: none",
+    )
+    flow_weights: Path | None = Field(
+        default=None,
+        description="safetensors file of torchvision's raft_small or raft_large; without it the flow is measured by "
+        "least squares (Lucas and Kanade)",
+    )
+    perceptual_loss: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="weight of the loss on the features of a video network, at low noise; 0: none. It needs "
+        "--set objective.perceptual_weights=FILE",
+    )
+    perceptual_weights: Path | None = Field(
+        default=None, description="safetensors file of torchvision's r3d_18 or s3d, for the perceptual loss"
+    )
+
+    @model_validator(mode="after")
+    def _features_of_something(self) -> ObjectiveSettings:
+        if self.perceptual_loss and self.perceptual_weights is None:
+            raise ValueError(
+                "--perceptual-loss needs the weights of a video network: --set objective.perceptual_weights=FILE, "
+                "a safetensors file of torchvision's r3d_18 or s3d"
+            )
+        return self
 
 
 class LoaderSettings(BaseModel):
@@ -94,10 +159,12 @@ class TrainSettings(BaseModel):
     dataset: Path = Field(default=Path("dataset"), description="dataset folder made by vidiff prep")
     output: Path | None = Field(default=None, description="run folder; runs/DATASET-PRESET if not given")
     preset: str | None = Field(
-        default=None, description="tiny, small or base; chosen from the dataset and the device if not given"
+        default=None, description="tiny, small, base or kinetics; chosen from the dataset and the device if not given"
     )
     steps: int = Field(default=1000, ge=1, description="optimiser steps, the decay branch included")
-    batch_size: int = Field(default=32, ge=1, description="clips per step")
+    batch_size: Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)] = Field(
+        default=32, ge=0, description="clips per step; auto: as many as fit, decided once for a run"
+    )
     frames: int = Field(default=8, ge=1, le=4096, description="frames of a window; shorter clips are taken whole")
     conditioning: Literal["mixed", "none"] = Field(
         default="mixed", description="train on random observed frames too, or not"
@@ -108,10 +175,39 @@ class TrainSettings(BaseModel):
     checkpoint_every: int = Field(default=250, ge=1, description="steps between checkpoints")
     keep: int = Field(default=2, ge=1, description="checkpoints kept; the end of the trunk and the result always are")
     sample_every: int = Field(default=250, ge=0, description="steps between sample sheets; 0: none")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
+    prompts: Path | None = Field(
+        default=None, description="prompts of the sample sheets, one a line; captions of the dataset if not given"
+    )
+    validate_every: int = Field(
+        default=250, ge=0, description="steps between measurements of the loss of held-out clips; 0: none"
+    )
+    track: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
+        default="none", description="show the numbers and sheets in a tracker too, where it is installed"
+    )
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         default="auto", description="auto: bf16 where the device computes in it"
     )
+    accumulate: int = Field(
+        default=1, ge=1, description="parts in which a batch goes through the network: less memory, the same step"
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="compute activations again in the backward pass: less memory, a third more time; auto: on a GPU "
+        "whose memory it needs",
+    )
+    compile: bool = Field(default=False, description="compile the network (torch.compile): a minute or more first")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description="what several processes (torchrun) do: ddp, each holds the whole model; fsdp, each a part of every "
+        "weight",
+    )
+    patience: float = Field(
+        default=1800.0, gt=0, description="seconds that a process waits for another that does not answer"
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps")
+    start_from: Path | None = Field(
+        default=None, description="run or checkpoint whose averaged weights a new run begins with"
+    )
     seed: int = Field(default=0, ge=0, description="seed of all random draws")
     overwrite: bool = Field(default=False, description="replace a run with other settings")
     network: NetworkSettings = NetworkSettings()

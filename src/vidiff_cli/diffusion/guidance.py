@@ -13,7 +13,8 @@ import torch
 from torch import Generator, Tensor
 
 from vidiff_cli.diffusion.levels import alpha_sigma, per_frame
-from vidiff_cli.diffusion.samplers import Denoise
+from vidiff_cli.diffusion.noise import white
+from vidiff_cli.diffusion.samplers import Denoise, Noise
 from vidiff_cli.errors import BrokenGraphError
 
 Observation = Tensor | Callable[[Tensor], Tensor]
@@ -74,20 +75,28 @@ def clamp_known(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
 
 
 def hold_known(
-    denoise: Denoise, known: Tensor, observed: Tensor, *, level: float = 20.0, generator: Generator | None = None
+    denoise: Denoise,
+    known: Tensor,
+    observed: Tensor,
+    *,
+    level: float = 20.0,
+    generator: Generator | None = None,
+    noise: Noise | None = None,
 ) -> Denoise:
     """Learned conditioning: the network is shown the known frames at their own clean level, and they are their own
     estimate.
 
-    For a network trained on random observed frames. With a `generator` the known frames carry the noise of `level`,
-    drawn once (a level a little below 20 is context noise); without one they are only scaled. The sampler keeps one
-    level for all frames. Source: Hoeppe et al. 2022 (RaMViD), Harvey et al. 2022 (FDM).
+    For a network trained on random observed frames. With a `generator`, or a `noise` that draws in its place, the known
+    frames carry the noise of `level`, drawn once (a level below 20 is context noise); without either they are only
+    scaled. That noise is independent over the frames, and of the sampler's, whatever the prior of the latter. The
+    sampler keeps one level for all frames. Source: Hoeppe et al. 2022 (RaMViD), Harvey et al. 2022 (FDM); Ho et al.
+    2022 (Imagen Video) for the noise.
     """
     clean = torch.tensor(level, dtype=torch.float64)
     alpha, sigma = (float(scale) for scale in alpha_sigma(clean))
     shown = alpha * known
-    if generator is not None:
-        shown = shown + sigma * torch.randn(known.shape, generator=generator, dtype=known.dtype, device=known.device)
+    if generator is not None or noise is not None:
+        shown = shown + sigma * (noise or white)(known, generator)
 
     def held(z: Tensor, level: Tensor) -> Tensor:
         frames = _frames(observed, z)
@@ -102,6 +111,8 @@ def reconstruct(
     known: Tensor | Sequence[Tensor],
     observed: Observation | Sequence[Observation],
     weight: float,
+    *,
+    covariance: Tensor | None = None,
 ) -> Denoise:
     """Reconstruction guidance: x_hat - (weight alpha / 2) grad_z |x^a - x_hat^a(z)|^2, the sum of squares per clip.
 
@@ -110,11 +121,21 @@ def reconstruct(
     observations (sequences of equal length) are summed into one gradient; nesting is an error. The loss sees the
     unclipped estimate; levels must be equal over the frames of a clip (ValueError). Raises BrokenGraphError if x_hat
     does not depend on z through autograd. Source: VDM equation 7 (frames) and section 3.1 (downsampling).
+
+    Where the noise of frames has a `covariance` S (t, t), both the gradient and the squares change. For z = alpha x +
+    sigma n with n of covariance S, Tweedie's formula is alpha E[x | z] = z + sigma^2 S grad log p(z), and the same for
+    p(z | x^a), whose gradient is that of log p(z) plus that of log p(x^a | z): x_hat + (sigma^2 / alpha) S grad log
+    p(x^a | z). VDM's p(x^a | z) = N(x_hat^a, (sigma^2 / alpha^2) I) is the one of a flat p(x), for which x = (z -
+    sigma n) / alpha, and so is N(x_hat^a, (sigma^2 / alpha^2) S_aa) here. Hence x_hat - (weight alpha / 2) S grad_z r^T
+    S_aa^-1 r with r = x^a - x_hat^a(z); S mixes frames, so that the gradient for all of z is needed. Without S_aa^-1
+    frames of much the same noise would count again and again: with half of it shared the samples diverge.
     """
     knowns = [known] if isinstance(known, Tensor) else list(known)
     views: list[Observation] = list(observed) if isinstance(observed, Sequence) else [observed]
     if len(knowns) != len(views):
         raise ValueError(f"{len(knowns)} known tensors for {len(views)} observations; expected one for each")
+
+    precisions = [None if covariance is None else _precision(covariance, view) for view in views]
 
     def guided(z: Tensor, level: Tensor) -> Tensor:
         if bool((level != level[:, :1]).any()):
@@ -122,8 +143,11 @@ def reconstruct(
         with torch.enable_grad():
             z = z.detach().requires_grad_(True)
             x = denoise(z, level)
-            loss = torch.stack([_squared_error(x, *pair) for pair in zip(knowns, views, strict=True)]).sum()
+            errors = [_squared_error(x, *each) for each in zip(knowns, views, precisions, strict=True)]
+            loss = torch.stack(errors).sum()
             gradient = _gradient(loss, z)
+        if covariance is not None:
+            gradient = torch.einsum("st,bcthw->bcshw", covariance.to(gradient.device, gradient.dtype), gradient)
         alpha = alpha_sigma(per_frame(level.double(), z))[0].to(z.dtype)
         moved = x.detach() - (0.5 * weight * alpha) * gradient
         for view in views:
@@ -134,11 +158,25 @@ def reconstruct(
     return guided
 
 
-def _squared_error(x: Tensor, known: Tensor, view: Observation) -> Tensor:
+def _squared_error(x: Tensor, known: Tensor, view: Observation, precision: Tensor | None) -> Tensor:
     """Sum over the batch of the squared errors: clips do not meet, so its gradient is that of the sum per clip."""
     if isinstance(view, Tensor):
-        return torch.where(_frames(view, x), known - x, torch.zeros_like(x)).square().sum()
-    return (known - view(x)).square().sum()
+        error = torch.where(_frames(view, x), known - x, torch.zeros_like(x))
+    else:
+        error = known - view(x)
+    if precision is None:
+        return error.square().sum()
+    return (error * torch.einsum("bst,bcthw->bcshw", precision.to(error).expand(len(error), -1, -1), error)).sum()
+
+
+def _precision(covariance: Tensor, view: Observation) -> Tensor:
+    """S_aa^-1 (b or 1, t, t) of the observed frames a, in their places; an observation that is no mask is of all."""
+    wide = covariance.double().cpu()[None]
+    if isinstance(view, Tensor):
+        seen = view.cpu()
+        itself = torch.eye(len(covariance), dtype=torch.float64)
+        wide = torch.where(seen[:, :, None] & seen[:, None, :], wide, itself)
+    return torch.linalg.inv(wide)
 
 
 def _gradient(loss: Tensor, z: Tensor) -> Tensor:

@@ -4,6 +4,10 @@ A sampler knows no schedule, no model, no conditioning and no progress bar: thos
 `denoise`. Shapes: z (b c t h w); levels (steps + 1,) or (steps + 1, b, t), not decreasing; the denoiser is always
 handed levels (b, t). Every sampler returns z at levels[-1]. A frame whose level does not change in a step keeps its z
 bit for bit in that step. Coefficients are computed in float64 and applied in the dtype of z.
+
+Noise may have a covariance S over the frames (`noise.Prior`): the z to start from has it, and every noise drawn has
+it; nothing else changes. q(z_s | z_t, x) has the same mean and S times its variance, and wherever the score enters it
+is multiplied by S, which x_hat already holds: by Tweedie's formula sigma^2 S grad log p(z) = alpha x_hat - z.
 """
 
 from __future__ import annotations
@@ -134,6 +138,7 @@ def _ancestral(z: Tensor, estimate: Tensor, level: Tensor, following: Tensor, ga
 
 def _langevin(denoise: Denoise, z: Tensor, level: Tensor, delta: float, noise: Tensor) -> Tensor:
     alpha, sigma = alpha_sigma(per_frame(level, z))
-    # sigma * eps_hat = z - alpha x_hat: no division by a small sigma
+    # sigma * eps_hat = z - alpha x_hat: no division by a small sigma. With noise of covariance S it is -sigma^2 S times
+    # the score: Langevin dynamics preconditioned by S, which leave p(z) as it is if their noise has that covariance.
     drift = z - alpha.to(z.dtype) * denoise(z, level)
     return z - 0.5 * delta * drift + (delta**0.5) * sigma.to(z.dtype) * noise

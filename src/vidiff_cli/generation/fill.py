@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Generator, Tensor
 
-from vidiff_cli.diffusion.noise import seeded
+from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, seeded
 from vidiff_cli.diffusion.samplers import Denoise, Noise
 from vidiff_cli.frames import Window
 
 Sample = Callable[[Denoise, Tensor, Noise], Tensor]
 """(denoise, z at the first level, noise) -> z at the last level: a sampler with its levels closed over."""
 
-Condition = Callable[[Denoise, Tensor, Tensor], Denoise]
-"""(denoise, known: b c t h w, observed: b t) -> denoise: a way to condition, with its weight closed over."""
+Condition = Callable[..., Denoise]
+"""(denoise, known: b c t h w, observed: b t) -> denoise: a way to condition, with its weight closed over. One that
+shows observed frames with noise also takes `noise=`, a `Noise`."""
+
+CONTEXT = 1  # seeded(seed, window) is for the sampler, seeded(seed, window, CONTEXT) for the noise of observed frames
 
 
 def eight_bits(x: Tensor) -> Tensor:
@@ -35,6 +38,8 @@ def fill(
     sample: Sample,
     condition: Condition,
     seeds: Sequence[int],
+    prior: Prior = INDEPENDENT,
+    context_noise: bool = False,
     finish: Callable[[Tensor], Tensor] = eight_bits,
     start: int = 0,
 ) -> Iterator[Tensor]:
@@ -44,18 +49,20 @@ def fill(
     elsewhere is not looked at. Given frames are never taken from a sampler. `denoise(window)` is the denoiser for a
     window's frames, `condition` is applied where the window observes any. `seeds` is one per clip, so that a clip does
     not depend on its neighbours, or one for the whole batch; every draw follows from (seed, number of the window).
-    `finish` is applied to what is made, before later windows observe it.
+    The sampler's noise has the covariance of the `prior`. With `context_noise` the condition is handed white noise of
+    another stream. `finish` is applied to what is made, before later windows observe it.
     """
     video = frames.clone()
     for number, window in enumerate(windows[start:], start):
         index = torch.tensor(window.frames, device=video.device)
-        noise = _noise(seeds, number)
+        noise = _noise(seeds, number, prior=prior)
         known = video[:, :, index]
         denoiser = denoise(window)
         if window.observed:
             mask = torch.tensor([frame in window.observed for frame in window.frames], device=video.device)
             known = torch.where(mask[:, None, None], known, torch.zeros_like(known))
-            denoiser = condition(denoiser, known, mask.expand(len(video), -1))
+            more = {"noise": _noise(seeds, number, CONTEXT)} if context_noise else {}
+            denoiser = condition(denoiser, known, mask.expand(len(video), -1), **more)
         made = finish(sample(denoiser, noise(known, None), noise))
         for place, frame in enumerate(window.frames):
             if frame in window.makes:
@@ -63,16 +70,16 @@ def fill(
         yield video.clone()
 
 
-def _noise(seeds: Sequence[int], number: int) -> Noise:
-    """White noise from the streams of (seed, number), drawn on the CPU: the same on every device."""
-    streams = [seeded(seed, number) for seed in seeds]
+def _noise(seeds: Sequence[int], *parts: int, prior: Prior = INDEPENDENT) -> Noise:
+    """Noise from the streams of (seed, *parts), drawn on the CPU: the same on every device. White but for a `prior`."""
+    streams = [seeded(seed, *parts) for seed in seeds]
 
     def draw(like: Tensor, generator: Generator | None) -> Tensor:
         if len(streams) == 1:
-            return torch.randn(like.shape, generator=streams[0], dtype=like.dtype).to(like.device)
+            return prior.of(torch.randn(like.shape, generator=streams[0], dtype=like.dtype)).to(like.device)
         if len(streams) != len(like):
             raise ValueError(f"{len(streams)} seeds for {len(like)} clips; expected one each, or one for all")
-        clips = [torch.randn(like.shape[1:], generator=stream, dtype=like.dtype) for stream in streams]
-        return torch.stack(clips).to(like.device)
+        clips = [prior.of(torch.randn(1, *like.shape[1:], generator=stream, dtype=like.dtype)) for stream in streams]
+        return torch.cat(clips).to(like.device)
 
     return draw

@@ -128,7 +128,13 @@ class UNet3D(nn.Module):
         tokens, bias, pooled = self._text(conditioning, b, level.device)
         embedding = self.embedding(level, gap_features(times, isolated), conditioning.given, pooled)
         return Context(
-            functional.silu(embedding).flatten(0, 1), times, ~isolated, _time_bias(isolated, t), tokens, bias
+            embedding=functional.silu(embedding).flatten(0, 1),
+            times=times,
+            linked=~isolated,
+            # without images the tensors need not be asked, which would stop a GPU and break a compiled graph
+            time_bias=None if t == 1 or conditioning.isolated is None else _time_bias(isolated, t),
+            tokens=tokens,
+            text_bias=bias,
         )
 
     def _text(
@@ -160,7 +166,7 @@ def _elapsed(times: Tensor, isolated: Tensor) -> Tensor:
 def _time_bias(isolated: Tensor, t: int) -> Tensor | None:
     """0 where frame i may see frame j, -inf where not: images see themselves, videos all but images. (b, 1, 1, t,
     t)."""
-    if not bool(isolated.any()):
+    if not isolated.is_meta and not bool(isolated.any()):  # a meta tensor has no values to ask for
         return None
     itself = torch.eye(t, dtype=torch.bool, device=isolated.device)
     allowed = itself | ~(isolated[:, :, None] | isolated[:, None, :])

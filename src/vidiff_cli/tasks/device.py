@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import sys
+from pathlib import Path
 
 import torch
 
@@ -60,3 +63,45 @@ def _keep_freed_memory() -> None:
             libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
         except (OSError, AttributeError):  # another libc: nothing to set
             pass
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process can still have, with those it has: of a GPU, or of the host."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    fields = _kibibytes("/proc/meminfo")
+    if "MemAvailable" in fields:
+        return 1024 * (fields["MemAvailable"] + _kibibytes("/proc/self/status").get("VmRSS", 0))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def restart_peak(device: torch.device) -> None:
+    """From here on, `peak_memory` is of what follows, where the system can forget."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak of this process is what it has now
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that were in use: of a GPU, or of this process (its resident set)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    if peak := _kibibytes("/proc/self/status").get("VmHWM"):
+        return 1024 * peak
+    import resource  # not on Windows, which has no /proc either
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _kibibytes(path: str) -> dict[str, int]:
+    """The lines "Name: 123 kB" of a file of Linux; nothing on other systems."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split() for line in lines if line.endswith(" kB"))
+    return {words[0].rstrip(":"): int(words[1]) for words in pairs}

@@ -17,12 +17,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """`done` of `total` units of `what`; `detail` is a short text such as a loss or a file name."""
+    """`done` of `total` units of `what`; `detail` is a short text such as a loss or a file name.
+
+    `figures` are names and values, for a table that is drawn anew with each event where there is a screen for it.
+    """
 
     what: str
     done: int
     total: int | None = None
     detail: str = ""
+    figures: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

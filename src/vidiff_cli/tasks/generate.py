@@ -25,7 +25,8 @@ from vidiff_cli import __version__
 from vidiff_cli.checkpoint import write_text
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, threshold
-from vidiff_cli.diffusion.levels import grid
+from vidiff_cli.diffusion.levels import cosine, grid
+from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
@@ -85,7 +86,26 @@ def choose_condition(settings: GenerationSettings, model: Model) -> str:
     trained = model.settings.conditioning == "mixed"
     if settings.condition == "learned" and not trained:
         raise VidiffError("this model was not trained on observed frames", fix="use --condition reconstruction")
-    return ("learned" if trained else "reconstruction") if settings.condition == "auto" else settings.condition
+    chosen = ("learned" if trained else "reconstruction") if settings.condition == "auto" else settings.condition
+    most = model.settings.context_noise
+    if settings.context_noise and chosen != "learned":
+        found = (
+            f"--condition {chosen}" if settings.condition == chosen else "a model that was not trained on given frames"
+        )
+        raise VidiffError("--context-noise is for given frames that the network is shown", found=found)
+    if settings.context_noise > most:
+        raise VidiffError(
+            "this model was trained on given frames of less noise" if most else "this model takes given frames clean",
+            found=f"--context-noise {settings.context_noise:g}",
+            expected=f"at most {most:g}" if most else None,
+            fix=None if most else "leave it out, or train with --set objective.context_noise=0.5",
+        )
+    return chosen
+
+
+def prior_of(model: Model) -> Prior:
+    """The noise that a model was trained with."""
+    return Prior(name=model.settings.diffusion.noise, strength=model.settings.diffusion.noise_strength)
 
 
 def reconstruction_weight(settings: GenerationSettings, given: int) -> float:
@@ -97,15 +117,20 @@ def reconstruction_weight(settings: GenerationSettings, given: int) -> float:
 
 def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condition:
     """denoise -> denoise for one of the three ways to condition."""
+    diffusion, prior = model.settings.diffusion, prior_of(model)
 
     def reconstruction(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
         weight = reconstruction_weight(settings, int(observed[0].sum()))
-        return clamp_known(reconstruct(denoise, known, observed, weight), known, observed)
+        covariance = None if prior.is_white else prior.covariance(known.shape[2])
+        return clamp_known(reconstruct(denoise, known, observed, weight, covariance=covariance), known, observed)
+
+    place = torch.tensor(settings.context_noise, dtype=torch.float64)
+    level = float(cosine(place, low=diffusion.low, high=diffusion.high, shift=diffusion.shift))
 
     ways: dict[str, Condition] = {
         "reconstruction": reconstruction,
         "replacement": clamp_known,
-        "learned": partial(hold_known, level=model.settings.diffusion.high),
+        "learned": partial(hold_known, level=level),
     }
     return ways[name]
 
@@ -170,6 +195,8 @@ def generate(
         sample=sampler(settings, model, condition),
         condition=conditioner(condition, settings, model),
         seeds=job.seeds,
+        prior=prior_of(model),
+        context_noise=settings.context_noise > 0 and condition == "learned",
         start=start,
     )
     with torch.no_grad():

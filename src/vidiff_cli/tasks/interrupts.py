@@ -9,16 +9,18 @@ from typing import Any
 
 
 class Deferred:
-    """While it is open, a first SIGINT, SIGTERM or SIGHUP is only remembered; a second one acts at once. Ignored ones
+    """While it is open, a first SIGINT, SIGTERM, SIGHUP or SIGUSR1 is only remembered; a second one acts at once,
+    unless there are to be several: what starts many processes passes on signals that they have had. Ignored ones
     (nohup) stay ignored. Nothing outside the main thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, several: bool = False) -> None:
+        self._several = several
         self._handlers: dict[int, Any] = {}
         self._caught: tuple[int, FrameType | None] | None = None
 
     def __enter__(self) -> Deferred:
         if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
                 number = getattr(signal, name, None)  # Windows has no SIGHUP
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                     self._handlers[number] = signal.signal(number, self._remember)
@@ -35,17 +37,23 @@ class Deferred:
         """Whether a signal has come."""
         return self._caught is not None
 
-    def act(self) -> None:
-        """Lets the remembered signal do what it would have done: most often raise KeyboardInterrupt."""
-        if self._caught is None:
+    @property
+    def number(self) -> int:
+        """The signal that has come; 0: none."""
+        return self._caught[0] if self._caught else 0
+
+    def act(self, number: int = 0) -> None:
+        """Lets the remembered signal do what it would have done: most often raise KeyboardInterrupt. So does a signal
+        of this `number`, which another process that works at the same has had."""
+        if self._caught is None and not number:
             return
-        number, frame = self._caught
+        number, frame = self._caught or (number, None)
         handler = self._handlers.get(number)
         if callable(handler):
             handler(number, frame)
         raise KeyboardInterrupt
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and not self._several:
             self.act()
         self._caught = (number, frame)

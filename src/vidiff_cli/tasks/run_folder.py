@@ -18,7 +18,9 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.data.store import Dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.locks import LOCK, remove, remove_leftovers
+from vidiff_cli.tasks.tracking import FILES as TRACKER_FILES
 from vidiff_cli.training.loop import Schedule
+from vidiff_cli.training.parallel import ALONE, Parallel
 from vidiff_cli.training.state import STATE, Phase, TrainState
 
 FREE_TO_CHANGE = {
@@ -29,14 +31,23 @@ FREE_TO_CHANGE = {
     "checkpoint_every",
     "keep",
     "sample_every",
+    "prompts",
+    "validate_every",
+    "track",
     "device",
+    "parallel",
+    "patience",
+    "accumulate",
+    "gradient_checkpointing",
+    "compile",
+    "optimiser.spike",
     "text.clip_model",
     "loader.workers",
     "loader.cache_bytes",
 }
 # what reading a file of JSON that somebody has edited can raise
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
-OWN_FILES = {"config.json", "metrics.jsonl", "checkpoints", "samples", "loss.png"}
+OWN_FILES = {"config.json", "metrics.jsonl", "checkpoints", "samples", "loss.png", *TRACKER_FILES}
 OTHER_FOLDER = "give another folder with -o"
 PASSING = "passing"  # in a checkpoint's notes: made because of an interrupt, in the way once there is a later one
 
@@ -58,7 +69,10 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
     except UNREADABLE as error:
         raise VidiffError(f"{path} cannot be read", found=str(error), fix=OTHER_FOLDER) from error
     # settings that the run knows nothing of are newer than it: what they do by default is what it did
-    old = _flat({"train": TrainSettings().model_dump(mode="json")}) | old
+    defaults = _flat(
+        {"train": TrainSettings().model_dump(mode="json"), "model": ModelSettings().model_dump(mode="json")}
+    )
+    old = {name: value for name, value in defaults.items() if name in new} | old
     content = old.pop("dataset", None), new.pop("dataset")
     if content[0] not in (None, content[1]) and old.get("train.dataset") == new.get("train.dataset"):
         raise VidiffError(
@@ -66,6 +80,8 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
             found="other clips",
             fix=f"{OTHER_FOLDER}, or --overwrite",
         )
+    if content[0] == content[1]:
+        old["train.dataset"] = new["train.dataset"]  # the same clips in another place
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     changed = [name for name in changed if name.removeprefix("train.") not in FREE_TO_CHANGE and name != "vidiff"]
     if changed:
@@ -77,6 +93,15 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
             fix="give another folder with -o, or --overwrite",
         )
     return True
+
+
+def other_dataset(place: Path, dataset: Dataset) -> bool:
+    """Whether a checkpoint folder is of a run that says that it was trained on other clips."""
+    try:
+        before = json.loads((place.parents[1] / "config.json").read_text(encoding="utf-8"))["dataset"]
+    except UNREADABLE:
+        return False
+    return isinstance(before, str) and before != dataset.digest()
 
 
 def _short(value: object) -> str:
@@ -153,6 +178,7 @@ def resume_from(checkpoints: Path, settings: TrainSettings, schedule: Schedule, 
         return None
     best: tuple[int, Path] | None = None
     damaged: list[Path] = []
+    lengths: set[int] = set()
     for folder in checkpoints.glob("step-*"):
         try:
             notes = json.loads((folder / STATE).read_text(encoding="utf-8"))
@@ -162,12 +188,20 @@ def resume_from(checkpoints: Path, settings: TrainSettings, schedule: Schedule, 
         except UNREADABLE:
             damaged.append(folder / STATE)
             continue
+        lengths |= {steps} if steps else set()
         usable = step <= schedule.trunk if phase == "trunk" else steps == schedule.steps
         if usable and (best is None or step > best[0]):
             best = (step, folder)
     if best is None and damaged:  # to begin anew would write over what can perhaps be repaired
         fix = "restore it, or start again with --overwrite"
         raise VidiffError(f"the run cannot be continued: {min(damaged)} is damaged", fix=fix)
+    if best is None and lengths and not schedule.trunk:
+        raise VidiffError(
+            f"{checkpoints.parent} has followed a cosine from its first step, and cannot have another length",
+            found=f"--steps {schedule.steps}",
+            expected=str(max(lengths)),
+            fix=OTHER_FOLDER,
+        )
     return best[1] if best else None
 
 
@@ -191,9 +225,13 @@ def _branch_of(folder: Path) -> int | None:
     return int(folder.name.partition("-of-")[2] or 0) or None
 
 
-def save_checkpoint(state: TrainState, checkpoints: Path, settings: TrainSettings, schedule: Schedule) -> None:
+def save_checkpoint(
+    state: TrainState, checkpoints: Path, settings: TrainSettings, schedule: Schedule, parallel: Parallel = ALONE
+) -> None:
+    """Writes the checkpoint of this step, and removes those that it replaces. Of several ranks, the first one; the
+    others call `state.save` at the same time, which brings it what they hold."""
     name = f"step-{state.step:06d}" + (f"-of-{schedule.steps:06d}" if state.phase == "decay" else "")
-    state.save(checkpoints / name, clips_seen=state.step * settings.batch_size)
+    state.save(checkpoints / name, clips_seen=state.step * settings.batch_size, parallel=parallel)
     write_text(checkpoints / "latest", name + "\n")
     _remove_older(checkpoints / name, settings, schedule)
 

@@ -55,6 +55,13 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
         raise VidiffError("that is too much to make at once", found=found, expected=f"at most {MOST_VIDEOS:,} videos")
     prompts = [prompt for prompt in prompts for _ in range(settings.count)]
     model = gen.open_model(settings)
+    if settings.noise not in (None, model.settings.diffusion.noise):
+        raise VidiffError(
+            f"{model.path} was trained with another noise",
+            found=f"--noise {settings.noise}",
+            expected=model.settings.diffusion.noise,
+            fix="leave it out",
+        )
     total, fps = settings.num_frames or model.settings.frames, Fraction(settings.fps or model.fps)
     gen.check_amount(total * min(settings.batch_size, len(prompts)), model.settings.width, model.settings.height)
     windows, condition = _windows(settings, model, total), gen.choose_condition(settings, model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -81,12 +81,15 @@ def _of_run(run: Path | None) -> tuple[Kind | None, ClipSettings | None]:
         return None, None
 
 
-def embed_captions(tower: ClipTower, dataset: Dataset) -> Generator[Event, None, EmbeddingCache]:
-    """The embeddings of all captions of a dataset, kept in its folder; only those that are missing are made."""
+def embed_captions(
+    tower: ClipTower, dataset: Dataset, *, more: Sequence[str] = ()
+) -> Generator[Event, None, EmbeddingCache]:
+    """The embeddings of all captions to train on, and of `more` texts, kept in the dataset's folder; only those that
+    are missing are made."""
     store = EmbeddingCache(dataset.folder / "text", tower.settings)
     if store.damaged:
         yield Note(f"{store.damaged} damaged files in {store.folder} are made again.", "warning")
-    captions = ["", *dataset.captions()]
+    captions = ["", *dataset.captions(), *more]
     total, began = len(store.missing(captions)), time.monotonic()
     with contextlib.closing(store.fill(captions, tower.encode)) as filling:
         for done in filling:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from torch import Tensor
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.draws import Rows, draw_clip
-from vidiff_cli.training.order import BATCH, SAMPLE, Order
+from vidiff_cli.training.draws import Draw, Rows, draw_clip, draw_image, image_count
+from vidiff_cli.training.order import BATCH, IMAGES, SAMPLE, Order
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +33,7 @@ class Source:
     read: Callable[[int, range], np.ndarray]
     shapes: np.ndarray | None = None
     orders: dict[tuple[int, ...], Order] = field(default_factory=dict, init=False, repr=False, compare=False)
+    sizes: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def order(self, *, window: int, crop: int, size: int, seed: int) -> Order:
         """The order of batches; clips of one batch have the same shape once the window and the crop are taken."""
@@ -45,6 +46,14 @@ class Source:
             numbers = np.unique(drawn, axis=0, return_inverse=True)[1].reshape(-1)
             self.orders[key] = Order(numbers, size=size, seed=seed)
         return self.orders[key]
+
+    def of_size(self, row: int, *, crop: int) -> np.ndarray:
+        """The numbers of the clips whose frames are as large as those of clip `row`; with a crop, all are."""
+        size = (0, 0) if crop or self.shapes is None else tuple(self.shapes[row, 1:].tolist())
+        if size not in self.sizes:  # two threads may both make it
+            same = self.shapes is None or size == (0, 0) or (self.shapes[:, 1:] == size).all(axis=1)
+            self.sizes[size] = np.flatnonzero(np.broadcast_to(same, len(self.rows)))
+        return self.sizes[size]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +86,9 @@ class Wanted:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """video (b c t h w) in [-1, 1], noise alike; u (b) in (0, 1); times (b, t) seconds; given (b, t); dropped (b): no
-    caption."""
+    caption. `rows` (b) are the numbers of the clips in the source. `context` (b) is the place on the schedule (0 clean,
+    1 noise) at which given frames are shown (None: clean). `isolated` (b, t) marks frames that are images and stand
+    after those of the clip (None: there are none). The noise is white: the model's prior is no matter of the data."""
 
     video: Tensor
     noise: Tensor
@@ -86,11 +97,28 @@ class Batch:
     given: Tensor
     dropped: Tensor
     captions: tuple[str, ...]
+    rows: tuple[int, ...] = ()
+    context: Tensor | None = None
+    isolated: Tensor | None = None
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip, without the images after them."""
+        return self.video.shape[2] if self.isolated is None else int((~self.isolated[0]).sum())
+
+    def without_images(self) -> Batch:
+        """The clips alone."""
+        if self.isolated is None:
+            return self
+        t = self.clip_frames
+        parts = {"video": self.video[:, :, :t], "noise": self.noise[:, :, :t]}
+        return replace(self, **parts, times=self.times[:, :t], given=self.given[:, :t], isolated=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawn:
-    """A batch in the memory of the host, before its noise: frames (b t h w c) uint8, the rest as in `Batch`."""
+    """A batch in the memory of the host, before its noise: frames (b t h w c) uint8, the last of them `images`; the
+    rest as in `Batch`."""
 
     frames: np.ndarray
     u: np.ndarray
@@ -98,6 +126,9 @@ class Drawn:
     given: np.ndarray
     dropped: np.ndarray
     captions: tuple[str, ...]
+    rows: tuple[int, ...]
+    context: np.ndarray
+    images: int
 
 
 def draw_batch(
@@ -166,14 +197,41 @@ def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
         for number in wanted.slice
     ]
     u = (rng.permutation(wanted.size) + rng.random()) / wanted.size  # stratified: one in each of b equal parts
+    count = image_count(wanted.objective.image_fraction, len(draws[0].frames))
+    images = [
+        _images(source, draw, count, loader, np.random.default_rng([seed, IMAGES, step, number])) if count else []
+        for draw, number in zip(draws, wanted.slice, strict=True)
+    ]
+    seen = zip(draws, images, strict=True)
     return Drawn(
-        frames=_stacked((draw.of(source.read(draw.row, draw.frames), loader.crop) for draw in draws), len(draws)),
+        frames=_stacked((_pixels(source, [draw, *own], loader.crop) for draw, own in seen), len(draws)),
         u=u[wanted.slice.start : wanted.slice.stop],
-        times=np.array([draw.times for draw in draws]),
-        given=np.stack([draw.given for draw in draws]),
+        times=np.array([draw.times + (0.0,) * count for draw in draws]),
+        given=np.stack([np.pad(draw.given, (0, count)) for draw in draws]),
         dropped=np.array([draw.dropped for draw in draws]),
         captions=tuple(draw.caption for draw in draws),
+        rows=tuple(draw.row for draw in draws),
+        context=np.array([draw.context for draw in draws]),
+        images=count,
     )
+
+
+def _images(source: Source, clip: Draw, count: int, loader: LoaderSettings, rng: np.random.Generator) -> list[Draw]:
+    """Images to stand beside a clip. The network reads one caption for all of them, which has to be true: beside a clip
+    without its caption they are frames of other clips, as in VDM (section 3.1); with it, frames of the clip itself."""
+    rows = [clip.row] * count
+    if clip.dropped:
+        alike = source.of_size(clip.row, crop=loader.crop)
+        place = rng.integers(max(1, len(alike) - 1), size=count)
+        place += (place >= np.searchsorted(alike, clip.row)) & (len(alike) > 1)  # all but the clip itself
+        rows = alike[place].tolist()
+    return [draw_image(source.rows[number], number, loader, rng=rng) for number in rows]
+
+
+def _pixels(source: Source, draws: Sequence[Draw], crop: int) -> np.ndarray:
+    """The frames of some draws, one after another (t h w c): of a single draw, a view."""
+    parts = [draw.of(source.read(draw.row, draw.frames), crop) for draw in draws]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _stacked(clips: Iterable[np.ndarray], count: int) -> np.ndarray:
@@ -202,4 +260,12 @@ def to_device(drawn: Drawn, wanted: Wanted, step: int, device: torch.device) -> 
         given=torch.from_numpy(drawn.given).to(device),
         dropped=torch.from_numpy(drawn.dropped).to(device),
         captions=drawn.captions,
+        rows=drawn.rows,
+        context=torch.from_numpy(drawn.context).float().to(device) if wanted.objective.context_noise else None,
+        isolated=_last(drawn.images, drawn.given.shape).to(device) if drawn.images else None,
     )
+
+
+def _last(count: int, shape: tuple[int, ...]) -> Tensor:
+    """(b, t) True for the last frames."""
+    return (torch.arange(shape[1]) >= shape[1] - count).expand(shape)

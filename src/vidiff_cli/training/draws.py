@@ -46,7 +46,8 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
-    """The choices for one sample. `corner` is the top left pixel of the crop, as shares of the room that there is."""
+    """The choices for one sample. `corner` is the top left pixel of the crop, as shares of the room that there is;
+    `context` is the place on the schedule (0 clean, 1 noise) at which given frames are shown."""
 
     row: int
     frames: range
@@ -56,6 +57,7 @@ class Draw:
     dropped: bool
     mirrored: bool
     corner: tuple[float, float]
+    context: float = 0.0
 
     def of(self, frames: np.ndarray, crop: int) -> np.ndarray:
         """The part (t h w c) of the window's frames that is drawn: a view."""
@@ -91,6 +93,7 @@ def draw_clip(
     dropped = bool(not captions or rng.random() < drop)
     # These come last: with or without them, the draws above are the same.
     top, left, mirror = rng.random(3).tolist() if loader.crop or loader.flip else (0.0, 0.0, 1.0)
+    context = objective.context_noise and objective.context_noise * max(0.0, 2 * rng.random() - 1)
     return Draw(
         row=number,
         frames=range(start, start + (length - 1) * step + 1, step),
@@ -99,6 +102,29 @@ def draw_clip(
         caption=caption,
         dropped=dropped,
         mirrored=loader.flip and mirror < 0.5 and not is_sided(captions),
+        corner=(top, left),
+        context=context,
+    )
+
+
+def image_count(fraction: float, frames: int) -> int:
+    """Images beside a clip of so many frames, for them to be `fraction` of all frames; none beside a single frame,
+    which is an image itself."""
+    return round(fraction * frames / (1 - fraction)) if frames > 1 else 0
+
+
+def draw_image(row: Row, number: int, loader: LoaderSettings, *, rng: np.random.Generator) -> Draw:
+    """The choices for an image: any one frame of clip `number`."""
+    frame = _below(row.frames, rng)
+    top, left, mirror = rng.random(3).tolist()
+    return Draw(
+        row=number,
+        frames=range(frame, frame + 1),
+        times=(0.0,),
+        given=np.zeros(1, dtype=bool),
+        caption="",
+        dropped=True,
+        mirrored=loader.flip and mirror < 0.5 and not is_sided(row.captions),
         corner=(top, left),
     )
 

@@ -2,30 +2,38 @@
 
 Schedule: a warm-up, a constant trunk, and a decay branch at the end, which is what is sampled from. Going on with more
 steps continues the trunk, so that the result does not depend on where one stopped. Source: Hu et al. 2024
-(warmup-stable-decay).
+(warmup-stable-decay). Or half a cosine from the warm-up to the end (Loshchilov and Hutter 2017), without a trunk: such
+a run cannot be made longer.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from itertools import pairwise
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from vidiff_cli.config.train import OptimiserSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batches
-from vidiff_cli.training.objective import diffusion_loss
-from vidiff_cli.training.state import TrainState
+from vidiff_cli.training.guard import GIVE_UP_AFTER, SCALE
+from vidiff_cli.training.objective import Auxiliary, Loss
+from vidiff_cli.training.parallel import ALONE, Parallel
+from vidiff_cli.training.state import Learner, TrainState
 
 STUCK_AFTER = 200  # steps in a row at the clip value before it is called stuck
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """`steps` updates: `trunk` of them at a constant rate after the warm-up, the rest in the decay branch."""
+    """`steps` updates: `trunk` of them at a constant rate after the warm-up, the rest in the decay branch; without a
+    trunk, all of them on a cosine."""
 
     steps: int
     trunk: int
@@ -34,12 +42,16 @@ class Schedule:
     @classmethod
     def of(cls, steps: int, settings: OptimiserSettings) -> Schedule:
         """The schedule of a run of so many steps."""
-        return cls(steps=steps, trunk=steps - math.floor(settings.decay * steps), warmup=settings.warmup)
+        trunk = 0 if settings.schedule == "cosine" else steps - math.floor(settings.decay * steps)
+        return cls(steps=steps, trunk=trunk, warmup=settings.warmup)
 
     def factor(self, step: int) -> float:
         """The learning rate of the update after `step` others, of the full rate: linear up, constant, linear down to
-        zero."""
+        zero; or linear up, and down to zero on a cosine."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        if not self.trunk:
+            passed = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
+            return rise * (1 + math.cos(math.pi * passed)) / 2
         return rise if step < self.trunk else rise * (self.steps - step) / (self.steps - self.trunk)
 
 
@@ -49,7 +61,9 @@ class StepReport:
     none).
 
     `stuck` is True once, when the gradient norm has stayed at the clip value for long: most often a forgotten parameter
-    or too large a learning rate.
+    or too large a learning rate. Of each clip of the batch, over all ranks: `per_clip` loss, `levels` (log-SNR of the
+    frames that are made), `conditional` (it had its caption), `rows` (its number in the source). `terms` are the
+    auxiliary losses, weighted. `skipped`: the update was not made, for the `reason` that `Guard.judge` gives.
     """
 
     step: int
@@ -60,6 +74,13 @@ class StepReport:
     gradient_norm: float
     lr: float
     stuck: bool
+    per_clip: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    levels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    conditional: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    rows: tuple[int, ...] = ()
+    terms: dict[str, float] = field(default_factory=dict)
+    skipped: bool = False
+    reason: str = ""
 
 
 def train_steps(
@@ -70,10 +91,13 @@ def train_steps(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    parallel: Parallel = ALONE,
+    auxiliary: Auxiliary | None = None,
 ) -> Iterator[StepReport]:
     """Updates `state` until `schedule.steps`, one report per update.
 
-    Between two updates the state is consistent and may be saved. Raises VidiffError when the loss is not finite.
+    Between two updates the state is consistent and may be saved. An unsound one is not made (its report says
+    so). Raises VidiffError when several in a row were not sound, OutOfMemory.
     """
     model = state.learner.settings
     wanted = Wanted(
@@ -83,9 +107,13 @@ def train_steps(
         window=model.frames,
         frame_steps=model.frame_steps,
         seed=settings.seed,
+        rank=parallel.rank,
+        world=parallel.world,
     )
     with closing(draw_batches(source, wanted, start=state.step, stop=schedule.steps, device=device)) as batches:
-        yield from _updates(state, batches, settings, schedule, device=device, dtype=dtype)
+        yield from _updates(
+            state, batches, settings, schedule, device=device, dtype=dtype, parallel=parallel, auxiliary=auxiliary
+        )
 
 
 def _updates(
@@ -96,41 +124,134 @@ def _updates(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    parallel: Parallel,
+    auxiliary: Auxiliary | None,
 ) -> Iterator[StepReport]:
-    learner = state.learner
+    learner, guard, chosen = state.learner, state.guard, settings.optimiser
     learner.train()
-    clipped = 0
+    if dtype == torch.float16 and guard.scale.value == 1.0 and not guard.norms:
+        guard.scale.value = SCALE
     for batch in batches:
-        state.phase = "trunk" if state.step < schedule.trunk else "decay"
         lr = state.set_rate(schedule.factor(state.step))
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = diffusion_loss(learner.denoiser, learner.text, batch)
-        learner.zero_grad(set_to_none=True)  # on the module: no optimiser can leave another's gradients standing
-        loss.total.backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(learner.parameters(), settings.optimiser.clip))
-        value = float(loss.total.detach())
-        if not math.isfinite(value) or not math.isfinite(norm):
-            raise VidiffError(
-                f"training diverged at step {state.step + 1}",
-                found=f"a loss of {value} and a gradient norm of {norm}",
-                fix="continue with a smaller --lr from the last checkpoint",
-            )
-        for optimiser in state.optimisers.values():
-            optimiser.step()
-        state.ema.update(learner)
+        autocast = partial(torch.autocast, device.type, dtype, enabled=dtype != torch.float32)
+        with _memory_as_error(state):
+            loss = _gradients(learner, batch, settings, guard.scale.value, autocast, parallel, auxiliary)
+        guard.scale.unscale([value.grad for value in learner.parameters() if value.grad is not None])
+        norm = parallel.clip_gradients(learner, chosen.clip)
+        value = float(parallel.mean(loss.total))
+        reason = guard.judge(value, norm, spike=chosen.spike)
+        if not reason:
+            for optimiser in state.optimisers.values():
+                optimiser.step()
+            state.ema.update(learner)
+        state.phase = "trunk" if state.step < schedule.trunk else "decay"
         state.step += 1
-        clipped = clipped + 1 if norm >= settings.optimiser.clip else 0
+        guard.clipped = guard.clipped + 1 if norm >= chosen.clip else 0
+        # one exchange for all of it: between machines, the number of exchanges is what costs
+        facts = [loss.per_clip, loss.level, loss.observed, ~batch.dropped, torch.tensor(batch.rows)]
+        table = parallel.clips(torch.stack([each.cpu().double() for each in facts], dim=1), settings.batch_size)
+        per_clip, level, observed, conditional, rows = table.unbind(dim=1)
+        per_clip, observed = per_clip.float(), observed.bool()
         yield StepReport(
             step=state.step,
             phase=state.phase,
             loss=value,
-            free=_mean(loss.per_clip[~loss.observed]),
-            observed=_mean(loss.per_clip[loss.observed]),
+            free=_mean(per_clip[~observed]),
+            observed=_mean(per_clip[observed]),
             gradient_norm=norm,
             lr=lr,
-            stuck=clipped == STUCK_AFTER,
+            stuck=guard.clipped == STUCK_AFTER,
+            per_clip=per_clip.numpy(),
+            levels=level.float().numpy(),
+            conditional=conditional.bool().numpy(),
+            rows=tuple(map(int, rows.tolist())),
+            terms={name: float(parallel.mean(term)) for name, term in loss.terms.items()},
+            skipped=bool(reason),
+            reason=reason,
         )
+        if guard.unsound == GIVE_UP_AFTER:
+            raise VidiffError(
+                f"training diverged at step {state.step}",
+                found=f"{GIVE_UP_AFTER} unsound updates in a row, the last with a loss of {value:.4g} and a gradient "
+                f"norm of {norm:.4g}",
+                fix="continue with a smaller --lr from an earlier checkpoint",
+            )
 
 
-def _mean(values: torch.Tensor) -> float:
+def _gradients(
+    learner: Learner,
+    batch: Batch,
+    settings: TrainSettings,
+    scale: float,
+    autocast: Callable[[], AbstractContextManager[object]],
+    parallel: Parallel,
+    auxiliary: Auxiliary | None,
+) -> Loss:
+    """Leaves the gradient of the loss, times `scale`, in the parameters; returns the loss of this rank's clips,
+    detached.
+
+    The clips go through the network in `accumulate` parts of nearly the same size; each counts by its clips, so that
+    the sum is the whole batch's gradient but for rounding.
+    """
+    learner.zero_grad(set_to_none=True)  # on the module: no optimiser can leave another's gradients standing
+    parts, losses, total = split_batch(batch, settings.accumulate), list[Loss](), torch.zeros(())
+    terms: dict[str, Tensor] = {}
+    for number, part in enumerate(parts, start=1):
+        weight = parallel.weight(len(part.captions), settings.batch_size)
+        with parallel.no_sync(number == len(parts)):
+            with autocast():
+                loss = parallel.loss(learner, part, auxiliary)
+            (loss.total * (weight * scale)).backward()
+        total = total.to(loss.total) + weight * loss.total.detach()
+        terms = {name: terms.get(name, 0.0) + weight * term for name, term in loss.terms.items()}
+        losses.append(loss)
+    return Loss(
+        total=total,
+        per_clip=torch.cat([loss.per_clip for loss in losses]),
+        observed=torch.cat([loss.observed for loss in losses]),
+        level=torch.cat([loss.level for loss in losses]),
+        terms=terms,
+    )
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """A batch cut into so many batches of nearly the same size, in order; of one clip at least."""
+    clips = len(batch.captions)
+    parts = min(parts, clips)
+    if parts == 1:
+        return [batch]
+    cuts = [clips * part // parts for part in range(parts + 1)]
+    each = {entry.name: getattr(batch, entry.name) for entry in fields(batch)}
+    return [
+        replace(batch, **{name: value if value is None else value[start:stop] for name, value in each.items()})
+        for start, stop in pairwise(cuts)
+    ]
+
+
+class OutOfMemory(VidiffError):
+    """A step asked for more memory than there is; the weights are as they were before it."""
+
+
+@contextmanager
+def _memory_as_error(state: TrainState) -> Iterator[None]:
+    """The ways in which memory can be short, as `OutOfMemory`; what the step has taken is given back."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        state.learner.zero_grad(set_to_none=True)
+        raise OutOfMemory(
+            f"out of memory at step {state.step + 1}", found=str(error).partition("\n")[0][:200]
+        ) from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short: on a CPU, torch says so with a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _mean(values: Tensor) -> float:
     return float(values.mean()) if len(values) else math.nan

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.diffusion.levels import cosine, diffuse
+from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.targets import loss_weight, target, x_from
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
@@ -23,7 +25,8 @@ from vidiff_cli.training.batches import Batch
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss:
     """`total` is the mean over clips; `per_clip` (b) detached, of the diffusion loss alone; `observed` (b) marks clips
-    with given frames; `level` (b) is that of the frames that are made; `terms` are the auxiliary ones, detached."""
+    with given frames; `level` (b) is that of the frames that are made; `terms` are the auxiliary ones and what images
+    add, detached."""
 
     total: Tensor
     per_clip: Tensor
@@ -39,23 +42,33 @@ Auxiliary = Callable[[Tensor, Batch, Tensor], dict[str, Tensor]]
 def diffusion_loss(
     denoiser: Denoiser, text: TextEncoder | None, batch: Batch, *, auxiliary: Auxiliary | None = None
 ) -> Loss:
-    """Given frames are shown clean, at the clean level, and count nothing; the others share one level per clip.
+    """Given frames are shown clean, at the clean level, or with noise at the level of their own that the batch has for
+    them, and count nothing; the others share one level per clip, images too.
 
     The mean is over the frames that are made, then over the clips, so that a clip counts the same however much of it is
-    given. Source: VDM section 2 (v-loss), RaMViD and FDM for the observed frames.
+    given. Images beside the clips have the share of the loss that they have of the frames; `per_clip` and the auxiliary
+    terms are without them. Noise has the covariance of the model's prior; images and the noise of given frames stand
+    apart from it. Source: VDM section 2 (v-loss) and 3.1 (images: one level for a clip and what is beside it), RaMViD
+    and FDM for the observed frames, Imagen Video for their noise.
     """
-    settings = denoiser.settings.diffusion
-    level = _levels(batch, settings)
-    z = torch.where(batch.given[:, None, :, None, None], batch.video, diffuse(batch.video, batch.noise, level))
+    settings, frames = denoiser.settings.diffusion, batch.clip_frames
+    level, noise = _levels(batch, settings), _noise(batch, settings)
+    z = torch.where(_shown_clean(batch)[:, None, :, None, None], batch.video, diffuse(batch.video, noise, level))
     prediction = denoiser.predict(z, level, conditioning_of(batch, text))
-    wanted = target(settings.target, batch.video, batch.noise, level)
+    wanted = target(settings.target, batch.video, noise, level)
     weight = loss_weight(settings.weighting, settings.target, level)
     errors = (prediction - wanted).square().mean(dim=(1, 3, 4)) * weight  # b t
-    made = (~batch.given).to(errors.dtype)
-    per_clip = (errors * made).sum(dim=1) / made.sum(dim=1)
+    made = (~batch.given).to(errors.dtype)[:, :frames]
+    per_clip = (errors[:, :frames] * made).sum(dim=1) / made.sum(dim=1)
     total, terms = per_clip.mean(), {}
     if auxiliary is not None:
-        terms = auxiliary(x_from(settings.target, prediction, z, level), batch, level)
+        x_hat = x_from(settings.target, prediction, z, level)[:, :, :frames]
+        terms = auxiliary(x_hat, batch.without_images(), level[:, :frames])
+    if batch.isolated is not None:
+        images = errors[:, frames:].mean()
+        share = 1 - frames / errors.shape[1]
+        total, terms = (1 - share) * total, terms | {"images": share * images}
+    if terms:
         total = total + sum(terms.values())
     return Loss(
         total=total,
@@ -69,11 +82,12 @@ def diffusion_loss(
 def conditioning_of(batch: Batch, text: TextEncoder | None) -> Conditioning:
     """What the network is told of a batch."""
     if text is None:
-        return Conditioning(times=batch.times, given=batch.given)
+        return Conditioning(times=batch.times, given=batch.given, isolated=batch.isolated)
     embedded = text(batch.captions)
     return Conditioning(
         times=batch.times,
         given=batch.given,
+        isolated=batch.isolated,
         tokens=embedded.tokens,
         token_mask=embedded.mask,
         pooled=embedded.pooled,
@@ -82,5 +96,20 @@ def conditioning_of(batch: Batch, text: TextEncoder | None) -> Conditioning:
 
 
 def _levels(batch: Batch, settings: DiffusionSettings) -> Tensor:
-    level = cosine(batch.u.double(), low=settings.low, high=settings.high, shift=settings.shift).float()
-    return torch.where(batch.given, torch.full_like(batch.times, settings.high), level[:, None])
+    schedule = partial(cosine, low=settings.low, high=settings.high, shift=settings.shift)
+    level = schedule(batch.u.double()).float()
+    given = torch.full_like(level, settings.high) if batch.context is None else schedule(batch.context.double()).float()
+    return torch.where(batch.given, given[:, None], level[:, None])
+
+
+def _noise(batch: Batch, settings: DiffusionSettings) -> Tensor:
+    prior = Prior(name=settings.noise, strength=settings.noise_strength)
+    alone = batch.isolated
+    if batch.context is not None:
+        alone = batch.given if alone is None else batch.given | alone
+    with torch.autocast(batch.noise.device.type, enabled=False):  # noise of fewer digits would not be that of sampling
+        return prior.of(batch.noise, alone)
+
+
+def _shown_clean(batch: Batch) -> Tensor:
+    return batch.given if batch.context is None else batch.given & (batch.context == 0)[:, None]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vidiff_cli.config.train import OptimiserSettings
+from vidiff_cli.training.parallel import is_shard, shard_like
 
 
 class Muon(Optimizer):
@@ -18,6 +19,9 @@ class Muon(Optimizer):
     Kernels (o, i, ...) are taken as matrices (o, i * ...). The update is scaled by 0.2 sqrt(max(o, i * ...)), which
     gives it AdamW's size, so that one learning rate suits all shapes. Source: Jordan et al. 2024 (Muon); Liu et al.
     2025 (scaling and weight decay).
+
+    A weight in shards (FSDP2) is gathered for its update, which every rank computes and keeps its part of: the momentum
+    stays in shards, but the matrices are as much work for every rank as for one.
     """
 
     def __init__(
@@ -37,8 +41,9 @@ class Muon(Optimizer):
                     state["momentum"] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
                 average = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                 nesterov = parameter.grad.lerp(average, group["momentum"])
-                update = orthogonal(nesterov.reshape(len(nesterov), -1)).reshape(parameter.shape)
-                scale = 0.2 * max(len(parameter), parameter[0].numel()) ** 0.5
+                matrix = (nesterov.full_tensor() if is_shard(nesterov) else nesterov).reshape(len(parameter), -1)
+                update = shard_like(orthogonal(matrix).reshape(parameter.shape), parameter)
+                scale = 0.2 * max(matrix.shape) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * scale)
 

@@ -1,13 +1,15 @@
 """All that a training run is at one moment: weights, averages, optimisers and the step; its checkpoint folder.
 
 A checkpoint folder holds `model.safetensors` (weights), `ema.safetensors` (their average, for sampling), both with the
-model's settings in the header, `optimiser.safetensors` and `state.json`. There is no RNG state: every draw follows from
-(seed, step).
+model's settings in the header, `optimiser.safetensors` and `state.json`; averages of other decays are files such as
+`ema-0.9999.safetensors`. There is no RNG state: every draw follows from (seed, step). Nothing in it tells how many
+processes made it: any number of them goes on from it.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,8 +27,12 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.learned import LearnedText
+from vidiff_cli.training.batches import Batch
 from vidiff_cli.training.ema import Ema
+from vidiff_cli.training.guard import Guard
+from vidiff_cli.training.objective import Auxiliary, Loss, diffusion_loss
 from vidiff_cli.training.optimisers import build_optimisers
+from vidiff_cli.training.parallel import ALONE, Parallel
 
 Phase = Literal["trunk", "decay"]
 WEIGHTS, AVERAGE, OPTIMISER, STATE = "model.safetensors", "ema.safetensors", "optimiser.safetensors", "state.json"
@@ -41,6 +47,11 @@ class Learner(nn.Module):
         self.settings = settings
         self.denoiser = Denoiser(settings)
         self.text = _text_encoder(settings)
+
+    def forward(self, batch: Batch, auxiliary: Auxiliary | None = None) -> tuple[Tensor, Loss]:
+        """The training loss, and its total by itself: what wraps a module (DDP, FSDP2) finds tensors in tuples only."""
+        loss = diffusion_loss(self.denoiser, self.text, batch, auxiliary=auxiliary)
+        return loss.total, loss
 
 
 def _text_encoder(settings: ModelSettings) -> LearnedText | AdaptedText | None:
@@ -71,7 +82,8 @@ class TrainState:
         self.rates = {
             name: [group["lr"] for group in optimiser.param_groups] for name, optimiser in self.optimisers.items()
         }
-        self.ema = Ema(learner, settings.ema)
+        self.ema = Ema(learner, settings.ema, settings.ema_more)
+        self.guard = Guard()
         self.step = 0
         self.phase: Phase = "trunk"
         self.notes: dict[str, Any] = {}
@@ -83,8 +95,8 @@ class TrainState:
                 group["lr"] = rate * factor
         return self.rates["adamw"][0] * factor
 
-    def save(self, folder: Path, *, clips_seen: int) -> None:
-        """Writes a checkpoint folder, whole or not at all."""
+    def save(self, folder: Path, *, clips_seen: int, parallel: Parallel = ALONE) -> None:
+        """Writes a checkpoint folder, whole or not at all. All ranks call it, rank 0 writes."""
         header = {
             "vidiff": __version__,
             "model": self.learner.settings.model_dump(mode="json"),
@@ -93,45 +105,86 @@ class TrainState:
             "clips_seen": clips_seen,
         }
         notes = {"step": self.step, "phase": self.phase, "ema_updates": self.ema.updates, "notes": self.notes}
+        notes["guard"] = self.guard.as_json()
+        averages = header | {"weights": "ema"}
+        files = [
+            (WEIGHTS, self.learner.state_dict(), header | {"weights": "raw"}),
+            (AVERAGE, self.ema.shadow, averages),
+            *((average_file(decay), shadow, averages | {"decay": decay}) for decay, shadow in self.ema.more.items()),
+            (OPTIMISER, _optimiser_tensors(self.learner, self.optimisers), {}),
+        ]
 
-        def fill(place: Path) -> None:
-            write_tensors(place / WEIGHTS, self.learner.state_dict(), header | {"weights": "raw"})
-            write_tensors(place / AVERAGE, self.ema.shadow, header | {"weights": "ema"})
-            write_tensors(place / OPTIMISER, _optimiser_tensors(self.learner, self.optimisers), {})
-            (place / STATE).write_text(json.dumps(notes) + "\n", encoding="utf-8")
+        def fill(place: Path | None) -> None:
+            for name, tensors, content in files:
+                whole = parallel.gather(tensors)  # file after file: the host need not hold all of them at a time
+                if place is not None:
+                    write_tensors(place / name, whole, content)
+            if place is not None:
+                (place / STATE).write_text(json.dumps(notes) + "\n", encoding="utf-8")
 
-        write_folder(folder, fill)
+        write_folder(folder, fill) if parallel.main else fill(None)
 
-    def load(self, folder: Path) -> None:
-        """Takes over a checkpoint folder of the same model. VidiffError: missing, damaged, of another model."""
-        try:
-            notes = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            step, phase, updates = int(notes["step"]), notes["phase"], int(notes["ema_updates"])
-            kept = dict(notes.get("notes", {}))
-            if min(step, updates) < 0 or phase not in get_args(Phase):
-                raise ValueError(f"step {step} of the {str(phase)[:20]}")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise VidiffError(f"{folder} is no checkpoint to resume from", found=str(error)) from error
-        load_weights(self.learner, folder / WEIGHTS)
-        average = read_tensors(folder / AVERAGE)
-        if {name: value.shape for name, value in average.items()} != {n: v.shape for n, v in self.ema.shadow.items()}:
-            raise VidiffError(f"the averages in {folder} do not fit the run", fix="use an earlier checkpoint")
-        _load_optimisers(self.learner, self.optimisers, read_tensors(folder / OPTIMISER))
-        for name, value in self.ema.shadow.items():
-            value.copy_(average[name])
-        self.step, self.phase, self.ema.updates, self.notes = step, phase, updates, kept
+    def load(self, folder: Path | None, *, parallel: Parallel = ALONE) -> None:
+        """Takes over a checkpoint folder of the same model, which rank 0 reads: the others need no folder. VidiffError:
+        missing, damaged, of another model."""
+        found = _read_notes(folder) if parallel.main and folder is not None else {}
+        found = parallel.agree(found)
+        load_weights(self.learner, folder and folder / WEIGHTS, parallel=parallel)
+        averages = {AVERAGE: self.ema.shadow} | {average_file(decay): each for decay, each in self.ema.more.items()}
+        read = {
+            name: _read_averages(folder / name, each) for name, each in averages.items() if parallel.main and folder
+        }
+        tensors = read_tensors(folder / OPTIMISER) if parallel.main and folder else {}
+        _load_optimisers(self.learner, self.optimisers, tensors, parallel)
+        for name, each in averages.items():
+            parallel.spread(read.get(name, {}), each)
+        self.guard = Guard()
+        self.guard.take(found["guard"])
+        self.step, self.phase, self.ema.updates = found["step"], found["phase"], found["ema_updates"]
+        self.notes = found["notes"]
 
 
-def load_weights(learner: Learner, path: Path) -> None:
-    """Puts the weights of a checkpoint file into a learner. VidiffError when they do not fit."""
-    tensors, present = read_tensors(path), learner.state_dict()
+def average_file(decay: float) -> str:
+    """The file of an average beside the main one."""
+    return f"ema-{decay:g}.safetensors"
+
+
+def _read_notes(folder: Path) -> dict[str, Any]:
+    """state.json of a checkpoint folder, checked."""
+    try:
+        notes = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        found: dict[str, Any] = {name: int(notes[name]) for name in ("step", "ema_updates")}
+        found |= {"phase": notes["phase"], "notes": dict(notes.get("notes", {})), "guard": notes.get("guard", {})}
+        Guard().take(found["guard"])
+        if min(found["step"], found["ema_updates"]) < 0 or found["phase"] not in get_args(Phase):
+            raise ValueError(f"step {found['step']} of the {str(found['phase'])[:20]}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise VidiffError(f"{folder} is no checkpoint to resume from", found=str(error)) from error
+    return found
+
+
+def _read_averages(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    averages = read_tensors(path)
+    if {name: value.shape for name, value in averages.items()} != {name: value.shape for name, value in like.items()}:
+        raise VidiffError(f"the averages in {path.parent} do not fit the run", fix="use an earlier checkpoint")
+    return averages
+
+
+def load_weights(learner: Learner, path: Path | None, *, parallel: Parallel = ALONE) -> None:
+    """Puts the weights of a checkpoint file into a learner; rank 0 reads it. VidiffError when they do not fit."""
+    present = learner.state_dict()
+    parallel.spread(_read_weights(path, present) if parallel.main and path is not None else {}, present)
+
+
+def _read_weights(path: Path, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    tensors = read_tensors(path)
     wrong = [name for name in present if name not in tensors or tensors[name].shape != present[name].shape]
     wrong += [name for name in tensors if name not in present]
     if wrong:
         raise VidiffError(f"the weights in {path} do not fit their own settings", found=f"{len(wrong)} that differ")
     if bad := [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]:
         raise VidiffError(f"the weights in {path} are not finite", found=bad[0], fix="use an earlier checkpoint")
-    learner.load_state_dict(tensors)
+    return tensors
 
 
 def open_learner(path: Path) -> tuple[Learner, dict[str, object]]:
@@ -172,15 +225,21 @@ def _optimiser_tensors(learner: Learner, optimisers: dict[str, Optimizer]) -> di
     }
 
 
-def _load_optimisers(learner: Learner, optimisers: dict[str, Optimizer], tensors: dict[str, Tensor]) -> None:
+def _load_optimisers(
+    learner: Learner, optimisers: dict[str, Optimizer], tensors: Mapping[str, Tensor], parallel: Parallel
+) -> None:
     parameters = dict(learner.named_parameters())
     for optimiser in optimisers.values():
         optimiser.state.clear()
-    for full, value in tensors.items():
+    new: dict[str, Tensor] = {}
+    shapes = parallel.agree({full: list(value.shape) for full, value in tensors.items()})
+    for full, shape in shapes.items():
         title, _, rest = full.partition("/")
         name, _, key = rest.rpartition("/")
         if title not in optimisers or name not in parameters:
             raise VidiffError("the optimiser state does not fit the run", found=full, fix="start a new run folder")
-        parameter = parameters[name]
-        like = parameter.detach() if value.shape == parameter.shape else value.to(parameter.device)
-        optimisers[title].state[parameter][key] = torch.empty_like(like).copy_(value)
+        parameter = parameters[name].detach()
+        alike = shape == list(parameter.shape)
+        new[full] = torch.empty_like(parameter) if alike else torch.empty(shape, device=parameter.device)
+        optimisers[title].state[parameters[name]][key] = new[full]
+    parallel.spread(tensors, new)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.viewing.files import whole_picture
@@ -23,6 +24,7 @@ SMALL_CELL, LARGE_CELL = 80, 128  # long side in pixels: smaller frames are enla
 MARGIN, GAP, BORDER = 16, 4, 3
 LABEL_WIDTH, LABEL_SIZE, NUMBER_SIZE = 190, 14, 11
 LONGEST_LABEL = 2000  # characters that are looked at
+HEIGHTS = "vidiff:rows"  # in a PNG: heights of the rows in pixels
 PAGE, INK, FAINT, GIVEN = (255, 255, 255), (32, 34, 38), (130, 134, 142), (230, 120, 20)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -59,9 +61,62 @@ def contact_sheet(rows: Sequence[Row], path: Path | str, *, scale: int | None = 
     for image in drawn:
         sheet.paste(image, (MARGIN, top))
         top += image.height + MARGIN
-    with whole_picture(path) as temporary:
-        sheet.save(temporary)
+    _save(sheet, path, heights=[image.height for image in drawn])
     return path
+
+
+def progress_sheet(sheets: Sequence[tuple[str, Path]], path: Path | str, *, title: str) -> Path | None:
+    """The first rows of several contact sheets under one another, each with its label, below a title; returns the path.
+
+    Of many sheets at most 24 are shown, evenly spaced, the first and the last among them. A sheet that cannot be read,
+    or was not made by `contact_sheet`, is left out; None where nothing is left.
+    """
+    path = Path(path)
+    rows: list[tuple[str, Image.Image]] = []
+    for label, sheet in (sheets[place] for place in _evenly(len(sheets), MOST)):
+        row = _first_row(sheet)
+        rows += [(label, row)] if row is not None else []
+    if not rows:
+        return None
+    width = LABEL_WIDTH + GAP + max(row.width for _, row in rows)
+    font = _font(LABEL_SIZE)
+    heading = _wrap(title[:LONGEST_LABEL] or "(no caption)", font, width, 2)
+    top = MARGIN + len(heading) * (LABEL_SIZE + 4) + GAP
+    whole = Image.new("RGB", (width + 2 * MARGIN, top + sum(row.height + GAP for _, row in rows) + MARGIN), PAGE)
+    pen = ImageDraw.Draw(whole)
+    for number, line in enumerate(heading):
+        pen.text((MARGIN, MARGIN + number * (LABEL_SIZE + 4)), line, fill=INK, font=font)
+    for label, row in rows:
+        pen.text((MARGIN, top), label, fill=INK, font=font)
+        whole.paste(row, (MARGIN + LABEL_WIDTH + GAP, top))
+        top += row.height + GAP
+    _save(whole, path, heights=[])
+    return path
+
+
+def _first_row(sheet: Path) -> Image.Image | None:
+    """The frames of the first row of a contact sheet, without its label; the sheet says how tall its rows are."""
+    try:
+        with Image.open(sheet) as picture:
+            height = int(picture.text[HEIGHTS].split()[0])  # type: ignore[attr-defined]
+            left, right = MARGIN + LABEL_WIDTH + GAP, picture.width - MARGIN
+            if not (0 < height <= picture.height - 2 * MARGIN and left < right):
+                return None
+            return picture.crop((left, MARGIN, right, MARGIN + height)).convert("RGB")
+    except (OSError, ValueError, LookupError, AttributeError, SyntaxError):  # SyntaxError: Pillow's, of a broken PNG
+        return None
+
+
+def _save(sheet: Image.Image, path: Path, *, heights: Sequence[int]) -> None:
+    """Writes a sheet; a PNG also says how tall its rows are."""
+    facts = PngInfo()
+    if heights:
+        facts.add_text(HEIGHTS, " ".join(map(str, heights)))
+    with whole_picture(path) as temporary:
+        if path.suffix.lower() == ".png":
+            sheet.save(temporary, pnginfo=facts)
+        else:
+            sheet.save(temporary)
 
 
 def _check(row: Row) -> None:

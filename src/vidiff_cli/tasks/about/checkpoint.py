@@ -52,6 +52,9 @@ class AboutCheckpoint:
     rates: tuple[Fraction, ...]
     target: str
     weighting: str
+    noise: str
+    noise_strength: float
+    context_noise: float
     conditioning: tuple[str, ...]
     text: AboutText
     network: dict[str, Any]
@@ -91,6 +94,9 @@ def about_checkpoint(asked: Path) -> Steps[AboutCheckpoint]:
         rates=tuple(fps / step for step in settings.frame_steps),
         target=settings.diffusion.target,
         weighting=settings.diffusion.weighting,
+        noise=settings.diffusion.noise,
+        noise_strength=settings.diffusion.noise_strength,
+        context_noise=settings.context_noise,
         conditioning=("learned",) * (settings.conditioning == "mixed") + ("reconstruction", "replacement"),
         text=AboutText(
             kind=text.kind,

@@ -55,6 +55,7 @@ class AboutRun:
     precision: str
     loss: float | None
     loss_mean: float | None
+    validation_loss: float | None
     seconds_per_step: float | None
     seconds_left: float | None
     go_on: str | None
@@ -102,6 +103,7 @@ def about_run(path: Path) -> Steps[AboutRun]:
         precision=settings.precision,
         loss=_last(rows, "loss"),
         loss_mean=sum(losses) / len(losses) if losses else None,
+        validation_loss=_last(rows, "validation_loss"),
         seconds_per_step=pace,
         seconds_left=None if pace is None else pace * max(0, settings.steps - steps),
         go_on=go_on(path, settings, finished=steps >= settings.steps),

@@ -1,0 +1,74 @@
+"""What is drawn anew on a terminal while a task runs: bars, and a table of figures under them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Column
+
+Figures = Sequence[tuple[str, str]]
+BETWEEN = 3  # blanks between two columns
+WIDE = 80  # cells: below it the bars show the count and the time that is left alone
+
+
+class FigureTable:
+    """Names and values in as many columns as fit, filled downwards.
+
+    Plain signs only: what a terminal can show depends on its encoding.
+    """
+
+    def __init__(self, figures: Figures) -> None:
+        self.figures = figures
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        encoding = console.encoding or "ascii"
+        plain = [(_plain(name, encoding), _plain(value, encoding)) for name, value in self.figures]
+        names, values = (max(map(len, column)) for column in zip(*plain, strict=True))
+        width = names + 1 + values
+        columns = max(1, (options.max_width + BETWEEN) // (width + BETWEEN))
+        rows = -(-len(plain) // columns)
+        for row in range(rows):
+            for column, (name, value) in enumerate(plain[row::rows]):
+                yield Segment(" " * BETWEEN * bool(column) + name.ljust(names + 1), Style(dim=True))
+                yield Segment(value.rjust(values))
+            yield Segment.line()
+
+
+def _plain(text: str, encoding: str) -> str:
+    return text.encode(encoding, "replace").decode(encoding, "replace")
+
+
+class LiveProgress(Progress):
+    """Bars, one for each kind of work; `show_figures` draws a table under them."""
+
+    def __init__(self, console: Console) -> None:
+        cut = Column(no_wrap=True, overflow="crop")  # rich's own sign for what is left out is not in every encoding
+        columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False, table_column=cut)]
+        if console.width >= WIDE:
+            columns += [BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+        else:
+            columns += [MofNCompleteColumn(table_column=cut), TimeRemainingColumn(compact=True, table_column=cut)]
+        columns.append(TextColumn("{task.fields[detail]}", markup=False, table_column=cut))
+        self._figures: Figures = ()
+        super().__init__(*columns, console=console)
+
+    def show_figures(self, figures: Figures) -> None:
+        """The table from now on; empty, and there is none."""
+        self._figures = figures
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self._figures:
+            yield FigureTable(self._figures)

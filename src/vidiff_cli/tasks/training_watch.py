@@ -1,0 +1,149 @@
+"""What is looked at of a training while it runs: sample sheets, and the loss of held-out clips.
+
+Both are made with the averaged weights, which sampling will use, and change nothing of the training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.data.index import SIDES
+from vidiff_cli.data.store import Dataset
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.tasks.events import Event, Note
+from vidiff_cli.tasks.training_log import TrainingLog
+from vidiff_cli.tasks.training_setup import source_of
+from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.training.parallel import Parallel
+from vidiff_cli.training.state import Learner, TrainState
+from vidiff_cli.training.validation import AT_ONCE, HeldOut, hold_out, validate
+
+PROMPTS, MOST_PROMPTS = 4, 16  # on a sheet: of the dataset, of a file
+
+
+class Watch:
+    """Makes what is due at a step. After a kill, the same command makes up for what is missing."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        model: ModelSettings,
+        dataset: Dataset,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.settings, self.device, self.dtype = settings, device, dtype
+        self.prompts = read_prompts(settings.prompts) if settings.prompts else own_prompts(dataset)
+        self.held: HeldOut | None = None
+        if settings.validate_every:
+            self.held = hold_out(source_of(settings, dataset, side="val"), model, crop=settings.loader.crop)
+
+    @property
+    def captions(self) -> list[str]:
+        """What the text encoder will be asked for besides the captions of the training."""
+        return [*self.prompts, *(self.held.captions if self.held else ())]
+
+    def introduce(self) -> Iterator[Event]:
+        """Says once what cannot be looked at."""
+        if self.settings.validate_every and self.held is None:
+            yield Note(
+                "The dataset has no held-out clips: there will be no validation loss (vidiff prep --val-fraction)."
+            )
+
+    def look(
+        self, state: TrainState, run: Path, log: TrainingLog, parallel: Parallel, *, again: bool = True
+    ) -> Iterator[Event]:
+        """Makes the validation and the sample sheet of this step, where they are due; a sheet that is there already,
+        of another branch perhaps, is made `again`."""
+        if not is_due(state.step, self.settings):
+            return
+        averages = parallel.gather(state.ema.shadow)  # the other ranks do the same, whatever is there already
+        held = self.held if _due(self.settings, state.step, self.settings.validate_every) else None
+        held = None if log.has_validation(state.step) else held
+        sheet = run / "samples" / f"step-{state.step:06d}.png"
+        draw = _due(self.settings, state.step, self.settings.sample_every) and (again or not sheet.is_file())
+        if held is None and not draw:
+            return
+        learner = averaged(state, averages, self.device)
+        if held is not None:
+            at_once = max(1, min(AT_ONCE, self.settings.batch_size // self.settings.accumulate))
+            found = validate(learner, held, device=self.device, dtype=self.dtype, at_once=at_once)
+            yield from log.add_validation(state.step, state.phase, found)
+        if draw:
+            yield from self._sheet(learner, sheet, state.step, log)
+        log.plot()
+        log.restart_clock()
+
+    def _sheet(self, learner: Learner, path: Path, step: int, log: TrainingLog) -> Iterator[Event]:
+        """samples/step-N.png, and samples/progress.png: the first prompt at every step."""
+        from vidiff_cli.tasks.generate import sample_sheet
+        from vidiff_cli.viewing.sheet import progress_sheet
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sample_sheet(learner, self.prompts, path, device=self.device, dtype=self.dtype)
+        sheets = {int(sheet.stem[5:]): sheet for sheet in path.parent.glob("step-*.png") if sheet.stem[5:].isdecimal()}
+        before = [(f"step {number}", sheets[number]) for number in sorted(sheets) if number <= step]
+        progress_sheet(before, path.with_name("progress.png"), title=self.prompts[0])
+        if log.tracker is not None:
+            log.tracker.picture(step, path)
+        yield Note(f"Samples at step {step}: {path}")
+
+
+def is_due(step: int, settings: TrainSettings) -> bool:
+    """Whether anything is to be looked at after so many steps."""
+    return _due(settings, step, settings.validate_every) or _due(settings, step, settings.sample_every)
+
+
+def _due(settings: TrainSettings, step: int, every: int) -> bool:
+    return every > 0 and (step % every == 0 or step == settings.steps)
+
+
+def averaged(state: TrainState, averages: Mapping[str, Tensor], device: torch.device) -> Learner:
+    """A learner with the averaged weights, for looking only: on the device of the averages it shares their memory."""
+    with torch.device("meta"):
+        learner = Learner(state.learner.settings)
+    learner.load_state_dict({name: value.to(device) for name, value in averages.items()}, assign=True)
+    if isinstance(learner.text, AdaptedText) and isinstance(state.learner.text, AdaptedText):
+        learner.text.frozen = state.learner.text.frozen
+    return learner.requires_grad_(False).eval()
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a file, one a line; lines that begin with # are left out. VidiffError: unreadable, none, many."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        found = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "no UTF-8 text"
+        raise VidiffError(f"the prompts file {path} cannot be read", found=found) from error
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    if not 0 < len(prompts) <= MOST_PROMPTS:
+        raise VidiffError(
+            f"the prompts file {path} fits no sample sheet",
+            found=f"{len(prompts)} prompts",
+            expected=f"1 to {MOST_PROMPTS}, one a line",
+        )
+    return prompts
+
+
+def own_prompts(dataset: Dataset) -> list[str]:
+    """Four captions of the dataset, of held-out clips as far as there are any; empty ones without captions."""
+    prompts: list[str] = []
+    for side in ("val", "train"):
+        clips = np.flatnonzero(dataset.index.side == SIDES.index(side))
+        captions = sorted({text for number in clips.tolist() for text in dataset.clips[number].captions} - {*prompts})
+        prompts += evenly(captions, PROMPTS - len(prompts))
+    return prompts or [""] * PROMPTS
+
+
+def evenly(values: Sequence[str], most: int) -> list[str]:
+    """At most so many of some values, at even distances."""
+    count = min(most, len(values))
+    return [values[len(values) * place // count] for place in range(count)]

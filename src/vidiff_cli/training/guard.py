@@ -1,0 +1,100 @@
+"""What keeps an unsound step from the weights: the guard against NaN and spikes, and the loss scale of fp16.
+
+Both are a few plain numbers. They go into a checkpoint as JSON, so that a resumed run judges as the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+from torch import Tensor
+
+REMEMBERED = 100  # sound updates whose gradient norms make the running median
+ENOUGH = 20  # of them, before anything is called a spike
+GIVE_UP_AFTER = 5  # unsound updates in a row
+SCALE, GROW_AFTER = 2.0**16, 2000  # of fp16: the first loss scale, and the sound updates after which it doubles
+
+
+class LossScale:
+    """The factor on the loss that keeps small fp16 gradients from becoming zero; 1 for other formats.
+
+    It halves when a gradient overflows and doubles after many that did not. Source: Micikevicius et al. 2018, section
+    3.2.
+    """
+
+    def __init__(self, value: float = 1.0) -> None:
+        self.value, self.sound = value, 0
+
+    def unscale(self, gradients: list[Tensor]) -> None:
+        """Divides gradients by the factor, in place."""
+        if self.value != 1.0:
+            for gradient in gradients:
+                gradient.mul_(1.0 / self.value)
+
+    def halve(self) -> None:
+        self.value, self.sound = self.value / 2, 0
+
+    def went_well(self) -> None:
+        """Counts a sound update; after enough of them, the factor doubles."""
+        self.sound += 1
+        if self.value != 1.0 and self.sound == GROW_AFTER:
+            self.value, self.sound = self.value * 2, 0
+
+
+class Guard:
+    """Judges an update before it is made, by its loss and the norm of its gradient.
+
+    `scale` is fp16's loss scale. `unsound` counts the updates in a row that were not made, `clipped` those in a row
+    whose norm was at the limit.
+    """
+
+    def __init__(self) -> None:
+        self.norms: deque[float] = deque(maxlen=REMEMBERED)
+        self.scale = LossScale()
+        self.unsound = self.clipped = 0
+
+    def judge(self, loss: float, norm: float, *, spike: float) -> str:
+        """Why the update must not be made: "overflow" (of fp16, which the scale mends), "not finite", "spike" (a norm
+        above `spike` times the running median; 0: never); "" when it is sound."""
+        reason = self._reason(loss, norm, spike)
+        if reason == "overflow":
+            self.scale.halve()
+        elif reason:
+            self.unsound += 1
+        else:
+            self.unsound = 0
+            self.norms.append(norm)
+            self.scale.went_well()
+        return reason
+
+    def _reason(self, loss: float, norm: float, spike: float) -> str:
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            return "overflow" if math.isfinite(loss) and self.scale.value > 1.0 else "not finite"
+        if spike and len(self.norms) >= ENOUGH and norm > spike * median(self.norms):
+            return "spike"
+        return ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "norms": list(self.norms),
+            "scale": self.scale.value,
+            "sound": self.scale.sound,
+            "unsound": self.unsound,
+            "clipped": self.clipped,
+        }
+
+    def take(self, numbers: Mapping[str, Any]) -> None:
+        """Takes over what `as_json` gave. TypeError, ValueError or KeyError for anything else."""
+        if not numbers:  # of a checkpoint that is older than the guard
+            return
+        norms = [float(norm) for norm in numbers["norms"]][-REMEMBERED:]
+        scale, counts = float(numbers["scale"]), [int(numbers[name]) for name in ("sound", "unsound", "clipped")]
+        if not all(math.isfinite(each) and each >= 0 for each in (*norms, scale, *counts)) or not scale:
+            raise ValueError("numbers of the guard that are out of range")
+        self.norms.clear()
+        self.norms.extend(norms)
+        self.scale.value, self.scale.sound, self.unsound, self.clipped = scale, *counts

@@ -1,0 +1,218 @@
+"""The loss of held-out clips: the same clips, windows, captions, noise and levels at every step and in every run.
+
+All of it follows from the dataset and one constant, so that two numbers differ because the models do. Every clip is
+looked at once in each band of levels, at stratified levels within it; a total weights the bands as training does.
+Shapes: b clips, c channels, t frames, h w pixels, n clips that are looked at, k bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidiff_cli.config.model import DiffusionSettings, ModelSettings
+from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.diffusion.levels import cosine
+from vidiff_cli.diffusion.noise import seeded
+from vidiff_cli.training.batches import Batch, Source
+from vidiff_cli.training.draws import Draw, draw_clip
+from vidiff_cli.training.objective import diffusion_loss
+from vidiff_cli.training.state import Learner
+
+EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
+BANDS = ("below_-4", "-4_to_-1", "-1_to_2", "above_2")
+MOST_CLIPS, AT_ONCE = 32, 8
+SEED = 2_204_03458  # of all draws here, whatever the run's
+FEWEST_CLIPS = 8  # with captions, for a verdict on them
+LEARNED_AFTER = 500  # steps, or a tenth of the run if that is more, before which nothing is said of the text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldOut:
+    """The clips of a source that are looked at: what of each (n draws), and u (n, k) in every band; nan for a band that
+    the schedule does not reach. `shares` (k) are those of the bands in training."""
+
+    source: Source
+    draws: tuple[Draw, ...]
+    crop: int
+    u: np.ndarray
+    shares: np.ndarray
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """What the text encoder will be asked for."""
+        return tuple(draw.caption for draw in self.draws if not draw.dropped)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Validation:
+    """Mean losses: of all clips, of those without and with given frames, of each band (k); None where there is none.
+
+    `text_gain` is how much lower the loss is with the caption than without it, over the clips that have one; beside it
+    its standard error over clips.
+    """
+
+    clips: int
+    loss: float
+    free: float | None
+    observed: float | None
+    bands: tuple[float | None, ...]
+    unconditional: float | None = None
+    text_gain: float | None = None
+    text_gain_error: float | None = None
+
+
+def bands_of(levels: np.ndarray) -> np.ndarray:
+    """The number of the band that each level lies in."""
+    return np.digitize(levels, EDGES)
+
+
+def hold_out(source: Source, model: ModelSettings, *, crop: int = 0) -> HeldOut | None:
+    """At most 32 clips of a source, evenly spaced; None where it has none. Every other one has given frames, where the
+    model is trained on them."""
+    count = min(MOST_CLIPS, len(source.rows))
+    if not count:
+        return None
+    numbers = np.linspace(0, len(source.rows) - 1, count).round().astype(int).tolist()
+    mixed = model.conditioning == "mixed"
+    draws = tuple(
+        _draw(source, number, place, model, crop, observed=mixed and place % 2 == 1)
+        for place, number in enumerate(numbers)
+    )
+    u, shares = _stratified(model.diffusion, count)
+    return HeldOut(source=source, draws=draws, crop=crop, u=u, shares=shares)
+
+
+def _draw(source: Source, number: int, place: int, model: ModelSettings, crop: int, *, observed: bool) -> Draw:
+    """What of a clip is looked at; a draw that gives no frame, where some are wanted, is made again."""
+    objective = ObjectiveSettings(observed=float(observed), drop_text=0.0, drop_text_observed=0.0)
+    row = source.rows[number]
+    for attempt in range(10):
+        draw = draw_clip(
+            row,
+            number,
+            objective,
+            LoaderSettings(crop=crop),
+            window=model.frames,
+            frame_steps=model.frame_steps,
+            rng=np.random.default_rng([SEED, 0, place, attempt]),
+        )
+        if draw.given.any() or not observed or len(draw.given) == 1:
+            break
+    return draw
+
+
+def _stratified(diffusion: DiffusionSettings, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """u (n, k) whose levels lie in each band, one in each of n equal parts of it, and the shares (k) of the bands."""
+    u = (np.arange(2**16) + 0.5) / 2**16
+    level = cosine(torch.from_numpy(u), low=diffusion.low, high=diffusion.high, shift=diffusion.shift).numpy()
+    band = bands_of(level)
+    shares = np.bincount(band, minlength=len(BANDS)) / len(u)
+    chosen = np.full((count, len(BANDS)), np.nan)
+    for number in np.flatnonzero(shares):
+        parts = np.random.default_rng([SEED, 1, int(number)]).permutation(count)
+        inside = u[band == number]
+        chosen[:, number] = inside[((parts + 0.5) / count * len(inside)).astype(int)]
+    return chosen, shares
+
+
+def validate(
+    learner: Learner, held: HeldOut, *, device: torch.device, dtype: torch.dtype, at_once: int = AT_ONCE
+) -> Validation:
+    """The losses of a learner, which lies on `device` and is left as it was found; `at_once` clips at a time.
+
+    No global random number is drawn.
+    """
+    conditional = np.full(held.u.shape, np.nan)
+    unconditional = conditional.copy()
+    training = learner.training
+    learner.eval()
+    try:
+        with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            for places, video in _clips(held, at_once, device):
+                for band in np.flatnonzero(held.shares):
+                    batch = _batch(held, places, video, int(band))
+                    conditional[places, band] = _losses(learner, batch)
+                    if learner.text is not None:
+                        without = replace(batch, dropped=torch.ones_like(batch.dropped))
+                        unconditional[places, band] = _losses(learner, without)
+    finally:
+        learner.train(training)
+    return _summary(held, conditional, unconditional if learner.text is not None else None)
+
+
+def _clips(held: HeldOut, at_once: int, device: torch.device) -> Iterator[tuple[list[int], Tensor]]:
+    """The clips in batches of one shape: their places, and their frames (b c t h w) in [-1, 1]."""
+    frames = [draw.of(held.source.read(draw.row, draw.frames), held.crop) for draw in held.draws]
+    order = sorted(range(len(frames)), key=lambda place: frames[place].shape)
+    for _, same in groupby(order, key=lambda place: frames[place].shape):
+        places = list(same)
+        for start in range(0, len(places), at_once):
+            chosen = places[start : start + at_once]
+            stacked = torch.from_numpy(np.stack([frames[place] for place in chosen])).to(device)
+            yield chosen, stacked.permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1.0).contiguous()
+
+
+def _batch(held: HeldOut, places: Sequence[int], video: Tensor, band: int) -> Batch:
+    """Clips at their levels of a band. The noise is drawn on the CPU: the same on every device."""
+    draws, device = [held.draws[place] for place in places], video.device
+    noise = [torch.randn(video.shape[1:], generator=seeded(SEED, place, band)) for place in places]
+    return Batch(
+        video=video,
+        noise=torch.stack(noise).to(device),
+        u=torch.from_numpy(held.u[places, band]).float().to(device),
+        times=torch.tensor([draw.times for draw in draws], dtype=torch.float32, device=device),
+        given=torch.from_numpy(np.stack([draw.given for draw in draws])).to(device),
+        dropped=torch.tensor([draw.dropped for draw in draws], device=device),
+        captions=tuple(draw.caption for draw in draws),
+    )
+
+
+def _losses(learner: Learner, batch: Batch) -> np.ndarray:
+    return diffusion_loss(learner.denoiser, learner.text, batch).per_clip.double().cpu().numpy()
+
+
+def _summary(held: HeldOut, conditional: np.ndarray, unconditional: np.ndarray | None) -> Validation:
+    """Means of losses (n, k) with and without captions."""
+    given = np.array([draw.given.any() for draw in held.draws])
+    captioned = np.array([not draw.dropped for draw in held.draws])
+    total = _over_bands(conditional, held.shares)
+    found = Validation(
+        clips=len(total),
+        loss=float(total.mean()),
+        free=_mean(total[~given]),
+        observed=_mean(total[given]),
+        bands=tuple(
+            float(conditional[:, band].mean()) if share else None for band, share in enumerate(held.shares.tolist())
+        ),
+    )
+    if unconditional is None or not captioned.any():
+        return found
+    without = _over_bands(unconditional, held.shares)[captioned]
+    gains = without - total[captioned]
+    error = float(gains.std(ddof=1) / len(gains) ** 0.5) if len(gains) >= FEWEST_CLIPS else None
+    return replace(found, unconditional=_mean(without), text_gain=_mean(gains), text_gain_error=error)
+
+
+def _over_bands(losses: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Losses (n, k) -> (n), the bands weighted as in training."""
+    reached = shares > 0
+    return losses[:, reached] @ shares[reached]
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def ignores_text(found: Sequence[tuple[int, float, float]], *, steps: int) -> bool:
+    """Whether the last two of (step, text gain, its standard error) of a run of so many steps show no gain, after
+    enough training, and no two before them did: it is said once."""
+    enough = max(LEARNED_AFTER, steps // 10)
+    idle = [step > enough and gain <= error for step, gain, error in found]
+    pairs = [first and second for first, second in pairwise(idle)]
+    return bool(pairs) and pairs[-1] and not any(pairs[:-1])

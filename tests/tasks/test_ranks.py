@@ -1,0 +1,100 @@
+"""`vidiff train` in two processes, as torchrun starts them: one of them speaks and writes, and they leave together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.tasks.train import train
+
+SMALL = ("network.base=8", "network.head_width=8", "network.embedding=16", "network.text_width=16", "patience=60")
+
+
+def start(dataset: Path, run: Path, *more: str) -> list[subprocess.Popen[str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    asked = ["train", str(dataset), "-o", str(run), "--batch-size", "4", "--frames", "4", "--precision", "fp32", *more]
+    asked += ["--sample-every", "0", "--validate-every", "0", *(word for each in SMALL for word in ("--set", each))]
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "vidiff_cli", *asked],
+            env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each; a hang fails."""
+    try:
+        said = [process.communicate(timeout=100) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return [(process.returncode, *each) for process, each in zip(processes, said, strict=True)]
+
+
+def test_a_signal_to_one_of_two_ends_both_at_the_same_step(dataset: Path, told, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    long = ("--steps", "5000", "--checkpoint-every", "5000", "--set", "optimiser.decay=0")
+    processes = start(dataset, run, *long)
+    rows = run / "metrics.jsonl"
+    for _ in range(1000):  # it is there just before the first step, when signals are put off
+        if rows.is_file() or any(process.poll() is not None for process in processes):
+            break
+        time.sleep(0.1)
+    time.sleep(0.5)
+    processes[1].send_signal(signal.SIGUSR1)
+    (code, paths, said), silent = ended(processes)
+    (checkpoint,) = (run / "checkpoints").glob("step-*")
+    step = json.loads((checkpoint / "state.json").read_text())["step"]
+    assert code == 128 + signal.SIGUSR1 and paths == ""
+    assert said.endswith(f"Saved {run} at step {step}; the same command continues.\nTerminated.\n")
+    assert silent == (128 + signal.SIGUSR1, "", "")
+    assert step < 5000 and not list(run.rglob(".*"))
+    # one process goes on
+    settings = TrainSettings.model_validate(json.loads((run / "config.json").read_text())["train"])
+    report, notes = told(train.steps(settings.model_copy(update={"steps": step + 2})))
+    assert any(note.text == f"Continuing {run} at step {step} of {step + 2}." for note in notes)
+    assert report.steps == step + 2
+
+
+def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
+    """No dataset: both find out, one says it, and neither waits for the other."""
+    found = ended(start(tmp_path / "nothing", tmp_path / "run"))
+    said = [text for _, _, text in found if text]
+    assert [code for code, _, _ in found] == [1, 1] and len(said) == 1 and said[0].count("is no dataset") == 1
+
+
+def test_a_cosine_has_one_length(dataset: Path, training, tmp_path: Path) -> None:
+    def asked(steps: int, **more) -> TrainSettings:
+        optimiser = {"schedule": "cosine", "warmup": 1}
+        return training(dataset, tmp_path / "run", steps=steps, checkpoint_every=2, optimiser=optimiser, **more)
+
+    steps = train.steps(asked(4))
+    while not list(tmp_path.glob("run/checkpoints/step-000002*")):
+        next(steps)
+    steps.close()
+    report = train(asked(4))
+    assert report is not None and report.checkpoint.name == "step-000004-of-000004"
+    with pytest.raises(
+        VidiffError, match=r"has followed a cosine .*: found --steps 6, expected 4; give another folder"
+    ):
+        train(asked(6))
+    assert train(asked(6, overwrite=True)).steps == 6  # type: ignore[union-attr]

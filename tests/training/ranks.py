@@ -1,0 +1,163 @@
+"""What two processes do that train together, for test_parallel.py: python ranks.py FOLDER plays every scenario with two
+processes and leaves its results in FOLDER. They are forked, so that torch is imported once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed.fsdp  # slow: before the processes are forked, for all of them
+import torch.distributed.tensor
+
+from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
+from vidiff_cli.config.train import OptimiserSettings, TrainSettings
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.text.learned import vocabulary_of
+from vidiff_cli.training.batches import Source
+from vidiff_cli.training.loop import Schedule, train_steps
+from vidiff_cli.training.parallel import ALONE, Launch, Parallel, Together, together
+from vidiff_cli.training.state import TrainState, new_learner
+
+CAPTIONS = ("a red square moving left", "a blue circle", "")
+CPU = torch.device("cpu")
+STEPS, STOP = 3, 1
+ENDS = ("error", "killed", "silent")
+
+
+@dataclass(frozen=True)
+class Row:
+    frames: int = 8
+    fps: str = "8"
+    captions: Sequence[str] = CAPTIONS
+
+
+def source() -> Source:
+    clips = np.random.default_rng(0).integers(0, 256, (7, 8, 4, 4, 3), dtype=np.uint8)
+    return Source(rows=[Row()] * 7, read=lambda number, frames: clips[number][list(frames)])
+
+
+def settings(**more: Any) -> TrainSettings:
+    """Five clips a step: two ranks have two and three of them."""
+    optimiser = OptimiserSettings(warmup=2, muon_lr=2e-3, ema=0.7, ema_more=(0.5,))
+    return TrainSettings.model_validate({"steps": STEPS, "batch_size": 5, "seed": 5, "optimiser": optimiser} | more)
+
+
+def state(parallel: Parallel = ALONE) -> TrainState:
+    network = NetworkSettings(base=8, multipliers=(1, 2), blocks=1, patch=1, head_width=8, embedding=16, text_width=8)
+    model = ModelSettings(
+        width=4, height=4, frames=4, network=network, text=TextSettings(vocabulary=vocabulary_of(CAPTIONS))
+    )
+    learner = new_learner(model, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # all paths live
+        for parameter in learner.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    parallel.prepare(learner)
+    return TrainState(learner, settings().optimiser)
+
+
+def steps(of: TrainState, asked: TrainSettings, parallel: Parallel = ALONE) -> Iterator[Any]:
+    schedule = Schedule.of(STEPS, asked.optimiser)
+    return train_steps(of, source(), asked, schedule, device=CPU, dtype=torch.float32, parallel=parallel)
+
+
+def trained(
+    folder: Path, parallel: Parallel = ALONE, asked: TrainSettings | None = None, *, start: Path | None = None
+) -> None:
+    """Trains to the end, from a checkpoint or from nothing as it is: folder/step-N, and folder/reports.json."""
+    now = state(parallel)
+    if start is not None:
+        now.load(start if parallel.main else None, parallel=parallel)
+    reports = []
+    for report in steps(now, asked or settings(), parallel):
+        reports.append([report.loss, report.gradient_norm, *report.per_clip.tolist(), *report.rows])
+        if report.step == STEPS or (report.step == STOP and asked is None):
+            now.save(folder / f"step-{report.step}", clips_seen=0, parallel=parallel)
+    if parallel.main:
+        (folder / "reports.json").write_text(json.dumps(reports))
+
+
+def equal(folder: Path, launch: Launch) -> None:
+    """DDP and FSDP from nothing, and in parts from a checkpoint that one process made."""
+    with together(launch, CPU, kind="ddp", timeout_seconds=30) as ddp:
+        fsdp = Together(launch, CPU, "fsdp")
+        for name, parallel in (("ddp", ddp), ("fsdp", fsdp)):
+            trained(folder / name, parallel)
+            begun = folder / "alone" / f"step-{STOP}"
+            trained(folder / f"{name}-later", parallel, settings(accumulate=2), start=begun)
+        trained(folder / "ddp-of-fsdp", ddp, start=folder / "fsdp" / f"step-{STOP}")
+        assert ddp.agree({"of": launch.rank}) == {"of": 0}
+        assert ddp.largest(launch.rank + 3) == 4
+        held = [value.to_local().numel() for value in state(fsdp).ema.shadow.values()]  # type: ignore[attr-defined]
+        (folder / f"held-{launch.rank}.json").write_text(json.dumps(sum(held)))
+
+
+def ended(folder: Path, launch: Launch, how: str) -> None:
+    """Rank 1 ends in some way in the second step: what a rank makes of it is folder/HOW-N.json."""
+    found: BaseException | None = None
+    try:
+        with together(launch, CPU, kind="ddp", timeout_seconds=5 if how == "silent" else 30) as parallel:
+            for report in steps(state(parallel), settings(), parallel):
+                if launch.rank and report.step == 1:
+                    if how == "error":
+                        raise VidiffError("rank 1 has read rubbish")
+                    if how == "killed":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    time.sleep(60)
+    except Exception as error:
+        found = error
+    told = not getattr(found, "told_elsewhere", False)
+    (folder / f"{how}-{launch.rank}.json").write_text(json.dumps([told, str(found)]))
+
+
+def fork(scenario: Callable[..., None], folder: Path, *more: str) -> list[int]:
+    """Two ranks; their process numbers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    numbers = []
+    for rank in range(2):
+        number = os.fork()
+        if not number:
+            code = 1
+            try:
+                os.environ.update(
+                    {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(rank)}
+                )
+                scenario(folder, Launch.of(os.environ), *more)
+                code = 0
+            except Exception:
+                traceback.print_exc()
+            os._exit(code)
+        numbers.append(number)
+    return numbers
+
+
+def main(folder: Path, *, seconds: float = 90.0) -> None:
+    """All scenarios at once. folder/codes.json: how the ranks of `equal` ended."""
+    signal.signal(signal.SIGALRM, lambda *_: [os.kill(number, signal.SIGKILL) for number in (*good, *bad)])
+    good, bad = fork(equal, folder), [number for how in ENDS for number in fork(ended, folder, how)]
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # a hang is an end too
+    codes = [os.waitpid(number, 0)[1] for number in good]
+    for number in bad[::2]:
+        os.waitpid(number, 0)
+    for number in bad[1::2]:
+        os.kill(number, signal.SIGKILL)
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    (folder / "codes.json").write_text(json.dumps(codes))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

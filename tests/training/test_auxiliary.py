@@ -1,0 +1,245 @@
+"""The losses beside the diffusion loss: at low noise, over sigma^2, on what is made; nothing when they are off."""
+
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from vidiff_cli.config.model import DiffusionSettings
+from vidiff_cli.config.train import ObjectiveSettings
+from vidiff_cli.diffusion.levels import alpha_sigma
+from vidiff_cli.training import auxiliary
+from vidiff_cli.training.auxiliary import FLOOR, GATE, SHARE, LowNoise, auxiliary_of, kept_share
+from vidiff_cli.training.batches import Batch
+from vidiff_cli.training.flow import ResidualFlow
+from vidiff_cli.training.objective import Auxiliary, diffusion_loss
+from vidiff_cli.training.state import Learner
+
+Maker = Callable[..., Learner]
+B, T = 4, 4
+CPU = torch.device("cpu")
+NONE = torch.zeros(B, T, dtype=torch.bool)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batch(given: Tensor = NONE, *, u: Tensor | None = None) -> Batch:
+    return Batch(
+        video=noise(B, 3, T, 4, 4).clamp(-1, 1),
+        noise=noise(B, 3, T, 4, 4, seed=1),
+        u=torch.tensor([0.02, 0.1, 0.15, 0.2]) if u is None else u,  # levels 5.9 to 2.2
+        times=(torch.arange(T) / 8).expand(B, T).contiguous(),
+        given=given,
+        dropped=torch.tensor([False, True, False, True]),
+        captions=("a red square", "a blue circle", "", "green"),
+    )
+
+
+def at(level: float) -> Tensor:
+    return torch.full((B, T), level)
+
+
+def flow(weight: float = 1.0) -> Auxiliary:
+    """With the known flow of clips that stand still: of noise, nothing measured would be taken for visible."""
+    still = ResidualFlow(lambda first, second: torch.zeros(len(first), 2, *first.shape[2:]))
+    return LowNoise(terms={"flow": (weight, still)})
+
+
+def squared(calls: list[Tensor] | None = None, **more: float) -> LowNoise:
+    """Plain squared error as the term, which keeps a note of what it was shown."""
+
+    def term(x_hat: Tensor, video: Tensor, made: Tensor) -> Tensor:
+        if calls is not None:
+            calls.append(x_hat)
+        return (x_hat - video).square().mean(dim=(1, 2, 3, 4))
+
+    return LowNoise(terms={"squared": (1.0, term)}, **more)
+
+
+def test_off_is_nothing_and_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("vidiff_cli.training.flow", "vidiff_cli.training.perceptual", "torchvision"):
+        monkeypatch.setitem(sys.modules, name, None)  # to import it is an error now
+    module = runpy.run_path(auxiliary.__file__)
+    assert module["auxiliary_of"](ObjectiveSettings(), DiffusionSettings(), CPU) is None
+    with pytest.raises(ImportError):
+        module["auxiliary_of"](ObjectiveSettings(flow_loss=0.1), DiffusionSettings(), CPU)
+
+
+def test_the_perceptual_loss_says_which_weights_it_needs() -> None:
+    with pytest.raises(ValidationError, match=r"--set objective.perceptual_weights=FILE"):
+        ObjectiveSettings(perceptual_loss=0.1)
+    ObjectiveSettings(perceptual_loss=0.1, perceptual_weights=Path("r3d_18.safetensors"))
+
+
+def test_what_the_settings_ask_for_is_built() -> None:
+    """With their weights, and Lucas and Kanade where no file is named."""
+    made = auxiliary_of(ObjectiveSettings(flow_loss=0.2), DiffusionSettings(shift=2.0), CPU)
+    assert isinstance(made, LowNoise) and made.keep == kept_share(DiffusionSettings(shift=2.0)) < 1
+    assert {name: weight for name, (weight, _) in made.terms.items()} == {"flow": 0.2}
+    moving = torch.stack([noise(1, 3, 16, 16).roll(step, dims=-1) for step in range(T)], dim=2)
+    smooth = torch.nn.functional.avg_pool3d(moving, (1, 5, 5), 1, (0, 2, 2))
+    drawn = replace(batch(), video=smooth, given=NONE[:1], u=torch.tensor([0.15]))
+    still = smooth + 0.1 * noise(1, 3, 1, 16, 16, seed=2)
+    assert float(replace(made, keep=1.0)(still, drawn, at(3.0)[:1])["flow"]) > 0
+
+
+@pytest.mark.parametrize("level", [GATE, 3.0, 5.0, 8.0, 20.0])
+def test_zero_at_the_truth_at_every_level(level: float) -> None:
+    drawn = batch()
+    x_hat = drawn.video.clone().requires_grad_(True)
+    (value,) = flow()(x_hat, drawn, at(level)).values()
+    value.backward()
+    assert float(value.detach()) == 0.0
+    assert x_hat.grad is not None and not bool(x_hat.grad.any())
+
+
+def test_a_weight_means_the_same_at_every_level() -> None:
+    """For one error of the v-prediction, x_hat is off by sigma times it: the term is the same from the gate to the
+    floor, and fades beyond it."""
+    drawn, error = batch(), 0.1 * noise(B, 3, T, 4, 4, seed=2)
+
+    def of(level: float) -> Tensor:
+        sigma = alpha_sigma(torch.tensor(level))[1]
+        return flow(0.3)(drawn.video - sigma * error, drawn, at(level))["flow"]
+
+    reference = of(GATE)
+    assert float(reference) > 0
+    for level in (2.5, 3.0, 3.8):
+        torch.testing.assert_close(of(level), reference, rtol=1e-4, atol=0)
+    for level in (5.0, 8.0):
+        faded = float(torch.sigmoid(torch.tensor(-level))) / FLOOR
+        torch.testing.assert_close(of(level), reference * faded, rtol=1e-3, atol=0)
+
+
+def test_below_the_gate_there_is_no_term_and_no_cost() -> None:
+    calls: list[Tensor] = []
+    drawn = batch()
+    value = squared(calls)(drawn.video + 1, drawn, at(GATE - 0.01))["squared"]
+    assert float(value) == 0.0 and not value.requires_grad and calls == []
+    level = torch.tensor([1.0, 3.0, -5.0, 2.5])[:, None].expand(B, T)
+    squared(calls)(drawn.video + 1, drawn, level)
+    assert calls[0].shape[0] == 2
+    everything = squared(calls)(drawn.video + 1, drawn, at(3.0))["squared"]
+    half = squared(calls)(drawn.video + 1, drawn, torch.where(torch.arange(B)[:, None] < 2, 3.0, 1.0).expand(B, T))
+    torch.testing.assert_close(half["squared"], everything / 2)  # the mean is over the batch
+
+
+def test_given_frames_count_nothing() -> None:
+    """Whatever is estimated of them; and the gate looks at the frames that are made."""
+    given = torch.tensor([[True, False, False, False]] * B)
+    drawn, level = batch(given), torch.where(given, 20.0, 3.0)
+    x_hat = (drawn.video + 0.1 * noise(B, 3, T, 4, 4, seed=2)).requires_grad_(True)
+    value = flow()(x_hat, drawn, level)["flow"]
+    value.backward()
+    assert x_hat.grad is not None
+    assert (x_hat.grad.abs().amax(dim=(0, 1, 3, 4)) > 0).tolist() == [False, True, True, True]
+    assert float(flow()(x_hat, drawn, torch.where(given, 20.0, 1.0))["flow"]) == 0.0
+    shown: list[Tensor] = []
+    squared(shown)(x_hat, drawn, level)
+    assert torch.equal(shown[0][:, :, 0], drawn.video[:, :, 0])
+
+
+def test_images_beside_the_clips_count_nothing(make_learner: Maker) -> None:
+    """They have no motion: the term is that of the clips, and the network does not hear of what it makes of images."""
+    isolated = torch.tensor([[False, False, False, True]] * B)
+    drawn = replace(batch(), isolated=isolated)
+    learner, shown = make_learner(noise=0.1), list[Tensor]()
+    loss = diffusion_loss(learner.denoiser, learner.text, drawn, auxiliary=squared(shown))
+    assert shown[0].shape[2] == T - 1 and float(loss.terms["squared"]) > 0
+
+
+@pytest.mark.parametrize("shift", [0.0, -2.5, 2.0])
+def test_a_quarter_of_the_batch_is_looked_at_whatever_the_schedule(shift: float) -> None:
+    """On average; the sum over the chosen ones is that over all. Each clip is chosen by itself."""
+    from vidiff_cli.diffusion.levels import cosine
+
+    keep, size, looked, total = kept_share(DiffusionSettings(shift=shift)), 64, 0, 0.0
+    loss = squared(calls := [], keep=keep)
+    steps = 40
+    for step in range(steps):
+        u = (torch.arange(size) + torch.rand((), generator=torch.Generator().manual_seed(step))) / size
+        level = cosine(u.double(), shift=shift).float()[:, None]
+        drawn = replace(batch(), video=torch.zeros(size, 1, 1, 1, 1), given=torch.zeros(size, 1).bool(), u=u)
+        calls.clear()
+        total += float(loss(torch.sigmoid(-level).sqrt()[:, :, None, None, None], drawn, level)["squared"]) / steps
+        looked += sum(len(call) for call in calls)
+        halves = [replace(drawn, video=drawn.video[part], given=drawn.given[part], u=u[part]) for part in HALVES]
+        parts = [
+            loss(torch.sigmoid(-level[part]).sqrt()[:, :, None, None, None], half, level[part])["squared"]
+            for part, half in zip(HALVES, halves, strict=True)
+        ]
+        whole = loss(torch.sigmoid(-level).sqrt()[:, :, None, None, None], drawn, level)["squared"]
+        torch.testing.assert_close(sum(parts) / 2, whole)
+    u = torch.linspace(0, 1, 10_001, dtype=torch.float64)
+    levels = cosine(u, shift=shift)
+    expected = torch.where(levels >= GATE, (torch.sigmoid(-levels) / FLOOR).clamp(max=1), 0.0).mean()
+    assert looked / steps / size <= SHARE + 0.01
+    assert total == pytest.approx(float(expected), rel=0.1)
+
+
+HALVES = (slice(0, 32), slice(32, 64))
+
+
+def test_gradients_reach_the_network_scaled_by_sigma(make_learner: Maker) -> None:
+    """x_hat = alpha z - sigma v: the gradient of a prediction is -sigma times that of x_hat."""
+    learner, drawn = make_learner(noise=0.1), batch()
+    seen: list[tuple[Tensor, Tensor]] = []
+    predictions: list[Tensor] = []
+    inner = flow()
+
+    def watched(x_hat: Tensor, drawn: Batch, level: Tensor) -> dict[str, Tensor]:
+        x_hat.retain_grad()
+        seen.append((x_hat, level))
+        return inner(x_hat, drawn, level)
+
+    predict = learner.denoiser.predict
+
+    def keeping(*args: object) -> Tensor:
+        made = predict(*args)  # type: ignore[arg-type]
+        made.retain_grad()
+        predictions.append(made)
+        return made
+
+    learner.denoiser.predict = keeping  # type: ignore[method-assign]
+    loss = diffusion_loss(learner.denoiser, learner.text, drawn, auxiliary=watched)
+    plain = diffusion_loss(learner.denoiser, learner.text, drawn)
+    torch.testing.assert_close(loss.total - plain.total, loss.terms["flow"], rtol=1e-4, atol=1e-6)
+    loss.total.backward()
+    first = predictions[0].grad
+    learner.zero_grad()
+    plain.total.backward()
+    (x_hat, level), second = seen[0], predictions[1].grad
+    assert first is not None and second is not None and x_hat.grad is not None
+    sigma = alpha_sigma(level)[1][:, None, :, None, None]
+    assert float(x_hat.grad.abs().max()) > 0
+    torch.testing.assert_close(first - second, -sigma * x_hat.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_every_parameter_hears_the_flow_loss_alone(make_learner: Maker) -> None:
+    given = torch.tensor([[False] * T, [True, False, False, False]] * 2)
+    learner, drawn = make_learner(noise=0.1), batch(given)
+    heard: list[Tensor] = []
+
+    def alone(x_hat: Tensor, drawn: Batch, level: Tensor) -> dict[str, Tensor]:
+        heard.append(flow()(x_hat, drawn, level)["flow"])
+        return {}
+
+    diffusion_loss(learner.denoiser, learner.text, drawn, auxiliary=alone)
+    heard[0].backward()
+    for name, parameter in learner.named_parameters():
+        assert parameter.grad is not None and float(parameter.grad.abs().max()) > 0, name
+
+
+def test_under_autocast_the_terms_are_float32(make_learner: Maker) -> None:
+    learner, drawn = make_learner(noise=0.1), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = diffusion_loss(learner.denoiser, learner.text, drawn, auxiliary=flow())
+    assert loss.terms["flow"].dtype == torch.float32 and bool(loss.total.isfinite())

@@ -1,0 +1,166 @@
+"""Held-out loss: the same question at every step and in every run, and nothing of the training is touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vidiff_cli.config.model import DiffusionSettings
+from vidiff_cli.diffusion.levels import cosine
+from vidiff_cli.training import validation
+from vidiff_cli.training.objective import diffusion_loss
+from vidiff_cli.training.validation import EDGES, HeldOut, Validation, hold_out, ignores_text, validate
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def learner(make_learner: Callable[..., Any]) -> Any:
+    """Weights that make every path live, the text's too."""
+    return make_learner(noise=0.3)
+
+
+@pytest.fixture
+def held(make_source: Callable[..., Any], row: Any, learner: Any) -> HeldOut:
+    """Ten clips, one of another shape and every fifth without a caption."""
+    rows = [row(frames=3 if n % 10 == 7 else 6, captions=() if n % 5 == 0 else ("a red square",)) for n in range(10)]
+    found = hold_out(make_source(rows), learner.settings)
+    assert found is not None
+    return found
+
+
+def look(learner: Any, held: HeldOut, **more: Any) -> Validation:
+    return validate(learner, held, device=CPU, dtype=torch.float32, **more)
+
+
+def test_it_is_a_function_of_the_clips_and_the_weights(learner, held, make_source) -> None:
+    """Whatever random numbers were drawn before, and however many clips are looked at at a time."""
+    first = look(learner, held)
+    torch.manual_seed(1)
+    np.random.seed(1)
+    again = hold_out(held.source, learner.settings)
+    assert again is not None and look(learner, again) == first
+    alone = look(learner, held, at_once=3)
+    assert alone.clips == first.clips == 10
+    assert alone.loss == pytest.approx(first.loss, rel=1e-5)
+    assert alone.bands == pytest.approx(first.bands, rel=1e-5)
+    with torch.no_grad():
+        next(learner.parameters()).mul_(1.01)
+    assert look(learner, held).loss != first.loss
+
+
+def test_nothing_is_touched(learner, held) -> None:
+    learner.train()
+    for parameter in learner.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    random, numpy_random = torch.get_rng_state(), np.random.get_state()[1].copy()
+    look(learner, held)
+    assert learner.training and all(module.training for module in learner.modules())
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    assert torch.get_rng_state().equal(random) and (np.random.get_state()[1] == numpy_random).all()
+    assert all(value.equal(before[name]) for name, value in learner.state_dict().items())
+    assert all(value.requires_grad and bool((value.grad == 1).all()) for value in learner.parameters())
+
+
+def test_dropout_and_gradients_are_off_and_come_back_after_an_error(learner, held, monkeypatch) -> None:
+    learner.train()
+    seen: list[tuple[bool, bool]] = []
+
+    def loss(denoiser: Any, *_: Any) -> None:
+        seen.append((denoiser.training, torch.is_grad_enabled()))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(validation, "diffusion_loss", loss)
+    with pytest.raises(ZeroDivisionError):
+        look(learner, held)
+    assert seen == [(False, False)] and learner.training and torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("shift", [0.0, -2.5, 3.0])
+def test_levels_are_stratified_within_every_band(make_source, row, make_learner, shift: float) -> None:
+    """Shares are those of uniform u; in a band, each of n equal parts has one clip."""
+    diffusion = DiffusionSettings(shift=shift)
+    found = hold_out(make_source([row(frames=4)] * 12), make_learner(diffusion=diffusion).settings)
+    assert found is not None and found.shares.sum() == pytest.approx(1)
+    level = cosine(torch.from_numpy(found.u), shift=shift).numpy()
+    ends = (math.inf, *sorted(EDGES, reverse=True), -math.inf)
+    limits = [1 - 2 / math.pi * math.atan(math.exp((end - shift) / 2)) for end in ends]  # u of a level
+    bands = [(low, high) for low, high in pairwise(limits)][::-1]
+    for number, (low, high) in enumerate(bands):
+        assert found.shares[number] == pytest.approx(high - low, abs=1e-3)
+        assert (np.digitize(level[:, number], EDGES) == number).all()
+        parts = np.sort((found.u[:, number] - low) / (high - low) * 12)
+        np.testing.assert_allclose(parts, np.arange(12) + 0.5, atol=0.05)
+
+
+def test_a_band_that_the_schedule_does_not_reach(make_source, row, make_learner) -> None:
+    learner = make_learner(noise=0.3, diffusion=DiffusionSettings(low=-20, high=1))
+    found = look(learner, hold_out(make_source([row(frames=4)] * 4), learner.settings))
+    assert found.bands[3] is None and math.isfinite(found.loss)
+    assert all(band is not None and math.isfinite(band) for band in found.bands[:3])
+
+
+def test_means_are_over_the_clips_they_name(learner, held, monkeypatch) -> None:
+    """With a loss that tells the clip, whether frames are given, the level and the caption, all numbers are known."""
+
+    def loss(denoiser: Any, text: Any, batch: Any) -> Any:
+        real = diffusion_loss(denoiser, text, batch)
+        number = batch.video[:, 0, 0, 0, 0].add(1).mul(127.5).round()  # the clip, as conftest's source tells it
+        band = torch.from_numpy(np.digitize(real.level.numpy(), EDGES))
+        value = number + 100 * real.observed + 1000 * band + 10_000 * batch.dropped
+        return type(real)(total=value.mean(), per_clip=value, observed=real.observed, level=real.level)
+
+    monkeypatch.setattr(validation, "diffusion_loss", loss)
+    found = look(learner, held)
+    number = np.arange(10)
+    given = np.array([draw.given.any() for draw in held.draws])
+    captioned = number % 5 != 0
+    assert (given == (number % 2 == 1)).all()
+    base = number + 100 * given + 10_000 * ~captioned
+    bands = held.shares @ np.arange(4) * 1000
+    assert found.loss == pytest.approx(base.mean() + bands)
+    assert found.free == pytest.approx(base[~given].mean() + bands)
+    assert found.observed == pytest.approx(base[given].mean() + bands)
+    assert found.bands == pytest.approx([base.mean() + 1000 * band for band in range(4)])
+    assert found.unconditional == pytest.approx(base[captioned].mean() + bands + 10_000)
+    assert (found.text_gain, found.text_gain_error) == (pytest.approx(10_000), pytest.approx(0, abs=1e-6))
+
+
+def test_many_clips_are_bounded_and_evenly_spaced(make_source, row, make_learner) -> None:
+    found = hold_out(make_source([row(frames=4)] * 250), make_learner().settings)
+    assert found is not None
+    numbers = [draw.row for draw in found.draws]
+    assert len(numbers) == 32 and (numbers[0], numbers[-1]) == (0, 249) and set(np.diff(numbers)) == {8, 9}
+    assert hold_out(make_source([]), make_learner().settings) is None
+
+
+def test_without_learned_conditioning_no_frames_are_given(make_source, row, learner) -> None:
+    settings = learner.settings.model_copy(update={"conditioning": "none"})
+    found = hold_out(make_source([row(frames=6)] * 6), settings)
+    assert found is not None and not any(draw.given.any() for draw in found.draws)
+    assert look(learner, found).observed is None
+
+
+@pytest.mark.parametrize(
+    ("gains", "told"),
+    [
+        ([], False),
+        ([(600, 0.0, 0.1)], False),
+        ([(600, 0.0, 0.1), (700, 0.05, 0.1)], True),
+        ([(600, 0.0, 0.1), (700, 0.05, 0.1), (800, 0.0, 0.1)], False),  # it was told before
+        ([(600, 0.0, 0.1), (700, 0.3, 0.1), (800, 0.0, 0.1)], False),
+        ([(600, 0.0, 0.1), (700, 0.3, 0.1), (800, -0.2, 0.1), (850, 0.1, 0.1)], True),
+        ([(100, 0.0, 0.1), (500, 0.0, 0.1)], False),  # too early
+        ([(600, 0.3, 0.1), (700, 0.3, 0.1)], False),
+    ],
+)
+def test_when_the_text_is_called_ignored(gains: list[tuple[int, float, float]], told: bool) -> None:
+    assert ignores_text(gains, steps=1000) is told
+    assert not ignores_text(gains, steps=9000)  # a tenth of a long run comes first
