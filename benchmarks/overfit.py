@@ -1,0 +1,53 @@
+"""Whether the preset tiny learns eight clips by heart: the first thing to see of any training.
+
+    python benchmarks/overfit.py [STEPS]
+
+Eight clips of the synthetic world (16x16, 8 frames), all of them in every step, 600 steps of the preset as it ships.
+Writes the losses, by noise too, to benchmarks/results/overfit.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from machine import save
+
+from vidiff_cli.config.prep import PrepSettings
+from vidiff_cli.config.train import TrainSettings, preset
+from vidiff_cli.config.world import WorldSettings
+from vidiff_cli.tasks.prep import prep
+from vidiff_cli.tasks.train import train
+from vidiff_cli.tasks.world import world
+
+CLIPS = 8
+
+
+def main() -> None:
+    steps = int((sys.argv[1:2] or ["600"])[0])
+    with tempfile.TemporaryDirectory() as place:
+        clips, dataset, run = (Path(place, name) for name in ("clips", "dataset", "run"))
+        world(WorldSettings(folder=clips, clips=CLIPS, frames=8, seed=0))
+        prep(PrepSettings(sources=(str(clips),), output=dataset, size=16, frames=8, preview=0, val_fraction=0))
+        told = {"dataset": dataset, "output": run, "batch_size": CLIPS, "steps": steps, "sample_every": 0}
+        began = time.process_time()
+        train(TrainSettings.model_validate(preset("tiny") | told | {"validate_every": 0, "device": "cpu"}))
+        seconds = time.process_time() - began
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    names = [name for name in rows[-1] if name == "loss" or name.startswith("loss_level")]
+    curve = [{"step": row["step"]} | {name: row.get(name) for name in names} for row in rows]
+    last = [row["loss"] for row in rows[-5:]]
+    print(
+        f"loss {rows[0]['loss']:.3f} at step {rows[0]['step']}, {sum(last) / len(last):.4f} at the end", file=sys.stderr
+    )
+    save(
+        "overfit",
+        {"clips": CLIPS, "steps": steps, "cpu_seconds": seconds, "loss": sum(last) / len(last), "curve": curve},
+    )
+
+
+if __name__ == "__main__":
+    main()
