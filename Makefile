@@ -66,6 +66,7 @@ bench: $(PEER)
 	$(BIN)/python benchmarks/learning.py race
 	$(BIN)/python benchmarks/learning.py recipe
 	$(BIN)/python benchmarks/reconstruction.py
+	$(BIN)/python benchmarks/overfit.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/steps.py
 	$(BIN)/python benchmarks/large.py

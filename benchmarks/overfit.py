@@ -2,7 +2,7 @@
 
     python benchmarks/overfit.py [STEPS]
 
-Eight clips of the synthetic world (16x16, 8 frames), all of them in every step, 600 steps of the preset as it ships.
+Eight clips of the synthetic world (16x16, 8 frames), all of them in every step, 300 steps of the preset as it ships.
 Writes the losses, by noise too, to benchmarks/results/overfit.json.
 """
 
@@ -27,7 +27,7 @@ CLIPS = 8
 
 
 def main() -> None:
-    steps = int((sys.argv[1:2] or ["600"])[0])
+    steps = int((sys.argv[1:2] or ["300"])[0])
     with tempfile.TemporaryDirectory() as place:
         clips, dataset, run = (Path(place, name) for name in ("clips", "dataset", "run"))
         world(WorldSettings(folder=clips, clips=CLIPS, frames=8, seed=0))
