@@ -9,8 +9,6 @@ a machine of 8 GB without a GPU: a 4x4 patch stem, so that its feature maps are 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from fractions import Fraction
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import save
+from machine import measured, save
 
 from vidiff_cli.video.encode import encode
 
@@ -40,19 +38,19 @@ def measure(frames: int, folder: Path) -> dict[str, Any]:
     for number in range(CLIPS):
         encode(clips / f"{number}.mp4", moving_square(frames, number), Fraction(8))
         (clips / f"{number}.txt").write_text("a square moving right", encoding="utf-8")
-    start([*VIDIFF, "prep", str(clips), "-o", str(dataset), "--size", str(SIDE), "--frames", str(frames), "-q"])
+    measured([*VIDIFF, "prep", str(clips), "-o", str(dataset), "--size", str(SIDE), "--frames", str(frames), "-q"])
     command = [*VIDIFF, "train", str(dataset), "--preset", "small", "--frames", str(frames), "--batch-size", "1", "-q"]
     command += ["--text", "learned", "--sample-every", "0", "--validate-every", "0", "-o", str(run), "--json"]
     command += [word for name in NETWORK for word in ("--set", f"network.{name}")]
     row: dict[str, Any] = {"frames": frames, "side": SIDE}
     for name, checkpointing in (("plain", "off"), ("checkpointed", "on")):
         asked = [*command, "--gradient-checkpointing", checkpointing]
-        planned = json.loads(start([*asked, "--plan"])[0])
+        planned = json.loads(measured([*asked, "--plan"])[0])
         row |= {"parameters": planned["parameters"], f"{name}_gflops": round(planned["flops_per_step"] / 1e9)}
         row[f"{name}_plan_mib"] = round(planned["memory_bytes"] / 2**20)
-    row["step_mib"] = round(start([*command, "--steps", "1"])[1] / 2**20)
+    row["step_mib"] = round(measured([*command, "--steps", "1"])[1] / 2**20)
     sample = [*VIDIFF, "sample", "a square", "-m", str(run), "-o", str(folder / f"{frames}.mp4"), "--seed", "0"]
-    row["sample_mib"] = round(start([*sample, "--steps", str(SAMPLING_STEPS), "-q"])[1] / 2**20)
+    row["sample_mib"] = round(measured([*sample, "--steps", str(SAMPLING_STEPS), "-q"])[1] / 2**20)
     print(row, file=sys.stderr, flush=True)
     return row
 
@@ -64,17 +62,6 @@ def moving_square(frames: int, number: int) -> list[np.ndarray]:
         left = 10 + 3 * place + 20 * number
         made[place, 80:160, left : left + 60] = (200, 60 * number, 90)
     return list(made)
-
-
-def start(command: list[str]) -> tuple[str, int]:
-    """What a process printed, and its largest resident set in bytes."""
-    with tempfile.TemporaryFile() as out:
-        child = subprocess.Popen(command, stdout=out)
-        _, status, usage = os.wait4(child.pid, 0)
-        if status:
-            raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-        out.seek(0)
-        return out.read().decode(), usage.ru_maxrss * 1024
 
 
 if __name__ == "__main__":

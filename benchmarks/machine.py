@@ -1,11 +1,13 @@
-"""Writes a benchmark's figures with what they were measured on."""
+"""What benchmarks share: figures written with what they were measured on, and the memory of a process."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,17 @@ def save(name: str, figures: dict[str, Any]) -> Path:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(path)
     return path
+
+
+def measured(command: list[str]) -> tuple[str, int]:
+    """What a process printed, and its largest resident set in bytes. SystemExit where it fails."""
+    with tempfile.TemporaryFile() as out:
+        child = subprocess.Popen(command, stdout=out)
+        _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+        out.seek(0)
+        return out.read().decode(), usage.ru_maxrss * 1024
 
 
 def processor() -> str:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import save
+from machine import measured, save
 
 VIDIFF = [sys.executable, "-m", "vidiff_cli"]
 LARGER = "--preset small --batch-size 8 --set network.base=128 --set network.blocks=2"
@@ -34,10 +33,10 @@ def main() -> None:
     names = sys.argv[1:] or list(CASES)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        run([*VIDIFF, "world", "shapes", str(place / "clips"), "-n", "60", "--seed", "0", "--quiet"])
+        measured([*VIDIFF, "world", "shapes", str(place / "clips"), "-n", "60", "--seed", "0", "--quiet"])
         for side in {CASES[name][0] for name in names}:
             asked = ["--size", str(side), "--frames", "8", "--preview", "0", "--quiet"]
-            run([*VIDIFF, "prep", str(place / "clips"), "-o", str(place / f"dataset-{side}"), *asked])
+            measured([*VIDIFF, "prep", str(place / "clips"), "-o", str(place / f"dataset-{side}"), *asked])
         results = []
         for name in names:
             results.append(measure(name, place))
@@ -47,9 +46,11 @@ def main() -> None:
 def measure(name: str, place: Path) -> dict[str, Any]:
     side, steps, options = CASES[name]
     command = [*VIDIFF, "train", str(place / f"dataset-{side}"), "--text", "learned", "--quiet", *options.split()]
-    output, plan_peak = run([*command, "--plan", "--json"])
+    output, plan_peak = measured([*command, "--plan", "--json"])
     planned = json.loads(output)
-    report, peak = run([*command, "--steps", str(steps), "-o", str(place / f"run-{len(os.listdir(place))}"), "--json"])
+    report, peak = measured(
+        [*command, "--steps", str(steps), "-o", str(place / f"run-{len(os.listdir(place))}"), "--json"]
+    )
     took = json.loads(report)
     row = {
         "name": name,
@@ -65,17 +66,6 @@ def measure(name: str, place: Path) -> dict[str, Any]:
     }
     print(row, file=sys.stderr, flush=True)
     return row
-
-
-def run(command: list[str]) -> tuple[str, int]:
-    """What a process printed, and its largest resident set in bytes."""
-    with tempfile.TemporaryFile() as out:
-        child = subprocess.Popen(command, stdout=out)
-        _, status, usage = os.wait4(child.pid, 0)
-        if status:
-            raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-        out.seek(0)
-        return out.read().decode(), usage.ru_maxrss * 1024
 
 
 if __name__ == "__main__":

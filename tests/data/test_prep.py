@@ -22,7 +22,7 @@ from vidiff_cli.data.select import spread
 from vidiff_cli.data.store import open_dataset, read_rows
 from vidiff_cli.data.workers import CRASHED, TOO_LONG, TOO_MUCH, Outcome
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.tasks import prep as prep_module
+from vidiff_cli.tasks import prep_decode
 from vidiff_cli.tasks.events import Note
 from vidiff_cli.tasks.prep import prep
 from vidiff_cli.video.decode import decode
@@ -107,14 +107,14 @@ def test_interrupted_and_uninterrupted_runs_give_the_same_bytes(
 ) -> None:
     prep(settings(mixed, tmp_path / "whole", workers=1))
     asked: list[str] = []
-    real = prep_module.workers.run
+    real = prep_decode.workers.run
 
     def counting(function: Any, jobs: Any, **more: Any) -> Any:
         for outcome in real(function, jobs, **more):
             asked.append(outcome.job.source.name)
             yield outcome
 
-    monkeypatch.setattr(prep_module.workers, "run", counting)
+    monkeypatch.setattr(prep_decode.workers, "run", counting)
     steps = prep.steps(settings(mixed, tmp_path / "halves", workers=1))
     while len(asked) < 3:
         next(steps)
@@ -163,7 +163,7 @@ def test_a_complete_dataset_is_left_alone(mixed: Path, tmp_path: Path, monkeypat
     first = prep(settings(mixed, tmp_path / "out"))
     before = files_of(tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(prep_module.workers, "run", None)
+        patch.setattr(prep_decode.workers, "run", None)
         notes = [event.text for event in prep.steps(settings(mixed, tmp_path / "out")) if isinstance(event, Note)]
         again = prep(settings(mixed, tmp_path / "out", workers=1))
     assert any(note.startswith("Nothing to do") for note in notes)
@@ -210,6 +210,16 @@ def test_no_clip_is_an_error_with_the_reason_and_nothing_like_a_dataset(mixed: P
         prep(only_videos)
 
 
+@pytest.mark.parametrize(
+    ("colour", "fix"), [((200, 30, 30), "flat.*--min-contrast 0"), ((0, 0, 0), "black.*--min-contrast 0")]
+)
+def test_where_a_filter_takes_all_its_flag_is_named(tmp_path: Path, colour: tuple[int, int, int], fix: str) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (16, 16), colour).save(tmp_path / "in" / "a.png")
+    with pytest.raises(VidiffError, match=fix):
+        prep(settings(tmp_path / "in", tmp_path / "out", min_contrast=2.0))
+
+
 def test_strict_names_the_first_rejected_source(mixed: Path, tmp_path: Path) -> None:
     with pytest.raises(VidiffError, match=r"4 of 8 sources were rejected and --strict is set: found b short\.mp4: too"):
         prep(settings(mixed, tmp_path / "out", strict=True))
@@ -250,7 +260,7 @@ def test_a_decoder_that_takes_its_process_along_is_a_row_in_the_ledger(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """ffmpeg has a try before that, and another run tries again."""
-    real, decoders = prep_module.workers.run, []
+    real, decoders = prep_decode.workers.run, []
 
     def dying(function: Any, jobs: Any, **more: Any) -> Any:
         for job in jobs:
@@ -261,7 +271,7 @@ def test_a_decoder_that_takes_its_process_along_is_a_row_in_the_ledger(
                 yield from real(function, [job], **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prep_module.workers, "run", dying)
+        patch.setattr(prep_decode.workers, "run", dying)
         report = prep(settings(mixed, tmp_path / "out"))
     assert decoders == ["auto", "ffmpeg"] and report.rejected[kind] == 1
     assert ledger(tmp_path / "out")["a.mp4"]["reason"] == f"{kind}: no end after 1 s"

@@ -21,7 +21,7 @@ MB = 2**20
 
 # What the workers do. It must stand in a module that a fresh interpreter finds.
 JOBS = '''
-import ctypes, os, signal, subprocess, sys, threading, time
+import ctypes, mmap, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 from vidiff_cli.data.workers import announce
 from vidiff_cli.video import ffmpeg
@@ -42,6 +42,13 @@ def sleep(seconds):
 def eat(megabytes):
     data = bytearray(os.urandom(2**20) * megabytes)
     time.sleep(30)
+
+def map_file(path):
+    data = Path(path).open("rb")
+    pages = mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ)
+    read = sum(pages[place] for place in range(0, len(pages), 4096))
+    time.sleep(0.5)
+    return read
 
 def keep(megabytes):
     global kept
@@ -196,6 +203,14 @@ def test_memory_of_a_worker_and_its_children_is_bounded(work, job):
     assert bad.problem.startswith("too much memory: ") and bad.problem.endswith(" MiB, 300 MiB are allowed")
     assert good.result == 8
     assert time.monotonic() - began < 10
+
+
+@LINUX
+def test_pages_of_a_file_are_no_memory_of_a_worker(work, tmp_path):
+    """The system takes them back when it needs them: a source of any length may be read back."""
+    (tmp_path / "long").write_bytes(b"\1" * (400 * MB))
+    (good,) = outcomes(work, [("map_file", str(tmp_path / "long"))], memory_mb=300)
+    assert (good.kind, good.result) == ("", 400 * MB // 4096)
 
 
 @LINUX

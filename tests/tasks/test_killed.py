@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from vidiff_cli.config.prep import PrepSettings
+from vidiff_cli.data.journal import Journal
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.locks import folder_alone, remove
 from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks import prep as prep_module
 from vidiff_cli.tasks import training_log
 from vidiff_cli.tasks.extend import extend
 from vidiff_cli.tasks.prep import prep
@@ -201,7 +201,7 @@ def test_two_at_once(dataset, run, training, settings, clip, tmp_path: Path) -> 
 
 def test_killed_after_the_last_file_of_a_dataset(dataset, killed, tmp_path: Path) -> None:
     asked = PrepSettings(sources=(str(dataset.parent / "clips"),), output=tmp_path / "data", size=16, frames=8)
-    killed(prep_module.Journal, "remove", lambda: prep(asked))
+    killed(Journal, "remove", lambda: prep(asked))
     (tmp_path / "data" / ".preview.png.tmp-abc").touch()
     assert (tmp_path / "data" / ".journal").is_dir()
     assert prep(asked).already_complete
