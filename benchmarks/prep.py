@@ -47,7 +47,7 @@ def main() -> None:
         return
     from machine import save  # not above: the simple way's process shall be light
 
-    rounds, seconds = int((sys.argv[1:2] or ["3"])[0]), int((sys.argv[2:3] or ["30"])[0])
+    rounds, seconds = int((sys.argv[1:2] or ["2"])[0]), int((sys.argv[2:3] or ["60"])[0])
     with tempfile.TemporaryDirectory() as folder:
         films = {name: make_films(Path(folder, name), name, seconds) for name in SIZES}
         out = Path(folder, "out")

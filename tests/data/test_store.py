@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from vidiff_cli.data.store import (
     Clip,
@@ -18,6 +21,7 @@ from vidiff_cli.data.store import (
     write_rows,
     write_shards,
     write_spec,
+    write_tensors,
 )
 from vidiff_cli.errors import VidiffError
 
@@ -123,6 +127,24 @@ def test_what_is_no_dataset_is_said(tmp_path: Path, stored: tuple[Path, list[np.
     (folder / ".journal").mkdir()
     with pytest.raises(VidiffError, match="unfinished"):
         open_dataset(folder)
+
+
+shapes = st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.text(min_size=1, max_size=8), shapes, max_size=6), st.booleans())
+def test_shards_are_the_bytes_that_safetensors_writes(
+    tmp_path: Path, wanted: dict[str, tuple[int, ...]], described: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.integers(0, 256, shape, dtype=np.uint8) for name, shape in wanted.items()}
+    tensors = {name: each[::-1] if each.ndim > 1 else each for name, each in tensors.items()}  # not contiguous
+    metadata = {"format": "2"} if described else None
+    ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
+    write_tensors(ours, tensors, metadata)
+    save_file({name: np.ascontiguousarray(each) for name, each in tensors.items()}, theirs, metadata)
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_files_are_as_readable_as_the_umask_has_it(tmp_path: Path) -> None:

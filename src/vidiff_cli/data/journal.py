@@ -26,7 +26,7 @@ import numpy as np
 from vidiff_cli.data.captions import Segment
 from vidiff_cli.data.rows import JOURNAL, unwritable
 from vidiff_cli.data.scan import Source
-from vidiff_cli.data.shards import Shard
+from vidiff_cli.data.shards import Shard, uint8_entry
 from vidiff_cli.errors import VidiffError
 
 PIECE_FORMAT = 2
@@ -222,9 +222,9 @@ class PieceWriter:
         parts = [("prints", [len(prints), len(prints[0]) if prints else 0], b"".join(prints))]
         parts.append(("piece", [len(text)], text))
         stop = self.count * int(np.prod(self._shape))
-        header = {"frames": _entry([self.count, *self._shape], 0, stop)}
+        header = {"frames": uint8_entry([self.count, *self._shape], 0, stop)}
         for name, shape, data in parts:
-            header[name] = _entry(shape, stop, stop := stop + len(data))
+            header[name] = uint8_entry(shape, stop, stop := stop + len(data))
         line = json.dumps(header).encode()
         assert len(line) <= HEADER_BYTES
         try:
@@ -241,7 +241,3 @@ class PieceWriter:
 def _unwritten(path: Path, error: OSError) -> Unwritten:
     plain = unwritable(path, error)
     return Unwritten(plain.what, found=plain.found)
-
-
-def _entry(shape: list[int], start: int, stop: int) -> dict[str, object]:
-    return {"dtype": "U8", "shape": shape, "data_offsets": [start, stop]}
