@@ -63,9 +63,13 @@ bench: $(PEER)
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/race.py
+	$(BIN)/python benchmarks/hardware.py
 	$(BIN)/python benchmarks/learning.py race
 	$(BIN)/python benchmarks/learning.py recipe
-	$(BIN)/python benchmarks/reconstruction.py
+	$(BIN)/python benchmarks/conditioning.py weights
+	$(BIN)/python benchmarks/conditioning.py methods
+	$(BIN)/python benchmarks/conditioning.py drift
+	$(BIN)/python benchmarks/conditioning.py cost
 	$(BIN)/python benchmarks/overfit.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/steps.py

@@ -19,10 +19,10 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def save(name: str, figures: dict[str, Any]) -> Path:
-    """Writes results/NAME.json: the figures, the device, the versions and the command."""
+    """Writes results/NAME.json: the figures, the device, the versions and the command (no place of this machine)."""
     content = {
         "command": " ".join(
-            ["python", *(Path(word).name if number == 0 else word for number, word in enumerate(sys.argv))]
+            ["python", *(Path(word).name if not n or word.startswith("/") else word for n, word in enumerate(sys.argv))]
         ),
         "machine": {
             "processor": processor(),

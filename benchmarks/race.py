@@ -282,8 +282,7 @@ def sampling() -> dict[str, float]:
     empty = torch.zeros(1, 3, FRAMES, side, side)
 
     def sample() -> None:
-        for _ in gen.generate(model, asked, job, empty, condition="learned"):
-            pass
+        gen.in_memory(model, asked, job, empty, condition="learned")
 
     z, level = torch.randn(1, 3, FRAMES, side, side), torch.zeros(1, FRAMES)
     embedded = learner.text([prompt])  # type: ignore[misc]

@@ -176,11 +176,7 @@ def _make(
         prompts=lambda number: prompts,
         seeds=list(range(len(prompts))),
     )
-    result = videos
-    for step in gen.generate(model, settings, job, videos, condition=gen.choose_condition(settings, model)):
-        if isinstance(step, Tensor):
-            result = step
-    return result
+    return gen.in_memory(model, settings, job, videos, condition=gen.choose_condition(settings, model))
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -9,7 +9,19 @@ from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from vidiff_cli.frames import Scheme, Timeline, Window, extension, interpolation, plan
+from vidiff_cli.frames import (
+    Scheme,
+    Timeline,
+    Window,
+    divided,
+    extension,
+    interpolation,
+    join,
+    loop,
+    plan,
+    plans,
+    together,
+)
 
 SCHEMES: tuple[Scheme, ...] = ("autoregressive", "hierarchical")
 RATES = [Fraction(rate) for rate in ("1", "8", "10", "24", "25", "30", "60", "24000/1001", "30000/1001", "7/2")]
@@ -146,6 +158,84 @@ def test_a_join_sees_both_sides_alike() -> None:
     assert planned.frames == tuple(range(12, 28))
 
 
+def levels(low: int, high: int, room: int) -> int:
+    """Levels that a gap takes, by hand: frames spread evenly over it, until what is left fits a window."""
+    missing = high - low - 1
+    if missing <= 0:
+        return 0
+    if missing <= room:
+        return 1
+    edges = [low + round(i * (high - low) / (room + 1)) for i in range(room + 2)]
+    return 1 + max(levels(a, b, room) for a, b in pairwise(edges))
+
+
+@settings(max_examples=40, deadline=None)
+@cases(gap=st.integers(1, 400), window=st.integers(5, 20), data=st.data())
+def test_a_level_is_made_at_once(gap: int, window: int, data: st.DataObject) -> None:
+    """Between two sides that hold a window each, every level of a gap is one batch, however wide it is."""
+    overlap = data.draw(st.integers(0, window - 2))
+    total = gap + 2 * window
+    given = [*range(window), *range(window + gap, total)]
+    windows = plan(total, given, window=window, overlap=overlap)
+    check_plan(windows, total, given, window=window, overlap=overlap)
+    expected = levels(window - 1, window + gap, window - max(overlap, 2))
+    assert len(together(windows, len(windows))) <= expected + 1  # rounding may leave a gap just too wide
+
+
+@settings(max_examples=60, deadline=None)
+@cases(more=st.integers(0, 40), factor=st.integers(2, 6), window=st.integers(7, 20), data=st.data())
+def test_in_betweens_do_not_look_at_one_another(more: int, factor: int, window: int, data: st.DataObject) -> None:
+    """Where given frames are enough to fill a window, nothing else is looked at: all gaps are one batch."""
+    overlap = data.draw(st.integers(0, window - 5))
+    line = interpolation(window + more, Fraction(8), factor=factor)
+    windows = plan(len(line.times), line.given, window=window, overlap=overlap)
+    assert all(planned.observed <= set(line.given) for planned in windows)
+    assert together(windows, len(windows)) == [range(len(windows))]
+
+
+def test_a_long_interpolation_and_a_long_hierarchy_are_few_batches() -> None:
+    line = interpolation(1001, Fraction(8), factor=4)
+    windows = plan(len(line.times), line.given, window=16, overlap=4)
+    assert len(windows) == 334 and [len(run) for run in together(windows, 100)] == [100, 100, 100, 34]
+    windows = plan(1024, range(16), window=16, overlap=4, scheme="hierarchical")
+    assert [len(run) for run in together(windows, 1000)] == [1, 12, 78]
+    autoregressive = plan(64, range(16), window=16, overlap=8)
+    assert together(autoregressive, 100) == [range(number, number + 1) for number in range(len(autoregressive))]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@settings(max_examples=80, deadline=None)
+@cases(problem=problems(), most=st.integers(1, 9))
+def test_runs_of_windows_look_at_nothing_of_their_own(
+    scheme: Scheme, problem: tuple[int, set[int], int, int], most: int
+) -> None:
+    total, given, window, overlap = problem
+    windows = plan(total, given, window=window, overlap=overlap, scheme=scheme)
+    runs = together(windows, most)
+    assert [number for run in runs for number in run] == list(range(len(windows)))
+
+    def fits(run: range) -> bool:
+        some = [windows[number] for number in run]
+        shapes = {(len(one.frames), min(len(one.observed), 2)) for one in some}
+        return len(run) <= most and len(shapes) == 1 and not any(a.makes & b.observed for a in some for b in some)
+
+    assert all(fits(run) for run in runs)
+    assert not any(fits(range(a.start, b.start + 1)) for a, b in pairwise(runs)), "a run that could go on"
+
+
+def test_runs_are_of_windows_that_can_be_stacked() -> None:
+    def window(start: int, observed: int, length: int = 8) -> Window:
+        frames = range(start, start + length)
+        return Window(frames=tuple(frames), observed=frozenset(frames[:observed]), makes=frozenset(frames[observed:]))
+
+    alike = [window(0, 2), window(10, 3), window(20, 7)]
+    assert together(alike, 9) == [range(3)] and together([], 9) == []
+    for other in (window(30, 0), window(30, 1), window(30, 2, length=7)):
+        assert together([*alike, other], 9) == [range(3), range(3, 4)]
+    with pytest.raises(ValueError, match="expected at least 1"):
+        together(alike, 0)
+
+
 def test_long_plans_are_quick() -> None:
     times = interpolation(4000, Fraction(30), factor=4)
     windows = plan(len(times.times), times.given, window=16, overlap=4)
@@ -267,5 +357,136 @@ def test_extensions() -> None:
     ],
 )
 def test_impossible_times_are_refused(wrong) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        wrong()
+
+
+def test_a_loop_leads_back_to_its_beginning() -> None:
+    line = loop(5, Fraction(8), new=3, shown=2)
+    assert line.times == tuple(Fraction(k, 8) for k in range(10))
+    assert dict(line.given) == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 8: 0, 9: 1}
+    assert line.written == tuple(range(8)), "the beginning is shown once more, and not written"
+    assert dict(loop(1, Fraction(8), new=3, shown=16).given) == {0: 0, 4: 0}
+    (planned,) = plans(loop(8, Fraction(8), new=8, shown=4), window=16, overlap=8)
+    assert planned.frames == tuple(range(4, 20)) and planned.makes == set(range(8, 16))
+
+
+def test_a_join_is_given_both_clips() -> None:
+    line = join(3, 2, Fraction(8), gap=4)
+    assert line.times == tuple(Fraction(k, 8) for k in range(9)) and line.written == tuple(range(9))
+    assert dict(line.given) == {0: 0, 1: 1, 2: 2, 7: 3, 8: 4}
+    (planned,) = plans(join(1, 1, Fraction(8), gap=14), window=16, overlap=8)
+    assert planned.frames == tuple(range(16)) and planned.observed == {0, 15}
+
+
+def in_scenes(line: Timeline) -> list[int]:
+    return [rank for scene in line.scenes for rank in scene]
+
+
+def lines(data: st.DataObject) -> Timeline:
+    """A timeline of any kind, of 1 to 20 given frames."""
+    count, rate = data.draw(st.integers(1, 20)), data.draw(st.sampled_from(RATES))
+    new = data.draw(st.integers(0, 30))
+    return data.draw(
+        st.one_of(
+            st.sampled_from(RATES).map(lambda fps: interpolation(count, rate, fps=fps)),
+            st.booleans().map(lambda before: extension(count, rate, new=new, before=before)),
+            st.integers(1, 20).map(lambda shown: loop(count, rate, new=new, shown=shown)),
+            st.integers(1, 20).map(lambda other: join(count, other, rate, gap=new)),
+        )
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@cases(data=st.data())
+def test_scenes_and_copies_keep_their_laws(data: st.DataObject) -> None:
+    """By every pair of given frames that follow one another in the source: between them there is a cut, nothing new, or
+    work to do."""
+    line = lines(data)
+    sources = sorted(set(line.given.values()))
+    starts, same = (data.draw(st.sets(st.sampled_from(sources), max_size=6)) for _ in range(2))
+    cut = divided(line, starts=starts, same=same)
+    assert (cut.times, cut.given, cut.written, cut.fps) == (line.times, line.given, line.written, line.fps)
+    inside = in_scenes(cut)
+    assert inside == sorted(set(inside)) and set(cut.given) <= set(inside), "apart, in order, with every given frame"
+    edges = {scene.start for scene in cut.scenes}
+    for rank in range(len(line.times)):
+        before = max((other for other in line.given if other <= rank), default=None)
+        after = min((other for other in line.given if other > rank), default=None)
+        follows = before is not None and after is not None and line.given[before] + 1 == line.given[after]
+        is_cut = follows and line.given[after] in starts
+        assert (rank + 1 in edges) == (is_cut and after == rank + 1)
+        if rank in line.given:
+            assert rank not in cut.copies
+        else:
+            still = is_cut or (follows and line.given[after] in same)
+            assert cut.copies.get(rank) == (before if still else None)
+            assert (rank in inside) == (not is_cut)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@settings(max_examples=100, deadline=None)
+@cases(data=st.data())
+def test_every_scene_is_planned_for_itself(scheme: Scheme, data: st.DataObject) -> None:
+    line = lines(data)
+    sources = sorted(set(line.given.values()))
+    starts, same = (data.draw(st.sets(st.sampled_from(sources), max_size=3)) for _ in range(2))
+    line = divided(line, starts=starts, same=same)
+    window = data.draw(st.integers(3, 20))
+    overlap = data.draw(st.integers(0, window - 1))
+    windows = plans(line, window=window, overlap=overlap, scheme=scheme)
+    there = {*line.given, *line.copies}
+    for scene in line.scenes:
+        own = [planned for planned in windows if planned.frames[0] in scene]
+        assert all(frame in scene for planned in own for frame in planned.frames), "a window in two scenes"
+        moved = [shifted(planned, -scene.start) for planned in own]
+        given = [rank - scene.start for rank in scene if rank in there]
+        check_plan(moved, len(scene), given, window=window, overlap=overlap)
+    made = [frame for planned in windows for frame in planned.makes]
+    assert sorted([*made, *there]) == list(range(len(line.times)))
+
+
+def shifted(planned: Window, by: int) -> Window:
+    frames, observed, makes = ([f + by for f in part] for part in (planned.frames, planned.observed, planned.makes))
+    return Window(frames=tuple(frames), observed=frozenset(observed), makes=frozenset(makes))
+
+
+def test_an_extension_looks_at_the_scene_that_it_continues() -> None:
+    after = divided(extension(20, Fraction(8), new=30), starts=[0, 15])
+    assert after.scenes == (range(15), range(15, 50)) and not after.copies
+    assert min(frame for planned in plans(after, window=16, overlap=8) for frame in planned.frames) == 15
+    before = divided(extension(20, Fraction(8), new=30, before=True), starts=[0, 4])
+    assert before.scenes == (range(34), range(34, 50))
+    assert max(frame for planned in plans(before, window=16, overlap=8) for frame in planned.frames) == 33
+
+
+def test_a_cut_is_held_and_not_blended_over() -> None:
+    line = divided(interpolation(4, Fraction(8), factor=3), starts=[0, 2], same=[3])
+    assert dict(line.copies) == {4: 3, 5: 3, 7: 6, 8: 6}
+    assert line.scenes == (range(4), range(6, 10))
+    assert plans(line, window=16, overlap=4) == [
+        Window(frames=(0, 1, 2, 3), observed=frozenset({0, 3}), makes=frozenset({1, 2}))
+    ]
+
+
+def test_a_loop_of_two_scenes_leads_from_the_last_to_the_first() -> None:
+    line = divided(loop(10, Fraction(8), new=6, shown=8), starts=[0, 5])
+    assert line.scenes == (range(5), range(5, 21), range(21, 24))
+    assert line.times == loop(10, Fraction(8), new=6, shown=8).times
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: loop(0, Fraction(8), new=2, shown=1),
+        lambda: loop(3, Fraction(0), new=2, shown=1),
+        lambda: loop(3, Fraction(8), new=-1, shown=1),
+        lambda: loop(3, Fraction(8), new=1, shown=0),
+        lambda: join(0, 1, Fraction(8), gap=2),
+        lambda: join(1, 0, Fraction(8), gap=2),
+        lambda: join(1, 1, Fraction(8), gap=-1),
+    ],
+)
+def test_impossible_loops_and_joins_are_refused(wrong) -> None:
     with pytest.raises(ValueError, match="expected"):
         wrong()

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vidiff_cli.diffusion.guidance import clamp_known, classifier_free, hold_known, reconstruct, threshold
+from vidiff_cli.diffusion.guidance import (
+    clamp_known,
+    classifier_free,
+    hold_known,
+    reconstruct,
+    snr_weight,
+    threshold,
+)
 from vidiff_cli.diffusion.levels import alpha_sigma, grid
 from vidiff_cli.diffusion.noise import PRIORS, Prior
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, ddpm
@@ -80,6 +87,33 @@ def test_reconstruction_is_its_jacobian_form(denoise: Denoise, weight: float) ->
     made = reconstruct(denoise, KNOWN, OBSERVED, weight)(Z, LEVEL)
     same(made, by_jacobian(denoise, KNOWN, OBSERVED, weight))
     assert not torch.allclose(made, denoise(Z, LEVEL))
+
+
+def test_a_weight_may_depend_on_the_level() -> None:
+    """Clip by clip, what the number of its level would do; a constant function is that number, bit for bit."""
+    made = reconstruct(curved, KNOWN, OBSERVED, lambda level: 2.0 + level.square())(Z, LEVEL)
+    for clip in range(B):
+        weight = 2.0 + float(LEVEL[clip, 0]) ** 2
+        same(made[clip], reconstruct(curved, KNOWN, OBSERVED, weight)(Z, LEVEL)[clip], 1e-12)
+    constant = reconstruct(curved, KNOWN, OBSERVED, lambda level: torch.full_like(level, 2.0))(Z, LEVEL)
+    assert torch.equal(constant, reconstruct(curved, KNOWN, OBSERVED, 2.0)(Z, LEVEL))
+
+
+@pytest.mark.parametrize("variance", [0.2, 1.0, 3.0])
+def test_the_weight_by_level_is_exact_for_one_gaussian_number(variance: float) -> None:
+    """x ~ N(0, v) is guided to a value that is observed: x_hat + w alpha J (x - x_hat) is that value, at every level.
+    At noise the weight is capped, at the clean end it is 1."""
+    level = torch.linspace(-12, 12, 49, dtype=torch.float64)[:, None]
+    a, s = alpha_sigma(level)
+    weight = snr_weight(1e9, variance=variance)(level)
+    slope = a * variance / (a**2 * variance + s**2)  # J, of x_hat = J z
+    torch.testing.assert_close(weight * a * slope, torch.ones_like(level), rtol=1e-9, atol=0)
+    capped = snr_weight(5.0, variance=variance)(level)
+    torch.testing.assert_close(capped, weight.clamp(max=5.0))
+    assert float(capped[0]) == 5.0 and float(capped[-1]) == pytest.approx(1.0, abs=1e-4)
+    for wrong in ((-1.0, 1.0), (2.0, 0.0)):
+        with pytest.raises(ValueError, match="expected positive"):
+            snr_weight(wrong[0], variance=wrong[1])
 
 
 def test_the_gradient_moves_the_other_frames_only() -> None:

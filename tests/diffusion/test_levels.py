@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vidiff_cli.diffusion.levels import alpha_sigma, cosine, diffuse, grid, per_frame
+from vidiff_cli.diffusion.levels import alpha_sigma, cosine, diffuse, grid, onwards, per_frame
 from vidiff_cli.diffusion.targets import target, x_from
 
 LEVELS = st.floats(-20.0, 20.0)
@@ -119,3 +119,15 @@ def test_scales_keep_their_digits_in_half_precision(level: float, dtype: torch.d
 def test_levels_of_the_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="one per clip and frame"):
         per_frame(torch.zeros(shape), torch.zeros(2, 3, 4, 5, 5))
+
+
+def test_sampling_can_go_on_from_any_level() -> None:
+    levels = grid(16)
+    assert torch.equal(onwards(levels, -20.0), levels)
+    assert torch.equal(onwards(levels, float(levels[5])), levels[5:])
+    between = 0.5 * float(levels[5] + levels[6])
+    later = onwards(levels, between)
+    assert later.dtype == levels.dtype and float(later[0]) == between and torch.equal(later[1:], levels[6:])
+    for outside in (-20.1, 20.0, 21.0):
+        with pytest.raises(ValueError, match="lies outside"):
+            onwards(levels, outside)

@@ -1,4 +1,5 @@
 """Seeds: a stream follows from all that it is for. Priors: unit variance in every frame, and the covariance they state.
+Noise that is used again is white in every window, and what is renewed has unit variance at every frequency.
 
 Shapes: noise (b c t h w), covariances over frames (t, t).
 """
@@ -10,7 +11,18 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import NOISE_STRENGTHS, DiffusionSettings
-from vidiff_cli.diffusion.noise import FLOOR, INDEPENDENT, PRIORS, Prior, seeded, white
+from vidiff_cli.diffusion.noise import (
+    CUTOFF,
+    FLOOR,
+    INDEPENDENT,
+    PRIORS,
+    Prior,
+    low_pass,
+    renewed,
+    reused,
+    seeded,
+    white,
+)
 
 T = 6
 CORRELATED = [name for name in PRIORS if name != "independent"]
@@ -155,3 +167,78 @@ def test_settings_hold_the_strength_that_is_used() -> None:
     assert DiffusionSettings.model_validate({"target": "v"}).noise == "independent", "as an old checkpoint has it"
     with pytest.raises(ValueError, match="goes with a noise other than independent"):
         DiffusionSettings.model_validate({"noise_strength": 0.25})
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_noise_can_be_whitened_again(name: str) -> None:
+    prior = Prior(name=name, strength=0.0 if name == "independent" else 0.7)
+    plain = white(torch.empty(2, 3, T, 5, 5, dtype=torch.float64), seeded(0))
+    torch.testing.assert_close(prior.whitened(prior.of(plain)), plain, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(16, 8), (16, 4), (16, 12), (16, 1), (16, 16), (7, 3), (5, 4), (1, 1)])
+def test_noise_is_used_again_window_after_window(window: int, stride: int) -> None:
+    """Every window in step has all noises once; what is new in it is what the last one let go, in another order."""
+
+    def noises(start: int, length: int = window) -> list[int]:
+        return [reused(place, window=window, stride=stride, seed=3) for place in range(start, start + length)]
+
+    assert noises(0) == list(range(window))
+    moved = 0
+    for block in range(-30, 30):
+        here, following = noises(block * stride), noises((block + 1) * stride)
+        assert sorted(here) == list(range(window))
+        assert here[stride:] == following[: window - stride], "a frame has the same noise in every window"
+        new, gone = following[window - stride :], here[:stride]
+        assert sorted(new) == sorted(gone)
+        moved += new != gone
+    if stride >= 4:
+        assert moved > 50, "shuffled, and not always in the same way"
+        orders = {tuple(gone.index(each) for each in new) for gone, new in zip(*shuffles(window, stride), strict=True)}
+        assert len(orders) > 10
+        other = [reused(place, window=window, stride=stride, seed=4) for place in range(window, 3 * window)]
+        assert other != noises(window, 2 * window), "by the seed"
+
+
+def shuffles(window: int, stride: int) -> tuple[list[list[int]], list[list[int]]]:
+    places = [reused(place, window=window, stride=stride, seed=3) for place in range(window + 30 * stride)]
+    gone = [places[block * stride : (block + 1) * stride] for block in range(30)]
+    return gone, [places[window + block * stride : window + (block + 1) * stride] for block in range(30)]
+
+
+def test_a_stride_that_leaves_gaps_is_refused() -> None:
+    for stride in (0, 17):
+        with pytest.raises(ValueError, match="expected 1 to 16"):
+            reused(20, window=16, stride=stride, seed=0)
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 6), (7, 5, 4), (16, 1, 1), (1, 9, 8)])
+def test_the_filter_is_butterworths(shape: tuple[int, int, int]) -> None:
+    """1 at frequency 0, a half at the cutoff, and the power 2 order of the distance; the same for f and -f."""
+    gain = low_pass(shape)
+    assert gain.shape == shape and float(gain[0, 0, 0]) == 1.0
+    for place in [(0, 0, 0), (1, 0, 0), (2, 3, 1), (6, 4, 3), (0, 2, 2)]:
+        t, h, w = (index % size for index, size in zip(place, shape, strict=True))
+        frequencies = [2 * min(index, size - index) / size for index, size in zip((t, h, w), shape, strict=True)]
+        distance = math.sqrt(sum(each**2 for each in frequencies))
+        assert float(gain[t, h, w]) == pytest.approx(1 / (1 + (distance / CUTOFF) ** 8), rel=1e-12)
+        mirrored = gain[-t % shape[0], -h % shape[1], -w % shape[2]]
+        assert float(mirrored) == pytest.approx(float(gain[t, h, w]), rel=1e-12)
+    assert float(low_pass((8, 1, 1))[1, 0, 0]) == 0.5, "one of eight frequencies is at a quarter of the highest"
+
+
+@pytest.mark.parametrize("shape", [(16, 1, 1), (8, 6, 5)])
+def test_renewed_noise_is_white(shape: tuple[int, int, int]) -> None:
+    """By its covariance over all pixels, exactly: the map is linear in both noises. Low frequencies are the old ones,
+    high ones the new."""
+    size = math.prod(shape)
+    each = torch.eye(size, dtype=torch.float64).reshape(size, 1, *shape)
+    none = torch.zeros_like(each)
+    old, new = renewed(each, none).reshape(size, size), renewed(none, each).reshape(size, size)
+    torch.testing.assert_close(old.T @ old + new.T @ new, torch.eye(size, dtype=torch.float64), rtol=0, atol=1e-10)
+    steady = torch.ones(1, 1, *shape, dtype=torch.float64)
+    torch.testing.assert_close(renewed(steady, torch.zeros_like(steady)), steady, rtol=0, atol=1e-10)
+    torch.testing.assert_close(renewed(torch.zeros_like(steady), steady), torch.zeros_like(steady), rtol=0, atol=1e-10)
+    flicker = steady.clone()
+    flicker[:, :, 1::2] = -1
+    assert float((renewed(torch.zeros_like(steady), flicker) - flicker).abs().max()) < 1e-4

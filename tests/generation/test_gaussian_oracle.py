@@ -21,7 +21,7 @@ from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.frames import plan
 from vidiff_cli.generation.fill import Condition, fill
 
-CLIPS, FRAMES, WINDOW, OVERLAP, GIVEN, STEPS = 4096, 64, 16, 8, 16, 128
+CLIPS, FRAMES, WINDOW, OVERLAP, GIVEN, STEPS = 4096, 64, 16, 8, 16, 64
 SEAMS = range(GIVEN, FRAMES, WINDOW - OVERLAP)
 
 # Correlation over a distance in frames.
@@ -85,10 +85,10 @@ class Measured:
 def extend(process: str, method: str, prior: Prior = INDEPENDENT) -> Measured:
     """64 frames from 16 true ones, by plan, fill and ddpm, and what came out."""
     condition, correct = METHODS[method]
-    steps, clips = (STEPS, CLIPS) if prior.is_white else (STEPS // 2, CLIPS // 4)
+    clips = CLIPS // 2 if prior.is_white else CLIPS // 4
 
     def sample(denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
-        return ddpm(denoise, z, grid(steps), correct=correct, noise=noise)
+        return ddpm(denoise, z, grid(STEPS), correct=correct, noise=noise)
 
     given = truth(process, seed=0, clips=clips)
     given[:, :, GIVEN:] = math.nan  # nothing may look at it

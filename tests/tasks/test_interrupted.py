@@ -14,7 +14,7 @@ from vidiff_cli.tasks.extend import extend
 from vidiff_cli.tasks.interpolate import interpolate
 from vidiff_cli.tasks.window_journal import journal_of
 
-TASKS = {"extend": (extend, {"num_frames": 8}), "interpolate": (interpolate, {"factor": 3})}
+TASKS = {"extend": (extend, {"num_frames": 12}), "interpolate": (interpolate, {"factor": 3})}
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 if number == windows:
                     raise KeyboardInterrupt
 
-        original = gen.fill
+        original = gen.make
         with monkeypatch.context() as patch:
-            patch.setattr(gen, "fill", stopping)
+            patch.setattr(gen, "make", stopping)
             with pytest.raises(KeyboardInterrupt):
                 task(settings)
 
@@ -49,15 +49,19 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         ("interpolate", 3, {}),
     ],
 )
-def test_continued_is_uninterrupted(settings, clip, told, frames_of, interrupt_after, command, more, seed) -> None:
+@pytest.mark.parametrize("together", [1, 2])
+def test_continued_is_uninterrupted(
+    settings, clip, told, frames_of, interrupt_after, monkeypatch, command, more, seed, together: int
+) -> None:
+    monkeypatch.setattr(gen, "TOGETHER", together)  # windows sampled at a time where they do not look at one another
     task, length = TASKS[command]
-    asked = settings(command, input=clip(4), lossless=True, seed=seed, output="out.mkv", **length, **more)
+    asked = settings(command, input=clip(6), lossless=True, seed=seed, output="out.mkv", **length, **more)
     interrupt_after(1, task, asked)
     journal = journal_of(Path("out.mkv"))
     assert journal.is_file() and not Path("out.mkv").exists()
     interrupt_after(1, task, asked)  # once more: the second window is done
     report, notes = told(task.steps(asked))
-    assert any(f"Continuing after window 2 of {report.windows}." == note.text for note in notes)
+    assert any(note.text.startswith("Continuing after window ") for note in notes)
     assert not journal.exists() and seed in (None, report.seed)
     whole = task(asked.model_copy(update={"seed": report.seed, "output": Path("whole.mkv")}))
     assert whole.windows == report.windows > 2

@@ -111,8 +111,7 @@ def make(
         prompts=lambda number: prompts,
         seeds=list(range(len(prompts))),
     )
-    video = [step for step in gen.generate(model, asked, job, frames, condition=condition) if isinstance(step, Tensor)]
-    return video[-1]
+    return gen.in_memory(model, asked, job, frames, condition=condition)
 
 
 LINES = {

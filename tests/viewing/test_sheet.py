@@ -7,16 +7,18 @@ import pytest
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.viewing.lettering import font_of, wrap
 from vidiff_cli.viewing.sheet import (
     BORDER,
+    FAINT,
     GAP,
     GIVEN,
     LABEL_WIDTH,
     MARGIN,
+    SEAM,
     Row,
     _evenly,
-    _font,
-    _wrap,
+    _with_seam,
     contact_sheet,
     progress_sheet,
 )
@@ -54,6 +56,34 @@ def test_only_given_frames_have_the_border(tmp_path: Path) -> None:
         assert (tuple(sheet[MARGIN + 20, x]) == GIVEN) == (place in (0, 2))
 
 
+def lines(sheet: np.ndarray, colour: tuple[int, int, int]) -> list[int]:
+    """Columns of the sheet's first row that are of this colour from top to bottom."""
+    return np.flatnonzero((sheet[MARGIN : MARGIN + 80] == colour).all(axis=(0, 2))).tolist()
+
+
+@pytest.mark.parametrize("given", [range(3), range(3, 6)])
+def test_seams_and_window_borders_are_drawn_between_their_frames(tmp_path: Path, given: range) -> None:
+    row = Row(label="a", frames=clip(6, 16), given=given, seams=[3], borders=[3, 5])
+    sheet = opened(contact_sheet([row], tmp_path / "sheet.png"))
+    step = 80 + 2 * BORDER + GAP
+    seam, border = lines(sheet, SEAM), lines(sheet, FAINT)
+    assert len(seam) == 3 and all(LEFT + 2 * step + 80 + BORDER <= x < LEFT + 3 * step + BORDER for x in seam)
+    assert all(tuple(sheet[MARGIN + 20, x]) == (255, 255, 255) for x in (seam[0] - 1, seam[-1] + 1))  # clear of orange
+    assert len(border) == 1 and LEFT + 4 * step + 80 + BORDER < border[0] < LEFT + 5 * step + BORDER
+    for place, frame in enumerate(row.frames):
+        assert (cell(sheet, place, 80) == frame.repeat(5, 0).repeat(5, 1)).all()  # no line covers a picture
+        assert (tuple(sheet[MARGIN + 20, LEFT + place * step]) == GIVEN) == (place in given)
+    plain = opened(contact_sheet([Row(label="a", frames=row.frames)], tmp_path / "plain.png"))
+    assert lines(plain, SEAM) == lines(plain, FAINT) == [] and plain.shape[0] < sheet.shape[0]  # nor a legend
+
+
+def test_a_thinned_row_shows_both_frames_at_its_seam() -> None:
+    for total, seam in ((300, 1), (300, 2), (300, 150), (300, 171), (300, 299), (25, 13)):
+        shown = _with_seam(_evenly(total, 24), [seam, 299])
+        assert {0, seam - 1, seam, total - 1} <= set(shown) and len(shown) == 24 and shown == sorted(set(shown))
+    assert _with_seam([0, 5, 9, 14], []) == [0, 5, 9, 14] == _with_seam([0, 5, 9, 14], [0, 15])
+
+
 def test_large_frames_are_reduced_and_long_clips_thinned(tmp_path: Path) -> None:
     sheet = opened(contact_sheet([Row(label="long", frames=clip(300, 200))], tmp_path / "sheet.png"))
     assert sheet.shape[1] < 2800 and sheet.shape[0] < 300
@@ -67,14 +97,14 @@ def test_rows_of_different_sizes_share_a_sheet(tmp_path: Path) -> None:
 
 
 def test_labels_are_wrapped_and_never_wider_than_their_column() -> None:
-    font = _font(14)
+    font = font_of(14)
     text = "a small red square moving right slowly in_a_file_with_a_name_that_never_seems_to_end_at_all.mp4 数字"
-    lines = _wrap(text, font, 150, 20)
+    lines = wrap(text, font, 150, 20)
     assert all(font.getlength(line) <= 150 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    short = _wrap(text, font, 150, 2)
+    short = wrap(text, font, 150, 2)
     assert len(short) == 2 and short[-1].endswith("…") and font.getlength(short[-1]) <= 150
-    assert _wrap("", font, 150, 2) == []
+    assert wrap("", font, 150, 2) == []
 
 
 @pytest.mark.parametrize(

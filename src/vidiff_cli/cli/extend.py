@@ -24,8 +24,6 @@ from vidiff_cli.cli.options import (
 )
 from vidiff_cli.config.generate import ExtendSettings
 
-VIDEO = "Video"
-
 
 def extend(
     ctx: typer.Context,
@@ -33,21 +31,31 @@ def extend(
     output: common.Out = None,
     model: common.Model = None,
     clip_model: common.ClipModel = None,
-    seconds: Annotated[float | None, setting(ExtendSettings, "seconds", panel=VIDEO)] = None,
-    num_frames: Annotated[int | None, setting(ExtendSettings, "num_frames", panel=VIDEO)] = None,
-    prompt: Annotated[list[str] | None, setting(ExtendSettings, "prompt", panel=VIDEO)] = None,
-    before: Annotated[bool | None, setting(ExtendSettings, "before", "--before", panel=VIDEO)] = None,
-    fps: Annotated[str | None, setting(ExtendSettings, "fps", panel=VIDEO)] = None,
-    overlap: Annotated[int | None, setting(ExtendSettings, "overlap", panel=VIDEO)] = None,
-    scheme: Annotated[str | None, setting(ExtendSettings, "scheme", panel=VIDEO)] = None,
+    seconds: Annotated[float | None, setting(ExtendSettings, "seconds", panel=common.VIDEO)] = None,
+    num_frames: Annotated[int | None, setting(ExtendSettings, "num_frames", panel=common.VIDEO)] = None,
+    prompt: Annotated[list[str] | None, setting(ExtendSettings, "prompt", panel=common.VIDEO)] = None,
+    before: Annotated[bool | None, setting(ExtendSettings, "before", "--before", panel=common.VIDEO)] = None,
+    loop: Annotated[bool | None, setting(ExtendSettings, "loop", "--loop", panel=common.VIDEO)] = None,
+    drift_control: Annotated[str | None, setting(ExtendSettings, "drift_control", panel=common.VIDEO)] = None,
+    fps: Annotated[str | None, setting(ExtendSettings, "fps", panel=common.VIDEO)] = None,
+    overlap: Annotated[int | None, setting(ExtendSettings, "overlap", panel=common.VIDEO)] = None,
+    scheme: Annotated[str | None, setting(ExtendSettings, "scheme", panel=common.VIDEO)] = None,
+    resolution: common.Resolution = None,
+    audio: common.Sound = None,
+    scenes: common.Scenes = None,
+    dry_run: common.DryRun = None,
     condition: common.ConditionName = None,
     reconstruction_weight: common.Weight = None,
+    reconstruction_schedule: common.Schedule = None,
+    gradient_checkpointing: common.Checkpointing = None,
     context_noise: common.ContextNoise = None,
     guidance_scale: common.Scale = None,
     negative_prompt: common.Negative = None,
     steps: common.Steps = None,
     sampler: common.SamplerName = None,
     langevin: common.Langevin = None,
+    start_noise: common.StartNoise = None,
+    freeinit: common.FreeInit = None,
     threshold: common.Threshold = None,
     lossless: common.Lossless = None,
     sidecar: common.Sidecar = None,
@@ -69,14 +77,15 @@ def extend(
     """
     extra = {} if source is None else {"input": source}
     settings = settings_from(ctx, ExtendSettings, under=common.recorded(from_json, "extend"), **extra)
+    from vidiff_cli.tasks.extend import ExtendReport
     from vidiff_cli.tasks.extend import extend as task
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
-    if not quiet:
-        jump = (
-            "" if report.seam_jump is None else f", seam jump {' '.join(f'{value:.2f}' for value in report.seam_jump)}"
-        )
-        drift = " ".join(f"{value:+.1f}" for value in report.drift)
-        stderr().print(f"Frames: {report.given} given, {report.made} made ({report.condition}){jump}, drift {drift}.")
+    if not quiet and isinstance(report, ExtendReport):
+        jump = "" if report.seam_jump is None else f", seam jump {' '.join(map('{:.2f}'.format, report.seam_jump))}"
+        stderr().print(f"Frames: {report.given} given, {report.made} made ({report.condition}){jump}.")
+        for line in report.drift.lines() if report.drift else ():
+            stderr().print(line)
+        common.print_difference(report.given, report.given_difference)
     print_json(report) if as_json else print_paths(report.path)

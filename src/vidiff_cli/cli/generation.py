@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from vidiff_cli.cli.console import stderr
 from vidiff_cli.cli.options import OUTPUT, REPRODUCE, setting
-from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.config.generate import CompletionSettings, GenerationSettings
 from vidiff_cli.config.reading import read_text
 from vidiff_cli.errors import VidiffError
 
 NEVER_RECORDED = {"output", "overwrite", "prompts_file"}
-SAMPLING, GUIDANCE = "Sampling", "Guidance"
+SAMPLING, GUIDANCE, VIDEO = "Sampling", "Guidance", "Video"
 
 Model = Annotated[Path | None, setting(GenerationSettings, "model", "--model", "-m")]
 ClipModel = Annotated[str | None, setting(GenerationSettings, "clip_model", "--clip-model")]
@@ -27,6 +28,14 @@ Negative = Annotated[str | None, setting(GenerationSettings, "negative_prompt", 
 Scale = Annotated[float | None, setting(GenerationSettings, "guidance_scale", "--guidance-scale", "-g", panel=GUIDANCE)]
 ConditionName = Annotated[str | None, setting(GenerationSettings, "condition", panel=GUIDANCE)]
 Weight = Annotated[float | None, setting(GenerationSettings, "reconstruction_weight", panel=GUIDANCE)]
+Schedule = Annotated[str | None, setting(GenerationSettings, "reconstruction_schedule", panel=GUIDANCE)]
+Checkpointing = Annotated[str | None, setting(GenerationSettings, "gradient_checkpointing", panel=GUIDANCE)]
+StartNoise = Annotated[str | None, setting(GenerationSettings, "start_noise", panel=SAMPLING)]
+FreeInit = Annotated[int | None, setting(GenerationSettings, "freeinit", panel=SAMPLING)]
+Resolution = Annotated[str | None, setting(CompletionSettings, "resolution", panel=VIDEO)]
+Sound = Annotated[bool | None, setting(CompletionSettings, "audio", "--audio/--no-audio", panel=VIDEO)]
+Scenes = Annotated[bool | None, setting(CompletionSettings, "scenes", "--scenes/--no-scenes", panel=VIDEO)]
+DryRun = Annotated[bool | None, setting(CompletionSettings, "dry_run", "--dry-run", panel=VIDEO)]
 ContextNoise = Annotated[float | None, setting(GenerationSettings, "context_noise", panel=GUIDANCE)]
 Lossless = Annotated[bool | None, setting(GenerationSettings, "lossless", "--lossless", panel=OUTPUT)]
 Sidecar = Annotated[bool | None, setting(GenerationSettings, "sidecar", "--sidecar/--no-sidecar", panel=OUTPUT)]
@@ -60,3 +69,9 @@ def recorded(sidecar: Path | None, command: str) -> dict[str, Any]:
     if made_by != command:
         raise VidiffError(f"{sidecar} belongs to vidiff {made_by}", expected=f"a sidecar of vidiff {command}")
     return {name: value for name, value in settings.items() if name not in NEVER_RECORDED}
+
+
+def print_difference(given: int, difference: int | None) -> None:
+    """The proof that a lossless file holds the frames that were given."""
+    if difference is not None:
+        stderr().print(f"conditioned frames: {given}, max abs diff {difference}")

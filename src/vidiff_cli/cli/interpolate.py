@@ -24,28 +24,38 @@ from vidiff_cli.cli.options import (
 )
 from vidiff_cli.config.generate import InterpolateSettings
 
-VIDEO = "Video"
-
 
 def interpolate(
     ctx: typer.Context,
-    source: Annotated[Path | None, typer.Argument(metavar="IN", help="A video.", readable=False)] = None,
+    source: Annotated[
+        Path | None, typer.Argument(metavar="IN", help="A video; with --to also a photo.", readable=False)
+    ] = None,
     output: common.Out = None,
     model: common.Model = None,
     clip_model: common.ClipModel = None,
-    fps: Annotated[str | None, setting(InterpolateSettings, "fps", panel=VIDEO)] = None,
-    factor: Annotated[int | None, setting(InterpolateSettings, "factor", panel=VIDEO)] = None,
-    slow_motion: Annotated[int | None, setting(InterpolateSettings, "slow_motion", panel=VIDEO)] = None,
-    hold: Annotated[bool | None, setting(InterpolateSettings, "hold", "--hold/--no-hold", panel=VIDEO)] = None,
-    prompt: Annotated[str | None, setting(InterpolateSettings, "prompt", panel=VIDEO)] = None,
+    fps: Annotated[str | None, setting(InterpolateSettings, "fps", panel=common.VIDEO)] = None,
+    factor: Annotated[int | None, setting(InterpolateSettings, "factor", panel=common.VIDEO)] = None,
+    slow_motion: Annotated[int | None, setting(InterpolateSettings, "slow_motion", panel=common.VIDEO)] = None,
+    hold: Annotated[bool | None, setting(InterpolateSettings, "hold", "--hold/--no-hold", panel=common.VIDEO)] = None,
+    to: Annotated[Path | None, setting(InterpolateSettings, "to", panel=common.VIDEO)] = None,
+    gap: Annotated[int | None, setting(InterpolateSettings, "gap", panel=common.VIDEO)] = None,
+    prompt: Annotated[str | None, setting(InterpolateSettings, "prompt", panel=common.VIDEO)] = None,
+    resolution: common.Resolution = None,
+    audio: common.Sound = None,
+    scenes: common.Scenes = None,
+    dry_run: common.DryRun = None,
     condition: common.ConditionName = None,
     reconstruction_weight: common.Weight = None,
+    reconstruction_schedule: common.Schedule = None,
+    gradient_checkpointing: common.Checkpointing = None,
     context_noise: common.ContextNoise = None,
     guidance_scale: common.Scale = None,
     negative_prompt: common.Negative = None,
     steps: common.Steps = None,
     sampler: common.SamplerName = None,
     langevin: common.Langevin = None,
+    start_noise: common.StartNoise = None,
+    freeinit: common.FreeInit = None,
     threshold: common.Threshold = None,
     lossless: common.Lossless = None,
     sidecar: common.Sidecar = None,
@@ -61,18 +71,20 @@ def interpolate(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Bring a video to a higher frame rate by making the frames between; the given frames stay.
+    """Bring a video to a higher frame rate by making the frames between, or join two; the given frames stay.
 
     Example: vidiff interpolate in.mp4 --fps 24 -o smooth.mp4
     """
     extra = {} if source is None else {"input": source}
     settings = settings_from(ctx, InterpolateSettings, under=common.recorded(from_json, "interpolate"), **extra)
+    from vidiff_cli.tasks.interpolate import InterpolateReport
     from vidiff_cli.tasks.interpolate import interpolate as task
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
-    if not quiet:
-        held = f", the last one held {report.held} more" if report.held else ""
+    if not quiet and isinstance(report, InterpolateReport):
+        held = f", {report.held} held" if report.held else ""
         counts = f"{report.given} given, {report.made} made ({report.condition}){held}"
         stderr().print(f"{report.frames} frames at {report.fps} fps: {counts}.")
+        common.print_difference(report.given, report.given_difference)
     print_json(report) if as_json else print_paths(report.path)

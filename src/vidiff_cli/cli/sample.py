@@ -24,8 +24,6 @@ from vidiff_cli.cli.options import (
 )
 from vidiff_cli.config.generate import SampleSettings
 
-VIDEO = "Video"
-
 
 def sample(
     ctx: typer.Context,
@@ -33,23 +31,29 @@ def sample(
     output: common.Out = None,
     model: common.Model = None,
     clip_model: common.ClipModel = None,
-    count: Annotated[int | None, setting(SampleSettings, "count", "--count", "-n", panel=VIDEO)] = None,
-    num_frames: Annotated[int | None, setting(SampleSettings, "num_frames", panel=VIDEO)] = None,
-    fps: Annotated[str | None, setting(SampleSettings, "fps", panel=VIDEO)] = None,
-    noise: Annotated[str | None, setting(SampleSettings, "noise", panel=VIDEO)] = None,
-    overlap: Annotated[int | None, setting(SampleSettings, "overlap", panel=VIDEO)] = None,
-    prompts_file: Annotated[Path | None, setting(SampleSettings, "prompts_file", "--prompts", panel=VIDEO)] = None,
+    count: Annotated[int | None, setting(SampleSettings, "count", "--count", "-n", panel=common.VIDEO)] = None,
+    num_frames: Annotated[int | None, setting(SampleSettings, "num_frames", panel=common.VIDEO)] = None,
+    fps: Annotated[str | None, setting(SampleSettings, "fps", panel=common.VIDEO)] = None,
+    noise: Annotated[str | None, setting(SampleSettings, "noise", panel=common.VIDEO)] = None,
+    overlap: Annotated[int | None, setting(SampleSettings, "overlap", panel=common.VIDEO)] = None,
+    prompts_file: Annotated[
+        Path | None, setting(SampleSettings, "prompts_file", "--prompts", panel=common.VIDEO)
+    ] = None,
     strict_prompt: Annotated[
-        bool | None, setting(SampleSettings, "strict_prompt", "--strict-prompt", panel=VIDEO)
+        bool | None, setting(SampleSettings, "strict_prompt", "--strict-prompt", panel=common.VIDEO)
     ] = None,
     steps: common.Steps = None,
     sampler: common.SamplerName = None,
     langevin: common.Langevin = None,
+    start_noise: common.StartNoise = None,
+    freeinit: common.FreeInit = None,
     threshold: common.Threshold = None,
     guidance_scale: common.Scale = None,
     negative_prompt: common.Negative = None,
     condition: common.ConditionName = None,
     reconstruction_weight: common.Weight = None,
+    reconstruction_schedule: common.Schedule = None,
+    gradient_checkpointing: common.Checkpointing = None,
     context_noise: common.ContextNoise = None,
     batch_size: Annotated[int | None, setting(SampleSettings, "batch_size", panel=common.SAMPLING)] = None,
     lossless: common.Lossless = None,

@@ -44,6 +44,16 @@ class GenerationSettings(BaseModel):
         ge=0,
         description="weight of reconstruction guidance; by default 10, or 20 for a single given frame",
     )
+    reconstruction_schedule: Literal["constant", "snr"] = Field(
+        default="constant",
+        description="how the weight of reconstruction guidance follows the noise: not at all, or snr: never above "
+        "1 + sigma^2 / alpha^2, what Gaussian data would ask for",
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="reconstruction guidance: compute parts of the network twice instead of keeping them in memory; "
+        "auto: where memory is short",
+    )
     context_noise: float = Field(
         default=0.0,
         ge=0,
@@ -53,6 +63,17 @@ class GenerationSettings(BaseModel):
     )
     langevin: float | None = Field(
         default=None, ge=0, description="Langevin correction (ddpm only); 0.1 with reconstruction if not given"
+    )
+    start_noise: Literal["fresh", "freenoise", "previous"] = Field(
+        default="fresh",
+        description="what windows begin with: noise of their own; the first window's, shuffled (FreeNoise), so that a "
+        "long video stays alike; or the frames before, noised",
+    )
+    freeinit: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="samplings of each window by FreeInit, which keep the low frequencies of the one before; 1 is none",
     )
     threshold: float | Literal["static"] = Field(
         default="static",
@@ -65,7 +86,10 @@ class GenerationSettings(BaseModel):
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field(default="auto", description="number format of the network")
     lossless: bool = Field(default=False, description="write .mkv without any loss (FFV1 in RGB)")
     sidecar: bool = Field(default=True, description="write the settings beside each video, as .json")
-    compare: bool = Field(default=False, description="also write a contact sheet of what was given and made, as .png")
+    compare: bool = Field(
+        default=False,
+        description="also write a contact sheet as .png and, of an input, a video that shows it beside the result",
+    )
     overwrite: bool = Field(default=False, description="replace an output that is already there")
 
     @model_validator(mode="after")
@@ -95,7 +119,21 @@ class SampleSettings(GenerationSettings):
     strict_prompt: bool = Field(default=False, description="refuse prompts with words that the model has never seen")
 
 
-class ExtendSettings(GenerationSettings):
+class CompletionSettings(GenerationSettings):
+    """What extend and interpolate have in common: a video is given, and frames are made that it lacks."""
+
+    resolution: Literal["model", "native"] = Field(
+        default="model",
+        description="size of the result: the model's; native: the input's, with its own frames untouched",
+    )
+    audio: bool = Field(default=True, description="keep the sound (longer in slow motion, at its pitch)")
+    scenes: bool = Field(default=True, description="find scene cuts: nothing is made from frames of two scenes")
+    dry_run: bool = Field(
+        default=False, description="only draw the plan: which frame is made in which window, from which frames"
+    )
+
+
+class ExtendSettings(CompletionSettings):
     """Everything `vidiff extend` can be told."""
 
     input: Path = Field(description="a video or a photo")
@@ -111,17 +149,36 @@ class ExtendSettings(GenerationSettings):
     overlap: int | None = Field(
         default=None, ge=1, description="frames that each window is shown; half a window if not given"
     )
+    loop: bool = Field(default=False, description="make the end meet the beginning, so that the video can be repeated")
+    drift_control: Literal["none", "first"] = Field(
+        default="none", description="first: hold colours and contrast of new frames near to those of the given ones"
+    )
     scheme: Literal["autoregressive", "hierarchical"] = Field(
         default="autoregressive", description="order in which frames are made"
     )
 
+    @model_validator(mode="after")
+    def _one_direction(self) -> ExtendSettings:
+        if self.loop and self.before:
+            raise ValueError("give only one of --loop and --before")
+        return self
 
-class InterpolateSettings(GenerationSettings):
+
+class InterpolateSettings(CompletionSettings):
     """Everything `vidiff interpolate` can be told."""
 
-    input: Path = Field(description="a video")
+    input: Path = Field(description="a video; with --to also a photo")
+    to: Path | None = Field(
+        default=None,
+        description="a video or a photo that follows: make the frames between, from the motion of both",
+    )
+    gap: int | None = Field(
+        default=None, ge=1, description="frames to make before --to; as many as one window makes if not given"
+    )
     prompt: str | None = Field(default=None, description="what the video shows")
-    fps: Rate | None = Field(default=None, description="rate of the result")
+    fps: Rate | None = Field(
+        default=None, description="rate of the result (with --to, of photos; the training clips' rate if not given)"
+    )
     factor: int | None = Field(
         default=None, ge=2, description="multiply the rate; 2 if neither this nor --fps is given"
     )
@@ -132,4 +189,8 @@ class InterpolateSettings(GenerationSettings):
     def _one_way(self) -> InterpolateSettings:
         if sum(value is not None for value in (self.fps, self.factor, self.slow_motion)) > 1:
             raise ValueError("give only one of --fps, --factor and --slow-motion")
+        if self.to is not None and (self.factor or self.slow_motion):
+            raise ValueError("--to joins two inputs at their own rate: leave out --factor and --slow-motion")
+        if self.gap is not None and self.to is None:
+            raise ValueError("--gap is the number of frames before --to, which is missing")
         return self

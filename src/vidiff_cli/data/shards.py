@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from vidiff_cli.data.rows import damaged, write_atomic
 
 SHARD_BYTES = 256_000_000

@@ -110,14 +110,15 @@ def reconstruct(
     denoise: Denoise,
     known: Tensor | Sequence[Tensor],
     observed: Observation | Sequence[Observation],
-    weight: float,
+    weight: float | Callable[[Tensor], Tensor],
     *,
     covariance: Tensor | None = None,
 ) -> Denoise:
     """Reconstruction guidance: x_hat - (weight alpha / 2) grad_z |x^a - x_hat^a(z)|^2, the sum of squares per clip.
 
     With a mask the gradient moves the other frames only and the observed estimate is left as predicted (wrap in
-    `clamp_known` to replace it); with a linear observation (x -> A x, `known` = A x^a) it covers all of z. Several
+    `clamp_known` to replace it); with a linear observation (x -> A x, `known` = A x^a) it covers all of z. The weight
+    is a number or, by level, a function of the levels (b, t) to weights of that shape (`snr_weight`). Several
     observations (sequences of equal length) are summed into one gradient; nesting is an error. The loss sees the
     unclipped estimate; levels must be equal over the frames of a clip (ValueError). Raises BrokenGraphError if x_hat
     does not depend on z through autograd. Source: VDM equation 7 (frames) and section 3.1 (downsampling).
@@ -148,14 +149,29 @@ def reconstruct(
             gradient = _gradient(loss, z)
         if covariance is not None:
             gradient = torch.einsum("st,bcthw->bcshw", covariance.to(gradient.device, gradient.dtype), gradient)
-        alpha = alpha_sigma(per_frame(level.double(), z))[0].to(z.dtype)
-        moved = x.detach() - (0.5 * weight * alpha) * gradient
+        exact = level.double()
+        by_level = per_frame(weight(exact), z) if callable(weight) else weight
+        alpha = alpha_sigma(per_frame(exact, z))[0]
+        moved = x.detach() - (0.5 * by_level * alpha).to(z.dtype) * gradient
         for view in views:
             if isinstance(view, Tensor):
                 moved = torch.where(_frames(view, z), x.detach(), moved)
         return moved
 
     return guided
+
+
+def snr_weight(weight: float, *, variance: float = 1.0) -> Callable[[Tensor], Tensor]:
+    """A weight of reconstruction by level: 1 + sigma^2 / (alpha^2 variance), but at most `weight`.
+
+    Equation 7 takes x^a given z for as uncertain as sigma^2 / alpha^2. Where data have a `variance` v of their own it
+    is v sigma^2 / (alpha^2 v + sigma^2), which is smaller by this factor: 1 near the clean end. It grows without bound
+    towards noise, where errors of x_hat would count as often, hence the cap.
+    """
+    if weight < 0 or variance <= 0:
+        raise ValueError(f"a weight of {weight:g} for a variance of {variance:g}: expected positive numbers")
+    # sigma^2 / alpha^2 = exp(-level)
+    return lambda level: (1 + torch.exp(-level) / variance).clamp(max=weight)
 
 
 def _squared_error(x: Tensor, known: Tensor, view: Observation, precision: Tensor | None) -> Tensor:

@@ -50,6 +50,17 @@ def grid(steps: int, *, low: float = LOW, high: float = HIGH, shift: float = 0.0
     return cosine(torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64), low=low, high=high, shift=shift)
 
 
+def onwards(levels: Tensor, level: float) -> Tensor:
+    """The levels of a sampling that goes on from z at `level`: that level, then those of `levels` above it.
+
+    Shapes: (steps + 1,) -> (1 to steps + 1,) and one more where `level` is none of them. Raises ValueError for a level
+    outside of `levels`, or at their end.
+    """
+    if not float(levels[0]) <= level < float(levels[-1]):
+        raise ValueError(f"level {level:g} lies outside of {float(levels[0]):g} to {float(levels[-1]):g}")
+    return torch.cat([levels.new_tensor([level]), levels[levels > level]])
+
+
 def per_frame(level: Tensor, like: Tensor) -> Tensor:
     """Levels (b, t) as (b, 1, t, 1, 1), to scale videos (b c t h w); the dtype of the levels is kept."""
     if level.shape != (like.shape[0], like.shape[2]):

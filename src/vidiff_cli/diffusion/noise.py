@@ -1,4 +1,5 @@
-"""Noise: its seeds, and its priors, which give the frames of a window a share of noise in common.
+"""Noise: its seeds; its priors, which give the frames of a window a share of noise in common; noise that is used again
+(FreeNoise) or renewed in part (FreeInit).
 
 Every draw comes from a generator derived from what it is for, never from a global seed. Shapes: noise (b c t h w),
 covariances over frames (t, t), alone (b, t).
@@ -6,7 +7,7 @@ covariances over frames (t, t), alone (b, t).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -110,6 +111,13 @@ class Prior:
         root = root.to(noise.device, noise.dtype).expand(len(noise), -1, -1)
         return torch.einsum("bst,bcthw->bcshw", root, noise)
 
+    def whitened(self, noise: Tensor) -> Tensor:
+        """The white noise (b c t h w) that `of` makes this noise from."""
+        if self.is_white:
+            return noise
+        inverse = torch.linalg.inv(_root(self, noise.shape[2])).to(noise.device, noise.dtype)
+        return torch.einsum("st,bcthw->bcshw", inverse, noise)
+
 
 INDEPENDENT = Prior()
 
@@ -117,3 +125,53 @@ INDEPENDENT = Prior()
 @lru_cache(maxsize=64)
 def _root(prior: Prior, frames: int) -> Tensor:
     return torch.linalg.cholesky(prior.covariance(frames))
+
+
+SHUFFLE = 4  # seeded(seed, block, SHUFFLE) shuffles a block of FreeNoise; fill's CONTEXT is 1, those of start 2 and 3
+
+
+def reused(place: int, *, window: int, stride: int, seed: int) -> int:
+    """FreeNoise: which of the first `window` noises, 0 to window - 1, the frame at `place` (any integer) has.
+
+    The frames of the first window have their own. Each `stride` frames after it have the noises of the `stride` frames
+    that a window lets go when it slides on by as many, shuffled by (seed, block); before it the same backwards. So
+    every window that begins at a multiple of the stride has every noise once, and is white. No other window can be
+    trusted to: were all windows of neighbours white, frame i + window could only have the noise of frame i, unshuffled.
+    Source: Qiu et al. 2024 (FreeNoise), local noise shuffling.
+    """
+    if not 1 <= stride <= window:
+        raise ValueError(f"a stride of {stride} frames does not fit a window of {window}: expected 1 to {window}")
+    backwards = place < 0
+    if backwards:
+        place = window - 1 - place
+    while place >= window:
+        block, offset = divmod(place - window, stride)
+        place = block * stride + _shuffled(seed, -1 - block if backwards else block, stride)[offset]
+    return window - 1 - place if backwards else place
+
+
+@lru_cache(maxsize=16384)
+def _shuffled(seed: int, block: int, length: int) -> tuple[int, ...]:
+    return tuple(torch.randperm(length, generator=seeded(seed, block, SHUFFLE)).tolist())
+
+
+CUTOFF, ORDER = 0.25, 4  # of FreeInit's filter: a quarter of the highest frequency
+
+
+def low_pass(shape: Sequence[int]) -> Tensor:
+    """Gain of FreeInit's Butterworth filter at every frequency of an FFT over (t, h, w): 1 / (1 + (d / cutoff)^(2
+    order)), d the distance to frequency 0 in units of the highest one of an axis. float64."""
+    squares = [(2 * torch.fft.fftfreq(size, dtype=torch.float64)).square() for size in shape]
+    distance = torch.stack(torch.meshgrid(*squares, indexing="ij")).sum(dim=0)
+    return 1 / (1 + (distance / CUTOFF**2) ** ORDER)
+
+
+def renewed(noise: Tensor, fresh: Tensor) -> Tensor:
+    """The low frequencies (over t, h, w) of `noise`, the high ones of `fresh`: white, of unit variance, if both are.
+
+    FreeInit weighs them with H and 1 - H, which has less than unit variance where both have a part (half of it where H
+    is a half); here it is H and (1 - H^2)^(1/2). Source: Wu et al. 2024 (FreeInit), section 4.2.
+    """
+    gain, axes = low_pass(noise.shape[2:]).to(noise.device, noise.dtype), (-3, -2, -1)
+    kept = torch.fft.fftn(noise, dim=axes) * gain + torch.fft.fftn(fresh, dim=axes) * (1 - gain.square()).sqrt()
+    return torch.fft.ifftn(kept, dim=axes).real

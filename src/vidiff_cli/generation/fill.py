@@ -1,6 +1,7 @@
 """The one loop of every command: go through the windows of a plan and sample what each makes, given what it observes.
 
-Shapes: b clips, c channels, n frames of the whole video, t frames of a window, h w pixels.
+Shapes: b clips, c channels, n frames of the whole video, t frames of a window, m frames that a window makes, h w
+pixels. Windows that do not look at one another are sampled together, as a batch of k b clips.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from torch import Generator, Tensor
 from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, seeded
 from vidiff_cli.diffusion.samplers import Denoise, Noise
 from vidiff_cli.frames import Window
-
-Sample = Callable[[Denoise, Tensor, Noise], Tensor]
-"""(denoise, z at the first level, noise) -> z at the last level: a sampler with its levels closed over."""
+from vidiff_cli.generation.start import Sample, Start, fresh
 
 Condition = Callable[..., Denoise]
 """(denoise, known: b c t h w, observed: b t) -> denoise: a way to condition, with its weight closed over. One that
@@ -30,56 +29,115 @@ def eight_bits(x: Tensor) -> Tensor:
     return (((x.clamp(-1, 1) + 1) * 127.5).round().double() / 127.5 - 1).to(x.dtype)
 
 
-def fill(
+def make(
     windows: Sequence[Window],
-    frames: Tensor,
+    batches: Sequence[range],
+    look: Callable[[Sequence[int]], Tensor],
     *,
-    denoise: Callable[[Window], Denoise],
+    denoise: Callable[[Sequence[Window]], Denoise],
     sample: Sample,
     condition: Condition,
     seeds: Sequence[int],
     prior: Prior = INDEPENDENT,
     context_noise: bool = False,
+    begin: Start = fresh,
     finish: Callable[[Tensor], Tensor] = eight_bits,
+) -> Iterator[list[Tensor]]:
+    """Yields what the windows of each batch make, (b c m h w) for each: their frames in ascending order.
+
+    `batches` are numbers of windows of one length that observe equally many frames, and nothing that others of their
+    batch make (`frames.together`). `look(frames)` gives frames that are there, (b c n h w): the consumer has stored
+    what was yielded by the time it is asked for. Given frames are never taken from a sampler. `denoise(windows)` is the
+    denoiser for k windows stacked to (k b) clips; `condition` is applied where they observe any frames.
+
+    `seeds` is one per clip, so that a clip does not depend on its neighbours, or one for all b; every draw follows from
+    (seed, number of the window), whatever the batch. The sampler's noise has the covariance of the `prior`. With
+    `context_noise` the condition is handed white noise of another stream. `begin` says what a window starts from, and
+    at which level; `finish` is applied to what is made.
+    """
+    for batch in batches:
+        some = [windows[number] for number in batch]
+        known = torch.cat([_known(window, look) for window in some])
+        clips = len(known) // len(some)
+        denoiser = denoise(some)
+        if some[0].observed:
+            masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in some])
+            mask = masks.to(known.device).repeat_interleave(clips, dim=0)
+            more = {"noise": _noise(seeds, batch, clips, CONTEXT)} if context_noise else {}
+            denoiser = condition(denoiser, known, mask, **more)
+        noise = _noise(seeds, batch, clips, prior=prior)
+        parts = zip(some, batch, known.split(clips), noise(known, None).split(clips), strict=True)
+        starts = [begin(window, number, seen, drawn) for window, number, seen, drawn in parts]
+        z, level = torch.cat([start for start, _ in starts]), starts[0][1]
+        sampled = (sample(denoiser, z, noise) if level is None else sample(denoiser, z, noise, level)).split(clips)
+        made = []
+        for window, part in zip(some, sampled, strict=True):
+            places = [place for place, frame in enumerate(window.frames) if frame in window.makes]
+            made.append(finish(part[:, :, places]))
+        yield made
+
+
+def fill(
+    windows: Sequence[Window],
+    frames: Tensor,
+    *,
+    denoise: Callable[[Window], Denoise],
     start: int = 0,
+    sample: Sample,
+    condition: Condition,
+    seeds: Sequence[int],
+    prior: Prior = INDEPENDENT,
+    context_noise: bool = False,
+    begin: Start = fresh,
+    finish: Callable[[Tensor], Tensor] = eight_bits,
 ) -> Iterator[Tensor]:
-    """Yields the video (b c n h w) after each window, with the frames that the window makes filled in.
+    """Yields a video in memory (b c n h w) after each window, with the frames that the window makes filled in: `make`
+    with every window by itself.
 
     `frames` (b c n h w) holds the given frames at their places, and those of windows before `start`; what stands
-    elsewhere is not looked at. Given frames are never taken from a sampler. `denoise(window)` is the denoiser for a
-    window's frames, `condition` is applied where the window observes any. `seeds` is one per clip, so that a clip does
-    not depend on its neighbours, or one for the whole batch; every draw follows from (seed, number of the window).
-    The sampler's noise has the covariance of the `prior`. With `context_noise` the condition is handed white noise of
-    another stream. `finish` is applied to what is made, before later windows observe it.
+    elsewhere is not looked at.
     """
     video = frames.clone()
-    for number, window in enumerate(windows[start:], start):
-        index = torch.tensor(window.frames, device=video.device)
-        noise = _noise(seeds, number, prior=prior)
-        known = video[:, :, index]
-        denoiser = denoise(window)
-        if window.observed:
-            mask = torch.tensor([frame in window.observed for frame in window.frames], device=video.device)
-            known = torch.where(mask[:, None, None], known, torch.zeros_like(known))
-            more = {"noise": _noise(seeds, number, CONTEXT)} if context_noise else {}
-            denoiser = condition(denoiser, known, mask.expand(len(video), -1), **more)
-        made = finish(sample(denoiser, noise(known, None), noise))
-        for place, frame in enumerate(window.frames):
-            if frame in window.makes:
-                video[:, :, frame] = made[:, :, place]
+    making = make(
+        windows,
+        [range(number, number + 1) for number in range(start, len(windows))],
+        lambda wanted: video[:, :, list(wanted)],
+        denoise=lambda some: denoise(some[0]),
+        sample=sample,
+        condition=condition,
+        seeds=seeds,
+        prior=prior,
+        context_noise=context_noise,
+        begin=begin,
+        finish=finish,
+    )
+    for window, (made,) in zip(windows[start:], making, strict=True):
+        video[:, :, sorted(window.makes)] = made
         yield video.clone()
 
 
-def _noise(seeds: Sequence[int], *parts: int, prior: Prior = INDEPENDENT) -> Noise:
-    """Noise from the streams of (seed, *parts), drawn on the CPU: the same on every device. White but for a `prior`."""
-    streams = [seeded(seed, *parts) for seed in seeds]
+def _known(window: Window, look: Callable[[Sequence[int]], Tensor]) -> Tensor:
+    """The observed frames of a window in their places (b c t h w), zeros in the others."""
+    seen = sorted(window.observed)
+    there = look(seen)
+    known = there.new_zeros(*there.shape[:2], len(window.frames), *there.shape[3:])
+    known[:, :, [window.frames.index(frame) for frame in seen]] = there
+    return known
+
+
+def _noise(seeds: Sequence[int], numbers: range, clips: int, *parts: int, prior: Prior = INDEPENDENT) -> Noise:
+    """Noise for windows of these numbers, from the streams of (seed, number, *parts), drawn on the CPU: the same on
+    every device and in every batch. White but for a `prior`."""
+    streams = [[seeded(seed, number, *parts) for seed in seeds] for number in numbers]
+    if len(seeds) not in (1, clips):
+        raise ValueError(f"{len(seeds)} seeds for {clips} clips; expected one each, or one for all")
 
     def draw(like: Tensor, generator: Generator | None) -> Tensor:
-        if len(streams) == 1:
-            return prior.of(torch.randn(like.shape, generator=streams[0], dtype=like.dtype)).to(like.device)
-        if len(streams) != len(like):
-            raise ValueError(f"{len(streams)} seeds for {len(like)} clips; expected one each, or one for all")
-        clips = [prior.of(torch.randn(1, *like.shape[1:], generator=stream, dtype=like.dtype)) for stream in streams]
-        return torch.cat(clips).to(like.device)
+        each = clips // len(seeds)
+        shape = (each, *like.shape[1:])
+        drawn = [
+            prior.of(torch.randn(shape, generator=stream, dtype=like.dtype)) for some in streams for stream in some
+        ]
+        return torch.cat(drawn).to(like.device)
 
     return draw

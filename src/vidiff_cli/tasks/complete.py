@@ -1,5 +1,7 @@
-"""What extend and interpolate share: a video that is read at the model's size, a timeline, and the frames that it
-lacks."""
+"""What extend and interpolate share: a timeline, the windows that make what it lacks, and where the result goes.
+
+Shapes: n frames, h w pixels, c = 3 RGB; uint8.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +11,26 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
-from vidiff_cli.frames import Scheme, Timeline, Window, plan
+from vidiff_cli.config.generate import CompletionSettings, ExtendSettings, InterpolateSettings
+from vidiff_cli.frames import Scheme, Timeline, Window, divided, plans
+from vidiff_cli.generation import drift
 from vidiff_cli.tasks import generate as gen
+from vidiff_cli.tasks.clip import Clip, Size
 from vidiff_cli.tasks.events import Event, Note, Steps
+from vidiff_cli.tasks.frame_file import Reel
 from vidiff_cli.tasks.model import Model
 from vidiff_cli.tasks.window_journal import WindowJournal, window_journal
-from vidiff_cli.video.decode import Decoded, decode
-from vidiff_cli.video.probe import VideoInfo
+
+ANCHORS = 16  # given frames that --drift-control first holds to
+
+Settings = ExtendSettings | InterpolateSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completed:
-    """All frames of a timeline, uint8 (n h w c): the given ones as they were read, the others made."""
+    """All frames of a timeline by rank: the given ones as they were read, the others made."""
 
-    pixels: np.ndarray
+    reel: Reel
     windows: Sequence[Window]
     condition: str
 
@@ -46,81 +50,144 @@ class Place:
 class Work:
     """What is to be completed, in which order, with which prompt for each window."""
 
-    place: Place
     timeline: Timeline
-    overlap: int
-    scheme: Scheme = "autoregressive"
+    windows: Sequence[Window]
+    rate: Fraction  # of the result: of the timeline but in slow motion
+    what: str  # for its name
     prompt: Callable[[int], str] = lambda number: ""
 
 
-def read_input(info: VideoInfo, model: Model, *, fps: Fraction | None = None) -> Decoded:
-    """The frames of an input at the model's size: short side the model's, long side cropped to the network's
-    multiple."""
-    scaled, crop = gen.network_size(info.width, info.height, model)
-    return decode(info.path, size=scaled, crop=crop, fps=fps, max_bytes=gen.MOST_BYTES)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanReport:
+    """What --dry-run tells: the picture of the plan, and its counts of frames and windows."""
+
+    path: Path
+    frames: int
+    given: int
+    made: int
+    windows: int
+    lines: tuple[str, ...]
+
+
+def work_of(
+    settings: CompletionSettings,
+    model: Model,
+    clip: Clip,
+    timeline: Timeline,
+    *,
+    overlap: int,
+    what: str,
+    scheme: Scheme = "autoregressive",
+    prompt: Callable[[int], str],
+    rate: Fraction | None = None,
+) -> Work:
+    """The windows of a timeline. Frames across a cut, and between two equal frames, are copies: none is made there."""
+    timeline = divided(timeline, starts=clip.starts if settings.scenes else (), same=clip.same)
+    windows = plans(timeline, window=model.settings.frames, overlap=overlap, scheme=scheme)
+    return Work(timeline=timeline, windows=windows, prompt=prompt, rate=rate or timeline.fps, what=what)
+
+
+def name_of(settings: Settings, work: Work, size: Size, seed: int | None) -> Path:
+    """The file of the result where none is asked for."""
+    own = "" if seed is None else f"_s{seed}"
+    end = f"{len(work.timeline.written)}f_{size[1]}x{size[0]}{'.mkv' if settings.lossless else '.mp4'}"
+    return settings.output or Path(f"{gen.slug(settings.input.stem)}-{work.what}{own}_{end}")
 
 
 @contextmanager
-def choose_place(
-    settings: ExtendSettings | InterpolateSettings,
-    model: Model,
-    what: str,
-    clip: Decoded,
-    timeline: Timeline,
-    fps: Fraction,
-) -> Iterator[Place]:
+def choose_place(settings: Settings, model: Model, clip: Clip, work: Work) -> Iterator[Place]:
     """Where the result goes, kept from other processes: as asked, else named after the input and the seed.
 
     The name of the journal has no random seed: the same command finds it, and the seed of the interrupted call in it.
     VidiffError if the result cannot be written, or is being made by another process.
     """
-    height, width = clip.frames.shape[1:3]
-    end = f"{len(timeline.written)}f_{width}x{height}{'.mkv' if settings.lossless else '.mp4'}"
-    name = f"{gen.slug(settings.input.stem)}-{what}"
-    seeded = f"{name}_{end}" if settings.seed is None else f"{name}_s{settings.seed}_{end}"
-    key = gen.key_of(settings, model, timeline.times, clip.frames)
-    with window_journal(settings.output or Path(seeded), key, settings.seed) as journal:
-        target = settings.output or Path(f"{name}_s{journal.seed}_{end}")
-        again = journal.complete
-        path = gen.check_files(target, settings, fps, again=again)
-        journal.clear(gen.sidecar_of(path), gen.sheet_of(path))
+    key = gen.key_of(settings, model, work.timeline.times, [clip.digest])
+    size = size_of(settings, clip)
+    with window_journal(name_of(settings, work, size, settings.seed), key, settings.seed) as journal:
+        target, again = name_of(settings, work, size, journal.seed), journal.complete
+        path = gen.check_files(target, settings, work.rate, again=again, compared=(compare_of(target),))
+        journal.clear(gen.sidecar_of(path), gen.sheet_of(path), compare_of(path))
         yield Place(path=path, journal=journal, seed=journal.seed, again=again)
 
 
-def size_note(info: VideoInfo, clip: Decoded) -> Iterator[Event]:
-    """Says so where the result has another size than the input."""
-    height, width = clip.frames.shape[1:3]
-    if (width, height) != (info.width, info.height):
-        yield Note(f"Working at {width}x{height}, the model's size (the input is {info.width}x{info.height}).")
+def compare_of(path: Path) -> Path:
+    """out.mp4 -> out_compare.mp4."""
+    return path.with_name(path.stem + "_compare.mp4")
 
 
-def complete(
-    model: Model, settings: ExtendSettings | InterpolateSettings, clip: Decoded, work: Work
-) -> Steps[Completed]:
+def size_of(settings: CompletionSettings, clip: Clip) -> tuple[int, int]:
+    """Height and width of the result."""
+    return (clip.info.height, clip.info.width) if settings.resolution == "native" else clip.size
+
+
+def notes(settings: CompletionSettings, clip: Clip, work: Work) -> Iterator[Event]:
+    """What a person should know before anything is made: the size, and what is not made at all."""
+    (height, width), info = clip.size, clip.info
+    if settings.resolution == "native":
+        yield Note(f"Working at {width}x{height}; the result has the input's {info.width}x{info.height}.")
+    elif (width, height) != (info.width, info.height):
+        fix = "--resolution native keeps the input's"
+        yield Note(f"Working at {width}x{height}, the model's size (the input is {info.width}x{info.height}; {fix}).")
+    cuts = len(clip.starts) if settings.scenes else 0
+    if cuts:
+        yield Note(f"{cuts} scene cut{'s' * (cuts > 1)} in the input: no frame is made from both sides of one.")
+    equal = sum(work.timeline.given[rank] in clip.same for rank in work.timeline.given)
+    if equal and work.timeline.copies:
+        yield Note(f"{equal} frames of the input repeat the one before: between the two, nothing is made.")
+
+
+def drawn_plan(settings: Settings, clip: Clip, work: Work) -> Steps[PlanReport]:
+    """--dry-run: the picture of the plan beside where the result would be, and nothing else."""
+    from vidiff_cli.viewing.plan_picture import plan_lines, plan_picture
+
+    line = work.timeline
+    told = {
+        "total": len(line.times),
+        "given": line.given,
+        "times": line.times,
+        "written": line.written,
+        "copies": line.copies,
+        "runs": gen.batches_of(work.windows, 1),
+    }
+    target = name_of(settings, work, size_of(settings, clip), settings.seed)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = plan_picture(target.with_name(target.stem + "_plan.png"), work.windows, **told)
+    lines = tuple(plan_lines(work.windows, **told))
+    for text in lines:
+        yield Note(text)
+    made = sum(len(window.makes) for window in work.windows)
+    return PlanReport(
+        path=path, frames=len(line.written), given=len(line.given), made=made, windows=len(work.windows), lines=lines
+    )
+
+
+def complete(model: Model, settings: Settings, clip: Clip, work: Work, place: Place) -> Steps[Completed]:
     """Makes the frames of the timeline that are not given, window after window.
 
     Given frames are copied into the result, never taken from a sampler. Finished windows are kept in the journal.
     """
-    timeline, window = work.timeline, model.settings.frames
-    total, given = len(timeline.times), sorted(timeline.given)
-    sources = clip.frames[[timeline.given[rank] for rank in given]]
-    height, width = clip.frames.shape[1:3]
-    frames = torch.zeros(1, model.settings.network.channels, total, height, width)
-    frames[:, :, given] = gen.as_video(sources)
-    windows = plan(total, given, window=window, overlap=work.overlap, scheme=work.scheme)
+    line, (height, width) = work.timeline, clip.size
+    reel = Reel(place.journal.frames((1, height, width, 3)), clip.frames, sources_of(line))
     condition = gen.choose_condition(settings, model)
+    anchor = None
+    if isinstance(settings, ExtendSettings) and settings.drift_control == "first":
+        nearest = range(min(ANCHORS, len(clip))) if settings.before else range(max(0, len(clip) - ANCHORS), len(clip))
+        anchor = drift.anchored(clip.frames.read(nearest))
     job = gen.Job(
-        windows=windows,
-        times=timeline.times,
+        windows=work.windows,
+        times=line.times,
         prompts=lambda number: [work.prompt(number)],
-        seeds=[work.place.seed],
+        seeds=[place.seed],
+        anchor=anchor,
     )
-    if windows:
-        shape = (1, frames.shape[1], min(window, total), height, width)
+    if work.windows:
+        shape = (1, model.settings.network.channels, len(work.windows[0].frames), height, width)
+        yield from gen.save_memory(model, settings, (gen.TOGETHER, *shape[1:]), condition)
         yield from gen.long_note(gen.estimate_seconds(model, settings, job, shape, condition))
-    video = yield from gen.run(
-        gen.generate(model, settings, job, frames, condition=condition, journal=work.place.journal)
-    )
-    pixels = gen.as_frames(video[0])
-    pixels[given] = sources
-    return Completed(pixels=pixels, windows=windows, condition=condition)
+    yield from gen.generate(model, settings, job, reel, condition=condition, journal=place.journal)
+    return Completed(reel=reel, windows=work.windows, condition=condition)
+
+
+def sources_of(line: Timeline) -> dict[int, int]:
+    """The source frame of every rank that is given or a copy."""
+    return {**line.given, **{rank: line.given[of] for rank, of in line.copies.items()}}

@@ -1,10 +1,10 @@
-"""`vidiff extend`: more of a video, after its end or before its beginning; or a video from a photo."""
+"""`vidiff extend`: more of a video, after its end or before its beginning, or back to it; or a video from a photo."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,16 +12,29 @@ import numpy as np
 
 from vidiff_cli.config.generate import ExtendSettings
 from vidiff_cli.errors import UsageError, VidiffError
-from vidiff_cli.frames import Window, extension
+from vidiff_cli.frames import Timeline, Window, extension, loop
+from vidiff_cli.generation.drift import Drift, look, warnings
 from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks.complete import Completed, Work, choose_place, complete, read_input, size_note
-from vidiff_cli.tasks.events import Steps, task
+from vidiff_cli.tasks.clip import Clip, read_clip, working_size
+from vidiff_cli.tasks.complete import (
+    Completed,
+    Place,
+    PlanReport,
+    Work,
+    choose_place,
+    complete,
+    drawn_plan,
+    notes,
+    size_of,
+    work_of,
+)
+from vidiff_cli.tasks.events import Note, Steps, task
 from vidiff_cli.tasks.model import Model
-from vidiff_cli.video.decode import Decoded
-from vidiff_cli.video.encode import encode
-from vidiff_cli.video.probe import VideoInfo, probe
+from vidiff_cli.tasks.result import Sound, compared, largest_difference, write_video
+from vidiff_cli.video.probe import probe
 
 DEFAULT_SECONDS = 2.0
+COMPARED = 16  # given frames, nearest to the new ones, that drift is measured against
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +42,8 @@ class ExtendReport:
     """The video written: `given` of its frames are the input's, `made` are new.
 
     `seam_jump` is the change across each window's seam over the usual change between given frames (1 is seamless; None
-    where the given frames do not change), `drift` the mean brightness of what each window made minus that of the given
-    frames, in 8-bit levels.
+    where the given frames do not change), `drift` what the given frames and those of each window look like, in numbers.
+    `given_difference`: how far the given frames in a lossless file are from the input's, in 8-bit levels.
     """
 
     path: Path
@@ -43,14 +56,15 @@ class ExtendReport:
     condition: str
     windows: int
     seam_jump: tuple[float, ...] | None
-    drift: tuple[float, ...]
+    drift: Drift | None
+    given_difference: int | None
     sheet: Path | None
     seconds: float
 
 
 @task
-def extend(settings: ExtendSettings) -> Steps[ExtendReport]:
-    """Extends a video by --seconds or --num-frames; its own frames stay as they are, at the model's size.
+def extend(settings: ExtendSettings) -> Steps[ExtendReport | PlanReport]:
+    """Extends a video by --seconds or --num-frames; its own frames stay as they are.
 
     Every finished window is kept beside the output, so that an interrupted call goes on where it was.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
@@ -66,86 +80,117 @@ def extend(settings: ExtendSettings) -> Steps[ExtendReport]:
     model = gen.open_model(settings)
     if model.settings.frames == 1:
         raise VidiffError("this model makes single pictures", fix="train on videos to extend one")
-    overlap = gen.overlap_of(settings.overlap, model.settings.frames)
-    clip = read_input(info, model, fps=None if info.is_image else info.fps)  # a variable rate becomes a steady one
+    overlap, folder = gen.overlap_of(settings.overlap, model.settings.frames), gen.folder_of(settings)
+    steady = None if info.is_image else info.fps  # a variable rate becomes a steady one
+    clip = read_clip(info, folder, *working_size(info, model, settings), fps=steady)
     rate = (settings.fps or model.fps) if info.is_image else clip.fps
     new = settings.num_frames or max(1, round((settings.seconds or DEFAULT_SECONDS) * rate))
-    height, width = clip.frames.shape[1:3]
-    gen.check_amount(len(clip.frames) + new, width, height)
-    timeline = extension(len(clip.frames), rate, new=new, before=settings.before)
-    with choose_place(settings, model, "extended", clip, timeline, rate) as place:
+    height, width = clip.size
+    gen.check_amount(len(clip) + new, width, height, folder)
+    prompts = settings.prompt or ("",)
+    work = work_of(
+        settings,
+        model,
+        clip,
+        _timeline(settings, len(clip), rate, new, overlap),
+        overlap=overlap,
+        scheme=settings.scheme,
+        what="looped" if settings.loop else "extended",
+        prompt=lambda number: prompts[min(number, len(prompts) - 1)],
+    )
+    yield from notes(settings, clip, work)
+    if settings.dry_run:
+        return (yield from drawn_plan(settings, clip, work))
+    with choose_place(settings, model, clip, work) as place:
         yield from gen.introduce(model, settings, place.seed, settings.prompt)
         yield from gen.rate_note(model, rate)
-        yield from size_note(info, clip)
-        prompts = settings.prompt or ("",)
-        work = Work(
-            place=place,
-            timeline=timeline,
-            overlap=overlap,
-            scheme=settings.scheme,
-            prompt=lambda number: prompts[min(number, len(prompts) - 1)],
-        )
-        done = yield from complete(model, settings, clip, work)
-        report = _write(settings, model, info, clip, work, done, began)
+        done = yield from complete(model, settings, clip, work, place)
+        report = yield from _write(settings, model, clip, work, place, done, began)
         place.journal.remove()
         return report
 
 
+def _timeline(settings: ExtendSettings, count: int, rate: Fraction, new: int, overlap: int) -> Timeline:
+    if settings.loop:
+        return loop(count, rate, new=new, shown=overlap)
+    return extension(count, rate, new=new, before=settings.before)
+
+
 def _write(
-    settings: ExtendSettings, model: Model, info: VideoInfo, clip: Decoded, work: Work, done: Completed, began: float
-) -> ExtendReport:
-    given, rate, new = sorted(work.timeline.given), work.timeline.fps, len(done.pixels) - len(clip.frames)
-    encode(
-        work.place.path,
-        done.pixels,
-        rate,
-        lossless=settings.lossless,
-        audio_from=settings.input if info.has_audio else None,
-        audio_delay=new / rate if settings.before else Fraction(0),
-        overwrite=settings.overwrite,
-        again=work.place.again,
-    )
-    jumps, drift = seam_jumps(done.pixels, done.windows, given), brightness_drift(done.pixels, done.windows, given)
-    if settings.sidecar:
-        facts = {"given": len(given), "made": new, "fps": str(rate), "condition": done.condition}
-        facts |= {"seam_jump": jumps, "drift": drift}
-        gen.write_sidecar(work.place.path, "extend", settings, model, work.place.seed, facts)
-    return ExtendReport(
-        path=work.place.path,
+    settings: ExtendSettings, model: Model, clip: Clip, work: Work, place: Place, done: Completed, began: float
+) -> Steps[ExtendReport]:
+    line, reel = work.timeline, done.reel
+    given, new = sorted(set(line.given) & set(line.written)), sum(len(window.makes) for window in done.windows)
+    delay = Fraction(new) / work.rate if settings.before else Fraction(0)
+    write_video(settings, clip, work, place, reel, Sound(delay=delay, stop=settings.loop))
+    frames = lambda ranks: reel.read(ranks)[:, 0]  # noqa: E731
+    jumps, drift = seam_jumps(frames, done.windows, sorted(line.given)), _drift(frames, done.windows, given)
+    for text in warnings(drift.windows, drift.given) if drift else ():
+        yield Note(text, "warning")
+    height, width = size_of(settings, clip)
+    report = ExtendReport(
+        path=place.path,
         given=len(given),
         made=new,
-        fps=rate,
-        width=done.pixels.shape[2],
-        height=done.pixels.shape[1],
-        seed=work.place.seed,
+        fps=work.rate,
+        width=width,
+        height=height,
+        seed=place.seed,
         condition=done.condition,
         windows=len(done.windows),
         seam_jump=jumps,
         drift=drift,
-        sheet=gen.compare_sheet(work.place.path, clip.frames, done.pixels, given) if settings.compare else None,
+        given_difference=largest_difference(settings, clip, work, place.path),
+        sheet=compared(settings, clip, work, done, place),
         seconds=time.monotonic() - began,
     )
+    if settings.sidecar:
+        facts = {"given": len(given), "made": new, "fps": str(work.rate), "condition": done.condition}
+        facts |= {"seam_jump": jumps, "drift": asdict(drift) if drift else None}
+        gen.write_sidecar(place.path, "extend", settings, model, place.seed, facts)
+    return report
 
 
-def seam_jumps(pixels: np.ndarray, windows: Sequence[Window], given: Collection[int]) -> tuple[float, ...] | None:
+Frames = Callable[[Sequence[int]], np.ndarray]
+"""Frames (n h w c) uint8 of these ranks."""
+
+
+def seam_jumps(frames: Frames, windows: Sequence[Window], given: Sequence[int]) -> tuple[float, ...] | None:
     """Mean square change where a window's frames meet those it observed, over that between neighbouring given frames.
 
-    pixels (n h w c) uint8. None where there are no two neighbouring given frames that differ.
+    None where there are no two neighbouring given frames that differ.
     """
-    change = np.square(np.diff(pixels.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
-    inside = [change[frame] for frame in given if frame + 1 in given]
-    usual = float(np.mean(inside)) if inside else 0.0
+    there = set(given)
+    usual = np.mean([_change(frames, frame) for frame in given if frame + 1 in there] or [0.0])
     if usual == 0.0:
         return None
     seams = []
     for window in windows:
-        edges = [frame for frame in range(len(change)) if (frame in window.makes) != (frame + 1 in window.makes)]
-        meeting = [float(change[edge]) for edge in edges if {edge, edge + 1} & window.observed]
-        seams += [round(max(meeting) / usual, 3)] if meeting else []
+        edges = {place for frame in window.makes for place in (frame - 1, frame)}
+        meeting = [
+            _change(frames, edge)
+            for edge in sorted(edges)
+            if (edge in window.makes) != (edge + 1 in window.makes) and {edge, edge + 1} & window.observed
+        ]
+        seams += [round(float(max(meeting) / usual), 3)] if meeting else []
     return tuple(seams)
 
 
-def brightness_drift(pixels: np.ndarray, windows: Sequence[Window], given: Collection[int]) -> tuple[float, ...]:
-    """Mean level of what each window made minus that of the given frames, in 8-bit levels."""
-    base = float(pixels[sorted(given)].mean())
-    return tuple(round(float(pixels[sorted(window.makes)].mean()) - base, 2) for window in windows)
+def _change(frames: Frames, frame: int) -> float:
+    """Mean square difference of a frame and the next."""
+    before, after = frames([frame, frame + 1]).astype(np.float32)
+    return float(np.square(after - before).mean())
+
+
+def _drift(frames: Frames, windows: Sequence[Window], given: Sequence[int]) -> Drift | None:
+    """Each window against the given frames that are nearest to what is made; None where nothing is."""
+    if not windows or not given:
+        return None
+    first = min(windows[0].makes)
+    nearest = sorted(sorted(given, key=lambda rank: abs(rank - first))[:COMPARED])
+    looks = []
+    for window in windows:
+        made = sorted(window.makes)
+        before = frames([made[0] - 1])[0] if made[0] - 1 in window.observed else None
+        looks.append(look(frames(made), before, ranks=made))
+    return Drift(given=look(frames(nearest), ranks=nearest), windows=tuple(looks))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.model import find_checkpoint
+from vidiff_cli.tasks.run_folder import config_of
 from vidiff_cli.text.learned import EMPTY
 from vidiff_cli.training.state import Learner, open_learner
 
@@ -26,7 +26,7 @@ def start_of(settings: TrainSettings, run: Path | None) -> TrainSettings:
     given = settings.start_from
     if given is None:
         return settings
-    before = _config_of(run).get("train", {})
+    before = config_of(run).get("train", {})
     recorded = before.get("start_from") if isinstance(before, dict) else None
     if isinstance(recorded, str) and Path(recorded).is_relative_to(given):
         return settings.model_copy(update={"start_from": Path(recorded)})
@@ -37,7 +37,7 @@ def inherited(checkpoint: Path, run: Path | None = None) -> dict[str, Any]:
     """The settings of a training that a checkpoint decides: its network, its diffusion, its text encoder. A `run` that
     is there already knows them, also when the checkpoint has gone."""
     try:
-        model = ModelSettings.model_validate(_config_of(run)["model"]).model_dump(mode="json")
+        model = ModelSettings.model_validate(config_of(run)["model"]).model_dump(mode="json")
     except (KeyError, ValidationError):
         model = _model_of(find_checkpoint(checkpoint)).model_dump(mode="json")
     text = model["text"]
@@ -54,7 +54,7 @@ def with_known_words(model: ModelSettings, settings: TrainSettings, run: Path | 
     if settings.start_from is None or model.text.kind != "learned":
         return model
     known: object = None
-    before = _config_of(run).get("model")
+    before = config_of(run).get("model")
     if isinstance(before, dict) and isinstance(before.get("text"), dict):
         known = before["text"].get("vocabulary")
     if not isinstance(known, list):
@@ -117,12 +117,3 @@ def _model_of(path: Path) -> ModelSettings:
         return ModelSettings.model_validate(read_header(path)["model"])
     except (KeyError, ValidationError) as error:
         raise VidiffError(f"{path} holds no settings of a model that this vidiff knows") from error
-
-
-def _config_of(run: Path | None) -> dict[str, Any]:
-    """config.json of a run; nothing where it cannot be read, which is said where the run is opened."""
-    try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8")) if run else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return config if isinstance(config, dict) else {}

@@ -10,12 +10,14 @@ import hashlib
 import json
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,25 +26,32 @@ from torch import Tensor
 from vidiff_cli import __version__
 from vidiff_cli.checkpoint import write_text
 from vidiff_cli.config.generate import GenerationSettings
-from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, threshold
-from vidiff_cli.diffusion.levels import cosine, grid
+from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight, threshold
+from vidiff_cli.diffusion.levels import cosine, grid, onwards
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.frames import Window
-from vidiff_cli.generation.fill import Condition, fill
-from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name
+from vidiff_cli.frames import Window, together
+from vidiff_cli.generation.fill import Condition, eight_bits, fill, make
+from vidiff_cli.generation.start import Sample, Start, free_init, free_noise, fresh, previous_frames
+from vidiff_cli.tasks.device import available_memory, choose_device, choose_dtype, dtype_name
 from vidiff_cli.tasks.events import Event, Note, Progress
+from vidiff_cli.tasks.frame_file import Reel, free_bytes
 from vidiff_cli.tasks.model import HARDLY_TRAINED, Model, load_model
 from vidiff_cli.tasks.sidecar import sidecar_of
 from vidiff_cli.tasks.text import download_note
 from vidiff_cli.tasks.window_journal import WindowJournal
+from vidiff_cli.training.estimate import kept_bytes
 from vidiff_cli.training.state import Learner
+from vidiff_cli.training.wrapping import recompute_stages
 from vidiff_cli.video.encode import check_output
 
 LONG_SECONDS = 60
 LANGEVIN = 0.1  # VDM's delta
-MOST_BYTES = 2**28  # of 8-bit frames made at a time; the work on them takes about twenty times as much memory
+PREVIOUS = 0.8  # of the schedule from 0 (clean) to 1: where sampling begins with the frames before
+MEMORY = 0.5  # of what is free: more than that, and guidance keeps less and computes more
+TOGETHER = 8  # clips that are sampled at a time, of windows that do not look at one another
+MOST_FRAMES = 1_000_000  # of one video: each has a time, which is an object
 WEIGHT = 10.0  # of reconstruction guidance
 
 
@@ -55,6 +64,7 @@ class Job:
     times: Sequence[Fraction]
     prompts: Callable[[int], Sequence[str]]
     seeds: Sequence[int]
+    anchor: Callable[[Tensor], Tensor] | None = None  # applied to what a window made (b c m h w)
 
 
 def open_model(settings: GenerationSettings) -> Model:
@@ -120,7 +130,8 @@ def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condit
     diffusion, prior = model.settings.diffusion, prior_of(model)
 
     def reconstruction(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
-        weight = reconstruction_weight(settings, int(observed[0].sum()))
+        constant = reconstruction_weight(settings, int(observed[0].sum()))
+        weight = snr_weight(constant) if settings.reconstruction_schedule == "snr" else constant
         covariance = None if prior.is_white else prior.covariance(known.shape[2])
         return clamp_known(reconstruct(denoise, known, observed, weight, covariance=covariance), known, observed)
 
@@ -135,7 +146,7 @@ def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condit
     return ways[name]
 
 
-def sampler(settings: GenerationSettings, model: Model, condition: str) -> Callable[[Denoise, Tensor, Noise], Tensor]:
+def sampler(settings: GenerationSettings, model: Model, condition: str) -> Sample:
     """The sampler of the settings with the model's levels and the threshold closed over."""
     diffusion = model.settings.diffusion
     levels = grid(settings.steps, low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
@@ -143,75 +154,152 @@ def sampler(settings: GenerationSettings, model: Model, condition: str) -> Calla
     default = LANGEVIN if condition == "reconstruction" else 0.0
     correct = default if settings.langevin is None else settings.langevin
 
-    def sample(denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
+    def sample(denoise: Denoise, z: Tensor, noise: Noise, level: float | None = None, /) -> Tensor:
+        walked = levels if level is None else onwards(levels, level)
         if settings.sampler == "ddpm":
-            return ddpm(bound(denoise), z, levels, correct=correct, noise=noise)
-        return SAMPLERS[settings.sampler](bound(denoise), z, levels)
+            return ddpm(bound(denoise), z, walked, correct=correct, noise=noise)
+        return SAMPLERS[settings.sampler](bound(denoise), z, walked)
 
-    return sample
+    return free_init(sample, passes=settings.freeinit, prior=prior_of(model))
+
+
+def begin_of(settings: GenerationSettings, model: Model, windows: Sequence[Window], seeds: Sequence[int]) -> Start:
+    """What windows begin with, by --start-noise."""
+    diffusion = model.settings.diffusion
+    if settings.start_noise == "freenoise" and windows:
+        first = windows[0]
+        stride = max(1, min((len(window.makes) for window in windows[1:]), default=len(first.frames)))
+        return free_noise(
+            window=model.settings.frames, stride=stride, first=first.frames[0], seeds=seeds, prior=prior_of(model)
+        )
+    if settings.start_noise == "previous":
+        place = torch.tensor(PREVIOUS, dtype=torch.float64)
+        return previous_frames(float(cosine(place, low=diffusion.low, high=diffusion.high, shift=diffusion.shift)))
+    return fresh
 
 
 def generate(
     model: Model,
     settings: GenerationSettings,
     job: Job,
-    frames: Tensor,
+    reel: Reel,
     *,
     condition: str,
     journal: WindowJournal | None = None,
     what: str = "windows",
-) -> Iterator[Event | Tensor]:
-    """Fills the windows of a job: yields progress, and at last the video (b c n h w).
+) -> Iterator[Event]:
+    """Fills the windows of a job: what they make goes into the `reel`, which holds the given frames.
 
-    `frames` holds the given frames in place. With a `journal` every finished window is kept, and a repeated call goes
-    on after the last one; the file is removed by the caller when the result is safe.
+    With a `journal` every finished window is kept, and a repeated call goes on after the last one; the file is removed
+    by the caller when the result is safe.
     """
-    start, video = 0, frames
+    batches, start = batches_of(job.windows, len(job.seeds)), 0
     if journal is not None:
         if journal.stale:
             yield Note("The windows kept by an interrupted call are of other settings or another input: making all.")
-        kept = journal.recall() if journal.windows else None
-        if kept is not None and kept.shape == frames.shape:
-            start, video = journal.windows, from_pixels(kept)
+        if journal.windows and _checksum(reel, job.windows[: journal.windows]) != journal.checksum:
+            journal.begin_anew(reel.made.shape)
+        start = journal.windows
         if start == len(job.windows):
-            journal.save(to_pixels(video), start, of=start)
+            journal.save(start, journal.checksum, of=start)
     if start:
         yield Note(f"Continuing after window {start} of {len(job.windows)}.")
-
-    def denoise(window: Window) -> Denoise:
-        number = job.windows.index(window)
-        prompts = job.prompts(number)
-        first = job.times[window.frames[0]]
-        seconds = [float(job.times[frame] - first) for frame in window.frames]
-        times = torch.tensor([seconds] * len(prompts), dtype=torch.float32, device=model.device)
-        observed = [condition == "learned" and frame in window.observed for frame in window.frames]
-        given = torch.tensor([observed] * len(prompts), device=model.device)
-        return model.denoiser(times, given, prompts, scale=settings.guidance_scale, negative=settings.negative_prompt)
-
-    filling = fill(
+    making = make(
         job.windows,
-        video.to(model.device),
-        denoise=denoise,
-        sample=sampler(settings, model, condition),
-        condition=conditioner(condition, settings, model),
-        seeds=job.seeds,
-        prior=prior_of(model),
-        context_noise=settings.context_noise > 0 and condition == "learned",
-        start=start,
+        [batch for batch in batches if batch.start >= start],
+        lambda ranks: _shown(reel, ranks, model.device),
+        denoise=partial(_denoiser, model, settings, job, condition),
+        **_how(model, settings, job, condition),
     )
     with torch.no_grad():
-        began = time.monotonic()
+        began, done = time.monotonic(), start
         yield Progress(what=what, done=start, total=len(job.windows))
-        for done, filled in enumerate(filling, start + 1):
-            video = filled
-            _check_finite(video[:, :, sorted(job.windows[done - 1].makes)], f"window {done} of {len(job.windows)}")
+        for made in making:
+            checksum = 0 if journal is None else journal.checksum
+            for window, frames in zip(job.windows[done:], made, strict=False):
+                _check_finite(frames, f"window {done + 1} of {len(job.windows)}")
+                pixels = to_pixels(frames).permute(2, 0, 3, 4, 1).contiguous().numpy()
+                reel.write(sorted(window.makes), pixels)
+                checksum = zlib.crc32(pixels.data, checksum)
+                done += 1
             remaining = (time.monotonic() - began) / (done - start) * (len(job.windows) - done)
-            if done == start + 1 and remaining > LONG_SECONDS:
+            if done == start + len(made) and remaining > LONG_SECONDS:
                 yield Note(f"About {remaining / 60:.0f} more minutes for {len(job.windows) - done} windows.")
             yield Progress(what=what, done=done, total=len(job.windows))
             if journal is not None:
-                journal.save(to_pixels(video), done, of=len(job.windows))
-    yield video.cpu()
+                journal.save(done, checksum, of=len(job.windows))
+
+
+def in_memory(model: Model, settings: GenerationSettings, job: Job, frames: Tensor, *, condition: str) -> Tensor:
+    """The same for short videos (b c n h w) that hold the given frames in place: returns them with all frames made."""
+    video = frames
+    filling = fill(
+        job.windows,
+        frames.to(model.device),
+        denoise=lambda window: _denoiser(model, settings, job, condition, [window]),
+        **_how(model, settings, job, condition),
+    )
+    with torch.no_grad():
+        for number, (window, filled) in enumerate(zip(job.windows, filling, strict=True), 1):
+            _check_finite(filled[:, :, sorted(window.makes)], f"window {number} of {len(job.windows)}")
+            video = filled
+    return video.cpu()
+
+
+def _how(model: Model, settings: GenerationSettings, job: Job, condition: str) -> dict[str, Any]:
+    """What `make` and `fill` are told alike."""
+    return {
+        "sample": sampler(settings, model, condition),
+        "condition": conditioner(condition, settings, model),
+        "seeds": job.seeds,
+        "prior": prior_of(model),
+        "context_noise": settings.context_noise > 0 and condition == "learned",
+        "begin": begin_of(settings, model, job.windows, job.seeds),
+        "finish": lambda made: eight_bits(made if job.anchor is None else job.anchor(made)),
+    }
+
+
+def batches_of(windows: Sequence[Window], clips: int) -> list[range]:
+    """Windows that are sampled together: a few clips fill the machine, more would only take memory. They observe
+    equally many frames, for the weight of guidance follows from that."""
+    batches = list[range]()
+    for run in together(windows, max(1, TOGETHER // clips)):
+        first = run.start
+        for number in run:
+            if len(windows[number].observed) != len(windows[first].observed):
+                batches.append(range(first, number))
+                first = number
+        batches.append(range(first, run.stop))
+    return batches
+
+
+def _checksum(reel: Reel, windows: Sequence[Window]) -> int:
+    """Of what these windows made."""
+    checksum = 0
+    for window in windows:
+        checksum = zlib.crc32(reel.read(sorted(window.makes)).data, checksum)
+    return checksum
+
+
+def _shown(reel: Reel, ranks: Sequence[int], device: torch.device) -> Tensor:
+    """Frames of a reel for the network (b c n h w)."""
+    return from_pixels(torch.from_numpy(reel.read(ranks))).permute(1, 4, 0, 2, 3).contiguous().to(device)
+
+
+def _denoiser(
+    model: Model, settings: GenerationSettings, job: Job, condition: str, windows: Sequence[Window]
+) -> Denoise:
+    """The denoiser of windows that are sampled together: their times, which frames are given, their prompts."""
+    seconds, observed, prompts = list[list[float]](), list[list[bool]](), list[str]()
+    for window in windows:
+        told = job.prompts(job.windows.index(window))
+        first = job.times[window.frames[0]]
+        seconds += [[float(job.times[frame] - first) for frame in window.frames]] * len(told)
+        observed += [[condition == "learned" and frame in window.observed for frame in window.frames]] * len(told)
+        prompts += told
+    times = torch.tensor(seconds, dtype=torch.float32, device=model.device)
+    given = torch.tensor(observed, device=model.device)
+    return model.denoiser(times, given, prompts, scale=settings.guidance_scale, negative=settings.negative_prompt)
 
 
 def _check_finite(made: Tensor, where: str) -> None:
@@ -219,6 +307,20 @@ def _check_finite(made: Tensor, where: str) -> None:
     if not bool(made.isfinite().all()):
         fix = "use --dtype fp32, or an earlier checkpoint"
         raise VidiffError("the network's numbers are not finite", found=f"NaN in {where}", fix=fix)
+
+
+def save_memory(model: Model, settings: GenerationSettings, shape: Sequence[int], condition: str) -> Iterator[Event]:
+    """Gradient checkpointing for the guidance of windows of `shape` (b c t h w), where it is asked for or needed."""
+    if condition != "reconstruction" or settings.gradient_checkpointing == "off":
+        return
+    b, _, t, h, w = shape
+    window = model.settings.model_copy(update={"frames": t, "height": h, "width": w})
+    needed = 2 * b * kept_bytes(window, half=model.dtype != torch.float32)  # with and without the prompt
+    short = needed > MEMORY * available_memory(model.device)
+    if short and settings.gradient_checkpointing == "auto":
+        yield Note(f"Guidance would keep {needed / 2**30:.1f} GiB: parts of the network are computed twice instead.")
+    if short or settings.gradient_checkpointing == "on":
+        recompute_stages(model.learner.denoiser.network)
 
 
 def estimate_seconds(
@@ -244,29 +346,13 @@ def long_note(seconds: float) -> Iterator[Event]:
         yield Note(f"This will take about {seconds / 60:.0f} minutes.")
 
 
-def run(steps: Iterator[Event | Tensor]) -> Iterator[Event]:
-    """Passes events on and returns the tensor that came last (for `yield from`)."""
-    result: Tensor | None = None
-    for step in steps:
-        if isinstance(step, Tensor):
-            result = step
-        else:
-            yield step
-    return result  # type: ignore[return-value]
-
-
-def key_of(
-    settings: GenerationSettings, model: Model, times: Sequence[Fraction], given: np.ndarray | Sequence[str]
-) -> str:
-    """Stands for all that decides a video: settings, weights, times, and the frames or prompts it is made from."""
+def key_of(settings: GenerationSettings, model: Model, times: Sequence[Fraction], given: Sequence[str]) -> str:
+    """Stands for all that decides a video: settings, weights, times, and the prompts or digests of frames that are
+    given."""
     asked = settings.model_dump(
         mode="json", exclude={"overwrite", "sidecar", "compare", "output", "device", "clip_model"}
     )
-    parts: list[object] = [asked, model.hash, dtype_name(model.dtype), [str(moment) for moment in times]]
-    if isinstance(given, np.ndarray):
-        parts += [given.shape, hashlib.sha256(given.tobytes()).hexdigest()]
-    else:
-        parts += [list(given)]
+    parts: list[object] = [asked, model.hash, dtype_name(model.dtype), [str(moment) for moment in times], list(given)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -302,15 +388,18 @@ def sheet_of(path: Path) -> Path:
     return path.with_name(path.stem + "_sheet.png")
 
 
-def check_files(path: Path, settings: GenerationSettings, fps: Fraction, *, again: bool = False) -> Path:
-    """Refuses a result that could not be written in the end, with its sidecar and its sheet; returns its path.
+def check_files(
+    path: Path, settings: GenerationSettings, fps: Fraction, *, again: bool = False, compared: Sequence[Path] = ()
+) -> Path:
+    """Refuses a result that could not be written in the end, with its sidecar, its sheet and what else --compare
+    writes; returns its path.
 
     `again`: an interrupted call may have written them already. Makes the folder it goes to, so all else should be
     checked before.
     """
     target = check_output(path, fps=fps, lossless=settings.lossless, overwrite=settings.overwrite or again)
     beside = [sidecar_of(target)] if settings.sidecar else []
-    beside += [sheet_of(target)] if settings.compare else []
+    beside += [sheet_of(target), *compared] if settings.compare else []
     for other in beside:
         if other.is_dir():
             raise VidiffError(f"{other} is a folder", fix="choose another name for the result")
@@ -340,14 +429,6 @@ def write_sidecar(
         **facts,
     }
     write_text(sidecar_of(path), json.dumps(content, indent=2) + "\n")
-
-
-def compare_sheet(path: Path, given: np.ndarray, result: np.ndarray, marks: Sequence[int]) -> Path:
-    """A contact sheet beside `path`: what was given above the result, in which the given frames are marked."""
-    from vidiff_cli.viewing.sheet import Row, contact_sheet
-
-    rows = [Row(label="given", frames=given), Row(label="result", frames=result, given=marks)]
-    return contact_sheet(rows, sheet_of(path))
 
 
 def network_size(width: int, height: int, model: Model) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -385,29 +466,28 @@ def sample_sheet(
         prompts=lambda number: prompts,
         seeds=list(range(len(prompts))),
     )
-    empty = torch.zeros(
-        len(prompts), model.settings.network.channels, length, model.settings.height, model.settings.width
-    )
-    video: Tensor = empty
-    for step in generate(model, settings, job, empty, condition="replacement"):
-        if isinstance(step, Tensor):
-            video = step
+    shape = (len(prompts), model.settings.network.channels, length, model.settings.height, model.settings.width)
+    video = in_memory(model, settings, job, torch.zeros(shape), condition="replacement")
     rows = [
         Row(label=prompt or "(no caption)", frames=as_frames(clip)) for prompt, clip in zip(prompts, video, strict=True)
     ]
     contact_sheet(rows, path)
 
 
-def check_amount(frames: int, width: int, height: int) -> None:
-    """VidiffError for more frames than memory can be expected to hold, before anything is allocated for them."""
-    most = MOST_BYTES // (width * height * 3)
-    if frames > most:
-        raise VidiffError(
-            "that is too much to make at once",
-            found=f"{frames:,} frames of {width}x{height}",
-            expected=f"at most {most:,}",
-            fix="make fewer, or go on from the result",
-        )
+def check_amount(frames: int, width: int, height: int, folder: Path) -> None:
+    """VidiffError for more frames than the disk of the result has room for, or than can be counted."""
+    size, fix = f"{frames:,} frames of {width}x{height}", "make fewer, or go on from the result"
+    if frames > MOST_FRAMES:
+        raise VidiffError("that is too much to make at once", found=size, expected=f"at most {MOST_FRAMES:,}", fix=fix)
+    room = free_bytes(folder) // (width * height * 3)
+    if frames > room:
+        what = f"there is not enough space in {folder} for the frames in the making"
+        raise VidiffError(what, found=size, expected=f"at most {room:,}", fix=fix)
+
+
+def folder_of(settings: GenerationSettings) -> Path:
+    """Where the result goes, and the frames in the making."""
+    return (settings.output or Path("video")).parent
 
 
 def overlap_of(asked: int | None, window: int) -> int:

@@ -1,21 +1,33 @@
-"""`vidiff interpolate`: a video at a higher frame rate, by making the frames between."""
+"""`vidiff interpolate`: a video at a higher frame rate, by making the frames between; or two joined."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from vidiff_cli.config.generate import InterpolateSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.frames import interpolation
+from vidiff_cli.frames import interpolation, join
 from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks.complete import Completed, Work, choose_place, complete, read_input, size_note
+from vidiff_cli.tasks.clip import Clip, cover, read_clip, working_size
+from vidiff_cli.tasks.complete import (
+    Completed,
+    Place,
+    PlanReport,
+    Work,
+    choose_place,
+    complete,
+    drawn_plan,
+    notes,
+    size_of,
+    work_of,
+)
 from vidiff_cli.tasks.events import Steps, task
 from vidiff_cli.tasks.model import Model
-from vidiff_cli.video.decode import Decoded
-from vidiff_cli.video.encode import encode
+from vidiff_cli.tasks.result import Sound, compared, largest_difference, write_video
 from vidiff_cli.video.probe import VideoInfo, probe
 
 OVERLAP = 2  # a window sees at least the two given frames around a gap
@@ -23,8 +35,11 @@ OVERLAP = 2  # a window sees at least the two given frames around a gap
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InterpolateReport:
-    """The video written: `frames` at `fps`, of which `given` are the input's, `made` are new and `held` repeat the
-    last."""
+    """The video written: `frames` at `fps`, of which `given` are the input's, `made` are new and `held` repeat another:
+    the last one, or one before a scene cut or a repeated frame.
+
+    `given_difference`: how far the given frames in a lossless file are from the input's, in 8-bit levels.
+    """
 
     path: Path
     frames: int
@@ -37,94 +52,123 @@ class InterpolateReport:
     seed: int
     condition: str
     windows: int
+    given_difference: int | None
     sheet: Path | None
     seconds: float
 
 
 @task
-def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport]:
-    """Brings a video to --fps, or multiplies its rate; given frames at an output time are written as they are.
+def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport | PlanReport]:
+    """Brings a video to --fps, or multiplies its rate; given frames at an output time are written as they are. With
+    --to, makes the frames between two videos or photos.
 
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
     began = time.monotonic()
     info = probe(settings.input)
-    if info.is_image:
-        raise VidiffError(f"{settings.input} is a single picture", expected="a video of two frames or more")
+    other = None if settings.to is None else probe(settings.to)
+    if info.is_image and other is None:
+        fix = "give a second one with --to, or use vidiff extend"
+        raise VidiffError(f"{settings.input} is a single picture", expected="a video of two frames or more", fix=fix)
+    if settings.fps is not None and other is not None and not info.is_image:
+        fix = "--fps is for photos"
+        raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
     model = gen.open_model(settings)
     if model.settings.frames < 3:
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.settings.frames} frames")
-    clip = read_input(info, model)
-    if len(clip.frames) < 2:
-        raise VidiffError(f"{settings.input} has a single frame", expected="a video of two frames or more")
+    clip, work = _joined(settings, model, info, other) if other is not None else _faster(settings, model, info)
+    yield from notes(settings, clip, work)
+    if settings.dry_run:
+        return (yield from drawn_plan(settings, clip, work))
+    with choose_place(settings, model, clip, work) as place:
+        yield from gen.introduce(model, settings, place.seed, [settings.prompt or ""])
+        yield from gen.rate_note(model, work.timeline.fps)
+        done = yield from complete(model, settings, clip, work, place)
+        report = _write(settings, model, clip, work, place, done, began)
+        place.journal.remove()
+        return report
+
+
+def _faster(settings: InterpolateSettings, model: Model, info: VideoInfo) -> tuple[Clip, Work]:
+    """One video, and the frames that it lacks at another rate."""
     factor = settings.slow_motion or settings.factor or (None if settings.fps else 2)
-    height, width = clip.frames.shape[1:3]
+    scaled, crop = working_size(info, model, settings)
+    announced = (info.duration_seconds or 0) * float(settings.fps or info.fps * (factor or 1))
+    gen.check_amount(int(announced), *crop, gen.folder_of(settings))
+    clip = read_clip(info, gen.folder_of(settings), scaled, crop)
+    if len(clip) < 2:
+        fix = "vidiff extend goes on from a single frame"
+        raise VidiffError(f"{settings.input} has a single frame", expected="a video of two frames or more", fix=fix)
     wanted = (clip.times[-1] + 1 / clip.fps) * (settings.fps or clip.fps * (factor or 1))
-    gen.check_amount(len(clip.frames) + int(wanted), width, height)
+    gen.check_amount(len(clip) + int(wanted), *crop, gen.folder_of(settings))
     timeline = interpolation(
-        len(clip.frames),
+        len(clip),
         clip.fps,
-        times=clip.times if _varies(clip) else None,
+        times=clip.times if _varies(clip.times, clip.fps) else None,
         factor=factor,
         fps=settings.fps,
         hold=settings.hold,
     )
     rate = clip.fps if settings.slow_motion else timeline.fps
-    with choose_place(settings, model, f"{float(rate):g}fps", clip, timeline, rate) as place:
-        yield from gen.introduce(model, settings, place.seed, [settings.prompt or ""])
-        yield from gen.rate_note(model, timeline.fps)
-        yield from size_note(info, clip)
-        overlap = min(OVERLAP, model.settings.frames - 1)
-        work = Work(place=place, timeline=timeline, overlap=overlap, prompt=lambda number: settings.prompt or "")
-        done = yield from complete(model, settings, clip, work)
-        report = _write(settings, model, info, clip, work, done, rate, began)
-        place.journal.remove()
-        return report
+    what, overlap = f"{float(rate):g}fps", min(OVERLAP, model.settings.frames - 1)
+    return clip, work_of(
+        settings,
+        model,
+        clip,
+        timeline,
+        overlap=overlap,
+        what=what,
+        prompt=lambda number: settings.prompt or "",
+        rate=rate,
+    )
+
+
+def _joined(settings: InterpolateSettings, model: Model, info: VideoInfo, other: VideoInfo) -> tuple[Clip, Work]:
+    """Two inputs and the frames between them, at the rate and the size of the first."""
+    folder, (scaled, crop) = gen.folder_of(settings), working_size(info, model, settings)
+    first = read_clip(info, folder, scaled, crop, fps=None if info.is_image else info.fps)
+    fps = Fraction(settings.fps or (other.fps if not other.is_image else model.fps)) if info.is_image else first.fps
+    steady = None if other.is_image else fps
+    clip = read_clip(other, folder, cover(other, crop), crop, fps=steady, after=first)
+    window = model.settings.frames
+    gap, overlap = settings.gap or max(1, window // 2), window // 2
+    gen.check_amount(len(clip) + gap, crop[0], crop[1], folder)
+    timeline = join(len(first), len(clip) - len(first), fps, gap=gap)
+    prompt = settings.prompt or ""
+    return clip, work_of(settings, model, clip, timeline, overlap=overlap, what="joined", prompt=lambda number: prompt)
 
 
 def _write(
-    settings: InterpolateSettings,
-    model: Model,
-    info: VideoInfo,
-    clip: Decoded,
-    work: Work,
-    done: Completed,
-    rate: Fraction,
-    began: float,
+    settings: InterpolateSettings, model: Model, clip: Clip, work: Work, place: Place, done: Completed, began: float
 ) -> InterpolateReport:
-    timeline = work.timeline
-    pixels = done.pixels[list(timeline.written)]
-    encode(
-        work.place.path,
-        pixels,
-        rate,
-        lossless=settings.lossless,
-        audio_from=settings.input if info.has_audio and not settings.slow_motion else None,
-        overwrite=settings.overwrite,
-        again=work.place.again,
-    )
-    written, marks = set(timeline.written), [n for n, rank in enumerate(timeline.written) if rank in timeline.given]
+    line = work.timeline
+    sound = Sound(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold or len(clip.parts) > 1)
+    write_video(settings, clip, work, place, done.reel, sound)
+    given = set(line.written) & set(line.given)
+    made = set(line.written) - set(line.given) - set(line.copies)
+    height, width = size_of(settings, clip)
     report = InterpolateReport(
-        path=work.place.path,
-        frames=len(pixels),
-        given=len(written & set(timeline.given)),
-        made=len(written - set(timeline.given)),
-        held=len(pixels) - len(written),
-        fps=rate,
-        width=pixels.shape[2],
-        height=pixels.shape[1],
-        seed=work.place.seed,
+        path=place.path,
+        frames=len(line.written),
+        given=len(given),
+        made=len(made),
+        held=len(line.written) - len(given) - len(made),
+        fps=work.rate,
+        width=width,
+        height=height,
+        seed=place.seed,
         condition=done.condition,
         windows=len(done.windows),
-        sheet=gen.compare_sheet(work.place.path, clip.frames, pixels, marks) if settings.compare else None,
+        given_difference=largest_difference(settings, clip, work, place.path),
+        sheet=compared(settings, clip, work, done, place),
         seconds=time.monotonic() - began,
     )
     if settings.sidecar:
-        facts = {"frames": report.frames, "made": report.made, "fps": str(rate), "condition": report.condition}
-        gen.write_sidecar(work.place.path, "interpolate", settings, model, work.place.seed, facts)
+        facts = {"frames": report.frames, "made": report.made, "fps": str(work.rate), "condition": report.condition}
+        gen.write_sidecar(place.path, "interpolate", settings, model, place.seed, facts)
     return report
 
 
-def _varies(clip: Decoded) -> bool:
-    """Whether the frames are off a steady grid by more than a container's rounding."""
-    return any(abs(time - number / clip.fps) > Fraction(1, 1000) for number, time in enumerate(clip.times))
+def _varies(times: Sequence[Fraction], fps: Fraction) -> bool:
+    """Whether frames are off a steady grid by more than a container's rounding."""
+    return any(abs(time - number / fps) > Fraction(1, 1000) for number, time in enumerate(times))

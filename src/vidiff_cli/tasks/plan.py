@@ -4,8 +4,6 @@ sentence of a training that ran out of it."""
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,13 +19,15 @@ from vidiff_cli.data.store import Dataset, open_dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.device import available_memory, choose_device, choose_dtype, dtype_name, peak_memory, restart_peak
 from vidiff_cli.tasks.events import Note, Steps, task
+from vidiff_cli.tasks.frame_file import free_bytes
+from vidiff_cli.tasks.run_folder import config_of
 from vidiff_cli.tasks.text import choose_text
 from vidiff_cli.tasks.training_ranks import first_state
 from vidiff_cli.tasks.training_setup import consistent, introduce, model_settings, source_of
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.encoder import CaptionEmbedding
 from vidiff_cli.training.auxiliary import auxiliary_of
-from vidiff_cli.training.estimate import Estimate, estimate
+from vidiff_cli.training.estimate import FLOAT, Estimate, estimate
 from vidiff_cli.training.loop import OutOfMemory, Schedule, is_out_of_memory, train_steps
 from vidiff_cli.training.parallel import ALONE
 
@@ -92,7 +92,7 @@ def plan(settings: TrainSettings) -> Steps[PlanReport]:
         except OutOfMemory:
             memory = max(memory, room + 1)
     fits = memory <= room
-    checkpoint = wanted.parameters * 4 * (2 + len(settings.optimiser.ema_more) + _states(settings))
+    checkpoint = wanted.fixed_bytes - wanted.parameters * FLOAT  # all but the gradients
     return PlanReport(
         preset=settings.preset,
         device=str(device),
@@ -113,7 +113,7 @@ def plan(settings: TrainSettings) -> Steps[PlanReport]:
         seconds_to_finish=None if seconds is None else seconds * settings.steps,
         checkpoint_bytes=checkpoint,
         disk_bytes=checkpoint * (settings.keep + 3),  # the end of the trunk, the result, and one that is being written
-        disk_free_bytes=_free_disk(settings.output or Path("runs")),
+        disk_free_bytes=free_bytes(settings.output or Path("runs")),
     )
 
 
@@ -192,10 +192,8 @@ def _largest_batch(settings: TrainSettings, model: ModelSettings, device: torch.
 
 
 def _kept_batch(run: Path | None) -> int | None:
-    try:
-        kept = json.loads((run / "config.json").read_text(encoding="utf-8"))["train"]["batch_size"] if run else None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None  # what is wrong with it is said where the run is opened
+    train = config_of(run).get("train")
+    kept = train.get("batch_size") if isinstance(train, dict) else None
     return kept if type(kept) is int and kept > 0 else None
 
 
@@ -255,10 +253,6 @@ def _estimate(settings: TrainSettings, model: ModelSettings, world: int = 1) -> 
     return estimate(settings, model, half=settings.precision in ("bf16", "fp16"), world=world)
 
 
-def _states(settings: TrainSettings) -> int:
-    return 1 if settings.optimiser.muon_lr else 2
-
-
 def _measure(
     settings: TrainSettings, model: ModelSettings, dataset: Dataset, device: torch.device
 ) -> tuple[float, int]:
@@ -289,9 +283,3 @@ def _measure(
             break
     steps.close()  # type: ignore[attr-defined]
     return min(durations[1:] or durations), peak_memory(device)
-
-
-def _free_disk(place: Path) -> int:
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    return shutil.disk_usage(place).free

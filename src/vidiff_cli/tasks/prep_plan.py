@@ -33,6 +33,10 @@ class Plan:
 
 
 def plan_of(settings: PrepSettings) -> Plan:
+    """Looks at the sources and their captions; decodes nothing.
+
+    VidiffError: no source, captions that cannot be read, or a held-out group that no source belongs to.
+    """
     found = scan(settings.sources, exclude=settings.output, images=settings.images)
     captions = read_captions(
         found.sources, settings.captions, format=settings.caption_format, columns=settings.split_by is not None

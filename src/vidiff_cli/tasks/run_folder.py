@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +18,7 @@ from vidiff_cli.data.store import Dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.locks import LOCK, remove, remove_leftovers
 from vidiff_cli.tasks.tracking import FILES as TRACKER_FILES
+from vidiff_cli.tasks.tracking import flat
 from vidiff_cli.training.loop import Schedule
 from vidiff_cli.training.parallel import ALONE, Parallel
 from vidiff_cli.training.state import STATE, Phase, TrainState
@@ -52,24 +52,33 @@ OTHER_FOLDER = "give another folder with -o"
 PASSING = "passing"  # in a checkpoint's notes: made because of an interrupt, in the way once there is a later one
 
 
+def config_of(run: Path | None) -> dict[str, Any]:
+    """config.json of a run folder; nothing where it cannot be read, which `check_run` says."""
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8")) if run else {}
+    except UNREADABLE:
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
 def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset: Dataset) -> bool:
     """Whether the run folder holds this very run, to be continued. VidiffError if it holds anything else."""
     path = run / "config.json"
     if not path.is_file():
         if run.is_dir() and not all(_is_leftover(entry.name) for entry in run.iterdir()):
-            raise VidiffError(f"{run} is not empty and is no run", fix="give another folder with -o")
+            raise VidiffError(f"{run} is not empty and is no run", fix=OTHER_FOLDER)
         return False
     if settings.resume == "never":
-        raise VidiffError(f"{run} is there already", fix="give another folder with -o, or --overwrite")
+        raise VidiffError(f"{run} is there already", fix=f"{OTHER_FOLDER}, or --overwrite")
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         if not all(isinstance(before[part], dict) for part in ("train", "model")):
             raise ValueError("no settings of a run")
-        old, new = (_flat(part) for part in (before, _config(settings, model, dataset)))
+        old, new = (flat(part) for part in (before, _config(settings, model, dataset)))
     except UNREADABLE as error:
         raise VidiffError(f"{path} cannot be read", found=str(error), fix=OTHER_FOLDER) from error
     # settings that the run knows nothing of are newer than it: what they do by default is what it did
-    defaults = _flat(
+    defaults = flat(
         {"train": TrainSettings().model_dump(mode="json"), "model": ModelSettings().model_dump(mode="json")}
     )
     old = {name: value for name, value in defaults.items() if name in new} | old
@@ -90,17 +99,14 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
             f"{run} was trained with another {name.removeprefix('train.')}",
             found=_short(new.get(name)),
             expected=_short(old.get(name)),
-            fix="give another folder with -o, or --overwrite",
+            fix=f"{OTHER_FOLDER}, or --overwrite",
         )
     return True
 
 
 def other_dataset(place: Path, dataset: Dataset) -> bool:
     """Whether a checkpoint folder is of a run that says that it was trained on other clips."""
-    try:
-        before = json.loads((place.parents[1] / "config.json").read_text(encoding="utf-8"))["dataset"]
-    except UNREADABLE:
-        return False
+    before = config_of(place.parents[1]).get("dataset")
     return isinstance(before, str) and before != dataset.digest()
 
 
@@ -111,15 +117,10 @@ def _short(value: object) -> str:
 
 def check_replaceable(run: Path) -> None:
     """--overwrite removes a run and nothing else: VidiffError for a folder that holds other things."""
-    path, fix = run / "config.json", "give another folder with -o"
-    try:
-        known = json.loads(path.read_text(encoding="utf-8")).keys() >= {"vidiff", "train", "model"}
-    except UNREADABLE:
-        known = False
-    if not known:
-        raise VidiffError(f"{path} belongs to no run", fix=fix)
+    if not config_of(run).keys() >= {"vidiff", "train", "model"}:
+        raise VidiffError(f"{run / 'config.json'} belongs to no run", fix=OTHER_FOLDER)
     if foreign := sorted(entry.name for entry in run.iterdir() if not _is_own(entry.name)):
-        raise VidiffError(f"{run} holds more than a run", found=foreign[0], fix=fix)
+        raise VidiffError(f"{run} holds more than a run", found=foreign[0], fix=OTHER_FOLDER)
 
 
 def remove_run(run: Path) -> None:
@@ -159,14 +160,6 @@ def write_config(run: Path, settings: TrainSettings, model: ModelSettings, datas
         write_text(run / "config.json", json.dumps(_config(settings, model, dataset), indent=2) + "\n")
     except OSError as error:
         raise VidiffError(f"the run folder {run} cannot be written", found=error.strerror) from error
-
-
-def _flat(value: object, name: str = "") -> dict[str, object]:
-    if not isinstance(value, Mapping):
-        return {name: value}
-    return {
-        key: leaf for part, inner in value.items() for key, leaf in _flat(inner, f"{name}.{part}".strip(".")).items()
-    }
 
 
 def resume_from(checkpoints: Path, settings: TrainSettings, schedule: Schedule, *, resumed: bool) -> Path | None:

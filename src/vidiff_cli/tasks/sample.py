@@ -10,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.config.reading import read_text
@@ -18,11 +17,13 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window, plan
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.events import Steps, task
+from vidiff_cli.tasks.frame_file import Reel, evenly
 from vidiff_cli.tasks.model import Model
 from vidiff_cli.tasks.window_journal import WindowJournal, window_journal
 from vidiff_cli.video.encode import encode
 
 MOST_VIDEOS = 100_000  # of one call
+SHEET_FRAMES = 96  # kept of a video for it
 SHEET_ROWS = 16  # of --compare: more make a picture that nobody looks at
 
 
@@ -63,7 +64,8 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
             fix="leave it out",
         )
     total, fps = settings.num_frames or model.settings.frames, Fraction(settings.fps or model.fps)
-    gen.check_amount(total * min(settings.batch_size, len(prompts)), model.settings.width, model.settings.height)
+    height, width, folder = model.settings.height, model.settings.width, gen.folder_of(settings)
+    gen.check_amount(total * min(settings.batch_size, len(prompts)), width, height, folder)
     windows, condition = _windows(settings, model, total), gen.choose_condition(settings, model)
     times = [Fraction(frame) / fps for frame in range(total)]
     with _journal(settings, model, prompts, times) as journal:
@@ -87,20 +89,18 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
                 prompts=lambda number, some=some: some,
                 seeds=[seed + number for number in range(first, first + len(some))],
             )
-            shape = (len(some), model.settings.network.channels, total, model.settings.height, model.settings.width)
             if first == 0:
-                window = (*shape[:2], min(total, model.settings.frames), *shape[3:])
-                seconds = gen.estimate_seconds(model, settings, job, window, condition)
+                shape = (len(some), model.settings.network.channels, min(total, model.settings.frames), height, width)
+                yield from gen.save_memory(model, settings, shape, condition)
+                seconds = gen.estimate_seconds(model, settings, job, shape, condition)
                 yield from gen.long_note(seconds * len(prompts) / len(some))
-            what = f"videos {first + 1}-{first + len(some)}"
-            video = yield from gen.run(
-                gen.generate(model, settings, job, torch.zeros(shape), condition=condition, journal=journal, what=what)
-            )
-            for clip, path, prompt, own in zip(video, paths[batch], some, job.seeds, strict=True):
-                frames = gen.as_frames(clip)
+            what, reel = f"videos {first + 1}-{first + len(some)}", Reel(journal.frames((len(some), height, width, 3)))
+            yield from gen.generate(model, settings, job, reel, condition=condition, journal=journal, what=what)
+            for clip, (path, prompt, own) in enumerate(zip(paths[batch], some, job.seeds, strict=True)):
+                frames = reel.in_order(range(total), clip)
                 encode(path, frames, fps, lossless=settings.lossless, overwrite=settings.overwrite, again=again)
                 if settings.compare and len(rows) < SHEET_ROWS:
-                    rows.append((prompt or "(no prompt)", frames))
+                    rows.append((prompt or "(no prompt)", reel.read(evenly(total, SHEET_FRAMES))[:, clip]))
                 if settings.sidecar:
                     alone = settings.model_copy(update={"prompts": (prompt,), "count": 1, "prompts_file": None})
                     facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": condition}
@@ -112,8 +112,8 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
             seeds=tuple(seed + number for number in range(len(prompts))),
             frames=total,
             fps=fps,
-            width=model.settings.width,
-            height=model.settings.height,
+            width=width,
+            height=height,
             sheet=_sheet(rows, gen.sheet_of(paths[0])) if rows else None,
             seconds=time.monotonic() - began,
         )

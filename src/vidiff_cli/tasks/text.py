@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Generator, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import ValidationError
@@ -17,6 +16,7 @@ from vidiff_cli.config.model import ClipSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.data.store import Dataset
 from vidiff_cli.tasks.events import Event, Note, Progress
+from vidiff_cli.tasks.run_folder import config_of
 from vidiff_cli.text.adapter import Frozen
 from vidiff_cli.text.cache import EmbeddingCache
 from vidiff_cli.text.clip import (
@@ -73,11 +73,11 @@ def _automatic(useful: bool) -> tuple[Kind, list[Note]]:
 def _of_run(run: Path | None) -> tuple[Kind | None, ClipSettings | None]:
     """The kind and the CLIP that a run was started with; whatever is wrong with its config is said elsewhere."""
     try:
-        config: Any = json.loads((run / "config.json").read_text(encoding="utf-8")) if run is not None else {}
+        config = config_of(run)
         kind, clip = config["train"]["text"]["kind"], config["model"]["text"].get("clip")
         kind = kind if kind in ("clip", "learned", "none") else None
         return kind, ClipSettings.model_validate(clip) if kind == "clip" and clip is not None else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ValidationError):
+    except (LookupError, TypeError, AttributeError, ValidationError):
         return None, None
 
 

@@ -55,6 +55,11 @@ def estimate(settings: TrainSettings, model: ModelSettings, *, half: bool, world
     )
 
 
+def kept_bytes(model: ModelSettings, *, half: bool) -> int:
+    """Of what a forward pass of one clip keeps for its gradient."""
+    return int(_one_clip(model.model_dump_json(), False)[2] * (HALF if half else 1.0))
+
+
 @lru_cache(maxsize=32)
 def _one_clip(model_json: str, recompute: bool) -> tuple[int, float, int, int]:
     """Parameters; FLOPs of a training step of one clip; float32 bytes kept for its backward pass; of these, what one

@@ -18,7 +18,7 @@ ENCODERS = {
     "gif": ".gif",
     "libwebp_anim": ".webp",
     "aac": "the sound of .mp4",
-    "libopus": "the sound of .webm",
+    "libopus": "the sound of .webm and .mkv",
 }
 DECODERS = {
     ("h264",): "H.264",

@@ -21,15 +21,16 @@ from PIL import Image
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.locks import hidden_folder
 from vidiff_cli.video import ffmpeg
-from vidiff_cli.video.probe import probe
+from vidiff_cli.video.sound import Sound, add_sound, find_sound
+from vidiff_cli.video.tags import read_tags
 
 FASTEST_GIF = Fraction(50)  # a delay below 20 ms is shown as 100 ms
 FASTEST = 1_000_000  # frames a second
-INAUDIBLE_SECONDS = 0.02  # a shift below one audio packet is left alone, so that every packet is copied
 SMALL = 256 * 256  # pixels of a frame up to which more threads and more search cost time and save next to nothing
 HIDDEN = ".vidiff-"  # folders of unfinished files
 FRAME_NAME = "{:06d}.png"
 LOSSLESS_BY_EXTENSION = (".mkv", ".webp")
+SOUND_BY_EXTENSION = (".mp4", ".mkv", ".webm")
 
 
 def encode(
@@ -40,6 +41,9 @@ def encode(
     lossless: bool = False,
     audio_from: Path | None = None,
     audio_delay: Fraction = Fraction(0),
+    audio_speed: Fraction = Fraction(1),
+    audio_stop: bool = False,
+    metadata_from: Path | None = None,
     crf: int = 17,
     overwrite: bool = False,
     again: bool = False,
@@ -48,9 +52,12 @@ def encode(
 
     By extension: .mp4 and .mkv (H.264), .webm (VP9), .gif, .webp (both animated, for ever), .mkv with `lossless` (FFV1
     in RGB: the same bytes back), .webp with `lossless`, or a folder of PNG files (no extension, or a trailing slash). A
-    WebP shows equal frames in a row as one longer frame. `audio_from`: its audio, copied where the container takes it,
-    begins with the first frame or `audio_delay` seconds later (ignored for .gif, .webp and folders). `again`: an
-    interrupted call may have written the target already; it may be there if it is the very same.
+    WebP shows equal frames in a row as one longer frame. `again`: an interrupted call may have written the target
+    already; it may be there if it is the very same.
+
+    Ignored for .gif, .webp and folders: `audio_from`, a file whose sound is heard as `sound` says: its first frame's
+    `audio_delay` seconds late, at `audio_speed` times its speed, with `audio_stop` no longer than the frames;
+    `metadata_from`, a file whose title, date, place and so on are kept (`tags`).
 
     Errors: VidiffError for an existing target, an unknown extension, no frames, wrong frames, a failing disk or ffmpeg.
     """
@@ -62,10 +69,16 @@ def encode(
     suffix = target.suffix.lower()
     height, width = first.shape[:2]
     recipe = _ffv1(width) if lossless and suffix == ".mkv" else RECIPES[suffix](width, height, crf, lossless)
+    sound = None
+    if suffix in SOUND_BY_EXTENSION:
+        if metadata_from is not None:
+            recipe += [word for tag in read_tags(metadata_from).items() for word in ("-metadata", "=".join(tag))]
+        if audio_from is not None:
+            sound = find_sound(audio_from, delay=audio_delay, speed=audio_speed, stop=audio_stop)
     with _beside(target, same=same) as part:
         count = _write_video(part, checked, (width, height), fps, [*recipe, *MUXERS[suffix]], target)
-        if audio_from is not None and suffix in AUDIO_FALLBACK:
-            _add_audio(part, Path(audio_from), audio_delay, suffix, target)
+        if sound is not None:
+            _add_sound(part, sound, count / fps, suffix, target)
     return count
 
 
@@ -165,24 +178,12 @@ def _write_video(
     return count
 
 
-def _add_audio(part: Path, source: Path, delay: Fraction, suffix: str, target: Path) -> None:
-    """Remuxes `part` with the audio of `source`: copied, or encoded anew where the container refuses its codec."""
-    info = probe(source)
-    if not info.has_audio:
-        return
-    shift = float(delay - info.start_seconds)  # below 0: audio from before the first frame, which is cut
-    late, early = ["-itsoffset", f"{shift:.6f}"], ["-ss", f"{-shift:.6f}"]
-    moved = [] if abs(shift) < INAUDIBLE_SECONDS else late if shift > 0 else early
-    inputs = ["-i", ffmpeg.url(part), *moved, *ffmpeg.reading(source)]
-    faststart = ["-movflags", "+faststart"] if suffix == ".mp4" else []
+def _add_sound(part: Path, sound: Sound, seconds: Fraction, suffix: str, target: Path) -> None:
     with _beside(part) as joined:
-        for codec in ("copy", AUDIO_FALLBACK[suffix]):
-            streams = ["-map", "0:v:0", "-map", "1:a?", "-c:v", "copy", "-c:a", codec, *faststart]
-            output = [*streams, *MUXERS[suffix], ffmpeg.url(joined)]
-            code, _, complaint = ffmpeg.run([*inputs, *output])
-            if code == 0:
-                return
-        raise VidiffError(f"{target} could not be written with the audio of {source}", found=complaint)
+        complaint = add_sound(part, joined, sound, suffix=suffix, seconds=seconds, muxer=MUXERS[suffix])
+        if complaint is not None:
+            what, fix = f"{target} could not be written with the sound of {sound.path}", "write a folder of PNG frames"
+            raise VidiffError(what, found=complaint, fix=fix)
 
 
 def _write_folder(target: Path, frames: Iterator[np.ndarray], *, same: bool) -> int:
@@ -255,10 +256,6 @@ def _h264(width: int, height: int, crf: int, lossless: bool) -> list[str]:
     return [*_bt709(pixel_format), *codec]
 
 
-def _mp4(width: int, height: int, crf: int, lossless: bool) -> list[str]:
-    return [*_h264(width, height, crf, lossless), "-movflags", "+faststart"]
-
-
 def _vp9(width: int, height: int, crf: int, lossless: bool) -> list[str]:
     pixel_format = "yuv444p" if width % 2 or height % 2 else "yuv420p"
     codec = ["-c:v", "libvpx-vp9", "-crf", str(crf), "-b:v", "0", "-deadline", "good", "-cpu-used", "2", "-row-mt", "1"]
@@ -281,7 +278,7 @@ def _ffv1(width: int) -> list[str]:
 
 
 RECIPES: dict[str, Callable[[int, int, int, bool], list[str]]] = {
-    ".mp4": _mp4,
+    ".mp4": _h264,
     ".mkv": _h264,
     ".webm": _vp9,
     ".gif": _gif,
@@ -289,10 +286,9 @@ RECIPES: dict[str, Callable[[int, int, int, bool], list[str]]] = {
 }
 # Matroska draws a random number for each file, unless told otherwise: the same frames should give the same bytes.
 MUXERS: dict[str, list[str]] = {
-    ".mp4": ["-f", "mp4"],
+    ".mp4": ["-movflags", "+faststart", "-f", "mp4"],
     ".mkv": ["-fflags", "+bitexact", "-f", "matroska"],
     ".webm": ["-fflags", "+bitexact", "-f", "webm"],
     ".gif": ["-f", "gif"],
     ".webp": ["-f", "webp"],
 }
-AUDIO_FALLBACK = {".mp4": "aac", ".mkv": "aac", ".webm": "libopus"}

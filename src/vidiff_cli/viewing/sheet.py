@@ -5,18 +5,18 @@ Legend: t frames, h and w pixels, c = 3 colours; a cell is the place of one fram
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.viewing.files import whole_picture
+from vidiff_cli.viewing.lettering import font_of, wrap
 
 FEWEST, MOST = 8, 24  # frames that a row shows of a longer clip, evenly spaced: as many as fit in WIDE pixels
 WIDE = 2400
@@ -26,17 +26,23 @@ LABEL_WIDTH, LABEL_SIZE, NUMBER_SIZE = 190, 14, 11
 LONGEST_LABEL = 2000  # characters that are looked at
 HEIGHTS = "vidiff:rows"  # in a PNG: heights of the rows in pixels
 PAGE, INK, FAINT, GIVEN = (255, 255, 255), (32, 34, 38), (130, 134, 142), (230, 120, 20)
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+SEAM, SEAM_WIDTH = (200, 30, 60), 3  # between given and made frames
+LEGEND = (("given", "given frames"), ("seams", "seam of given and made"), ("borders", "next window"))  # of a Row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One row: frames (t h w c) uint8; `given` are the indices of frames that were not generated."""
+    """One row: frames (t h w c) uint8; `given` are the indices of frames that were not generated.
+
+    `seams` and `borders` are indices of frames before which a line is drawn: where given and made frames meet, and,
+    thinner, where what one window made meets what the next one did.
+    """
 
     label: str
     frames: np.ndarray
     given: Collection[int] = field(default=())
+    seams: Collection[int] = field(default=())
+    borders: Collection[int] = field(default=())
 
 
 def contact_sheet(rows: Sequence[Row], path: Path | str, *, scale: int | None = None) -> Path:
@@ -44,7 +50,8 @@ def contact_sheet(rows: Sequence[Row], path: Path | str, *, scale: int | None = 
 
     `scale` enlarges every frame by a whole number; without it small frames are enlarged to about 80 pixels and large
     ones reduced to 128. Given frames are framed in orange, and a legend says so. A long row shows 8 to 24 evenly spaced
-    frames, as many as fit, with their numbers. Raises VidiffError for no rows, and for a row that is not a clip.
+    frames, as many as fit, with their numbers, and always the two frames at its first seam. Raises VidiffError for no
+    rows, and for a row that is not a clip.
     """
     path = Path(path)
     if not rows:
@@ -52,8 +59,9 @@ def contact_sheet(rows: Sequence[Row], path: Path | str, *, scale: int | None = 
     for row in rows:
         _check(row)
     drawn = [_draw_row(row, scale) for row in rows]
-    if any(row.given for row in rows):
-        drawn.append(_legend())
+    legend = [entry for entry in LEGEND if any(getattr(row, entry[0]) for row in rows)]
+    if legend:
+        drawn.append(_legend(legend))
     width = max(image.width for image in drawn) + 2 * MARGIN
     height = sum(image.height + MARGIN for image in drawn) + MARGIN
     sheet = Image.new("RGB", (width, height), PAGE)
@@ -79,8 +87,8 @@ def progress_sheet(sheets: Sequence[tuple[str, Path]], path: Path | str, *, titl
     if not rows:
         return None
     width = LABEL_WIDTH + GAP + max(row.width for _, row in rows)
-    font = _font(LABEL_SIZE)
-    heading = _wrap(title[:LONGEST_LABEL] or "(no caption)", font, width, 2)
+    font = font_of(LABEL_SIZE)
+    heading = wrap(title[:LONGEST_LABEL] or "(no caption)", font, width, 2)
     top = MARGIN + len(heading) * (LABEL_SIZE + 4) + GAP
     whole = Image.new("RGB", (width + 2 * MARGIN, top + sum(row.height + GAP for _, row in rows) + MARGIN), PAGE)
     pen = ImageDraw.Draw(whole)
@@ -133,7 +141,7 @@ def _draw_row(row: Row, scale: int | None) -> Image.Image:
     total = len(row.frames)
     cell_width = max(_cell(row.frames[0], scale).width + 2 * BORDER, 2 * NUMBER_SIZE)  # tall frames: room for numbers
     fitting = WIDE // (cell_width + GAP)
-    shown = _evenly(total, min(max(fitting, FEWEST), MOST))
+    shown = _with_seam(_evenly(total, min(max(fitting, FEWEST), MOST)), row.seams)
     note = f"{len(shown)} of {total} frames" if len(shown) < total else ""
     cells = [_cell(row.frames[index], scale) for index in shown]
     cell_height = cells[0].height + 2 * BORDER
@@ -146,12 +154,35 @@ def _draw_row(row: Row, scale: int | None) -> Image.Image:
     given = set(row.given)
     for place, (index, cell) in enumerate(zip(shown, cells, strict=True)):
         x = left + place * (cell_width + GAP)
+        if place:
+            _line(pen, x, image.height, row, range(shown[place - 1] + 1, index + 1))
         if index in given:
             pen.rectangle((x, 0, x + cell.width + 2 * BORDER - 1, cell.height + 2 * BORDER - 1), fill=GIVEN)
         image.paste(cell, (x + BORDER, BORDER))
         number = (x + cell.width / 2 + BORDER, cell.height + 2 * BORDER + GAP / 2)
-        pen.text(number, str(index), fill=GIVEN if index in given else FAINT, font=_font(NUMBER_SIZE), anchor="ma")
+        pen.text(number, str(index), fill=GIVEN if index in given else FAINT, font=font_of(NUMBER_SIZE), anchor="ma")
     return image
+
+
+def _line(pen: ImageDraw.ImageDraw, x: float, height: int, row: Row, between: range) -> None:
+    """In the gap left of a cell: the line of a seam, else that of a window, if there is one between the two frames."""
+    centre = x - GAP / 2
+    if any(index in between for index in row.seams):
+        centre += 2 * ((between[0] - 1 in row.given) - (between[-1] in row.given))  # away from the frame in orange
+        pen.rectangle((centre - 1, 0, centre + SEAM_WIDTH - 2, height - 1), fill=SEAM)
+    elif any(index in between for index in row.borders):
+        pen.line((centre, 0, centre, height - 1), fill=FAINT)
+
+
+def _with_seam(shown: list[int], seams: Collection[int]) -> list[int]:
+    """As many indices, the first and the last among them, and both frames at the first seam."""
+    inside = [seam for seam in seams if 0 < seam <= shown[-1]]
+    if not inside or len(shown) < 4:
+        return shown
+    seam = min(inside)
+    kept = {shown[0], seam - 1, seam, shown[-1]}
+    others = sorted((index for index in shown if index not in kept), key=lambda index: -abs(index - seam))
+    return sorted({*kept, *others[: len(shown) - len(kept)]})
 
 
 def _evenly(total: int, most: int) -> list[int]:
@@ -172,10 +203,10 @@ def _cell(frame: np.ndarray, scale: int | None) -> Image.Image:
 
 def _label(text: str, note: str, height: int) -> Image.Image:
     """The label wrapped to its column, at least `height` tall; the note stands below in grey."""
-    font = _font(LABEL_SIZE)
+    font = font_of(LABEL_SIZE)
     line_height = LABEL_SIZE + 4
     most = max(4, height // line_height - bool(note))
-    lines = [(line, INK) for line in _wrap(text[:LONGEST_LABEL], font, LABEL_WIDTH - 2 * GAP, most)]
+    lines = [(line, INK) for line in wrap(text[:LONGEST_LABEL], font, LABEL_WIDTH - 2 * GAP, most)]
     lines += [(note, FAINT)] if note else []
     image = Image.new("RGB", (LABEL_WIDTH, max(height, len(lines) * line_height)), PAGE)
     pen = ImageDraw.Draw(image)
@@ -184,54 +215,21 @@ def _label(text: str, note: str, height: int) -> Image.Image:
     return image
 
 
-def _wrap(text: str, font: Font, width: int, most: int) -> list[str]:
-    """Lines no wider than `width` pixels, at most `most`; too long a word is broken, '…' stands for the rest."""
-    lines: list[str] = []
-    for paragraph in text.splitlines():
-        line = ""
-        for word in paragraph.split():
-            if line and font.getlength(f"{line} {word}") > width:
-                lines.append(line)
-                line = ""
-            line = f"{line} {word}" if line else word
-            while font.getlength(line) > width:
-                fits = _fitting(line, font, width)
-                lines.append(line[:fits])
-                line = line[fits:]
-        lines.append(line)
-    if len(lines) <= most:
-        return lines
-    last = lines[most - 1]
-    while last and font.getlength(last + "…") > width:
-        last = last[:-1]
-    return [*lines[: most - 1], last.rstrip() + "…"]
-
-
-def _fitting(line: str, font: Font, width: int) -> int:
-    """How many characters of the line fit, at least one."""
-    fits = 1
-    while fits < len(line) and font.getlength(line[: fits + 1]) <= width:
-        fits += 1
-    return fits
-
-
-def _legend() -> Image.Image:
-    text, font = "given frames", _font(LABEL_SIZE)
-    side = LABEL_SIZE
-    image = Image.new("RGB", (LABEL_WIDTH + GAP + side + 8 + round(font.getlength(text)) + 4, side + 6), PAGE)
+def _legend(entries: Sequence[tuple[str, str]]) -> Image.Image:
+    """A line of (name, text): a sample of each mark, and what it stands for."""
+    font, side, space = font_of(LABEL_SIZE), LABEL_SIZE, 28
+    widths = [side + 8 + round(font.getlength(text)) + space for _, text in entries]
+    image = Image.new("RGB", (LABEL_WIDTH + GAP + sum(widths), side + 6), PAGE)
     pen = ImageDraw.Draw(image)
     left = LABEL_WIDTH + GAP
-    pen.rectangle((left, 1, left + side, 1 + side), outline=GIVEN, width=BORDER)
-    pen.text((left + side + 8, 0), text, fill=INK, font=font)
+    for (name, text), width in zip(entries, widths, strict=True):
+        centre = left + side // 2
+        marks = {
+            "given": partial(pen.rectangle, (left, 1, left + side, 1 + side), outline=GIVEN, width=BORDER),
+            "seams": partial(pen.rectangle, (centre - 1, 0, centre + SEAM_WIDTH - 2, side + 2), fill=SEAM),
+            "borders": partial(pen.line, (centre, 0, centre, side + 2), fill=FAINT),
+        }
+        marks[name]()
+        pen.text((left + side + 8, 0), text, fill=INK, font=font)
+        left += width
     return image
-
-
-@cache
-def _font(size: int) -> Font:
-    """DejaVu Sans, which matplotlib brings and which knows most alphabets; else the font inside Pillow."""
-    found = importlib.util.find_spec("matplotlib")  # finds the folder without the cost of importing it
-    for folder in (found.submodule_search_locations or ()) if found else ():
-        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if path.is_file():
-            return ImageFont.truetype(path, size)
-    return ImageFont.load_default(size)

@@ -1,0 +1,1 @@
+"""How far made frames are from true ones. Numbers from uint8 frames; no network, no file."""

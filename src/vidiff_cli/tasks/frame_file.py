@@ -1,0 +1,130 @@
+"""Frames of a video in the making, kept in files: memory does not grow with the length of the video.
+
+Shapes: n frames, b clips, h w pixels, c = 3 RGB; uint8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from vidiff_cli.errors import VidiffError
+
+BLOCK_BYTES = 4 * 2**20  # that `in_order` holds at a time
+
+
+class FrameFile:
+    """uint8 frames of one `shape` (... h w c) by their number in a file; what was never written is black.
+
+    Not memory-mapped: pages of a map count as memory of the process. VidiffError where the disk fails.
+    """
+
+    def __init__(self, file: IO[bytes], shape: Sequence[int]) -> None:
+        self.shape, self._file = tuple(shape), file
+        self._bytes = int(np.prod(self.shape))
+
+    @classmethod
+    def temporary(cls, folder: Path, shape: Sequence[int]) -> FrameFile:
+        """Without a name, in `folder`: it is gone with the process, however that ends."""
+        with _disk(folder):
+            return cls(tempfile.TemporaryFile(dir=folder), shape)
+
+    def read(self, numbers: Sequence[int]) -> np.ndarray:
+        """The frames (n ... h w c) of these numbers."""
+        frames = np.zeros((len(numbers), *self.shape), np.uint8)
+        with _disk(self._file.name):
+            for frame, number in zip(frames, numbers, strict=True):
+                os.preadv(self._file.fileno(), [frame.data], number * self._bytes)
+        return frames
+
+    def write(self, numbers: Sequence[int], frames: np.ndarray) -> None:
+        """Puts frames (n ... h w c) in their places."""
+        if frames.shape != (len(numbers), *self.shape) or frames.dtype != np.uint8:
+            raise ValueError(f"{len(numbers)} frames of {frames.dtype} {frames.shape}, expected uint8 {self.shape}")
+        with _disk(self._file.name):
+            for frame, number in zip(frames, numbers, strict=True):
+                data, place = np.ascontiguousarray(frame).data.cast("B"), number * self._bytes
+                while data:
+                    done = os.pwrite(self._file.fileno(), data, place)
+                    data, place = data[done:], place + done
+
+    def in_order(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """The frames of these numbers, one after the other."""
+        for some in _blocks(numbers, self._bytes):
+            yield from self.read(some)
+
+    def empty(self, shape: Sequence[int]) -> None:
+        """Forgets all frames; the next ones have this shape."""
+        self.shape, self._bytes = tuple(shape), int(np.prod(shape))
+        with _disk(self._file.name):
+            os.ftruncate(self._file.fileno(), 0)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Reel:
+    """All frames of b videos in the making by their rank: `given` ones (h w c), as `sources` (rank -> number) finds
+    them in their file, and `made` ones (b h w c), which are written as they come."""
+
+    def __init__(
+        self, made: FrameFile, given: FrameFile | None = None, sources: Mapping[int, int] | None = None
+    ) -> None:
+        self.made, self._given, self._sources = made, given, sources or {}
+
+    def read(self, ranks: Sequence[int]) -> np.ndarray:
+        """Frames (n b h w c)."""
+        frames = self.made.read(ranks)
+        known = [place for place, rank in enumerate(ranks) if rank in self._sources]
+        if known and self._given is not None:
+            numbers = [self._sources[ranks[place]] for place in known]
+            frames[known] = self._given.read(numbers)[:, None]
+        return frames
+
+    def write(self, ranks: Sequence[int], frames: np.ndarray) -> None:
+        """Puts made frames (n b h w c) in their places."""
+        self.made.write(ranks, frames)
+
+    def in_order(self, ranks: Sequence[int], clip: int = 0) -> Iterator[np.ndarray]:
+        """The frames (h w c) of one video, one after the other."""
+        for some in _blocks(ranks, int(np.prod(self.made.shape))):
+            yield from self.read(some)[:, clip]
+
+    def __getitem__(self, rank: int) -> np.ndarray:
+        """One frame (h w c) of the first video."""
+        return self.read([rank])[0, 0]
+
+
+def _blocks(numbers: Sequence[int], frame_bytes: int) -> Iterator[Sequence[int]]:
+    several = max(1, BLOCK_BYTES // frame_bytes)
+    return (numbers[first : first + several] for first in range(0, len(numbers), several))
+
+
+def evenly(total: int, most: int) -> list[int]:
+    """All numbers below `total`, or `most` of them evenly spaced from the first to the last: enough for a sheet."""
+    return np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(int)).tolist()
+
+
+def free_bytes(place: Path) -> int:
+    """Of the disk that a path lies on, or is to lie on."""
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+@contextlib.contextmanager
+def _disk(where: object) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = f" in {where}" if isinstance(where, Path) else ""
+        raise VidiffError(
+            f"the frames in the making cannot be kept{place}", found=(error.strerror or str(error)).lower()
+        ) from error

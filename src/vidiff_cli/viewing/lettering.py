@@ -1,0 +1,53 @@
+"""Letters on pictures: the font, and lines that fit a column."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+from PIL import ImageFont
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@cache
+def font_of(size: int) -> Font:
+    """DejaVu Sans, which matplotlib brings and which knows most alphabets; else the font inside Pillow."""
+    found = importlib.util.find_spec("matplotlib")  # finds the folder without the cost of importing it
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if path.is_file():
+            return ImageFont.truetype(path, size)
+    return ImageFont.load_default(size)
+
+
+def wrap(text: str, font: Font, width: int, most: int) -> list[str]:
+    """Lines no wider than `width` pixels, at most `most`; too long a word is broken, '…' stands for the rest."""
+    lines: list[str] = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in paragraph.split():
+            if line and font.getlength(f"{line} {word}") > width:
+                lines.append(line)
+                line = ""
+            line = f"{line} {word}" if line else word
+            while font.getlength(line) > width:
+                fits = _fitting(line, font, width)
+                lines.append(line[:fits])
+                line = line[fits:]
+        lines.append(line)
+    if len(lines) <= most:
+        return lines
+    last = lines[most - 1]
+    while last and font.getlength(last + "…") > width:
+        last = last[:-1]
+    return [*lines[: most - 1], last.rstrip() + "…"]
+
+
+def _fitting(line: str, font: Font, width: int) -> int:
+    """How many characters of the line fit, at least one."""
+    fits = 1
+    while fits < len(line) and font.getlength(line[: fits + 1]) <= width:
+        fits += 1
+    return fits

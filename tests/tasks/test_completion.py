@@ -1,0 +1,232 @@
+"""What extend and interpolate have in common: plans of every kind, the input's own size, exactness, bounded memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.tasks import complete, frame_file
+from vidiff_cli.tasks.extend import extend
+from vidiff_cli.tasks.interpolate import interpolate
+from vidiff_cli.video import ffmpeg
+from vidiff_cli.video.decode import decode
+from vidiff_cli.video.encode import encode
+from vidiff_cli.video.probe import probe
+
+
+def scene(count: int, colour: tuple[int, int, int], *, side: int = 16) -> np.ndarray:
+    """A bright square that moves a pixel a frame over one colour (n h w c)."""
+    frames = np.empty((count, side, side, 3), np.uint8)
+    frames[:] = colour
+    for number in range(count):
+        frames[number, 4:8, number % (side - 4) : number % (side - 4) + 4] = (250, 240, 20)
+    return frames
+
+
+def stored(frames: np.ndarray, name: str, fps: int = 8) -> Path:
+    encode(name, frames, Fraction(fps), lossless=True)
+    return Path(name)
+
+
+def test_a_loop_goes_on_from_the_end_to_the_beginning(settings, clip, frames_of, monkeypatch) -> None:
+    seen = []
+    original = complete.plans
+
+    def noted(timeline, **more):
+        windows = original(timeline, **more)
+        seen.append((timeline, windows))
+        return windows
+
+    monkeypatch.setattr(complete, "plans", noted)
+    report = extend(settings("extend", input=clip(4), num_frames=2, loop=True, lossless=True))
+    made = frames_of(report.path)
+    assert len(made) == 6 and np.array_equal(made[:4], frames_of(Path("clip.mkv")))
+    assert (report.given, report.made) == (4, 2)
+    (timeline, windows) = seen[0]
+    assert all(any(rank >= 6 for rank in window.observed) for window in windows), "the beginning is seen ahead"
+    assert timeline.given[6] == 0
+
+
+def test_two_clips_are_joined(settings, clip, frames_of) -> None:
+    first, second = clip(4, name="a.mkv"), clip(3, width=32, height=24, fps="4", name="b.mkv")
+    report = interpolate(settings("interpolate", input=first, to=second, gap=3, lossless=True))
+    made = frames_of(report.path)
+    after = decode(second, size=(21, 16), crop=(16, 16), fps=Fraction(8)).frames
+    assert (report.given, report.made, len(made)) == (4 + len(after), 3, 7 + len(after))
+    assert np.array_equal(made[:4], frames_of(first)) and np.array_equal(made[7:], after)
+    assert report.fps == probe(report.path).fps == 8 and report.given_difference == 0
+
+
+def test_two_photos_are_joined(settings, frames_of) -> None:
+    for number, name in enumerate(("a.png", "b.png")):
+        Image.fromarray(scene(1, (10, 60 * number, 90))[0]).save(name)
+    report = interpolate(settings("interpolate", input="a.png", to="b.png", gap=5, fps="12", lossless=True))
+    made = frames_of(report.path)
+    assert (len(made), report.fps) == (7, 12)
+    for place, name in ((0, "a.png"), (6, "b.png")):
+        assert np.array_equal(made[place], np.asarray(Image.open(name)))
+
+
+def test_nothing_is_made_across_a_cut(settings, frames_of) -> None:
+    frames = np.concatenate([scene(8, (20, 90, 160)), scene(8, (200, 30, 60))[:, ::-1]])
+    source = stored(frames, "cut.mkv")
+    report = interpolate(settings("interpolate", input=source, factor=3, lossless=True))
+    made = frames_of(report.path)
+    assert np.array_equal(made[:46:3], frames)
+    assert np.array_equal(made[22], frames[7]) and np.array_equal(made[23], frames[7]), "held until the cut"
+    assert report.held == 2 + 2
+    anyway = interpolate(settings("interpolate", input=source, factor=3, scenes=False, output="no.mkv", lossless=True))
+    assert anyway.held == 2 and not np.array_equal(frames_of(anyway.path)[22], frames[7])
+
+
+def test_only_the_last_scene_is_extended(settings, monkeypatch) -> None:
+    frames = np.concatenate([scene(8, (20, 90, 160)), scene(8, (200, 30, 60))[:, ::-1][:3]])
+    source, windows, original = stored(frames, "cut.mkv"), [], complete.plans
+    monkeypatch.setattr(complete, "plans", lambda line, **more: windows.extend(original(line, **more)) or windows)
+    extend(settings("extend", input=source, num_frames=4, overlap=3))
+    assert windows and all(min(window.observed) >= 8 for window in windows)
+
+
+def test_between_equal_frames_nothing_is_made(settings, frames_of) -> None:
+    frames = scene(6, (20, 90, 160))
+    frames[3] = frames[2]
+    report = interpolate(settings("interpolate", input=stored(frames, "held.mkv"), factor=2, lossless=True))
+    made = frames_of(report.path)
+    assert np.array_equal(made[5], frames[2]) and not np.array_equal(made[3], frames[1])
+    assert report.held == 2
+
+
+@pytest.mark.parametrize("command", ["extend", "interpolate"])
+def test_native_size(settings, frames_of, command: str) -> None:
+    """The input's frames at its own size, untouched; what is made is as large and no smaller."""
+    rng = np.random.default_rng(0)
+    frames = np.clip(scene(4, (60, 90, 160), side=48)[:, :30] + rng.integers(0, 9, (4, 30, 48, 3)), 0, 255)
+    source, task = stored(frames.astype(np.uint8), "large.mkv"), {"extend": extend, "interpolate": interpolate}[command]
+    report = task(settings(command, input=source, resolution="native", lossless=True))
+    made = frames_of(report.path)
+    assert (report.width, report.height) == (48, 30) == made.shape[2:0:-1]
+    places = slice(0, 4) if command == "extend" else slice(0, 7, 2)
+    assert np.array_equal(made[places], frames) and report.given_difference == 0
+
+
+def test_a_dry_run_only_draws(settings, clip, told) -> None:
+    source = clip(4)
+    before = set(Path().iterdir())
+    report, notes = told(extend.steps(settings("extend", input=source, num_frames=9, dry_run=True, output="out.mp4")))
+    assert report.path == Path("out_plan.png") and Image.open(report.path).width > 100
+    assert set(Path().iterdir()) - before == {report.path}
+    assert (report.frames, report.given, report.made) == (13, 4, 9)
+    assert len([note for note in notes if "window" in note.text.lower()]) >= report.windows
+
+
+def test_compare_shows_the_input_beside_the_result(settings, clip, frames_of) -> None:
+    report = extend(settings("extend", input=clip(3), num_frames=3, output="out.mp4", compare=True))
+    beside = frames_of(Path("out_compare.mp4"))
+    assert len(beside) == report.given + report.made and beside.shape[2] > beside.shape[1]
+    with pytest.raises(VidiffError, match=r"out_compare\.mp4 exists"):
+        Path("out.mp4").unlink()
+        Path("out.json").unlink()
+        Path("out_sheet.png").unlink()
+        extend(settings("extend", input=Path("clip.mkv"), num_frames=3, output="out.mp4", compare=True))
+
+
+def test_a_given_frame_that_changed_is_an_error(settings, clip, monkeypatch) -> None:
+    source = clip(3)
+    original = frame_file.FrameFile.read
+    report = extend(settings("extend", input=source, num_frames=2, lossless=True, output="good.mkv"))
+    assert report.given_difference == 0
+
+    def wrong(self, numbers):
+        frames = original(self, numbers)
+        return frames ^ 1 if frames.ndim == 5 else frames
+
+    monkeypatch.setattr(frame_file.FrameFile, "read", original)
+    monkeypatch.setattr(frame_file.Reel, "read", lambda self, ranks: wrong(self.made, ranks))
+    with pytest.raises(VidiffError, match="the given frames in .* are not those"):
+        extend(settings("extend", input=source, num_frames=2, lossless=True, output="bad.mkv"))
+
+
+def loud(source: Path, name: str = "loud.mp4") -> Path:
+    sine = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
+    joined = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-c:a", "aac"]
+    code, log, _ = ffmpeg.run(["-i", ffmpeg.url(source), *sine, *joined, ffmpeg.url(Path(name))])
+    assert code == 0, log
+    return Path(name)
+
+
+def test_sound_follows_slow_motion_or_is_left_out(settings, clip) -> None:
+    source = loud(clip(8))
+    slow = probe(interpolate(settings("interpolate", input=source, slow_motion=2, output="slow.mp4")).path)
+    assert slow.has_audio and slow.duration_seconds == pytest.approx(2, abs=0.1)
+    silent = interpolate(settings("interpolate", input=source, audio=False, output="silent.mp4"))
+    assert not probe(silent.path).has_audio
+
+
+@pytest.mark.parametrize("more", [{"start_noise": "freenoise"}, {"start_noise": "previous"}, {"freeinit": 2}])
+def test_other_beginnings_make_other_frames(settings, clip, frames_of, monkeypatch, more: dict) -> None:
+    calls, original = [], Denoiser.forward
+    monkeypatch.setattr(Denoiser, "forward", lambda *given: (calls.append(1), original(*given))[1])
+    source, made = clip(4), []
+    for name, each in (("plain.mkv", {}), ("other.mkv", more), ("again.mkv", more)):
+        calls.append(0)
+        asked = settings("extend", input=source, num_frames=6, lossless=True, output=name, **each)
+        made.append((frames_of(extend(asked).path), len(calls)))
+    assert not np.array_equal(made[0][0][4:], made[1][0][4:]) and np.array_equal(made[1][0], made[2][0])
+    assert np.array_equal(made[0][0][:4], made[1][0][:4])
+
+
+def test_drift_control_holds_colours(settings, frames_of) -> None:
+    """The barely trained network of the tests makes grey noise: with the anchor its means are those of the input."""
+    source = stored(scene(6, (20, 90, 220)), "blue.mkv")
+    means = {}
+    for name in ("none", "first"):
+        asked = settings("extend", input=source, num_frames=6, drift_control=name, output=f"{name}.mkv", lossless=True)
+        means[name] = frames_of(extend(asked).path)[6:].mean(axis=(0, 1, 2))
+    true = scene(6, (20, 90, 220)).mean(axis=(0, 1, 2))
+    assert np.abs(means["first"] - true).max() < 0.5 * np.abs(means["none"] - true).max()
+
+
+def test_statistics_of_every_window_are_recorded(settings, clip) -> None:
+    report = extend(settings("extend", input=clip(4), num_frames=6, output="out.mp4"))
+    recorded = json.loads(Path("out.json").read_text())["drift"]
+    assert len(recorded["windows"]) == report.windows == len(report.drift.windows)
+    assert recorded["given"]["mean"] == pytest.approx(report.drift.given.mean)
+
+
+LONG = """
+    import sys
+    from pathlib import Path
+    import torch
+    from vidiff_cli.config.generate import ExtendSettings
+    from vidiff_cli.tasks.device import peak_memory, restart_peak
+    from vidiff_cli.tasks.extend import extend
+    from vidiff_cli.tasks.model import Model
+
+    Model.denoiser = lambda *_, **__: lambda z, level: z  # what the network would do costs time alone
+    for count in (100, int(sys.argv[3])):
+        restart_peak(torch.device("cpu"))
+        settings = {"model": sys.argv[1], "input": sys.argv[2], "num_frames": count, "steps": 1, "condition": "learned"}
+        extend(ExtendSettings.model_validate(settings | {"output": f"{count}.mkv", "overlap": 1, "sidecar": False}))
+        print(peak_memory(torch.device("cpu")))
+"""
+
+
+def test_memory_does_not_grow_with_the_length(run, clip) -> None:
+    """500 more frames of 1024x16 are 25 MB, 98 MB as the network sees them (benchmarks/long.py makes 5,000)."""
+    source = clip(4, width=1024)
+    command = [sys.executable, "-c", textwrap.dedent(LONG), str(run), str(source), "600"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    short, long = map(int, done.stdout.split()[-2:])
+    assert len(decode("600.mkv", size=(32, 16)).times) == 604
+    assert long - short < 10e6

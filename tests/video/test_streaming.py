@@ -1,0 +1,51 @@
+"""Five thousand frames are written in the memory of a few, by this process and by ffmpeg."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from vidiff_cli.video import encode
+from vidiff_cli.video.native import native
+
+count, name = int(sys.argv[1]), sys.argv[2]
+row = np.arange(64, dtype=np.uint8)
+
+def frames():
+    for number in range(count):
+        yield np.broadcast_to((row + number % 150)[None, :, None], (48, 64, 3))
+
+class Reel:
+    def __getitem__(self, rank):
+        return np.full((8, 12, 3), rank % 251, np.uint8)
+
+shown = frames()
+if sys.argv[3] == "native":
+    shown = native(Reel(), {0: 0, count - 1: 1}, range(count), frames())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert encode(name, shown, Fraction(50)) == count
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(after - before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def peaks(count: int, target: Path, kind: str) -> tuple[int, int]:
+    """Kilobytes by which this process grew, and the most that ffmpeg held."""
+    command = [sys.executable, "-c", PROGRAM, str(count), str(target), kind]
+    own, ffmpeg = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return int(own), int(ffmpeg)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".mp4", "plain"), (".gif", "plain"), (".mkv", "native")])
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, suffix, kind):
+    few, many = (peaks(count, tmp_path / f"{count}{suffix}", kind) for count in (200, 5000))
+    assert many[0] < 8_000, "kilobytes: 5,000 frames have 46 MB"
+    assert many[1] < few[1] + 12_000
