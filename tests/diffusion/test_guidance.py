@@ -99,6 +99,15 @@ def test_a_weight_may_depend_on_the_level() -> None:
     assert torch.equal(constant, reconstruct(curved, KNOWN, OBSERVED, 2.0)(Z, LEVEL))
 
 
+def test_every_clip_may_have_its_own_weight() -> None:
+    weights = torch.tensor([[2.0], [7.0]], dtype=torch.float64)
+    made = reconstruct(curved, KNOWN, OBSERVED, lambda level: weights)(Z, LEVEL)
+    capped = reconstruct(curved, KNOWN, OBSERVED, snr_weight(weights))(Z, LEVEL)
+    for clip, weight in enumerate([2.0, 7.0]):
+        same(made[clip], reconstruct(curved, KNOWN, OBSERVED, weight)(Z, LEVEL)[clip], 1e-12)
+        same(capped[clip], reconstruct(curved, KNOWN, OBSERVED, snr_weight(weight))(Z, LEVEL)[clip], 1e-12)
+
+
 @pytest.mark.parametrize("variance", [0.2, 1.0, 3.0])
 def test_the_weight_by_level_is_exact_for_one_gaussian_number(variance: float) -> None:
     """x ~ N(0, v) is guided to a value that is observed: x_hat + w alpha J (x - x_hat) is that value, at every level.

@@ -61,6 +61,7 @@ PLANS = {
     "in-betweens": Plan(interpolation(8, FPS, factor=4, hold=False)),
 }
 ALL = pytest.mark.parametrize("name", PLANS)
+GIVEN = {f"{count} given": Plan(extension(count, FPS, new=WINDOW - count)) for count in (1, 2, 4, 15)}  # one window
 
 
 def covariance(process: str, frames: Sequence[int]) -> Tensor:
@@ -107,6 +108,16 @@ def root_of(matrix: Tensor) -> Tensor:
     return vectors * values.clamp(min=0).sqrt() @ vectors.T
 
 
+def by_count(weight: float) -> Condition:
+    """A weight that is as said for 8 observed frames, more for fewer, by clip."""
+
+    def condition(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
+        weights = weight * (8 / observed.sum(dim=1, keepdim=True)) ** (1 / 3)
+        return guided(lambda level: weights.to(level))(denoise, known, observed)
+
+    return condition
+
+
 def guided(weight: float | Callable[[Tensor], Tensor]) -> Condition:
     return lambda denoise, known, observed: clamp_known(reconstruct(denoise, known, observed, weight), known, observed)
 
@@ -131,6 +142,7 @@ CONDITIONS: dict[str, Callable[[float], Condition]] = {
     "replacement": lambda weight: clamp_known,
     "reconstruction": guided,
     "reconstruction by level": lambda weight: guided(snr_weight(weight)),
+    "reconstruction by count": by_count,
 }
 
 
@@ -140,7 +152,8 @@ def made(
 ) -> Tensor:
     """Covariance (n, n) of all frames of a plan: the given ones as in truth, the others made."""
     steps, draws = (24, 47) if sampler == "ddpm" else (48, 1)
-    law, given, windows = truth(process, PLANS[name]), sorted(PLANS[name].line.given), PLANS[name].windows(window)
+    plan = (PLANS | GIVEN)[name]
+    law, given, windows = truth(process, plan), sorted(plan.line.given), plan.windows(window)
     units = Units(len(given) + draws * sum(len(each.frames) for each in windows), len(given))
     video = torch.full((units.rows, 1, len(law), 1, 1), math.nan, dtype=torch.float64)
     video[:, 0, given, 0, 0] = 0.0
@@ -279,6 +292,16 @@ def test_where_the_weight_is_wrong_guidance_is_not_twice_as_good(
     """In Frechet distance. At the seams it still is."""
     found = gain(process, name, condition, weight)
     assert found.distance < 2.0 and found.jump > 1.9
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_few_frames_need_more_weight_to_guide(name: str) -> None:
+    """The best weight falls with the number of observed frames: here with its third root, from 5 for 8 of them."""
+    law, constant = truth("AR(1)", GIVEN[name]), made("AR(1)", name, "reconstruction", 5.0)
+    fitted = made("AR(1)", name, "reconstruction by count", 5.0)
+    assert frechet(fitted, law) < 0.8 * frechet(constant, law)
+    first = [len(GIVEN[name].line.given)]
+    assert 0.85 < float(change(fitted, first) / change(law, first)) < 1.2
 
 
 @pytest.mark.parametrize("name", [name for name in PLANS if len(PLANS[name].windows()) > 1])

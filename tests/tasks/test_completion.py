@@ -16,6 +16,7 @@ from PIL import Image
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.tasks import complete, frame_file
+from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.extend import extend
 from vidiff_cli.tasks.interpolate import interpolate
 from vidiff_cli.video import ffmpeg
@@ -75,6 +76,16 @@ def test_two_photos_are_joined(settings, frames_of) -> None:
     assert (len(made), report.fps) == (7, 12)
     for place, name in ((0, "a.png"), (6, "b.png")):
         assert np.array_equal(made[place], np.asarray(Image.open(name)))
+
+
+def test_native_joins_are_of_one_shape(settings, clip, frames_of) -> None:
+    first, wide = clip(3, width=32, height=32, name="a.mkv"), clip(3, width=48, height=32, name="b.mkv")
+    with pytest.raises(VidiffError, match="of one shape: found 32x32 and 48x32"):
+        interpolate(settings("interpolate", input=first, to=wide, resolution="native"))
+    large = clip(4, width=64, height=64, name="c.mkv")
+    report = interpolate(settings("interpolate", input=first, to=large, resolution="native", gap=2, lossless=True))
+    made = frames_of(report.path)
+    assert made.shape == (9, 32, 32, 3) and np.array_equal(made[:3], frames_of(first)) and report.given_difference == 0
 
 
 def test_nothing_is_made_across_a_cut(settings, frames_of) -> None:
@@ -183,6 +194,35 @@ def test_other_beginnings_make_other_frames(settings, clip, frames_of, monkeypat
         made.append((frames_of(extend(asked).path), len(calls)))
     assert not np.array_equal(made[0][0][4:], made[1][0][4:]) and np.array_equal(made[1][0], made[2][0])
     assert np.array_equal(made[0][0][:4], made[1][0][:4])
+
+
+def test_checkpointed_guidance_is_the_same(settings, clip, frames_of) -> None:
+    source, made = clip(4), {}
+    for name in ("on", "off"):
+        more = {"condition": "reconstruction", "gradient_checkpointing": name, "output": f"{name}.mkv"}
+        made[name] = frames_of(extend(settings("extend", input=source, num_frames=3, lossless=True, **more)).path)
+    assert np.array_equal(made["on"], made["off"])
+
+
+def test_the_schedule_of_the_weight_counts(settings, clip, frames_of) -> None:
+    source, made = clip(4), []
+    for name in ("constant", "snr"):
+        more = {"condition": "reconstruction", "reconstruction_schedule": name, "output": f"{name}.mkv", "steps": 4}
+        made.append(frames_of(extend(settings("extend", input=source, num_frames=3, lossless=True, **more)).path))
+    assert not np.array_equal(*made)
+
+
+def test_windows_made_together_are_those_made_alone(settings, clip, frames_of, monkeypatch) -> None:
+    """But for the last bits of a network that is handed more at a time."""
+    source, made, batches = clip(9), [], []
+    original = gen.make
+    for most in (1, 8):
+        monkeypatch.setattr(gen, "TOGETHER", most)
+        monkeypatch.setattr(gen, "make", lambda *given, **more: (batches.append(given[1]), original(*given, **more))[1])
+        asked = settings("interpolate", input=source, factor=3, lossless=True, output=f"{most}.mkv")
+        made.append(frames_of(interpolate(asked).path).astype(int))
+    assert max(map(len, batches[0])) == 1 < max(map(len, batches[1]))
+    assert np.abs(made[0] - made[1]).max() <= 1
 
 
 def test_drift_control_holds_colours(settings, frames_of) -> None:

@@ -87,7 +87,9 @@ def test_without_tags_nothing_is_written(tmp_path, tagged):
 
 
 def test_hostile_tags(tmp_path, tagged, monkeypatch):
-    assert read_tags(tagged(".mkv", {"title": "x" * (LONGEST + 1), "comment": "  ", "artist": "me"})) == {"artist": "me"}
+    assert read_tags(tagged(".mkv", {"title": "x" * (LONGEST + 1), "comment": "  ", "artist": "me"})) == {
+        "artist": "me"
+    }
     junk = tmp_path / "junk.mp4"
     junk.write_bytes(bytes(range(256)) * 9)
     assert read_tags(junk) == {}

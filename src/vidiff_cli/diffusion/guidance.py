@@ -118,7 +118,7 @@ def reconstruct(
 
     With a mask the gradient moves the other frames only and the observed estimate is left as predicted (wrap in
     `clamp_known` to replace it); with a linear observation (x -> A x, `known` = A x^a) it covers all of z. The weight
-    is a number or, by level, a function of the levels (b, t) to weights of that shape (`snr_weight`). Several
+    is a number or, by clip or level, a function of the levels (b, t) to what can be expanded to that. Several
     observations (sequences of equal length) are summed into one gradient; nesting is an error. The loss sees the
     unclipped estimate; levels must be equal over the frames of a clip (ValueError). Raises BrokenGraphError if x_hat
     does not depend on z through autograd. Source: VDM equation 7 (frames) and section 3.1 (downsampling).
@@ -150,7 +150,7 @@ def reconstruct(
         if covariance is not None:
             gradient = torch.einsum("st,bcthw->bcshw", covariance.to(gradient.device, gradient.dtype), gradient)
         exact = level.double()
-        by_level = per_frame(weight(exact), z) if callable(weight) else weight
+        by_level = per_frame(weight(exact).expand_as(exact), z) if callable(weight) else weight
         alpha = alpha_sigma(per_frame(exact, z))[0]
         moved = x.detach() - (0.5 * by_level * alpha).to(z.dtype) * gradient
         for view in views:
@@ -161,17 +161,18 @@ def reconstruct(
     return guided
 
 
-def snr_weight(weight: float, *, variance: float = 1.0) -> Callable[[Tensor], Tensor]:
-    """A weight of reconstruction by level: 1 + sigma^2 / (alpha^2 variance), but at most `weight`.
+def snr_weight(weight: float | Tensor, *, variance: float = 1.0) -> Callable[[Tensor], Tensor]:
+    """A weight of reconstruction by level: 1 + sigma^2 / (alpha^2 variance), but at most `weight`, a number or (b, 1).
 
     Equation 7 takes x^a given z for as uncertain as sigma^2 / alpha^2. Where data have a `variance` v of their own it
     is v sigma^2 / (alpha^2 v + sigma^2), which is smaller by this factor: 1 near the clean end. It grows without bound
     towards noise, where errors of x_hat would count as often, hence the cap.
     """
-    if weight < 0 or variance <= 0:
-        raise ValueError(f"a weight of {weight:g} for a variance of {variance:g}: expected positive numbers")
+    most = torch.as_tensor(weight)
+    if bool((most < 0).any()) or variance <= 0:
+        raise ValueError(f"a weight of {weight} for a variance of {variance:g}: expected positive numbers")
     # sigma^2 / alpha^2 = exp(-level)
-    return lambda level: (1 + torch.exp(-level) / variance).clamp(max=weight)
+    return lambda level: (1 + torch.exp(-level) / variance).clamp(max=most.to(level))
 
 
 def _squared_error(x: Tensor, known: Tensor, view: Observation, precision: Tensor | None) -> Tensor:

@@ -169,6 +169,9 @@ def complete(model: Model, settings: Settings, clip: Clip, work: Work, place: Pl
     line, (height, width) = work.timeline, clip.size
     reel = Reel(place.journal.frames((1, height, width, 3)), clip.frames, sources_of(line))
     condition = gen.choose_condition(settings, model)
+    if settings.condition == "auto":
+        trained = "was" if condition == "learned" else "was not"
+        yield Note(f"Given frames act by the condition {condition}: the model {trained} trained on given frames.")
     anchor = None
     if isinstance(settings, ExtendSettings) and settings.drift_control == "first":
         nearest = range(min(ANCHORS, len(clip))) if settings.before else range(max(0, len(clip) - ANCHORS), len(clip))

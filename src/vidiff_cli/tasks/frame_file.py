@@ -102,6 +102,22 @@ class Reel:
         return self.read([rank])[0, 0]
 
 
+class Shown:
+    """Frames of a reel's first video as one clip (t h w c) that is read frame by frame: for a contact sheet."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, reel: Reel, ranks: Sequence[int]) -> None:
+        self._reel, self._ranks = reel, ranks
+        self.shape = (len(ranks), *reel.made.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._reel[self._ranks[index]]
+
+
 def _blocks(numbers: Sequence[int], frame_bytes: int) -> Iterator[Sequence[int]]:
     several = max(1, BLOCK_BYTES // frame_bytes)
     return (numbers[first : first + several] for first in range(0, len(numbers), several))

@@ -130,8 +130,10 @@ def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condit
     diffusion, prior = model.settings.diffusion, prior_of(model)
 
     def reconstruction(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
-        constant = reconstruction_weight(settings, int(observed[0].sum()))
-        weight = snr_weight(constant) if settings.reconstruction_schedule == "snr" else constant
+        # one for each clip: windows of a batch may observe more and fewer frames
+        each = [[reconstruction_weight(settings, count)] for count in observed.sum(dim=1).tolist()]
+        weights = torch.tensor(each, device=known.device)
+        weight = snr_weight(weights) if settings.reconstruction_schedule == "snr" else lambda level: weights.to(level)
         covariance = None if prior.is_white else prior.covariance(known.shape[2])
         return clamp_known(reconstruct(denoise, known, observed, weight, covariance=covariance), known, observed)
 
@@ -168,7 +170,8 @@ def begin_of(settings: GenerationSettings, model: Model, windows: Sequence[Windo
     diffusion = model.settings.diffusion
     if settings.start_noise == "freenoise" and windows:
         first = windows[0]
-        stride = max(1, min((len(window.makes) for window in windows[1:]), default=len(first.frames)))
+        step = abs(windows[1].frames[0] - first.frames[0]) if len(windows) > 1 else len(first.frames)
+        stride = max(1, min(step, model.settings.frames))
         return free_noise(
             window=model.settings.frames, stride=stride, first=first.frames[0], seeds=seeds, prior=prior_of(model)
         )
@@ -260,17 +263,8 @@ def _how(model: Model, settings: GenerationSettings, job: Job, condition: str) -
 
 
 def batches_of(windows: Sequence[Window], clips: int) -> list[range]:
-    """Windows that are sampled together: a few clips fill the machine, more would only take memory. They observe
-    equally many frames, for the weight of guidance follows from that."""
-    batches = list[range]()
-    for run in together(windows, max(1, TOGETHER // clips)):
-        first = run.start
-        for number in run:
-            if len(windows[number].observed) != len(windows[first].observed):
-                batches.append(range(first, number))
-                first = number
-        batches.append(range(first, run.stop))
-    return batches
+    """Windows that are sampled together: a few clips fill the machine, more would only take memory."""
+    return together(windows, max(1, TOGETHER // clips))
 
 
 def _checksum(reel: Reel, windows: Sequence[Window]) -> int:

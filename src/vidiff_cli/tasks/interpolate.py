@@ -125,6 +125,12 @@ def _faster(settings: InterpolateSettings, model: Model, info: VideoInfo) -> tup
 
 def _joined(settings: InterpolateSettings, model: Model, info: VideoInfo, other: VideoInfo) -> tuple[Clip, Work]:
     """Two inputs and the frames between them, at the rate and the size of the first."""
+    if settings.resolution == "native" and info.width * other.height != info.height * other.width:
+        raise VidiffError(
+            "--resolution native joins two inputs of one shape",
+            found=f"{info.width}x{info.height} and {other.width}x{other.height}",
+            fix="leave it out, or crop one of them",
+        )
     folder, (scaled, crop) = gen.folder_of(settings), working_size(info, model, settings)
     first = read_clip(info, folder, scaled, crop, fps=None if info.is_image else info.fps)
     fps = Fraction(settings.fps or (other.fps if not other.is_image else model.fps)) if info.is_image else first.fps

@@ -17,12 +17,12 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.clip import Clip
 from vidiff_cli.tasks.complete import Completed, Place, Settings, Work, compare_of, sources_of
-from vidiff_cli.tasks.frame_file import Reel, evenly
+from vidiff_cli.tasks.frame_file import Reel, Shown
 from vidiff_cli.video.decode import read
 from vidiff_cli.video.encode import encode, is_folder
 from vidiff_cli.video.native import full_size, native
 
-SHEET_FRAMES = 96  # of a video that a contact sheet may show
+MOST_SEAMS = 8  # that a contact sheet marks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,19 +107,20 @@ def compare_sheet(work: Work, clip: Clip, done: Completed, path: Path) -> Path:
     """What was given above the result, in which given frames and seams are marked."""
     from vidiff_cli.viewing.sheet import Row, contact_sheet
 
-    written, given = work.timeline.written, work.timeline.given
-    shown = evenly(len(written), SHEET_FRAMES)
-    frames = done.reel.read([written[place] for place in shown])[:, 0]
-    marks = [number for number, place in enumerate(shown) if written[place] in given]
-    seams = [n for n in range(1, len(shown)) if (n in marks) != (n - 1 in marks)]
-    borders = []
+    line, reel = work.timeline, done.reel
     makers = {rank: number for number, window in enumerate(done.windows) for rank in window.makes}
-    for n in range(1, len(shown)):
-        before, after = (makers.get(written[shown[m]]) for m in (n - 1, n))
-        borders += [n] if None not in (before, after) and before != after else []
-    source = clip.frames.read(evenly(len(clip), SHEET_FRAMES))
+    made = [makers.get(rank) for rank in line.written]  # None: not made
+    meetings = [number for number in range(1, len(made)) if made[number] != made[number - 1]]
+    seams = [number for number in meetings if None in (made[number - 1], made[number])]
+    given = {number: number for number in range(len(clip))}
     rows = [
-        Row(label="given", frames=source),
-        Row(label="result", frames=frames, given=marks, seams=seams, borders=borders),
+        Row(label="given", frames=Shown(Reel(reel.made, clip.frames, given), range(len(clip)))),
+        Row(
+            label="result",
+            frames=Shown(reel, line.written),
+            given=[number for number, rank in enumerate(line.written) if rank in line.given],
+            seams=seams if len(seams) <= MOST_SEAMS else (),  # an interpolation has two at every frame
+            borders=sorted(set(meetings) - set(seams)),
+        ),
     ]
     return contact_sheet(rows, gen.sheet_of(path))

@@ -21,12 +21,13 @@ from PIL import Image
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.locks import hidden_folder
 from vidiff_cli.video import ffmpeg
-from vidiff_cli.video.sound import Sound, add_sound, find_sound
+from vidiff_cli.video.sound import Sound, add_sound, find_sound, one_after_another
 from vidiff_cli.video.tags import read_tags
 
 FASTEST_GIF = Fraction(50)  # a delay below 20 ms is shown as 100 ms
 FASTEST = 1_000_000  # frames a second
 SMALL = 256 * 256  # pixels of a frame up to which more threads and more search cost time and save next to nothing
+PALETTE_USE = "[0:v][1:v]paletteuse=dither=bayer:bayer_scale=4:diff_mode=rectangle"
 HIDDEN = ".vidiff-"  # folders of unfinished files
 FRAME_NAME = "{:06d}.png"
 LOSSLESS_BY_EXTENSION = (".mkv", ".webp")
@@ -43,6 +44,7 @@ def encode(
     audio_delay: Fraction = Fraction(0),
     audio_speed: Fraction = Fraction(1),
     audio_stop: bool = False,
+    audio_after: tuple[Path, Fraction] | None = None,
     metadata_from: Path | None = None,
     crf: int = 17,
     overwrite: bool = False,
@@ -57,6 +59,7 @@ def encode(
 
     Ignored for .gif, .webp and folders: `audio_from`, a file whose sound is heard as `sound` says: its first frame's
     `audio_delay` seconds late, at `audio_speed` times its speed, with `audio_stop` no longer than the frames;
+    `audio_after`, a file whose sound takes over when its own first frame appears, and the second of that;
     `metadata_from`, a file whose title, date, place and so on are kept (`tags`).
 
     Errors: VidiffError for an existing target, an unknown extension, no frames, wrong frames, a failing disk or ffmpeg.
@@ -69,16 +72,22 @@ def encode(
     suffix = target.suffix.lower()
     height, width = first.shape[:2]
     recipe = _ffv1(width) if lossless and suffix == ".mkv" else RECIPES[suffix](width, height, crf, lossless)
-    sound = None
+    sounds = list[Sound]()
     if suffix in SOUND_BY_EXTENSION:
         if metadata_from is not None:
             recipe += [word for tag in read_tags(metadata_from).items() for word in ("-metadata", "=".join(tag))]
         if audio_from is not None:
-            sound = find_sound(audio_from, delay=audio_delay, speed=audio_speed, stop=audio_stop)
+            sounds += find_sound(audio_from, delay=audio_delay, speed=audio_speed, stop=audio_stop)
+        if audio_after is not None:
+            sounds += find_sound(audio_after[0], delay=audio_after[1], speed=audio_speed, stop=audio_stop)
     with _beside(target, same=same) as part:
-        count = _write_video(part, checked, (width, height), fps, [*recipe, *MUXERS[suffix]], target)
-        if sound is not None:
-            _add_sound(part, sound, count / fps, suffix, target)
+        write = _write_gif if suffix == ".gif" else _write_video
+        count = write(part, checked, (width, height), fps, [*recipe, *MUXERS[suffix]], target)
+        if sounds:
+            seconds, sound = count / fps, sounds[0]
+            if len(sounds) > 1:
+                sound = one_after_another(part.with_name("sound"), *sounds, seconds=seconds)
+            _add_sound(part, sound, seconds, suffix, target)
     return count
 
 
@@ -178,6 +187,25 @@ def _write_video(
     return count
 
 
+def _write_gif(
+    part: Path, frames: Iterator[np.ndarray], size: tuple[int, int], fps: Fraction, output: list[str], target: Path
+) -> int:
+    """In three steps: in one, ffmpeg would hold all frames in memory until the last has decided on the palette."""
+    whole, palette = part.with_name("frames"), part.with_name("palette")
+    count = _write_video(whole, frames, size, fps, [*_ffv1(size[0]), "-f", "nut"], target)
+    colours = ["-vf", "palettegen=stats_mode=diff", "-frames:v", "1", "-c:v", "png", "-f", "image2pipe"]
+    inputs = ["-i", ffmpeg.url(whole)]
+    both = ["-fps_mode", "passthrough", "-filter_complex", PALETTE_USE, *output]
+    for step in (
+        [*inputs, *colours, ffmpeg.url(palette)],
+        [*inputs, "-i", ffmpeg.url(palette), *both, ffmpeg.url(part)],
+    ):
+        code, _, complaint = ffmpeg.run(step)
+        if code != 0:
+            raise VidiffError(f"{target} could not be written", found=complaint)
+    return count
+
+
 def _add_sound(part: Path, sound: Sound, seconds: Fraction, suffix: str, target: Path) -> None:
     with _beside(part) as joined:
         complaint = add_sound(part, joined, sound, suffix=suffix, seconds=seconds, muxer=MUXERS[suffix])
@@ -263,8 +291,7 @@ def _vp9(width: int, height: int, crf: int, lossless: bool) -> list[str]:
 
 
 def _gif(width: int, height: int, crf: int, lossless: bool) -> list[str]:
-    dither = "paletteuse=dither=bayer:bayer_scale=4:diff_mode=rectangle"
-    return ["-filter_complex", f"[0:v]split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]{dither}", "-loop", "0"]
+    return ["-loop", "0"]
 
 
 def _webp(width: int, height: int, crf: int, lossless: bool) -> list[str]:

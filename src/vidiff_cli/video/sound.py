@@ -2,7 +2,8 @@
 
 The law: what the source lets one hear s seconds after its first frame is heard `delay + s / speed` seconds after the
 first frame of the result. Sound from before the result's first frame is left out. The sound ends where it ends, also
-after the pictures; with `stop` it ends with them. No silence is added at its end.
+after the pictures (ten minutes at most, where it is encoded anew); with `stop` it ends with them. No silence is added
+at its end.
 
 Copied sound consists of whole packets: the law then holds to 20 ms, and a packet that begins before the first frame is
 left out whole. Sound that is encoded anew (because the container does not take its codec, or browsers do not play it
@@ -15,10 +16,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.probe import CONFIG, FRAME, probe
 
@@ -37,6 +39,8 @@ FORMATS = {
     "aac": "aformat=channel_layouts=mono|stereo|3.0|5.0|5.1",
     "libopus": "aformat=channel_layouts=mono|stereo|3.0|5.0|5.1:sample_rates=48000",
 }
+MOST_AFTER_SECONDS = 600  # behind the pictures: later sound is a broken timestamp, and silence up to it fills memory
+PIECE = ["-c:a", "pcm_s16le", "-f", "matroska"]
 TEMPO = 2  # of one atempo filter at most, and its inverse at least: beyond, several are chained
 TEMPO_LOSES_SECONDS = 1  # more than the filters keep to themselves at the end
 # They play pieces of about 40 ms as they are, from where each begins: all that is in one comes early.
@@ -46,7 +50,10 @@ COUNTED_RATE = 8000  # samples a second, where only their number matters
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sound:
-    """What is heard of a file, whose first frame appears at `first_seconds` by its own clock. `codecs`: its tracks'."""
+    """What is heard of a file, whose first frame appears at `first_seconds` by its own clock. `codecs`: its tracks'.
+
+    `anew`: no track is copied.
+    """
 
     path: Path
     first_seconds: Fraction
@@ -54,24 +61,50 @@ class Sound:
     delay: Fraction
     speed: Fraction
     stop: bool
+    anew: bool
 
 
-def find_sound(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> Sound | None:
-    """The sound of a file; None where it has none that can be read. VidiffError as `probe`.
+def find_sound(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> list[Sound]:
+    """The sound of a file; empty where it has none that can be read. VidiffError as `probe`.
 
     By the file's own clock: without `-copyts` ffmpeg sets it to 0 where the tracks in use begin, in some containers.
     """
     if not probe(path).has_audio:
-        return None
+        return []
     look = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
     _, log, _ = ffmpeg.run(["-copyts", *ffmpeg.reading(path), *look])
     codecs, tick, frame = tuple(TRACK.findall(log)), CONFIG.search(log), FRAME.search(log)
     if all(codec == UNKNOWN for codec in codecs):
-        return None
+        return []
     first = Fraction(0)
     if tick is not None and frame is not None and frame[1] != "NOPTS":
         first = int(frame[1]) * Fraction(int(tick[1]), int(tick[2]))
-    return Sound(path=path, first_seconds=first, codecs=codecs, delay=delay, speed=speed, stop=stop)
+    anew = speed != 1
+    return [Sound(path=path, first_seconds=first, codecs=codecs, delay=delay, speed=speed, stop=stop, anew=anew)]
+
+
+def one_after_another(path: Path, first: Sound, then: Sound, *, seconds: Fraction) -> Sound:
+    """Writes `path`: the first track of one sound up to where the first frame of another appears, then the other's.
+
+    In stereo. What the other lets one hear before its first frame is left out. VidiffError where ffmpeg fails.
+    """
+    end = then.delay * then.speed
+    pieces = [path.with_name(f"{path.name}-{number}") for number in range(2)]
+    for piece, sound, moved in zip(pieces, (first, then), (first.delay * first.speed, Fraction(0)), strict=True):
+        track = next(number for number, codec in enumerate(sound.codecs) if codec != UNKNOWN)
+        source = ["-copyts", *_moved(sound.path, moved - sound.first_seconds), "-map", f"0:a:{track}"]
+        chain = f"{_placed(seconds * sound.speed)},aformat=channel_layouts=stereo:sample_rates=48000"
+        _run([*source, "-af", chain, *PIECE, ffmpeg.url(piece)])
+    inputs = [word for piece in pieces for word in ("-i", ffmpeg.url(piece))]
+    chain = f"[0:a]apad=whole_dur={float(end):.6f},atrim=end={float(end):.6f}[a];[a][1:a]concat=v=0:a=1"
+    _run([*inputs, "-filter_complex", chain, *PIECE, ffmpeg.url(path)])
+    return replace(first, path=path, first_seconds=Fraction(0), codecs=("joined",), delay=Fraction(0), anew=True)
+
+
+def _run(arguments: Sequence[str | ffmpeg.Source]) -> None:
+    code, _, complaint = ffmpeg.run(arguments)
+    if code != 0:
+        raise VidiffError("the sound of two files cannot be joined", found=complaint, fix="leave the sound out")
 
 
 def add_sound(
@@ -92,7 +125,8 @@ def add_sound(
         for place, (number, way) in enumerate(ways.items()):
             streams += ["-map", f"1:a:{number}?", f"-c:a:{place}", way]
             if way != "copy":
-                streams += [f"-filter:a:{place}", ",".join([*_filters(sound, number, moved), FORMATS[way]])]
+                chain = [*_filters(sound, number, moved, seconds), FORMATS[way]]
+                streams += [f"-filter:a:{place}", ",".join(chain)]
         if moved < 0:
             streams += ["-copypriorss:a", "0"]
         if sound.stop:
@@ -107,21 +141,25 @@ def _attempts(sound: Sound, suffix: str) -> Iterator[dict[int, str]]:
     """What to do with each track that can be read, by its number: copied where it may be, then all encoded anew."""
     known = {number: codec for number, codec in enumerate(sound.codecs) if codec != UNKNOWN}
     allowed = COPIED.get(suffix)
-    if sound.speed == 1:
+    if not sound.anew:
         yield {n: "copy" if allowed is None or codec in allowed else ANEW[suffix] for n, codec in known.items()}
     yield dict.fromkeys(known, ANEW[suffix])
 
 
-def _filters(sound: Sound, number: int, moved: Fraction) -> list[str]:
-    """What is done to a track: time 0 becomes the result's first frame. There is silence where the track has not begun
-    or has a hole; what lies before is cut off."""
-    placed = "aresample=async=1:first_pts=0"
+def _filters(sound: Sound, number: int, moved: Fraction, seconds: Fraction) -> list[str]:
+    """What is done to a track that is encoded anew, under pictures that last `seconds`."""
+    placed = _placed(seconds * sound.speed)
     if sound.speed == 1:
         return [placed]
     count = max(1, math.ceil(abs(math.log(sound.speed, TEMPO)) - 1e-9))
     tempo = [f"atempo={float(sound.speed) ** (1 / count):.12f}"] * count
     end = _end_seconds(sound, number, moved, placed) / sound.speed
     return [placed, f"apad=pad_dur={TEMPO_LOSES_SECONDS}", *tempo, f"atrim=end={float(end):.6f}"]
+
+
+def _placed(seconds: Fraction) -> str:
+    """Sound from time 0 on, with silence where a track has not begun or has a hole."""
+    return f"atrim=end={float(seconds + MOST_AFTER_SECONDS):.6f},aresample=async=1:first_pts=0"
 
 
 def _end_seconds(sound: Sound, number: int, moved: Fraction, placed: str) -> Fraction:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -30,6 +31,17 @@ SEAM, SEAM_WIDTH = (200, 30, 60), 3  # between given and made frames
 LEGEND = (("given", "given frames"), ("seams", "seam of given and made"), ("borders", "next window"))  # of a Row
 
 
+class Frames(Protocol):
+    """A clip (t h w c) uint8: an array, or what reads a frame (h w c) when it is asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One row: frames (t h w c) uint8; `given` are the indices of frames that were not generated.
@@ -39,7 +51,7 @@ class Row:
     """
 
     label: str
-    frames: np.ndarray
+    frames: Frames
     given: Collection[int] = field(default=())
     seams: Collection[int] = field(default=())
     borders: Collection[int] = field(default=())
