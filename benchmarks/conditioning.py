@@ -47,7 +47,7 @@ from vidiff_cli.viewing.sheet import Row, contact_sheet  # noqa: E402
 from vidiff_cli.worlds import oracle  # noqa: E402
 
 PEOPLE = HERE.parent / "runs" / "people"
-WEIGHTS = {"dpmpp-2m": (0.0, 2.0, 5.0, 10.0, 20.0, 40.0), "ddim": (5.0, 10.0, 20.0), "ddpm": (2.0, 5.0, 10.0, 20.0)}
+WEIGHTS = {"dpmpp-2m": (0.0, 5.0, 10.0, 20.0, 40.0), "ddim": (10.0, 20.0), "ddpm": (5.0, 10.0, 20.0)}
 GIVEN = (1, 2, 4)  # frames of a window of 8
 WAYS: dict[str, dict[str, Any]] = {
     "learned": {"condition": "learned"},

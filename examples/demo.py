@@ -110,7 +110,8 @@ def _empty(folder: Path) -> None:
     """Removes an earlier demo, and nothing else."""
     if folder.exists():
         known = {"world", "held-out", "dataset", "run", "prompts.txt", "samples", "report.json", "sheets"}
-        known |= {f"{kind}{end}" for kind in ("extended", "interpolated") for end in (".mp4", ".json", "_sheet.png", "_compare.mp4")}
+        ends = (".mp4", ".json", "_sheet.png", "_compare.mp4")
+        known |= {f"{kind}{end}" for kind in ("extended", "interpolated") for end in ends}
         foreign = [entry.name for entry in folder.iterdir() if entry.name not in known]
         if foreign:
             sys.exit(f"Error: {folder} holds {foreign[0]}, which no demo made; give another folder with --output.")

@@ -77,7 +77,10 @@ def test_a_full_disk_during_generation(small_disk, vidiff, sentence, clip, model
                 continue
             assert sentence(result) and "space" in result.err, (leave, target, result)
             left = there(disk, files)
-            assert left.keys() >= before.keys() and set(hidden(disk)) <= {f".{target}.partial", f".{target}.partial.frames"}, (leave, target)
+            assert left.keys() >= before.keys() and set(hidden(disk)) <= {
+                f".{target}.partial",
+                f".{target}.partial.frames",
+            }, (leave, target)
             unfinished = {name for name in left if name not in before and not name.startswith(".")}
             assert unfinished <= {target, "frames_sheet.png", *(n for n in left if n.startswith("frames/"))}
             for name in left.keys() - before.keys():

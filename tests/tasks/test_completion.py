@@ -163,7 +163,7 @@ def test_a_given_frame_that_changed_is_an_error(settings, clip, monkeypatch) -> 
 
     monkeypatch.setattr(frame_file.FrameFile, "read", original)
     monkeypatch.setattr(frame_file.Reel, "read", lambda self, ranks: wrong(self.made, ranks))
-    with pytest.raises(VidiffError, match="the given frames in .* are not those"):
+    with pytest.raises(VidiffError, match=r"the given frames in .* are not those"):
         extend(settings("extend", input=source, num_frames=2, lossless=True, output="bad.mkv"))
 
 
@@ -181,6 +181,14 @@ def test_sound_follows_slow_motion_or_is_left_out(settings, clip) -> None:
     assert slow.has_audio and slow.duration_seconds == pytest.approx(2, abs=0.1)
     silent = interpolate(settings("interpolate", input=source, audio=False, output="silent.mp4"))
     assert not probe(silent.path).has_audio
+
+
+def test_a_join_has_the_sound_of_both(settings, clip) -> None:
+    first, second = loud(clip(8, name="a.mkv"), "a.mp4"), loud(clip(6, name="b.mkv"), "b.mp4")
+    report = interpolate(settings("interpolate", input=first, to=second, gap=4, output="both.mp4"))
+    info = probe(report.path)
+    assert info.has_audio and info.duration_seconds == pytest.approx(18 / 8, abs=0.3)
+    assert not probe(interpolate(settings("interpolate", input=first, to=second, gap=4, audio=False)).path).has_audio
 
 
 @pytest.mark.parametrize("more", [{"start_noise": "freenoise"}, {"start_noise": "previous"}, {"freeinit": 2}])

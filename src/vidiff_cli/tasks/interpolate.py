@@ -148,7 +148,11 @@ def _write(
     settings: InterpolateSettings, model: Model, clip: Clip, work: Work, place: Place, done: Completed, began: float
 ) -> InterpolateReport:
     line = work.timeline
-    sound = Sound(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold or len(clip.parts) > 1)
+    after = None
+    if settings.to is not None:
+        shown = line.times[next(rank for rank, number in line.given.items() if number == clip.parts[0].count)]
+        after = settings.to, shown
+    sound = Sound(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold, after=after)
     write_video(settings, clip, work, place, done.reel, sound)
     given = set(line.written) & set(line.given)
     made = set(line.written) - set(line.given) - set(line.copies)

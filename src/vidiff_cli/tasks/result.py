@@ -30,6 +30,7 @@ class Sound:
     """How the sound of the first input goes with the result (see `encode`)."""
 
     delay: Fraction = Fraction(0)
+    after: tuple[Path, Fraction] | None = None  # a second input's, and when its first frame is shown
     speed: Fraction = Fraction(1)
     stop: bool = False
 
@@ -44,10 +45,11 @@ def write_video(settings: Settings, clip: Clip, work: Work, place: Place, reel: 
         else reel.in_order(line.written),
         work.rate,
         lossless=settings.lossless,
-        audio_from=own if settings.audio and clip.info.has_audio else None,
+        audio_from=own if settings.audio else None,
         audio_delay=sound.delay,
         audio_speed=sound.speed,
         audio_stop=sound.stop,
+        audio_after=sound.after if settings.audio else None,
         metadata_from=own,
         overwrite=settings.overwrite,
         again=place.again,

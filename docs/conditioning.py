@@ -1,0 +1,193 @@
+"""Writes docs/conditioning.md from the figures in benchmarks/results; --check only compares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).with_name("conditioning.md")
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+PLOTS = "../benchmarks/results"
+LOOKS = ("mean", "contrast", "saturation", "sharpness", "motion")
+OPENING = """# Ways to condition, measured
+
+`vidiff extend` and `vidiff interpolate` sample some frames given others; `--condition` says how the given ones act.
+Every table has all three ways on the same checkpoint with the same seeds. `auto` takes `learned` for a model that was trained
+on given frames (`--conditioning mixed`, the default of `vidiff train`), else `reconstruction`, and says which.
+
+The seam jump is the change from the last given to the first new frame over the true one: 1 is the target, more is a
+visible seam, less is motion that freezes at the join. Intervals are 95 %, by drawing clips again.
+
+<!-- made by `python docs/conditioning.py` from benchmarks/results: run the benchmarks named here, not an editor -->
+"""
+
+
+def page() -> str:
+    parts = [OPENING, exact(), methods(), weights(), drift(""), drift("-people"), interpolation(), cost()]
+    return "\n".join(part for part in parts if part)
+
+
+def found(name: str) -> dict[str, Any] | None:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def exact() -> str:
+    rows = found("oracle")["rows"]  # type: ignore[index]
+    picked: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        if row["sampler"] == "dpmpp-2m" and (row["condition"] != "reconstruction" or row["weight"] == 5.0):
+            cell = f"{row['seam_jump']:.2f} / {row['distance']:.2f}"
+            picked.setdefault((row["process"], row["plan"]), {})[row["condition"]] = cell
+    ways = ("replacement", "reconstruction", "learned")
+    lines = [[*key, *(cells.get(way, "") for way in ways)] for key, cells in picked.items()]
+    return f"""## Where the truth is known exactly
+
+Videos of a Gaussian process have an ideal denoiser, so that what a way to condition gets wrong is its own error
+(`python benchmarks/oracle.py`): seam jump / Frechet distance, dpmpp-2m, weight 5 for pixels of unit variance. The
+tests hold every plan to it.
+
+{table(["process", "plan", *ways], lines)}
+"""
+
+
+def methods() -> str:
+    data = found("conditioning-methods")
+    if data is None:
+        return ""
+    lines = [
+        [
+            way,
+            _ranged(row["centre_px"]),
+            f"{row['centre_px_by_frame'][0][0]:.2f}",
+            f"{row['centre_px_by_frame'][-1][0]:.2f}",
+            f"{row['first_frame_mse'][0]:.4f}",
+            _ranged(row["seam_jump"]),
+            f"{100 * row['identity_kept'][0]:.0f} %",
+        ]
+        for way, row in data["ways"].items()
+    ]
+    head = ["", "centre off by, px", "first frame", "last frame", "MSE of the first frame", "seam jump", "object kept"]
+    return f"""## A trained model that goes on
+
+The demo's model, {data["made"]} frames after {data["given"]} of {data["clips"]} held-out clips, without a caption
+(`python benchmarks/conditioning.py methods`). Straight motion whose truth is known; "object kept" is the share of clips
+whose colour, shape and size are read back from the new frames as they were.
+
+{table(head, lines)}
+
+![]({PLOTS}/conditioning-methods.png)
+"""
+
+
+def weights() -> str:
+    data = found("conditioning-weights")
+    if data is None:
+        return ""
+    counts = sorted({row["given"] for row in data["results"]})
+    cells: dict[tuple[str, float], dict[int, str]] = {}
+    for row in data["results"]:
+        cell = f"{row['centre_px']:.2f} px, {row['seam_jump']:.2f}"
+        cells.setdefault((row["sampler"], row["weight"]), {})[row["given"]] = cell
+    lines = [[sampler, f"{weight:g}", *(of[count] for count in counts)] for (sampler, weight), of in cells.items()]
+    head = ["sampler", "weight", *(f"{count} given" for count in counts)]
+    return f"""## The weight of reconstruction guidance
+
+One window of 8 frames of which the first few are given, {data["clips"]} held-out clips (`python
+benchmarks/conditioning.py weights`): how far the object's centre is off, and the seam jump. Weight 0 is replacement.
+`ddpm` has the Langevin correction 0.1 and takes twice the time.
+
+{table(head, lines)}
+"""
+
+
+def drift(people: str) -> str:
+    data = found(f"conditioning-drift{people}")
+    if data is None:
+        return ""
+    lines = [["given frames", *(f"{data['given'][name]:.1f}" for name in LOOKS)]]
+    lines += [[way, *(f"{curve[-1][name]:.1f}" for name in LOOKS)] for way, curve in data["curves"].items()]
+    whose = "people, 64x64" if people else "the demo's model, 16x16"
+    return f"""## Drift over {data["windows"]} windows: {whose}
+
+Means over {data["clips"]} clips in the last window, in 8-bit levels
+(`python benchmarks/conditioning.py drift{" --people" if people else ""}`); "anchored" is `--drift-control first`.
+
+{table(["", *LOOKS], lines)}
+
+![]({PLOTS}/conditioning-drift{people}.png)
+"""
+
+
+def interpolation() -> str:
+    parts = []
+    if data := found("interpolation-shapes"):
+        bands = data["by_displacement"]
+        lines = [[band["sides"], *(_score(band, name) for name in _ways(band))] for band in bands]
+        head = ["moved between given frames, in sides of the object", *_ways(bands[0])]
+        parts.append(f"""## Frames between, on moving shapes
+
+{data["clips"]} clips, by how far the object moves between two given frames: PSNR in dB / SSIM of the frames that were
+held out (`python benchmarks/interpolation.py shapes MODEL`). "minterpolate" is ffmpeg's motion-compensated filter as it
+comes, "searched" the same with an exhaustive search on enlarged frames.
+
+{table(head, lines)}
+
+![]({PLOTS}/interpolation-shapes.png)
+""")
+    if data := found("interpolation-clips"):
+        for name, content in data["tables"].items():
+            ways = _ways(content)
+            lines = [[row["clip"], *(_score(row, way) for way in ways)] for row in content["clips"]]
+            lines.append(["mean", *(_score(content, way) for way in ways)])
+            parts.append(f"""## Frames between, on films: {name}
+
+Losses first: PSNR in dB / SSIM (`python benchmarks/interpolation.py clips MODEL CLIPS`).
+
+{table(["clip", *ways], lines)}
+""")
+    return "\n".join(parts)
+
+
+def _ways(row: dict[str, Any]) -> list[str]:
+    return list(row["scores"] if "scores" in row else row["means"])
+
+
+def _score(row: dict[str, Any], way: str) -> str:
+    scores = (row["scores"] if "scores" in row else row["means"])[way]
+    return f"{scores['psnr']:.1f} / {scores['ssim']:.3f}"
+
+
+def cost() -> str:
+    data = found("conditioning-cost")
+    if data is None:
+        return ""
+    lines = [[kind, f"{ratio:.2f}"] for kind, ratio in data["ratios"].items()]
+    return f"""## What it costs
+
+Process time of one network pass over that of free sampling, parameters frozen, no Langevin correction (`python
+benchmarks/conditioning.py cost`).
+
+{table(["", "of a free pass"], lines)}
+"""
+
+
+def _ranged(values: list[float]) -> str:
+    return f"{values[0]:.2f} ({values[1]:.2f} to {values[2]:.2f})"
+
+
+def main() -> None:
+    if "--check" not in sys.argv:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif PAGE.read_text(encoding="utf-8") != page():
+        sys.exit("docs/conditioning.md is not what the results say: run make docs")
+
+
+if __name__ == "__main__":
+    main()
