@@ -14,7 +14,7 @@ help:
 	@echo "make test                   run the tests"
 	@echo "make check                  formatting, lint, types, import layers, CLI reference"
 	@echo "make bench                  measure (benchmarks/)"
-	@echo "make docs                   write docs/cli.md and docs/presets.md anew"
+	@echo "make docs                   write docs/cli.md, docs/presets.md and docs/conditioning.md anew"
 
 # The first line is for a machine without a network whose environment already has everything.
 $(READY): pyproject.toml constraints.txt
@@ -45,6 +45,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python docs/reference.py --check
 	$(BIN)/python docs/presets.py --check
+	$(BIN)/python docs/conditioning.py --check
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -70,6 +71,7 @@ bench: $(PEER)
 	$(BIN)/python benchmarks/conditioning.py methods
 	$(BIN)/python benchmarks/conditioning.py drift
 	$(BIN)/python benchmarks/conditioning.py cost
+	$(BIN)/python benchmarks/oracle.py
 	$(BIN)/python benchmarks/overfit.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/steps.py
@@ -80,6 +82,7 @@ bench: $(PEER)
 docs: $(READY)
 	@$(BIN)/python docs/reference.py
 	@$(BIN)/python docs/presets.py
+	@$(BIN)/python docs/conditioning.py
 
 clean:
 	rm -rf .pytest_cache .hypothesis .ruff_cache .import_linter_cache build dist

@@ -14,8 +14,8 @@ LOOKS = ("mean", "contrast", "saturation", "sharpness", "motion")
 OPENING = """# Ways to condition, measured
 
 `vidiff extend` and `vidiff interpolate` sample some frames given others; `--condition` says how the given ones act.
-Every table has all three ways on the same checkpoint with the same seeds. `auto` takes `learned` for a model that was trained
-on given frames (`--conditioning mixed`, the default of `vidiff train`), else `reconstruction`, and says which.
+Every table has all three ways on the same checkpoint with the same seeds. `auto` takes `learned` for a model that was
+trained on given frames (`--conditioning mixed`, the default of `vidiff train`), else `reconstruction`, and says which.
 
 The seam jump is the change from the last given to the first new frame over the true one: 1 is the target, more is a
 visible seam, less is motion that freezes at the join. Intervals are 95 %, by drawing clips again.
@@ -42,16 +42,17 @@ def exact() -> str:
     rows = found("oracle")["rows"]  # type: ignore[index]
     picked: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
-        if row["sampler"] == "dpmpp-2m" and (row["condition"] != "reconstruction" or row["weight"] == 5.0):
+        guided = row["condition"] == "reconstruction" and row["weight"] == 5.0
+        if row["sampler"] == "dpmpp-2m" and (guided or row["condition"] in ("replacement", "exact")):
             cell = f"{row['seam_jump']:.2f} / {row['distance']:.2f}"
             picked.setdefault((row["process"], row["plan"]), {})[row["condition"]] = cell
-    ways = ("replacement", "reconstruction", "learned")
+    ways = ("replacement", "reconstruction", "exact")
     lines = [[*key, *(cells.get(way, "") for way in ways)] for key, cells in picked.items()]
     return f"""## Where the truth is known exactly
 
 Videos of a Gaussian process have an ideal denoiser, so that what a way to condition gets wrong is its own error
-(`python benchmarks/oracle.py`): seam jump / Frechet distance, dpmpp-2m, weight 5 for pixels of unit variance. The
-tests hold every plan to it.
+(`python benchmarks/oracle.py`): seam jump / Frechet distance, dpmpp-2m, weight 5 for pixels of unit variance. `exact`
+is what a perfectly learned condition would do. The tests hold every plan to these.
 
 {table(["process", "plan", *ways], lines)}
 """

@@ -46,8 +46,9 @@ def make(
     """Yields what the windows of each batch make, (b c m h w) for each: their frames in ascending order.
 
     `batches` are numbers of windows that can be sampled at once (`frames.together`). `look(frames)` gives frames that
-    are there, (b c n h w): the consumer has stored what was yielded by the time it is asked for. Given frames are never taken from a sampler. `denoise(windows)` is the
-    denoiser for k windows stacked to (k b) clips; `condition` is applied where they observe any frames.
+    are there, (b c n h w): the consumer has stored what was yielded by the time it is asked for. Given frames
+    are never taken from a sampler. `denoise(windows)` is the denoiser for k windows stacked to (k b) clips; `condition`
+    is applied where they observe any frames.
 
     `seeds` is one per clip, so that a clip does not depend on its neighbours, or one for all b; every draw follows from
     (seed, number of the window), whatever the batch. The sampler's noise has the covariance of the `prior`. With
