@@ -42,7 +42,7 @@ class GenerationSettings(BaseModel):
     reconstruction_weight: float | None = Field(
         default=None,
         ge=0,
-        description="weight of reconstruction guidance; by default 10, or 20 for a single given frame",
+        description="weight of reconstruction guidance; by default 10, or 20 with ddim",
     )
     reconstruction_schedule: Literal["constant", "snr"] = Field(
         default="constant",
