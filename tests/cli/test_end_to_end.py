@@ -110,7 +110,7 @@ def test_extend(home: Path, here: Path) -> None:
     path = path_of("extend", "clip.mp4")
     content = check_sidecar(path, home, "extend")
     assert path == Path(f"clip-extended_s{content['seed']}_32f_64x64.mp4")
-    assert (content["given"], content["made"], len(content["drift"])) == (16, 16, 4)
+    assert (content["given"], content["made"], len(content["drift"]["windows"])) == (16, 16, 4)
     made, given = decode(path), decode(home / "clip.mp4", size=(64, 64))
     assert made.frames.shape == (32, 64, 64, 3) and made.fps == probe(path).fps == 8
     nearest = [
@@ -251,9 +251,9 @@ def test_a_continued_command(home: Path, here: Path, monkeypatch: pytest.MonkeyP
         yield next(original(*arguments, **more))
         raise KeyboardInterrupt
 
-    original, command = gen.fill, ("extend", "clip.mp4", "--num-frames", "8", *FAST, "--lossless")
+    original, command = gen.make, ("extend", "clip.mp4", "--num-frames", "8", *FAST, "--lossless")
     with monkeypatch.context() as patch:
-        patch.setattr(gen, "fill", stopping)
+        patch.setattr(gen, "make", stopping)
         result = vidiff(*command)
     assert result.exit_code == 130 and result.stderr.splitlines()[-1] == "Interrupted." and result.stdout == ""
     result = vidiff(*command)

@@ -85,7 +85,6 @@ def read_clip(
     """The frames of an input, scaled and cropped, in a file in `folder` that has no name; `after`: behind those of
     another input. VidiffError as `decode`, and where the disk is full."""
     gen.check_amount(int((info.duration_seconds or 0) * float(fps or info.fps)), *crop, folder)
-    folder.mkdir(parents=True, exist_ok=True)
     frames = after.frames if after else FrameFile.temporary(folder, (crop[1], crop[0], 3))
     first = len(after) if after else 0
     for reading in read(info, size=scaled, crop=crop, fps=fps):

@@ -32,8 +32,9 @@ class FrameFile:
 
     @classmethod
     def temporary(cls, folder: Path, shape: Sequence[int]) -> FrameFile:
-        """Without a name, in `folder`: it is gone with the process, however that ends."""
+        """Without a name, in `folder`, which is made: it is gone with the process, however that ends."""
         with _disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             return cls(tempfile.TemporaryFile(dir=folder), shape)
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:
@@ -140,7 +141,7 @@ def _disk(where: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = f" in {where}" if isinstance(where, Path) else ""
-        raise VidiffError(
-            f"the frames in the making cannot be kept{place}", found=(error.strerror or str(error)).lower()
-        ) from error
+        found = (error.strerror or str(error)).lower()
+        if isinstance(where, Path):
+            raise VidiffError(f"{where} cannot be written", found=found) from error
+        raise VidiffError("the frames in the making cannot be kept", found=found) from error

@@ -18,7 +18,7 @@ import torch
 
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.locks import alone, remove_leftovers
+from vidiff_cli.locks import alone, remove, remove_leftovers
 from vidiff_cli.tasks.frame_file import FrameFile
 from vidiff_cli.tasks.interrupts import Deferred
 
@@ -142,7 +142,7 @@ def window_journal(target: Path, key: str, seed: int | None, *, share: bool = Fa
             yield journal
         finally:
             if not path.exists():  # no window is done
-                frames_of(path).unlink(missing_ok=True)
+                remove(frames_of(path))
 
 
 def journal_of(path: Path) -> Path:
