@@ -48,6 +48,7 @@ from vidiff_cli.worlds import oracle  # noqa: E402
 
 PEOPLE = HERE.parent / "runs" / "people"
 WEIGHTS = {"dpmpp-2m": (0.0, 5.0, 10.0, 20.0, 40.0), "ddim": (10.0, 20.0), "ddpm": (5.0, 10.0, 20.0)}
+WEIGHTS_OF_PEOPLE = {"dpmpp-2m": (0.0, 2.0, 4.0, 6.0, 10.0), "ddim": (4.0, 8.0, 12.0), "ddpm": (2.0, 4.0, 8.0)}
 GIVEN = (1, 2, 4)  # frames of a window of 8
 WAYS: dict[str, dict[str, Any]] = {
     "learned": {"condition": "learned"},
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, default=HERE.parent / "demo")
     parser.add_argument("--people", action="store_true")
     parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=GenerationSettings().steps, help="of sampling, for drift")
     asked = parser.parse_args()
     place = PEOPLE / "run" if asked.people else asked.demo / "run"
     if not (place / "checkpoints").is_dir():
@@ -82,7 +84,7 @@ def main() -> None:
     run = {"weights": weights, "methods": methods, "drift": drift, "cost": cost}[asked.what]
     name = f"conditioning-{asked.what}{'-people' if asked.people else ''}"
     figures = run(model, asked, name)
-    save(name, {"steps": GenerationSettings().steps, **figures})
+    save(name, {"steps": asked.steps, "clips_seen": model.clips_seen, **figures})
 
 
 def shapes(asked: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
@@ -100,20 +102,37 @@ def people() -> np.ndarray:
 
 
 def weights(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any]:
-    clips, paths = shapes(asked)
-    window = model.settings.frames
+    window, paths = model.settings.frames, np.empty((0, 0))
+    if asked.people:
+        clips, counts, scanned = people()[: asked.clips], (window // 2,), WEIGHTS_OF_PEOPLE
+    else:
+        (clips, paths), counts, scanned = shapes(asked), GIVEN, WEIGHTS
     clips, paths, results = clips[:, :window], paths[:, :window], []
-    for count in GIVEN:
-        for sampler, values in WEIGHTS.items():
+    for count in counts:
+        for sampler, values in scanned.items():
             for weight in values:
                 settings = GenerationSettings(
                     condition="reconstruction", sampler=sampler, reconstruction_weight=weight, seed=0
                 )
                 made = report.complete(model, clips, range(count), settings)
                 row = {"given": count, "sampler": sampler, "weight": weight}
-                results.append(row | report.errors(made, clips, paths, range(count)))
+                judge = fidelity if asked.people else partial(report.errors, paths=paths)
+                results.append(row | judge(made, clips, given=range(count)))
                 print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     return {"clips": len(clips), "results": results}
+
+
+def fidelity(made: np.ndarray, clips: np.ndarray, given: range) -> dict[str, float]:
+    """Of films: PSNR of the made frames, seam jump, and their change from frame to frame over the true one."""
+    first, ours, true = given.stop, made.astype(float), clips.astype(float)
+    error = np.square(ours[:, first:] - true[:, first:]).mean()
+    jump, usual = (np.square(each[:, first] - each[:, first - 1]).mean() for each in (ours, true))
+    moved, moves = (np.abs(np.diff(each[:, first:], axis=1)).mean() for each in (ours, true))
+    return {
+        "psnr": float(10 * np.log10(255**2 / error)),
+        "seam_jump": float(jump / usual),
+        "motion": float(moved / moves),
+    }
 
 
 def methods(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -173,7 +192,7 @@ def interval(values: np.ndarray, over: np.ndarray | None = None) -> list[float]:
 def drift(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any]:
     clips = people() if asked.people else shapes(asked)[0]
     window = model.settings.frames
-    clips, overlap = clips[:DRIFT_CLIPS, :window], window // 2
+    clips, overlap = clips[: min(asked.clips, DRIFT_CLIPS), :window], window // 2
     ways = dict(DRIFTING)
     if model.settings.context_noise:
         ways["learned, noise 0.1"] = {"condition": "learned", "context_noise": min(0.1, model.settings.context_noise)}
@@ -182,7 +201,7 @@ def drift(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any]:
     for way, choice in ways.items():
         choice = dict(choice)
         anchor = choice.pop("anchor", False)
-        settings = GenerationSettings.model_validate({**choice, "seed": 0})
+        settings = GenerationSettings.model_validate({**choice, "seed": 0, "steps": asked.steps})
         looks = [[] for _ in range(WINDOWS)]
         began = time.monotonic()
         for place in range(0, len(clips), 1 if anchor else len(clips)):

@@ -88,7 +88,9 @@ def measure(run: Path) -> dict[str, Any]:
         "clips": len(rows),
         "steps": metrics[-1]["step"],
         "loss": {
-            str(step): float(np.mean([row["loss"] for row in metrics if step - 50 < row["step"] <= step]))
+            str(step): float(
+                np.mean([row["loss"] for row in metrics if "loss" in row and step - 50 < row["step"] <= step])
+            )
             for step in range(100, metrics[-1]["step"] + 1, max(100, metrics[-1]["step"] // 10 // 100 * 100))
         },
         "checkpoint_sha256": model.hash,

@@ -166,7 +166,8 @@ def noisy(z: Tensor, level: Tensor) -> Tensor:
 @pytest.mark.parametrize("given", [1, 3])
 @pytest.mark.parametrize(("sampler", "weight"), [("dpmpp-2m", 10.0), ("ddim", 20.0), ("ddpm", 10.0)])
 def test_conditions_by_name(model: Model, given: int, sampler: str, weight: float) -> None:
-    """Reconstruction: a gradient through the denoiser, by default with the weight of its sampler."""
+    """Reconstruction: a gradient through the denoiser, by default with the weight of its sampler and frame size."""
+    weight *= (16 / SIDE) ** (2 / 3)
     generator = torch.Generator().manual_seed(0)
     z, known = (torch.randn(2, 3, T, SIDE, SIDE, generator=generator) for _ in range(2))
     level, observed = torch.full((2, T), -0.5), (torch.arange(T) < given).expand(2, T)
@@ -352,7 +353,8 @@ def test_sampling_draws_the_noise_that_the_model_was_trained_with(model: Model, 
     generator = torch.Generator().manual_seed(0)
     z, known = (torch.randn(2, 3, T, SIDE, SIDE, generator=generator) for _ in range(2))
     level, observed = torch.full((2, T), -0.5), (torch.arange(T) < 2).expand(2, T)
-    made = gen.conditioner("reconstruction", settings_of(), own)(noisy, known, observed)(z, level)
+    asked = settings_of(reconstruction_weight=10.0)
+    made = gen.conditioner("reconstruction", asked, own)(noisy, known, observed)(z, level)
     right = reconstruct(noisy, known, observed, 10.0, covariance=prior.covariance(T))
     assert torch.equal(made, clamp_known(right, known, observed)(z, level))
     assert not torch.allclose(made, clamp_known(reconstruct(noisy, known, observed, 10.0), known, observed)(z, level))

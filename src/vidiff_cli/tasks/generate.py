@@ -52,7 +52,7 @@ PREVIOUS = 0.8  # of the schedule from 0 (clean) to 1: where sampling begins wit
 MEMORY = 0.5  # of what is free: more than that, and guidance keeps less and computes more
 TOGETHER = 8  # clips that are sampled at a time, of windows that do not look at one another
 MOST_FRAMES = 1_000_000  # of one video: each has a time, which is an object
-WEIGHTS = {"dpmpp-2m": 10.0, "ddim": 20.0, "ddpm": 10.0}  # of reconstruction guidance
+WEIGHTS = {"dpmpp-2m": 10.0, "ddim": 20.0, "ddpm": 10.0}  # of reconstruction guidance, for frames of 16 pixels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,10 +118,11 @@ def prior_of(model: Model) -> Prior:
     return Prior(name=model.settings.diffusion.noise, strength=model.settings.diffusion.noise_strength)
 
 
-def reconstruction_weight(settings: GenerationSettings) -> float:
-    """The weight asked for, or what was measured best for the sampler (docs/decisions/0004)."""
+def reconstruction_weight(settings: GenerationSettings, side: int) -> float:
+    """The weight asked for, or what was measured best for the sampler and frames of that short side in pixels
+    (docs/decisions/0004)."""
     asked = settings.reconstruction_weight
-    return WEIGHTS[settings.sampler] if asked is None else asked
+    return WEIGHTS[settings.sampler] * (16 / side) ** (2 / 3) if asked is None else asked
 
 
 def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condition:
@@ -129,7 +130,7 @@ def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condit
     diffusion, prior = model.settings.diffusion, prior_of(model)
 
     def reconstruction(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
-        constant = reconstruction_weight(settings)
+        constant = reconstruction_weight(settings, min(known.shape[-2:]))
         weight = snr_weight(constant) if settings.reconstruction_schedule == "snr" else constant
         covariance = None if prior.is_white else prior.covariance(known.shape[2])
         return clamp_known(reconstruct(denoise, known, observed, weight, covariance=covariance), known, observed)
