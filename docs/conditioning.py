@@ -132,8 +132,8 @@ def weights_of_people() -> str:
         ]
         for row in data["results"]
     ]
-    return f"""The same with films of people, 64x64 ({data["clips"]} clips of a person that the model never saw, 4 frames after
-4; `python benchmarks/conditioning.py weights --people`). "Motion" is the change from frame to frame over the true one.
+    return f"""The same with films of people, 64x64, {data["clips"]} clips of a person that the model never saw, 4
+frames after 4 (`python benchmarks/conditioning.py weights --people`). "Motion" is the change from frame to frame over the true one.
 
 {table(["sampler", "weight", "PSNR, dB", "seam jump", "motion"], lines)}
 """
@@ -146,10 +146,11 @@ def drift(people: str) -> str:
     lines = [["given frames", *(f"{data['given'][name]:.1f}" for name in LOOKS)]]
     lines += [[way, *(f"{curve[-1][name]:.1f}" for name in LOOKS)] for way, curve in data["curves"].items()]
     whose = "people, 64x64" if people else "the demo's model, 16x16"
+    seen = f" The model had seen {data['clips_seen']:,} clips; {data['steps']} sampling steps." if people else ""
     return f"""## Drift over {data["windows"]} windows: {whose}
 
 Means over {data["clips"]} clips in the last window, in 8-bit levels
-(`python benchmarks/conditioning.py drift{" --people" if people else ""}`); "anchored" is `--drift-control first`.
+(`python benchmarks/conditioning.py drift{" --people" if people else ""}`); "anchored" is `--drift-control first`.{seen}
 
 {table(["", *LOOKS], lines)}
 

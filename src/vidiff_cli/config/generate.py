@@ -42,7 +42,8 @@ class GenerationSettings(BaseModel):
     reconstruction_weight: float | None = Field(
         default=None,
         ge=0,
-        description="weight of reconstruction guidance; by default 10 for frames of 16 pixels, 4 for 64 and so on, twice that with ddim",
+        description="weight of reconstruction guidance; by default 10 for frames of 16 pixels, 4 for 64 and so on, "
+        "twice that with ddim",
     )
     reconstruction_schedule: Literal["constant", "snr"] = Field(
         default="constant",
