@@ -133,7 +133,8 @@ def weights_of_people() -> str:
         for row in data["results"]
     ]
     return f"""The same with films of people, 64x64, {data["clips"]} clips of a person that the model never saw, 4
-frames after 4 (`python benchmarks/conditioning.py weights --people`). "Motion" is the change from frame to frame over the true one.
+frames after 4 (`python benchmarks/conditioning.py weights --people`). "Motion" is the change from frame to
+frame over the true one.
 
 {table(["sampler", "weight", "PSNR, dB", "seam jump", "motion"], lines)}
 """
