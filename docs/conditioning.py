@@ -182,7 +182,8 @@ comes, "searched" the same with an exhaustive search on enlarged frames.
             lines.append(["mean", *(_score(content, way) for way in ways)])
             parts.append(f"""## Frames between, on films: {name}
 
-Losses first: PSNR in dB / SSIM (`python benchmarks/interpolation.py clips MODEL CLIPS`).
+Losses first: PSNR in dB / SSIM (`python benchmarks/interpolation.py clips MODEL CLIPS`), of the people's model and the
+person that it never saw. A small model loses where little moves.
 
 {table(["clip", *ways], lines)}
 """)
