@@ -102,10 +102,12 @@ def test_nothing_is_made_across_a_cut(settings, frames_of) -> None:
 
 def test_only_the_last_scene_is_extended(settings, monkeypatch) -> None:
     frames = np.concatenate([scene(8, (20, 90, 160)), scene(8, (200, 30, 60))[:, ::-1][:3]])
+    alone = extend(settings("extend", input=stored(frames[8:], "last.mkv"), num_frames=4, overlap=3))
     source, windows, original = stored(frames, "cut.mkv"), [], complete.plans
     monkeypatch.setattr(complete, "plans", lambda line, **more: windows.extend(original(line, **more)) or windows)
-    extend(settings("extend", input=source, num_frames=4, overlap=3))
+    report = extend(settings("extend", input=source, num_frames=4, overlap=3))
     assert windows and all(min(window.observed) >= 8 for window in windows)
+    assert report.seam_jump == alone.seam_jump and report.drift == alone.drift, "the cut is no usual change"
 
 
 def test_between_equal_frames_nothing_is_made(settings, frames_of) -> None:
@@ -137,6 +139,10 @@ def test_a_dry_run_only_draws(settings, clip, told) -> None:
     assert report.path == Path("out_plan.png") and Image.open(report.path).width > 100
     assert set(Path().iterdir()) - before == {report.path}
     assert (report.frames, report.given, report.made) == (13, 4, 9)
+    again = settings("extend", input=source, num_frames=9, dry_run=True, output="out.mp4")
+    with pytest.raises(VidiffError, match=r"out_plan\.png exists"):
+        extend(again)
+    assert extend(again.model_copy(update={"overwrite": True})).path == report.path
     assert len([note for note in notes if "window" in note.text.lower()]) >= report.windows
 
 

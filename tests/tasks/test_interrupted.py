@@ -12,6 +12,7 @@ import pytest
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.extend import extend
 from vidiff_cli.tasks.interpolate import interpolate
+from vidiff_cli.tasks.window_journal import frames_of as frames_of_journal
 from vidiff_cli.tasks.window_journal import journal_of
 
 TASKS = {"extend": (extend, {"num_frames": 12}), "interpolate": (interpolate, {"factor": 3})}
@@ -68,6 +69,31 @@ def test_continued_is_uninterrupted(
     assert np.array_equal(frames_of(report.path), frames_of(whole.path))
     hidden = [path.name for path in Path().iterdir() if path.name.startswith(".")]
     assert hidden == []
+
+
+def test_frames_that_were_damaged_are_made_again(settings, clip, told, frames_of, interrupt_after) -> None:
+    asked = settings("extend", input=clip(4), num_frames=8, output="out.mkv", lossless=True)
+    interrupt_after(1, extend, asked)
+    frames = frames_of_journal(journal_of(Path("out.mkv")))
+    content = bytearray(frames.read_bytes())
+    content[-1] ^= 255
+    frames.write_bytes(content)
+    report, notes = told(extend.steps(asked))
+    assert not any("Continuing" in note.text for note in notes)
+    whole = extend(asked.model_copy(update={"output": Path("whole.mkv")}))
+    assert np.array_equal(frames_of(report.path), frames_of(whole.path))
+
+
+def test_other_batches_begin_anew(settings, clip, told, frames_of, interrupt_after, monkeypatch) -> None:
+    """Windows that another version sampled in other batches: none may be left out."""
+    asked = settings("interpolate", input=clip(9), factor=2, output="out.mkv", lossless=True)
+    monkeypatch.setattr(gen, "TOGETHER", 3)
+    interrupt_after(1, interpolate, asked)
+    monkeypatch.setattr(gen, "TOGETHER", 2)
+    report, notes = told(interpolate.steps(asked))
+    assert not any("Continuing" in note.text for note in notes)
+    whole = interpolate(asked.model_copy(update={"output": Path("whole.mkv")}))
+    assert np.array_equal(frames_of(report.path), frames_of(whole.path))
 
 
 @pytest.mark.parametrize("more", [{"steps": 3}, {"seed": 4}, {"prompt": ("a blue square",)}, {"num_frames": 7}])

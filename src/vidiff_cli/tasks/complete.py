@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidiff_cli.config.generate import CompletionSettings, ExtendSettings, InterpolateSettings
+from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Scheme, Timeline, Window, divided, plans
 from vidiff_cli.generation import drift
 from vidiff_cli.tasks import generate as gen
@@ -150,8 +151,10 @@ def drawn_plan(settings: Settings, clip: Clip, work: Work) -> Steps[PlanReport]:
         "runs": gen.batches_of(work.windows, 1),
     }
     target = name_of(settings, work, size_of(settings, clip), settings.seed)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path = plan_picture(target.with_name(target.stem + "_plan.png"), work.windows, **told)
+    path = target.with_name(target.stem + "_plan.png")
+    if path.exists() and not settings.overwrite:
+        raise VidiffError(f"{path} exists", fix="choose another name for the result, or pass --overwrite")
+    plan_picture(path, work.windows, **told)
     lines = tuple(plan_lines(work.windows, **told))
     for text in lines:
         yield Note(text)

@@ -124,7 +124,8 @@ def _write(
     delay = Fraction(new) / work.rate if settings.before else Fraction(0)
     write_video(settings, clip, work, place, reel, Sound(delay=delay, stop=settings.loop))
     frames = lambda ranks: reel.read(ranks)[:, 0]  # noqa: E731
-    jumps, drift = seam_jumps(frames, done.windows, sorted(line.given)), _drift(frames, done.windows, given)
+    ours = _of_the_scene(line, done.windows)
+    jumps, drift = seam_jumps(frames, done.windows, ours), _drift(frames, done.windows, ours)
     for text in warnings(drift.windows, drift.given) if drift else ():
         yield Note(text, "warning")
     height, width = size_of(settings, clip)
@@ -149,6 +150,12 @@ def _write(
         facts |= {"seam_jump": jumps, "drift": asdict(drift) if drift else None}
         gen.write_sidecar(place.path, "extend", settings, model, place.seed, facts)
     return report
+
+
+def _of_the_scene(line: Timeline, windows: Sequence[Window]) -> list[int]:
+    """The given ranks of the scene that goes on: a cut is no usual change, and what was before it looks otherwise."""
+    scene = next((scene for scene in line.scenes if windows and windows[0].frames[0] in scene), range(0))
+    return [rank for rank in sorted(line.given) if rank in scene]
 
 
 Frames = Callable[[Sequence[int]], np.ndarray]

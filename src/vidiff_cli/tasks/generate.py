@@ -198,7 +198,8 @@ def generate(
     if journal is not None:
         if journal.stale:
             yield Note("The windows kept by an interrupted call are of other settings or another input: making all.")
-        if journal.windows and _checksum(reel, job.windows[: journal.windows]) != journal.checksum:
+        whole = journal.windows in {0, *(batch.stop for batch in batches)}  # batches are made whole or not at all
+        if not whole or _checksum(reel, job.windows[: journal.windows]) != journal.checksum:
             journal.begin_anew(reel.made.shape)
         start = journal.windows
         if start == len(job.windows):

@@ -114,7 +114,7 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
             fps=fps,
             width=width,
             height=height,
-            sheet=_sheet(rows, gen.sheet_of(paths[0])) if rows else None,
+            sheet=_sheet(rows, total, gen.sheet_of(paths[0])) if rows else None,
             seconds=time.monotonic() - began,
         )
         journal.remove()
@@ -134,10 +134,11 @@ def _journal(
         yield journal
 
 
-def _sheet(rows: list[tuple[str, np.ndarray]], path: Path) -> Path:
+def _sheet(rows: list[tuple[str, np.ndarray]], total: int, path: Path) -> Path:
     from vidiff_cli.viewing.sheet import Row, contact_sheet
 
-    return contact_sheet([Row(label=label, frames=frames) for label, frames in rows], path)
+    numbers = evenly(total, SHEET_FRAMES)
+    return contact_sheet([Row(label=label, frames=frames, numbers=numbers) for label, frames in rows], path)
 
 
 def read_prompts(settings: SampleSettings) -> list[str]:

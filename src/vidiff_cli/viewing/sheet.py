@@ -55,6 +55,7 @@ class Row:
     given: Collection[int] = field(default=())
     seams: Collection[int] = field(default=())
     borders: Collection[int] = field(default=())
+    numbers: Sequence[int] = field(default=())  # of the frames in a longer clip that these were taken from
 
 
 def contact_sheet(rows: Sequence[Row], path: Path | str, *, scale: int | None = None) -> Path:
@@ -154,7 +155,8 @@ def _draw_row(row: Row, scale: int | None) -> Image.Image:
     cell_width = max(_cell(row.frames[0], scale).width + 2 * BORDER, 2 * NUMBER_SIZE)  # tall frames: room for numbers
     fitting = WIDE // (cell_width + GAP)
     shown = _with_seam(_evenly(total, min(max(fitting, FEWEST), MOST)), row.seams)
-    note = f"{len(shown)} of {total} frames" if len(shown) < total else ""
+    whole = row.numbers[-1] + 1 if row.numbers else total
+    note = f"{len(shown)} of {whole} frames" if len(shown) < whole else ""
     cells = [_cell(row.frames[index], scale) for index in shown]
     cell_height = cells[0].height + 2 * BORDER
     label = _label(row.label, note, cell_height + NUMBER_SIZE + GAP)
@@ -172,7 +174,13 @@ def _draw_row(row: Row, scale: int | None) -> Image.Image:
             pen.rectangle((x, 0, x + cell.width + 2 * BORDER - 1, cell.height + 2 * BORDER - 1), fill=GIVEN)
         image.paste(cell, (x + BORDER, BORDER))
         number = (x + cell.width / 2 + BORDER, cell.height + 2 * BORDER + GAP / 2)
-        pen.text(number, str(index), fill=GIVEN if index in given else FAINT, font=font_of(NUMBER_SIZE), anchor="ma")
+        pen.text(
+            number,
+            str(row.numbers[index] if row.numbers else index),
+            fill=GIVEN if index in given else FAINT,
+            font=font_of(NUMBER_SIZE),
+            anchor="ma",
+        )
     return image
 
 
