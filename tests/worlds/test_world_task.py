@@ -20,6 +20,8 @@ from vidiff_cli.tasks.events import Progress
 from vidiff_cli.tasks.world import world
 from vidiff_cli.video.decode import decode
 from vidiff_cli.worlds.oracle import read
+from vidiff_cli.worlds.parts import held_out
+from vidiff_cli.worlds.reader import read as read_scene
 from vidiff_cli.worlds.shapes import draw_numbered, render
 
 
@@ -121,3 +123,25 @@ def test_the_command_prints_the_folder_or_json(tmp_path: Path, monkeypatch: pyte
     again = CliRunner().invoke(app, ["world", "shapes", "clips", "-n", "2"])
     assert again.exit_code == 1 and "--overwrite" in again.stderr
     assert decode(tmp_path / "clips" / "clip-00001.mp4").fps == 12
+
+
+@pytest.mark.parametrize("part", ["straight", "whole"])
+def test_clips_of_the_larger_world_are_read_back_by_its_oracle(tmp_path: Path, part: str) -> None:
+    report = world(settings_for(tmp_path / "clips", part=part, side="held-out", size=32, clips=4))
+    for truth in json.loads((report.folder / "trajectories.json").read_text()):
+        decoded = decode(report.folder / truth["file"])
+        seen = read_scene(decoded.frames, np.arange(16) / 8)
+        told = {thing["colour"]: thing for thing in truth["things"]}
+        assert seen.ground == truth["ground"]
+        assert {thing.words["colour"]: thing.words for thing in seen.things} == told
+        assert all(held_out(t["colour"], t["shape"], t["direction"] or t["motion"]) for t in truth["things"])
+        for thing, positions in zip(truth["things"], truth["positions"], strict=True):
+            found = next(one for one in seen.things if one.words["colour"] == thing["colour"])
+            assert np.abs(found.centres * 32 - np.asarray(positions)).max() < 0.4
+
+
+def test_clips_that_the_larger_world_does_not_have_are_one_sentence(tmp_path: Path) -> None:
+    for wrong in ({"frames": 17, "size": 32}, {"size": 8}, {"fps": "4", "size": 32}):
+        with pytest.raises(VidiffError, match="larger world"):
+            world(settings_for(tmp_path / "clips", part="one", **wrong))
+    assert not (tmp_path / "clips").exists()

@@ -31,7 +31,8 @@ RUN, MODEL, WATCH = "Running", "Model", "Watching"
 def train(
     ctx: typer.Context,
     dataset: Annotated[
-        Path | None, typer.Argument(metavar="DATASET", help="A folder made by vidiff prep.", readable=False)
+        Path | None,
+        typer.Argument(metavar="DATASET", help="A folder made by vidiff prep, or world:shapes.", readable=False),
     ] = None,
     output: Annotated[Path | None, setting(TrainSettings, "output", "--output", "-o")] = None,
     preset_name: Annotated[str | None, setting(TrainSettings, "preset", "--preset", panel=MODEL)] = None,
@@ -92,7 +93,7 @@ def train(
     from vidiff_cli.tasks.training_setup import default_preset
 
     with errors_as_sentences(verbose):
-        name = preset_name or asked.preset or default_preset(asked.dataset, asked.device)
+        name = preset_name or asked.preset or default_preset(asked)
         under = preset(name)
         if asked.start_from is not None and not (preset_name or asked.preset):
             from vidiff_cli.tasks.finetune import inherited

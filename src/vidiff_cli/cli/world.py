@@ -34,6 +34,8 @@ def _group() -> None:
 def shapes(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the clips.", readable=False)],
+    part: Annotated[str | None, setting(WorldSettings, "part")] = None,
+    side: Annotated[str | None, setting(WorldSettings, "side")] = None,
     clips: Annotated[int | None, setting(WorldSettings, "clips", "--clips", "-n")] = None,
     size: Annotated[int | None, setting(WorldSettings, "size")] = None,
     frames: Annotated[int | None, setting(WorldSettings, "frames", "--num-frames")] = None,
@@ -47,7 +49,7 @@ def shapes(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make clips of one coloured shape that moves, each with its caption, and trajectories.json with the truth.
+    """Make clips of coloured shapes that move, each with its caption, and trajectories.json with the truth.
 
     Example: vidiff world shapes clips -n 256
     """

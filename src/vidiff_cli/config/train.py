@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vidiff_cli.config.model import DiffusionSettings, LearnedTextSettings, NetworkSettings
+from vidiff_cli.config.world import StreamSettings
 from vidiff_cli.errors import UsageError
 
 
@@ -156,7 +157,10 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    dataset: Path = Field(default=Path("dataset"), description="dataset folder made by vidiff prep")
+    dataset: Path = Field(
+        default=Path("dataset"),
+        description="dataset folder made by vidiff prep; world:shapes is one that needs no files",
+    )
     output: Path | None = Field(default=None, description="run folder; runs/DATASET-PRESET if not given")
     preset: str | None = Field(
         default=None, description="tiny, small, base or kinetics; chosen from the dataset and the device if not given"
@@ -216,6 +220,7 @@ class TrainSettings(BaseModel):
     optimiser: OptimiserSettings = OptimiserSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     loader: LoaderSettings = LoaderSettings()
+    world: StreamSettings = StreamSettings()
 
 
 @cache

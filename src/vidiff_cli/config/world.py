@@ -4,10 +4,38 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from vidiff_cli.config.fields import Rate
+from vidiff_cli.config.fields import Rate, recorded_rate
+
+ADDRESS = "world:shapes"  # in the place of a dataset folder: clips that are drawn when they are asked for
+
+
+class StreamSettings(BaseModel):
+    """The clips of `vidiff train world:shapes`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    part: Literal["whole", "one", "straight"] = Field(
+        default="whole",
+        description="one or two things with all motions and grounds; one thing; or one that moves straight on black",
+    )
+    size: int = Field(default=32, ge=16, le=512, multiple_of=8, description="side of the clips in pixels")
+    fps: str = Field(default="8", description="frames per second, of clips of nearly two seconds")
+    clips: int = Field(default=262_144, ge=1, le=2**31 - 1, description="different clips, drawn when asked for")
+    held_out: int = Field(
+        default=128, ge=0, le=65_536, description="clips for validation, of combinations never trained"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the clips")
+
+    @field_validator("fps")
+    @classmethod
+    def _a_rate(cls, fps: str) -> str:
+        if not 1 <= recorded_rate(fps) <= 120:
+            raise ValueError("a rate from 1 to 120")
+        return fps
 
 
 class WorldSettings(BaseModel):
@@ -16,7 +44,18 @@ class WorldSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     folder: Path = Field(description="The folder for the clips.")
-    clips: int = Field(default=256, ge=1, le=1_000_000, description="How many clips; 128 have every caption once.")
+    part: Literal["simple", "straight", "one", "whole"] = Field(
+        default="simple",
+        description="What the clips show: simple, one of two shapes in four colours that moves along an axis; "
+        "straight, more of each in eight directions; one, with all motions and grounds; whole, also two things.",
+    )
+    side: Literal["any", "train", "held-out"] = Field(
+        default="any",
+        description="Combinations of words: those trained on, those held out, or any (but for simple).",
+    )
+    clips: int = Field(
+        default=256, ge=1, le=1_000_000, description="How many clips; 128 simple ones have each caption once."
+    )
     size: int = Field(default=16, ge=8, le=512, multiple_of=2, description="Side of the square clips in pixels.")
     frames: int = Field(default=16, ge=1, description="Frames per clip; the fastest object leaves the canvas after 17.")
     fps: Rate = Field(default=Fraction(8), description="Frames per second.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from vidiff_cli.config.train import TrainSettings
-from vidiff_cli.data.store import Dataset, open_dataset
+from vidiff_cli.data.store import Dataset
 from vidiff_cli.locks import folder_alone
 from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.tasks.events import Note, Progress, Steps, task
@@ -43,6 +43,7 @@ from vidiff_cli.tasks.training_setup import (
     source_of,
 )
 from vidiff_cli.tasks.training_watch import Watch
+from vidiff_cli.tasks.world_clips import open_clips
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.training.auxiliary import auxiliary_of
 from vidiff_cli.training.loop import Schedule, train_steps
@@ -75,10 +76,11 @@ def train(settings: TrainSettings) -> Steps[TrainReport | None]:
     launch = Launch.of(os.environ)
     device = choose_device(launch.device(settings.device))
     with together(launch, device, kind=settings.parallel, timeout_seconds=settings.patience) as parallel:
-        dataset = open_dataset(settings.dataset)
+        dataset = open_clips(settings)
         if not parallel.main:
             return accompany(dataset, device, parallel)
-        run = settings.output or Path("runs") / f"{dataset.folder.resolve().name}-{settings.preset or 'custom'}"
+        name = dataset.folder.resolve().name.replace(":", "-")  # of a world, too
+        run = settings.output or Path("runs") / f"{name}-{settings.preset or 'custom'}"
         with folder_alone(run, fix=f"wait for it to end, or {OTHER_FOLDER}") as locked:
             return (yield from _train(settings, dataset, run, device, parallel, locked=locked))
 

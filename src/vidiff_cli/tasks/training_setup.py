@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,10 +15,11 @@ import torch
 from vidiff_cli.config.model import ClipSettings, ModelSettings, TextSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.data.index import SIDES
-from vidiff_cli.data.store import Clip, Dataset, open_dataset
+from vidiff_cli.data.store import Clip, Dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.device import DTYPES, choose_device
 from vidiff_cli.tasks.events import Event, Note
+from vidiff_cli.tasks.world_clips import is_world, open_clips
 from vidiff_cli.training.batches import Source
 from vidiff_cli.training.cache import ClipCache
 from vidiff_cli.training.estimate import estimate
@@ -85,20 +85,20 @@ def _frame_size(settings: TrainSettings, dataset: Dataset) -> tuple[int, int]:
     return (crop, crop) if crop else (dataset.spec.width, dataset.spec.height)
 
 
-def default_preset(dataset: Path, device: str) -> str:
-    """The preset for a dataset folder and a device: tiny up to 32 pixels, else small; base on a large GPU."""
+def default_preset(settings: TrainSettings) -> str:
+    """The preset for a dataset and a device: tiny up to 32 pixels, else small; base on a large GPU."""
     if Launch.of(os.environ).world > 1:
         with contextlib.suppress(VidiffError):  # which the training says again, once for all processes
-            return _default_preset(dataset, device)
+            return _default_preset(settings)
         return "tiny"
-    return _default_preset(dataset, device)
+    return _default_preset(settings)
 
 
-def _default_preset(dataset: Path, device: str) -> str:
-    spec = open_dataset(dataset).spec
+def _default_preset(settings: TrainSettings) -> str:
+    spec = open_clips(settings).spec
     if min(spec.width, spec.height) <= 32:
         return "tiny"
-    where = choose_device(device)
+    where = choose_device(settings.device)
     large = where.type == "cuda" and torch.cuda.get_device_properties(where).total_memory > 60 * 2**30
     return "base" if large else "small"
 
@@ -155,7 +155,10 @@ class _Chosen:
 
 
 def consistent(settings: TrainSettings) -> TrainSettings:
-    """--conditioning none and a share of zero clips with given frames are the same thing said twice."""
+    """--conditioning none and a share of zero clips with given frames are the same thing said twice; the captions of a
+    world are learned."""
+    if is_world(settings.dataset) and settings.text.kind == "auto":
+        settings = settings.model_copy(update={"text": settings.text.model_copy(update={"kind": "learned"})})
     if settings.conditioning == "mixed" and settings.objective.observed:
         return settings
     objective = settings.objective.model_copy(update={"observed": 0.0})

@@ -8,23 +8,31 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.locks import hidden_folder
 from vidiff_cli.tasks.events import Note, Progress, Steps, task
 from vidiff_cli.video.encode import encode
-from vidiff_cli.worlds.shapes import Scene, draw_numbered, render
+from vidiff_cli.worlds import scenes, shapes
+from vidiff_cli.worlds.parts import draw_scene
+from vidiff_cli.worlds.shapes import draw_numbered
 
 TRUTH = "trajectories.json"  # arrives last: a folder that has it is complete
 STAGING = ".world-"
+SMALLEST = 16  # pixels: a small plus has bars of more than one
 _OWN_FILES = re.compile(rf"clip-\d{{5,}}\.(mp4|txt)|{re.escape(TRUTH)}|{re.escape(STAGING)}.*")
+
+Truth = dict[str, object]
+Draw = Callable[[int], tuple[Truth, Callable[[], np.ndarray]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,16 +56,16 @@ def world(settings: WorldSettings) -> Steps[WorldReport]:
     """
     began = time.monotonic()
     seed = secrets.randbelow(2**31) if settings.seed is None else settings.seed
-    draw_scene = partial(draw_numbered, seed, canvas=settings.size, frames=settings.frames, fps=settings.fps)
-    draw_scene(0)  # settings that make no scene fail here, before anything is written
+    draw = partial(_simple if settings.part == "simple" else _larger, settings, seed)
+    draw(0)  # settings that make no scene fail here, before anything is written
     _check_folder(settings.folder, overwrite=settings.overwrite)
     yield Note(f"Making {settings.clips} clips in {settings.folder} with seed {seed}.")
     truths = []
     with _staging(settings.folder) as staging, _threads() as pool:
-        jobs = [pool.submit(_make, staging, draw_scene, number, settings.crf) for number in range(settings.clips)]
+        jobs = [pool.submit(_make, staging, draw, number, settings) for number in range(settings.clips)]
         for number, job in enumerate(jobs):
-            name, scene = job.result()
-            truths.append({"file": f"{name}.mp4", "seed": seed, "number": number} | _truth(scene))
+            name, truth = job.result()
+            truths.append({"file": f"{name}.mp4", "seed": seed, "number": number} | truth)
             yield Progress(what="clips", done=number + 1, total=settings.clips)
         (staging / TRUTH).write_text(_one_a_line(truths), encoding="utf-8")
         _publish(staging, settings.folder)
@@ -70,21 +78,48 @@ def world(settings: WorldSettings) -> Steps[WorldReport]:
     )
 
 
-def _make(staging: Path, draw_scene: partial[Scene], number: int, crf: int) -> tuple[str, Scene]:
-    scene = draw_scene(number)
+def _make(staging: Path, draw: Draw, number: int, settings: WorldSettings) -> tuple[str, Truth]:
+    truth, frames = draw(number)
     name = f"clip-{number:05d}"
-    encode(staging / f"{name}.mp4", render(scene), scene.fps, crf=crf)
-    (staging / f"{name}.txt").write_text(scene.caption + "\n", encoding="utf-8")
-    return name, scene
+    encode(staging / f"{name}.mp4", frames(), settings.fps, crf=settings.crf)
+    (staging / f"{name}.txt").write_text(f"{truth['caption']}\n", encoding="utf-8")
+    return name, truth
 
 
-def _truth(scene: Scene) -> dict[str, object]:
-    return {
+def _simple(settings: WorldSettings, seed: int, number: int) -> tuple[Truth, Callable[[], np.ndarray]]:
+    """One thing on black (`worlds/shapes.py`)."""
+    scene = draw_numbered(seed, number, canvas=settings.size, frames=settings.frames, fps=settings.fps)
+    truth = {
         "caption": scene.caption,
         "attributes": scene.attributes,
         "fps": str(scene.fps),
-        "positions": [[round(x, 6), round(y, 6)] for x, y in scene.positions.tolist()],
+        "positions": _rounded(scene.positions),
     }
+    return truth, partial(shapes.render, scene)
+
+
+def _larger(settings: WorldSettings, seed: int, number: int) -> tuple[Truth, Callable[[], np.ndarray]]:
+    """A part of the larger world (`worlds/scenes.py`); positions in pixels, a list for every thing."""
+    if (settings.frames - 1) / settings.fps > scenes.SECONDS or settings.size < SMALLEST:
+        raise VidiffError(
+            "Such clips the larger world does not have",
+            found=f"{settings.frames} frames at {settings.fps} fps of {settings.size} pixels",
+            expected=f"at most {int(scenes.SECONDS * settings.fps) + 1} frames, at least {SMALLEST} pixels",
+            fix="change --num-frames, --fps or --size, or take --part simple",
+        )
+    scene = draw_scene(settings.part, seed, number, side=settings.side)
+    seconds = np.arange(settings.frames) / float(settings.fps)
+    truth = {
+        "caption": scene.caption,
+        **scene.words,
+        "fps": str(settings.fps),
+        "positions": [_rounded(settings.size * thing.centres(seconds)) for thing in scene.things],
+    }
+    return truth, partial(scenes.render, scene, seconds, canvas=settings.size)
+
+
+def _rounded(positions: np.ndarray) -> list[list[float]]:
+    return [[round(x, 6), round(y, 6)] for x, y in positions.tolist()]
 
 
 def _one_a_line(truths: list[dict[str, object]]) -> str:

@@ -20,6 +20,7 @@ from vidiff_cli.tasks.about.checkpoint import AboutCheckpoint, about_checkpoint
 from vidiff_cli.tasks.events import Note, Steps
 from vidiff_cli.tasks.model import find_checkpoint
 from vidiff_cli.tasks.training_log import TrainingLog
+from vidiff_cli.tasks.world_clips import is_world
 from vidiff_cli.training.state import STATE
 
 RECENT_ROWS = 10  # of metrics.jsonl: the last hundred steps
@@ -84,7 +85,7 @@ def about_run(path: Path) -> Steps[AboutRun]:
     running = _is_held(path / LOCK)
     pace = _last(rows, "seconds_per_step")
     losses = [row["loss"] for row in rows[-RECENT_ROWS:] if _is_number(row.get("loss"))]
-    if not settings.dataset.exists():
+    if not (is_world(settings.dataset) or settings.dataset.exists()):
         warnings.append(f"The dataset {settings.dataset} is not to be found from here: go on where it was trained.")
         yield Note(warnings[-1], "warning")
     plot, metrics = path / "loss.png", path / "metrics.jsonl"

@@ -1,0 +1,184 @@
+"""Scenes drawn from the larger world or a part of it, each a function of (part, seed, number), and what is held out.
+
+Some combinations of colour, shape and move are never drawn for training, though each pair of the three is: what a model
+makes of them tells whether it has understood the words or learnt the sentences by heart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from vidiff_cli.worlds import scenes
+from vidiff_cli.worlds.scenes import SECONDS, Ground, Scene, Thing
+from vidiff_cli.worlds.wording import caption, phrases
+
+MOVES = (*scenes.DIRECTIONS, *(motion for motion in scenes.MOTIONS if motion != "moving"))
+APART = 1 / 32  # of the canvas: so much ground stays between two things
+TRIES = 10_000
+Side = Literal["train", "held-out", "any"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """What scenes may show. `brightest` is the lightest grey of a ground."""
+
+    colours: tuple[str, ...] = tuple(scenes.COLOURS)
+    shapes: tuple[str, ...] = scenes.SHAPES
+    moves: tuple[str, ...] = MOVES
+    grounds: tuple[str, ...] = scenes.GROUNDS
+    most_things: int = 2
+    brightest: float = 110.0
+
+
+PARTS: Mapping[str, Part] = MappingProxyType(
+    {
+        "whole": Part(),
+        "one": Part(most_things=1),
+        "straight": Part(
+            shapes=("square", "circle", "triangle"),
+            moves=(*scenes.DIRECTIONS, "still"),
+            grounds=("plain",),
+            most_things=1,
+            brightest=0.0,
+        ),
+    }
+)
+
+
+def phrases_of(part: str) -> tuple[str, ...]:
+    """Phrases that together have every word of the captions of a part."""
+    chosen = PARTS[part]
+    directions = [move for move in chosen.moves if move in scenes.DIRECTIONS]
+    motions = [move for move in chosen.moves if move not in scenes.DIRECTIONS] + ["moving"] * bool(directions)
+    said = phrases(
+        colour=chosen.colours, shape=chosen.shapes, motion=motions, direction=directions, ground=chosen.grounds
+    )
+    return said if chosen.most_things == 1 else (*said, "and beside")
+
+
+def held_out(colour: str, shape: str, move: str) -> bool:
+    """Whether a combination is kept from training: one of nine, so that every pair of its words still occurs."""
+    numbers = tuple(scenes.COLOURS).index(colour), scenes.SHAPES.index(shape), MOVES.index(move)
+    return (numbers[0] + 2 * numbers[1] + 4 * numbers[2]) % 9 == 4
+
+
+def draw_scene(part: str, seed: int, number: int, *, side: Side = "train") -> Scene:
+    """Scene `number` of an endless seeded sequence: it depends on its arguments alone.
+
+    On the side "train" no thing is of a held-out combination; on the side "held-out" every thing is; "any" is both.
+    """
+    sides = ("train", "held-out", "any")
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, sides.index(side), number)))
+    return _draw(PARTS[part], rng, side)
+
+
+def _draw(part: Part, rng: np.random.Generator, side: Side) -> Scene:
+    count = int(rng.integers(1, part.most_things + 1))
+    for _ in range(TRIES):
+        things = tuple(_thing(part, rng, side) for _ in range(count))
+        if count == 1 or (things[0].colour != things[1].colour and _apart(*things)):
+            ground = _ground(part, rng)
+            return Scene(things=things, ground=ground, caption=caption(things, ground, rng))
+    raise AssertionError(f"no two things of {part} have room beside one another")
+
+
+def _thing(part: Part, rng: np.random.Generator, side: Side) -> Thing:
+    for _ in range(TRIES):
+        colour, shape, move = _one(part.colours, rng), _one(part.shapes, rng), _one(part.moves, rng)
+        if shape == "circle" and move == "turning":  # nobody could see it
+            continue
+        if side == "any" or held_out(colour, shape, move) == (side == "held-out"):
+            return _placed(colour, shape, move, rng)
+    raise AssertionError(f"nothing of {part} is {side}")
+
+
+def _placed(colour: str, shape: str, move: str, rng: np.random.Generator) -> Thing:
+    """The numbers for the words: a start from which all of the thing stays inside the canvas all the time."""
+    motion = move if move in scenes.MOTIONS else "moving"
+    size = None if motion in ("growing", "shrinking") else _one(tuple(scenes.SIZES), rng)
+    side = max(scenes.GROWN) if size is None else scenes.SIZES[size]
+    edge = side * (scenes.RADIUS if motion == "turning" else scenes.REACH)[shape]
+    if motion == "moving":
+        speed = _one(tuple(scenes.SPEEDS), rng)
+        velocity = scenes.SPEEDS[speed] * np.asarray(scenes.DIRECTIONS[move])
+        path = SECONDS * velocity
+        low, high = edge + np.maximum(-path, 0), 1 - edge - np.maximum(path, 0)
+        start = rng.uniform(low, np.maximum(high, low))
+        return Thing(
+            colour=colour,
+            shape=shape,
+            motion=motion,
+            size=size,
+            direction=move,
+            speed=speed,
+            start=_pair(start),
+            velocity=_pair(velocity),
+        )
+    if motion == "bouncing":
+        start, velocity = _towards_a_wall(edge, rng)
+        return Thing(colour=colour, shape=shape, motion=motion, size=size, start=_pair(start), velocity=_pair(velocity))
+    sense = 1.0 if rng.random() < 0.5 else -1.0
+    radius = float(rng.uniform(0.15, min(0.25, 0.5 - edge))) if motion == "circling" else 0.0
+    start = rng.uniform(edge + radius, 1 - edge - radius, 2)
+    turn = {"circling": scenes.CIRCLING, "turning": scenes.TURNING}.get(motion, 0.0) * sense
+    phase = float(rng.uniform(0, 2 * math.pi)) if motion == "circling" else 0.0
+    return Thing(
+        colour=colour,
+        shape=shape,
+        motion=motion,
+        size=size,
+        start=_pair(start),
+        radius=radius,
+        phase=phase,
+        turn=turn,
+    )
+
+
+def _towards_a_wall(edge: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A start and a velocity that meet a wall, not too flatly, in the middle half of the clip."""
+    for _ in range(TRIES):
+        angle = rng.uniform(0, 2 * math.pi)
+        velocity = scenes.BOUNCING * np.array([math.cos(angle), math.sin(angle)])
+        start = rng.uniform(edge, 1 - edge, 2)
+        meets = np.where(velocity > 0, 1 - edge - start, start - edge) / np.maximum(np.abs(velocity), 1e-9)
+        first = int(meets.argmin())
+        if SECONDS / 4 <= meets[first] <= SECONDS * 3 / 4 and abs(velocity[first]) >= scenes.BOUNCING / 2:
+            return start, velocity
+    raise AssertionError("no path meets a wall")
+
+
+def _apart(one: Thing, other: Thing) -> bool:
+    """Whether two things never touch."""
+    seconds = np.linspace(0, SECONDS, 31)
+    reach = [thing.sides(seconds) * scenes.RADIUS[thing.shape] for thing in (one, other)]
+    distance = np.hypot(*(one.centres(seconds) - other.centres(seconds)).T)
+    return bool((distance >= reach[0] + reach[1] + APART).all())
+
+
+def _ground(part: Part, rng: np.random.Generator) -> Ground:
+    kind = _one(part.grounds, rng)
+    if kind == "plain":
+        return Ground(dark=float(rng.uniform(0, 0.6 * part.brightest)))
+    dark = float(rng.uniform(0, 0.25 * part.brightest))
+    light = float(rng.uniform(0.75 * part.brightest, part.brightest))
+    return Ground(
+        kind=kind,
+        dark=dark,
+        light=light,
+        angle=float(rng.uniform(0, 2 * math.pi)) if kind == "gradient" else 0.0,
+        seed=int(rng.integers(2**31)) if kind == "textured" else 0,
+    )
+
+
+def _one(options: tuple[str, ...], rng: np.random.Generator) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _pair(values: np.ndarray) -> tuple[float, float]:
+    return float(values[0]), float(values[1])

@@ -1,0 +1,204 @@
+"""The oracle of the larger world: what things a clip shows, how each moves, and on what ground, from frames alone.
+
+The grounds are grey and the things are not, so that the chroma of a pixel (its largest channel less its smallest) tells
+how much of it a thing covers, and its hue which thing. It serves generated clips too: noise, blur, specks and frames
+without a thing are expected, and what cannot be said is None.
+
+Legend: t frames, h and w pixels. Lengths are fractions of the canvas, times seconds, as in scenes.py.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.worlds import scenes
+from vidiff_cli.worlds.tracks import Track, track_of
+
+FAINTEST = 40.0  # chroma, of 255, of a pixel that has a colour
+FARTHEST_HUE = 20 / 360
+LEAST_AREA = 0.35  # of the smallest thing's: with less of a colour in a frame it shows nothing of it
+PRESENT = 0.6  # of the frames: a thing that is seen in fewer of them is none
+LEAST_LIKENESS = 0.75  # correlation with the best template
+CLEAR = 0.05  # covered by less, a pixel shows the ground
+SLOPE = 20.0  # grey levels from end to end: a gradient
+ROUGH = 6.0  # grey levels about the slope, the median: a texture
+
+_SMALLEST = (scenes.SIZES["small"] ** 2) * 5 / 9  # the area of a small plus
+_HUES = {name: colorsys.rgb_to_hsv(*(value / 255 for value in rgb))[0] for name, rgb in scenes.COLOURS.items()}
+_CHROMAS = {name: max(rgb) - min(rgb) for name, rgb in scenes.COLOURS.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """One thing that a clip shows; `words` as those of a scene's thing, None where it cannot be told.
+
+    `centres` (t, 2) are nan where it is not seen; `likeness` is the correlation with its template; `residual` the root
+    mean square distance from the path of its motion.
+    """
+
+    words: dict[str, str | None]
+    centres: np.ndarray
+    likeness: float
+    residual: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sight:
+    """What the oracle sees of a clip, the thing with most colour first."""
+
+    ground: str
+    things: tuple[Seen, ...]
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """As `Scene.words`."""
+        return {"ground": self.ground, "things": [thing.words for thing in self.things]}
+
+
+def read(frames: np.ndarray, seconds: Sequence[float] | np.ndarray) -> Sight:
+    """Reads a clip: frames (t, h, w, 3) uint8, square, at least two of them, each with its time (t,) in seconds.
+
+    VidiffError for anything else.
+    """
+    when = np.asarray(seconds, float)
+    if frames.ndim != 4 or frames.shape[1] != frames.shape[2] or frames.shape[3] != 3 or len(frames) < 2:
+        raise VidiffError("The oracle reads square RGB clips", found=frames.shape, expected="(2 or more, c, c, 3)")
+    if when.shape != (len(frames),):
+        raise VidiffError("Every frame needs its time", found=f"{when.shape} times", expected=f"({len(frames)},)")
+    picture = frames.astype(np.float32)
+    covered = _covered(picture)
+    canvas = frames.shape[1]
+    least = LEAST_AREA * _SMALLEST * canvas * canvas
+    things = []
+    for colour in sorted(covered, key=lambda name: -float(covered[name].sum())):
+        own = _one_blob(covered[colour])
+        there = own.sum(axis=(1, 2)) >= least
+        if there.mean() >= PRESENT and there.sum() >= 2:
+            things.append(_seen(colour, own, there, when))
+    return Sight(ground=_ground(picture.mean(axis=3), sum(covered.values())), things=tuple(things[:2]))
+
+
+def _covered(picture: np.ndarray) -> dict[str, np.ndarray]:
+    """How much of every pixel is of each colour: {colour: (t, h, w)}, the colours that occur."""
+    largest, smallest = picture.max(axis=3), picture.min(axis=3)
+    chroma = largest - smallest
+    hue = _hue(picture, largest, chroma)
+    found = {}
+    names = tuple(_HUES)
+    far = np.abs((hue[..., None] - np.array([_HUES[name] for name in names]) + 0.5) % 1 - 0.5)
+    nearest = far.argmin(axis=-1)
+    good = (chroma >= FAINTEST) & (far.min(axis=-1) <= FARTHEST_HUE)
+    for number, name in enumerate(names):
+        mask = good & (nearest == number)
+        if mask.any():
+            found[name] = np.where(mask, np.minimum(chroma / _CHROMAS[name], 1.0), 0.0)
+    return found
+
+
+def _hue(picture: np.ndarray, largest: np.ndarray, chroma: np.ndarray) -> np.ndarray:
+    """Hue as in HSV, 0 to 1; 0 for grey."""
+    red, green, blue = np.moveaxis(picture, 3, 0)
+    safe = np.maximum(chroma, 1e-6)
+    turn = np.where(
+        largest == red,
+        ((green - blue) / safe) % 6,
+        np.where(largest == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    return np.where(chroma > 0, turn / 6, 0.0)
+
+
+def _one_blob(covered: np.ndarray) -> np.ndarray:
+    """Without specks: what lies farther from the middle of a frame's colour than a thing reaches is left out."""
+    canvas = covered.shape[1]
+    pixel = np.arange(canvas) + 0.5
+    reach = canvas * max(scenes.GROWN) * 0.75 + 1
+    kept = covered
+    for _ in range(2):
+        total = np.maximum(kept.sum(axis=(1, 2)), 1e-9)
+        x = (kept.sum(axis=1) @ pixel) / total
+        y = (kept.sum(axis=2) @ pixel) / total
+        near = (np.abs(pixel - y[:, None]) <= reach)[:, :, None] & (np.abs(pixel - x[:, None]) <= reach)[:, None, :]
+        kept = np.where(near, covered, 0.0)
+    return kept
+
+
+def _seen(colour: str, covered: np.ndarray, there: np.ndarray, when: np.ndarray) -> Seen:
+    canvas = covered.shape[1]
+    pixel = (np.arange(canvas) + 0.5) / canvas
+    shown, times = covered[there], when[there]
+    area = shown.sum(axis=(1, 2))
+    centres = np.stack([shown.sum(axis=1) @ pixel / area, shown.sum(axis=2) @ pixel / area], axis=1)
+    area = area / canvas**2
+    track = track_of(times, centres, area)
+    shape, size, turn, likeness = _template(shown, times, centres, track)
+    motion = "turning" if track.motion == "still" and turn else track.motion
+    words: dict[str, str | None] = {
+        "colour": colour,
+        "shape": shape,
+        "size": size if motion not in ("growing", "shrinking") else None,
+        "motion": motion,
+        "direction": track.direction if motion == "moving" else None,
+        "speed": track.speed if motion == "moving" else None,
+    }
+    everywhere = np.full((len(covered), 2), np.nan)
+    everywhere[there] = centres
+    return Seen(words=words, centres=everywhere, likeness=likeness, residual=track.residual)
+
+
+def _template(
+    covered: np.ndarray, times: np.ndarray, centres: np.ndarray, track: Track
+) -> tuple[str | None, str | None, float, float]:
+    """(shape, size, turn in radians per second, likeness) of the template that correlates best with all frames when it
+    is drawn at the measured centres; only of a thing that stands still a turning one is tried."""
+    canvas = covered.shape[1]
+    resized = track.motion in ("growing", "shrinking")
+    turns = (0.0, scenes.TURNING, -scenes.TURNING) if track.motion == "still" else (0.0,)
+    sizes = ("",) if resized else tuple(scenes.SIZES)
+    best: tuple[float, str | None, str | None, float] = (-1.0, None, None, 0.0)
+    for shape, size, turn in product(scenes.SHAPES, sizes, turns):
+        if turn and shape == "circle":
+            continue
+        sides = _sides_of(shape, track.areas) if resized else np.full(len(times), scenes.SIZES[size])
+        drawn = scenes.coverage(shape, centres, sides, turn * times, canvas)
+        for image in (drawn, _blur(drawn)):
+            likeness = float((image * covered).sum() / np.sqrt((image**2).sum() * (covered**2).sum() + 1e-12))
+            best = max(best, (likeness, shape, size or None, turn), key=lambda found: found[0])
+    likeness, shape, size, turn = best
+    return (shape, size, turn, likeness) if likeness >= LEAST_LIKENESS else (None, None, 0.0, likeness)
+
+
+# Area of a shape of side 1.
+_AREAS = {"square": 1.0, "circle": np.pi / 4, "triangle": 0.75 * 3**0.5 * scenes.REACH["triangle"] ** 2, "plus": 5 / 9}
+
+
+def _sides_of(shape: str, areas: np.ndarray) -> np.ndarray:
+    return np.sqrt(areas / _AREAS[shape])
+
+
+def _blur(images: np.ndarray) -> np.ndarray:
+    """A binomial blur, 1 2 1 in both directions."""
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+    return (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4
+
+
+def _ground(grey: np.ndarray, covered: np.ndarray | int) -> str:
+    """Where no thing is, the median over time, against the plane that fits it best."""
+    clear = np.broadcast_to(np.asarray(covered) < CLEAR, grey.shape)
+    seen = np.asarray(clear.any(axis=0))
+    if seen.sum() < 16:
+        return "plain"
+    level = np.ma.median(np.ma.masked_array(grey, ~clear), axis=0).filled(0.0)
+    y, x = np.indices(seen.shape)[:, seen] / seen.shape[0] - 0.5
+    plane = np.stack([np.ones_like(x), x, y], axis=1)
+    fitted = np.linalg.lstsq(plane, level[seen], rcond=None)[0]
+    rough = float(np.median(np.abs(level[seen] - plane @ fitted)))
+    slope = float(np.abs(fitted[1]) + np.abs(fitted[2]))
+    return "textured" if rough >= ROUGH else "gradient" if slope >= SLOPE else "plain"

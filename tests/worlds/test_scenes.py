@@ -1,0 +1,168 @@
+"""The larger world: what it draws stays in the picture, is what its caption says, and is read back."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.worlds import scenes
+from vidiff_cli.worlds.parts import MOVES, PARTS, draw_scene, held_out, phrases_of
+from vidiff_cli.worlds.reader import read
+from vidiff_cli.worlds.scenes import SECONDS, Scene, Thing, coverage, render
+from vidiff_cli.worlds.wording import words_of
+
+EIGHTHS = np.arange(16) / 8
+NUMBERS = st.integers(0, 10**6)
+PART = st.sampled_from(sorted(PARTS))
+
+
+def by_colour(words: dict) -> list[dict]:
+    return sorted(words["things"], key=lambda thing: thing["colour"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(PART, NUMBERS)
+def test_a_scene_is_a_function_of_its_arguments(part: str, number: int) -> None:
+    assert draw_scene(part, 3, number) == draw_scene(part, 3, number) != draw_scene(part, 4, number)
+    one, other = (render(draw_scene(part, 3, number), EIGHTHS[:3], canvas=16) for _ in range(2))
+    assert np.array_equal(one, other)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PART, NUMBERS)
+def test_every_thing_is_wholly_in_the_picture_all_the_time_and_two_never_touch(part: str, number: int) -> None:
+    scene, fine = draw_scene(part, 0, number, side="any"), np.linspace(0, SECONDS, 76)
+    covered = []
+    for thing in scene.things:
+        wide = coverage(thing.shape, 0.25 + thing.centres(fine) / 2, thing.sides(fine) / 2, thing.angles(fine), 128)
+        outside = wide.copy()
+        outside[:, 31:97, 31:97] = 0  # one pixel for the edge
+        assert outside.sum() == 0 and (wide.sum(axis=(1, 2)) > 0).all()
+        covered.append(wide > 0)
+    assert len(covered) == 1 or not (covered[0] & covered[1]).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(PART, NUMBERS, st.sampled_from([16, 32]))
+def test_the_oracle_reads_all_of_it_back(part: str, number: int, canvas: int) -> None:
+    scene = draw_scene(part, 5, number, side="any")
+    seen = read(render(scene, EIGHTHS, canvas=canvas), EIGHTHS)
+    assert seen.words["ground"] == scene.ground.kind
+    assert by_colour(seen.words) == by_colour(scene.words)
+    for thing in seen.things:
+        true = next(one for one in scene.things if one.colour == thing.words["colour"])
+        assert np.abs(thing.centres - true.centres(EIGHTHS)).max() * canvas < 0.25
+
+
+def test_of_500_true_clips_at_least_99_percent_are_read_right() -> None:
+    wrong = 0
+    for number in range(500):
+        scene = draw_scene("whole", 11, number, side="any")
+        seen = read(render(scene, EIGHTHS, canvas=32), EIGHTHS)
+        wrong += seen.ground != scene.ground.kind or by_colour(seen.words) != by_colour(scene.words)
+    assert wrong <= 5
+
+
+def noisy(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.clip(np.rint(frames + rng.normal(0, 0.03 * 255, frames.shape)), 0, 255).astype(np.uint8)
+
+
+def dim(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.rint(frames * 0.75 + 12).astype(np.uint8)
+
+
+@pytest.mark.parametrize("spoil", [noisy, dim])
+def test_the_oracle_bears_what_generated_clips_have(spoil) -> None:
+    rng, wrong = np.random.default_rng(0), 0
+    for number in range(60):
+        scene = draw_scene("whole", 7, number)
+        seen = read(spoil(render(scene, EIGHTHS, canvas=32), rng), EIGHTHS)
+        wrong += by_colour(seen.words) != by_colour(scene.words)
+    assert wrong <= 3
+
+
+def test_the_oracle_sees_nothing_where_nothing_is_and_noise_is_no_motion() -> None:
+    rng = np.random.default_rng(0)
+    assert read(np.zeros((16, 32, 32, 3), np.uint8), EIGHTHS).things == ()
+    for thing in read(rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8), EIGHTHS).things:
+        assert thing.words["shape"] is None
+    one = Thing(colour="red", shape="square", motion="still", size="large")
+    frames = render(Scene(things=(one,), ground=scenes.Ground(), caption=""), EIGHTHS, canvas=32)
+    for number in range(len(frames)):  # at another place in every frame
+        frames[number] = np.roll(frames[number], rng.integers(-9, 10, 2), axis=(0, 1))
+    assert read(frames, EIGHTHS).things[0].words["motion"] is None
+
+
+def test_the_oracle_refuses_what_is_no_clip() -> None:
+    with pytest.raises(VidiffError, match="square RGB"):
+        read(np.zeros((16, 32, 24, 3), np.uint8), EIGHTHS)
+    with pytest.raises(VidiffError, match="its time"):
+        read(np.zeros((16, 32, 32, 3), np.uint8), EIGHTHS[:4])
+
+
+@settings(max_examples=200, deadline=None)
+@given(PART, NUMBERS)
+def test_a_caption_says_what_the_scene_shows(part: str, number: int) -> None:
+    scene = draw_scene(part, 0, number, side="any")
+    said, true = words_of(scene.caption), scene.words
+    assert said["ground"] == true["ground"]
+    for told, thing in zip(said["things"], true["things"], strict=True):
+        unsaid = {name for name in told if told[name] is None and thing[name] is not None}
+        assert unsaid <= {"size", "speed"}
+        assert all(told[name] == thing[name] for name in told if name not in unsaid)
+
+
+def test_captions_say_the_same_in_many_ways() -> None:
+    captions = {draw_scene("straight", 0, number).caption for number in range(2000)}
+    assert len(captions) > 1500
+    assert any(caption.startswith("a small red") for caption in captions)
+    for way in ("upper left", "tiny", "fast", "leftwards", "disc", ", a "):
+        assert any(way in caption for caption in captions)
+
+
+def test_the_phrases_have_every_word_of_the_captions_and_no_other() -> None:
+    for part in PARTS:
+        known = {word.strip(",") for phrase in phrases_of(part) for word in phrase.split()}
+        said = {word.strip(",") for n in range(4000) for word in draw_scene(part, 0, n).caption.split()}
+        assert said <= known
+        assert part == "whole" or "beside" not in known
+    assert "bouncing" not in " ".join(phrases_of("straight"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(PART, NUMBERS)
+def test_no_training_scene_has_a_held_out_combination(part: str, number: int) -> None:
+    def rare(scene: Scene) -> list[bool]:
+        return [held_out(thing.colour, thing.shape, thing.move) for thing in scene.things]
+
+    assert not any(rare(draw_scene(part, 0, number, side="train")))
+    assert all(rare(draw_scene(part, 0, number, side="held-out")))
+
+
+def test_one_combination_of_nine_is_held_out_and_every_pair_of_words_is_trained() -> None:
+    colours, shapes = tuple(scenes.COLOURS), PARTS["straight"].shapes
+    everything = list(product(colours, shapes, MOVES[:8]))
+    kept = [words for words in everything if not held_out(*words)]
+    assert 0.08 < 1 - len(kept) / len(everything) < 0.14
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert {(w[first], w[second]) for w in kept} == {(w[first], w[second]) for w in everything}
+
+
+@pytest.mark.parametrize("shape", scenes.SHAPES)
+@pytest.mark.parametrize("angle", [0.0, 0.3, 1.0])
+def test_a_shape_covers_its_area(shape: str, angle: float) -> None:
+    if shape == "circle" and angle:
+        pytest.skip("a circle has no angle")
+    area = {"square": 1, "circle": np.pi / 4, "triangle": 0.75 * 3**0.5 * 0.55**2, "plus": 5 / 9}[shape]
+    covered = coverage(shape, np.array([[0.51, 0.48]]), np.array([0.4]), np.array([angle]), 64)
+    assert covered.sum() == pytest.approx(area * (0.4 * 64) ** 2, rel=0.02)
+
+
+def test_an_upright_square_is_exact() -> None:
+    covered = coverage("square", np.array([[0.5 + 0.3 / 16, 0.5]]), np.array([0.25]), np.zeros(1), 16)[0]
+    assert np.allclose(covered[7], [0] * 6 + [0.7, 1, 1, 1, 0.3] + [0] * 5)
