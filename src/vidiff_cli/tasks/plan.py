@@ -15,7 +15,7 @@ import torch
 
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
-from vidiff_cli.data.store import Dataset, open_dataset
+from vidiff_cli.data.store import Dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.device import available_memory, choose_device, choose_dtype, dtype_name, peak_memory, restart_peak
 from vidiff_cli.tasks.events import Note, Steps, task
@@ -24,6 +24,7 @@ from vidiff_cli.tasks.run_folder import config_of
 from vidiff_cli.tasks.text import choose_text
 from vidiff_cli.tasks.training_ranks import first_state
 from vidiff_cli.tasks.training_setup import consistent, introduce, model_settings, source_of
+from vidiff_cli.tasks.world_clips import open_clips
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.encoder import CaptionEmbedding
 from vidiff_cli.training.auxiliary import auxiliary_of
@@ -71,7 +72,7 @@ def plan(settings: TrainSettings) -> Steps[PlanReport]:
 
     Raises VidiffError for a dataset that cannot be read.
     """
-    dataset = open_dataset(settings.dataset)
+    dataset = open_clips(settings)
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.precision, device)
     restart_peak(device)
