@@ -1,0 +1,104 @@
+"""`vidiff preview`: what clips look like."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_paths, shown, stderr
+from vidiff_cli.cli.options import (
+    OUTPUT,
+    REPRODUCE,
+    AsJson,
+    ConfigFiles,
+    Overwrite,
+    Quiet,
+    Sets,
+    Verbose,
+    setting,
+    settings_from,
+)
+from vidiff_cli.config.preview import PreviewSettings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vidiff_cli.tasks.preview import PreviewReport
+
+
+def preview(
+    ctx: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A dataset, a run, a folder of videos, or one video.", readable=False),
+    ],
+    output: Annotated[Path | None, setting(PreviewSettings, "output", "--output", "-o")] = None,
+    count: Annotated[int | None, setting(PreviewSettings, "count", "--count", "-n")] = None,
+    frames: Annotated[int | None, setting(PreviewSettings, "frames")] = None,
+    sort: Annotated[str | None, setting(PreviewSettings, "sort")] = None,
+    megabytes: Annotated[float | None, setting(PreviewSettings, "megabytes", panel=OUTPUT)] = None,
+    seed: Annotated[int | None, setting(PreviewSettings, "seed", panel=REPRODUCE)] = None,
+    config: ConfigFiles = None,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show clips in the terminal, on a contact sheet, or in an HTML gallery.
+
+    Example: vidiff preview dataset -o gallery.html
+    """
+    settings = settings_from(ctx, PreviewSettings)
+    from vidiff_cli.tasks.preview import preview as task
+
+    with errors_as_sentences(verbose):
+        report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
+        if as_json:
+            print_json(_without_pixels(report))
+        elif report.output is not None:
+            print_paths(report.output)
+        else:
+            _draw(report, stderr(), every=settings.frames is not None)
+
+
+def _without_pixels(report: PreviewReport) -> dict[str, object]:
+    names = (field.name for field in dataclasses.fields(report) if field.name != "strips")
+    return {name: getattr(report, name) for name in names}
+
+
+def _draw(report: PreviewReport, console: Console, *, every: bool) -> None:
+    """Each entry with some of its frames; in colours where the terminal has them, no pictures where there is none."""
+    from vidiff_cli.viewing.gallery import facts_of
+    from vidiff_cli.viewing.half_blocks import HALF, half_blocks
+
+    for name, value in report.facts.items():
+        console.print(Text(f"{name}  ", "dim").append(shown(value)))
+    colour = console.color_system is not None and not console.no_color and _can_print(HALF, console.encoding)
+    for entry, strip in zip(report.entries, report.strips, strict=True):
+        console.print()
+        console.print(Text(shown(entry.name), "bold"))
+        if entry.prompt:
+            console.print(Text(shown(entry.prompt)))
+        said = ", ".join(f"{name} {value}" for name, value in facts_of(entry).items())
+        if said:
+            console.print(Text(shown(said), "dim"))
+        if entry.problem:
+            console.print(Text(shown(entry.problem), "yellow"))
+        if strip is not None and console.is_terminal:
+            for line in half_blocks(strip, console.width, colour=colour, every=every):
+                console.print(line)
+    if not console.is_terminal:
+        console.print("Frames are drawn on a terminal only: -o sheet.png or -o gallery.html writes them to a file.")
+
+
+def _can_print(sign: str, encoding: str) -> bool:
+    try:
+        sign.encode(encoding)
+    except (LookupError, UnicodeError):
+        return False
+    return True
