@@ -100,7 +100,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-# A shell ignores Ctrl-C for what it starts in the background, nohup a hang-up, and all that is started there inherits it.
+# A shell ignores Ctrl-C for what it starts in the background, nohup a hang-up; all that is started there inherits it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -398,10 +398,11 @@ def test_wrong_flags(home: Path, here: Path, command: str, flags: list[str], cod
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_model_at_all(here: Path, command: str) -> None:
+def test_without_a_run_the_model_in_the_box_is_taken(here: Path, command: str) -> None:
     (here / "runs").unlink()
-    expected = "there is no model under runs/; train one with vidiff train, or name one with --model."
-    assert refused(here, command, *COMMANDS[command], "-o", "new/out.mp4") == expected
+    result = vidiff(command, *COMMANDS[command], "-o", "new/out.mp4")
+    assert result.exit_code == 0 and "There is no run under runs/" in result.stderr
+    assert json.loads(Path("new/out.json").read_text())["checkpoint"]["path"] == "builtin"
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,14 @@ from typer.core import TyperGroup
 from vidiff_cli import __version__
 from vidiff_cli.cli.console import catch_signals, errors_as_sentences, ignore_signals
 from vidiff_cli.cli.doctor import doctor
+from vidiff_cli.cli.evaluate import evaluate
 from vidiff_cli.cli.export import export
 from vidiff_cli.cli.extend import extend
 from vidiff_cli.cli.info import info
 from vidiff_cli.cli.interpolate import interpolate
 from vidiff_cli.cli.options import VERBOSE_KEY
 from vidiff_cli.cli.prep import prep
+from vidiff_cli.cli.preview import preview
 from vidiff_cli.cli.sample import sample
 from vidiff_cli.cli.train import train
 from vidiff_cli.cli.world import world_app
@@ -100,7 +102,7 @@ def vidiff(
     """
 
 
-for command in (prep, train, sample, extend, interpolate, export, info, doctor):
+for command in (prep, train, sample, extend, interpolate, evaluate, export, preview, info, doctor):
     app.command(command.__name__)(command)
 app.add_typer(world_app, name="world")
 

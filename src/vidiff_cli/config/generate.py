@@ -16,7 +16,8 @@ class GenerationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: Path | None = Field(
-        default=None, description="run folder or checkpoint file; the newest run under runs/ if not given"
+        default=None,
+        description="run folder, checkpoint file or builtin; the newest run under runs/, else builtin, if not given",
     )
     clip_model: str | None = Field(
         default=None,

@@ -77,18 +77,31 @@ def open_model(settings: GenerationSettings) -> Model:
 
 def introduce(model: Model, settings: GenerationSettings, seed: int, prompts: Sequence[str]) -> Iterator[Event]:
     """Says which model, device and seed are used, and what may disappoint."""
-    yield Note(f"Model {model.path} on {model.device} in {dtype_name(model.dtype)}, seed {seed}.")
+    yield Note(f"Model {model.name} on {model.device} in {dtype_name(model.dtype)}, seed {seed}.")
+    if model.in_the_box and settings.model is None:
+        yield Note("There is no run under runs/: the model in the box knows coloured shapes that move, nothing else.")
     if model.clips_seen < HARDLY_TRAINED:
         yield Note(f"This model is hardly trained: it has seen {model.clips_seen:,} clips.", "warning")
     negative = [settings.negative_prompt] if settings.negative_prompt else []
     for prompt in dict.fromkeys([*prompts, *negative]):
         if unknown := model.unknown_words(prompt):
-            yield Note(f"The model has never seen: {', '.join(unknown)} (in {prompt!r}).", "warning")
+            yield Note(_unknown(model, unknown, prompt), "warning")
     if any([*prompts, *negative]) and model.learner.text is None:
         yield Note("The model was trained without captions: the prompt has no effect.", "warning")
     if any([*prompts, *negative]) and model.settings.text.clip is not None:
         yield from download_note(model.settings.text.clip, settings.clip_model)
     model.embed_prompts([*prompts, *negative])
+
+
+def _unknown(model: Model, words: Sequence[str], prompt: str) -> str:
+    named = ", ".join(words)
+    if not model.in_the_box:
+        return f"The model has never seen: {named} (in {prompt!r})."
+    known = 'it knows such as "a small red circle moving left"'
+    return (
+        f"Outside the words of the model in the box: {named} (in {prompt!r}); {known}. For more, train on your own "
+        "videos (vidiff prep, vidiff train), or name another model with --model."
+    )
 
 
 def choose_condition(settings: GenerationSettings, model: Model) -> str:
@@ -408,13 +421,13 @@ def write_sidecar(
 
     They name the checkpoint file itself: a run may have a later one by then.
     """
-    resolved = {"model": str(model.path), "seed": seed}
+    resolved = {"model": model.name, "seed": seed}
     content = {
         "command": command,
         "argv": sys.argv,
         "settings": settings.model_dump(mode="json", exclude={"output", "overwrite"}) | resolved,
         "seed": seed,
-        "checkpoint": {"path": str(model.path), "sha256": model.hash, "clips_seen": model.clips_seen},
+        "checkpoint": {"path": model.name, "sha256": model.hash, "clips_seen": model.clips_seen},
         "device": str(model.device),
         "dtype": dtype_name(model.dtype),
         "threads": torch.get_num_threads(),

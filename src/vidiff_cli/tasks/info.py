@@ -31,6 +31,10 @@ def info(
 
     VidiffError: it is missing, damaged, or of no known kind; `plot` is given and it is no dataset.
     """
+    if path == Path("builtin") and not path.exists():  # the model in the box
+        from vidiff_cli.tasks.about.checkpoint import about_checkpoint
+
+        return (yield from about_checkpoint(path))
     if not os.path.lexists(path):
         raise VidiffError(f"{path} does not exist", expected=KINDS)
     report = yield from (_folder(path) if path.is_dir() else _file(path))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.training.state import AVERAGE, Learner, open_learner
 
 RUNS = Path("runs")
+BUILTIN = Path("builtin")  # the name of the model in the box
 LONGEST_NAME = 200  # of a checkpoint folder
 HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its samples
 
@@ -37,6 +39,16 @@ class Model:
     clips_seen: int
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def in_the_box(self) -> bool:
+        """Whether it is the model that came with vidiff."""
+        return self.path == builtin_file()
+
+    @property
+    def name(self) -> str:
+        """What --model calls it."""
+        return str(BUILTIN if self.in_the_box else self.path)
 
     @property
     def fps(self) -> Fraction:
@@ -84,7 +96,8 @@ class Model:
 
 
 def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, clip: str | None = None) -> Model:
-    """A model from a run folder, a checkpoint folder or file; None is the newest run under runs/.
+    """A model from a run folder, a checkpoint folder or file, or "builtin"; None is the newest run under runs/, else
+    the one in the box.
 
     `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt.
     """
@@ -114,17 +127,21 @@ def _clips_seen(header: Mapping[str, object], path: Path) -> int:
     return count
 
 
+def builtin_file() -> Path:
+    """The weights of the model in the box."""
+    return Path(str(files("vidiff_cli") / "builtin" / "model.safetensors"))
+
+
 def find_checkpoint(model: Path | None) -> Path:
-    """The checkpoint file that a --model names. VidiffError says what was there instead."""
+    """The checkpoint file that a --model names: None is the newest run, or the model in the box where there is none.
+    VidiffError says what was there instead."""
     if model is None:
         runs = sorted(RUNS.glob("*/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
-        if not runs:
-            raise VidiffError(
-                f"there is no model under {RUNS}/", fix="train one with vidiff train, or name one with --model"
-            )
-        model = runs[-1].parents[1]
+        model = runs[-1].parents[1] if runs else BUILTIN
     if model.is_file():
         return model
+    if model == BUILTIN and not model.exists():
+        return builtin_file()
     for folder in (model, _latest(model)):
         if folder is not None and (folder / AVERAGE).is_file():
             return folder / AVERAGE

@@ -58,7 +58,7 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
     model = gen.open_model(settings)
     if settings.noise not in (None, model.settings.diffusion.noise):
         raise VidiffError(
-            f"{model.path} was trained with another noise",
+            f"{model.name} was trained with another noise",
             found=f"--noise {settings.noise}",
             expected=model.settings.diffusion.noise,
             fix="leave it out",

@@ -1,0 +1,34 @@
+"""Puts the averaged weights of a run into the package, in half precision: the model in the box.
+
+python examples/builtin/pack.py RUN [src/vidiff_cli/builtin/model.safetensors]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
+from vidiff_cli.tasks.model import builtin_file, find_checkpoint
+from vidiff_cli.tasks.run_folder import config_of
+
+MOST_BYTES = 25 * 10**6
+
+
+def main(run: Path, target: Path) -> None:
+    source = find_checkpoint(run)
+    halves = {name: value.to(torch.float16) for name, value in read_tensors(source).items()}
+    if bad := [name for name, value in halves.items() if not bool(torch.isfinite(value).all())]:
+        raise SystemExit(f"{bad[0]} does not fit into half precision")
+    trained = config_of(run)["train"]
+    assert isinstance(trained, dict)
+    write_tensors(target, halves, read_header(source) | {"world": trained["world"]})
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB from {source}")
+    if target.stat().st_size > MOST_BYTES:
+        raise SystemExit("too large for the package")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else builtin_file())

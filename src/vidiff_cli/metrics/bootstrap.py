@@ -1,0 +1,71 @@
+"""How far a number would move with other videos of the same kind: bootstrap intervals over videos.
+
+What is drawn anew are whole videos: frames of one are no independent evidence. Legend: n videos, k replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+NORMAL = 1.959963984540054  # standard deviations either way that hold 95 % of a normal distribution
+MEANS = 1000  # replicates of a mean: they cost nothing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval, and of how many videos it is; None where there is no interval or no number."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    videos: int
+
+
+def mean_of(values: Sequence[float], *, seed: int) -> Estimate:
+    """The mean of one number per video and the percentile interval of 1,000 bootstrap means.
+
+    Numbers that are not there (nan) are left out. Infinite ones (the PSNR of equal frames) make the mean infinite,
+    which has no interval.
+    """
+    known = np.array([value for value in values if not np.isnan(value)], dtype=np.float64)
+    if not len(known):
+        return Estimate(value=None, low=None, high=None, videos=0)
+    value = float(known.mean())
+    if len(known) < 2 or not np.isfinite(value):
+        return Estimate(value=value, low=None, high=None, videos=len(known))
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(len(known),)))
+    means = np.array([known[rng.integers(len(known), size=len(known))].mean() for _ in range(MEANS)])
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value=value, low=float(low), high=float(high), videos=len(known))
+
+
+def drawn_counts(videos: int, replicates: int, *, seed: int, which: int) -> Iterator[np.ndarray]:
+    """For each replicate how often every video was drawn (n); `which` tells the sets of one comparison apart."""
+    for number in range(replicates):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(which, number)))
+        yield np.bincount(rng.integers(videos, size=videos), minlength=videos)
+
+
+def around(value: float, replicates: Sequence[float], videos: int) -> Estimate:
+    """A distance with the spread of its replicates laid around it, not below 0.
+
+    Sets drawn with repetitions lie further apart than the sets that they are drawn from, by about as much as these lie
+    further apart than endless ones would: the replicates say how a distance varies, not where it lies. That bias itself
+    is in no interval.
+    """
+    if len(replicates) < 2:
+        return Estimate(value=value, low=None, high=None, videos=videos)
+    spread = np.asarray(replicates) - np.mean(replicates)
+    low, high = np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value=value, low=max(0.0, value + float(low)), high=value + float(high), videos=videos)
+
+
+def normal(value: float, error: float, videos: int) -> Estimate:
+    """A number with its standard error: 1.96 of them either way."""
+    if not np.isfinite(error):
+        return Estimate(value=value, low=None, high=None, videos=videos)
+    return Estimate(value=value, low=value - NORMAL * error, high=value + NORMAL * error, videos=videos)

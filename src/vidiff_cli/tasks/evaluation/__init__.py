@@ -1,0 +1,1 @@
+"""The parts of `vidiff evaluate`: what is compared, by which protocol, and what is measured."""
