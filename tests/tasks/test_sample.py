@@ -12,7 +12,8 @@ import pytest
 
 from vidiff_cli.diffusion.samplers import SAMPLERS
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.tasks.sample import read_prompts, sample
+from vidiff_cli.tasks.prompts import read_prompts
+from vidiff_cli.tasks.sample import sample
 from vidiff_cli.video.probe import probe
 
 KNOWN = "a small red square moving right slowly"
@@ -71,7 +72,38 @@ def test_prompts_and_their_file(settings, tmp_path: Path) -> None:
         if content is not None:
             (tmp_path / wrong).write_bytes(content)
         with pytest.raises(VidiffError, match=wrong):
-            read_prompts(settings("sample", prompts_file=wrong))
+            sample(settings("sample", prompts_file=wrong))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", 'seed,prompt\n1,"a cat, red"\n2,\n3,a dog\n'),
+        ("p.csv", 'caption\n"a cat, red"\na dog\n'),
+        ("p.jsonl", '{"prompt": "a cat, red"}\n\n{"text": "a dog", "seed": 3}\n{"prompt": " "}\n'),
+        ("p.txt", "# animals\na cat, red\n\n a dog\n"),
+    ],
+)
+def test_prompts_of_a_table(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text("\ufeff" + content, encoding="utf-8")
+    assert read_prompts(tmp_path / name) == ["a cat, red", "a dog"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("p.csv", "seed,words\n1,a cat\n", "no prompt in line 2: found seed, words"),
+        ("p.csv", "prompt\n", "has no prompt"),
+        ("p.csv", 'prompt\n"' + "x" * 200_000, "no CSV table"),
+        ("p.jsonl", '{"prompt": "a cat"}\n[1]\n', "no object in line 2"),
+        ("p.jsonl", "{" * 100_000, "no object in line 1"),
+        ("p.jsonl", '{"prompt": 3}\n', "no text as prompt in line 1: found 3"),
+    ],
+)
+def test_tables_that_have_no_prompts(tmp_path: Path, name: str, content: str, found: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(VidiffError, match=found):
+        read_prompts(tmp_path / name)
 
 
 def test_unseen_words_are_named(settings, told) -> None:

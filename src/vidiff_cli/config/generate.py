@@ -107,7 +107,9 @@ class SampleSettings(GenerationSettings):
     """Everything `vidiff sample` can be told."""
 
     prompts: tuple[str, ...] = Field(default=(), description="what to show; without one, videos without a caption")
-    prompts_file: Path | None = Field(default=None, description="text file with one prompt a line")
+    prompts_file: Path | None = Field(
+        default=None, description="one prompt a line, or a .csv or .jsonl with a prompt column"
+    )
     count: int = Field(default=1, ge=1, le=100_000, description="videos per prompt")
     num_frames: int | None = Field(default=None, ge=1, description="frames; the model's window if not given")
     noise: Literal["independent", "mixed", "progressive", "lowpass", "shared"] | None = Field(

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from vidiff_cli.config.generate import SampleSettings
-from vidiff_cli.config.reading import read_text
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window, plan
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.events import Steps, task
 from vidiff_cli.tasks.frame_file import Reel, evenly
 from vidiff_cli.tasks.model import Model
+from vidiff_cli.tasks.prompts import read_prompts
 from vidiff_cli.tasks.window_journal import WindowJournal, window_journal
 from vidiff_cli.video.encode import encode
 
@@ -50,7 +50,7 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
     Raises VidiffError for a model or an output that cannot be used, before anything is made.
     """
     began = time.monotonic()
-    prompts = read_prompts(settings)
+    prompts = _prompts(settings)
     if len(prompts) * settings.count > MOST_VIDEOS:
         found = f"{len(prompts):,} prompts, {settings.count:,} videos of each"
         raise VidiffError("that is too much to make at once", found=found, expected=f"at most {MOST_VIDEOS:,} videos")
@@ -141,15 +141,10 @@ def _sheet(rows: list[tuple[str, np.ndarray]], total: int, path: Path) -> Path:
     return contact_sheet([Row(label=label, frames=frames, numbers=numbers) for label, frames in rows], path)
 
 
-def read_prompts(settings: SampleSettings) -> list[str]:
-    """The prompts given and those of the file, one a line; without any, one empty prompt."""
-    prompts = list(settings.prompts)
-    if settings.prompts_file is not None:
-        lines = [line.strip() for line in read_text(settings.prompts_file, what="the prompts file").splitlines()]
-        prompts += [line for line in lines if line and not line.startswith("#")]
-        if not prompts:
-            raise VidiffError(f"{settings.prompts_file} has no prompt", expected="one a line")
-    return prompts or [""]
+def _prompts(settings: SampleSettings) -> list[str]:
+    """The prompts given and those of the file; without any, one empty prompt."""
+    found = read_prompts(settings.prompts_file) if settings.prompts_file is not None else []
+    return [*settings.prompts, *found] or [""]
 
 
 def _check_words(model: Model, prompts: list[str]) -> None:
