@@ -25,7 +25,7 @@ from vidiff_cli.tasks.prep import prep
 from vidiff_cli.tasks.run_folder import check_replaceable
 from vidiff_cli.tasks.train import train
 from vidiff_cli.tasks.training_log import MEASURED, TrainingLog
-from vidiff_cli.tasks.training_watch import Watch, own_prompts, read_prompts
+from vidiff_cli.tasks.training_watch import Watch, own_prompts, sheet_prompts
 from vidiff_cli.training.loop import StepReport
 from vidiff_cli.training.validation import BANDS, Validation
 
@@ -215,14 +215,14 @@ def test_prompts_of_a_file_are_drawn_with_the_same_noise(dataset, training, tmp_
 
 @pytest.mark.parametrize(
     ("content", "found"),
-    [(None, "no such file"), (b"\n# nothing\n", "0 prompts"), (b"a\n" * 17, "17 prompts"), (b"\xff\xfe", "no UTF-8")],
+    [(None, "no such file"), (b"\n# nothing\n", "no prompt"), (b"a\n" * 17, "17 prompts"), (b"\xff\xfe", "not UTF-8")],
 )
 def test_a_prompts_file_that_fits_no_sheet(tmp_path: Path, content: bytes | None, found: str) -> None:
     path = tmp_path / "prompts.txt"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(VidiffError, match=found) as error:
-        read_prompts(path)
+        sheet_prompts(path)
     assert str(path) in str(error.value)
 
 

@@ -18,6 +18,7 @@ from vidiff_cli.data.index import SIDES
 from vidiff_cli.data.store import Dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.events import Event, Note
+from vidiff_cli.tasks.prompts import read_prompts
 from vidiff_cli.tasks.training_log import TrainingLog
 from vidiff_cli.tasks.training_setup import source_of
 from vidiff_cli.text.adapter import AdaptedText
@@ -41,7 +42,7 @@ class Watch:
         dtype: torch.dtype,
     ) -> None:
         self.settings, self.device, self.dtype = settings, device, dtype
-        self.prompts = read_prompts(settings.prompts) if settings.prompts else own_prompts(dataset)
+        self.prompts = sheet_prompts(settings.prompts) if settings.prompts else own_prompts(dataset)
         self.held: HeldOut | None = None
         if settings.validate_every:
             self.held = hold_out(source_of(settings, dataset, side="val"), model, crop=settings.loader.crop)
@@ -116,19 +117,14 @@ def averaged(state: TrainState, averages: Mapping[str, Tensor], device: torch.de
     return learner.requires_grad_(False).eval()
 
 
-def read_prompts(path: Path) -> list[str]:
-    """The prompts of a file, one a line; lines that begin with # are left out. VidiffError: unreadable, none, many."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        found = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "no UTF-8 text"
-        raise VidiffError(f"the prompts file {path} cannot be read", found=found) from error
-    prompts = [line for line in lines if line and not line.startswith("#")]
-    if not 0 < len(prompts) <= MOST_PROMPTS:
+def sheet_prompts(path: Path) -> list[str]:
+    """The prompts of a file, as many as a sheet has room for. VidiffError: unreadable, none, more."""
+    prompts = read_prompts(path)
+    if len(prompts) > MOST_PROMPTS:
         raise VidiffError(
             f"the prompts file {path} fits no sample sheet",
             found=f"{len(prompts)} prompts",
-            expected=f"1 to {MOST_PROMPTS}, one a line",
+            expected=f"at most {MOST_PROMPTS}",
         )
     return prompts
 
