@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,21 @@ from vidiff_cli.tasks.train import train
 SMALL = ("network.base=8", "network.head_width=8", "network.embedding=16", "network.text_width=16", "patience=60")
 
 
-def start(dataset: Path, run: Path, *more: str) -> list[subprocess.Popen[str]]:
+# vidiff with the tests' own open_clip models, whose configs lie in a folder.
+WITH_MODELS = """
+import sys
+from vidiff_cli.text.clip import import_open_clip
+import_open_clip()
+import open_clip
+open_clip.add_model_config(sys.argv.pop(1))
+from vidiff_cli.cli.app import main
+main()
+"""
+
+
+def start(
+    dataset: Path, run: Path, *more: str, python: tuple[str, ...] = ("-m", "vidiff_cli")
+) -> list[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -29,7 +44,7 @@ def start(dataset: Path, run: Path, *more: str) -> list[subprocess.Popen[str]]:
     told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "vidiff_cli", *asked],
+            [sys.executable, *python, *asked],
             env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             text=True,
             stdout=subprocess.PIPE,
@@ -73,6 +88,23 @@ def test_a_signal_to_one_of_two_ends_both_at_the_same_step(dataset: Path, told, 
     report, notes = told(train.steps(settings.model_copy(update={"steps": step + 2})))
     assert any(note.text == f"Continuing {run} at step {step} of {step + 2}." for note in notes)
     assert report.steps == step + 2
+
+
+def test_two_with_clip_are_one(dataset: Path, tiny_clip, tmp_path: Path) -> None:
+    """Rank 0 alone embeds the captions; the losses are those of one process."""
+    own = shutil.copytree(dataset, tmp_path / "own")
+    asked = ("--steps", "2", "--text", "clip", "--clip-model", tiny_clip.named())
+    found = ended(start(own, tmp_path / "two", *asked, python=("-c", WITH_MODELS, str(tiny_clip.folder))))
+    assert [code for code, _, _ in found] == [0, 0], found
+    (clip,) = {path.parent for path in (own / "text").rglob("shard-*.safetensors")}
+    assert clip.name.startswith("tiny-clip-")
+    settings = TrainSettings.model_validate(json.loads((tmp_path / "two" / "config.json").read_text())["train"])
+    train(settings.model_copy(update={"output": tmp_path / "one"}))
+    one, two = ([json.loads(row) for row in (tmp_path / name / "metrics.jsonl").open()] for name in ("one", "two"))
+    assert len(one) == len(two) > 0
+    for mine, theirs in zip(one, two, strict=True):
+        for name in ("loss", "free", "observed", "gradient_norm"):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4), name
 
 
 def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.data.spec import Clip
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batch, draw_batches
 from vidiff_cli.training.draws import draw_clip
@@ -400,3 +401,19 @@ def test_captions_are_dropped_at_the_rates_asked_for(row: type) -> None:
     for observed, rate in ((False, 0.1), (True, 0.3)):
         dropped = [each.dropped for each in draws if bool(each.given.any()) == observed]
         assert np.mean(dropped) == pytest.approx(rate, abs=4 * (rate * (1 - rate) / len(dropped)) ** 0.5)
+
+
+def test_a_clip_is_named_by_its_source(row: type) -> None:
+    clip = Clip(
+        id="a-0",
+        source="films/a.mp4",
+        start_seconds=2.5,
+        fps="8",
+        frames=4,
+        captions=[],
+        split="train",
+        shard="0",
+        group=None,
+    )
+    source = Source(rows=[row(frames=4), clip], read=lambda number, frames: np.zeros((len(frames), 4, 4, 3), np.uint8))
+    assert [source.name(number) for number in range(2)] == ["clip 0", "films/a.mp4 at 2.5 s"]

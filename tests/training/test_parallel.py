@@ -148,6 +148,7 @@ def test_every_weight_has_a_gradient_in_every_step(batch: dict[str, Any]) -> Non
         "dropped": torch.zeros(2, dtype=torch.bool),
         "captions": ("a red square", "a blue circle"),
         "rows": (0, 1),
+        "seeds": (1, 2),
     }
     learner = RANKS["state"]().learner
     ALONE.loss(learner, Batch(**(whole | batch))).total.backward()

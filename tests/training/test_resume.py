@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from torch import Tensor
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
 from vidiff_cli.config.train import OptimiserSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.batches import Source
+from vidiff_cli.training.batches import Source, draw_batch
 from vidiff_cli.training.loop import STUCK_AFTER, Schedule, StepReport, train_steps
 from vidiff_cli.training.state import AVERAGE, OPTIMISER, STATE, WEIGHTS, Learner, TrainState, new_learner, open_learner
+from vidiff_cli.training.wrapping import recompute_stages
 
 Maker = Callable[..., Learner]
 CPU = torch.device("cpu")
@@ -97,6 +99,30 @@ def test_three_steps_and_three_more_are_six(
         late = go(second, source, settings, dtype=dtype)
         assert repr(early + late) == repr(reports)
         assert same(second, whole)
+
+
+def test_dropout_needs_no_generator_to_be_kept(make_learner: Maker, source: Source, tmp_path: Path) -> None:
+    """Two steps and two more are four, whatever the global generator has done; in parts and with activations that are
+    computed again, a step drops the same."""
+    settings = settings_of(4)
+
+    def new(dropout: float = 0.4, seed: int = 0) -> TrainState:
+        return TrainState(make_learner(noise=0.1, dropout=dropout, seed=seed), settings.optimiser)
+
+    whole = new()
+    reports = go(whole, source, settings)
+    assert go(new(dropout=0.0), source, settings, until=1)[0].loss != pytest.approx(reports[0].loss, rel=1e-3)
+    first = new()
+    go(first, source, settings, until=2)
+    first.save(tmp_path / "step-2", clips_seen=8)
+    torch.manual_seed(11)
+    second = new(seed=9)
+    second.load(tmp_path / "step-2")
+    assert repr(go(second, source, settings)) == repr(reports[2:]) and same(second, whole)
+    parts = new()
+    recompute_stages(parts.learner.denoiser.network)
+    in_parts = go(parts, source, settings.model_copy(update={"accumulate": 2}))
+    assert [report.loss for report in in_parts] == pytest.approx([report.loss for report in reports], rel=1e-4)
 
 
 def test_steps_change_all_weights_and_follow_the_schedule(make_learner: Maker, source: Source) -> None:
@@ -192,6 +218,11 @@ def test_a_divergence_is_an_error_before_the_weights_are_spoilt(make_learner: Ma
     with pytest.raises(VidiffError, match="diverged at step 6: found 5 unsound updates in a row") as error:
         go(state, source, settings)
     assert one_sentence(error)
+    batch = draw_batch(
+        source, settings.objective, size=4, window=4, frame_steps=(1,), seed=settings.seed, step=5, device=CPU
+    )
+    named = re.search(r"on a batch of 4 clips, the highest loss first: (.*); continue", str(error.value))
+    assert named is not None and set(named[1].split(", ")) == {f"clip {row}" for row in batch.rows}
     after = contents(state)
     assert all(torch.equal(before[name], after[name]) for name in before if name != "counts")
 

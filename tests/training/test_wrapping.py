@@ -1,16 +1,24 @@
-"""Gradient checkpointing: the same gradient, less that is kept, the same names."""
+"""Gradient checkpointing: the same gradient, less that is kept, the same names. Compiling: the same steps."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
+from vidiff_cli.config.train import OptimiserSettings, TrainSettings
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.training.state import Learner
-from vidiff_cli.training.wrapping import recompute_stages
+from vidiff_cli.training.batches import Source
+from vidiff_cli.training.loop import Schedule, StepReport, train_steps
+from vidiff_cli.training.state import Learner, TrainState, new_learner
+from vidiff_cli.training.wrapping import compile_network, recompute_stages
 
 Maker = Callable[..., Learner]
+CPU = torch.device("cpu")
 
 
 def passed(learner: Learner, dtype: torch.dtype) -> tuple[dict[str, Tensor], int]:
@@ -43,11 +51,54 @@ def test_checkpointing_gives_the_same_gradient_and_keeps_less(
     plain, wrapped = (make_learner(noise=0.1) for _ in range(2))
     for learner in (plain, wrapped):
         for part in learner.modules():
-            if isinstance(part, torch.nn.Dropout):
-                part.p = dropout
+            if isinstance(part, ClipDropout):
+                part.p, part.seeds = dropout, (1, 2)
     recompute_stages(wrapped.denoiser.network)
     assert plain.state_dict().keys() == wrapped.state_dict().keys()
     (wanted, much), (found, little) = passed(plain, dtype), passed(wrapped, dtype)
     assert wanted.keys() == found.keys() and len(wanted) > 50
     assert [name for name in wanted if not torch.equal(wanted[name], found[name])] == []
     assert little < much / 2
+
+
+@pytest.mark.slow
+def test_a_compiled_network_makes_the_same_step(make_source: Callable[..., Source], row: type) -> None:
+    """By a backend that traces forward and backward but writes no C++, which would take a minute; dropout draws the
+    same outside the graphs."""
+    plain, compiled = state_of(), state_of()
+    compile_network(compiled.learner.denoiser.network, backend="aot_eager")
+    wanted, found = (step_of(state, make_source([row(frames=4)] * 4)) for state in (plain, compiled))
+    assert found.loss == pytest.approx(wanted.loss, rel=1e-5)
+    assert found.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-4)
+    for name, value in plain.learner.state_dict().items():
+        torch.testing.assert_close(compiled.learner.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_network_that_cannot_be_compiled_is_one_sentence(make_source: Callable[..., Source], row: type) -> None:
+    def backend(graph: object, inputs: object) -> Any:
+        raise RuntimeError("No working C++ compiler found in a list:\n of places")
+
+    state = state_of()
+    before = {name: value.clone() for name, value in state.learner.state_dict().items()}
+    compile_network(state.learner.denoiser.network, backend=backend)
+    with pytest.raises(VidiffError, match=r"cannot compile the network: found .*No working C\+\+ compiler") as error:
+        step_of(state, make_source([row(frames=4)] * 4))
+    text = str(error.value)
+    assert "\n" not in text and text.endswith("; leave out --compile, or install a C++ compiler (g++).")
+    assert state.step == 0 and all(value.equal(before[name]) for name, value in state.learner.state_dict().items())
+
+
+def state_of() -> TrainState:
+    """The smallest network, with dropout."""
+    network = NetworkSettings(
+        base=8, multipliers=(1,), patch=1, head_width=8, embedding=16, text_width=0, temporal="attention", dropout=0.3
+    )
+    model = ModelSettings(width=4, height=4, frames=4, network=network, text=TextSettings(kind="none"))
+    return TrainState(new_learner(model, 0), OptimiserSettings(warmup=0))
+
+
+def step_of(state: TrainState, source: Source) -> StepReport:
+    settings = TrainSettings(batch_size=2, seed=5)
+    schedule = Schedule.of(3, settings.optimiser)
+    steps = train_steps(state, source, settings, schedule, device=CPU, dtype=torch.float32)
+    return next(steps)

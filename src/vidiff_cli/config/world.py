@@ -18,9 +18,10 @@ class StreamSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    part: Literal["whole", "one", "straight"] = Field(
+    part: Literal["whole", "one", "straight", "lasting"] = Field(
         default="whole",
-        description="one or two things with all motions and grounds; one thing; or one that moves straight on black",
+        description="one or two things with all motions and grounds; one thing; one that moves straight on black; or "
+        "lasting, one thing whose motion never ends",
     )
     size: int = Field(default=32, ge=16, le=512, multiple_of=8, description="side of the clips in pixels")
     fps: str = Field(default="8", description="frames per second, of clips of nearly two seconds")
@@ -44,10 +45,11 @@ class WorldSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     folder: Path = Field(description="The folder for the clips.")
-    part: Literal["simple", "straight", "one", "whole"] = Field(
+    part: Literal["simple", "straight", "one", "whole", "lasting"] = Field(
         default="simple",
         description="What the clips show: simple, one of two shapes in four colours that moves along an axis; "
-        "straight, more of each in eight directions; one, with all motions and grounds; whole, also two things.",
+        "straight, more of each in eight directions; one, with all motions and grounds; whole, also two things; "
+        "lasting, one thing whose motion never ends.",
     )
     side: Literal["any", "train", "held-out"] = Field(
         default="any",

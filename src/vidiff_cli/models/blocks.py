@@ -7,8 +7,13 @@ see their neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from vidiff_cli.diffusion.noise import seeded
 
 
 class FrameNorm(nn.GroupNorm):
@@ -70,6 +75,43 @@ class Film(nn.Module):
         return functional.silu(self.norm(x) * (1 + scale) + shift)
 
 
+class ClipDropout(nn.Module):
+    """Dropout in training: what it drops of a clip follows from the clip's seed and the layer's place in the network.
+
+    So a clip loses the same in any batch, on any number of processes, and where activations are computed twice.
+    `seed_dropout` hands out seeds and places before every pass.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p, self.place = p, 0
+        self.seeds: Sequence[int] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b t) c h w -> the same, scaled so that its mean stays."""
+        if not self.training or not self.p:
+            return x
+        return x.masked_fill(self._dropped(x), 0.0) * (1 / (1 - self.p))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        """(b t) c h w bool, channels-last as features are."""
+        n, c, h, w = x.shape
+        dropped = torch.empty(n, h, w, c, dtype=torch.bool, device=x.device)
+        if not x.is_meta:  # a meta tensor has no values to draw
+            if not self.seeds or n % len(self.seeds):
+                raise ValueError(f"dropout has seeds of {len(self.seeds)} clips for {n} frames")
+            for clip, seed in zip(dropped.chunk(len(self.seeds)), self.seeds, strict=True):
+                clip.bernoulli_(self.p, generator=seeded(seed, self.place, device=x.device))
+        return dropped.permute(0, 3, 1, 2)
+
+
+def seed_dropout(network: nn.Module, seeds: Sequence[int]) -> None:
+    """What the next training pass of a network drops: a seed for each clip of its batch."""
+    layers = (module for module in network.modules() if isinstance(module, ClipDropout))
+    for place, layer in enumerate(layers):
+        layer.place, layer.seeds = place, seeds
+
+
 class ResidualBlock(nn.Module):
     """Two space convolutions with FiLM between them, then (optionally) a time convolution, all residual."""
 
@@ -78,7 +120,7 @@ class ResidualBlock(nn.Module):
         self.norm = FrameNorm(inputs)
         self.first = SpaceConv(inputs, outputs)
         self.film = Film(outputs, embedding)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ClipDropout(dropout)
         self.second = SpaceConv(outputs, outputs, zero=True)
         self.skip = SpaceConv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.time_film = Film(outputs, embedding) if over_time else None

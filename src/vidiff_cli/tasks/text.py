@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator, Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -32,15 +32,40 @@ from vidiff_cli.text.encoder import CaptionEmbedding
 from vidiff_cli.text.tower import ClipTower, open_same_tower, open_tower
 
 ESTIMATE_AFTER, LONG_SECONDS = 20, 60  # captions measured before the estimate; shorter times are not worth a note
+OTHERWISE = "train another run with --text learned"
 Kind = Literal["clip", "learned", "none"]
+
+
+class WaitingTower:
+    """The tower that a run was started with: opened for the first caption that has no embedding yet, most often never.
+
+    `encode` raises VidiffError where its weights cannot be had.
+    """
+
+    def __init__(self, settings: ClipSettings, where: str | None) -> None:
+        self.settings, self.where = settings, where
+        self._device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> WaitingTower:
+        """Says where it is to work."""
+        self._device = device
+        return self
+
+    def encode(self, caption: str) -> CaptionEmbedding:
+        return self._opened.encode(caption)
+
+    @cached_property
+    def _opened(self) -> ClipTower:
+        return open_same_tower(self.settings, _read(self.where), otherwise=OTHERWISE).to(self._device)
 
 
 def choose_text(
     settings: TrainSettings, dataset: Dataset, run: Path | None
-) -> Generator[Event, None, tuple[TrainSettings, ClipTower | None]]:
+) -> Generator[Event, None, tuple[TrainSettings, ClipTower | WaitingTower | None]]:
     """The settings with `auto` decided, and the tower where that is CLIP.
 
-    A `run` that is there already has decided: the same command continues it, whatever weights have come or gone.
+    A `run` that is there already has decided: the same command continues it, whatever weights have come or gone. Its
+    tower is opened when it is needed, or where --clip-model names weights that may be others.
     """
     choice, (kind, clip) = settings.text, _of_run(run)
     useful = settings.network.text_width > 0 and len(dataset.captions()) > 0
@@ -53,9 +78,11 @@ def choose_text(
     if kind != "clip" or not useful:
         return settings, None
     name = _read(choice.clip_model)
+    if clip is not None and _is_that(name, clip):
+        return settings, WaitingTower(clip, choice.clip_model)
     if clip is not None:
         yield from download_note(clip, choice.clip_model)
-        return settings, open_same_tower(clip, name, otherwise="train another run with --text learned")
+        return settings, open_same_tower(clip, name, otherwise=OTHERWISE)
     name = complete_name(name)
     yield from _download_note(name)
     return settings, open_tower(name, otherwise="train with --text learned")
@@ -81,8 +108,14 @@ def _of_run(run: Path | None) -> tuple[Kind | None, ClipSettings | None]:
         return None, None
 
 
+def _is_that(name: ClipName, clip: ClipSettings) -> bool:
+    """Whether a name leaves no doubt which weights it means: none at all, or those of a model's own tag."""
+    named = (name.model or clip.encoder, name.weights or clip.weights)
+    return name.file is None and named == (clip.encoder, clip.weights)
+
+
 def embed_captions(
-    tower: ClipTower, dataset: Dataset, *, more: Sequence[str] = ()
+    tower: ClipTower | WaitingTower, dataset: Dataset, *, more: Sequence[str] = ()
 ) -> Generator[Event, None, EmbeddingCache]:
     """The embeddings of all captions to train on, and of `more` texts, kept in the dataset's folder; only those that
     are missing are made."""
@@ -91,6 +124,8 @@ def embed_captions(
         yield Note(f"{store.damaged} damaged files in {store.folder} are made again.", "warning")
     captions = ["", *dataset.captions(), *more]
     total, began = len(store.missing(captions)), time.monotonic()
+    if total and isinstance(tower, WaitingTower):
+        yield from download_note(tower.settings, tower.where)
     with contextlib.closing(store.fill(captions, tower.encode)) as filling:
         for done in filling:
             yield Progress(what="captions", done=done, total=total)

@@ -36,7 +36,6 @@ from vidiff_cli.tasks.training_log import TrainingLog
 from vidiff_cli.tasks.training_ranks import accompany, first_state, told
 from vidiff_cli.tasks.training_setup import (
     at_peak_seconds,
-    clip_namer,
     consistent,
     introduce,
     model_settings,
@@ -135,7 +134,7 @@ def _train(
         batch_size=settings.batch_size,
         device=device,
         at_peak_seconds=at_peak_seconds(settings, model, device, world=parallel.world),
-        clip_name=clip_namer(source),
+        clip_name=source.name,
         tracker=tracker,
     )
     log.go_on_from(state.step, state.notes.get("unlogged", ()))

@@ -26,6 +26,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.device import peak_memory
 from vidiff_cli.tasks.events import Event, Note, Progress
 from vidiff_cli.tasks.tracking import Careful
+from vidiff_cli.training.guard import name_clips
 from vidiff_cli.training.loop import STUCK_AFTER, StepReport
 from vidiff_cli.training.validation import BANDS, Validation, bands_of, ignores_text
 
@@ -39,7 +40,6 @@ SKIPPED: Mapping[str, tuple[str, Literal["info", "warning"]]] = {  # why, and ho
     "spike": ("its gradient is a spike", "warning"),
     "not finite": ("its loss or its gradient is not finite", "warning"),
 }
-MOST_NAMED = 4  # clips in a warning
 MEASURED = ("seconds_per_step", "clips_per_second", "share_of_peak", "memory_mb")  # of a row: no two runs have it alike
 
 
@@ -149,8 +149,8 @@ class TrainingLog:
             )
 
     def clips_of(self, report: StepReport) -> str:
-        """The source clips of a step, those with the highest loss first."""
-        return name_clips(report.rows, report.per_clip, self.clip_name)
+        """A sentence that names the source clips of a step, those with the highest loss first."""
+        return f"Its {name_clips(report.rows, report.per_clip, self.clip_name)}." if report.rows else ""
 
     def progress(self, report: StepReport) -> Progress:
         """How far the training is, with the numbers of the live table."""
@@ -252,19 +252,6 @@ class TrainingLog:
 
         with contextlib.suppress(VidiffError):  # rows that somebody has edited are no reason to stop a training
             plot_metrics(rows, path)
-
-
-def name_clips(rows: Sequence[int], losses: np.ndarray, clip_name: Callable[[int], str]) -> str:
-    """A sentence that names the clips of a batch (b numbers and losses): the worst first, not all of many."""
-    if not rows:
-        return ""
-    worst = (
-        np.argsort(-np.nan_to_num(losses, nan=np.inf), kind="stable") if len(losses) == len(rows) else range(len(rows))
-    )
-    named = dict.fromkeys(clip_name(rows[place]) for place in worst)
-    shown = ", ".join(list(named)[:MOST_NAMED])
-    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-    return f"Its batch of {len(rows)} clips, the highest loss first: {shown}{more}."
 
 
 def _entry(report: StepReport) -> dict[str, Any]:

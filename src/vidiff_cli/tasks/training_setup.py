@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -129,16 +129,6 @@ def at_peak_seconds(settings: TrainSettings, model: ModelSettings, device: torch
         seconds.append(time.perf_counter() - began)
     wanted = estimate(settings, model, half=settings.precision != "fp32", world=world)
     return wanted.flops * min(seconds[1:]) / (2 * side**3) / world
-
-
-def clip_namer(source: Source) -> Callable[[int], str]:
-    """Tells of a clip, by its number in a source, from which file it is and from when in it."""
-
-    def name(number: int) -> str:
-        clip = source.rows[number]
-        return f"{clip.source} at {clip.start_seconds:g} s" if isinstance(clip, Clip) else f"clip {number}"
-
-    return name
 
 
 class _Chosen:

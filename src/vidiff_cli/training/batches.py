@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.data.spec import Clip
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training.draws import Draw, Rows, draw_clip, draw_image, image_count
-from vidiff_cli.training.order import BATCH, IMAGES, SAMPLE, Order
+from vidiff_cli.training.order import BATCH, DROPOUT, IMAGES, SAMPLE, Order
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +47,11 @@ class Source:
             numbers = np.unique(drawn, axis=0, return_inverse=True)[1].reshape(-1)
             self.orders[key] = Order(numbers, size=size, seed=seed)
         return self.orders[key]
+
+    def name(self, number: int) -> str:
+        """From which file clip `number` is and from when in it, where its row says so."""
+        row = self.rows[number]
+        return f"{row.source} at {row.start_seconds:g} s" if isinstance(row, Clip) else f"clip {number}"
 
     def of_size(self, row: int, *, crop: int) -> np.ndarray:
         """The numbers of the clips whose frames are as large as those of clip `row`; with a crop, all are."""
@@ -86,9 +92,10 @@ class Wanted:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """video (b c t h w) in [-1, 1], noise alike; u (b) in (0, 1); times (b, t) seconds; given (b, t); dropped (b): no
-    caption. `rows` (b) are the numbers of the clips in the source. `context` (b) is the place on the schedule (0 clean,
-    1 noise) at which given frames are shown (None: clean). `isolated` (b, t) marks frames that are images and stand
-    after those of the clip (None: there are none). The noise is white: the model's prior is no matter of the data."""
+    caption. `rows` (b) are the numbers of the clips in the source, `seeds` (b) are for what dropout draws. `context`
+    (b) is the place on the schedule (0 clean, 1 noise) at which given frames are shown (None: clean). `isolated` (b, t)
+    marks frames that are images and stand after those of the clip (None: there are none). The noise is white: the
+    model's prior is no matter of the data."""
 
     video: Tensor
     noise: Tensor
@@ -98,6 +105,7 @@ class Batch:
     dropped: Tensor
     captions: tuple[str, ...]
     rows: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
     context: Tensor | None = None
     isolated: Tensor | None = None
 
@@ -127,6 +135,7 @@ class Drawn:
     dropped: np.ndarray
     captions: tuple[str, ...]
     rows: tuple[int, ...]
+    seeds: tuple[int, ...]
     context: np.ndarray
     images: int
 
@@ -197,6 +206,7 @@ def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
         for number in wanted.slice
     ]
     u = (rng.permutation(wanted.size) + rng.random()) / wanted.size  # stratified: one in each of b equal parts
+    seeds = np.random.default_rng([seed, DROPOUT, step]).integers(2**63, size=wanted.size, dtype=np.uint64)
     count = image_count(wanted.objective.image_fraction, len(draws[0].frames))
     images = [
         _images(source, draw, count, loader, np.random.default_rng([seed, IMAGES, step, number])) if count else []
@@ -211,6 +221,7 @@ def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
         dropped=np.array([draw.dropped for draw in draws]),
         captions=tuple(draw.caption for draw in draws),
         rows=tuple(draw.row for draw in draws),
+        seeds=tuple(seeds[wanted.slice.start : wanted.slice.stop].tolist()),
         context=np.array([draw.context for draw in draws]),
         images=count,
     )
@@ -261,6 +272,7 @@ def to_device(drawn: Drawn, wanted: Wanted, step: int, device: torch.device) -> 
         dropped=torch.from_numpy(drawn.dropped).to(device),
         captions=drawn.captions,
         rows=drawn.rows,
+        seeds=drawn.seeds,
         context=torch.from_numpy(drawn.context).float().to(device) if wanted.objective.context_noise else None,
         isolated=_last(drawn.images, drawn.given.shape).to(device) if drawn.images else None,
     )

@@ -1,21 +1,25 @@
-"""What keeps an unsound step from the weights: the guard against NaN and spikes, and the loss scale of fp16.
+"""What keeps an unsound step from the weights: the guard against NaN and spikes, and the loss scale of fp16; and the
+names of the clips that may be to blame.
 
-Both are a few plain numbers. They go into a checkpoint as JSON, so that a resumed run judges as the uninterrupted one.
+Both guards are a few plain numbers. They go into a checkpoint as JSON, so that a resumed run judges as the
+uninterrupted one.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 REMEMBERED = 100  # sound updates whose gradient norms make the running median
 ENOUGH = 20  # of them, before anything is called a spike
 GIVE_UP_AFTER = 5  # unsound updates in a row
+MOST_NAMED = 4  # clips
 SCALE, GROW_AFTER = 2.0**16, 2000  # of fp16: the first loss scale, and the sound updates after which it doubles
 
 
@@ -98,3 +102,14 @@ class Guard:
         self.norms.clear()
         self.norms.extend(norms)
         self.scale.value, self.scale.sound, self.unsound, self.clipped = scale, *counts
+
+
+def name_clips(rows: Sequence[int], losses: np.ndarray, clip_name: Callable[[int], str]) -> str:
+    """Names the clips of a batch (b numbers and losses), for a sentence: the worst first, not all of many."""
+    worst = (
+        np.argsort(-np.nan_to_num(losses, nan=np.inf), kind="stable") if len(losses) == len(rows) else range(len(rows))
+    )
+    named = dict.fromkeys(clip_name(rows[place]) for place in worst)
+    shown = ", ".join(list(named)[:MOST_NAMED])
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    return f"batch of {len(rows)} clips, the highest loss first: {shown}{more}"

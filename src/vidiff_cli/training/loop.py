@@ -22,10 +22,11 @@ from torch import Tensor
 from vidiff_cli.config.train import OptimiserSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batches
-from vidiff_cli.training.guard import GIVE_UP_AFTER, SCALE
+from vidiff_cli.training.guard import GIVE_UP_AFTER, SCALE, name_clips
 from vidiff_cli.training.objective import Auxiliary, Loss
 from vidiff_cli.training.parallel import ALONE, Parallel
 from vidiff_cli.training.state import Learner, TrainState
+from vidiff_cli.training.wrapping import compile_failure
 
 STUCK_AFTER = 200  # steps in a row at the clip value before it is called stuck
 
@@ -111,9 +112,19 @@ def train_steps(
         world=parallel.world,
     )
     with closing(draw_batches(source, wanted, start=state.step, stop=schedule.steps, device=device)) as batches:
-        yield from _updates(
+        updates = _updates(
             state, batches, settings, schedule, device=device, dtype=dtype, parallel=parallel, auxiliary=auxiliary
         )
+        for report in updates:
+            yield report
+            if state.guard.unsound == GIVE_UP_AFTER:
+                raise VidiffError(
+                    f"training diverged at step {report.step}",
+                    found=f"{GIVE_UP_AFTER} unsound updates in a row, the last with a loss of {report.loss:.4g} and a "
+                    f"gradient norm of {report.gradient_norm:.4g} on a "
+                    f"{name_clips(report.rows, report.per_clip, source.name)}",
+                    fix="continue with a smaller --lr from an earlier checkpoint",
+                )
 
 
 def _updates(
@@ -134,7 +145,7 @@ def _updates(
     for batch in batches:
         lr = state.set_rate(schedule.factor(state.step))
         autocast = partial(torch.autocast, device.type, dtype, enabled=dtype != torch.float32)
-        with _memory_as_error(state):
+        with _explained(state):
             loss = _gradients(learner, batch, settings, guard.scale.value, autocast, parallel, auxiliary)
         guard.scale.unscale([value.grad for value in learner.parameters() if value.grad is not None])
         norm = parallel.clip_gradients(learner, chosen.clip)
@@ -169,13 +180,6 @@ def _updates(
             skipped=bool(reason),
             reason=reason,
         )
-        if guard.unsound == GIVE_UP_AFTER:
-            raise VidiffError(
-                f"training diverged at step {state.step}",
-                found=f"{GIVE_UP_AFTER} unsound updates in a row, the last with a loss of {value:.4g} and a gradient "
-                f"norm of {norm:.4g}",
-                fix="continue with a smaller --lr from an earlier checkpoint",
-            )
 
 
 def _gradients(
@@ -233,11 +237,15 @@ class OutOfMemory(VidiffError):
 
 
 @contextmanager
-def _memory_as_error(state: TrainState) -> Iterator[None]:
-    """The ways in which memory can be short, as `OutOfMemory`; what the step has taken is given back."""
+def _explained(state: TrainState) -> Iterator[None]:
+    """The ways in which memory can be short, as `OutOfMemory`, with what the step has taken given back; and a network
+    that torch.compile cannot compile, as VidiffError."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if (found := compile_failure(error)) is not None:
+            fix = "leave out --compile" + (", or install a C++ compiler (g++)" if "compiler found" in found else "")
+            raise VidiffError("torch.compile cannot compile the network", found=found, fix=fix) from error
         if not is_out_of_memory(error):
             raise
         state.learner.zero_grad(set_to_none=True)

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 # What a stream is for stands in its seed: numpy pads with zeros, so that [seed, step] and [seed, step, 0] are one.
-EPOCH, BATCH, SAMPLE, IMAGES = 1, 2, 3, 4
+EPOCH, BATCH, SAMPLE, IMAGES, DROPOUT = 1, 2, 3, 4, 5
 
 
 class Order:

@@ -24,6 +24,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import OptimiserSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.blocks import seed_dropout
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.learned import LearnedText
@@ -50,6 +51,7 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch, auxiliary: Auxiliary | None = None) -> tuple[Tensor, Loss]:
         """The training loss, and its total by itself: what wraps a module (DDP, FSDP2) finds tensors in tuples only."""
+        seed_dropout(self.denoiser, batch.seeds)
         loss = diffusion_loss(self.denoiser, self.text, batch, auxiliary=auxiliary)
         return loss.total, loss
 

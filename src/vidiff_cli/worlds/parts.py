@@ -47,6 +47,14 @@ PARTS: Mapping[str, Part] = MappingProxyType(
             most_things=1,
             brightest=0.0,
         ),
+        "lasting": Part(
+            colours=("red", "green", "blue", "yellow"),
+            shapes=("square", "circle", "triangle"),
+            moves=("bouncing", "circling", "still"),
+            grounds=("plain",),
+            most_things=1,
+            brightest=0.0,
+        ),
     }
 )
 
