@@ -117,6 +117,12 @@ def test_a_caption_says_what_the_scene_shows(part: str, number: int) -> None:
         assert all(told[name] == thing[name] for name in told if name not in unsaid)
 
 
+def test_what_goes_around_in_a_circle_need_not_be_one() -> None:
+    for way in ("circling", "going around in a circle", "running in circles"):
+        (thing,) = words_of(f"a small yellow box {way}")["things"]
+        assert (thing["shape"], thing["motion"], thing["size"]) == ("square", "circling", "small")
+
+
 def test_captions_say_the_same_in_many_ways() -> None:
     captions = {draw_scene("straight", 0, number).caption for number in range(2000)}
     assert len(captions) > 1500

@@ -122,7 +122,11 @@ def _word(attribute: str, name: str, rng: np.random.Generator) -> str:
 
 
 def _read(part: str) -> dict[str, str | None]:
-    found: dict[str, str | None] = {name: _find(name, part) for name in ("colour", "shape", "size", "motion", "speed")}
+    motion = _find("motion", part)
+    for phrase in SYNONYMS["motion"].get(motion or "", ()):
+        part = part.replace(phrase, "") if motion != "moving" else part  # who goes around in a circle need not be one
+    found: dict[str, str | None] = {name: _find(name, part) for name in ("colour", "shape", "size", "speed")}
+    found["motion"] = motion
     across = re.search(r"\b(left|right)(?:wards)?\b", part)
     along = re.search(r"\b(upper|lower|up|down)(?:wards)?\b", part)
     vertical = {"upper": "up", "lower": "down"}.get(along[1], along[1]) if along else ""
