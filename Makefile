@@ -14,7 +14,7 @@ help:
 	@echo "make test                   run the tests"
 	@echo "make check                  formatting, lint, types, import layers, CLI reference"
 	@echo "make bench                  measure (benchmarks/)"
-	@echo "make docs                   write docs/cli.md, docs/presets.md and docs/conditioning.md anew"
+	@echo "make docs                   write docs/cli.md, presets.md, conditioning.md and results.md anew"
 
 # The first line is for a machine without a network whose environment already has everything.
 $(READY): pyproject.toml constraints.txt
@@ -46,6 +46,7 @@ check: $(READY)
 	$(BIN)/python docs/reference.py --check
 	$(BIN)/python docs/presets.py --check
 	$(BIN)/python docs/conditioning.py --check
+	$(BIN)/python docs/results.py --check
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -78,11 +79,18 @@ bench: $(PEER)
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/auxiliary.py
 	$(BIN)/python benchmarks/priors.py
+	$(BIN)/python benchmarks/builtin.py
+	$(BIN)/python benchmarks/paper/extension.py
+	$(BIN)/python benchmarks/paper/guidance.py
+	$(BIN)/python benchmarks/paper/samplers.py
+	$(BIN)/python benchmarks/paper/images.py
+	$(BIN)/python benchmarks/paper/targets.py
 
 docs: $(READY)
 	@$(BIN)/python docs/reference.py
 	@$(BIN)/python docs/presets.py
 	@$(BIN)/python docs/conditioning.py
+	@$(BIN)/python docs/results.py
 
 clean:
 	rm -rf .pytest_cache .hypothesis .ruff_cache .import_linter_cache build dist
