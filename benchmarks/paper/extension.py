@@ -42,7 +42,7 @@ COLOURS = {"truth": "black", "replacement": "C3", "reconstruction": "C0", "learn
 
 
 def main() -> None:
-    asked = common.arguments(__doc__, count=128).parse_args()
+    asked = common.arguments(__doc__, count=64).parse_args()
     model, about = models.open_trained("long", asked.work)
     truth = measuring.true_videos(asked.count, TOTAL, seed=measuring.TESTED)
     yardstick = measuring.Yardstick(
