@@ -1,6 +1,6 @@
 """64 frames from 4, window after window: replacement, reconstruction guidance and the learned condition (VDM table 6).
 
-    python benchmarks/paper/extension.py [--work DIR] [--count 128]
+    python benchmarks/paper/extension.py [--work DIR] [--count 64]
 
 The first half second of true videos is given, 60 frames are made with the caption, without guidance, in 15 windows of
 8 frames, each shown the 4 before it. The motion never ends and is decided by the given frames, so that the true
