@@ -96,7 +96,8 @@ minutes of process time at most, far from converged. **What can agree are direct
 paper's models are far larger and see real videos of 64x64 pixels.
 
 Chosen after first results had been seen: the model's recipe (twice, each time because it had learnt too little),
-captions in the extension (without them hardly any way kept the thing), and the distance of changes (an earlier extractor saw no
+captions in the extension (without them hardly any way kept the thing), and the distance of changes (an
+earlier extractor saw no
 motion).
 
 Measured on one thread of {machine["processor"]} with {machine["cores"]} cores that others used at the same time, so
@@ -389,7 +390,8 @@ def verdict_guidance(rows: dict[str, Any]) -> str:
 {agrees(best not in ("1", "8"))} in the U shape: the least distance of changes is at {best} (the paper's at 1 with frame
 skip 1, at 2 with frame skip 4), by the `shapes` extractor at {best_shapes}. {agrees(rise > 2)} in how steep it is:
 from 1 to 5 the distance of changes rises {rise:.1f} times (paper: {VDM["5"] / VDM["1"]:.1f} times), while
-the words that are right rise from {right["1"]:.0f} % to {right[rightest]:.0f} % at {rightest}. Beyond {rightest} the words get worse, too
+the words that are right rise from {right["1"]:.0f} % to {right[rightest]:.0f} % at {rightest}.
+Beyond {rightest} the words get worse, too
 ({right["8"]:.0f} % at 8): such saturated videos are no longer read as what they should be. The intervals of
 neighbouring scales overlap; those of 1 and 5 {"do not" if apart else "do, too"}.
 """
