@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
-from vidiff_cli.tasks.model import builtin_file, find_checkpoint
+from vidiff_cli.tasks.builtin import builtin_file
+from vidiff_cli.tasks.model import find_checkpoint
 from vidiff_cli.tasks.run_folder import config_of
 
 MOST_BYTES = 25 * 10**6

@@ -15,12 +15,13 @@ import numpy as np
 
 from vidiff_cli.config.evaluate import EvaluateSettings
 from vidiff_cli.config.generate import ExtendSettings, GenerationSettings, InterpolateSettings, SampleSettings
+from vidiff_cli.tasks.builtin import builtin_file
 from vidiff_cli.tasks.evaluate import evaluate
 from vidiff_cli.tasks.extend import extend
 from vidiff_cli.tasks.generate import open_model
 from vidiff_cli.tasks.info import info
 from vidiff_cli.tasks.interpolate import interpolate
-from vidiff_cli.tasks.model import builtin_file, find_checkpoint
+from vidiff_cli.tasks.model import find_checkpoint
 from vidiff_cli.tasks.sample import sample
 from vidiff_cli.video.decode import decode
 from vidiff_cli.worlds.parts import draw_scene

@@ -12,13 +12,15 @@ from vidiff_cli.config.fields import Rate, recorded_rate
 
 ADDRESS = "world:shapes"  # in the place of a dataset folder: clips that are drawn when they are asked for
 
+Part = Literal["straight", "one", "whole", "lasting"]  # of the larger world (`worlds/parts.py`)
+
 
 class StreamSettings(BaseModel):
     """The clips of `vidiff train world:shapes`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    part: Literal["whole", "one", "straight", "lasting"] = Field(
+    part: Part = Field(
         default="whole",
         description="one or two things with all motions and grounds; one thing; one that moves straight on black; or "
         "lasting, one thing whose motion never ends",
@@ -45,7 +47,7 @@ class WorldSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     folder: Path = Field(description="The folder for the clips.")
-    part: Literal["simple", "straight", "one", "whole", "lasting"] = Field(
+    part: Literal["simple"] | Part = Field(
         default="simple",
         description="What the clips show: simple, one of two shapes in four colours that moves along an axis; "
         "straight, more of each in eight directions; one, with all motions and grounds; whole, also two things; "

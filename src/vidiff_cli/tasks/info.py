@@ -12,6 +12,7 @@ from vidiff_cli.data.store import JOURNAL
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.about.dataset import AboutDataset, about_dataset
 from vidiff_cli.tasks.about.media import AboutFolder, AboutVideo, about_folder, about_video
+from vidiff_cli.tasks.builtin import is_builtin
 from vidiff_cli.tasks.events import Note, Steps, task
 from vidiff_cli.video.probe import check_readable
 from vidiff_cli.viewing.histogram import plot_histograms
@@ -31,7 +32,7 @@ def info(
 
     VidiffError: it is missing, damaged, or of no known kind; `plot` is given and it is no dataset.
     """
-    if path == Path("builtin") and not path.exists():  # the model in the box
+    if is_builtin(path):
         from vidiff_cli.tasks.about.checkpoint import about_checkpoint
 
         return (yield from about_checkpoint(path))

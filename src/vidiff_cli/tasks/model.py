@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -18,12 +17,12 @@ from vidiff_cli.diffusion.guidance import classifier_free
 from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.tasks.builtin import BUILTIN, builtin_file, is_builtin
 from vidiff_cli.tasks.text import prompt_reader
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.training.state import AVERAGE, Learner, open_learner
 
 RUNS = Path("runs")
-BUILTIN = Path("builtin")  # the name of the model in the box
 LONGEST_NAME = 200  # of a checkpoint folder
 HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its samples
 
@@ -127,11 +126,6 @@ def _clips_seen(header: Mapping[str, object], path: Path) -> int:
     return count
 
 
-def builtin_file() -> Path:
-    """The weights of the model in the box."""
-    return Path(str(files("vidiff_cli") / "builtin" / "model.safetensors"))
-
-
 def find_checkpoint(model: Path | None) -> Path:
     """The checkpoint file that a --model names: None is the newest run, or the model in the box where there is none.
     VidiffError says what was there instead."""
@@ -140,7 +134,7 @@ def find_checkpoint(model: Path | None) -> Path:
         model = runs[-1].parents[1] if runs else BUILTIN
     if model.is_file():
         return model
-    if model == BUILTIN and not model.exists():
+    if is_builtin(model):
         return builtin_file()
     for folder in (model, _latest(model)):
         if folder is not None and (folder / AVERAGE).is_file():

@@ -25,6 +25,7 @@ from vidiff_cli.data.rows import JOURNAL, read_rows
 from vidiff_cli.data.scan import SUFFIXES_TEXT, Source, scan
 from vidiff_cli.data.store import Dataset, open_dataset
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.tasks.frame_file import evenly
 from vidiff_cli.tasks.sidecar import LONGEST_SIDECAR, made_by
 from vidiff_cli.video.decode import Reading, decode, read
 from vidiff_cli.video.pictures import pictures_info, read_pictures
@@ -103,7 +104,7 @@ def _of_dataset(dataset: Dataset) -> Subject:
 def _clip(dataset: Dataset, number: int, most: int, side: int) -> Seen:
     clip, view = dataset.clips[number], dataset.view(number)
     is_image = clip.fps == "0"
-    numbers = _evenly(len(view), most)
+    numbers = tuple(evenly(len(view), most))
     entry = Entry(
         name=f"{clip.source}" if is_image else f"{clip.source} at {clip.start_seconds:.2f} s",
         kind="image" if is_image else "clip",
@@ -279,15 +280,8 @@ def _looked(readings: Iterable[Reading], most: int) -> tuple[np.ndarray, tuple[i
             if not kept:
                 raise
             damage = error
-    shown = [kept[place] for place in _evenly(len(kept), most)]
+    shown = [kept[place] for place in evenly(len(kept), most)]
     return np.stack([frame for _, frame in shown]), tuple(number for number, _ in shown), count, damage
-
-
-def _evenly(total: int, most: int) -> tuple[int, ...]:
-    """All of range(total), or `most` of them from the first to the last."""
-    if total <= most:
-        return tuple(range(total))
-    return tuple(round(place * (total - 1) / max(1, most - 1)) for place in range(most))
 
 
 def _told(entry: Entry) -> Entry:

@@ -175,7 +175,7 @@ def _shape_and_size(bright: np.ndarray, centres: np.ndarray) -> tuple[str | None
     for shape in shapes.SHAPES:
         for size, part in shapes.SIZES.items():
             sharp = shapes.coverage(shape, canvas * part, centres[there], canvas)
-            likeness[shape, size] = max(_correlation(images, sharp), _correlation(images, _blur(sharp)))
+            likeness[shape, size] = max(_correlation(images, sharp), _correlation(images, blur(sharp)))
     best = max(likeness, key=likeness.__getitem__)
     return best if likeness[best] >= LEAST_LIKENESS else (None, None)
 
@@ -185,7 +185,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 
-def _blur(images: np.ndarray) -> np.ndarray:
+def blur(images: np.ndarray) -> np.ndarray:
     """A binomial blur, 1 2 1 in both directions."""
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4

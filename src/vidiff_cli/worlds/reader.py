@@ -19,6 +19,7 @@ import numpy as np
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds import scenes
+from vidiff_cli.worlds.oracle import blur
 from vidiff_cli.worlds.tracks import Track, track_of
 
 FAINTEST = 40.0  # chroma, of 255, of a pixel that has a colour
@@ -167,7 +168,7 @@ def _template(
             continue
         sides = _sides_of(shape, track.areas) if resized else np.full(len(times), scenes.SIZES[size])
         drawn = scenes.coverage(shape, centres, sides, turn * times, canvas)
-        for image in (drawn, _blur(drawn)):
+        for image in (drawn, blur(drawn)):
             likeness = float((image * covered).sum() / np.sqrt((image**2).sum() * (covered**2).sum() + 1e-12))
             best = max(best, (likeness, shape, size or None, turn), key=lambda found: found[0])
     likeness, shape, size, turn = best
@@ -180,13 +181,6 @@ _AREAS = {"square": 1.0, "circle": np.pi / 4, "triangle": 0.75 * 3**0.5 * scenes
 
 def _sides_of(shape: str, areas: np.ndarray) -> np.ndarray:
     return np.sqrt(areas / _AREAS[shape])
-
-
-def _blur(images: np.ndarray) -> np.ndarray:
-    """A binomial blur, 1 2 1 in both directions."""
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    rows = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
-    return (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4
 
 
 def _ground(grey: np.ndarray, covered: np.ndarray | int) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from vidiff_cli.worlds.shapes import SIZES
+
 # Hues at least 40 degrees apart; the grounds are grey, so that colour alone tells things from ground.
 COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {
@@ -27,7 +29,6 @@ COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     }
 )
 SHAPES = ("square", "circle", "triangle", "plus")
-SIZES: Mapping[str, float] = MappingProxyType({"small": 1 / 4, "large": 3 / 8})  # side, of the canvas
 _DIAGONAL = math.sqrt(0.5)
 DIRECTIONS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -87,7 +88,7 @@ class Thing:
 
     @property
     def words(self) -> dict[str, str | None]:
-        """The five words by the name of their attribute."""
+        """The words by the name of their attribute."""
         names = ("colour", "shape", "size", "motion", "direction", "speed")
         return {name: getattr(self, name) for name in names}
 

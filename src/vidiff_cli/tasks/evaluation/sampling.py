@@ -21,12 +21,13 @@ from vidiff_cli.config.world import ADDRESS, StreamSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import plan
 from vidiff_cli.tasks import generate as gen
+from vidiff_cli.tasks.builtin import builtin_file, is_builtin
 from vidiff_cli.tasks.device import dtype_name
-from vidiff_cli.tasks.evaluation.sets import Item, VideoSet, is_builtin
+from vidiff_cli.tasks.evaluation.sets import Item, VideoSet
 from vidiff_cli.tasks.evaluation.view import View
 from vidiff_cli.tasks.events import Note, Progress, Steps
 from vidiff_cli.tasks.frame_file import FrameFile
-from vidiff_cli.tasks.model import Model, builtin_file
+from vidiff_cli.tasks.model import Model
 from vidiff_cli.tasks.run_folder import config_of
 
 AT_ONCE = 16

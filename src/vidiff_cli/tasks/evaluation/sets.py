@@ -22,10 +22,10 @@ from vidiff_cli.config.world import ADDRESS, StreamSettings
 from vidiff_cli.data.scan import Source, scan
 from vidiff_cli.data.store import JOURNAL, Dataset, open_dataset
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.tasks.builtin import is_builtin
 from vidiff_cli.tasks.complete import compare_of
 from vidiff_cli.tasks.evaluation.view import View
 from vidiff_cli.tasks.events import Progress, Steps
-from vidiff_cli.tasks.model import BUILTIN
 from vidiff_cli.tasks.sidecar import sidecar_of
 from vidiff_cli.tasks.world_clips import WorldClips
 from vidiff_cli.video.decode import read
@@ -72,11 +72,6 @@ class VideoSet:
         order = sorted(self.items, key=lambda item: hashlib.sha256(item.key.encode(errors="replace")).digest())
         kept = {id(item) for item in order[:count]}
         return replace(self, items=tuple(item for item in self.items if id(item) in kept))
-
-
-def is_builtin(path: Path) -> bool:
-    """Whether it names the model in the box."""
-    return path == BUILTIN and not path.exists()
 
 
 def is_dataset(path: Path) -> bool:
