@@ -1,0 +1,14 @@
+"""Motion between frames, and the frames that it predicts: no learning, no state, tensors in and tensors out.
+
+What is made here is the estimate that every model has to add to. Legend of the room: b pairs of frames, c channels (1
+to 4), t frames, h w pixels, h' w' pixels at the size where motion is found; pixels are in [-1, 1]. A flow F (b 2 h' w')
+is in pixels of its own size, x before y: what is at p in the first frame is at p + F(p) in the second.
+"""
+
+from vidiff_cli.motion.clip import estimate_clip
+from vidiff_cli.motion.extrapolation import extrapolate
+from vidiff_cli.motion.flow import optical_flow
+from vidiff_cli.motion.interpolation import interpolate
+from vidiff_cli.motion.warping import consistency, warp
+
+__all__ = ["consistency", "estimate_clip", "extrapolate", "interpolate", "optical_flow", "warp"]
