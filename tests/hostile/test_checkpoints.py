@@ -199,6 +199,17 @@ def test_counts_that_are_none(rejected, rewrite, model, tmp_path, value):
     assert "clips_seen" in rejected(rewrite(model, change, tmp_path / "model.safetensors"))
 
 
+@pytest.mark.parametrize(
+    "value", ["x", [1], {}, {"between": {"1": [0.1, "a"]}, "beyond": {}, "clips": 1, "split": "val"}]
+)
+def test_errors_that_are_none(rejected, rewrite, model, tmp_path, value):
+    def change(table):
+        header = json.loads(table["__metadata__"]["vidiff"]) | {"errors": value}
+        table["__metadata__"]["vidiff"] = json.dumps(header)
+
+    assert "errors" in rejected(rewrite(model, change, tmp_path / "model.safetensors"))
+
+
 class Bomb:
     def __reduce__(self):
         return os.mkdir, ("pwned",)

@@ -17,7 +17,7 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks import training_log
-from vidiff_cli.tasks.finetune import EMBEDDING, inherited, take_over
+from vidiff_cli.tasks.finetune import EMBEDDING, MOTION, inherited, take_over
 from vidiff_cli.tasks.model import find_checkpoint
 from vidiff_cli.tasks.prep import prep
 from vidiff_cli.tasks.train import train
@@ -54,6 +54,26 @@ def test_all_weights_are_taken_over_and_the_average_begins_with_them(
     assert all(torch.equal(value, averages[name]) for name, value in learner.state_dict().items())
     state = TrainState(learner, TrainSettings().optimiser)
     assert all(torch.equal(state.ema.shadow[name], averages[name]) for name in averages)
+
+
+def test_motion_begins_at_nothing_where_the_checkpoint_knows_none(
+    run: Path, training: Training, dataset: Path, tmp_path: Path, change: Callable[..., ModelSettings]
+) -> None:
+    """Its other weights are taken over; a network that was shown motion cannot do without."""
+    plain = train(training(dataset, tmp_path / "plain", steps=1, motion=False))
+    assert plain is not None
+    path = find_checkpoint(plain.checkpoint)
+    learner = new_learner(change(), seed=9)
+    assert learner.settings.network.motion
+    take_over(learner, path)
+    found, averages = learner.state_dict(), load_file(path)
+    new = found.keys() - averages.keys()
+    assert len(new) == 3 and all(name.startswith(MOTION) and not found[name].any() for name in new)
+    assert all(torch.equal(found[name], value) for name, value in averages.items())
+    report = train(training(dataset, tmp_path / "tuned", steps=1, start_from=tmp_path / "plain"))
+    assert report is not None and open_learner(find_checkpoint(report.checkpoint))[0].settings.network.motion
+    with pytest.raises(VidiffError, match=r"another network\.motion: found False, expected True"):
+        take_over(new_learner(change(network={"motion": False}), seed=9), find_checkpoint(run))
 
 
 def test_known_words_keep_their_rows_and_new_ones_are_fresh(run: Path, change: Callable[..., ModelSettings]) -> None:
@@ -142,7 +162,8 @@ def test_the_first_loss_is_that_of_the_trained_network(
 def test_what_is_not_given_is_inherited(run: Path) -> None:
     model = open_learner(find_checkpoint(run))[0].settings
     settings = TrainSettings.model_validate(inherited(run))
-    assert settings.network == model.network and settings.diffusion == model.diffusion
+    network = model.network.model_copy(update={"motion": False})  # which --motion says
+    assert settings.network == network and settings.diffusion == model.diffusion
     assert settings.text.kind == "learned" and settings.frames == model.frames
 
 

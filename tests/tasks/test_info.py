@@ -20,6 +20,7 @@ from PIL import Image
 
 from vidiff_cli import __version__
 from vidiff_cli.checkpoint import file_hash, write_tensors
+from vidiff_cli.cli.info import ROWS
 from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.config.train import OptimiserSettings
 from vidiff_cli.errors import VidiffError
@@ -43,11 +44,11 @@ RESULT = Path("checkpoints") / "step-000006-of-000006"
 def saved(tmp_path: Path) -> Callable[..., Path]:
     """saved(clips_seen=..., **model settings): the folder of a fresh checkpoint."""
 
-    def make(*, clips_seen: int = 10, **more: Any) -> Path:
+    def make(*, clips_seen: int = 10, errors: Any = None, **more: Any) -> Path:
         model = ModelSettings.model_validate({"network": SMALL, "frames": 4, "fps": "30000/1001"} | more)
         state = TrainState(new_learner(model, 0), OptimiserSettings())
         state.step = 7
-        state.save(tmp_path / "step-000007", clips_seen=clips_seen)
+        state.save(tmp_path / "step-000007", clips_seen=clips_seen, errors=errors)
         return tmp_path / "step-000007"
 
     return make
@@ -137,6 +138,20 @@ def test_a_sparse_header_is_described(tmp_path: Path) -> None:
     found = about(path)
     assert (found.vidiff, found.step, found.clips_seen, found.weights, found.phase) == (None, None, 0, None, None)
     assert found.parameters == 0
+
+
+def test_errors_of_a_checkpoint(saved: Callable[..., Path]) -> None:
+    """As it has them; none for one that says nothing of them; damaged ones are no description."""
+    assert about(saved()).errors is None
+    told = {"between": {"1": [0.02, 0.2]}, "beyond": {"2": [0.0, 0.1]}, "clips": 5, "split": "val"}
+    found = about(saved(errors=told))
+    assert found.errors.as_json() == told and found.network["motion"] is False
+    shown = dict(ROWS["checkpoint"](found))
+    assert shown["1 missing between two"] == "PSNR 40.0 dB in one pass, 20.0 dB by motion alone"
+    assert shown["2 after the last"] == "PSNR infinite in one pass, 26.0 dB by motion alone"
+    assert shown["measured on"] == "5 held-out clips"
+    with pytest.raises(VidiffError, match="damaged: found errors = 7"):
+        about(saved(errors=7))
 
 
 # --- runs --------------------------------------------------------------------------------------------------------

@@ -11,19 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from vidiff_cli.checkpoint import read_header
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.config.world import WorldSettings
+from vidiff_cli.data.store import open_dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks import train as module
 from vidiff_cli.tasks import training_log
+from vidiff_cli.tasks.model import load_model
 from vidiff_cli.tasks.prep import prep
 from vidiff_cli.tasks.sample import sample
 from vidiff_cli.tasks.train import train
+from vidiff_cli.tasks.training_setup import source_of
 from vidiff_cli.tasks.world import world
+from vidiff_cli.training.one_pass import choose_clips, measure_errors
+from vidiff_cli.training.state import open_learner
 from vidiff_cli.video.decode import decode
 
 
@@ -41,6 +48,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
         ours, theirs = load_file(one / name), load_file(other / name)
         assert ours.keys() == theirs.keys()
         assert [key for key in ours if not ours[key].equal(theirs[key])] == []
+        assert read_header(one / name) == read_header(other / name)
     assert (one / "state.json").read_text() == (other / "state.json").read_text()
 
 
@@ -87,6 +95,58 @@ def test_a_run_folder(run: Path) -> None:
     with safe_open(run / "checkpoints" / "step-000006-of-000006" / "ema.safetensors", "pt") as file:
         header = json.loads(file.metadata()["vidiff"])
     assert (header["step"], header["clips_seen"], header["weights"]) == (6, 24, "ema")
+
+
+def test_a_checkpoint_says_how_far_off_its_averages_are(dataset, run, training, signal_at, tmp_path: Path) -> None:
+    """Those of its own step; one that an interrupt made says nothing, for that would take time."""
+    for place in (run / "checkpoints").glob("step-*"):
+        model, average = (read_header(place / f"{name}.safetensors")["errors"] for name in ("model", "ema"))
+        learner, _ = open_learner(place / "ema.safetensors")
+        asked = training(dataset, run)
+        held = choose_clips(source_of(asked, open_dataset(dataset), side="val"), learner.settings)
+        assert held is not None
+        found = measure_errors(
+            learner.eval(), held, split="val", device=torch.device("cpu"), dtype=torch.float32, at_once=4
+        )
+        assert model == average == json.loads(json.dumps(found.as_json()))
+        assert load_model(place, torch.device("cpu"), torch.float32).errors == found
+        assert set(found.between) == {1} and set(found.beyond) == {1, 2} and found.clips > 0
+    signal_at(3, training(dataset, tmp_path / "stopped"))
+    assert "errors" not in read_header(tmp_path / "stopped" / "checkpoints" / "step-000003" / "ema.safetensors")
+
+
+def test_without_held_out_clips_they_are_of_those_that_are_trained_on(dataset, training, tmp_path, told) -> None:
+    shutil.copytree(dataset, tmp_path / "all")
+    rows = (tmp_path / "all" / "clips.jsonl").read_text().splitlines()
+    changed = [json.dumps(json.loads(row) | {"split": "train"}) for row in rows]
+    (tmp_path / "all" / "clips.jsonl").write_text("\n".join(changed) + "\n")
+    for index in (tmp_path / "all").glob("clips.*"):
+        if index.suffix != ".jsonl":
+            index.unlink()
+    report, notes = told(train.steps(training(tmp_path / "all", tmp_path / "run", steps=1, validate_every=1)))
+    assert load_model(report.checkpoint, torch.device("cpu"), torch.float32).errors.split == "train"
+    assert any("of its errors is of clips that it was trained on" in note.text for note in notes)
+
+
+@pytest.mark.parametrize(("more", "shown"), [({}, True), ({"motion": False}, False), ({"conditioning": "none"}, False)])
+def test_motion_is_shown_unless_told_otherwise(dataset, training, tmp_path, more: dict, shown: bool) -> None:
+    """Never without given frames; nor are there errors of frames that are not given."""
+    report = train(training(dataset, tmp_path / "run", steps=1, **more))
+    header = read_header(report.checkpoint / "ema.safetensors")
+    assert header["model"]["network"]["motion"] is shown
+    assert ("errors" in header) == (more.get("conditioning") != "none")
+
+
+def test_a_run_that_knows_nothing_of_motion_goes_on_without(dataset, run, training, tmp_path: Path) -> None:
+    asked = training(dataset, tmp_path / "run", steps=2, motion=False)
+    train(asked)
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    del config["train"]["motion"], config["model"]["network"]["motion"], config["train"]["network"]["motion"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(VidiffError, match="trained with another motion: found True, expected False"):
+        train(asked.model_copy(update={"motion": True, "steps": 3}))
+    assert train(asked.model_copy(update={"steps": 3})).steps == 3
 
 
 @pytest.mark.parametrize("steps", [[3], [5], [1, 2, 5], [4]], ids=str)

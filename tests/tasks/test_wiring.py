@@ -30,7 +30,9 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Timeline, extension, interpolation, plan
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.motion import estimate_clip
 from vidiff_cli.tasks import generate as gen
+from vidiff_cli.tasks import training_watch
 from vidiff_cli.tasks.extend import extend
 from vidiff_cli.tasks.interpolate import interpolate
 from vidiff_cli.tasks.model import Model
@@ -43,15 +45,18 @@ DIFFUSION = DiffusionSettings(low=-11.0, high=13.0, shift=-1.5)  # nothing of it
 CAPTIONS = ["a red square", "a blue circle"]
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
+def network_of(*, motion: bool) -> Model:
+    """A small one with noise on every weight, so that all paths are live."""
+    network = NetworkSettings(
+        base=8, multipliers=(1, 2), patch=1, head_width=8, embedding=16, text_width=8, motion=motion
+    )
     settings = ModelSettings(
         width=SIDE,
         height=SIDE,
         frames=T,
         fps="8",
         frame_steps=(1, 2),
-        network=NetworkSettings(base=8, multipliers=(1, 2), patch=1, head_width=8, embedding=16, text_width=8),
+        network=network,
         diffusion=DIFFUSION,
         text=TextSettings(vocabulary=vocabulary_of(CAPTIONS)),
     )
@@ -64,6 +69,11 @@ def model() -> Model:
     return Model(
         learner=learner, settings=settings, path=Path(), hash="", clips_seen=0, device=cpu, dtype=torch.float32
     )
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return network_of(motion=False)
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,28 @@ def test_the_network_is_shown_what_training_showed_it(
         assert call.told.tokens is None, "no prompt is the null text"
     given = sorted(line.given)
     assert torch.equal(video[:, :, given], gen.as_video(pixels(len(given)))[:, :, : len(given)])
+
+
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("condition", ["learned", "replacement", "reconstruction"])
+def test_the_network_is_shown_what_motion_makes_of_a_window(shown: list[Shown], name: str, condition: str) -> None:
+    """Of its given frames alone, by their times, for every way to condition, with a prompt and without; nothing where
+    no frame is given."""
+    line = LINES[name]
+    video = make(network_of(motion=True), line, settings_of(guidance_scale=3.0), condition, (CAPTIONS[0],))
+    windows = plan(len(line.times), sorted(line.given), window=T, overlap=2)
+    passes = len(shown) // len(windows)
+    assert passes == 2 * STEPS
+    for number, call in enumerate(shown):
+        window, told = windows[number // passes], call.told
+        assert (told.tokens is None) == (number % 2 == 0), "first without the prompt"
+        if not window.observed:
+            assert told.estimate is None and told.uncertainty is None and not told.estimated.any()
+            continue
+        observed = torch.tensor([[frame in window.observed for frame in window.frames]])
+        estimate, uncertainty = estimate_clip(video[:, :, list(window.frames)], observed, told.times)
+        assert torch.equal(told.estimated_from, observed) and told.estimated.all()  # type: ignore[arg-type]
+        assert torch.equal(told.estimate, estimate) and torch.equal(told.uncertainty, uncertainty)  # type: ignore[arg-type]
 
 
 def test_levels_are_those_that_training_drew(model: Model) -> None:
@@ -309,7 +341,8 @@ def test_sheets_while_training_show_the_averaged_weights(
 def test_training_reads_the_train_side_only(
     dataset: Path, training: Callable[..., TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it, in as many steps as that takes, and never a clip that is kept for validation."""
+    """All of it, in as many steps as that takes, and never a clip that is kept for validation: these are for looking
+    at alone."""
     read: set[int] = set()
     original = Dataset.view
 
@@ -318,6 +351,7 @@ def test_training_reads_the_train_side_only(
         return original(self, index)
 
     monkeypatch.setattr(Dataset, "view", view)
+    monkeypatch.setattr(training_watch.Watch, "errors", lambda *_: None)
     train(training(dataset, tmp_path / "run", steps=3))
     opened = open_dataset(dataset)
     assert read == set(opened.split("train")) and opened.split("val")

@@ -56,14 +56,26 @@ def make_learner() -> Callable[..., Learner]:
     """A tiny learner of 4x4 clips with a learned text tower; `noise` on every weight makes all paths live."""
 
     def make(
-        *, noise: float = 0.0, seed: int = 0, diffusion: DiffusionSettings | None = None, dropout: float = 0.0
+        *,
+        noise: float = 0.0,
+        seed: int = 0,
+        diffusion: DiffusionSettings | None = None,
+        dropout: float = 0.0,
+        motion: bool = False,
     ) -> Learner:
         settings = ModelSettings(
             width=4,
             height=4,
             frames=4,
             network=NetworkSettings(
-                base=8, multipliers=(1, 2), patch=1, head_width=8, embedding=16, text_width=8, dropout=dropout
+                base=8,
+                multipliers=(1, 2),
+                patch=1,
+                head_width=8,
+                embedding=16,
+                text_width=8,
+                dropout=dropout,
+                motion=motion,
             ),
             diffusion=diffusion or DiffusionSettings(),
             text=TextSettings(vocabulary=vocabulary_of(CAPTIONS)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,10 +60,29 @@ def _checkpoint(about: AboutCheckpoint) -> Rows:
     noise = f" of strength {about.noise_strength:g}" if about.noise_strength else ""
     yield "predicts", f"{about.target}, weighted {about.weighting}, from {about.noise} noise{noise}"
     noisy = f"; --context-noise up to {about.context_noise:g}" if about.context_noise else ""
-    yield "given frames", ", ".join(about.conditioning) + noisy
+    motion = "; shown their motion" if about.network["motion"] else ""
+    yield "given frames", ", ".join(about.conditioning) + noisy + motion
+    yield from _errors(about)
     yield "text", _text(about)
     yield "made by", f"vidiff {about.vidiff or '(version not recorded)'}"
     yield "sha256", about.sha256
+
+
+def _errors(about: AboutCheckpoint) -> Rows:
+    """How near the frames come that the model makes in one pass, and those of motion alone."""
+    if about.errors is None:
+        return
+    kinds = (("{} missing between two", about.errors.between), ("{} after the last", about.errors.beyond))
+    for kind, errors in kinds:
+        for gap, (model, estimate) in sorted(errors.items()):
+            yield kind.format(gap), f"PSNR {_psnr(model)} in one pass, {_psnr(estimate)} by motion alone"
+    held = "held-out" if about.errors.split == "val" else "training"
+    yield "measured on", f"{about.errors.clips} {held} clips"
+
+
+def _psnr(error: float) -> str:
+    """Of a root mean square error in pixels of [-1, 1]."""
+    return f"{20 * math.log10(2 / error):.1f} dB" if error else "infinite"
 
 
 def _text(about: AboutCheckpoint) -> str:

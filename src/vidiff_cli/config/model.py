@@ -37,8 +37,8 @@ class NetworkSettings(BaseModel):
     text_width: int = Field(default=64, ge=0, le=16_384, description="width of a text token; 0 is a model without text")
     motion: bool = Field(
         default=False,
-        description="show the network the motion-compensated estimate of the frames that it makes between or beyond "
-        "given ones",
+        description="shown the motion-compensated estimate of the frames that it makes between or beyond given ones; "
+        "of a training, --motion says so",
     )
 
     @model_validator(mode="after")

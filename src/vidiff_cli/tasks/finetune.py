@@ -44,7 +44,7 @@ def inherited(checkpoint: Path, run: Path | None = None) -> dict[str, Any]:
     text = model["text"]
     return {
         "frames": model["frames"],
-        "network": model["network"],
+        "network": {name: value for name, value in model["network"].items() if name != "motion"},  # --motion says it
         "diffusion": model["diffusion"],
         "text": {"kind": text["kind"], "depth": text["depth"], "max_tokens": text["max_tokens"]},
     }

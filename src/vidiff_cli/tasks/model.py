@@ -21,6 +21,7 @@ from vidiff_cli.motion import estimate_clip
 from vidiff_cli.tasks.builtin import BUILTIN, builtin_file, is_builtin
 from vidiff_cli.tasks.text import prompt_reader
 from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.training.one_pass import OnePassErrors, read_errors
 from vidiff_cli.training.state import AVERAGE, Learner, open_learner
 
 RUNS = Path("runs")
@@ -30,7 +31,8 @@ HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its sam
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A loaded model: `path` and `hash` of the checkpoint file, `clips_seen` in training."""
+    """A loaded model: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of its frames in one
+    pass, where the checkpoint tells them."""
 
     learner: Learner
     settings: ModelSettings
@@ -39,6 +41,7 @@ class Model:
     clips_seen: int
     device: torch.device
     dtype: torch.dtype
+    errors: OnePassErrors | None = None
 
     @property
     def in_the_box(self) -> bool:
@@ -129,7 +132,16 @@ def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, 
         clips_seen=_clips_seen(header, path),
         device=device,
         dtype=dtype,
+        errors=errors_of(header, path),
     )
+
+
+def errors_of(header: Mapping[str, object], path: Path) -> OnePassErrors | None:
+    """What the header of the checkpoint `path` says of its errors. VidiffError where it is no such thing."""
+    try:
+        return read_errors(header.get("errors"))
+    except ValueError as error:
+        raise VidiffError(f"the checkpoint {path} is damaged", found=str(error)) from error
 
 
 def _clips_seen(header: Mapping[str, object], path: Path) -> int:

@@ -20,6 +20,7 @@ from vidiff_cli.locks import LOCK, remove, remove_leftovers
 from vidiff_cli.tasks.tracking import FILES as TRACKER_FILES
 from vidiff_cli.tasks.tracking import flat
 from vidiff_cli.training.loop import Schedule
+from vidiff_cli.training.one_pass import OnePassErrors
 from vidiff_cli.training.parallel import ALONE, Parallel
 from vidiff_cli.training.state import STATE, Phase, TrainState
 
@@ -220,12 +221,19 @@ def _branch_of(folder: Path) -> int | None:
 
 
 def save_checkpoint(
-    state: TrainState, checkpoints: Path, settings: TrainSettings, schedule: Schedule, parallel: Parallel = ALONE
+    state: TrainState,
+    checkpoints: Path,
+    settings: TrainSettings,
+    schedule: Schedule,
+    parallel: Parallel = ALONE,
+    *,
+    errors: OnePassErrors | None = None,
 ) -> None:
     """Writes the checkpoint of this step, and removes those that it replaces. Of several ranks, the first one; the
     others call `state.save` at the same time, which brings it what they hold."""
     name = f"step-{state.step:06d}" + (f"-of-{schedule.steps:06d}" if state.phase == "decay" else "")
-    state.save(checkpoints / name, clips_seen=state.step * settings.batch_size, parallel=parallel)
+    told = None if errors is None else errors.as_json()
+    state.save(checkpoints / name, clips_seen=state.step * settings.batch_size, errors=told, parallel=parallel)
     write_text(checkpoints / "latest", name + "\n")
     _remove_older(checkpoints / name, settings, schedule)
 

@@ -142,7 +142,8 @@ def _train(
     def keep(*, regular: bool) -> None:
         log.sync()
         state.notes = {"unlogged": log.unlogged()} | ({} if regular else {PASSING: True})
-        save_checkpoint(state, checkpoints, settings, schedule, parallel)
+        errors = watch.errors(state, parallel) if regular else None
+        save_checkpoint(state, checkpoints, settings, schedule, parallel, errors=errors)
         log.plot()
 
     def keep_what_is_made() -> bool:

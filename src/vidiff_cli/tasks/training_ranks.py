@@ -83,7 +83,10 @@ def accompany(dataset: Dataset, device: torch.device, parallel: Parallel) -> Non
         ):
             signal = parallel.largest(interrupt.number)
             ending = report.step in (schedule.trunk, schedule.steps)
-            if signal or ending or report.step % settings.checkpoint_every == 0:
+            regular = ending or report.step % settings.checkpoint_every == 0
+            if regular:
+                parallel.gather(state.ema.shadow)  # `Watch.errors`
+            if regular or signal:
                 state.save(Path(), clips_seen=0, parallel=parallel)
             if signal:
                 interrupt.act(signal)

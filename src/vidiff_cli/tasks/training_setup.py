@@ -29,7 +29,7 @@ from vidiff_cli.training.parallel import Launch
 def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:
     """What the model is to be, from the settings and the dataset. Without a CLIP encoder, `auto` is a learned one."""
     settings = consistent(settings)
-    network, index = settings.network, dataset.index
+    network, index = settings.network.model_copy(update={"motion": settings.motion}), dataset.index
     train = np.flatnonzero(index.side == SIDES.index("train"))
     if not len(train):
         raise VidiffError(f"the dataset {dataset.folder} has no clips to train on", fix="prepare it with more sources")
@@ -153,8 +153,7 @@ def consistent(settings: TrainSettings) -> TrainSettings:
     if not (settings.conditioning == "mixed" and settings.objective.observed):
         objective = settings.objective.model_copy(update={"observed": 0.0})
         settings = settings.model_copy(update={"conditioning": "none", "objective": objective, "motion": False})
-    network = settings.network.model_copy(update={"motion": settings.motion})
-    return settings.model_copy(update={"network": network})
+    return settings
 
 
 def introduce(

@@ -1,6 +1,6 @@
-"""What is looked at of a training while it runs: sample sheets, and the loss of held-out clips.
+"""What is looked at of a training while it runs: sample sheets, the loss of held-out clips, and how far off frames are.
 
-Both are made with the averaged weights, which sampling will use, and change nothing of the training.
+All are made with the averaged weights, which sampling will use, and change nothing of the training.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vidiff_cli.tasks.prompts import read_prompts
 from vidiff_cli.tasks.training_log import TrainingLog
 from vidiff_cli.tasks.training_setup import source_of
 from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.training.one_pass import OnePassErrors, choose_clips, measure_errors
 from vidiff_cli.training.parallel import Parallel
 from vidiff_cli.training.state import Learner, TrainState
 from vidiff_cli.training.validation import AT_ONCE, HeldOut, hold_out, validate
@@ -44,8 +45,12 @@ class Watch:
         self.settings, self.device, self.dtype = settings, device, dtype
         self.prompts = sheet_prompts(settings.prompts) if settings.prompts else own_prompts(dataset)
         self.held: HeldOut | None = None
+        crop, held_out = settings.loader.crop, source_of(settings, dataset, side="val")
         if settings.validate_every:
-            self.held = hold_out(source_of(settings, dataset, side="val"), model, crop=settings.loader.crop)
+            self.held = hold_out(held_out, model, crop=crop)
+        self.split = "val" if len(held_out.rows) else "train"
+        chosen = held_out if self.split == "val" else source_of(settings, dataset)
+        self.measured = choose_clips(chosen, model, crop=crop)
 
     @property
     def captions(self) -> list[str]:
@@ -55,8 +60,10 @@ class Watch:
     def introduce(self) -> Iterator[Event]:
         """Says once what cannot be looked at."""
         if self.settings.validate_every and self.held is None:
+            measured = ", and what a checkpoint says of its errors is of clips that it was trained on"
             yield Note(
-                "The dataset has no held-out clips: there will be no validation loss (vidiff prep --val-fraction)."
+                "The dataset has no held-out clips: there will be no validation loss (vidiff prep --val-fraction)"
+                f"{measured if self.measured else ''}."
             )
 
     def look(
@@ -75,13 +82,31 @@ class Watch:
             return
         learner = averaged(state, averages, self.device)
         if held is not None:
-            at_once = max(1, min(AT_ONCE, self.settings.batch_size // self.settings.accumulate))
-            found = validate(learner, held, device=self.device, dtype=self.dtype, at_once=at_once)
+            found = validate(learner, held, device=self.device, dtype=self.dtype, at_once=self._at_once())
             yield from log.add_validation(state.step, state.phase, found)
         if draw:
             yield from self._sheet(learner, sheet, state.step, log)
         log.plot()
         log.restart_clock()
+
+    def errors(self, state: TrainState, parallel: Parallel) -> OnePassErrors | None:
+        """How far off the averaged weights are in one pass (`training/one_pass.py`), for the checkpoint of this step;
+        None for a model that is given no frames. All ranks gather the averages at the same time."""
+        averages = parallel.gather(state.ema.shadow)
+        if self.measured is None:
+            return None
+        return measure_errors(
+            averaged(state, averages, self.device),
+            self.measured,
+            split=self.split,
+            device=self.device,
+            dtype=self.dtype,
+            at_once=self._at_once(),
+        )
+
+    def _at_once(self) -> int:
+        """Clips that go through the network together: no more than in a step."""
+        return max(1, min(AT_ONCE, self.settings.batch_size // self.settings.accumulate))
 
     def _sheet(self, learner: Learner, path: Path, step: int, log: TrainingLog) -> Iterator[Event]:
         """samples/step-N.png, and samples/progress.png: the first prompt at every step."""

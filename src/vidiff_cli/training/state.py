@@ -97,15 +97,23 @@ class TrainState:
                 group["lr"] = rate * factor
         return self.rates["adamw"][0] * factor
 
-    def save(self, folder: Path, *, clips_seen: int, parallel: Parallel = ALONE) -> None:
-        """Writes a checkpoint folder, whole or not at all. All ranks call it, rank 0 writes."""
+    def save(
+        self,
+        folder: Path,
+        *,
+        clips_seen: int,
+        errors: Mapping[str, object] | None = None,
+        parallel: Parallel = ALONE,
+    ) -> None:
+        """Writes a checkpoint folder, whole or not at all; `errors` (`OnePassErrors.as_json`) are those of its
+        averages. All ranks call it, rank 0 writes."""
         header = {
             "vidiff": __version__,
             "model": self.learner.settings.model_dump(mode="json"),
             "step": self.step,
             "phase": self.phase,
             "clips_seen": clips_seen,
-        }
+        } | ({} if errors is None else {"errors": errors})
         notes = {"step": self.step, "phase": self.phase, "ema_updates": self.ema.updates, "notes": self.notes}
         notes["guard"] = self.guard.as_json()
         averages = header | {"weights": "ema"}

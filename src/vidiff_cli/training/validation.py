@@ -73,10 +73,10 @@ def bands_of(levels: np.ndarray) -> np.ndarray:
     return np.digitize(levels, EDGES)
 
 
-def hold_out(source: Source, model: ModelSettings, *, crop: int = 0) -> HeldOut | None:
-    """At most 32 clips of a source, evenly spaced; None where it has none. Every other one has given frames, where the
-    model is trained on them."""
-    count = min(MOST_CLIPS, len(source.rows))
+def hold_out(source: Source, model: ModelSettings, *, crop: int = 0, most: int = MOST_CLIPS) -> HeldOut | None:
+    """At most so many clips of a source, evenly spaced; None where it has none. Every other one has given frames, where
+    the model is trained on them."""
+    count = min(most, len(source.rows))
     if not count:
         return None
     numbers = np.linspace(0, len(source.rows) - 1, count).round().astype(int).tolist()
@@ -135,7 +135,7 @@ def validate(
     learner.eval()
     try:
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            for places, video, frames in _clips(held, at_once, device):
+            for places, video, frames in clips_in_batches(held, at_once, device):
                 known = _estimates(held, places, frames, device) if learner.settings.network.motion else {}
                 for band in np.flatnonzero(held.shares):
                     batch = replace(_batch(held, places, video, int(band)), **known)
@@ -148,7 +148,9 @@ def validate(
     return _summary(held, conditional, unconditional if learner.text is not None else None)
 
 
-def _clips(held: HeldOut, at_once: int, device: torch.device) -> Iterator[tuple[list[int], Tensor, np.ndarray]]:
+def clips_in_batches(
+    held: HeldOut, at_once: int, device: torch.device
+) -> Iterator[tuple[list[int], Tensor, np.ndarray]]:
     """The clips in batches of one shape: their places, and their frames (b c t h w) in [-1, 1] and as they are read,
     uint8 (b t h w c)."""
     frames = [draw.of(held.source.read(draw.row, draw.frames), held.crop) for draw in held.draws]

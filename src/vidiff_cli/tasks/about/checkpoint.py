@@ -12,7 +12,8 @@ from vidiff_cli.checkpoint import file_hash, read_header
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.events import Note, Steps
-from vidiff_cli.tasks.model import HARDLY_TRAINED, find_checkpoint
+from vidiff_cli.tasks.model import HARDLY_TRAINED, errors_of, find_checkpoint
+from vidiff_cli.training.one_pass import OnePassErrors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +30,9 @@ class AboutText:
 class AboutCheckpoint:
     """`path` is the file that sampling would take, `asked` what was named; `rates` are the frame rates trained at.
 
-    `conditioning`: how the model can be given frames. `vidiff` is None for a checkpoint that does not say.
+    `conditioning`: how the model can be given frames. `errors`: those of its frames in one pass (`OnePassErrors`), by
+    the frames missing between two given ones and by the place after the last. `vidiff` and `errors` are None for a
+    checkpoint that does not say.
     """
 
     kind: Literal["checkpoint"]
@@ -56,6 +59,7 @@ class AboutCheckpoint:
     noise_strength: float
     context_noise: float
     conditioning: tuple[str, ...]
+    errors: OnePassErrors | None
     text: AboutText
     network: dict[str, Any]
     warnings: tuple[str, ...]
@@ -98,6 +102,7 @@ def about_checkpoint(asked: Path) -> Steps[AboutCheckpoint]:
         noise_strength=settings.diffusion.noise_strength,
         context_noise=settings.context_noise,
         conditioning=("learned",) * (settings.conditioning == "mixed") + ("reconstruction", "replacement"),
+        errors=errors_of(header, path),
         text=AboutText(
             kind=text.kind,
             tokens=len(text.vocabulary) if text.kind == "learned" else None,

@@ -1,0 +1,202 @@
+"""Laws of the estimates in batches: those of generation, from observed frames alone, whoever draws the batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.motion import estimate_clip, optical_flow
+from vidiff_cli.tasks.generate import as_video
+from vidiff_cli.training import motion
+from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batch, draw_batches
+from vidiff_cli.training.motion import FlowCache, estimate_frames
+from vidiff_cli.training.objective import conditioning_of, diffusion_loss
+from vidiff_cli.training.state import Learner
+
+CLIPS, FRAMES, SIDE = 6, 8, 20
+CPU = torch.device("cpu")
+SHOWN = ("estimate", "uncertainty", "estimated_from")
+
+
+def film(number: int) -> np.ndarray:
+    """A textured picture that moves (t h w c)."""
+    rng = np.random.default_rng(number)
+    small = torch.from_numpy(rng.random((1, 3, 6, 6), dtype=np.float32))
+    wide = torch.nn.functional.interpolate(small, (40, 40), mode="bicubic").clamp(0, 1)[0]
+    step = 1 + number % 2
+    moved = [wide[:, place : place + SIDE, place * step : place * step + SIDE] for place in range(FRAMES)]
+    return (torch.stack(moved) * 255).byte().permute(0, 2, 3, 1).numpy()
+
+
+@pytest.fixture
+def source(row: type) -> Source:
+    clips = [film(number) for number in range(CLIPS)]
+    return Source(rows=[row(frames=FRAMES)] * CLIPS, read=lambda number, frames: clips[number][list(frames)])
+
+
+def draw(source: Source, *, step: int = 0, loader: LoaderSettings | None = None, **objective: float) -> Batch:
+    return draw_batch(
+        source,
+        ObjectiveSettings.model_validate({"observed": 0.8, "drop_text": 0.0} | objective),
+        size=6,
+        window=6,
+        frame_steps=(1,),
+        seed=0,
+        step=step,
+        device=CPU,
+        loader=loader,
+        motion=True,
+    )
+
+
+def test_the_estimate_is_that_of_generation_bit_for_bit(source: Source) -> None:
+    """Which knows one clip alone, its given frames from a file, and nothing in the place of the others."""
+    seen = 0
+    for step in range(4):
+        batch = draw(source, step=step, loader=LoaderSettings(crop=16, flip=True), context_noise=0.5)
+        pixels = ((batch.video + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
+        assert batch.estimated_from is not None and batch.estimate is not None and batch.uncertainty is not None
+        for clip, observed in enumerate(batch.estimated_from):
+            known = torch.where(observed[:, None, None], as_video(pixels[clip]), 9.0)
+            estimate, uncertainty = estimate_clip(known, observed[None], batch.times[clip, None])
+            assert torch.equal(batch.estimate[clip], estimate[0]) and torch.equal(
+                batch.uncertainty[clip], uncertainty[0]
+            )
+            seen += int(observed.any())
+    assert 10 < seen < 24
+
+
+def test_no_estimate_knows_frames_that_are_not_observed() -> None:
+    frames = np.stack([film(number) for number in range(3)])
+    observed = np.zeros((3, FRAMES), dtype=bool)
+    observed[0, [0, 4]] = observed[1, 2:5] = True
+    times = np.arange(FRAMES)[None].repeat(3, axis=0) / 8
+    other = np.where(observed[:, :, None, None, None], frames, 255 - frames)
+    one, two = estimate_frames(frames, observed, times), estimate_frames(other, observed, times)
+    assert all(torch.equal(*pair) for pair in zip(one, two, strict=True))
+    assert not one[0][2].any() and not one[1][2].any(), "nothing is observed of the last one"
+    error = (one[0][0] - as_video(frames[0])[0]).abs().mean(dim=(0, 2, 3))
+    assert error[0] == error[4] == 0 and float(error[1:4].max()) < 0.05
+
+
+def test_ranks_workers_and_what_was_asked_before_change_no_estimate(source: Source) -> None:
+    wanted = {
+        "objective": ObjectiveSettings(observed=0.8),
+        "size": 6,
+        "window": 6,
+        "frame_steps": (1,),
+        "seed": 0,
+        "motion": True,
+    }
+
+    def batches(workers: int, rank: int = 0, world: int = 1, start: int = 0) -> list[Batch]:
+        fresh = Source(rows=source.rows, read=source.read)
+        asked = Wanted(loader=LoaderSettings(workers=workers), rank=rank, world=world, **wanted)  # type: ignore[arg-type]
+        return list(draw_batches(fresh, asked, start=start, stop=4, device=CPU))
+
+    alone, threads = batches(0), batches(2)
+    ranks = list(zip(batches(1, 0, 2), batches(1, 1, 2), strict=True))
+    resumed = batches(1, start=2)
+    for step, batch in enumerate(alone):
+        for name in SHOWN:
+            assert torch.equal(getattr(batch, name), getattr(threads[step], name))
+            assert torch.equal(getattr(batch, name), torch.cat([getattr(part, name) for part in ranks[step]]))
+            assert step < 2 or torch.equal(getattr(batch, name), getattr(resumed[step - 2], name))
+
+
+def test_readers_leave_the_threads_of_the_step_alone(source: Source) -> None:
+    torch.set_num_threads(3)  # the fixture sets them back
+    wanted = Wanted(
+        objective=ObjectiveSettings(), loader=LoaderSettings(workers=2), size=2, window=4, frame_steps=(1,), seed=0
+    )
+    seen = [torch.get_num_threads() for _ in draw_batches(source, wanted, start=0, stop=3, device=CPU)]
+    assert seen == [3, 3, 3] and torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_estimates_is_dropped_and_no_other_draw_changes(source: Source, share: float) -> None:
+    shown = given = 0
+    for step in range(20):
+        batch, other = draw(source, step=step, drop_estimate=share), draw(source, step=step, drop_estimate=0.0)
+        same = {field.name for field in fields(batch)} - {*SHOWN}
+        pairs = [(getattr(batch, name), getattr(other, name)) for name in same]
+        assert all(torch.equal(one, two) if isinstance(one, Tensor) else one == two for one, two in pairs)
+        assert batch.estimated_from is not None and batch.estimate is not None and other.estimate is not None
+        kept = batch.estimated_from.any(dim=1)
+        assert torch.equal(batch.estimated_from, batch.given & kept[:, None])
+        assert torch.equal(batch.estimate[kept], other.estimate[kept]) and not batch.estimate[~kept].any()
+        shown, given = shown + int(kept.sum()), given + int(batch.given.any(dim=1).sum())
+    assert abs(shown / given - (1 - share)) < 0.12 and given > 60
+
+
+def test_images_beside_clips_have_none(source: Source) -> None:
+    batch = draw(source, image_fraction=0.4, drop_estimate=0.0)
+    told = conditioning_of(batch, None)
+    assert batch.isolated is not None and batch.estimate is not None and batch.estimate.shape == batch.video.shape
+    assert not batch.estimate[:, :, 6:].any() and not told.estimated[:, 6:].any() and told.estimated[:, :6].any()
+    plain, clips = draw(source, drop_estimate=0.0), batch.without_images()
+    assert all(torch.equal(getattr(clips, name), getattr(plain, name)) for name in (*SHOWN, "given", "times"))
+
+
+def test_a_model_that_is_shown_no_motion_has_batches_without(source: Source) -> None:
+    batch = draw_batch(source, ObjectiveSettings(), size=6, window=6, frame_steps=(1,), seed=0, step=0, device=CPU)
+    assert all(getattr(batch, name) is None for name in SHOWN)
+
+
+def test_flows_are_remembered_and_the_same_as_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counted(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        asked.append(len(first))
+        return optical_flow(first, second)
+
+    monkeypatch.setattr(motion, "optical_flow", counted)
+    frames = torch.cat([as_video(film(number)) for number in range(2)]).transpose(1, 2).flatten(0, 1)
+    first, second = frames[:-1], frames[1:]
+    bytes_of_a_pair = 2 * 2 * SIDE * SIDE * 4
+    cache = FlowCache(8 * bytes_of_a_pair)
+    for low, high, new in ((0, 4, 4), (2, 6, 2), (0, 8, 2), (8, 12, 4), (8, 12, 0), (4, 8, 0), (0, 4, 4)):
+        asked.clear()
+        found = cache(first[low:high], second[low:high])
+        assert sum(asked) == new
+        expected = optical_flow(first[low:high], second[low:high])
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert not torch.equal(cache(second[:1], first[:1])[0], cache(first[:1], second[:1])[0]), "the way back is another"
+
+
+def test_every_weight_has_a_gradient_whatever_a_batch_shows(
+    source: Source, make_learner: Callable[..., Learner]
+) -> None:
+    """A process that waits for the gradients of the others would wait forever for one that has none."""
+    learner = make_learner(noise=0.1, motion=True)
+    for drop in (0.0, 1.0):
+        learner.zero_grad()
+        batch = draw(source, drop_estimate=drop)
+        diffusion_loss(learner.denoiser, learner.text, batch).total.backward()
+        gradients = {name: parameter.grad for name, parameter in learner.named_parameters()}
+        assert all(value is not None for value in gradients.values())
+        own = [float(value.abs().max()) for name, value in gradients.items() if "gate" in name or "estimate" in name]  # type: ignore[union-attr]
+        assert len(own) == 3 and all(bool(value) == (drop == 0) for value in own)
+
+
+def test_a_dropped_estimate_is_not_seen(source: Source, make_learner: Callable[..., Learner]) -> None:
+    """The loss is that of the same network without, bit for bit."""
+    learner = make_learner(noise=0.1, motion=True)
+    dropped, shown = draw(source, drop_estimate=1.0), draw(source, drop_estimate=0.0)
+    losses = [diffusion_loss(learner.denoiser, learner.text, batch).per_clip for batch in (dropped, shown)]
+    none = Batch(**{field.name: getattr(dropped, field.name) for field in fields(dropped) if field.name not in SHOWN})
+    assert torch.equal(losses[0], diffusion_loss(learner.denoiser, learner.text, none).per_clip)
+    given = dropped.given.any(dim=1)
+    assert torch.equal(losses[0][~given], losses[1][~given]) and bool((losses[0][given] != losses[1][given]).all())
+
+
+def test_conditioning_hands_on_all_of_it(source: Source) -> None:
+    batch: Batch = draw(source)
+    told: Conditioning = conditioning_of(batch, None)
+    names: Sequence[str] = SHOWN
+    assert all(getattr(told, name) is getattr(batch, name) for name in names)
