@@ -55,7 +55,7 @@ def run(
     seeds: list[int],
     *,
     windows: list[Window] = WINDOWS,
-    denoise: Callable[[Window], Denoise] = lambda window: smooth,
+    denoise: Callable[[Window, Tensor, Tensor], Denoise] = lambda *_: smooth,
     draw: Sample = sample,
     condition: Condition = clamp_known,
     start: int = 0,
@@ -102,7 +102,7 @@ def test_what_was_made_is_not_made_again() -> None:
 def test_a_run_from_start_repeats_the_uninterrupted_one(start: int, condition: str) -> None:
     asked: list[Window] = []
 
-    def denoise(window: Window) -> Denoise:
+    def denoise(window: Window, known: Tensor, observed: Tensor) -> Denoise:
         asked.append(window)
         return smooth
 
@@ -198,7 +198,7 @@ def test_nothing_is_conditioned_where_nothing_is_observed() -> None:
 def test_the_denoiser_is_asked_for_by_window() -> None:
     asked: list[Window] = []
 
-    def denoise(window: Window) -> Denoise:
+    def denoise(window: Window, known: Tensor, observed: Tensor) -> Denoise:
         asked.append(window)
         return partial(lambda value, z, level: torch.full_like(z, value), min(window.makes) / 23)
 
@@ -271,7 +271,7 @@ def test_observed_frames_may_be_shown_with_noise_of_their_own() -> None:
     def show(seeds: list[int]) -> Tensor:
         condition, prior = partial(hold_known, level=2.0), Prior(name="mixed", strength=0.7)
         frames = video()[: len(seeds)]
-        return run(frames, seeds, denoise=lambda _: spy, condition=condition, prior=prior, context_noise=True)[-1]
+        return run(frames, seeds, denoise=lambda *_: spy, condition=condition, prior=prior, context_noise=True)[-1]
 
     made = show([5, 6, 7])
     alpha, sigma = (float(scale) for scale in alpha_sigma(torch.tensor(2.0, dtype=torch.float64)))

@@ -98,7 +98,7 @@ def extend(process: str, method: str, prior: Prior = INDEPENDENT) -> Measured:
         for video in fill(
             windows,
             given,
-            denoise=lambda window: denoise,
+            denoise=lambda *_: denoise,
             sample=sample,
             condition=condition,
             prior=prior,
@@ -190,7 +190,7 @@ def made_freely(prior: Prior, sampler: str, *, of_model: Prior, started: bool = 
     (video,) = fill(
         plan(WINDOW, (), window=WINDOW, overlap=OVERLAP),
         torch.zeros(1024, 1, WINDOW, 1, 1, dtype=torch.float64),
-        denoise=lambda window: ideal("AR(1)", of_model),
+        denoise=lambda *_: ideal("AR(1)", of_model),
         sample=sample,
         condition=clamp_known,
         seeds=[3],

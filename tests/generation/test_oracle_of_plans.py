@@ -171,7 +171,7 @@ def made(
 def filled(
     process: str, windows: list[Window], video: Tensor, condition: Condition, sample: Sample, begin: Start = fresh
 ) -> Tensor:
-    def denoise(window: Window) -> Denoise:
+    def denoise(window: Window, known: Tensor, observed: Tensor) -> Denoise:
         return ideal(process, window.frames)
 
     with torch.no_grad():

@@ -134,7 +134,7 @@ def test_a_long_video_by_noise_used_again_is_filled_like_any_other() -> None:
 
         frames = torch.zeros(2, 3, total, 2, 2)
         options = {"sample": spy, "condition": clamp_known, "seeds": [5, 6], "begin": begin}
-        list(fill(windows, frames, denoise=lambda window: lambda z, level: z, **options))
+        list(fill(windows, frames, denoise=lambda *_: lambda z, level: z, **options))
 
     start = free_noise(window=WINDOW, stride=WINDOW - OVERLAP, first=windows[0].frames[0], seeds=[5, 6])
     run("fresh", fresh)

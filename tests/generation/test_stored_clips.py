@@ -52,7 +52,7 @@ def generate(
     frames = torch.zeros_like(wanted)
     frames[:, :, given] = wanted[:, :, given]
     windows = plan(T, given, window=T, overlap=T // 2)
-    (video,) = fill(windows, frames, denoise=lambda window: ideal, sample=sample, condition=condition, seeds=seeds)
+    (video,) = fill(windows, frames, denoise=lambda *_: ideal, sample=sample, condition=condition, seeds=seeds)
     return video
 
 

@@ -38,6 +38,7 @@ def train(
     preset_name: Annotated[str | None, setting(TrainSettings, "preset", "--preset", panel=MODEL)] = None,
     frames: Annotated[int | None, setting(TrainSettings, "frames", panel=MODEL)] = None,
     conditioning: Annotated[str | None, setting(TrainSettings, "conditioning", panel=MODEL)] = None,
+    motion: Annotated[bool | None, setting(TrainSettings, "motion", "--motion/--no-motion", panel=MODEL)] = None,
     text__kind: Annotated[str | None, setting(TrainSettings, "text.kind", "--text", panel=MODEL)] = None,
     text__clip_model: Annotated[
         str | None, setting(TrainSettings, "text.clip_model", "--clip-model", panel=MODEL)

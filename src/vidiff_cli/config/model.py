@@ -35,6 +35,11 @@ class NetworkSettings(BaseModel):
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout inside residual blocks")
     text_width: int = Field(default=64, ge=0, le=16_384, description="width of a text token; 0 is a model without text")
+    motion: bool = Field(
+        default=False,
+        description="show the network the motion-compensated estimate of the frames that it makes between or beyond "
+        "given ones",
+    )
 
     @model_validator(mode="after")
     def _whole_heads(self) -> NetworkSettings:

@@ -68,6 +68,13 @@ class ObjectiveSettings(BaseModel):
         default=0.12, ge=0, le=1, description="share of captions dropped, for classifier-free guidance"
     )
     drop_text_observed: float = Field(default=0.35, ge=0, le=1, description="the same for clips with given frames")
+    drop_estimate: float = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description="share of clips with given frames whose estimate by motion is not shown, so that the network can "
+        "do without",
+    )
     image_fraction: float = Field(
         default=0.0,
         ge=0,
@@ -172,6 +179,11 @@ class TrainSettings(BaseModel):
     frames: int = Field(default=8, ge=1, le=4096, description="frames of a window; shorter clips are taken whole")
     conditioning: Literal["mixed", "none"] = Field(
         default="mixed", description="train on random observed frames too, or not"
+    )
+    motion: bool = Field(
+        default=True,
+        description="show the network what motion makes of the given frames: an estimate of every frame, which it "
+        "takes over or redraws, pixel by pixel; never with --conditioning none",
     )
     resume: str = Field(
         default="auto", description="auto continues an unfinished run; never refuses one; or a checkpoint folder"

@@ -46,6 +46,12 @@ def v_from_x(x: Tensor, z: Tensor, level: Tensor) -> Tensor:
     return (alpha * z - x) / sigma
 
 
+def prediction_from(kind: Kind, x: Tensor, z: Tensor, level: Tensor) -> Tensor:
+    """The prediction of `kind` whose x_hat is x: the inverse of `x_from`, shapes as there."""
+    views = {"x": lambda: x, "eps": lambda: eps_from_x(x, z, level), "v": lambda: v_from_x(x, z, level)}
+    return views[_known(kind)]()
+
+
 def target(kind: Kind, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
     """What a network of `kind` should predict for z = alpha x + sigma noise. Shapes: (b c t h w), level (b, t)."""
     alpha, sigma = _scales(x, level)

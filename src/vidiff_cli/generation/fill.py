@@ -34,7 +34,7 @@ def make(
     batches: Sequence[range],
     look: Callable[[Sequence[int]], Tensor],
     *,
-    denoise: Callable[[Sequence[Window]], Denoise],
+    denoise: Callable[[Sequence[Window], Tensor, Tensor], Denoise],
     sample: Sample,
     condition: Condition,
     seeds: Sequence[int],
@@ -47,8 +47,9 @@ def make(
 
     `batches` are numbers of windows that can be sampled at once (`frames.together`). `look(frames)` gives frames that
     are there, (b c n h w): the consumer has stored what was yielded by the time it is asked for. Given frames
-    are never taken from a sampler. `denoise(windows)` is the denoiser for k windows stacked to (k b) clips; `condition`
-    is applied where they observe any frames.
+    are never taken from a sampler. `denoise(windows, known, observed)` is the denoiser for k windows stacked to (k b)
+    clips, asked for once: the frames in `known` (k b c t h w) count where `observed` (k b t) is True. `condition` is
+    applied where they observe any.
 
     `seeds` is one per clip, so that a clip does not depend on its neighbours, or one for all b; every draw follows from
     (seed, number of the window), whatever the batch. The sampler's noise has the covariance of the `prior`. With
@@ -59,10 +60,10 @@ def make(
         some = [windows[number] for number in batch]
         known = torch.cat([_known(window, look) for window in some])
         clips = len(known) // len(some)
-        denoiser = denoise(some)
+        masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in some])
+        mask = masks.to(known.device).repeat_interleave(clips, dim=0)
+        denoiser = denoise(some, known, mask)
         if some[0].observed:
-            masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in some])
-            mask = masks.to(known.device).repeat_interleave(clips, dim=0)
             more = {"noise": _noise(seeds, batch, clips, CONTEXT)} if context_noise else {}
             denoiser = condition(denoiser, known, mask, **more)
         noise = _noise(seeds, batch, clips, prior=prior)
@@ -81,7 +82,7 @@ def fill(
     windows: Sequence[Window],
     frames: Tensor,
     *,
-    denoise: Callable[[Window], Denoise],
+    denoise: Callable[[Window, Tensor, Tensor], Denoise],
     start: int = 0,
     sample: Sample,
     condition: Condition,
@@ -102,7 +103,7 @@ def fill(
         windows,
         [range(number, number + 1) for number in range(start, len(windows))],
         lambda wanted: video[:, :, list(wanted)],
-        denoise=lambda some: denoise(some[0]),
+        denoise=lambda some, known, observed: denoise(some[0], known, observed),
         sample=sample,
         condition=condition,
         seeds=seeds,

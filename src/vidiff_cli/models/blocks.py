@@ -40,6 +40,18 @@ class SpaceConv(nn.Conv2d):
             nn.init.zeros_(self.bias)  # type: ignore[arg-type]
 
 
+class ZeroConv(nn.Conv2d):
+    """A convolution of each frame alone that starts at zero and draws no random numbers for it: all other weights are
+    those of a network without it."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, *, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+
+    def reset_parameters(self) -> None:
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+
 class TimeConv(nn.Module):
     """A 3x1x1 convolution: each frame and its two neighbours, cell by cell; nothing for an image (Imagen Video, section
     2.2)."""

@@ -17,6 +17,10 @@ class Conditioning:
     """Per clip and frame: `times` (b, t) in seconds, `given` (b, t) bool; `isolated` (b, t) bool marks images, which
     see no other frame (None: none are). Text: `tokens` (b, l, d), `token_mask` (b, l) bool, `pooled` (b, d); None is
     the learned null text for all clips, `dropped` (b) bool for some.
+
+    Motion, for a network that is shown it: `estimate` (b, c, t, h, w) of every frame and its `uncertainty` (b, 1, t, h,
+    w) in pixels of [-1, 1], made of the frames `estimated_from` (b, t) bool. A clip with none of these has no estimate,
+    whatever stands there; None: no clip has one.
     """
 
     times: Tensor
@@ -26,6 +30,17 @@ class Conditioning:
     token_mask: Tensor | None = None
     pooled: Tensor | None = None
     dropped: Tensor | None = None
+    estimate: Tensor | None = None
+    uncertainty: Tensor | None = None
+    estimated_from: Tensor | None = None
+
+    @property
+    def estimated(self) -> Tensor:
+        """Which frames have an estimate (b, t): those of clips with frames to make one of, without their images."""
+        if self.estimated_from is None:
+            return torch.zeros_like(self.given)
+        estimated = self.estimated_from.any(dim=1, keepdim=True).expand_as(self.given)
+        return estimated if self.isolated is None else estimated & ~self.isolated
 
     def without_text(self) -> Conditioning:
         """The same with the learned null text: the unconditional branch of classifier-free guidance."""

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vidiff_cli.config.model import NetworkSettings
 from vidiff_cli.models.attention import SpaceAttention, TextAttention, TimeAttention
-from vidiff_cli.models.blocks import Down, FrameNorm, ResidualBlock, SpaceConv, Up
+from vidiff_cli.models.blocks import Down, FrameNorm, ResidualBlock, SpaceConv, Up, ZeroConv
 from vidiff_cli.models.conditioning import Conditioning, FrameEmbedding, gap_features
 
 
@@ -59,8 +59,28 @@ class Stage(nn.Module):
         return x if self.time is None else self.time(x, context.times, context.time_bias)
 
 
+class _EstimateStem(nn.Module):
+    """The estimate, its uncertainty and where there is one, as features of the stem's size: zero at the start, and
+    always zero for frames without an estimate."""
+
+    def __init__(self, settings: NetworkSettings, outputs: int) -> None:
+        super().__init__()
+        self.patch = settings.patch
+        self.conv = ZeroConv((settings.channels + 2) * settings.patch**2, outputs, bias=False)
+
+    def forward(self, conditioning: Conditioning) -> Tensor:
+        """-> (b t) c' h/patch w/patch."""
+        assert conditioning.estimate is not None and conditioning.uncertainty is not None
+        estimated = conditioning.estimated[:, None, :, None, None]
+        known = torch.cat([conditioning.estimate, conditioning.uncertainty], dim=1)
+        shown = torch.cat([known * estimated, estimated.to(known.dtype).expand_as(known[:, :1])], dim=1)
+        x = rearrange(shown, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
+        return self.conv(functional.pixel_unshuffle(x, self.patch))
+
+
 class UNet3D(nn.Module):
-    """(z: b c t h w, level: b t, conditioning) -> prediction b c t h w.
+    """(z: b c t h w, level: b t, conditioning) -> prediction b c t h w; with `settings.motion`, one channel more, the
+    logits of the gate between the prediction and the estimate that the conditioning has.
 
     `side` is the shorter side of the videos in pixels, from which it follows where attention is used; `frame_seconds`
     is the unit in which the network measures time. Height and width must be multiples of `settings.multiple`
@@ -79,6 +99,7 @@ class UNet3D(nn.Module):
             self.null_token = nn.Parameter(0.02 * torch.randn(settings.text_width))
             self.null_pooled = nn.Parameter(0.02 * torch.randn(settings.text_width))
         self.stem = SpaceConv(pixels, widths[0])
+        self.stem_estimate = _EstimateStem(settings, widths[0]) if settings.motion else None
         self.down, self.shrink, self.up, self.grow = (nn.ModuleList() for _ in range(4))
         for depth, width in enumerate(widths):
             stages = [Stage(settings, width, width, attention=small[depth]) for _ in range(settings.blocks)]
@@ -93,6 +114,7 @@ class UNet3D(nn.Module):
             if depth > 0:
                 self.grow.append(Up(width, widths[depth - 1]))
         self.head = nn.Sequential(FrameNorm(widths[0]), nn.SiLU(), SpaceConv(widths[0], pixels, zero=True))
+        self.gate = ZeroConv(widths[0], settings.patch**2) if settings.motion else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
@@ -102,6 +124,8 @@ class UNet3D(nn.Module):
         context = self._context(level, conditioning)
         x = rearrange(z, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
         x = self.stem(functional.pixel_unshuffle(x, self.settings.patch))
+        if self.stem_estimate is not None and conditioning.estimate is not None:
+            x = x + self.stem_estimate(conditioning)
         skips = []
         for depth, stages in enumerate(self.down):
             for stage in stages:  # type: ignore[attr-defined]
@@ -116,7 +140,10 @@ class UNet3D(nn.Module):
                 x = stage(torch.cat([x, skips.pop()], dim=1), context)
             if depth < len(self.grow):
                 x = self.grow[depth](x)
-        x = functional.pixel_shuffle(self.head(x), self.settings.patch)
+        norm, activation, pixels = self.head
+        x = activation(norm(x))
+        parts = [pixels(x)] if self.gate is None else [pixels(x), self.gate(x)]
+        x = torch.cat([functional.pixel_shuffle(part, self.settings.patch) for part in parts], dim=1)
         return rearrange(x, "(b t) c h w -> b c t h w", b=b)
 
     def _context(self, level: Tensor, conditioning: Conditioning) -> Context:

@@ -18,6 +18,7 @@ from vidiff_cli.text.learned import EMPTY
 from vidiff_cli.training.state import Learner, open_learner
 
 EMBEDDING = "text.embedding.weight"
+MOTION = ("denoiser.network.stem_estimate.", "denoiser.network.gate.")  # weights of a network that is shown motion
 
 
 def start_of(settings: TrainSettings, run: Path | None) -> TrainSettings:
@@ -66,7 +67,8 @@ def with_known_words(model: ModelSettings, settings: TrainSettings, run: Path | 
 @torch.no_grad()
 def take_over(learner: Learner, path: Path) -> None:
     """Puts the weights of a checkpoint file into a new learner of the same network; words that only the learner knows
-    keep their first embedding. VidiffError for another network, target or text encoder."""
+    keep their first embedding, and where only the learner is shown motion, what it has for that begins at zero.
+    VidiffError for another network, target or text encoder."""
     other, _ = open_learner(path)
     old, new = other.settings, learner.settings
     _compare(old, new, path)
@@ -79,6 +81,8 @@ def take_over(learner: Learner, path: Path) -> None:
         for here, there in shared:
             table[here] = known[there]
         found[EMBEDDING] = table
+    if new.network.motion and not old.network.motion:
+        found |= {name: value for name, value in present.items() if name.startswith(MOTION)}
     if {name: value.shape for name, value in found.items()} != {name: value.shape for name, value in present.items()}:
         raise VidiffError(
             f"the weights of {path} do not fit frames of {new.width}x{new.height}",
@@ -89,8 +93,11 @@ def take_over(learner: Learner, path: Path) -> None:
 
 
 def _compare(old: ModelSettings, new: ModelSettings, path: Path) -> None:
-    """VidiffError unless the weights of one model can be those of the other. What costs no weight may differ."""
+    """VidiffError unless the weights of one model can be those of the other. What costs no weight may differ, and the
+    new one alone may be shown motion."""
     ours, theirs = (_decisive(model) for model in (new, old))
+    if new.network.motion:
+        theirs["network.motion"] = True
     for name in ours:
         if ours[name] != theirs[name]:
             raise VidiffError(

@@ -251,7 +251,7 @@ def in_memory(model: Model, settings: GenerationSettings, job: Job, frames: Tens
     filling = fill(
         job.windows,
         frames.to(model.device),
-        denoise=lambda window: _denoiser(model, settings, job, condition, [window]),
+        denoise=lambda window, *given: _denoiser(model, settings, job, condition, [window], *given),
         **_how(model, settings, job, condition),
     )
     with torch.no_grad():
@@ -293,19 +293,32 @@ def _shown(reel: Reel, ranks: Sequence[int], device: torch.device) -> Tensor:
 
 
 def _denoiser(
-    model: Model, settings: GenerationSettings, job: Job, condition: str, windows: Sequence[Window]
+    model: Model,
+    settings: GenerationSettings,
+    job: Job,
+    condition: str,
+    windows: Sequence[Window],
+    known: Tensor,
+    observed: Tensor,
 ) -> Denoise:
-    """The denoiser of windows that are sampled together: their times, which frames are given, their prompts."""
-    seconds, observed, prompts = list[list[float]](), list[list[bool]](), list[str]()
+    """The denoiser of windows that are sampled together: their times, their prompts, the frames that they are given
+    (known: b c t h w, observed: b t), as such where the `condition` is the learned one."""
+    seconds, prompts = list[list[float]](), list[str]()
     for window in windows:
         told = job.prompts(job.windows.index(window))
         first = job.times[window.frames[0]]
         seconds += [[float(job.times[frame] - first) for frame in window.frames]] * len(told)
-        observed += [[condition == "learned" and frame in window.observed for frame in window.frames]] * len(told)
         prompts += told
     times = torch.tensor(seconds, dtype=torch.float32, device=model.device)
-    given = torch.tensor(observed, device=model.device)
-    return model.denoiser(times, given, prompts, scale=settings.guidance_scale, negative=settings.negative_prompt)
+    return model.denoiser(
+        times,
+        observed if condition == "learned" else torch.zeros_like(observed),
+        prompts,
+        scale=settings.guidance_scale,
+        negative=settings.negative_prompt,
+        known=known,
+        observed=observed,
+    )
 
 
 def _check_finite(made: Tensor, where: str) -> None:

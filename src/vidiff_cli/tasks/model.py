@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from vidiff_cli.diffusion.guidance import classifier_free
 from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.motion import estimate_clip
 from vidiff_cli.tasks.builtin import BUILTIN, builtin_file, is_builtin
 from vidiff_cli.tasks.text import prompt_reader
 from vidiff_cli.text.adapter import AdaptedText
@@ -55,10 +56,23 @@ class Model:
         return Fraction(self.settings.fps)
 
     def denoiser(
-        self, times: Tensor, given: Tensor, prompts: Sequence[str], *, scale: float, negative: str | None = None
+        self,
+        times: Tensor,
+        given: Tensor,
+        prompts: Sequence[str],
+        *,
+        scale: float,
+        negative: str | None = None,
+        known: Tensor | None = None,
+        observed: Tensor | None = None,
     ) -> Denoise:
-        """A denoiser with times (b, t), given flags (b, t) and one prompt per clip closed over; "" is no prompt."""
+        """A denoiser with times (b, t) in seconds, given flags (b, t) and one prompt per clip closed over; "" is no
+        prompt. A network that is shown motion is shown what it makes of the frames of `known` (b c t h w) that are
+        `observed` (b t)."""
         plain = Conditioning(times=times, given=given)
+        if self.settings.network.motion and known is not None and observed is not None and bool(observed.any()):
+            estimate, uncertainty = estimate_clip(known, observed, times)
+            plain = replace(plain, estimate=estimate, uncertainty=uncertainty, estimated_from=observed)
         conditional = partial(self._denoise, self._with_text(plain, prompts))
         if not any(prompts) and not negative:
             return conditional
@@ -80,9 +94,8 @@ class Model:
             return plain
         with torch.no_grad():
             embedded = self.learner.text(prompts)
-        return Conditioning(
-            times=plain.times,
-            given=plain.given,
+        return replace(
+            plain,
             tokens=embedded.tokens,
             token_mask=embedded.mask,
             pooled=embedded.pooled,

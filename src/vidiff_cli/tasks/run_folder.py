@@ -81,6 +81,7 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
     defaults = flat(
         {"train": TrainSettings().model_dump(mode="json"), "model": ModelSettings().model_dump(mode="json")}
     )
+    defaults["train.motion"] = False  # but a network is shown motion by default now
     old = {name: value for name, value in defaults.items() if name in new} | old
     content = old.pop("dataset", None), new.pop("dataset")
     if content[0] not in (None, content[1]) and old.get("train.dataset") == new.get("train.dataset"):

@@ -28,6 +28,7 @@ from vidiff_cli.training.parallel import Launch
 
 def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:
     """What the model is to be, from the settings and the dataset. Without a CLIP encoder, `auto` is a learned one."""
+    settings = consistent(settings)
     network, index = settings.network, dataset.index
     train = np.flatnonzero(index.side == SIDES.index("train"))
     if not len(train):
@@ -53,8 +54,8 @@ def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSetti
         frames=frames,
         fps=str(max(set(rates), key=rates.__getitem__)),
         frame_steps=tuple(fitting if frames > 1 else [1]),
-        conditioning=consistent(settings).conditioning,
-        context_noise=settings.objective.context_noise if consistent(settings).conditioning == "mixed" else 0.0,
+        conditioning=settings.conditioning,
+        context_noise=settings.objective.context_noise if settings.conditioning == "mixed" else 0.0,
         network=network if kind != "none" else network.model_copy(update={"text_width": 0}),
         diffusion=settings.diffusion,
         text=TextSettings(
@@ -145,14 +146,15 @@ class _Chosen:
 
 
 def consistent(settings: TrainSettings) -> TrainSettings:
-    """--conditioning none and a share of zero clips with given frames are the same thing said twice; the captions of a
-    world are learned."""
+    """--conditioning none and a share of zero clips with given frames are the same thing said twice; without given
+    frames there is no motion to show; the captions of a world are learned."""
     if is_world(settings.dataset) and settings.text.kind == "auto":
         settings = settings.model_copy(update={"text": settings.text.model_copy(update={"kind": "learned"})})
-    if settings.conditioning == "mixed" and settings.objective.observed:
-        return settings
-    objective = settings.objective.model_copy(update={"observed": 0.0})
-    return settings.model_copy(update={"conditioning": "none", "objective": objective})
+    if not (settings.conditioning == "mixed" and settings.objective.observed):
+        objective = settings.objective.model_copy(update={"observed": 0.0})
+        settings = settings.model_copy(update={"conditioning": "none", "objective": objective, "motion": False})
+    network = settings.network.model_copy(update={"motion": settings.motion})
+    return settings.model_copy(update={"network": network})
 
 
 def introduce(

@@ -10,24 +10,30 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.data.spec import Clip
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training.draws import Draw, Rows, draw_clip, draw_image, image_count
+from vidiff_cli.training.motion import FlowCache, estimate_frames
 from vidiff_cli.training.order import BATCH, DROPOUT, IMAGES, SAMPLE, Order
+
+VIDEOS, FRAMES = ("video", "noise", "estimate", "uncertainty"), ("times", "given", "estimated_from")  # of a batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """Clips to train on: `rows`, and `read(index, frame_indices)` -> uint8 (t h w c), which may be a view.
 
-    `shapes` (n, 3) has the frames, height and width of every clip; without it, all have the same frame size.
+    `shapes` (n, 3) has the frames, height and width of every clip; without it, all have the same frame size. `flows`
+    are those between its frames that were asked for last.
     """
 
     rows: Rows
@@ -35,6 +41,7 @@ class Source:
     shapes: np.ndarray | None = None
     orders: dict[tuple[int, ...], Order] = field(default_factory=dict, init=False, repr=False, compare=False)
     sizes: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+    flows: FlowCache = field(default_factory=FlowCache, init=False, repr=False, compare=False)
 
     def order(self, *, window: int, crop: int, size: int, seed: int) -> Order:
         """The order of batches; clips of one batch have the same shape once the window and the crop are taken."""
@@ -64,7 +71,8 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What batches are to be of a source, for one seed: `size` clips over all ranks, windows of so many frames."""
+    """What batches are to be of a source, for one seed: `size` clips over all ranks, windows of so many frames; with
+    `motion`, the estimates that given frames give."""
 
     objective: ObjectiveSettings
     loader: LoaderSettings
@@ -72,6 +80,7 @@ class Wanted:
     window: int
     frame_steps: Sequence[int]
     seed: int
+    motion: bool = False
     rank: int = 0
     world: int = 1
 
@@ -94,8 +103,10 @@ class Batch:
     """video (b c t h w) in [-1, 1], noise alike; u (b) in (0, 1); times (b, t) seconds; given (b, t); dropped (b): no
     caption. `rows` (b) are the numbers of the clips in the source, `seeds` (b) are for what dropout draws. `context`
     (b) is the place on the schedule (0 clean, 1 noise) at which given frames are shown (None: clean). `isolated` (b, t)
-    marks frames that are images and stand after those of the clip (None: there are none). The noise is white: the
-    model's prior is no matter of the data."""
+    marks frames that are images and stand after those of the clip (None: there are none). `estimate` (b c t h w) and
+    `uncertainty` (b 1 t h w) are made of the frames `estimated_from` (b, t), clean ones whatever the `context`, as
+    `Conditioning` has them (None: of a model that is shown none). The noise is white: the model's prior is no matter of
+    the data."""
 
     video: Tensor
     noise: Tensor
@@ -108,6 +119,9 @@ class Batch:
     seeds: tuple[int, ...] = ()
     context: Tensor | None = None
     isolated: Tensor | None = None
+    estimate: Tensor | None = None
+    uncertainty: Tensor | None = None
+    estimated_from: Tensor | None = None
 
     @property
     def clip_frames(self) -> int:
@@ -119,14 +133,19 @@ class Batch:
         if self.isolated is None:
             return self
         t = self.clip_frames
-        parts = {"video": self.video[:, :, :t], "noise": self.noise[:, :, :t]}
-        return replace(self, **parts, times=self.times[:, :t], given=self.given[:, :t], isolated=None)
+        each = {name: getattr(self, name) for name in (*VIDEOS, *FRAMES)}
+        cut = {
+            name: value[:, :, :t] if name in VIDEOS else value[:, :t]
+            for name, value in each.items()
+            if value is not None
+        }
+        return replace(self, **cut, isolated=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawn:
     """A batch in the memory of the host, before its noise: frames (b t h w c) uint8, the last of them `images`; the
-    rest as in `Batch`."""
+    rest as in `Batch`, the estimates without room for images."""
 
     frames: np.ndarray
     u: np.ndarray
@@ -138,6 +157,8 @@ class Drawn:
     seeds: tuple[int, ...]
     context: np.ndarray
     images: int
+    estimated_from: np.ndarray
+    estimates: tuple[Tensor, Tensor] | None
 
 
 def draw_batch(
@@ -151,6 +172,7 @@ def draw_batch(
     step: int,
     device: torch.device,
     loader: LoaderSettings | None = None,
+    motion: bool = False,
     rank: int = 0,
     world: int = 1,
 ) -> Batch:
@@ -163,6 +185,7 @@ def draw_batch(
         window=window,
         frame_steps=frame_steps,
         seed=seed,
+        motion=motion,
         rank=rank,
         world=world,
     )
@@ -177,7 +200,11 @@ def draw_batches(source: Source, wanted: Wanted, *, start: int, stop: int, devic
         for step in range(start, stop):
             yield to_device(read_batch(source, wanted, step), wanted, step, device)
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="loader") as pool:
+    threads = torch.get_num_threads()
+    # A reader of one thread beside those of the step. What torch sets here is the calling thread's own number (OpenMP);
+    # for threads that begin later it is set back below.
+    alone = partial(torch.set_num_threads, 1)
+    with ThreadPoolExecutor(workers, thread_name_prefix="loader", initializer=alone) as pool:
         ahead: deque[Future[Drawn]] = deque()
         try:
             for step in range(start, stop):
@@ -186,6 +213,7 @@ def draw_batches(source: Source, wanted: Wanted, *, start: int, stop: int, devic
                 yield to_device(ahead.popleft().result(), wanted, step, device)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(threads)
 
 
 def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
@@ -213,10 +241,14 @@ def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
         for draw, number in zip(draws, wanted.slice, strict=True)
     ]
     seen = zip(draws, images, strict=True)
+    frames = _stacked((_pixels(source, [draw, *own], loader.crop) for draw, own in seen), len(draws))
+    shown = np.stack([draw.given & (not draw.unmoved) for draw in draws])
+    times = np.array([draw.times for draw in draws])
+    clips = frames[:, : shown.shape[1]]
     return Drawn(
-        frames=_stacked((_pixels(source, [draw, *own], loader.crop) for draw, own in seen), len(draws)),
+        frames=frames,
         u=u[wanted.slice.start : wanted.slice.stop],
-        times=np.array([draw.times + (0.0,) * count for draw in draws]),
+        times=np.pad(times, ((0, 0), (0, count))),
         given=np.stack([np.pad(draw.given, (0, count)) for draw in draws]),
         dropped=np.array([draw.dropped for draw in draws]),
         captions=tuple(draw.caption for draw in draws),
@@ -224,6 +256,8 @@ def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
         seeds=tuple(seeds[wanted.slice.start : wanted.slice.stop].tolist()),
         context=np.array([draw.context for draw in draws]),
         images=count,
+        estimated_from=np.pad(shown, ((0, 0), (0, count))),
+        estimates=estimate_frames(clips, shown, times, source.flows) if wanted.motion else None,
     )
 
 
@@ -275,7 +309,17 @@ def to_device(drawn: Drawn, wanted: Wanted, step: int, device: torch.device) -> 
         seeds=drawn.seeds,
         context=torch.from_numpy(drawn.context).float().to(device) if wanted.objective.context_noise else None,
         isolated=_last(drawn.images, drawn.given.shape).to(device) if drawn.images else None,
+        **_estimates(drawn, device),
     )
+
+
+def _estimates(drawn: Drawn, device: torch.device) -> dict[str, Tensor]:
+    """What a batch has of estimates: zeros in the places of images."""
+    if drawn.estimates is None:
+        return {}
+    estimate, uncertainty = (functional.pad(each, (0, 0, 0, 0, 0, drawn.images)).to(device) for each in drawn.estimates)
+    shown = torch.from_numpy(drawn.estimated_from).to(device)
+    return {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": shown}
 
 
 def _last(count: int, shape: tuple[int, ...]) -> Tensor:

@@ -47,7 +47,8 @@ class Rows(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
     """The choices for one sample. `corner` is the top left pixel of the crop, as shares of the room that there is;
-    `context` is the place on the schedule (0 clean, 1 noise) at which given frames are shown."""
+    `context` is the place on the schedule (0 clean, 1 noise) at which given frames are shown; `unmoved`: the estimate
+    that they give is not."""
 
     row: int
     frames: range
@@ -58,6 +59,7 @@ class Draw:
     mirrored: bool
     corner: tuple[float, float]
     context: float = 0.0
+    unmoved: bool = False
 
     def of(self, frames: np.ndarray, crop: int) -> np.ndarray:
         """The part (t h w c) of the window's frames that is drawn: a view."""
@@ -94,6 +96,7 @@ def draw_clip(
     # These come last: with or without them, the draws above are the same.
     top, left, mirror = rng.random(3).tolist() if loader.crop or loader.flip else (0.0, 0.0, 1.0)
     context = objective.context_noise and objective.context_noise * max(0.0, 2 * rng.random() - 1)
+    unmoved = bool(rng.random() < objective.drop_estimate)
     return Draw(
         row=number,
         frames=range(start, start + (length - 1) * step + 1, step),
@@ -104,6 +107,7 @@ def draw_clip(
         mirrored=loader.flip and mirror < 0.5 and not is_sided(captions),
         corner=(top, left),
         context=context,
+        unmoved=unmoved,
     )
 
 

@@ -78,12 +78,14 @@ def _one_clip(model_json: str, recompute: bool) -> tuple[int, float, int, int]:
                 token_mask=torch.empty(1, length, dtype=torch.bool),
                 pooled=torch.empty(1, width),
             )
+        if model.network.motion:
+            told = replace(told, estimate=z, uncertainty=z[:, :1], estimated_from=told.given)
         weights = {id(value) for value in learner.parameters()}
-        plain, flops = _kept(lambda: network(z, torch.empty(1, t), told), weights)
+        plain, flops = _kept(lambda: learner.denoiser.predict(z, torch.empty(1, t), told), weights)
         if not recompute:
             return _count(learner), 3 * flops, plain, 0
         recompute_stages(network)
-        little, _ = _kept(lambda: network(z, torch.empty(1, t), told), weights)
+        little, _ = _kept(lambda: learner.denoiser.predict(z, torch.empty(1, t), told), weights)
     stages = sum(type(part).__name__ == "Stage" for part in network.modules())
     return _count(learner), 4 * flops, little, 2 * plain // stages
 

@@ -108,6 +108,7 @@ def train_steps(
         window=model.frames,
         frame_steps=model.frame_steps,
         seed=settings.seed,
+        motion=model.network.motion,
         rank=parallel.rank,
         world=parallel.world,
     )

@@ -6,7 +6,7 @@ Shapes: b clips, t frames.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -81,13 +81,19 @@ def diffusion_loss(
 
 def conditioning_of(batch: Batch, text: TextEncoder | None) -> Conditioning:
     """What the network is told of a batch."""
-    if text is None:
-        return Conditioning(times=batch.times, given=batch.given, isolated=batch.isolated)
-    embedded = text(batch.captions)
-    return Conditioning(
+    plain = Conditioning(
         times=batch.times,
         given=batch.given,
         isolated=batch.isolated,
+        estimate=batch.estimate,
+        uncertainty=batch.uncertainty,
+        estimated_from=batch.estimated_from,
+    )
+    if text is None:
+        return plain
+    embedded = text(batch.captions)
+    return replace(
+        plain,
         tokens=embedded.tokens,
         token_mask=embedded.mask,
         pooled=embedded.pooled,

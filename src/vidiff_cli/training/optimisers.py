@@ -70,8 +70,8 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 def build_optimisers(module: nn.Module, settings: OptimiserSettings) -> dict[str, Optimizer]:
-    """Optimisers by name. Vectors, embeddings, the stem and the head go to AdamW; so does everything where `muon_lr` is
-    0."""
+    """Optimisers by name. Vectors, embeddings, the stems, the head and the gate go to AdamW; so does everything where
+    `muon_lr` is 0."""
     named = dict(module.named_parameters())
     hidden = {name for name, value in named.items() if settings.muon_lr > 0 and _is_hidden(name, value)}
     decayed = [value for name, value in named.items() if name not in hidden and value.ndim >= 2 and not _is_table(name)]
@@ -101,7 +101,7 @@ def _is_hidden(name: str, value: Tensor) -> bool:
     return (
         value.ndim >= 2
         and not _is_table(name)
-        and not name.startswith(("denoiser.network.stem", "denoiser.network.head"))
+        and not name.startswith(tuple(f"denoiser.network.{part}" for part in ("stem", "head", "gate")))
     )
 
 

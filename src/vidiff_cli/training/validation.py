@@ -21,6 +21,7 @@ from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.training.batches import Batch, Source
 from vidiff_cli.training.draws import Draw, draw_clip
+from vidiff_cli.training.motion import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss
 from vidiff_cli.training.state import Learner
 
@@ -134,9 +135,10 @@ def validate(
     learner.eval()
     try:
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            for places, video in _clips(held, at_once, device):
+            for places, video, frames in _clips(held, at_once, device):
+                known = _estimates(held, places, frames, device) if learner.settings.network.motion else {}
                 for band in np.flatnonzero(held.shares):
-                    batch = _batch(held, places, video, int(band))
+                    batch = replace(_batch(held, places, video, int(band)), **known)
                     conditional[places, band] = _losses(learner, batch)
                     if learner.text is not None:
                         without = replace(batch, dropped=torch.ones_like(batch.dropped))
@@ -146,16 +148,27 @@ def validate(
     return _summary(held, conditional, unconditional if learner.text is not None else None)
 
 
-def _clips(held: HeldOut, at_once: int, device: torch.device) -> Iterator[tuple[list[int], Tensor]]:
-    """The clips in batches of one shape: their places, and their frames (b c t h w) in [-1, 1]."""
+def _clips(held: HeldOut, at_once: int, device: torch.device) -> Iterator[tuple[list[int], Tensor, np.ndarray]]:
+    """The clips in batches of one shape: their places, and their frames (b c t h w) in [-1, 1] and as they are read,
+    uint8 (b t h w c)."""
     frames = [draw.of(held.source.read(draw.row, draw.frames), held.crop) for draw in held.draws]
     order = sorted(range(len(frames)), key=lambda place: frames[place].shape)
     for _, same in groupby(order, key=lambda place: frames[place].shape):
         places = list(same)
         for start in range(0, len(places), at_once):
             chosen = places[start : start + at_once]
-            stacked = torch.from_numpy(np.stack([frames[place] for place in chosen])).to(device)
-            yield chosen, stacked.permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1.0).contiguous()
+            stacked = np.stack([frames[place] for place in chosen])
+            video = torch.from_numpy(stacked).to(device).permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1.0)
+            yield chosen, video.contiguous(), stacked
+
+
+def _estimates(held: HeldOut, places: Sequence[int], frames: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+    """What a batch of these clips is told of their motion, which is never dropped."""
+    observed = np.stack([held.draws[place].given for place in places])
+    times = np.array([held.draws[place].times for place in places])
+    estimate, uncertainty = estimate_frames(frames, observed, times, held.source.flows)
+    known = {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": torch.from_numpy(observed)}
+    return {name: value.to(device) for name, value in known.items()}
 
 
 def _batch(held: HeldOut, places: Sequence[int], video: Tensor, band: int) -> Batch:
