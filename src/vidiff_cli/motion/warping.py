@@ -87,7 +87,7 @@ def splat(fields: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
 
 
 def pyramid(one: Tensor, other: Tensor, *, smallest: int) -> list[tuple[Tensor, Tensor]]:
-    """Two fields (b c h w), and both at half the size again and again while the short side stays `smallest` at least."""
+    """Two fields (b c h w), and both at half the size again and again, down to a short side of `smallest` or more."""
     levels = [(one, other)]
     while min(size_of(levels[-1][1])) >= 2 * smallest:
         height, width = size_of(levels[-1][1])
