@@ -160,6 +160,7 @@ class _Frames:
         self._read, self._step = 0, 0
         self._pixels: dict[int, np.ndarray] = {}
         self._tensors: dict[int, Tensor] = {}
+        self._small: dict[int, Tensor] = {}
         self._flows: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def go_to(self, step: int) -> None:
@@ -167,6 +168,7 @@ class _Frames:
         self._step = step
         self._pixels = {index: kept for index, kept in self._pixels.items() if self._last_use[index] >= step}
         self._tensors = {index: kept for index, kept in self._tensors.items() if index in self._pixels}
+        self._small = {index: kept for index, kept in self._small.items() if index in self._pixels}
         self._flows = {pair: kept for pair, kept in self._flows.items() if self._pixels.keys() >= {*pair}}
 
     def pixels(self, index: int) -> np.ndarray:
@@ -188,19 +190,24 @@ class _Frames:
             self._tensors[index] = pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
         return self._tensors[index]
 
+    def small(self, index: int) -> Tensor:
+        """Frame `index` at the size at which motion is found."""
+        if index not in self._small:
+            self._small[index] = reduced(self.tensor(index))
+        return self._small[index]
+
     def flows(self, first: int, second: int) -> tuple[Tensor, Tensor]:
         """Those of `optical_flow`, computed once for a pair."""
         if (first, second) not in self._flows:
-            self._flows[first, second] = optical_flow(self.tensor(first), self.tensor(second))
+            self._flows[first, second] = optical_flow(self.small(first), self.small(second))
         return self._flows[first, second]
 
     def trend(self, past: Sequence[int]) -> Trend:
         """The motion of these frames, in this order."""
-        return fit_trend([reduced(self.tensor(index)) for index in past])
+        return fit_trend([self.small(index) for index in past])
 
     def is_flash(self, before: int, frame: int, after: int) -> bool:
-        small = [reduced(self.tensor(index)) for index in (before, frame, after)]
-        return bool(is_flash(*small))
+        return bool(is_flash(*map(self.small, (before, frame, after))))
 
 
 def to_bytes(frame: Tensor) -> np.ndarray:

@@ -17,6 +17,7 @@ from vidiff_cli.motion.changes import is_cut
 from vidiff_cli.motion.flow import flow_size, optical_flow
 from vidiff_cli.motion.interpolation import MISMATCH
 from vidiff_cli.motion.warping import (
+    box,
     consistency,
     fill_holes,
     inside,
@@ -35,7 +36,8 @@ USUAL_DAMPING, USUAL_SHARE = 0.9, 0.5  # where the past does not tell
 USUAL_COUNTS = 2.0  # hindcasts that the usual share is worth
 ORIGINS = (4, 6, 8, 10, 12)  # frames before the last that are hindcast from
 FLOOR = 1e-5  # mean square of a change that is noise
-GROWTH = 0.35  # of the error with the steps, as a power: measured on real films
+ERROR, ERROR_GROWTH = 1.4, 0.6  # of the frame's last change after a step, and its power of steps (benchmarks/films.py)
+ERROR_BOX, EVERYWHERE = 9, 0.3  # cells that a change may reach, and its share that is as likely anywhere
 
 Flow = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(first, second: b c h w) -> the flows there and back, as `optical_flow`."""
@@ -60,7 +62,9 @@ class Trend:
         """The frame (1 c h w) that follows the last one, of any size, after `step`, and its uncertainty (1 1 h w)."""
         moved, seen = self.moved(last, step)
         frame = torch.lerp(last, moved, self.share(step))
-        uncertainty = step**GROWTH * self.change * (1.5 - seen)
+        change = box(self.change * (1.5 - seen), ERROR_BOX)
+        everywhere = change.mean((2, 3), keepdim=True)
+        uncertainty = ERROR * step**ERROR_GROWTH * torch.lerp(change, everywhere, EVERYWHERE)
         return frame, resize(uncertainty, size_of(last))
 
     def moved(self, last: Tensor, step: float) -> tuple[Tensor, Tensor]:

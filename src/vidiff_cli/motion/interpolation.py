@@ -31,6 +31,7 @@ MISMATCH = 12.5  # how fast a pixel that is not found again loses its say in the
 DISTRUST, DISTRUST_POWER = 2.3, 1.1  # of the warped frames by their disagreement, measured (benchmarks/films.py)
 DISTRUST_BOX = 9  # cells over which that is averaged
 NOISE = 0.002  # disagreement that says nothing
+CALIBRATION = 0.6  # of the disagreement, is the mean error on real films (benchmarks/films.py)
 HIDDEN = 0.02  # share that a frame keeps where it does not see the place
 
 
@@ -98,8 +99,9 @@ class _Pair:
             _acceleration(forward, self.agreement[0], None if before is None else (before[1], before[0])),
             _acceleration(backward, self.agreement[1], after),
         )
-        self.same = (first == second).flatten(1).all(1)[:, None, None, None]
-        self.apart = box(resize(mean_distance(first, second), self.small))
+        apart = mean_distance(first, second)
+        self.same = (apart.flatten(1).amax(1) == 0)[:, None, None, None]
+        self.apart = box(resize(apart, self.small))
 
     def at(self, time: float) -> tuple[Tensor, Tensor]:
         """(frame: b c h w, uncertainty: b 1 h w)"""
@@ -125,8 +127,8 @@ class _Pair:
         ratio = (box(disagreement, DISTRUST_BOX) + NOISE) / (box(self.apart, DISTRUST_BOX) + NOISE)
         trust = 1 / (1 + DISTRUST * ratio**DISTRUST_POWER)
         moved = torch.lerp(from_first, from_second, resize(share, self.size))
-        frame = torch.lerp(torch.lerp(self.first, self.second, time), moved, resize(trust, self.size)).clamp(-1, 1)
-        return frame, torch.lerp(self.apart, disagreement, trust)
+        frame = torch.lerp(torch.lerp(self.first, self.second, time), moved, resize(trust, self.size)).clamp_(-1, 1)
+        return frame, CALIBRATION * torch.lerp(self.apart, disagreement, trust)
 
     def _views(self, time: float) -> tuple[Tensor, Tensor]:
         """Where each pixel of the wanted frame is found in the first and in the second: two flows (b 2 h' w')."""
