@@ -1,0 +1,119 @@
+"""Films made by code: photographs, cut out and laid over one another, move before a moving camera.
+
+A film is a function of (seed, number), and its frames are one of the time in seconds: it can be looked at at any rate and
+size. It has no captions: it is for learning how pictures move. Lengths and angles as in `layers.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vidiff_cli.worlds.layers import SAMPLES, Layer, Motion, inward, painter
+
+SECONDS = 1.0  # in which what moves through a film is in the picture
+RATE = 24.0  # frames per second that speeds and shutters are drawn for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scene:
+    """Layers from the back to the front, and the camera: its place, angle and log of the width that it sees."""
+
+    layers: tuple[Layer, ...]
+    camera: Motion
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Film:
+    """One scene, or two with a cut at `cut_seconds`; what the camera and the print add to them.
+
+    `shutter` is the share of a frame's time for which it is open. `repeats` is the rate at which new frames come (0:
+    always). The brightness follows `exposure` (2,), per second and for a sine of `flicker` (hertz, phase, amplitude).
+    `focus` (hertz, phase) is how the sharpness comes and goes. `noise` is a standard deviation, of 255. `borders` is the
+    share of the height of black bars above and below.
+    """
+
+    scenes: tuple[Scene, ...]
+    cut_seconds: float = math.inf
+    shutter: float = 0.0
+    repeats: float = 0.0
+    gray: bool = False
+    contrast: float = 1.0
+    gamma: float = 1.0
+    exposure: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    focus: tuple[float, float] | None = None
+    vignette: float = 0.0
+    noise: float = 0.0
+    noise_seed: int = 0
+    borders: float = 0.0
+
+
+def render(film: Film, seconds: Sequence[float] | np.ndarray, *, canvas: int) -> np.ndarray:
+    """The frames of a film at some times: (t, h, w, 3) uint8 RGB, each a function of its own time alone."""
+    times = [_shown(film, float(when)) for when in seconds]
+    of = [int(when >= film.cut_seconds) for when in times]
+    scenes = {number: _projector(film.scenes[number], film.shutter, canvas) for number in sorted(set(of))}
+    frames = np.empty((len(times), canvas, canvas, 3), np.uint8)
+    for place, (when, number) in enumerate(zip(times, of, strict=True)):
+        frames[place] = _printed(film, scenes[number](when), when)
+    return frames
+
+
+def _shown(film: Film, seconds: float) -> float:
+    """The time of the frame that is to be seen at a time."""
+    return math.floor(seconds * film.repeats + 1e-6) / film.repeats if film.repeats else seconds
+
+
+def _projector(scene: Scene, shutter: float, canvas: int):  # noqa: ANN202
+    layers = [(layer, painter(layer, canvas)) for layer in scene.layers]
+    pixel = (torch.arange(canvas) + 0.5) / canvas - 0.5
+    offsets = torch.tensor(SAMPLES) / canvas
+    x, y = pixel[None, None, :] + offsets[:, :1, None], pixel[None, :, None] + offsets[:, 1:, None]
+    lags = [(number / len(SAMPLES) - 0.375) * shutter / RATE for number in range(len(SAMPLES))] if shutter else [0.0]
+
+    def frame(seconds: float) -> Tensor:
+        """(3, h, w), RGB about [0, 1]."""
+        picture = torch.zeros(())
+        for layer, paint in layers:
+            matrices = np.stack([inward(layer, scene.camera, seconds + lag) for lag in lags])
+            colors, coverage = paint(x, y, seconds, matrices)
+            picture = colors if coverage is None else picture + coverage * (colors - picture)
+        return picture.view(3, len(SAMPLES), canvas, canvas).mean(1)
+
+    return frame
+
+
+def _printed(film: Film, picture: Tensor, seconds: float) -> np.ndarray:
+    """What a camera and a print make of a picture (3, h, w): (h, w, 3) uint8."""
+    canvas = picture.shape[-1]
+    if film.focus is not None:
+        share = 0.5 + 0.5 * math.sin(2 * math.pi * film.focus[0] * seconds + film.focus[1])
+        small = functional.interpolate(picture[None], scale_factor=0.25, mode="bilinear", antialias=True)
+        picture = picture + share * (functional.interpolate(small, (canvas, canvas), mode="bicubic")[0] - picture)
+    if film.gray:
+        picture = picture.mean(0, keepdim=True).expand(3, -1, -1)
+    drift, hertz, phase, flicker = film.exposure
+    gain = film.contrast * math.exp(drift * (seconds - 0.5) + flicker * math.sin(2 * math.pi * hertz * seconds + phase))
+    picture = (0.5 + gain * (picture - 0.5) + 0.3 * (gain - film.contrast)).clamp(0, 1)
+    if film.gamma != 1:
+        picture = picture**film.gamma
+    if film.vignette:
+        place = torch.linspace(-1, 1, canvas).square()
+        picture = picture * (1 - film.vignette * (place[:, None] + place[None, :]) / 2)
+    frame = picture.permute(1, 2, 0).numpy() * 255
+    if film.noise:
+        rng = np.random.default_rng([film.noise_seed, round(seconds * 1e6) % 2**32])
+        frame = frame + film.noise * rng.standard_normal(frame.shape[: 2 if film.gray else 3], np.float32).reshape(
+            canvas, canvas, -1
+        )
+    bar = round(film.borders * canvas)
+    frame = np.rint(frame.clip(0, 255)).astype(np.uint8)
+    if bar:
+        frame[:bar], frame[canvas - bar :] = 0, 0
+    return frame
