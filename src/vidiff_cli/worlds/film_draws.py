@@ -14,7 +14,7 @@ from vidiff_cli.worlds.films import RATE, SECONDS, Film, Scene
 from vidiff_cli.worlds.layers import Bend, Layer, Motion
 from vidiff_cli.worlds.textures import POOL
 
-SLOWEST, FASTEST = 0.001, 0.12  # short sides per frame at RATE
+SLOWEST, FASTEST = 0.0015, 0.12  # short sides per frame at RATE
 STILL = 1 / 6  # of the films, which are
 STILLEST = 0.00003
 CUTS, REPEATS, BORDERS, WRITINGS, GRAYS = 0.04, 0.04, 0.04, 0.04, 0.08  # of the films
@@ -39,7 +39,7 @@ def draw_film(seed: int, number: int, *, held_out: bool = False) -> Film:
         shutter=float(rng.uniform(0.2, 0.8)) if rng.random() < 0.3 else 0.0,
         repeats=float(rng.choice(REPEAT_RATES)) if rng.random() < REPEATS else 0.0,
         gray=bool(rng.random() < GRAYS),
-        contrast=float(rng.uniform(0.6, 1.15)),
+        contrast=float(rng.uniform(0.75, 1.35)),
         gamma=float(2 ** rng.normal(0, 0.35)),
         exposure=(
             float(rng.normal(0, 0.3)) if rng.random() < 0.15 else 0.0,
@@ -89,7 +89,7 @@ def _camera(rng: np.random.Generator, speed: float) -> tuple[Motion, bool]:
 
 def _ground(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> Layer:
     bends = rng.random() < 0.15
-    span = _log_uniform(rng, 0.15, 0.7)
+    span = _log_uniform(rng, 0.2, 1)
     return Layer(
         photo=photo,
         span=span,
@@ -118,7 +118,7 @@ def _things(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> l
     swing = own / size * rng.uniform(0.3, 1)
     thing = Layer(
         photo=photo,
-        span=min(0.9, size * _log_uniform(rng, 0.15, 0.7)),
+        span=min(1.0, size * _log_uniform(rng, 0.2, 1)),
         place=_pair(rng.random(2)),
         turn=_upright(rng),
         color=_color(rng) if kind != "shadow" else np.zeros((3, 4)),
@@ -218,8 +218,8 @@ def _color(rng: np.random.Generator) -> np.ndarray:
     """A change of saturation, hue and brightness: (3, 4)."""
     saturation = rng.uniform(0.5, 1.2)
     matrix = saturation * np.eye(3) + (1 - saturation) / 3 + rng.normal(0, 0.05, (3, 3))
-    gain = rng.uniform(0.6, 1.1)
-    return np.concatenate([gain * matrix, np.full((3, 1), rng.uniform(0, 1 - min(gain, 1)))], axis=1)
+    gain, level = rng.uniform(0.7, 1.2), rng.normal(0.47, 0.12)
+    return np.concatenate([gain * matrix, np.full((3, 1), level - 0.45 * gain)], axis=1)
 
 
 def _upright(rng: np.random.Generator) -> float:

@@ -118,10 +118,8 @@ def inward(layer: Layer, camera: Motion, seconds: float) -> np.ndarray:
 def painter(layer: Layer, canvas: int) -> Painter:
     """Prepares a layer for pictures of `canvas` pixels a side: a function of the samples' places x (s, 1, w) and y (s, h,
     1), the time and the matrices that gives colors (3, s * h, w) and coverage (1, s * h, w), None where it covers all."""
-    size = sum(math.exp(motion.at(0.5)[3]) for motion in layer.motions[-1:])
-    for motion in layer.motions[:-1]:
-        size *= math.exp(motion.at(0.5)[3])
-    texture = _ground(layer, canvas) if layer.cutout is None else _piece(layer, round(1.3 * size * canvas))
+    size = math.exp(sum(motion.at(0.5)[3] for motion in layer.motions))
+    texture = _ground(layer, canvas) if layer.cutout is None else _piece(layer, round(1.5 * size * canvas))
     fields = layer.bend.enlarged() if layer.bend else None
     cos, sin = layer.span * math.cos(layer.turn), layer.span * math.sin(layer.turn)
 
@@ -165,7 +163,7 @@ def _level(layer: Layer, texels: float) -> Tensor:
 
 
 def _ground(layer: Layer, canvas: int) -> Tensor:
-    return _colored(_level(layer, canvas), layer.color)
+    return _colored(_level(layer, 2 * canvas), layer.color)  # as dense as its samples
 
 
 def _piece(layer: Layer, texels: int) -> Tensor:
@@ -178,7 +176,7 @@ def _piece(layer: Layer, texels: int) -> Tensor:
     across = layer.place[0] + cos * place[None, None, :] - sin * place[None, :, None]
     down = layer.place[1] + sin * place[None, None, :] + cos * place[None, :, None]
     across, down = across - across.floor(), down - down.floor()
-    picture = _sampled(_level(layer, side), 2 * across - 1, 2 * down - 1, padding="border")
+    picture = _sampled(_level(layer, round(1.5 * side)), 2 * across - 1, 2 * down - 1, padding="border")
     colors = _colored(picture[None], layer.color) * torch.from_numpy(shade)
     return torch.cat([colors.clamp(0, 1), layer.opacity * torch.from_numpy(coverage)[None, None]], dim=1)
 

@@ -56,12 +56,12 @@ def _composed(rng: np.random.Generator) -> np.ndarray:
 def _developed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Light, focus, grain and contrast."""
     picture = picture * np.exp(rng.uniform(0, 0.4) * _fractal(rng, rng.uniform(3, 4)))[..., None]
-    picture = picture + rng.uniform(0, 0.03) * _fractal(rng, rng.uniform(0.8, 2))[..., None]
-    if rng.random() < 0.35:
+    picture = picture + rng.uniform(0, 0.05) * _fractal(rng, rng.uniform(0.8, 2))[..., None]
+    if rng.random() < 0.25:
         near = 1.0 if rng.random() < 0.5 else np.clip(0.5 + 2 * _fractal(rng, 4), 0, 1)[..., None]
-        picture = picture + near * (_blurred(picture, 2.0 ** rng.uniform(0, 3)) - picture)
+        picture = picture + near * (_blurred(picture, 2.0 ** rng.uniform(0, 2.5)) - picture)
     low, high = np.percentile(picture, [1, 99])
-    dark, light = rng.uniform(0, 0.2), rng.uniform(0.75, 1)
+    dark, light = rng.uniform(0, 0.15), rng.uniform(0.85, 1)
     picture = np.clip((picture - low) / max(high - low, 0.05), -0.05, 1.05)
     return np.clip(dark + (light - dark) * picture, 0, 1).astype(np.float32) ** np.float32(2 ** rng.normal(0, 0.3))
 
@@ -106,7 +106,7 @@ def _colored(field: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 def _terrain(rng: np.random.Generator) -> np.ndarray:
     """Clouds, rock, grass, wood, marble: fractal noise, in part drawn out or warped."""
-    slope, grain = rng.uniform(1.4, 3), rng.random() < 0.4
+    slope, grain = rng.uniform(1.2, 2.7), rng.random() < 0.4
     stretch, angle = (2 ** rng.uniform(1, 3), rng.uniform(0, math.pi)) if grain else (1.0, 0.0)
     field = _fractal(rng, slope, stretch=stretch, angle=angle)
     if rng.random() < 0.3:
@@ -119,7 +119,7 @@ def _terrain(rng: np.random.Generator) -> np.ndarray:
 
 def _soft(rng: np.random.Generator) -> np.ndarray:
     """Skin, sky, walls: nearly even, shaded softly."""
-    picture = _colored(_fractal(rng, rng.uniform(3.2, 5)) * rng.uniform(0.3, 1), _palette(rng, 3))
+    picture = _colored(_fractal(rng, rng.uniform(2.7, 4.5)) * rng.uniform(0.4, 1), _palette(rng, 3))
     _scatter(picture, rng, count=int(rng.integers(0, 40)), smallest=16.0, soft=0.6)
     return picture
 
