@@ -22,7 +22,9 @@ from vidiff_cli.cli.options import (
 )
 from vidiff_cli.config.world import FilmFolderSettings, WorldSettings
 
-world_app = typer.Typer(no_args_is_help=True, help="Make clips of a synthetic world, to train on or to try things with.")
+world_app = typer.Typer(
+    no_args_is_help=True, help="Make clips of a synthetic world, to train on or to try things with."
+)
 
 
 @world_app.callback()

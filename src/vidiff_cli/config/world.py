@@ -74,7 +74,9 @@ class FilmFolderSettings(BaseModel):
     folder: Path = Field(description="The folder for the clips.")
     clips: int = Field(default=16, ge=1, le=1_000_000, description="How many films.")
     size: int = Field(default=128, ge=16, le=512, multiple_of=2, description="Side of the square films in pixels.")
-    frames: int = Field(default=24, ge=1, le=24_000, description="Frames per film; most things pass in the first second.")
+    frames: int = Field(
+        default=24, ge=1, le=24_000, description="Frames per film; most things pass in the first second."
+    )
     fps: Rate = Field(default=Fraction(24), description="Frames per second.")
     crf: int = Field(default=8, ge=0, le=51, description="H.264 quality, less is better.")
     seed: int | None = Field(default=None, ge=0, description="Seed of every random draw; random and printed if unset.")

@@ -79,9 +79,7 @@ def world(settings: WorldSettings | FilmFolderSettings) -> Steps[WorldReport]:
     )
 
 
-def _make(
-    staging: Path, draw: Draw, number: int, settings: WorldSettings | FilmFolderSettings
-) -> tuple[str, Truth]:
+def _make(staging: Path, draw: Draw, number: int, settings: WorldSettings | FilmFolderSettings) -> tuple[str, Truth]:
     truth, frames = draw(number)
     name = f"clip-{number:05d}"
     encode(staging / f"{name}.mp4", frames(), settings.fps, crf=settings.crf)

@@ -51,9 +51,7 @@ def _group(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray
     for _ in range(int(rng.integers(2, 7))):
         size = float(rng.uniform(0.2, 0.55))
         angle, away = rng.uniform(0, 2 * math.pi), (INNER - size) * math.sqrt(rng.random())
-        distance = draw_outline(rng).distance(
-            (x - away * math.cos(angle)) / size, (y - away * math.sin(angle)) / size
-        )
+        distance = draw_outline(rng).distance((x - away * math.cos(angle)) / size, (y - away * math.sin(angle)) / size)
         coverage = np.maximum(coverage, _edge(distance * size, 0.0, x.size))
     return coverage
 
@@ -106,7 +104,9 @@ def _writing(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarr
     lines, letters = int(rng.integers(1, 3)), int(rng.integers(6, 14))
     blank = np.zeros_like(glyphs(rng, 1)[0])
     alphabet = [*glyphs(rng, 12), blank, blank]
-    rows = [np.concatenate([alphabet[i] for i in rng.integers(len(alphabet), size=letters)], axis=1) for _ in range(lines)]
+    rows = [
+        np.concatenate([alphabet[i] for i in rng.integers(len(alphabet), size=letters)], axis=1) for _ in range(lines)
+    ]
     block = torch.from_numpy(np.concatenate(rows))[None, None]
     height = max(1, min(round(x.size * INNER), round(x.size * INNER * block.shape[2] / block.shape[3])))
     size = (height, round(x.size * INNER))

@@ -89,7 +89,7 @@ def _camera(rng: np.random.Generator, speed: float) -> tuple[Motion, bool]:
 
 def _ground(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> Layer:
     bends = rng.random() < 0.15
-    span = _log_uniform(rng, 0.2, 1)
+    span = _log_uniform(rng, 0.17, 0.8)
     return Layer(
         photo=photo,
         span=span,
@@ -118,7 +118,7 @@ def _things(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> l
     swing = own / size * rng.uniform(0.3, 1)
     thing = Layer(
         photo=photo,
-        span=min(1.0, size * _log_uniform(rng, 0.2, 1)),
+        span=min(1.0, size * _log_uniform(rng, 0.17, 0.8)),
         place=_pair(rng.random(2)),
         turn=_upright(rng),
         color=_color(rng) if kind != "shadow" else np.zeros((3, 4)),
@@ -218,7 +218,7 @@ def _color(rng: np.random.Generator) -> np.ndarray:
     """A change of saturation, hue and brightness: (3, 4)."""
     saturation = rng.uniform(0.5, 1.2)
     matrix = saturation * np.eye(3) + (1 - saturation) / 3 + rng.normal(0, 0.05, (3, 3))
-    gain, level = rng.uniform(0.7, 1.2), rng.normal(0.47, 0.12)
+    gain, level = rng.uniform(0.7, 1.2), rng.normal(0.47, 0.1)
     return np.concatenate([gain * matrix, np.full((3, 1), level - 0.45 * gain)], axis=1)
 
 

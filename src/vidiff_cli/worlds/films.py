@@ -7,7 +7,7 @@ size. It has no captions: it is for learning how pictures move. Lengths and angl
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,23 +70,21 @@ def _shown(film: Film, seconds: float) -> float:
     return math.floor(seconds * film.repeats + 1e-6) / film.repeats if film.repeats else seconds
 
 
-def _projector(scene: Scene, shutter: float, canvas: int):  # noqa: ANN202
+def _projector(scene: Scene, shutter: float, canvas: int) -> Callable[[float], Tensor]:
+    """A function of the time that gives a scene's picture: (3, h, w), RGB about [0, 1]."""
     layers = [(layer, painter(layer, canvas)) for layer in scene.layers]
-    pixel = (torch.arange(canvas) + 0.5) / canvas - 0.5
-    offsets = torch.tensor(SAMPLES) / canvas
-    x, y = pixel[None, None, :] + offsets[:, :1, None], pixel[None, :, None] + offsets[:, 1:, None]
-    lags = [(number / len(SAMPLES) - 0.375) * shutter / RATE for number in range(len(SAMPLES))] if shutter else [0.0]
+    count = len(SAMPLES)
+    lags = (np.arange(count) / count - 0.375) * shutter / RATE if shutter else np.zeros(1)
 
-    def frame(seconds: float) -> Tensor:
-        """(3, h, w), RGB about [0, 1]."""
-        picture = torch.zeros(())
+    def project(seconds: float) -> Tensor:
+        picture = torch.empty(3, count, canvas, canvas)
+        camera = scene.camera.at(seconds + lags)
         for layer, paint in layers:
-            matrices = np.stack([inward(layer, scene.camera, seconds + lag) for lag in lags])
-            colors, coverage = paint(x, y, seconds, matrices)
-            picture = colors if coverage is None else picture + coverage * (colors - picture)
-        return picture.view(3, len(SAMPLES), canvas, canvas).mean(1)
+            matrices = inward(layer, camera, seconds + lags)
+            paint(picture, seconds, matrices.repeat(count // len(lags), axis=0))
+        return picture.mean(1)
 
-    return frame
+    return project
 
 
 def _printed(film: Film, picture: Tensor, seconds: float) -> np.ndarray:

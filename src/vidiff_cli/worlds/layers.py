@@ -43,13 +43,13 @@ class Motion:
     turning_seconds: float = 0.0
     turning_width: float = 0.1
 
-    def at(self, seconds: float) -> np.ndarray:
-        """Its (x, y, angle, log of the scale) at a time."""
-        since = (seconds - self.turning_seconds) / self.turning_width
-        turning = self.turning_width * float(np.logaddexp(0, since))
-        value = self.start + self.velocity * seconds + self.acceleration * ((seconds - 0.5) ** 2 / 2)
-        value = value + (self.waves * np.sin(2 * math.pi * self.hertz[:, None] * seconds + self.phase)).sum(0)
-        return value + self.turned * turning
+    def at(self, seconds: np.ndarray) -> np.ndarray:
+        """Its (x, y, angle, log of the scale) at times (t,): (t, 4)."""
+        when = seconds[:, None]
+        turning = self.turning_width * np.logaddexp(0, (when - self.turning_seconds) / self.turning_width)
+        waves = self.waves * np.sin(2 * math.pi * self.hertz[:, None] * when[..., None] + self.phase)
+        path = self.start + self.velocity * when + self.acceleration * ((when - 0.5) ** 2 / 2)
+        return path + waves.sum(1) + self.turned * turning
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,71 +95,98 @@ class Layer:
     bend: Bend | None = None
 
 
-Matrices = np.ndarray  # (s or 1, 3, 3): from the picture to the layer's own places
-Painter = Callable[[Tensor, Tensor, float, Matrices], tuple[Tensor, Tensor | None]]
+Painter = Callable[[Tensor, float, np.ndarray], None]
 
 
 def pose(value: np.ndarray) -> np.ndarray:
-    """From places of what moves to those of what it moves in: (4,) to (3, 3)."""
-    x, y, angle, scale = value.tolist()
-    cos, sin = math.exp(scale) * math.cos(angle), math.exp(scale) * math.sin(angle)
-    return np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1]])
+    """From places of what moves to those of what it moves in: (t, 4) to (t, 3, 3)."""
+    x, y, angle, scale = value.T
+    cos, sin, zero = np.exp(scale) * np.cos(angle), np.exp(scale) * np.sin(angle), np.zeros(len(value))
+    return np.array([[cos, -sin, x], [sin, cos, y], [zero, zero, zero + 1]]).transpose(2, 0, 1)
 
 
-def inward(layer: Layer, camera: Motion, seconds: float) -> np.ndarray:
-    """From places in the picture to the layer's own at a time: (3, 3)."""
-    outward = np.eye(3)
-    for motion in layer.motions:
+def inward(layer: Layer, camera: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """From places in the picture to the layer's own at times (t,), with what the camera's motion is then (t, 4): (t, 3, 3)."""
+    outward = pose(layer.motions[0].at(seconds))
+    for motion in layer.motions[1:]:
         outward = outward @ pose(motion.at(seconds))
-    tilted = np.array([[1, 0, 0], [0, 1, 0], [*layer.tilt, 1]])
-    return np.linalg.inv(outward) @ pose(layer.nearness * camera.at(seconds)) @ tilted
+    matrices = np.linalg.inv(outward) @ pose(layer.nearness * camera)
+    return matrices @ np.array([[1, 0, 0], [0, 1, 0], [*layer.tilt, 1]]) if any(layer.tilt) else matrices
 
 
 def painter(layer: Layer, canvas: int) -> Painter:
-    """Prepares a layer for pictures of `canvas` pixels a side: a function of the samples' places x (s, 1, w) and y (s, h,
-    1), the time and the matrices that gives colors (3, s * h, w) and coverage (1, s * h, w), None where it covers all."""
-    size = math.exp(sum(motion.at(0.5)[3] for motion in layer.motions))
+    """Prepares a layer for pictures of `canvas` pixels a side: a function that lays it upon samples (3, s, h, w) of a
+    picture at a time, with matrices (s, 3, 3) that lead to its own places."""
+    size = math.exp(sum(motion.at(np.array([0.5]))[0, 3] for motion in layer.motions))
     texture = _ground(layer, canvas) if layer.cutout is None else _piece(layer, round(1.5 * size * canvas))
     fields = layer.bend.enlarged() if layer.bend else None
-    cos, sin = layer.span * math.cos(layer.turn), layer.span * math.sin(layer.turn)
+    reach = 0.5 + (float(fields.abs().sum(0).max()) if fields is not None else 0.0)
+    onto = _onto_photograph(layer)
 
-    def paint(x: Tensor, y: Tensor, seconds: float, matrices: Matrices) -> tuple[Tensor, Tensor | None]:
-        u, v = _placed(x, y, matrices)
+    def paint(picture: Tensor, seconds: float, matrices: np.ndarray) -> None:
+        rows, columns = (slice(0, canvas),) * 2 if layer.cutout is None else _box(matrices, reach, canvas)
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            return
+        places = _places(matrices, rows, columns, canvas)
         if layer.bend and fields is not None:
             bent = (layer.bend.at(seconds) * fields).sum(0, keepdim=True)
-            moved = _sampled(bent, 2 * u, 2 * v, padding="reflection")
-            u, v = u + moved[0].view(u.shape), v + moved[1].view(v.shape)
-        if layer.cutout is not None:
-            seen = _sampled(texture, 2 * u, 2 * v, padding="zeros", corners=False)
-            return seen[:3], seen[3:]
-        across, down = layer.place[0] + cos * u - sin * v, layer.place[1] + sin * u + cos * v
-        across, down = across - across.floor(), down - down.floor()
-        return _sampled(texture, 2 * across - 1, 2 * down - 1, padding="border"), None
+            places += torch.complex(*_sampled(bent, places, padding="reflection"))
+        if layer.cutout is None:
+            picture.copy_(_sampled(texture, _wrapped(places * onto[0] + onto[1]), padding="border"))
+            return
+        seen = _sampled(texture, places, padding="zeros", corners=False)
+        part = picture[:, :, rows, columns]
+        part += seen[3:] * (seen[:3] - part)
 
     return paint
 
 
-def _placed(x: Tensor, y: Tensor, matrices: Matrices) -> tuple[Tensor, Tensor]:
-    (a, b, c), (d, e, f), (g, h, i) = torch.from_numpy(matrices.astype(np.float32)).permute(1, 2, 0)[..., None, None]
-    u, v = (a * x + c) + b * y, (d * x + f) + e * y
-    if not (g.any() or h.any()):
-        return u, v
-    depth = ((g * x + i) + h * y).clamp(min=0.2)
-    return u / depth, v / depth
+def _box(matrices: np.ndarray, reach: float, canvas: int) -> tuple[slice, slice]:
+    """The rows and columns of the picture that a piece can cover which reaches so far from its middle."""
+    corners = reach * np.array([[-1, -1, 1, 1], [-1, 1, -1, 1], [1 / reach] * 4])
+    seen = (np.linalg.inv(matrices) @ corners)[:, :2] * canvas + canvas / 2
+    low, high = np.floor(seen.min((0, 2))) - 1, np.ceil(seen.max((0, 2))) + 1
+    (left, top), (right, bottom) = np.clip([low, high], 0, canvas).astype(int).tolist()
+    return slice(top, bottom), slice(left, right)
 
 
-def _sampled(texture: Tensor, x: Tensor, y: Tensor, *, padding: str, corners: bool = True) -> Tensor:
-    """A texture (1, c, n, n) at places (s, h, w) from -1 to 1: (c, s * h, w)."""
-    grid = torch.stack([x, y], dim=-1).view(1, -1, x.shape[-1], 2)
-    return functional.grid_sample(texture, grid, mode="bilinear", padding_mode=padding, align_corners=corners)[0]
+def _onto_photograph(layer: Layer) -> tuple[complex, complex]:
+    """Factor and summand that lead from twice the layer's own places to those of its photograph, both from -1 to 1."""
+    return layer.span * complex(math.cos(layer.turn), math.sin(layer.turn)), 2 * complex(*layer.place) - 1 - 1j
+
+
+def _places(matrices: np.ndarray, rows: slice, columns: slice, canvas: int) -> Tensor:
+    """Twice the layer's own places of the samples of some pixels, x + iy: (s, h, w) complex."""
+    offsets = np.array(SAMPLES) / canvas
+    x = ((np.arange(columns.start, columns.stop) + 0.5) / canvas - 0.5 + offsets[:, :1])[:, None, :]
+    y = ((np.arange(rows.start, rows.stop) + 0.5) / canvas - 0.5 + offsets[:, 1:])[:, :, None]
+    by_x, by_y, shift = np.moveaxis(2 * (matrices[:, 0] + 1j * matrices[:, 1]), 1, 0)[..., None, None]
+    across, down = (torch.from_numpy(part.astype(np.complex64)) for part in (x * by_x + shift, y * by_y))
+    places = across + down
+    if not matrices[:, 2, :2].any():
+        return places
+    by_x, by_y, shift = np.moveaxis(matrices[:, 2], 1, 0)[..., None, None]
+    near, far = (torch.from_numpy(part.astype(np.float32)) for part in (x * by_x + shift, y * by_y))
+    return places / (near + far).clamp(min=0.2)
+
+
+def _wrapped(places: Tensor) -> Tensor:
+    """Places of a picture that goes on beyond its borders, which are at -1 and 1."""
+    pairs = torch.view_as_real(places)
+    return torch.view_as_complex(pairs - 2 * ((pairs + 1) / 2).floor())
+
+
+def _sampled(texture: Tensor, places: Tensor, *, padding: str, corners: bool = True) -> Tensor:
+    """A texture (1, c, n, n) at places (s, h, w), x + iy, from -1 to 1: (c, s, h, w)."""
+    grid = torch.view_as_real(places).view(1, -1, places.shape[-1], 2)
+    seen = functional.grid_sample(texture, grid, mode="bilinear", padding_mode=padding, align_corners=corners)
+    return seen.view(-1, *places.shape)
 
 
 def _level(layer: Layer, texels: float) -> Tensor:
-    """The photograph (1, 3, n + 1, n + 1), wrapped by one texel, at the level that has just over `texels` a unit of the
-    layer."""
+    """The photograph (1, 3, n, n) at the level that has just over `texels` a unit of the layer."""
     number = math.floor(math.log2(max(layer.span * SIDE / texels, 1)))
-    picture = torch.from_numpy(photograph(*layer.photo)[min(number, LEVELS - 1)]).permute(2, 0, 1)[None].float() / 255
-    return functional.pad(picture, (0, 1, 0, 1), mode="circular")
+    return torch.from_numpy(photograph(*layer.photo)[min(number, LEVELS - 1)]).permute(2, 0, 1)[None].float() / 255
 
 
 def _ground(layer: Layer, canvas: int) -> Tensor:
@@ -171,13 +198,11 @@ def _piece(layer: Layer, texels: int) -> Tensor:
     assert layer.cutout is not None
     side = min(max(texels, 12), LARGEST)
     coverage, shade = cut(*layer.cutout, side)
-    place = (torch.arange(side) + 0.5) / side - 0.5
-    cos, sin = layer.span * math.cos(layer.turn), layer.span * math.sin(layer.turn)
-    across = layer.place[0] + cos * place[None, None, :] - sin * place[None, :, None]
-    down = layer.place[1] + sin * place[None, None, :] + cos * place[None, :, None]
-    across, down = across - across.floor(), down - down.floor()
-    picture = _sampled(_level(layer, round(1.5 * side)), 2 * across - 1, 2 * down - 1, padding="border")
-    colors = _colored(picture[None], layer.color) * torch.from_numpy(shade)
+    place = (torch.arange(side) + 0.5) * 2 / side - 1
+    factor, summand = _onto_photograph(layer)
+    places = _wrapped(torch.complex(place.expand(side, side), place[:, None].expand(side, side)) * factor + summand)
+    picture = _sampled(_level(layer, round(1.5 * side)), places[None], padding="border")
+    colors = _colored(picture.transpose(0, 1), layer.color) * torch.from_numpy(shade)
     return torch.cat([colors.clamp(0, 1), layer.opacity * torch.from_numpy(coverage)[None, None]], dim=1)
 
 

@@ -49,16 +49,18 @@ def draw_outline(rng: np.random.Generator) -> Outline:
         return _polygon(rng) if kind < 0.2 else _rectangle(rng)
     waves = np.zeros((HARMONICS, 2))
     if kind > 0.65:
-        waves = rng.normal(0, rng.uniform(0.05, 0.25), (HARMONICS, 2)) / np.arange(1, HARMONICS + 1)[:, None]
+        waves = rng.uniform(-1, 1, (HARMONICS, 2)) * rng.uniform(0.05, 0.3) / np.arange(1, HARMONICS + 1)[:, None]
     flat = 1.0 if kind < 0.5 else float(rng.uniform(0.35, 1))
     return Outline(sides=np.zeros((0, 3)), waves=waves, flat=flat, angle=float(rng.uniform(0, math.pi)))
 
 
 def _polygon(rng: np.random.Generator) -> Outline:
     count = int(rng.integers(3, 8))
-    angles = (np.arange(count) + rng.uniform(-0.3, 0.3, count)) * 2 * math.pi / count + rng.uniform(0, 2 * math.pi)
+    angles = (np.arange(count) + rng.uniform(-0.1, 0.1, count) * count / 3) * 2 * math.pi / count + rng.uniform(
+        0, 2 * math.pi
+    )
     widest = np.diff(np.append(angles, angles[0] + 2 * math.pi)).max()
-    offsets = rng.uniform(0.75, 1, count) * max(math.cos(widest / 2), 0.3)
+    offsets = rng.uniform(0.75, 1, count) * math.cos(widest / 2)
     return _half_planes(angles, offsets)
 
 

@@ -28,13 +28,15 @@ Picture = Callable[[np.random.Generator], np.ndarray]
 
 @lru_cache(maxsize=POOL * 5 // 4)
 def photograph(seed: int, number: int) -> tuple[np.ndarray, ...]:
-    """Photograph `number` of a seed at SIDE texels and reduced by 2, 4 and 8: (s, s, 3) uint8 each."""
+    """Photograph `number` of a seed at SIDE texels and reduced by 2, 4 and 8, the first row and column repeated at the
+    end: (n + 1, n + 1, 3) uint8 each."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, number)))
     levels = [_developed(_composed(rng), rng)]
     while len(levels) < LEVELS:
         last = levels[-1]
         levels.append((last[::2, ::2] + last[1::2, ::2] + last[::2, 1::2] + last[1::2, 1::2]) / 4)
-    return tuple(np.rint(level * 255).astype(np.uint8) for level in levels)
+    wrapped = (np.pad(level, ((0, 1), (0, 1), (0, 0)), mode="wrap") for level in levels)
+    return tuple(np.rint(level * 255).astype(np.uint8) for level in wrapped)
 
 
 def _composed(rng: np.random.Generator) -> np.ndarray:
@@ -56,7 +58,7 @@ def _composed(rng: np.random.Generator) -> np.ndarray:
 def _developed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Light, focus, grain and contrast."""
     picture = picture * np.exp(rng.uniform(0, 0.4) * _fractal(rng, rng.uniform(3, 4)))[..., None]
-    picture = picture + rng.uniform(0, 0.05) * _fractal(rng, rng.uniform(0.8, 2))[..., None]
+    picture = picture + rng.uniform(0.01, 0.06) * _fractal(rng, rng.uniform(0.8, 2))[..., None]
     if rng.random() < 0.25:
         near = 1.0 if rng.random() < 0.5 else np.clip(0.5 + 2 * _fractal(rng, 4), 0, 1)[..., None]
         picture = picture + near * (_blurred(picture, 2.0 ** rng.uniform(0, 2.5)) - picture)
