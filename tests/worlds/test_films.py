@@ -163,10 +163,9 @@ def test_limbs_turn_about_their_joints() -> None:
         return [layer for layer in film.scenes[0].layers if len(layer.motions) == 2]
 
     film = next(film for number in range(100) if limbs(film := draw_film(0, number)))
-    limb, when, turned = limbs(film)[0], np.linspace(0, 1, 5), []
+    limb, when = limbs(film)[0], np.linspace(0, 1, 5)
     camera = film.scenes[0].camera.at(when)
-    onto_body = inward(replace(limb, motions=limb.motions[:1]), camera, when) @ np.linalg.inv(
-        inward(limb, camera, when)
-    )
+    body = inward(replace(limb, motions=limb.motions[:1]), camera, when)
+    onto_body = body @ np.linalg.inv(inward(limb, camera, when))
     joints = onto_body @ [0, 0, 1]
     assert np.allclose(joints, joints[0]) and not np.allclose(onto_body, onto_body[0])

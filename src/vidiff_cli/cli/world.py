@@ -29,7 +29,7 @@ world_app = typer.Typer(
 
 @world_app.callback()
 def _group() -> None:
-    """Make clips of a synthetic world, to train on or to try things with."""
+    """Make clips of a synthetic world, to train on or to try things."""
 
 
 @world_app.command("shapes")

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from vidiff_cli.worlds.outlines import draw_outline
-from vidiff_cli.worlds.textures import glyphs, to_segment
+from vidiff_cli.worlds.textures import GLYPH, glyphs, to_segment
 
 INNER = 0.92  # what is cut out stays within so much of the border
 
@@ -23,7 +23,7 @@ Coverage = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
 
 
 def cut(kind: str, seed: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The coverage of a piece of a kind, and its shading (light from one side, darker towards its edge): (n, n) each."""
+    """The coverage of a piece of a kind and its shading, lit from one side and darker towards its edge: (n, n) each."""
     rng = np.random.default_rng(seed)
     place = ((np.arange(side, dtype=np.float32) + 0.5) / side - 0.5) * 2
     x, y = place[None, :], place[:, None]
@@ -102,18 +102,16 @@ def _bars(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _writing(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """One or two lines of made-up writing."""
     lines, letters = int(rng.integers(1, 3)), int(rng.integers(6, 14))
-    blank = np.zeros_like(glyphs(rng, 1)[0])
-    alphabet = [*glyphs(rng, 12), blank, blank]
-    rows = [
-        np.concatenate([alphabet[i] for i in rng.integers(len(alphabet), size=letters)], axis=1) for _ in range(lines)
-    ]
-    block = torch.from_numpy(np.concatenate(rows))[None, None]
-    height = max(1, min(round(x.size * INNER), round(x.size * INNER * block.shape[2] / block.shape[3])))
-    size = (height, round(x.size * INNER))
-    small = functional.interpolate(block, size, mode="bilinear", antialias=True)[0, 0].numpy()
+    alphabet = np.stack([*glyphs(rng, 12), *np.zeros((2, *GLYPH), np.float32)])  # with blanks
+    block = alphabet[rng.integers(len(alphabet), size=(lines, letters))].transpose(0, 2, 1, 3)
+    block = block.reshape(lines * GLYPH[0], letters * GLYPH[1])
+    width = round(x.size * INNER)
+    height = max(1, min(width, round(width * block.shape[0] / block.shape[1])))
+    texture = torch.from_numpy(block)[None, None]
+    small = functional.interpolate(texture, (height, width), mode="bilinear", antialias=True)[0, 0].numpy()
     coverage = np.zeros((y.size, x.size), np.float32)
-    top, left = (y.size - size[0]) // 2, (x.size - size[1]) // 2
-    coverage[top : top + size[0], left : left + size[1]] = small
+    top, left = (y.size - height) // 2, (x.size - width) // 2
+    coverage[top : top + height, left : left + width] = small
     return coverage
 
 

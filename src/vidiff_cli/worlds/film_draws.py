@@ -1,7 +1,7 @@
-"""Films drawn at random: how fast, before which camera, of which pieces.
+"""Random films: speed, camera, things, light.
 
-The speed of a film is drawn evenly on a logarithmic scale, as most real motions are small and some are large; what moves
-in it moves about as fast. One film in six is nearly still.
+The speed of a film is drawn evenly on a logarithmic scale, as most real motions are small and some are large; all that
+moves in it moves about as fast. One film in six is nearly still.
 """
 
 from __future__ import annotations
@@ -36,17 +36,13 @@ def draw_film(seed: int, number: int, *, held_out: bool = False) -> Film:
     return Film(
         scenes=scenes,
         cut_seconds=float(rng.uniform(0, SECONDS)) if cut else math.inf,
-        shutter=float(rng.uniform(0.2, 0.8)) if rng.random() < 0.3 else 0.0,
+        shutter=float(rng.uniform(0.2, 0.8)) if rng.random() < 0.4 else 0.0,
         repeats=float(rng.choice(REPEAT_RATES)) if rng.random() < REPEATS else 0.0,
         gray=bool(rng.random() < GRAYS),
         contrast=float(rng.uniform(0.75, 1.35)),
         gamma=float(2 ** rng.normal(0, 0.35)),
-        exposure=(
-            float(rng.normal(0, 0.3)) if rng.random() < 0.15 else 0.0,
-            float(rng.uniform(1, 12)),
-            float(rng.uniform(0, TAU)),
-            float(rng.uniform(0.01, 0.1)) if flickers else 0.0,
-        ),
+        drift=float(rng.normal(0, 0.3)) if rng.random() < 0.15 else 0.0,
+        flicker=(*_pair(rng.uniform([1, 0], [12, TAU])), float(rng.uniform(0.01, 0.1))) if flickers else (0, 0, 0),
         focus=(float(rng.uniform(0.1, 0.7)), float(rng.uniform(0, TAU))) if rng.random() < 0.04 else None,
         vignette=float(rng.uniform(0.1, 0.5)) if rng.random() < 0.2 else 0.0,
         noise=float(rng.uniform(0.3, 3)) if rng.random() < 0.4 else 0.0,
@@ -88,7 +84,7 @@ def _camera(rng: np.random.Generator, speed: float) -> tuple[Motion, bool]:
 
 
 def _ground(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> Layer:
-    bends = rng.random() < 0.15
+    bends = rng.random() < 0.25
     span = _log_uniform(rng, 0.17, 0.8)
     return Layer(
         photo=photo,
@@ -98,12 +94,12 @@ def _ground(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> L
         color=_color(rng),
         motions=(_motion(rng, np.zeros(4), np.zeros(4), np.zeros(4)),),
         tilt=_pair(rng.uniform(-0.8, 0.8, 2) * [0.4, 1]) if rng.random() < 0.3 else (0.0, 0.0),
-        bend=_bend(rng, speed * rng.uniform(0.2, 1), cells=int(rng.integers(4, 9)), reach=2.0) if bends else None,
+        bend=_bend(rng, speed * rng.uniform(0.2, 1), int(rng.integers(4, 9))) if bends else None,
     )
 
 
 def _things(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> list[Layer]:
-    """One thing that moves, with what hangs on it: its limbs, or its shadow."""
+    """One thing that moves, with its limbs."""
     kind = str(rng.choice(["body", "group", "smoke", "specks", "bars", "shadow"], p=[0.4, 0.3, 0.1, 0.06, 0.06, 0.08]))
     size = _log_uniform(rng, 0.2, 1.1) if kind in ("body", "group") else _log_uniform(rng, 0.5, 1.6)
     own = speed * 2 ** rng.normal(0, 0.7) * (rng.random() < 0.8)
@@ -114,7 +110,7 @@ def _things(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> l
     velocity = np.array([own * math.cos(direction), own * math.sin(direction), turning, growing])
     start = np.array([*(middle - when * velocity[:2]), 0.0, math.log(size) - 0.5 * growing])
     motion = _motion(rng, start, velocity, own * rng.uniform(0, 0.6) * np.array([1, 1, 1 / size, 0.3]))
-    supple = rng.random() < {"smoke": 1.0, "specks": 0.5, "shadow": 0.3}.get(kind, 0.25)
+    supple = rng.random() < {"smoke": 1.0, "specks": 0.5}.get(kind, 0.4)
     swing = own / size * rng.uniform(0.3, 1)
     thing = Layer(
         photo=photo,
@@ -126,7 +122,7 @@ def _things(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> l
         nearness=float(rng.uniform(1, 1.6)) if rng.random() < 0.6 else 1.0,
         cutout=("body" if kind == "shadow" else kind, int(rng.integers(2**31))),
         opacity=float(rng.uniform(0.2, 0.6)) if kind == "shadow" or (kind == "smoke" and rng.random() < 0.5) else 1.0,
-        bend=_bend(rng, swing, cells=int(rng.integers(2, 5)), reach=1.0) if supple else None,
+        bend=_bend(rng, swing, int(rng.integers(2, 5))) if supple else None,
     )
     if kind not in ("body", "group") or rng.random() < 0.5:
         return [thing]
@@ -205,11 +201,10 @@ def _motion(
     )
 
 
-def _bend(rng: np.random.Generator, speed: float, *, cells: int, reach: float) -> Bend:
-    """Smooth displacements that swing at a speed, as far as `reach` and their cells allow without folding."""
+def _bend(rng: np.random.Generator, speed: float, cells: int) -> Bend:
+    """Smooth displacements that swing at a speed, as far as their cells allow without folding."""
     hertz = _log_uniform(rng, 0.4, 2.5) * rng.uniform(0.7, 1.4, 3)
-    most = 0.12 * reach / cells
-    amplitude = np.minimum(speed / (TAU * hertz), most)[:, None, None, None]
+    amplitude = np.minimum(2 * speed / (TAU * hertz), 0.4 / cells)[:, None, None, None]
     fields = rng.standard_normal((3, 2, cells + 1, cells + 1)) * amplitude
     return Bend(fields=fields.astype(np.float32), hertz=hertz, phase=rng.uniform(0, TAU, 3))
 

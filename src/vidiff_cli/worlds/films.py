@@ -1,7 +1,7 @@
 """Films made by code: photographs, cut out and laid over one another, move before a moving camera.
 
-A film is a function of (seed, number), and its frames are one of the time in seconds: it can be looked at at any rate and
-size. It has no captions: it is for learning how pictures move. Lengths and angles as in `layers.py`.
+A film is a function of (seed, number), and its frames are one of the time in seconds, at any rate and size. It has no
+captions: it is for learning how pictures move. Lengths and angles as in `layers.py`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Film:
-    """One scene, or two with a cut at `cut_seconds`; what the camera and the print add to them.
+    """One scene, or two with a cut at `cut_seconds`, and the ways of a camera and of a print.
 
-    `shutter` is the share of a frame's time for which it is open. `repeats` is the rate at which new frames come (0:
-    always). The brightness follows `exposure` (2,), per second and for a sine of `flicker` (hertz, phase, amplitude).
-    `focus` (hertz, phase) is how the sharpness comes and goes. `noise` is a standard deviation, of 255. `borders` is the
-    share of the height of black bars above and below.
+    `shutter` is the share of a frame's time for which it is open. `repeats` is the rate of new frames (0: all are). The
+    logarithm of the brightness changes by `drift` per second and with a sine, `flicker` (hertz, phase, amplitude). The
+    focus comes and goes with a sine (hertz, phase). `noise` is a standard deviation, of 255. `borders` is the share of
+    the height of each of two black bars.
     """
 
     scenes: tuple[Scene, ...]
@@ -46,7 +46,8 @@ class Film:
     gray: bool = False
     contrast: float = 1.0
     gamma: float = 1.0
-    exposure: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    drift: float = 0.0
+    flicker: tuple[float, float, float] = (0.0, 0.0, 0.0)
     focus: tuple[float, float] | None = None
     vignette: float = 0.0
     noise: float = 0.0
@@ -66,7 +67,7 @@ def render(film: Film, seconds: Sequence[float] | np.ndarray, *, canvas: int) ->
 
 
 def _shown(film: Film, seconds: float) -> float:
-    """The time of the frame that is to be seen at a time."""
+    """The time of the last new frame before a time."""
     return math.floor(seconds * film.repeats + 1e-6) / film.repeats if film.repeats else seconds
 
 
@@ -88,7 +89,7 @@ def _projector(scene: Scene, shutter: float, canvas: int) -> Callable[[float], T
 
 
 def _printed(film: Film, picture: Tensor, seconds: float) -> np.ndarray:
-    """What a camera and a print make of a picture (3, h, w): (h, w, 3) uint8."""
+    """The frame of a picture (3, h, w): (h, w, 3) uint8."""
     canvas = picture.shape[-1]
     if film.focus is not None:
         share = 0.5 + 0.5 * math.sin(2 * math.pi * film.focus[0] * seconds + film.focus[1])
@@ -96,22 +97,19 @@ def _printed(film: Film, picture: Tensor, seconds: float) -> np.ndarray:
         picture = picture + share * (functional.interpolate(small, (canvas, canvas), mode="bicubic")[0] - picture)
     if film.gray:
         picture = picture.mean(0, keepdim=True).expand(3, -1, -1)
-    drift, hertz, phase, flicker = film.exposure
-    gain = film.contrast * math.exp(drift * (seconds - 0.5) + flicker * math.sin(2 * math.pi * hertz * seconds + phase))
-    picture = (0.5 + gain * (picture - 0.5) + 0.3 * (gain - film.contrast)).clamp(0, 1)
+    hertz, phase, amplitude = film.flicker
+    brighter = film.drift * (seconds - 0.5) + amplitude * math.sin(2 * math.pi * hertz * seconds + phase)
+    picture = (math.exp(brighter) * (0.5 + film.contrast * (picture - 0.5))).clamp(0, 1)
     if film.gamma != 1:
         picture = picture**film.gamma
     if film.vignette:
         place = torch.linspace(-1, 1, canvas).square()
         picture = picture * (1 - film.vignette * (place[:, None] + place[None, :]) / 2)
-    frame = picture.permute(1, 2, 0).numpy() * 255
+    frame = 255 * picture.permute(1, 2, 0).numpy()
     if film.noise:
         rng = np.random.default_rng([film.noise_seed, round(seconds * 1e6) % 2**32])
-        frame = frame + film.noise * rng.standard_normal(frame.shape[: 2 if film.gray else 3], np.float32).reshape(
-            canvas, canvas, -1
-        )
+        shape = (canvas, canvas, 1 if film.gray else 3)
+        frame = frame + film.noise * rng.standard_normal(shape, np.float32)
     bar = round(film.borders * canvas)
-    frame = np.rint(frame.clip(0, 255)).astype(np.uint8)
-    if bar:
-        frame[:bar], frame[canvas - bar :] = 0, 0
-    return frame
+    frame[:bar], frame[canvas - bar :] = 0, 0
+    return np.rint(frame.clip(0, 255)).astype(np.uint8)

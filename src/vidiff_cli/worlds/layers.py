@@ -1,8 +1,8 @@
 """Layers of a film: pieces of photographs that move, turn, grow and bend, seen through a camera.
 
-Lengths are in short sides of the picture, places (x, y) from its middle with y pointing down, angles in radians, clockwise
-on the screen. A layer's own places run from -0.5 to 0.5. Legend: h = w pixels; s samples of a pixel, each at a place of
-its own and, where the shutter stays open, at a time of its own.
+Lengths are in short sides of the picture, places (x, y) from its middle with y pointing down, angles in radians,
+clockwise on the screen. A layer's own places run from -0.5 to 0.5. Legend: t times; h = w pixels; s samples of a pixel,
+each at a place of its own and, while the shutter is open, at a time of its own.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ FINER = 4  # a bend is enlarged so much before it is sampled
 LARGEST = 256  # texels along a side of a piece that is cut out
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Motion:
     """A smooth path of (x, y, angle, log of the scale), defined for all times.
 
-    velocity and acceleration (4,) per second, the latter about time 0.5; waves (k, 4) are amplitudes of sines of `hertz`
-    (k,) and `phase` (k, 4). At `turning_seconds` the velocity changes by `turned`, within about `turning_width` seconds: a
-    stop, a start or a bounce.
+    velocity and acceleration (4,) per second, the latter about time 0.5; waves (k, 4) are amplitudes of sines of
+    `hertz` (k,) and `phase` (k, 4). At `turning_seconds` the velocity changes by `turned`, within about `turning_width`
+    seconds: a stop, a start or a bounce.
     """
 
     start: np.ndarray
@@ -52,10 +52,10 @@ class Motion:
         return path + waves.sum(1) + self.turned * turning
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Bend:
-    """A deformation that swings: fields (k, 2, n, n) of displacement in the layer's own units, each with an amplitude of
-    one; `hertz` and `phase` (k,)."""
+    """A deformation that swings: fields (k, 2, n, n) of displacement in halves of the layer's units, and the sines of
+    `hertz` and `phase` (k,) with which they come and go."""
 
     fields: np.ndarray
     hertz: np.ndarray
@@ -72,14 +72,13 @@ class Bend:
         return torch.from_numpy(swing.astype(np.float32))[:, None, None, None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Layer:
     """A piece of photograph `photo`, `span` of its width to a unit of the layer, from `place` on, turned by `turn`.
 
-    `motions` lead from the layer outwards to the world: the last one is the layer's own, those before it the ones of what
-    it hangs on. The camera moves it `nearness` times as far as the ground (0: not at all). `color` (3, 4) is a matrix and
-    an offset. `cutout` is the kind and the seed of its outline; None: it fills the picture. `tilt` (2,) is its
-    perspective.
+    `motions` begin with that of what the layer hangs on and end with its own. The camera moves it `nearness` times as
+    far as the ground (0: not at all). `color` (3, 4) is a matrix and an offset. `cutout` is the kind and the seed of
+    its outline; None: it fills the picture. `tilt` (2,) is its perspective.
     """
 
     photo: tuple[int, int]
@@ -106,11 +105,12 @@ def pose(value: np.ndarray) -> np.ndarray:
 
 
 def inward(layer: Layer, camera: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """From places in the picture to the layer's own at times (t,), with what the camera's motion is then (t, 4): (t, 3, 3)."""
+    """From places in the picture to the layer's own at times (t,), at which the camera is so (t, 4): (t, 3, 3)."""
     outward = pose(layer.motions[0].at(seconds))
     for motion in layer.motions[1:]:
         outward = outward @ pose(motion.at(seconds))
-    matrices = np.linalg.inv(outward) @ pose(layer.nearness * camera)
+    near = layer.nearness
+    matrices = np.linalg.inv(outward) @ pose(camera * [near, near, min(near, 1), near])
     return matrices @ np.array([[1, 0, 0], [0, 1, 0], [*layer.tilt, 1]]) if any(layer.tilt) else matrices
 
 

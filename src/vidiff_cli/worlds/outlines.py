@@ -1,4 +1,4 @@
-"""Random outlines as functions of the place: what dead-leaves pictures and the layers of films are cut along.
+"""Random outlines as functions of the place, for dead-leaves pictures and the layers of films.
 
 Legend: places (x, y) are in units of the outline's radius, about its center; a distance is negative inside.
 """
@@ -17,8 +17,8 @@ HARMONICS = 6
 class Outline:
     """A closed outline within the unit circle: the intersection of half-planes, or a wavy ellipse.
 
-    sides (n, 3): normals and offsets of half-planes; empty for an ellipse, which is `flat` times as high as wide, turned
-    by `angle` and wavy by `waves` (HARMONICS, 2), cosine and sine of each harmonic of its radius.
+    sides (n, 3): normals and offsets of half-planes; empty for an ellipse, which is `flat` times as high as wide,
+    turned by `angle` and wavy by `waves` (HARMONICS, 2), cosine and sine of each harmonic of its radius.
     """
 
     sides: np.ndarray

@@ -1,9 +1,9 @@
 """Photographs made by code: pictures that wrap around at their borders, with the statistics of natural images.
 
 Fractal noise (1/f^a), dead leaves (overlapping shapes of power-law sizes), masonry, stripes, lettering and soft shading
-in palettes of natural colors, mixed along fractal borders, lit unevenly and partly out of focus. Sources: Field 1987 (the
-spectrum of natural images); Lee, Mumford and Huang 2001 (dead leaves).
-Legend: s = SIDE texels; a picture is (s, s, 3) float32, RGB about [0, 1]; a field is (s, s) float32, of unit variance.
+in palettes of natural colors, mixed along fractal borders, lit unevenly and partly out of focus. Sources: Field 1987
+(the spectrum of natural images); Lee, Mumford and Huang 2001 (dead leaves).
+Legend: s = SIDE texels; a picture is (s, s, 3) float32, RGB about [0, 1]; a field is (s, s) float32, unit variance.
 """
 
 from __future__ import annotations
