@@ -7,7 +7,7 @@ captions: it is for learning how pictures move. Lengths and angles as in `layers
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,35 +57,34 @@ class Film:
 
 def render(film: Film, seconds: Sequence[float] | np.ndarray, *, canvas: int) -> np.ndarray:
     """The frames of a film at some times: (t, h, w, 3) uint8 RGB, each a function of its own time alone."""
-    times = [_shown(film, float(when)) for when in seconds]
-    of = [int(when >= film.cut_seconds) for when in times]
-    scenes = {number: _projector(film.scenes[number], film.shutter, canvas) for number in sorted(set(of))}
+    times = np.asarray(seconds, float)
+    if film.repeats:
+        times = np.floor(times * film.repeats + 1e-6) / film.repeats
     frames = np.empty((len(times), canvas, canvas, 3), np.uint8)
-    for place, (when, number) in enumerate(zip(times, of, strict=True)):
-        frames[place] = _printed(film, scenes[number](when), when)
+    for number, scene in enumerate(film.scenes):
+        places = np.flatnonzero((times >= film.cut_seconds) == number)
+        for place, picture in zip(places, _pictures(scene, film.shutter, times[places], canvas), strict=True):
+            frames[place] = _printed(film, picture, float(times[place]))
     return frames
 
 
-def _shown(film: Film, seconds: float) -> float:
-    """The time of the last new frame before a time."""
-    return math.floor(seconds * film.repeats + 1e-6) / film.repeats if film.repeats else seconds
-
-
-def _projector(scene: Scene, shutter: float, canvas: int) -> Callable[[float], Tensor]:
-    """A function of the time that gives a scene's picture: (3, h, w), RGB about [0, 1]."""
-    layers = [(layer, painter(layer, canvas)) for layer in scene.layers]
+def _pictures(scene: Scene, shutter: float, times: np.ndarray, canvas: int) -> Iterator[Tensor]:
+    """The pictures of a scene at times (t,): (3, h, w) each, RGB about [0, 1]."""
+    if not len(times):
+        return
     count = len(SAMPLES)
     lags = (np.arange(count) / count - 0.375) * shutter / RATE if shutter else np.zeros(1)
-
-    def project(seconds: float) -> Tensor:
+    moments = (times[:, None] + lags).reshape(-1)
+    camera = scene.camera.at(moments)
+    layers = [
+        (painter(layer, canvas), inward(layer, camera, moments).reshape(len(times), len(lags), 3, 3))
+        for layer in scene.layers
+    ]
+    for number, when in enumerate(times.tolist()):
         picture = torch.empty(3, count, canvas, canvas)
-        camera = scene.camera.at(seconds + lags)
-        for layer, paint in layers:
-            matrices = inward(layer, camera, seconds + lags)
-            paint(picture, seconds, matrices.repeat(count // len(lags), axis=0))
-        return picture.mean(1)
-
-    return project
+        for paint, matrices in layers:
+            paint(picture, when, matrices[number])
+        yield picture.mean(1)
 
 
 def _printed(film: Film, picture: Tensor, seconds: float) -> np.ndarray:

@@ -116,9 +116,9 @@ def inward(layer: Layer, camera: np.ndarray, seconds: np.ndarray) -> np.ndarray:
 
 def painter(layer: Layer, canvas: int) -> Painter:
     """Prepares a layer for pictures of `canvas` pixels a side: a function that lays it upon samples (3, s, h, w) of a
-    picture at a time, with matrices (s, 3, 3) that lead to its own places."""
+    picture at a time, with matrices (s or 1, 3, 3) that lead to its own places."""
     size = math.exp(sum(motion.at(np.array([0.5]))[0, 3] for motion in layer.motions))
-    texture = _ground(layer, canvas) if layer.cutout is None else _piece(layer, round(1.5 * size * canvas))
+    texture = _ground(layer, canvas) if layer.cutout is None else _piece(layer, round(1.25 * size * canvas))
     fields = layer.bend.enlarged() if layer.bend else None
     reach = 0.5 + (float(fields.abs().sum(0).max()) if fields is not None else 0.0)
     onto = _onto_photograph(layer)
