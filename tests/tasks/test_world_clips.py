@@ -1,4 +1,4 @@
-"""`train world:shapes`: clips without files, the same ones for every process and every resume."""
+"""`train world:shapes` and `world:films`: clips without files, the same ones for every process and every resume."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import pytest
 from safetensors.torch import load_file
 
 from vidiff_cli.config.train import TrainSettings
-from vidiff_cli.config.world import StreamSettings
+from vidiff_cli.config.world import FilmSettings, StreamSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.info import info
 from vidiff_cli.tasks.train import train
-from vidiff_cli.tasks.world_clips import WorldClips, open_clips
+from vidiff_cli.tasks.world_clips import DrawnClips, FilmClips, WorldClips, open_clips
 from vidiff_cli.text.learned import LearnedText
+from vidiff_cli.worlds import films
+from vidiff_cli.worlds.film_draws import draw_film
 from vidiff_cli.worlds.parts import draw_scene, held_out
 from vidiff_cli.worlds.scenes import render
 
 Training = Callable[..., TrainSettings]
+FILMS = {"size": 16, "clips": 4, "held_out": 1}
 SMALL = {"part": "straight", "size": 16, "clips": 40, "held_out": 6}
 
 
@@ -42,6 +45,36 @@ def test_another_process_has_the_same_clips_and_other_settings_another_digest() 
     again = pickle.loads(pickle.dumps(world))
     assert np.array_equal(world.view(7), again.view(7)) and world.digest() == again.digest()
     assert world.digest() != WorldClips(StreamSettings.model_validate(SMALL | {"seed": 1})).digest()
+
+
+@pytest.mark.parametrize(
+    "world",
+    [WorldClips(StreamSettings.model_validate(SMALL)), FilmClips(FilmSettings.model_validate(FILMS))],
+    ids=["shapes", "films"],
+)
+def test_a_window_is_a_part_of_the_clip(world: DrawnClips) -> None:
+    for index in (1, len(world) - 1):
+        assert np.array_equal(world.window(index, range(2, 13, 5)), world.view(index)[2:13:5])
+
+
+def test_films_are_drawn_by_their_numbers_and_have_no_captions() -> None:
+    world = pickle.loads(pickle.dumps(FilmClips(FilmSettings.model_validate(FILMS | {"seed": 3}))))
+    assert len(world) == 5 and world.view(0).shape == (25, 16, 16, 3)
+    assert [len(world.split(side)) for side in ("train", "val")] == [4, 1]
+    assert [clip.captions for clip in world.clips] == [[]] * 5 and world.captions() == ()
+    for index in (3, 4):
+        film = draw_film(3, index % 4, held_out=index >= 4)
+        assert np.array_equal(world.view(index), films.render(film, world.seconds, canvas=16))
+    assert world.digest() != FilmClips(FilmSettings.model_validate(FILMS)).digest()
+
+
+def test_films_are_trained_on_without_text(tmp_path: Path, training: Training, told: Callable[..., Any]) -> None:
+    settings = training(Path("world:films"), tmp_path / "run", steps=2, films=FILMS, validate_every=2)
+    report = train(settings.model_copy(update={"text": TrainSettings().text}))
+    assert report is not None
+    config = json.loads((report.run / "config.json").read_text())
+    assert config["model"]["text"]["kind"] == "none" and config["model"]["fps"] == "24"
+    assert told(info.steps(report.run))[0].dataset == "world:films"
 
 
 def test_training_needs_no_files_knows_the_words_and_resumes_exactly(

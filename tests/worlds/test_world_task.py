@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import Commands
 from vidiff_cli.cli.world import world_app
-from vidiff_cli.config.world import WorldSettings
+from vidiff_cli.config.world import FilmFolderSettings, WorldSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks import world as world_task
 from vidiff_cli.tasks.events import Progress
 from vidiff_cli.tasks.world import world
 from vidiff_cli.video.decode import decode
+from vidiff_cli.worlds import films
+from vidiff_cli.worlds.film_draws import draw_film
 from vidiff_cli.worlds.oracle import read
 from vidiff_cli.worlds.parts import held_out
 from vidiff_cli.worlds.reader import read as read_scene
@@ -51,6 +53,14 @@ def test_clips_captions_and_truth_agree_with_the_oracle(tmp_path: Path) -> None:
         caption = (report.folder / truth["file"]).with_suffix(".txt").read_text()
         assert caption == truth["caption"] + "\n" == draw_numbered(5, number).caption + "\n"
         assert np.abs(decoded.frames.astype(int) - render(draw_numbered(5, number))).mean() < 4
+
+
+def test_films_are_written_without_captions(tmp_path: Path) -> None:
+    report = world(FilmFolderSettings(folder=tmp_path / "films", clips=2, size=32, frames=5, seed=5))
+    assert names(report.folder) == ["clip-00000.mp4", "clip-00001.mp4", "trajectories.json"] and report.captions == 0
+    decoded = decode(report.folder / "clip-00001.mp4")
+    drawn = films.render(draw_film(5, 1), np.arange(5) / 24, canvas=32)
+    assert decoded.fps == 24 and np.abs(decoded.frames.astype(int) - drawn).mean() < 8
 
 
 def test_a_clip_depends_on_the_seed_and_its_number_alone(tmp_path: Path) -> None:

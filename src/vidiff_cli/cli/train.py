@@ -32,7 +32,9 @@ def train(
     ctx: typer.Context,
     dataset: Annotated[
         Path | None,
-        typer.Argument(metavar="DATASET", help="A folder made by vidiff prep, or world:shapes.", readable=False),
+        typer.Argument(
+            metavar="DATASET", help="A folder made by vidiff prep, world:shapes or world:films.", readable=False
+        ),
     ] = None,
     output: Annotated[Path | None, setting(TrainSettings, "output", "--output", "-o")] = None,
     preset_name: Annotated[str | None, setting(TrainSettings, "preset", "--preset", panel=MODEL)] = None,

@@ -20,14 +20,16 @@ from vidiff_cli.cli.options import (
     setting,
     settings_from,
 )
-from vidiff_cli.config.world import WorldSettings
+from vidiff_cli.config.world import FilmFolderSettings, WorldSettings
 
-world_app = typer.Typer(no_args_is_help=True, help="Make clips of a synthetic world, with captions and the truth.")
+world_app = typer.Typer(
+    no_args_is_help=True, help="Make clips of a synthetic world, to train on or to try things with."
+)
 
 
 @world_app.callback()
 def _group() -> None:
-    """Make clips of a synthetic world, with captions and the truth."""  # a group even while it has one command
+    """Make clips of a synthetic world, to train on or to try things."""
 
 
 @world_app.command("shapes")
@@ -54,6 +56,34 @@ def shapes(
     Example: vidiff world shapes clips -n 256
     """
     settings = settings_from(ctx, WorldSettings)
+    from vidiff_cli.tasks.world import world
+
+    report = follow(world.steps(settings), quiet=quiet, verbose=verbose)
+    print_json(report) if as_json else print_paths(report.folder)
+
+
+@world_app.command("films")
+def films(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the films.", readable=False)],
+    clips: Annotated[int | None, setting(FilmFolderSettings, "clips", "--clips", "-n")] = None,
+    size: Annotated[int | None, setting(FilmFolderSettings, "size")] = None,
+    frames: Annotated[int | None, setting(FilmFolderSettings, "frames", "--num-frames")] = None,
+    fps: Annotated[str | None, setting(FilmFolderSettings, "fps")] = None,
+    crf: Annotated[int | None, setting(FilmFolderSettings, "crf", panel=OUTPUT)] = None,
+    seed: Seed = None,
+    config: ConfigFiles = None,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make films in which pictures made by code move as real ones do; they have no captions.
+
+    Example: vidiff world films films -n 16
+    """
+    settings = settings_from(ctx, FilmFolderSettings)
     from vidiff_cli.tasks.world import world
 
     report = follow(world.steps(settings), quiet=quiet, verbose=verbose)

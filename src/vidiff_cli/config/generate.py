@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -34,7 +34,13 @@ class GenerationSettings(BaseModel):
     guidance_scale: float = Field(
         default=2.0, ge=0, description="classifier-free guidance: 1 is none, 0 ignores the prompt"
     )
-    steps: int = Field(default=30, ge=1, le=4096, description="sampling steps")
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="sampling steps; 30 if not given, and 1 (the mean of what is possible) for a model that is shown "
+        "given frames and the motion between them",
+    )
     sampler: Literal["dpmpp-2m", "ddim", "ddpm"] = Field(default="dpmpp-2m", description="sampler")
     condition: Literal["auto", "reconstruction", "replacement", "learned"] = Field(
         default="auto",
@@ -126,9 +132,15 @@ class SampleSettings(GenerationSettings):
 class CompletionSettings(GenerationSettings):
     """What extend and interpolate have in common: a video is given, and frames are made that it lacks."""
 
-    resolution: Literal["model", "native"] = Field(
-        default="model",
-        description="size of the result: the model's; native: the input's, with its own frames untouched",
+    size: Annotated[int, Field(ge=1, le=16_384)] | Literal["film", "model"] = Field(
+        default="film",
+        description="size of the result; film: the input's own, with its frames untouched; model: the model's; or "
+        "pixels of the short side",
+    )
+    detail: Literal["both", "estimate", "model"] = Field(
+        default="both",
+        description="what new frames are made of; both: the estimate by motion and what the model adds to it; "
+        "estimate: that alone, without a model; model: the model's frames alone, enlarged",
     )
     audio: bool = Field(default=True, description="keep the sound (longer in slow motion, at its pitch)")
     scenes: bool = Field(default=True, description="find scene cuts: nothing is made from frames of two scenes")

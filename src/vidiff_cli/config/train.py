@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vidiff_cli.config.model import DiffusionSettings, LearnedTextSettings, NetworkSettings
-from vidiff_cli.config.world import StreamSettings
+from vidiff_cli.config.world import FilmSettings, StreamSettings
 from vidiff_cli.errors import UsageError
 
 
@@ -166,7 +166,7 @@ class TrainSettings(BaseModel):
 
     dataset: Path = Field(
         default=Path("dataset"),
-        description="dataset folder made by vidiff prep; world:shapes is one that needs no files",
+        description="dataset folder made by vidiff prep; world:shapes and world:films need no files",
     )
     output: Path | None = Field(default=None, description="run folder; runs/DATASET-PRESET if not given")
     preset: str | None = Field(
@@ -233,6 +233,7 @@ class TrainSettings(BaseModel):
     objective: ObjectiveSettings = ObjectiveSettings()
     loader: LoaderSettings = LoaderSettings()
     world: StreamSettings = StreamSettings()
+    films: FilmSettings = FilmSettings()
 
 
 @cache

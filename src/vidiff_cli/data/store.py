@@ -129,6 +129,10 @@ class Dataset:
         stop = start + frames * height * width * 3
         return self._map(shard)[start:stop].reshape(frames, height, width, 3)
 
+    def window(self, index: int, frames: range) -> np.ndarray:
+        """Some frames of a clip, uint8 (t h w c), read-only."""
+        return self.view(index)[frames.start : frames.stop : frames.step]
+
     def frames(self, index: int, frame_indices: Sequence[int] | None = None) -> np.ndarray:
         """Frames of a clip, uint8 (t h w c): all, or those at `frame_indices` in that order. Always a copy."""
         view = self.view(index)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from vidiff_cli.motion.extrapolation import extrapolate
+from vidiff_cli.motion.extrapolation import Flow, extrapolate
 from vidiff_cli.motion.flow import optical_flow
 from vidiff_cli.motion.interpolation import interpolate
-
-Flow = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(first, second: b c h w) -> the flows there and back, as `optical_flow`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,11 +59,14 @@ def estimate_clip(
     )
     forward, backward = flow(first, second)
     for members in _alike(moving):
-        gap = moving[members[0]]
-        make = interpolate if gap.between else extrapolate
-        chosen = torch.tensor(members)
+        gap, chosen = moving[members[0]], torch.tensor(members)
         flows = forward[chosen], backward[chosen]
-        frames, doubt = make(first[chosen], second[chosen], gap.moments, flows=flows)
+        if gap.between:
+            frames, doubt = interpolate(first[chosen], second[chosen], gap.moments, flows=flows)
+        else:
+            one_by_one = iter(zip(forward[chosen][:, None], backward[chosen][:, None], strict=True))
+            past = torch.stack([first[chosen], second[chosen]], 2)
+            frames, doubt = extrapolate(past, gap.moments, flow=lambda *pair, flows=one_by_one: next(flows))
         for place, number in enumerate(members):
             estimate[moving[number].clip, :, moving[number].places] = frames[place]
             uncertainty[moving[number].clip, :, moving[number].places] = doubt[place]

@@ -1,59 +1,171 @@
-"""Frames beyond the last given one: its motion goes on, slower and slower."""
+"""Frames beyond the last given one: its motion goes on, as far as the film's own past says that motion goes on.
+
+How fast motion dies, from how far back it is read, and how much of the last frame itself is kept are chosen by
+hindcast: what the past frames would have predicted of one another. Without enough of a past, by what is usual.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from vidiff_cli.motion.flow import optical_flow
-from vidiff_cli.motion.interpolation import MISMATCH, is_cut
-from vidiff_cli.motion.warping import consistency, fill_holes, inside, resize, resize_flow, splat, warp
+from vidiff_cli.motion.changes import is_cut
+from vidiff_cli.motion.flow import flow_size, optical_flow
+from vidiff_cli.motion.interpolation import MISMATCH
+from vidiff_cli.motion.warping import (
+    box,
+    consistency,
+    fill_holes,
+    inside,
+    mean_distance,
+    resize,
+    resize_flow,
+    size_of,
+    splat,
+    warp,
+)
 
-DAMPING = 0.7  # of the motion from one step to the next
-FROZEN = 0.5  # share of the last frame itself in what is made: motion that is wrong costs twice what it gains
+BASELINES = (1, 2, 3)  # frames back from which the last motion is read
+DAMPINGS = (0.7, 0.9, 1.0)  # of the motion from one step to the next
+HORIZONS = (1.0, 2.0, 4.0, 8.0)  # steps for which the share is chosen; between them on a line, beyond them falling
+USUAL_DAMPING, USUAL_SHARE = 0.9, 0.5  # where the past does not tell
+USUAL_COUNTS = 2.0  # hindcasts that the usual share is worth
+ORIGINS = (4, 6, 8, 10, 12)  # frames before the last that are hindcast from
+FLOOR = 1e-5  # mean square of a change that is noise
+ERROR, ERROR_GROWTH = 1.4, 0.6  # of the frame's last change after a step, and its power of steps (benchmarks/films.py)
+ERROR_BOX, EVERYWHERE = 9, 0.3  # cells that a change may reach, and its share that is as likely anywhere
+
+Flow = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(first, second: b c h w) -> the flows there and back, as `optical_flow`."""
 
 
-def extrapolate(
-    previous: Tensor, last: Tensor, steps: Sequence[float], *, flows: tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, Tensor]:
-    """The frames that follow after `steps` (> 0, in units of the time from `previous` to `last`), and the mean absolute
-    error to be expected of every pixel.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trend:
+    """The motion of the last frame of a clip, and how it goes on.
 
-    Shapes: previous, last (b c h w) in [-1, 1] -> frames (b c t h w), uncertainty (b 1 t h w). `flows` are those of
-    `optical_flow(previous, last)` where they are known. After a cut the last frame is repeated. ValueError for frames
-    of two shapes and steps that are not positive.
+    `velocity` (1 2 h' w') in pixels per step, `importance`, `agreement` and `change` (1 1 h' w'); `damping` of the
+    motion per step; `shares` of the moved frame for each of `HORIZONS`, the rest is the last frame itself.
     """
-    if previous.shape != last.shape or last.ndim != 4:
-        raise ValueError(f"two frames of shapes {tuple(previous.shape)} and {tuple(last.shape)}, expected one b c h w")
+
+    velocity: Tensor
+    importance: Tensor
+    agreement: Tensor
+    change: Tensor
+    damping: float = USUAL_DAMPING
+    shares: tuple[float, ...] = (USUAL_SHARE,) * len(HORIZONS)
+
+    def frame(self, last: Tensor, step: float) -> tuple[Tensor, Tensor]:
+        """The frame (1 c h w) that follows the last one, of any size, after `step`, and its uncertainty (1 1 h w)."""
+        moved, seen = self.moved(last, step)
+        frame = torch.lerp(last, moved, self.share(step))
+        change = box(self.change * (1.5 - seen), ERROR_BOX)
+        everywhere = change.mean((2, 3), keepdim=True)
+        uncertainty = ERROR * step**ERROR_GROWTH * torch.lerp(change, everywhere, EVERYWHERE)
+        return frame, resize(uncertainty, size_of(last))
+
+    def moved(self, last: Tensor, step: float) -> tuple[Tensor, Tensor]:
+        """The last frame moved on by `step` (1 c h w), and where that is sure (1 1 h' w')."""
+        damping = self.damping
+        way = step if damping == 1 else damping * (1 - damping**step) / (1 - damping)
+        flow = -way * fill_holes(*splat(self.velocity, way * self.velocity, self.importance))
+        moved = warp(last, resize_flow(flow, size_of(last)), "bicubic").clamp(-1, 1)
+        return moved, warp(self.agreement, flow) * inside(flow)
+
+    def share(self, step: float) -> float:
+        """Of the moved frame, after `step`."""
+        if step >= HORIZONS[-1]:
+            return self.shares[-1] * HORIZONS[-1] / step
+        place = max(0, sum(step >= horizon for horizon in HORIZONS) - 1)
+        low, high = HORIZONS[place], HORIZONS[place + 1]
+        part = max(0.0, (step - low) / (high - low))
+        return (1 - part) * self.shares[place] + part * self.shares[place + 1]
+
+
+def extrapolate(past: Tensor, steps: Sequence[float], *, flow: Flow = optical_flow) -> tuple[Tensor, Tensor]:
+    """The frames that follow after `steps`, and the mean absolute error to be expected of every pixel.
+
+    Shapes: past (b c n h w) in [-1, 1], evenly spaced -> frames (b c t h w), uncertainty (b 1 t h w). `steps` (> 0) are
+    in units of the time between past frames. Of one frame nothing is known but itself. ValueError for no past and for
+    steps that are not positive.
+    """
+    if past.ndim != 5 or not past.shape[2]:
+        raise ValueError(f"past frames of shape {tuple(past.shape)}, expected b c n h w with n >= 1")
     if any(step <= 0 for step in steps):
         raise ValueError(f"steps {list(steps)}, expected positive ones")
-    forward, backward = optical_flow(previous, last) if flows is None else flows
-    with torch.no_grad(), torch.autocast(last.device.type, enabled=False):
-        made = _extrapolate(previous.to(forward.dtype), last.to(forward.dtype), forward, backward, steps)
-    frames, uncertainty = (torch.stack(each, 2).to(last.dtype) for each in zip(*made, strict=True))
-    return frames, uncertainty
+    frames, uncertainty = list[Tensor](), list[Tensor]()
+    with torch.no_grad(), torch.autocast(past.device.type, enabled=False):
+        for clip in past if past.dtype in (torch.float32, torch.float64) else past.float():
+            last = clip[None, :, -1]
+            trend = fit_trend([reduced(clip[None, :, place]) for place in range(clip.shape[1])], flow=flow)
+            made = [trend.frame(last, step) for step in steps]
+            frames.append(torch.stack([frame for frame, _ in made], 2))
+            uncertainty.append(torch.stack([doubt for _, doubt in made], 2))
+    return torch.cat(frames).to(past.dtype), torch.cat(uncertainty).to(past.dtype)
 
 
-def _extrapolate(
-    previous: Tensor, last: Tensor, forward: Tensor, backward: Tensor, steps: Sequence[float]
-) -> list[tuple[Tensor, Tensor]]:
-    size, small = tuple(last.shape[2:]), tuple(backward.shape[2:])
-    before, now = resize(previous, small), resize(last, small)
+def reduced(frame: Tensor) -> Tensor:
+    """A frame (b c h w) at the size at which motion is found."""
+    return resize(frame, flow_size(*size_of(frame)))
+
+
+def fit_trend(past: Sequence[Tensor], *, flow: Flow = optical_flow) -> Trend:
+    """The trend of evenly spaced frames (1 c h' w' each, `reduced`) of one scene, chosen by hindcast.
+
+    Every choice of `BASELINES` and `DAMPINGS` is tried from each of `ORIGINS`; the one whose best mixtures with the
+    frame it started from leave the least (in the mean of logarithms over `HORIZONS`) is taken, with these mixtures.
+    """
+    if len(past) == 1:
+        nothing = torch.zeros_like(past[0][:, :1])
+        spread = nothing + past[0].std()  # so far off is any other picture
+        return Trend(velocity=nothing.expand(-1, 2, -1, -1), importance=nothing + 1, agreement=nothing, change=spread)
+    origins = [origin for origin in ORIGINS if len(past) - 1 - origin >= max(BASELINES)]
+    best, least = _trend(past, 1, flow), math.inf
+    for back in BASELINES if origins else ():
+        from_there = [(_trend(past[:-origin], back, flow), past[-origin - 1 :]) for origin in origins]
+        for damping in DAMPINGS:
+            shares, score = _hindcast([(replace(trend, damping=damping), onward) for trend, onward in from_there])
+            if score < least:
+                best, least = replace(_trend(past, back, flow), damping=damping, shares=shares), score
+    return best
+
+
+def _trend(past: Sequence[Tensor], back: int, flow: Flow) -> Trend:
+    """The motion from `back` frames before the last one."""
+    before, last = past[-1 - back], past[-1]
+    forward, backward = flow(before, last)
     agreement = consistency(backward, forward)
-    left = (now - warp(before, backward)).abs().mean(1, keepdim=True)
-    cut = is_cut(before, now, left, agreement)
-    velocity = torch.where(cut, 0.0, -fill_holes(backward * agreement, agreement))
-    importance = (0.02 + agreement) * torch.exp(-(MISMATCH * left).clamp(max=8))
-    change = (now - before).abs().mean(1, keepdim=True)
-    made = []
-    for step in steps:
-        way = DAMPING * (1 - DAMPING**step) / (1 - DAMPING)
-        flow = fill_holes(*splat(velocity, way * velocity, importance))
-        moved = warp(last, -way * resize_flow(flow, size), "bicubic").clamp(-1, 1)
-        frame = torch.lerp(moved, last, FROZEN)
-        seen = warp(agreement, -way * flow) * inside(-way * flow)
-        uncertainty = step**0.35 * (change * (1 - 0.5 * seen) + left)
-        made.append((frame, resize(uncertainty, size)))
-    return made
+    left = mean_distance(last, warp(before, backward))
+    cut = is_cut(before, last, left, agreement)
+    return Trend(
+        velocity=torch.where(cut, 0.0, -fill_holes(backward * agreement, agreement)) / back,
+        importance=(0.02 + agreement) * torch.exp(-(MISMATCH * left).clamp(max=8)),
+        agreement=agreement,
+        change=mean_distance(last, past[-2]),
+    )
+
+
+def _hindcast(cases: Sequence[tuple[Trend, Sequence[Tensor]]]) -> tuple[tuple[float, ...], float]:
+    """The share of the moved frame that leaves the least for each of `HORIZONS`, and the mean logarithm of what is
+    left. A case is a trend, the frame it ends with and those that followed it."""
+    shares, scores = [], []
+    for horizon in HORIZONS:
+        along, energy, count = 0.0, 0.0, 0
+        for trend, (last, *onward) in cases:
+            if horizon > len(onward):
+                continue
+            true = onward[int(horizon) - 1] - last
+            moved = trend.moved(last, horizon)[0] - last
+            scale = float(true.square().mean()) + FLOOR
+            along += float((moved * true).mean()) / scale
+            energy += float(moved.square().mean()) / scale
+            count += 1
+        usual = USUAL_COUNTS * energy / max(1, count)
+        share = (along + USUAL_SHARE * usual) / (energy + usual) if energy else USUAL_SHARE
+        shares.append(min(1.0, max(0.0, share)))
+        if count:
+            scores.append(math.log(max(FLOOR, 1 - (2 * shares[-1] * along - shares[-1] ** 2 * energy) / count)))
+    return tuple(shares), sum(scores) / len(scores)

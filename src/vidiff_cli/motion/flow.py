@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vidiff_cli.motion.warping import resize, resize_flow
+from vidiff_cli.motion.warping import pyramid, resize, resize_flow, size_of
 
-SHORT_SIDE = 192  # pixels, at which motion is found: larger frames are reduced to it
+SHORT_SIDE = 160  # pixels, at which motion is found: larger frames are reduced to it
 SMALLEST_SIDE = 12  # of the coarsest level
 PATCH, STRIDE = 8, 4
 DESCENTS = 4  # Gauss-Newton steps of each patch and level
@@ -32,7 +32,8 @@ def optical_flow(first: Tensor, second: Tensor, *, short_side: int = SHORT_SIDE)
     with torch.no_grad(), torch.autocast(first.device.type, enabled=False):
         size = flow_size(first.shape[2], first.shape[3], short_side)
         grays = [_gray(frames, size) for frames in (first, second)]
-        forward, backward = _pyramid_search(torch.cat(grays), torch.cat(grays[::-1])).chunk(2)
+        flows = _pyramid_search(torch.cat(grays), torch.cat(grays[::-1]))
+        forward, backward = flows.chunk(2)
     return forward, backward
 
 
@@ -53,13 +54,10 @@ def _gray(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _pyramid_search(first: Tensor, second: Tensor) -> Tensor:
-    levels = [(first, second)]
-    while min(levels[-1][0].shape[2:]) >= 2 * SMALLEST_SIDE:
-        size = tuple(-(-side // 2) for side in levels[-1][0].shape[2:])
-        levels.append(tuple(functional.interpolate(each, size, mode="area") for each in levels[-1]))  # type: ignore[arg-type]
+    levels = pyramid(first, second, smallest=SMALLEST_SIDE)
     flow = first.new_zeros(len(first), 2, *levels[-1][0].shape[2:])
     for one, two in reversed(levels):
-        flow = _search(resize_flow(flow, tuple(one.shape[2:])), one, two)
+        flow = _search(resize_flow(flow, size_of(one)), one, two)
     return flow
 
 

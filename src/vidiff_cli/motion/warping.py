@@ -30,7 +30,7 @@ def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
 
 def resize(field: Tensor, size: tuple[int, int]) -> Tensor:
     """A field (b c h w) at another size: linear, antialiased where it shrinks."""
-    if tuple(field.shape[2:]) == tuple(size):
+    if size_of(field) == size:
         return field
     return functional.interpolate(field, size, mode="bilinear", antialias=size[0] < field.shape[2])
 
@@ -38,7 +38,7 @@ def resize(field: Tensor, size: tuple[int, int]) -> Tensor:
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     """A flow (b 2 h w) at another size, in pixels of that size."""
     height, width = flow.shape[2:]
-    if (height, width) == tuple(size):
+    if (height, width) == size:
         return flow
     return resize(flow, size) * flow.new_tensor([size[1] / width, size[0] / height])[:, None, None]
 
@@ -86,18 +86,36 @@ def splat(fields: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
     return sums[:, :-1], sums[:, -1:]
 
 
+def pyramid(one: Tensor, other: Tensor, *, smallest: int) -> list[tuple[Tensor, Tensor]]:
+    """Two fields (b c h w), and both at half the size again and again, down to a short side of `smallest` or more."""
+    levels = [(one, other)]
+    while min(size_of(levels[-1][1])) >= 2 * smallest:
+        height, width = size_of(levels[-1][1])
+        half = (-(-height // 2), -(-width // 2))
+        one, other = (functional.interpolate(each, half, mode="area") for each in levels[-1])
+        levels.append((one, other))
+    return levels
+
+
 def fill_holes(total: Tensor, weight: Tensor) -> Tensor:
     """total / weight, and where there is no weight what is around it, coarse to fine: (b c h w), (b 1 h w) -> (b c h
     w)."""
-    levels = [(total, weight)]
-    while min(levels[-1][1].shape[2:]) > 2:
-        size = tuple(-(-side // 2) for side in levels[-1][1].shape[2:])
-        levels.append(tuple(functional.interpolate(each, size, mode="area") for each in levels[-1]))  # type: ignore[arg-type]
+    levels = pyramid(total, weight, smallest=2)
     field = levels[-1][0] / levels[-1][1].clamp(min=1e-6)
     for sums, weights in reversed(levels[:-1]):
-        around = resize(field, tuple(weights.shape[2:]))
+        around = resize(field, size_of(weights))
         field = torch.lerp(around, sums / weights.clamp(min=1e-6), (20 * weights).clamp(max=1))
     return field
+
+
+def mean_distance(one: Tensor, other: Tensor) -> Tensor:
+    """The mean absolute difference over channels: two (b c h w) -> (b 1 h w)."""
+    return (one - other).abs().mean(1, keepdim=True)
+
+
+def size_of(field: Tensor) -> tuple[int, int]:
+    """(h, w) of a field (b c h w)."""
+    return field.shape[2], field.shape[3]
 
 
 def box(field: Tensor, width: int = 3) -> Tensor:

@@ -24,6 +24,7 @@ from vidiff_cli.video.resample import measured_rate
 
 Size = tuple[int, int]
 
+SHORT_SIDE = 128  # at which an input is looked at where there is no model
 LEAST_FOR_CUTS = 6  # frames: of fewer, none shows what the usual change is
 
 
@@ -64,13 +65,17 @@ class Clip:
         return self.frames.shape[0], self.frames.shape[1]
 
 
-def working_size(info: VideoInfo, model: Model, settings: CompletionSettings) -> tuple[Size, Size]:
-    """(scaled size, crop) of an input. With --resolution native all of the picture is covered, a little stretched."""
-    if settings.resolution == "native":
-        short = min(model.settings.width, model.settings.height)
-        size = native_size(info.width, info.height, short, model.settings.network.multiple)
-        return size, size
-    return gen.network_size(info.width, info.height, model)
+def working_size(info: VideoInfo, model: Model | None, settings: CompletionSettings) -> tuple[Size, Size]:
+    """(scaled size, crop) of an input. But for --size model all of the picture is covered, a little stretched."""
+    if settings.size == "model" and model is not None:
+        return gen.network_size(info.width, info.height, model)
+    short, multiple = (
+        (min(SHORT_SIDE, info.width, info.height), 1)
+        if model is None
+        else (min(model.settings.width, model.settings.height), model.settings.network.multiple)
+    )
+    size = native_size(info.width, info.height, short, multiple)
+    return size, size
 
 
 def read_clip(

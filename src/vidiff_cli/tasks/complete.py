@@ -5,23 +5,28 @@ Shapes: n frames, h w pixels, c = 3 RGB; uint8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+
+import numpy as np
 
 from vidiff_cli.config.generate import CompletionSettings, ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Scheme, Timeline, Window, divided, plans
 from vidiff_cli.generation import drift
+from vidiff_cli.generation.merge import GainOf
 from vidiff_cli.tasks import generate as gen
+from vidiff_cli.tasks.calibrate import calibrate
 from vidiff_cli.tasks.clip import Clip, Size
 from vidiff_cli.tasks.events import Event, Note, Steps
 from vidiff_cli.tasks.frame_file import Reel
 from vidiff_cli.tasks.model import Model
 from vidiff_cli.tasks.window_journal import WindowJournal, window_journal
 
+PHOTO_FPS = Fraction(24)  # where no model has a rate
 ANCHORS = 16  # given frames that --drift-control first holds to
 
 Settings = ExtendSettings | InterpolateSettings
@@ -29,11 +34,17 @@ Settings = ExtendSettings | InterpolateSettings
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completed:
-    """All frames of a timeline by rank: the given ones as they were read, the others made."""
+    """All frames of a timeline by rank: the given ones as they were read, the others made, at the clip's size.
+
+    `gain_of`: how much of the model's frames is added to the estimates. `doubts`: the uncertainty (h w, uint8 levels)
+    of frames that were written.
+    """
 
     reel: Reel
     windows: Sequence[Window]
     condition: str
+    gain_of: GainOf | None = None
+    doubts: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +83,7 @@ class PlanReport:
 
 def work_of(
     settings: CompletionSettings,
-    model: Model,
+    model: Model | None,
     clip: Clip,
     timeline: Timeline,
     *,
@@ -82,9 +93,10 @@ def work_of(
     prompt: Callable[[int], str],
     rate: Fraction | None = None,
 ) -> Work:
-    """The windows of a timeline. Frames across a cut, and between two equal frames, are copies: none is made there."""
+    """The windows of a timeline; none without a model. Frames across a cut, and between two equal frames, are copies:
+    nothing is made there."""
     timeline = divided(timeline, starts=clip.starts if settings.scenes else (), same=clip.same)
-    windows = plans(timeline, window=model.settings.frames, overlap=overlap, scheme=scheme)
+    windows = [] if model is None else plans(timeline, window=model.settings.frames, overlap=overlap, scheme=scheme)
     return Work(timeline=timeline, windows=windows, prompt=prompt, rate=rate or timeline.fps, what=what)
 
 
@@ -96,7 +108,7 @@ def name_of(settings: Settings, work: Work, size: Size, seed: int | None) -> Pat
 
 
 @contextmanager
-def choose_place(settings: Settings, model: Model, clip: Clip, work: Work) -> Iterator[Place]:
+def choose_place(settings: Settings, model: Model | None, clip: Clip, work: Work) -> Iterator[Place]:
     """Where the result goes, kept from other processes: as asked, else named after the input and the seed.
 
     The name of the journal has no random seed: the same command finds it, and the seed of the interrupted call in it.
@@ -111,6 +123,11 @@ def choose_place(settings: Settings, model: Model, clip: Clip, work: Work) -> It
         yield Place(path=path, journal=journal, seed=journal.seed, again=again)
 
 
+def photo_fps(model: Model | None) -> Fraction:
+    """The rate of a video made of photos, which have none: that of the model's training."""
+    return PHOTO_FPS if model is None else model.fps
+
+
 def compare_of(path: Path) -> Path:
     """out.mp4 -> out_compare.mp4."""
     return path.with_name(path.stem + "_compare.mp4")
@@ -118,17 +135,24 @@ def compare_of(path: Path) -> Path:
 
 def size_of(settings: CompletionSettings, clip: Clip) -> tuple[int, int]:
     """Height and width of the result."""
-    return (clip.info.height, clip.info.width) if settings.resolution == "native" else clip.size
+    if settings.size == "model":
+        return clip.size
+    height, width = clip.info.height, clip.info.width
+    if settings.size == "film":
+        return height, width
+    scale = Fraction(settings.size, min(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def notes(settings: CompletionSettings, clip: Clip, work: Work) -> Iterator[Event]:
     """What a person should know before anything is made: the size, and what is not made at all."""
     (height, width), info = clip.size, clip.info
-    if settings.resolution == "native":
-        yield Note(f"Working at {width}x{height}; the result has the input's {info.width}x{info.height}.")
-    elif (width, height) != (info.width, info.height):
-        fix = "--resolution native keeps the input's"
-        yield Note(f"Working at {width}x{height}, the model's size (the input is {info.width}x{info.height}; {fix}).")
+    result = size_of(settings, clip)
+    if work.windows and result != clip.size:
+        yield Note(f"The model works at {width}x{height}; the result has {result[1]}x{result[0]}.")
+    if result != (info.height, info.width):
+        fix = "--size film keeps the input's"
+        yield Note(f"The result has {result[1]}x{result[0]} (the input is {info.width}x{info.height}; {fix}).")
     cuts = len(clip.starts) if settings.scenes else 0
     if cuts:
         yield Note(f"{cuts} scene cut{'s' * (cuts > 1)} in the input: no frame is made from both sides of one.")
@@ -164,13 +188,15 @@ def drawn_plan(settings: Settings, clip: Clip, work: Work) -> Steps[PlanReport]:
     )
 
 
-def complete(model: Model, settings: Settings, clip: Clip, work: Work, place: Place) -> Steps[Completed]:
-    """Makes the frames of the timeline that are not given, window after window.
+def complete(model: Model | None, settings: Settings, clip: Clip, work: Work, place: Place) -> Steps[Completed]:
+    """Makes what a model has to say of the frames of the timeline that are not given, window after window.
 
     Given frames are copied into the result, never taken from a sampler. Finished windows are kept in the journal.
     """
     line, (height, width) = work.timeline, clip.size
     reel = Reel(place.journal.frames((1, height, width, 3)), clip.frames, sources_of(line))
+    if model is None or not work.windows:
+        return Completed(reel=reel, windows=[], condition="estimate")
     condition = gen.choose_condition(settings, model)
     if settings.condition == "auto":
         trained = "was" if condition == "learned" else "was not"
@@ -190,8 +216,9 @@ def complete(model: Model, settings: Settings, clip: Clip, work: Work, place: Pl
         shape = (1, model.settings.network.channels, len(work.windows[0].frames), height, width)
         yield from gen.save_memory(model, settings, (gen.TOGETHER, *shape[1:]), condition)
         yield from gen.long_note(gen.estimate_seconds(model, settings, job, shape, condition))
+    gain_of = (yield from calibrate(model, settings, clip, line, condition)) if settings.detail == "both" else None
     yield from gen.generate(model, settings, job, reel, condition=condition, journal=place.journal)
-    return Completed(reel=reel, windows=work.windows, condition=condition)
+    return Completed(reel=reel, windows=work.windows, condition=condition, gain_of=gain_of)
 
 
 def sources_of(line: Timeline) -> dict[int, int]:

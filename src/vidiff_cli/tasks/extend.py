@@ -25,6 +25,7 @@ from vidiff_cli.tasks.complete import (
     complete,
     drawn_plan,
     notes,
+    photo_fps,
     size_of,
     work_of,
 )
@@ -34,6 +35,7 @@ from vidiff_cli.tasks.result import Sound, compared, largest_difference, write_v
 from vidiff_cli.video.probe import probe
 
 DEFAULT_SECONDS = 2.0
+PAST = 16  # given frames that an estimate follows from
 COMPARED = 16  # given frames, nearest to the new ones, that drift is measured against
 
 
@@ -77,13 +79,14 @@ def extend(settings: ExtendSettings) -> Steps[ExtendReport | PlanReport]:
         raise VidiffError(
             f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix="--fps is for photos"
         )
-    model = gen.open_model(settings)
-    if model.settings.frames == 1:
+    model = gen.open_completing_model(settings)
+    if model is not None and model.settings.frames == 1:
         raise VidiffError("this model makes single pictures", fix="train on videos to extend one")
-    overlap, folder = gen.overlap_of(settings.overlap, model.settings.frames), gen.folder_of(settings)
+    window, folder = PAST if model is None else model.settings.frames, gen.folder_of(settings)
+    overlap = gen.overlap_of(settings.overlap, window)
     steady = None if info.is_image else info.fps  # a variable rate becomes a steady one
     clip = read_clip(info, folder, *working_size(info, model, settings), fps=steady)
-    rate = (settings.fps or model.fps) if info.is_image else clip.fps
+    rate = (settings.fps or photo_fps(model)) if info.is_image else clip.fps
     new = settings.num_frames or max(1, round((settings.seconds or DEFAULT_SECONDS) * rate))
     height, width = clip.size
     gen.check_amount(len(clip) + new, width, height, folder)
@@ -102,8 +105,11 @@ def extend(settings: ExtendSettings) -> Steps[ExtendReport | PlanReport]:
     if settings.dry_run:
         return (yield from drawn_plan(settings, clip, work))
     with choose_place(settings, model, clip, work) as place:
-        yield from gen.introduce(model, settings, place.seed, settings.prompt)
-        yield from gen.rate_note(model, rate)
+        if model is None:
+            yield from gen.introduce_estimate(settings)
+        else:
+            yield from gen.introduce(model, settings, place.seed, settings.prompt)
+            yield from gen.rate_note(model, rate)
         done = yield from complete(model, settings, clip, work, place)
         report = yield from _write(settings, model, clip, work, place, done, began)
         place.journal.remove()
@@ -117,15 +123,23 @@ def _timeline(settings: ExtendSettings, count: int, rate: Fraction, new: int, ov
 
 
 def _write(
-    settings: ExtendSettings, model: Model, clip: Clip, work: Work, place: Place, done: Completed, began: float
+    settings: ExtendSettings,
+    model: Model | None,
+    clip: Clip,
+    work: Work,
+    place: Place,
+    done: Completed,
+    began: float,
 ) -> Steps[ExtendReport]:
-    line, reel = work.timeline, done.reel
-    given, new = sorted(set(line.given) & set(line.written)), sum(len(window.makes) for window in done.windows)
+    line = work.timeline
+    given, made = sorted(set(line.given) & set(line.written)), [rank for rank in line.written if rank not in line.given]
+    new = len(made)
     delay = Fraction(new) / work.rate if settings.before else Fraction(0)
-    write_video(settings, clip, work, place, reel, Sound(delay=delay, stop=settings.loop))
-    frames = lambda ranks: reel.read(ranks)[:, 0]  # noqa: E731
-    ours = _of_the_scene(line, done.windows)
-    jumps, drift = seam_jumps(frames, done.windows, ours), _drift(frames, done.windows, ours)
+    done = yield from write_video(settings, clip, work, place, done, Sound(delay=delay, stop=settings.loop))
+    frames = lambda ranks: done.reel.read(ranks)[:, 0]  # noqa: E731
+    windows = done.windows or _as_windows(made, set(line.given))
+    ours = _of_the_scene(line, windows)
+    jumps, drift = seam_jumps(frames, windows, ours), _drift(frames, windows, ours)
     for text in warnings(drift.windows, drift.given) if drift else ():
         yield Note(text, "warning")
     height, width = size_of(settings, clip)
@@ -150,6 +164,20 @@ def _write(
         facts |= {"seam_jump": jumps, "drift": asdict(drift) if drift else None}
         gen.write_sidecar(place.path, "extend", settings, model, place.seed, facts)
     return report
+
+
+def _as_windows(made: Sequence[int], given: set[int]) -> list[Window]:
+    """What no model made, as windows of `PAST` frames that follow from the given ones, for the report."""
+    windows = []
+    for first in range(0, len(made), PAST):
+        some = frozenset(made[first : first + PAST])
+        observed = (
+            frozenset(range(min(some) - 1, max(some) + 2)) & given
+            if first == 0 or max(some) == made[-1]
+            else frozenset()
+        )
+        windows.append(Window(frames=tuple(sorted(some | observed)), observed=observed, makes=some))
+    return windows
 
 
 def _of_the_scene(line: Timeline, windows: Sequence[Window]) -> list[int]:

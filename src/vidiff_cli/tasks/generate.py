@@ -25,7 +25,7 @@ from torch import Tensor
 
 from vidiff_cli import __version__
 from vidiff_cli.checkpoint import write_text
-from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.config.generate import CompletionSettings, GenerationSettings
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight, threshold
 from vidiff_cli.diffusion.levels import cosine, grid, onwards
 from vidiff_cli.diffusion.noise import Prior
@@ -37,7 +37,7 @@ from vidiff_cli.generation.start import Sample, Start, free_init, free_noise, fr
 from vidiff_cli.tasks.device import available_memory, choose_device, choose_dtype, dtype_name
 from vidiff_cli.tasks.events import Event, Note, Progress
 from vidiff_cli.tasks.frame_file import Reel, free_bytes
-from vidiff_cli.tasks.model import HARDLY_TRAINED, Model, load_model
+from vidiff_cli.tasks.model import HARDLY_TRAINED, Model, load_model, newest_run
 from vidiff_cli.tasks.sidecar import sidecar_of
 from vidiff_cli.tasks.text import download_note
 from vidiff_cli.tasks.window_journal import WindowJournal
@@ -47,6 +47,7 @@ from vidiff_cli.training.wrapping import recompute_stages
 from vidiff_cli.video.encode import check_output
 
 LONG_SECONDS = 60
+STEPS = 30  # of sampling
 LANGEVIN = 0.1  # VDM's delta
 PREVIOUS = 0.8  # of the schedule from 0 (clean) to 1: where sampling begins with the frames before
 MEMORY = 0.5  # of what is free: more than that, and guidance keeps less and computes more
@@ -73,6 +74,18 @@ def open_model(settings: GenerationSettings) -> Model:
     model = load_model(settings.model, device, choose_dtype(settings.dtype, device), clip=settings.clip_model)
     choose_condition(settings, model)
     return model
+
+
+def open_completing_model(settings: CompletionSettings) -> Model | None:
+    """The model of an extension or interpolation; None where the estimate by motion is taken alone: because it is asked
+    for, or because no model is named and there is no run. VidiffError as `open_model`, and for what needs a model."""
+    if settings.detail != "estimate" and (settings.model is not None or newest_run() is not None):
+        return open_model(settings)
+    asked = "--detail model" if settings.detail == "model" else "--size model" if settings.size == "model" else None
+    if asked is not None:
+        found = "--detail estimate" if settings.detail == "estimate" else "no run under runs/"
+        raise VidiffError(f"{asked} needs a model", found=found, fix="name one with --model")
+    return None
 
 
 def introduce(model: Model, settings: GenerationSettings, seed: int, prompts: Sequence[str]) -> Iterator[Event]:
@@ -162,7 +175,7 @@ def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condit
 def sampler(settings: GenerationSettings, model: Model, condition: str) -> Sample:
     """The sampler of the settings with the model's levels and the threshold closed over."""
     diffusion = model.settings.diffusion
-    levels = grid(settings.steps, low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
+    levels = grid(steps_of(settings, model, condition), low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
     bound = partial(threshold, percentile=None if settings.threshold == "static" else float(settings.threshold))
     default = LANGEVIN if condition == "reconstruction" else 0.0
     correct = default if settings.langevin is None else settings.langevin
@@ -174,6 +187,15 @@ def sampler(settings: GenerationSettings, model: Model, condition: str) -> Sampl
         return SAMPLERS[settings.sampler](bound(denoise), z, walked)
 
     return free_init(sample, passes=settings.freeinit, prior=prior_of(model))
+
+
+def steps_of(settings: GenerationSettings, model: Model, condition: str) -> int:
+    """Sampling steps: as asked, else 1 where the given frames and their motion leave little open, which is the mean of
+    what is possible (docs/films.md)."""
+    if settings.steps is not None:
+        return settings.steps
+    narrow = isinstance(settings, CompletionSettings) and condition == "learned" and model.settings.network.motion
+    return 1 if narrow else STEPS
 
 
 def begin_of(settings: GenerationSettings, model: Model, windows: Sequence[Window], seeds: Sequence[int]) -> Start:
@@ -355,7 +377,7 @@ def estimate_seconds(
         denoise(z, times)
         once = time.perf_counter() - began
     prompted = (any(job.prompts(0)) or settings.negative_prompt) and settings.guidance_scale != 1
-    passes = settings.steps * (2 if prompted else 1) * (3 if condition == "reconstruction" else 1)
+    passes = steps_of(settings, model, condition) * (2 if prompted else 1) * (3 if condition == "reconstruction" else 1)
     return once * passes * (2 if settings.sampler == "ddpm" and condition == "reconstruction" else 1) * len(job.windows)
 
 
@@ -365,13 +387,14 @@ def long_note(seconds: float) -> Iterator[Event]:
         yield Note(f"This will take about {seconds / 60:.0f} minutes.")
 
 
-def key_of(settings: GenerationSettings, model: Model, times: Sequence[Fraction], given: Sequence[str]) -> str:
+def key_of(settings: GenerationSettings, model: Model | None, times: Sequence[Fraction], given: Sequence[str]) -> str:
     """Stands for all that decides a video: settings, weights, times, and the prompts or digests of frames that are
     given."""
     asked = settings.model_dump(
         mode="json", exclude={"overwrite", "sidecar", "compare", "output", "device", "clip_model"}
     )
-    parts: list[object] = [asked, model.hash, dtype_name(model.dtype), [str(moment) for moment in times], list(given)]
+    of_model = [model.hash, dtype_name(model.dtype)] if model else []
+    parts: list[object] = [asked, *of_model, [str(moment) for moment in times], list(given)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -428,21 +451,22 @@ def check_files(
 
 
 def write_sidecar(
-    path: Path, command: str, settings: GenerationSettings, model: Model, seed: int, facts: dict[str, object]
+    path: Path, command: str, settings: GenerationSettings, model: Model | None, seed: int, facts: dict[str, object]
 ) -> None:
     """Writes how a video was made beside it. `settings` are enough to repeat it (all but the output path).
 
     They name the checkpoint file itself: a run may have a later one by then.
     """
-    resolved = {"model": model.name, "seed": seed}
+    resolved: dict[str, object] = {"seed": seed}
+    resolved |= {"model": model.name} if model else {"detail": "estimate"}
     content = {
         "command": command,
         "argv": sys.argv,
         "settings": settings.model_dump(mode="json", exclude={"output", "overwrite"}) | resolved,
         "seed": seed,
-        "checkpoint": {"path": model.name, "sha256": model.hash, "clips_seen": model.clips_seen},
-        "device": str(model.device),
-        "dtype": dtype_name(model.dtype),
+        "checkpoint": model and {"path": model.name, "sha256": model.hash, "clips_seen": model.clips_seen},
+        "device": str(model.device) if model else "cpu",
+        "dtype": dtype_name(model.dtype) if model else "fp32",
         "threads": torch.get_num_threads(),
         "versions": {"vidiff": __version__, "torch": torch.__version__, "numpy": version("numpy")},
         **facts,
@@ -491,6 +515,16 @@ def sample_sheet(
         Row(label=prompt or "(no caption)", frames=as_frames(clip)) for prompt, clip in zip(prompts, video, strict=True)
     ]
     contact_sheet(rows, path)
+
+
+def introduce_estimate(settings: CompletionSettings) -> Iterator[Event]:
+    """Says that no model takes part, and what has no effect without one."""
+    yield Note("New frames are estimated from the motion of the given ones, without a model.")
+    told = ("prompt", "negative_prompt", "steps", "condition", "context_noise")
+    idle = [name for name in told if getattr(settings, name, None) != type(settings).model_fields[name].default]
+    if idle and settings.detail != "estimate":
+        named = ", ".join("--" + name.replace("_", "-") for name in idle)
+        yield Note(f"Without a model {named} has no effect.", "warning")
 
 
 def check_amount(frames: int, width: int, height: int, folder: Path) -> None:

@@ -22,6 +22,7 @@ from vidiff_cli.tasks.complete import (
     complete,
     drawn_plan,
     notes,
+    photo_fps,
     size_of,
     work_of,
 )
@@ -30,6 +31,7 @@ from vidiff_cli.tasks.model import Model
 from vidiff_cli.tasks.result import Sound, compared, largest_difference, write_video
 from vidiff_cli.video.probe import VideoInfo, probe
 
+WINDOW = 16  # frames, where no model has one of its own
 OVERLAP = 2  # a window sees at least the two given frames around a gap
 
 
@@ -73,23 +75,26 @@ def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport | Plan
     if settings.fps is not None and other is not None and not info.is_image:
         fix = "--fps is for photos"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
-    model = gen.open_model(settings)
-    if model.settings.frames < 3:
+    model = gen.open_completing_model(settings)
+    if model is not None and model.settings.frames < 3:
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.settings.frames} frames")
     clip, work = _joined(settings, model, info, other) if other is not None else _faster(settings, model, info)
     yield from notes(settings, clip, work)
     if settings.dry_run:
         return (yield from drawn_plan(settings, clip, work))
     with choose_place(settings, model, clip, work) as place:
-        yield from gen.introduce(model, settings, place.seed, [settings.prompt or ""])
-        yield from gen.rate_note(model, work.timeline.fps)
+        if model is None:
+            yield from gen.introduce_estimate(settings)
+        else:
+            yield from gen.introduce(model, settings, place.seed, [settings.prompt or ""])
+            yield from gen.rate_note(model, work.timeline.fps)
         done = yield from complete(model, settings, clip, work, place)
-        report = _write(settings, model, clip, work, place, done, began)
+        report = yield from _write(settings, model, clip, work, place, done, began)
         place.journal.remove()
         return report
 
 
-def _faster(settings: InterpolateSettings, model: Model, info: VideoInfo) -> tuple[Clip, Work]:
+def _faster(settings: InterpolateSettings, model: Model | None, info: VideoInfo) -> tuple[Clip, Work]:
     """One video, and the frames that it lacks at another rate."""
     factor = settings.slow_motion or settings.factor or (None if settings.fps else 2)
     scaled, crop = working_size(info, model, settings)
@@ -110,7 +115,7 @@ def _faster(settings: InterpolateSettings, model: Model, info: VideoInfo) -> tup
         hold=settings.hold,
     )
     rate = clip.fps if settings.slow_motion else timeline.fps
-    what, overlap = f"{float(rate):g}fps", min(OVERLAP, model.settings.frames - 1)
+    what, overlap = f"{float(rate):g}fps", OVERLAP if model is None else min(OVERLAP, model.settings.frames - 1)
     return clip, work_of(
         settings,
         model,
@@ -123,20 +128,24 @@ def _faster(settings: InterpolateSettings, model: Model, info: VideoInfo) -> tup
     )
 
 
-def _joined(settings: InterpolateSettings, model: Model, info: VideoInfo, other: VideoInfo) -> tuple[Clip, Work]:
+def _joined(settings: InterpolateSettings, model: Model | None, info: VideoInfo, other: VideoInfo) -> tuple[Clip, Work]:
     """Two inputs and the frames between them, at the rate and the size of the first."""
-    if settings.resolution == "native" and info.width * other.height != info.height * other.width:
+    if settings.size != "model" and info.width * other.height != info.height * other.width:
         raise VidiffError(
-            "--resolution native joins two inputs of one shape",
+            "two inputs of different shapes cannot be joined at their own size",
             found=f"{info.width}x{info.height} and {other.width}x{other.height}",
-            fix="leave it out, or crop one of them",
+            fix="crop one of them, or pass --size model",
         )
     folder, (scaled, crop) = gen.folder_of(settings), working_size(info, model, settings)
     first = read_clip(info, folder, scaled, crop, fps=None if info.is_image else info.fps)
-    fps = Fraction(settings.fps or (other.fps if not other.is_image else model.fps)) if info.is_image else first.fps
+    fps = (
+        Fraction(settings.fps or (other.fps if not other.is_image else photo_fps(model)))
+        if info.is_image
+        else first.fps
+    )
     steady = None if other.is_image else fps
     clip = read_clip(other, folder, cover(other, crop), crop, fps=steady, after=first)
-    window = model.settings.frames
+    window = WINDOW if model is None else model.settings.frames
     gap, overlap = settings.gap or max(1, window // 2), window // 2
     gen.check_amount(len(clip) + gap, crop[0], crop[1], folder)
     timeline = join(len(first), len(clip) - len(first), fps, gap=gap)
@@ -145,15 +154,21 @@ def _joined(settings: InterpolateSettings, model: Model, info: VideoInfo, other:
 
 
 def _write(
-    settings: InterpolateSettings, model: Model, clip: Clip, work: Work, place: Place, done: Completed, began: float
-) -> InterpolateReport:
+    settings: InterpolateSettings,
+    model: Model | None,
+    clip: Clip,
+    work: Work,
+    place: Place,
+    done: Completed,
+    began: float,
+) -> Steps[InterpolateReport]:
     line = work.timeline
     after = None
     if settings.to is not None:
         shown = line.times[next(rank for rank, number in line.given.items() if number == clip.parts[0].count)]
         after = settings.to, shown
     sound = Sound(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold, after=after)
-    write_video(settings, clip, work, place, done.reel, sound)
+    done = yield from write_video(settings, clip, work, place, done, sound)
     given = set(line.written) & set(line.given)
     made = set(line.written) - set(line.given) - set(line.copies)
     height, width = size_of(settings, clip)

@@ -155,8 +155,7 @@ def find_checkpoint(model: Path | None) -> Path:
     """The checkpoint file that a --model names: None is the newest run, or the model in the box where there is none.
     VidiffError says what was there instead."""
     if model is None:
-        runs = sorted(RUNS.glob("*/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
-        model = runs[-1].parents[1] if runs else BUILTIN
+        model = newest_run() or BUILTIN
     if model.is_file():
         return model
     if is_builtin(model):
@@ -166,6 +165,12 @@ def find_checkpoint(model: Path | None) -> Path:
             return folder / AVERAGE
     found = "a folder without checkpoints" if model.is_dir() else "no such file or folder"
     raise VidiffError(f"{model} is no model", found=found, expected="a run folder or a checkpoint file")
+
+
+def newest_run() -> Path | None:
+    """The run under runs/ that was trained last."""
+    runs = sorted(RUNS.glob("*/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
+    return runs[-1].parents[1] if runs else None
 
 
 def _latest(run: Path) -> Path | None:

@@ -5,22 +5,32 @@ shows.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.generation.full_size import FullFrame, full_frames
+from vidiff_cli.generation.merge import GainOf, add_correction
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.clip import Clip
-from vidiff_cli.tasks.complete import Completed, Place, Settings, Work, compare_of, sources_of
-from vidiff_cli.tasks.frame_file import Reel, Shown
+from vidiff_cli.tasks.complete import Completed, Place, Settings, Work, compare_of, size_of, sources_of
+from vidiff_cli.tasks.events import Progress, Steps
+from vidiff_cli.tasks.frame_file import FrameFile, Reel, Shown
 from vidiff_cli.video.decode import read
 from vidiff_cli.video.encode import encode, is_folder
 from vidiff_cli.video.native import full_size, native
+from vidiff_cli.video.overlap import Consumer, read_ahead
 
 MOST_SEAMS = 8  # that a contact sheet marks
 
@@ -35,15 +45,20 @@ class Sound:
     stop: bool = False
 
 
-def write_video(settings: Settings, clip: Clip, work: Work, place: Place, reel: Reel, sound: Sound) -> None:
-    """The file of the result, with the sound and the facts (title, date, ...) of the first input."""
+def write_video(
+    settings: Settings, clip: Clip, work: Work, place: Place, done: Completed, sound: Sound
+) -> Steps[Completed]:
+    """The file of the result, with the sound and the facts (title, date, ...) of the first input.
+
+    Returns what was made with the frames as they were written, at the clip's size.
+    """
     line, own = work.timeline, settings.input
-    encode(
+    written = Reel(FrameFile.temporary(place.path.parent, done.reel.made.shape), clip.frames, sources_of(line))
+    doubts: dict[int, np.ndarray] = {}
+    writing = partial(
+        encode,
         place.path,
-        native(reel, sources_of(line), line.written, _whole(clip))
-        if settings.resolution == "native"
-        else reel.in_order(line.written),
-        work.rate,
+        fps=work.rate,
         lossless=settings.lossless,
         audio_from=own if settings.audio else None,
         audio_delay=sound.delay,
@@ -54,11 +69,55 @@ def write_video(settings: Settings, clip: Clip, work: Work, place: Place, reel: 
         overwrite=settings.overwrite,
         again=place.again,
     )
+    height, width = clip.size
+    repeats, count = Counter(line.written), 0
+    yield Progress(what="frames", done=0, total=len(line.written))
+    with closing(_frames(settings, clip, work, done)) as frames, Consumer(writing) as writer:
+        for made in frames:
+            for _ in range(repeats[made.rank]):
+                writer.give(made.frame)
+            if made.rank not in line.given and made.rank not in line.copies:
+                small = Image.fromarray(made.frame).resize((width, height), Image.Resampling.BOX)
+                written.write([made.rank], np.asarray(small)[None, None])
+                if settings.compare and made.uncertainty is not None:
+                    doubt = Image.fromarray(made.uncertainty).resize((width, height), Image.Resampling.BOX)
+                    doubts[made.rank] = np.asarray(doubt).clip(0, 255).astype(np.uint8)
+            count += repeats[made.rank]
+            yield Progress(what="frames", done=count, total=len(line.written))
+    return Completed(reel=written, windows=done.windows, condition=done.condition, gain_of=done.gain_of, doubts=doubts)
 
 
-def _whole(clip: Clip) -> Iterator[np.ndarray]:
-    """All given frames at the size of the first input."""
-    size = (clip.info.width, clip.info.height)
+def _frames(settings: Settings, clip: Clip, work: Work, done: Completed) -> Generator[FullFrame]:
+    """Every written frame once, in order: the given ones at the size of the result, the others as --detail says."""
+    line = work.timeline
+    height, width = size_of(settings, clip)
+    whole = (
+        clip.frames.in_order(range(len(clip)))
+        if (height, width) == clip.size and settings.size == "model"
+        else (_whole(clip, (width, height)))
+    )
+    with closing(read_ahead(whole)) as given:
+        if settings.detail == "model" and work.windows:
+            ranks = list(dict.fromkeys(line.written))
+            frames = native(done.reel, sources_of(line), ranks, given)
+            yield from (FullFrame(rank=rank, frame=frame) for rank, frame in zip(ranks, frames, strict=True))
+            return
+        correct = _correction(done.reel, done.gain_of) if work.windows and done.gain_of else None
+        yield from full_frames(line, given, correct=correct)
+
+
+def _correction(reel: Reel, gain_of: GainOf):
+    """What the model's small frames add to the estimates."""
+
+    def correct(rank: int, estimate: Tensor, uncertainty: Tensor) -> Tensor:
+        small = gen.from_pixels(torch.from_numpy(reel[rank])).permute(2, 0, 1)[None]
+        return add_correction(estimate, uncertainty, small.to(estimate), gain_of(rank))
+
+    return correct
+
+
+def _whole(clip: Clip, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """All given frames at the size (w, h) of the result."""
     return chain.from_iterable(full_size(part.info, fps=part.fps, size=size) for part in clip.parts)
 
 
@@ -70,10 +129,11 @@ def largest_difference(settings: Settings, clip: Clip, work: Work, path: Path) -
     if not settings.lossless or is_folder(path) or path.suffix.lower() != ".mkv":
         return None
     line = work.timeline
+    height, width = size_of(settings, clip)
     largest = 0
     for reading in read(path):  # a second one begins anew
         ranks, number, frame, largest = iter(line.written), -1, None, 0
-        given = _whole(clip) if settings.resolution == "native" else clip.frames.in_order(range(len(clip)))
+        given = clip.frames.in_order(range(len(clip))) if settings.size == "model" else _whole(clip, (width, height))
         for _, block in reading.blocks:
             for written, rank in zip(block, ranks, strict=False):
                 if rank not in line.given:
@@ -106,23 +166,44 @@ def compared(settings: Settings, clip: Clip, work: Work, done: Completed, place:
 
 
 def compare_sheet(work: Work, clip: Clip, done: Completed, path: Path) -> Path:
-    """What was given above the result, in which given frames and seams are marked."""
+    """What was given above the result, in which given frames and seams are marked, and how unsure each pixel is."""
     from vidiff_cli.viewing.sheet import Row, contact_sheet
 
     line, reel = work.timeline, done.reel
     makers = {rank: number for number, window in enumerate(done.windows) for rank in window.makes}
+    makers = makers or {rank: 0 for rank in line.written if rank not in sources_of(line)}
     made = [makers.get(rank) for rank in line.written]  # None: not made
     meetings = [number for number in range(1, len(made)) if made[number] != made[number - 1]]
     seams = [number for number in meetings if None in (made[number - 1], made[number])]
     given = {number: number for number in range(len(clip))}
+    marked = [number for number, rank in enumerate(line.written) if rank in line.given]
     rows = [
         Row(label="given", frames=Shown(Reel(reel.made, clip.frames, given), range(len(clip)))),
         Row(
             label="result",
             frames=Shown(reel, line.written),
-            given=[number for number, rank in enumerate(line.written) if rank in line.given],
+            given=marked,
             seams=seams if len(seams) <= MOST_SEAMS else (),  # an interpolation has two at every frame
             borders=sorted(set(meetings) - set(seams)),
         ),
     ]
+    if done.doubts:
+        rows.append(Row(label="uncertainty", frames=_Doubts(done.doubts, line.written, clip.size), given=marked))
     return contact_sheet(rows, gen.sheet_of(path))
+
+
+class _Doubts:
+    """The uncertainty of every written frame as a picture (t h w c): white is an error of 32 levels or more."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, doubts: Mapping[int, np.ndarray], ranks: tuple[int, ...], size: tuple[int, int]) -> None:
+        self._doubts, self._ranks, self._none = doubts, ranks, np.zeros(size, np.uint8)
+        self.shape = (len(ranks), *size, 3)
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        doubt = self._doubts.get(self._ranks[index], self._none)
+        return np.minimum(255, doubt.astype(np.uint16) * 8).astype(np.uint8)[..., None].repeat(3, axis=-1)

@@ -111,7 +111,9 @@ def source_of(settings: TrainSettings, dataset: Dataset, *, side: str = "train")
     cache = ClipCache(lambda number: dataset.view(int(chosen[number])), settings.loader.cache_bytes)
     return Source(
         rows=_Chosen(dataset.clips, chosen),
-        read=cache.read,
+        read=cache.read
+        if settings.loader.cache_bytes
+        else lambda number, frames: dataset.window(int(chosen[number]), frames),
         shapes=np.stack([index.frames, index.height, index.width], axis=1)[chosen],
     )
 
@@ -147,7 +149,7 @@ class _Chosen:
 
 def consistent(settings: TrainSettings) -> TrainSettings:
     """--conditioning none and a share of zero clips with given frames are the same thing said twice; without given
-    frames there is no motion to show; the captions of a world are learned."""
+    frames there is no motion to show; the captions of a world are learned, where it has any."""
     if is_world(settings.dataset) and settings.text.kind == "auto":
         settings = settings.model_copy(update={"text": settings.text.model_copy(update={"kind": "learned"})})
     if not (settings.conditioning == "mixed" and settings.objective.observed):

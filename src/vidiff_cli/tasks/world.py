@@ -1,4 +1,4 @@
-"""`vidiff world shapes`: writes clips of the synthetic world with captions and the truth about them."""
+"""`vidiff world`: writes clips of a synthetic world, with captions and the truth about them where there are any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidiff_cli.config.world import WorldSettings
+from vidiff_cli.config.world import FilmFolderSettings, WorldSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.locks import hidden_folder
 from vidiff_cli.tasks.events import Note, Progress, Steps, task
@@ -47,8 +47,9 @@ class WorldReport:
 
 
 @task
-def world(settings: WorldSettings) -> Steps[WorldReport]:
+def world(settings: WorldSettings | FilmFolderSettings) -> Steps[WorldReport]:
     """Writes clip-00000.mp4 with its caption in clip-00000.txt and so on, and the truth about all in trajectories.json.
+    Films have no captions.
 
     Clip i depends on the seed and i alone. The clips appear in the folder only when all of them are made.
     Raises VidiffError for a folder that is not empty (with `overwrite`: that holds anything but such clips), and for
@@ -56,7 +57,7 @@ def world(settings: WorldSettings) -> Steps[WorldReport]:
     """
     began = time.monotonic()
     seed = secrets.randbelow(2**31) if settings.seed is None else settings.seed
-    draw = partial(_simple if settings.part == "simple" else _larger, settings, seed)
+    draw = _drawing(settings, seed)
     draw(0)  # settings that make no scene fail here, before anything is written
     _check_folder(settings.folder, overwrite=settings.overwrite)
     yield Note(f"Making {settings.clips} clips in {settings.folder} with seed {seed}.")
@@ -72,18 +73,35 @@ def world(settings: WorldSettings) -> Steps[WorldReport]:
     return WorldReport(
         folder=settings.folder,
         clips=settings.clips,
-        captions=len({truth["caption"] for truth in truths}),
+        captions=len({truth["caption"] for truth in truths if "caption" in truth}),
         seed=seed,
         seconds=time.monotonic() - began,
     )
 
 
-def _make(staging: Path, draw: Draw, number: int, settings: WorldSettings) -> tuple[str, Truth]:
+def _make(staging: Path, draw: Draw, number: int, settings: WorldSettings | FilmFolderSettings) -> tuple[str, Truth]:
     truth, frames = draw(number)
     name = f"clip-{number:05d}"
     encode(staging / f"{name}.mp4", frames(), settings.fps, crf=settings.crf)
-    (staging / f"{name}.txt").write_text(f"{truth['caption']}\n", encoding="utf-8")
+    if "caption" in truth:
+        (staging / f"{name}.txt").write_text(f"{truth['caption']}\n", encoding="utf-8")
     return name, truth
+
+
+def _drawing(settings: WorldSettings | FilmFolderSettings, seed: int) -> Draw:
+    if isinstance(settings, FilmFolderSettings):
+        return partial(_film, settings, seed)
+    return partial(_simple if settings.part == "simple" else _larger, settings, seed)
+
+
+def _film(settings: FilmFolderSettings, seed: int, number: int) -> tuple[Truth, Callable[[], np.ndarray]]:
+    """A film (`worlds/films.py`), whose truth is how to make it again."""
+    from vidiff_cli.worlds import films  # which needs torch, as shapes do not
+    from vidiff_cli.worlds.film_draws import draw_film
+
+    seconds = np.arange(settings.frames) / float(settings.fps)
+    frames = partial(films.render, draw_film(seed, number), seconds, canvas=settings.size)
+    return {"fps": str(settings.fps)}, frames
 
 
 def _simple(settings: WorldSettings, seed: int, number: int) -> tuple[Truth, Callable[[], np.ndarray]]:

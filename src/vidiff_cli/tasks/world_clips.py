@@ -1,40 +1,36 @@
-"""The clips of `vidiff train world:shapes`: a dataset without files, each clip drawn when it is asked for."""
+"""Datasets without files: the clips of the synthetic worlds, each drawn when it is asked for."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import overload
 
 import numpy as np
 
 from vidiff_cli import __version__
 from vidiff_cli.config.train import TrainSettings
-from vidiff_cli.config.world import ADDRESS, StreamSettings
+from vidiff_cli.config.world import ADDRESS, FILMS, FilmSettings, StreamSettings
 from vidiff_cli.data.index import SIDES, Index, ShardFile
 from vidiff_cli.data.spec import Clip, DatasetSpec
 from vidiff_cli.data.store import Dataset, open_dataset
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.worlds import film_draws, films, scenes
 from vidiff_cli.worlds.parts import Side, draw_scene, phrases_of
-from vidiff_cli.worlds.scenes import SECONDS, Scene, render
 
 
 def open_clips(settings: TrainSettings) -> Dataset:
-    """The clips to train on: those of a dataset folder, or of the world. VidiffError as `open_dataset`."""
+    """The clips to train on: those of a dataset folder, or of a world. VidiffError as `open_dataset`."""
     if not is_world(settings.dataset):
         return open_dataset(settings.dataset)
-    if str(settings.dataset) != ADDRESS:
-        raise VidiffError("There is no such world", found=settings.dataset, expected=ADDRESS)
-    if settings.text.kind == "clip":
-        raise VidiffError(
-            "The captions of the world are too many for CLIP",
-            found="--text clip",
-            fix="--text learned",
-        )
-    return WorldClips(settings.world)
+    address = str(settings.dataset)
+    if address not in WORLDS:
+        raise VidiffError("There is no such world", found=address, expected=" or ".join(WORLDS))
+    return WORLDS[address](settings)
 
 
 def is_world(dataset: Path) -> bool:
@@ -42,12 +38,16 @@ def is_world(dataset: Path) -> bool:
     return str(dataset).startswith("world:") and not dataset.is_dir()
 
 
-class WorldClips(Dataset):
-    """The train clips first, then the held-out ones, whose combinations of words no train clip has."""
+class DrawnClips(Dataset):
+    """Clips of a world, all of one size, length and rate, the train ones first, then the held-out ones.
 
-    def __init__(self, settings: StreamSettings) -> None:
+    A subclass says what clip `index` shows at some times (`draw`), its name and its captions (`row`).
+    """
+
+    def __init__(self, address: str, settings: StreamSettings | FilmSettings, *, seconds: float, captions: int) -> None:
         self.settings = settings
-        self.seconds = np.arange(int(SECONDS * Fraction(settings.fps)) + 1) / float(Fraction(settings.fps))
+        rate = Fraction(settings.fps)
+        self.seconds = np.arange(int(Fraction(seconds) * rate) + 1) / float(rate)
         count, frames, size = settings.clips + settings.held_out, len(self.seconds), settings.size
 
         def all_alike(value: int) -> np.ndarray:
@@ -66,7 +66,7 @@ class WorldClips(Dataset):
             start=all_alike(0),
             rate=all_alike(0),
             side=side,
-            captions=all_alike(1),
+            captions=all_alike(captions),
             shards=tuple[ShardFile, ...](),
             rates=(settings.fps,),
         )
@@ -80,41 +80,106 @@ class WorldClips(Dataset):
             kept=1,
             clips=count,
             splits={"train": settings.clips, "val": settings.held_out},
-            captions_matched=count,
+            captions_matched=count * captions,
             captions_missing=0,
-            seconds_of_video=count * SECONDS,
+            seconds_of_video=count * seconds,
             bytes=0,
             fingerprint=hashlib.sha256(settings.model_dump_json().encode()).hexdigest(),
             settings=settings.model_dump(mode="json"),
         )
-        super().__init__(Path(ADDRESS), spec, index, {})
+        super().__init__(Path(address), spec, index, {})
         self.clips = _Rows(self)
+
+    def draw(self, index: int, seconds: np.ndarray) -> np.ndarray:
+        """The frames of clip `index` at some times: (t, h, w, 3) uint8."""
+        raise NotImplementedError
+
+    def row(self, index: int) -> tuple[str, list[str]]:
+        """The name of clip `index` and its captions."""
+        raise NotImplementedError
+
+    def number(self, index: int) -> tuple[int, bool]:
+        """The number of clip `index` on its side of the split, and whether that is the held-out one."""
+        held_out = index >= self.settings.clips
+        return index - self.settings.clips * held_out, held_out
+
+    def view(self, index: int) -> np.ndarray:
+        return self.draw(index, self.seconds)
+
+    def window(self, index: int, frames: range) -> np.ndarray:
+        return self.draw(index, self.seconds[frames.start : frames.stop : frames.step])
+
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps([str(self.folder), self.spec.fingerprint]).encode()).hexdigest()
+
+
+class WorldClips(DrawnClips):
+    """The world of shapes. The held-out clips are of combinations of words that no train clip has."""
+
+    settings: StreamSettings
+
+    def __init__(self, settings: StreamSettings) -> None:
+        super().__init__(ADDRESS, settings, seconds=scenes.SECONDS, captions=1)
 
     def __reduce__(self) -> tuple[Callable[[StreamSettings], Dataset], tuple[StreamSettings]]:
         return WorldClips, (self.settings,)
 
-    def scene(self, index: int) -> Scene:
-        """What clip `index` shows."""
-        train = index < self.settings.clips
-        side: Side = "train" if train else "held-out"
-        number = index if train else index - self.settings.clips
+    def scene(self, index: int) -> scenes.Scene:
+        """The scene of clip `index`."""
+        number, held_out = self.number(index)
+        side: Side = "held-out" if held_out else "train"
         return draw_scene(self.settings.part, self.settings.seed, number, side=side)
 
-    def view(self, index: int) -> np.ndarray:
-        return render(self.scene(index), self.seconds, canvas=self.settings.size)
+    def draw(self, index: int, seconds: np.ndarray) -> np.ndarray:
+        return scenes.render(self.scene(index), seconds, canvas=self.settings.size)
 
-    def digest(self) -> str:
-        return hashlib.sha256(json.dumps([ADDRESS, self.spec.fingerprint]).encode()).hexdigest()
+    def row(self, index: int) -> tuple[str, list[str]]:
+        return f"{self.settings.part}-{index}", [self.scene(index).caption]
 
     def captions(self) -> tuple[str, ...]:
         """Phrases with every word of the train clips' captions, which are too many."""
         return phrases_of(self.settings.part)
 
 
+class FilmClips(DrawnClips):
+    """The world of films, which have no captions. The held-out ones are of photographs that no train film shows."""
+
+    settings: FilmSettings
+
+    def __init__(self, settings: FilmSettings) -> None:
+        super().__init__(FILMS, settings, seconds=films.SECONDS, captions=0)
+
+    def __reduce__(self) -> tuple[Callable[[FilmSettings], Dataset], tuple[FilmSettings]]:
+        return FilmClips, (self.settings,)
+
+    def draw(self, index: int, seconds: np.ndarray) -> np.ndarray:
+        number, held_out = self.number(index)
+        film = film_draws.draw_film(self.settings.seed, number, held_out=held_out)
+        return films.render(film, seconds, canvas=self.settings.size)
+
+    def row(self, index: int) -> tuple[str, list[str]]:
+        return f"film-{index}", []
+
+
+def _shapes(settings: TrainSettings) -> Dataset:
+    if settings.text.kind == "clip":
+        raise VidiffError(
+            "The captions of the world are too many for CLIP",
+            found="--text clip",
+            fix="--text learned",
+        )
+    return WorldClips(settings.world)
+
+
+WORLDS: Mapping[str, Callable[[TrainSettings], Dataset]] = MappingProxyType(
+    {ADDRESS: _shapes, FILMS: lambda settings: FilmClips(settings.films)}
+)
+
+
 class _Rows(Sequence[Clip]):
     """The rows of the clips, made when they are asked for."""
 
-    def __init__(self, world: WorldClips) -> None:
+    def __init__(self, world: DrawnClips) -> None:
         self._world = world
 
     def __len__(self) -> int:
@@ -128,13 +193,14 @@ class _Rows(Sequence[Clip]):
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         number, settings = range(len(self))[index], self._world.settings
+        name, captions = self._world.row(number)
         return Clip(
-            id=f"{settings.part}-{number}",
-            source=f"{ADDRESS} number {number}",
+            id=name,
+            source=f"{self._world.folder} number {number}",
             start_seconds=0.0,
             fps=settings.fps,
             frames=len(self._world.seconds),
-            captions=[self._world.scene(number).caption],
+            captions=captions,
             split="train" if number < settings.clips else "val",
             shard="",
             group=None,
