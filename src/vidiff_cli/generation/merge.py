@@ -47,11 +47,11 @@ NO_GAIN, FULL_GAIN = constant_gain(0.0), constant_gain(1.0)
 def fit_gain(model: Tensor, estimate: Tensor, truth: Tensor, uncertainty: Tensor, *, usual: float = 0.0) -> Gain:
     """The weights in [0, 1] that leave the least squares of `truth`, drawn a little towards the `usual` one.
 
-    Shapes: model, estimate, truth (... c h w), uncertainty (... 1 h w).
+    Shapes: model, estimate, truth (b c t h w), uncertainty (b 1 t h w).
     """
     correction, residual = model - estimate, truth - estimate
-    along = (correction * residual).mean(-3, keepdim=True).flatten().double()
-    energy = correction.square().mean(-3, keepdim=True).flatten().double()
+    along = (correction * residual).mean(1, keepdim=True).flatten().double()
+    energy = correction.square().mean(1, keepdim=True).flatten().double()
     doubt = uncertainty.flatten()
     shares = torch.arange(1, CLASSES, device=doubt.device) / CLASSES
     # of a sample: quantiles of very many values are refused

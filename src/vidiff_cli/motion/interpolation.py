@@ -28,11 +28,11 @@ from vidiff_cli.motion.warping import (
 )
 
 MISMATCH = 12.5  # how fast a pixel that is not found again loses its say in the projected flow
-DISTRUST, DISTRUST_POWER = 2.3, 1.1  # of the warped frames by their disagreement, measured (benchmarks/films.py)
-DISTRUST_BOX = 9  # cells over which that is averaged
+DISTRUST = 2.3  # of the warped frames by their disagreement, against that of the given ones (benchmarks/films.py)
+TRUST_BOX = 9  # cells over which both are averaged
 NOISE = 0.002  # disagreement that says nothing
 CALIBRATION = 0.6  # of the disagreement, is the mean error on real films (benchmarks/films.py)
-HIDDEN = 0.02  # share that a frame keeps where it does not see the place
+HIDDEN = 0.3  # share that a frame keeps where it does not see the place
 
 
 def interpolate(
@@ -124,8 +124,8 @@ class _Pair:
             for frame, view in zip((self.first, self.second), views, strict=True)
         )
         disagreement = box(resize(mean_distance(from_first, from_second), self.small))
-        ratio = (box(disagreement, DISTRUST_BOX) + NOISE) / (box(self.apart, DISTRUST_BOX) + NOISE)
-        trust = 1 / (1 + DISTRUST * ratio**DISTRUST_POWER)
+        apart, off = (box(each, TRUST_BOX) + NOISE for each in (self.apart, disagreement))
+        trust = apart / (apart + DISTRUST * off)
         moved = torch.lerp(from_first, from_second, resize(share, self.size))
         frame = torch.lerp(torch.lerp(self.first, self.second, time), moved, resize(trust, self.size)).clamp_(-1, 1)
         return frame, CALIBRATION * torch.lerp(self.apart, disagreement, trust)
