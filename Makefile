@@ -5,13 +5,14 @@ READY := .venv/.ready
 # without compiling every file of torch beforehand: Python does it for what is really imported
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test test-more check format bench docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo                   a model from nothing: prepare clips, train, sample, extend, interpolate"
 	@echo "make demo VIDEOS=my/folder  the same with your videos"
 	@echo "make test                   run the tests"
+	@echo "make test-more              run the property tests with fresh random examples, five times as many"
 	@echo "make check                  formatting, lint, types, import layers, CLI reference"
 	@echo "make bench                  measure (benchmarks/)"
 	@echo "make docs                   write docs/cli.md, presets.md, conditioning.md and results.md anew"
@@ -37,6 +38,9 @@ demo: $(READY)
 # Two processes of one thread each: less than a file of tests does not pay to move to the other one.
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-more: $(READY)
+	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=more $(BIN)/python -m pytest -n 2 --dist loadfile -m hypothesis --timeout 1800 $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
