@@ -81,7 +81,7 @@ class Watch:
         if draw:
             yield from self._sheet(learner, sheet, state.step, log)
         log.plot()
-        log.restart_clock()
+        log.end_look()
 
     def _sheet(self, learner: Learner, path: Path, step: int, log: TrainingLog) -> Iterator[Event]:
         """samples/step-N.png, and samples/progress.png: the first prompt at every step."""
