@@ -27,9 +27,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from vidiff_cli.cli.live import LiveProgress
+from vidiff_cli.cli.live import LiveProgress, clock
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.tasks.events import Event, Note, Progress
+from vidiff_cli.tasks.pace import Pace
 
 R = TypeVar("R")
 
@@ -119,38 +120,50 @@ class _Warnings:
             _note(self.console, event)
 
 
+class _TimeLeft:
+    """Seconds that each kind of work still takes: as its events say, else at the pace of the last ones."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, tuple[float, int]] = {}  # when, and what was done then
+        self.paces: dict[str, Pace] = {}
+
+    def __call__(self, event: Progress, now: float) -> float | None:
+        """None where it is not known. To be called with every event."""
+        then, before = self.last.get(event.what, (now, event.done))
+        pace = self.paces.setdefault(event.what, Pace())
+        if event.what in self.last:
+            pace.add(max(0, event.done - before), now - then)
+        self.last[event.what] = now, event.done
+        if event.seconds_left is not None or event.total is None or pace.seconds_per_unit is None:
+            return event.seconds_left
+        return (event.total - event.done) * pace.seconds_per_unit
+
+
 class _Plain:
     """Lines for logs: the first and last event of each kind of work, and one every few seconds between."""
 
     def __init__(self, console: Console, *, every_seconds: float) -> None:
         self.console, self.every_seconds = console, every_seconds
-        self.started: dict[str, tuple[float, int]] = {}  # when, and what was done before
+        self.started: dict[str, float] = {}
         self.last: dict[str, float] = {}
+        self.time_left = _TimeLeft()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
             return _note(self.console, event)
         now = time.monotonic()
-        started, before = self.started.setdefault(event.what, (now, event.done))
+        started, left = self.started.setdefault(event.what, now), self.time_left(event, now)
         finished = event.total is not None and event.done >= event.total
         if event.what not in self.last or finished or now - self.last[event.what] >= self.every_seconds:
             self.last[event.what] = now
-            self.console.print(escape(shown(_line(event, now - started, before))))
+            self.console.print(escape(shown(_line(event, now - started, None if finished else left))))
 
 
-def _line(event: Progress, elapsed_seconds: float, before: int) -> str:
+def _line(event: Progress, elapsed_seconds: float, left_seconds: float | None) -> str:
     count = f"{event.done}" if event.total is None else f"{event.done}/{event.total}"
-    parts = [f"{event.what}: {count}", f"{_clock(elapsed_seconds)} elapsed"]
-    if event.total is not None and before < event.done < event.total and elapsed_seconds > 0:
-        left = elapsed_seconds * (event.total - event.done) / (event.done - before)
-        parts.append(f"{_clock(left)} left")
+    parts = [f"{event.what}: {count}", f"{clock(elapsed_seconds)} elapsed"]
+    parts += [f"{clock(left_seconds)} left"] if left_seconds is not None else []
     return ", ".join(parts + ([event.detail] if event.detail else []))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _Live:
@@ -159,6 +172,7 @@ class _Live:
     def __init__(self, console: Console) -> None:
         self.bars = LiveProgress(console)
         self.ids: dict[str, Any] = {}
+        self.time_left = _TimeLeft()
 
     def __enter__(self) -> _Live:
         self.bars.start()
@@ -172,12 +186,10 @@ class _Live:
             return _note(self.bars.console, event)
         figures = [(shown(name), shown(value)) for name, value in event.figures]
         self.bars.show_figures(figures)
-        detail = "" if figures else shown(event.detail)
+        fields = {"detail": "" if figures else shown(event.detail), "left": self.time_left(event, time.monotonic())}
         if event.what not in self.ids:
-            self.ids[event.what] = self.bars.add_task(
-                event.what, total=event.total, completed=event.done, detail=detail
-            )
-        self.bars.update(self.ids[event.what], completed=event.done, total=event.total, detail=detail)
+            self.ids[event.what] = self.bars.add_task(event.what, total=event.total, completed=event.done, **fields)
+        self.bars.update(self.ids[event.what], completed=event.done, total=event.total, **fields)
 
 
 def print_paths(*paths: Path | str) -> None:
