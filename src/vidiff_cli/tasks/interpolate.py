@@ -130,12 +130,6 @@ def _faster(settings: InterpolateSettings, model: Model | None, info: VideoInfo)
 
 def _joined(settings: InterpolateSettings, model: Model | None, info: VideoInfo, other: VideoInfo) -> tuple[Clip, Work]:
     """Two inputs and the frames between them, at the rate and the size of the first."""
-    if settings.size != "model" and info.width * other.height != info.height * other.width:
-        raise VidiffError(
-            "two inputs of different shapes cannot be joined at their own size",
-            found=f"{info.width}x{info.height} and {other.width}x{other.height}",
-            fix="crop one of them, or pass --size model",
-        )
     folder, (scaled, crop) = gen.folder_of(settings), working_size(info, model, settings)
     first = read_clip(info, folder, scaled, crop, fps=None if info.is_image else info.fps)
     fps = (

@@ -25,7 +25,7 @@ from vidiff_cli.generation.full_size import FullFrame, full_frames
 from vidiff_cli.generation.merge import GainOf, add_correction
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks.clip import Clip
+from vidiff_cli.tasks.clip import Clip, cover
 from vidiff_cli.tasks.complete import Completed, Place, Settings, Work, compare_of, size_of, sources_of
 from vidiff_cli.tasks.events import Progress, Steps
 from vidiff_cli.tasks.frame_file import FrameFile, Reel, Shown
@@ -101,7 +101,8 @@ def _frames(settings: Settings, clip: Clip, work: Work, done: Completed) -> Gene
     with closing(read_ahead(whole)) as given:
         if settings.detail == "model" and work.windows:
             ranks = list(dict.fromkeys(line.written))
-            frames = native(done.reel, sources_of(line), ranks, given)
+            at_its_size = settings.size == "model"
+            frames = done.reel.in_order(ranks) if at_its_size else native(done.reel, sources_of(line), ranks, given)
             yield from (FullFrame(rank=rank, frame=frame) for rank, frame in zip(ranks, frames, strict=True))
             return
         correct = _Correction(done.reel, work, done.gain_of) if work.windows and done.gain_of else None
@@ -141,7 +142,9 @@ class _Correction:
 
 def _whole(clip: Clip, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """All given frames at the size (w, h) of the result."""
-    return chain.from_iterable(full_size(part.info, fps=part.fps, size=size) for part in clip.parts)
+    return chain.from_iterable(
+        full_size(part.info, fps=part.fps, size=cover(part.info, size), crop=size) for part in clip.parts
+    )
 
 
 def largest_difference(settings: Settings, clip: Clip, work: Work, path: Path) -> int | None:
