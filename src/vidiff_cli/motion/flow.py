@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from vidiff_cli.motion.warping import pyramid, resize, resize_flow, size_of
 
-SHORT_SIDE = 192  # pixels, at which motion is found: larger frames are reduced to it
+SHORT_SIDE = 160  # pixels, at which motion is found: larger frames are reduced to it
 SMALLEST_SIDE = 8  # of the coarsest level
 PATCH, STRIDE = 8, 4
-DESCENTS = 4  # Gauss-Newton steps of each patch and level
+DESCENTS = 3  # Gauss-Newton steps of each patch and level
 ROUNDS, FURTHER_DESCENTS = 2, 2  # of asking the neighbors, and steps after each
 FLAT = 64.0  # squared gradients of a patch (8-bit levels) that say nothing of its motion
 LUMA = (0.299, 0.587, 0.114)

@@ -99,9 +99,8 @@ class _Pair:
             _acceleration(forward, self.agreement[0], None if before is None else (before[1], before[0])),
             _acceleration(backward, self.agreement[1], after),
         )
-        apart = mean_distance(first, second)
-        self.same = (apart.flatten(1).amax(1) == 0)[:, None, None, None]
-        self.apart = box(resize(apart, self.small))
+        self.same = torch.tensor([torch.equal(*each) for each in zip(first, second, strict=True)], device=first.device)
+        self.apart = self._apart(first, second)
 
     def at(self, time: float) -> tuple[Tensor, Tensor]:
         """(frame: b c h w, uncertainty: b 1 h w)"""
@@ -109,10 +108,16 @@ class _Pair:
             frame = self.first if time == 0 else self.second
             return frame, torch.zeros_like(frame[:, :1])
         frame, uncertainty = self._moved(time)
-        nearer = self.first if time <= 0.5 else self.second
-        frame = torch.where(self.same, self.first, torch.where(self.cut, nearer, frame))
-        uncertainty = torch.where(self.same, 0.0, torch.where(self.cut, self.apart, uncertainty))
+        for clip in torch.nonzero(self.cut[:, 0, 0, 0] | self.same)[:, 0].tolist():
+            frame[clip] = self.first[clip] if time <= 0.5 or self.same[clip] else self.second[clip]
+            uncertainty[clip] = 0 if self.same[clip] else self.apart[clip]
         return frame, resize(uncertainty, self.size)
+
+    def _apart(self, one: Tensor, other: Tensor) -> Tensor:
+        """How much two frames differ, at the size of the flow (b 1 h' w'); of large frames every other row and column
+        will do."""
+        step = 2 if self.size[0] >= 2 * self.small[0] else 1
+        return box(resize(mean_distance(one[..., ::step, ::step], other[..., ::step, ::step]), self.small))
 
     def _moved(self, time: float) -> tuple[Tensor, Tensor]:
         views = self._views(time)
@@ -123,7 +128,7 @@ class _Pair:
             warp(frame, resize_flow(view, self.size), "bicubic")
             for frame, view in zip((self.first, self.second), views, strict=True)
         )
-        disagreement = box(resize(mean_distance(from_first, from_second), self.small))
+        disagreement = self._apart(from_first, from_second)
         apart, off = (box(each, TRUST_BOX) + NOISE for each in (self.apart, disagreement))
         trust = apart / (apart + DISTRUST * off)
         moved = torch.lerp(from_first, from_second, resize(share, self.size))
