@@ -48,7 +48,7 @@ def draw(source: Source, *, step: int = 0, loader: LoaderSettings | None = None,
         seed=0,
         step=step,
         device=CPU,
-        loader=loader,
+        loader=loader or LoaderSettings(crop=16),
         motion=True,
     )
 
@@ -95,7 +95,7 @@ def test_ranks_workers_and_what_was_asked_before_change_no_estimate(source: Sour
 
     def batches(workers: int, rank: int = 0, world: int = 1, start: int = 0) -> list[Batch]:
         fresh = Source(rows=source.rows, read=source.read)
-        asked = Wanted(loader=LoaderSettings(workers=workers), rank=rank, world=world, **wanted)  # type: ignore[arg-type]
+        asked = Wanted(loader=LoaderSettings(workers=workers, crop=16), rank=rank, world=world, **wanted)  # type: ignore[arg-type]
         return list(draw_batches(fresh, asked, start=start, stop=4, device=CPU))
 
     alone, threads = batches(0), batches(2)

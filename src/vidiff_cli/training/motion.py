@@ -1,8 +1,9 @@
 """The motion-compensated estimates of a batch, made where it is read: on the CPU, from the observed frames alone.
 
-The same numbers as in generation, bit for bit, whatever else is in the batch and however many threads read: an estimate
-follows from its own clip. On a CPU for every device, for there it can be made ahead of the step, and a GPU adds what
-arrives at one pixel in no certain order. Shapes: b clips, c channels, t frames, h w pixels.
+The same numbers as in generation, whatever else is in the batch and however many threads read: bit for bit where the
+sides of frames are multiples of 16, else but for the rounding of a vector's last numbers. On a CPU for every device,
+for there they can be made ahead of the step, and a GPU adds what arrives at one pixel in no certain order. Shapes: b
+clips, c channels, t frames, h w pixels.
 """
 
 from __future__ import annotations
