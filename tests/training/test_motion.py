@@ -10,11 +10,10 @@ from torch import Tensor
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.motion import estimate_clip, optical_flow
+from vidiff_cli.motion import estimate_clip
 from vidiff_cli.tasks.generate import as_video
-from vidiff_cli.training import motion
 from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batch, draw_batches
-from vidiff_cli.training.motion import FlowCache, estimate_frames
+from vidiff_cli.training.motion import estimate_frames
 from vidiff_cli.training.objective import conditioning_of, diffusion_loss
 from vidiff_cli.training.state import Learner
 
@@ -49,7 +48,7 @@ def draw(source: Source, *, step: int = 0, loader: LoaderSettings | None = None,
         seed=0,
         step=step,
         device=CPU,
-        loader=loader,
+        loader=loader or LoaderSettings(crop=16),
         motion=True,
     )
 
@@ -96,7 +95,7 @@ def test_ranks_workers_and_what_was_asked_before_change_no_estimate(source: Sour
 
     def batches(workers: int, rank: int = 0, world: int = 1, start: int = 0) -> list[Batch]:
         fresh = Source(rows=source.rows, read=source.read)
-        asked = Wanted(loader=LoaderSettings(workers=workers), rank=rank, world=world, **wanted)  # type: ignore[arg-type]
+        asked = Wanted(loader=LoaderSettings(workers=workers, crop=16), rank=rank, world=world, **wanted)  # type: ignore[arg-type]
         return list(draw_batches(fresh, asked, start=start, stop=4, device=CPU))
 
     alone, threads = batches(0), batches(2)
@@ -146,27 +145,6 @@ def test_images_beside_clips_have_none(source: Source) -> None:
 def test_a_model_that_is_shown_no_motion_has_batches_without(source: Source) -> None:
     batch = draw_batch(source, ObjectiveSettings(), size=6, window=6, frame_steps=(1,), seed=0, step=0, device=CPU)
     assert all(getattr(batch, name) is None for name in SHOWN)
-
-
-def test_flows_are_remembered_and_the_same_as_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-
-    def counted(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        asked.append(len(first))
-        return optical_flow(first, second)
-
-    monkeypatch.setattr(motion, "optical_flow", counted)
-    frames = torch.cat([as_video(film(number)) for number in range(2)]).transpose(1, 2).flatten(0, 1)
-    first, second = frames[:-1], frames[1:]
-    bytes_of_a_pair = 2 * 2 * SIDE * SIDE * 4
-    cache = FlowCache(8 * bytes_of_a_pair)
-    for low, high, new in ((0, 4, 4), (2, 6, 2), (0, 8, 2), (8, 12, 4), (8, 12, 0), (4, 8, 0), (0, 4, 4)):
-        asked.clear()
-        found = cache(first[low:high], second[low:high])
-        assert sum(asked) == new
-        expected = optical_flow(first[low:high], second[low:high])
-        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
-    assert not torch.equal(cache(second[:1], first[:1])[0], cache(first[:1], second[:1])[0]), "the way back is another"
 
 
 def test_every_weight_has_a_gradient_whatever_a_batch_shows(

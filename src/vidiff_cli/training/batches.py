@@ -22,7 +22,7 @@ from vidiff_cli.data.spec import Clip
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training.draws import Draw, Rows, draw_clip, draw_image, image_count
-from vidiff_cli.training.motion import FlowCache, estimate_frames
+from vidiff_cli.training.motion import estimate_frames
 from vidiff_cli.training.order import BATCH, DROPOUT, IMAGES, SAMPLE, Order
 
 VIDEOS, FRAMES = ("video", "noise", "estimate", "uncertainty"), ("times", "given", "estimated_from")  # of a batch
@@ -32,8 +32,7 @@ VIDEOS, FRAMES = ("video", "noise", "estimate", "uncertainty"), ("times", "given
 class Source:
     """Clips to train on: `rows`, and `read(index, frame_indices)` -> uint8 (t h w c), which may be a view.
 
-    `shapes` (n, 3) has the frames, height and width of every clip; without it, all have the same frame size. `flows`
-    are those between its frames that were asked for last.
+    `shapes` (n, 3) has the frames, height and width of every clip; without it, all have the same frame size.
     """
 
     rows: Rows
@@ -41,7 +40,6 @@ class Source:
     shapes: np.ndarray | None = None
     orders: dict[tuple[int, ...], Order] = field(default_factory=dict, init=False, repr=False, compare=False)
     sizes: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
-    flows: FlowCache = field(default_factory=FlowCache, init=False, repr=False, compare=False)
 
     def order(self, *, window: int, crop: int, size: int, seed: int) -> Order:
         """The order of batches; clips of one batch have the same shape once the window and the crop are taken."""
@@ -257,7 +255,7 @@ def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
         context=np.array([draw.context for draw in draws]),
         images=count,
         estimated_from=np.pad(shown, ((0, 0), (0, count))),
-        estimates=estimate_frames(clips, shown, times, source.flows) if wanted.motion else None,
+        estimates=estimate_frames(clips, shown, times) if wanted.motion else None,
     )
 
 

@@ -87,7 +87,7 @@ def measure_errors(
             times = np.array([held.draws[place].times for place in places])
             for part, observed, counted in _tasks(video.shape[2]):
                 given = np.repeat(observed[None], len(places), axis=0)
-                estimate = [each.to(device) for each in estimate_frames(frames, given, times, held.source.flows)]
+                estimate = [each.to(device) for each in estimate_frames(frames, given, times)]
                 told = Conditioning(
                     times=torch.from_numpy(times).float().to(device),
                     given=torch.from_numpy(given).to(device),

@@ -170,7 +170,7 @@ def _estimates(held: HeldOut, places: Sequence[int], frames: np.ndarray, device:
     """What a batch of these clips is told of their motion, which is never dropped."""
     observed = np.stack([held.draws[place].given for place in places])
     times = np.array([held.draws[place].times for place in places])
-    estimate, uncertainty = estimate_frames(frames, observed, times, held.source.flows)
+    estimate, uncertainty = estimate_frames(frames, observed, times)
     known = {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": torch.from_numpy(observed)}
     return {name: value.to(device) for name, value in known.items()}
 
