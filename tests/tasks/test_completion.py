@@ -355,3 +355,14 @@ def test_what_needs_a_model_says_so(clip, monkeypatch: pytest.MonkeyPatch) -> No
     for more, named in (({"detail": "model"}, "--detail model"), ({"size": "model"}, "--size model")):
         with pytest.raises(VidiffError, match=f"{named} needs a model: found no run under runs/"):
             extend(ExtendSettings.model_validate({"input": source} | more))
+
+
+def test_samples_are_averaged(settings, clip, frames_of) -> None:
+    """The mean of two samples lies between them, and differs from either."""
+    source, made = clip(4), {}
+    for count, seed in ((1, 3), (1, 4), (2, 3)):
+        asked = settings("interpolate", input=source, samples=count, seed=seed, lossless=True)
+        asked = asked.model_copy(update={"output": Path(f"{count}-{seed}.mkv")})
+        made[count, seed] = frames_of(interpolate(asked).path).astype(int)
+    mean = (made[1, 3] + made[1, 4] + 1) // 2
+    assert not np.array_equal(made[1, 3], made[1, 4]) and np.array_equal(made[2, 3], mean)

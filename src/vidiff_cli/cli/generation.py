@@ -34,6 +34,7 @@ StartNoise = Annotated[str | None, setting(GenerationSettings, "start_noise", pa
 FreeInit = Annotated[int | None, setting(GenerationSettings, "freeinit", panel=SAMPLING)]
 Size = Annotated[str | None, setting(CompletionSettings, "size", panel=VIDEO)]
 Detail = Annotated[str | None, setting(CompletionSettings, "detail", panel=VIDEO)]
+Samples = Annotated[int | None, setting(CompletionSettings, "samples", panel=SAMPLING)]
 Sound = Annotated[bool | None, setting(CompletionSettings, "audio", "--audio/--no-audio", panel=VIDEO)]
 Scenes = Annotated[bool | None, setting(CompletionSettings, "scenes", "--scenes/--no-scenes", panel=VIDEO)]
 DryRun = Annotated[bool | None, setting(CompletionSettings, "dry_run", "--dry-run", panel=VIDEO)]

@@ -53,6 +53,7 @@ def interpolate(
     guidance_scale: common.Scale = None,
     negative_prompt: common.Negative = None,
     steps: common.Steps = None,
+    samples: common.Samples = None,
     sampler: common.SamplerName = None,
     langevin: common.Langevin = None,
     start_noise: common.StartNoise = None,

@@ -142,6 +142,12 @@ class CompletionSettings(GenerationSettings):
         description="what new frames are made of; both: the estimate by motion and what the model adds to it; "
         "estimate: that alone, without a model; model: the model's frames alone, enlarged",
     )
+    samples: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="what a model makes is the mean of so many samples; with few steps 1 will do",
+    )
     audio: bool = Field(default=True, description="keep the sound (longer in slow motion, at its pitch)")
     scenes: bool = Field(default=True, description="find scene cuts: nothing is made from frames of two scenes")
     dry_run: bool = Field(

@@ -55,7 +55,7 @@ def write_video(
     Returns what was made with the frames as they were written, at the clip's size.
     """
     line, own = work.timeline, settings.input
-    written = Reel(FrameFile.temporary(place.path.parent, done.reel.made.shape), clip.frames, sources_of(line))
+    written = Reel(FrameFile.temporary(place.path.parent, (1, *clip.frames.shape)), clip.frames, sources_of(line))
     doubts: dict[int, np.ndarray] = {}
     writing = partial(
         encode,
