@@ -121,7 +121,13 @@ def film(path: Path, model: str | None) -> dict:
 def own_clip(path: Path, model: str) -> dict:
     """The same of a clip of a model's corpus, all of its frames."""
     frames = decode(path, max_frames=49).frames
-    ways = {"estimate": _ours("estimate", None), "both": _ours("both", model), "model": _ours("model", model)}
+    ways = {
+        "estimate": _ours("estimate", None),
+        "both": _ours("both", model),
+        "both, 4 steps": _ours("both", model, steps=4),
+        "both, 30 steps": _ours("both", model, steps=30),
+        "model alone": _ours("model", model),
+    }
     row = {"clip": path.name, "size": f"{frames.shape[2]}x{frames.shape[1]}"}
     for task, step in (("every 2nd", 2), ("every 4th", 4)):
         row[task] = _between(frames, step, ways, rivals=True)
@@ -210,7 +216,7 @@ def _scores(made: Made, frames: np.ndarray) -> Scores:
     return {"psnr": float(each.mean()), "worst": float(each.min()), "ssim": float(similar.mean()), "bias": bias}
 
 
-def _ours(detail: str, model: str | None) -> Callable:
+def _ours(detail: str, model: str | None, steps: int | None = None) -> Callable:
     """(given, step= or new=) -> all frames by number, as the command makes them."""
 
     def make(given: np.ndarray, *, step: int = 0, new: int = 0) -> np.ndarray:
@@ -226,6 +232,7 @@ def _ours(detail: str, model: str | None) -> Callable:
                 "scenes": True,
                 "seed": 0,
                 "sidecar": False,
+                "steps": steps,
             }
             if step:
                 interpolate(InterpolateSettings(**common, factor=step, hold=False))

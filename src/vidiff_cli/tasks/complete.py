@@ -182,7 +182,7 @@ def drawn_plan(settings: Settings, clip: Clip, work: Work) -> Steps[PlanReport]:
     lines = tuple(plan_lines(work.windows, **told))
     for text in lines:
         yield Note(text)
-    made = sum(len(window.makes) for window in work.windows)
+    made = len(line.times) - len({*line.given, *line.copies})
     return PlanReport(
         path=path, frames=len(line.written), given=len(line.given), made=made, windows=len(work.windows), lines=lines
     )

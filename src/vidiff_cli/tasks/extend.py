@@ -106,7 +106,7 @@ def extend(settings: ExtendSettings) -> Steps[ExtendReport | PlanReport]:
         return (yield from drawn_plan(settings, clip, work))
     with choose_place(settings, model, clip, work) as place:
         if model is None:
-            yield from gen.introduce_estimate(settings)
+            yield from gen.introduce_estimate(settings, len(clip))
         else:
             yield from gen.introduce(model, settings, place.seed, settings.prompt)
             yield from gen.rate_note(model, rate)

@@ -517,14 +517,16 @@ def sample_sheet(
     contact_sheet(rows, path)
 
 
-def introduce_estimate(settings: CompletionSettings) -> Iterator[Event]:
-    """Says that no model takes part, and what has no effect without one."""
+def introduce_estimate(settings: CompletionSettings, frames: int) -> Iterator[Event]:
+    """Says that no model takes part, and what has no effect without one; so many frames are given."""
     yield Note("New frames are estimated from the motion of the given ones, without a model.")
     told = ("prompt", "negative_prompt", "steps", "condition", "context_noise")
     idle = [name for name in told if getattr(settings, name, None) != type(settings).model_fields[name].default]
     if idle and settings.detail != "estimate":
         named = ", ".join("--" + name.replace("_", "-") for name in idle)
         yield Note(f"Without a model {named} has no effect.", "warning")
+    if frames == 1:
+        yield Note("A single picture says nothing of motion: without a model the video stands still.", "warning")
 
 
 def check_amount(frames: int, width: int, height: int, folder: Path) -> None:

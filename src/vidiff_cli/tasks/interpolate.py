@@ -84,7 +84,7 @@ def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport | Plan
         return (yield from drawn_plan(settings, clip, work))
     with choose_place(settings, model, clip, work) as place:
         if model is None:
-            yield from gen.introduce_estimate(settings)
+            yield from gen.introduce_estimate(settings, len(clip))
         else:
             yield from gen.introduce(model, settings, place.seed, [settings.prompt or ""])
             yield from gen.rate_note(model, work.timeline.fps)

@@ -27,6 +27,7 @@ from vidiff_cli.motion import estimate_clip
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.clip import Clip, cover
 from vidiff_cli.tasks.complete import Completed, Place, Settings, Work, compare_of, size_of, sources_of
+from vidiff_cli.tasks.device import choose_device
 from vidiff_cli.tasks.events import Progress, Steps
 from vidiff_cli.tasks.frame_file import FrameFile, Reel, Shown
 from vidiff_cli.video.decode import read
@@ -106,7 +107,7 @@ def _frames(settings: Settings, clip: Clip, work: Work, done: Completed) -> Gene
             yield from (FullFrame(rank=rank, frame=frame) for rank, frame in zip(ranks, frames, strict=True))
             return
         correct = _Correction(done.reel, work, done.gain_of) if work.windows and done.gain_of else None
-        yield from full_frames(line, given, correct=correct)
+        yield from full_frames(line, given, correct=correct, device=choose_device(settings.device))
 
 
 class _Correction:
