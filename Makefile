@@ -15,7 +15,7 @@ help:
 	@echo "make test-more              run the property tests with fresh random examples, five times as many"
 	@echo "make check                  formatting, lint, types, import layers, CLI reference"
 	@echo "make bench                  measure (benchmarks/)"
-	@echo "make docs                   write docs/cli.md, presets.md, conditioning.md and results.md anew"
+	@echo "make docs                   write docs/cli.md, presets.md, conditioning.md, results.md and films.md anew"
 
 # The first line is for a machine without a network whose environment already has everything.
 $(READY): pyproject.toml constraints.txt
@@ -51,6 +51,7 @@ check: $(READY)
 	$(BIN)/python docs/presets.py --check
 	$(BIN)/python docs/conditioning.py --check
 	$(BIN)/python docs/results.py --check
+	$(BIN)/python docs/films.py --check
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -84,6 +85,7 @@ bench: $(PEER)
 	$(BIN)/python benchmarks/auxiliary.py
 	$(BIN)/python benchmarks/priors.py
 	$(BIN)/python benchmarks/builtin.py
+	$(BIN)/python benchmarks/films.py films
 	$(BIN)/python benchmarks/paper/extension.py
 	$(BIN)/python benchmarks/paper/guidance.py
 	$(BIN)/python benchmarks/paper/samplers.py
@@ -95,6 +97,7 @@ docs: $(READY)
 	@$(BIN)/python docs/presets.py
 	@$(BIN)/python docs/conditioning.py
 	@$(BIN)/python docs/results.py
+	@$(BIN)/python docs/films.py
 
 clean:
 	rm -rf .pytest_cache .hypothesis .ruff_cache .import_linter_cache build dist

@@ -13,12 +13,48 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "benchmarks" / "results"
 PAGE = HERE / "films.md"
-TEXT = HERE / "films.in.md"
+TEXT = """# Real films, measured
+
+<!-- made by `python docs/films.py` from benchmarks/results: run the benchmarks named here, not an editor -->
+
+`vidiff interpolate` and `vidiff extend` make new frames at the film's own size in two parts: an *estimate* that needs
+no learning, and what a model corrects in it.
+
+**Between two frames** optical flow (dense inverse search, both directions) is projected to the wanted time, both
+frames are moved there, and mixed by time and by what is visible; the frames before and after tell how the motion
+speeds up. Where the moved frames agree no better than the unmoved ones, their blend is taken. **Beyond the last
+frame** its motion goes on as far as the film's own past says that motion goes on: how fast it dies, and how much of
+the last frame stays, is what would have predicted the past frames from one another. Across a cut the nearer frame is
+repeated, beside a flash the frames around it are taken, between two frames of which one repeats the other nothing is
+made. Every pixel has an expected error (`--compare` shows it), calibrated on the same clips.
+
+**A model** sees that estimate and its uncertainty, and corrects it at its own size. Before it is used, some of the
+film's own frames are held back and made by it; the share of its corrections that was right of them is the share that
+counts. So a model that does not know the film takes next to nothing away. A model that is shown the motion makes
+these frames in one step, the mean of what is possible; `--steps 30` samples one of the possibilities instead,
+`--samples K` is the mean of K.
+
+**Measured** ({machine}): real clips at their own size, 33 frames around the middle of each. A frame's PSNR is capped
+at 50 dB, a clip's is the mean over its frames, and a row is the mean over clips. *Bias* is how much brighter made
+frames are than true ones, in levels of luma. CPU time is that of the whole command and its children, decoding and
+encoding without loss included. "minterpolate" is ffmpeg's, as it comes and with overlapping blocks and both
+directions (its best). Losses first.
+
+{films}
+## A model trained on one's own clips
+
+`small` with base 32 (2.4 M parameters), windows of 16 frames of 64x64, 1,500 steps of 6 clips: about 28 CPU minutes.
+The clips are of persons or places that it never saw. "both" is the default: one step; "model alone" is what the model
+makes without the weight.
+
+{own}
+Made by `python benchmarks/films.py films` and `python benchmarks/films.py own people FOLDER MODEL`.
+"""
 OWN = {"people": "People, two of seven held out", "radar": "Weather radar, two of ten places held out"}
 
 
 def main() -> None:
-    page = TEXT.read_text("utf-8").format(films=films(), own=own(), machine=machine())
+    page = TEXT.format(films=films(), own=own(), machine=machine())
     if "--check" in sys.argv[1:]:
         if not PAGE.is_file() or PAGE.read_text("utf-8") != page:
             sys.exit(f"{PAGE} is out of date: run `make docs`")
