@@ -55,7 +55,7 @@ def test_an_error_of_the_source_comes_after_its_items() -> None:
     source, found = Source(6, OSError("the disk is gone")), []
     with pytest.raises(OSError, match="the disk is gone"):
         for item in read_ahead(source.items()):
-            found.append(item)  # noqa: PERF402
+            found.append(item)
     assert found == list(range(6)) and source.closed
 
 
@@ -124,7 +124,7 @@ def test_who_stops_giving_lets_the_consumer_tidy_up_and_his_error_counts() -> No
     def consume(items: Iterator[int]) -> None:
         try:
             for number in items:
-                seen.append(number)  # noqa: PERF402
+                seen.append(number)
         except Abandoned:
             seen.append("tidied up")
             raise
