@@ -103,7 +103,7 @@ class ObjectiveSettings(BaseModel):
     flow_weights: Path | None = Field(
         default=None,
         description="safetensors file of torchvision's raft_small or raft_large; without it the flow is measured by "
-        "least squares (Lucas and Kanade)",
+        "dense inverse search",
     )
     perceptual_loss: float = Field(
         default=0.0,

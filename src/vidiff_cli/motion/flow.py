@@ -37,6 +37,12 @@ def optical_flow(first: Tensor, second: Tensor, *, short_side: int = SHORT_SIDE)
     return forward, backward
 
 
+def full_size_flow(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """`optical_flow` of each pair of frames (b c h w) and back, in pixels of the frames: (b 2 h w), (b 2 h w)."""
+    forward, backward = (resize_flow(flow, size_of(first)) for flow in optical_flow(first, second))
+    return forward, backward
+
+
 def flow_size(height: int, width: int, short_side: int = SHORT_SIDE) -> tuple[int, int]:
     """(h', w') for frames of h w pixels."""
     scale = min(1.0, short_side / min(height, width))

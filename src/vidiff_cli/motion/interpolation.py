@@ -90,7 +90,7 @@ class _Pair:
         a, b = resize(first, self.small), resize(second, self.small)
         self.agreement = consistency(forward, backward), consistency(backward, forward)
         left = mean_distance(a, warp(b, forward)), mean_distance(b, warp(a, backward))
-        self.cut = is_cut(a, b, left[0], self.agreement[0])
+        self.cut = is_cut(a, b, (left[0] + left[1]) / 2, (self.agreement[0] + self.agreement[1]) / 2)
         self.importance = [
             (0.05 + seen) * torch.exp(-(MISMATCH * off).clamp(max=8))
             for seen, off in zip(self.agreement, left, strict=True)
