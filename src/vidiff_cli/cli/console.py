@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from vidiff_cli.cli.live import LiveProgress, clock
-from vidiff_cli.errors import UsageError, VidiffError
+from vidiff_cli.errors import UsageError, sentence_of
 from vidiff_cli.tasks.events import Event, Note, Progress
 from vidiff_cli.tasks.pace import Pace
 
@@ -208,16 +208,20 @@ def print_rows(rows: Sequence[Sequence[str]], *, colours: Mapping[str, str] | No
 
     What a file or a caption says is shown, not obeyed: control characters come out as escapes.
     """
+    console, colours = Console(highlight=False, soft_wrap=True), colours or {}
+    for *cells, last in aligned(rows):
+        with console.capture() as line:
+            console.print(
+                Text("  ").join([*(Text(cell, colours.get(cell.rstrip(), "")) for cell in cells), Text(last)])
+            )
+        _print(line.get().rstrip())
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The cells as they can be shown, all columns but the last padded to one width each."""
     table = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in table), strict=True)]
-    console = Console(highlight=False, soft_wrap=True)
-    for row in table:
-        cells = [
-            Text(cell.ljust(width), (colours or {}).get(cell, "")) for cell, width in zip(row, widths, strict=False)
-        ]
-        with console.capture() as line:
-            console.print(Text("  ").join([*cells, Text(row[-1])]))
-        _print(line.get().rstrip())
+    return [[*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]] for row in table]
 
 
 def _print(line: str) -> None:
@@ -286,24 +290,6 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
 def _is_told_elsewhere(error: BaseException) -> bool:
     """Whether another process of the same training says why all of them end (training/parallel.py)."""
     return getattr(error, "told_elsewhere", False)
-
-
-def sentence_of(error: Exception, *, verbose: bool = False) -> str:
-    """One sentence for any error."""
-    if isinstance(error, VidiffError):
-        return str(error)
-    kind = type(error).__name__
-    if kind == "OutOfMemoryError":  # torch's; named, not imported, so that printing an error never loads torch
-        first = str(error).split(". ")[0]
-        return f"{first}: use a smaller size, fewer frames or a smaller batch, or --device cpu."
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter: torch on the CPU
-        return "out of memory: use a smaller size, fewer frames or a smaller batch."
-    if isinstance(error, OSError) and error.strerror:
-        name = f" {error.filename}" if error.filename is not None else ""
-        return f"cannot use{name}: {error.strerror.lower()}." if name else f"{error.strerror.lower()}."
-    what = " ".join(str(error).split())
-    fix = "" if verbose else "; run again with --verbose for the traceback"
-    return f"unexpected {kind}{': ' + what.rstrip('. ') if what else ''}{fix}."
 
 
 _catching = False

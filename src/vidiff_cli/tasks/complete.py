@@ -197,6 +197,7 @@ def complete(model: Model | None, settings: Settings, clip: Clip, work: Work, pl
     count = settings.samples if model is not None and work.windows else 1
     reel = Reel(place.journal.frames((count, height, width, 3)), clip.frames, sources_of(line))
     if model is None or not work.windows:
+        place.journal.save(0, 0, of=0)
         return Completed(reel=reel, windows=[], condition="estimate")
     condition = gen.choose_condition(settings, model)
     if settings.condition == "auto":

@@ -391,7 +391,7 @@ def key_of(settings: GenerationSettings, model: Model | None, times: Sequence[Fr
     """Stands for all that decides a video: settings, weights, times, and the prompts or digests of frames that are
     given."""
     asked = settings.model_dump(
-        mode="json", exclude={"overwrite", "sidecar", "compare", "output", "device", "clip_model"}
+        mode="json", exclude={"overwrite", "sidecar", "compare", "output", "device", "clip_model", "jobs"}
     )
     of_model = [model.hash, dtype_name(model.dtype)] if model else []
     parts: list[object] = [asked, *of_model, [str(moment) for moment in times], list(given)]
@@ -457,12 +457,10 @@ def write_sidecar(
 
     They name the checkpoint file itself: a run may have a later one by then.
     """
-    resolved: dict[str, object] = {"seed": seed}
-    resolved |= {"model": model.name} if model else {"detail": "estimate"}
     content = {
         "command": command,
         "argv": sys.argv,
-        "settings": settings.model_dump(mode="json", exclude={"output", "overwrite"}) | resolved,
+        "settings": recorded_settings(settings, model, seed),
         "seed": seed,
         "checkpoint": model and {"path": model.name, "sha256": model.hash, "clips_seen": model.clips_seen},
         "device": str(model.device) if model else "cpu",
@@ -472,6 +470,12 @@ def write_sidecar(
         **facts,
     }
     write_text(sidecar_of(path), json.dumps(content, indent=2) + "\n")
+
+
+def recorded_settings(settings: GenerationSettings, model: Model | None, seed: int | None) -> dict[str, object]:
+    """Settings as a sidecar records them: with what was chosen for this result, without where it was written."""
+    resolved = {"seed": seed, **({"model": model.name} if model else {"detail": "estimate"})}
+    return settings.model_dump(mode="json", exclude={"output", "overwrite", "jobs"}) | resolved
 
 
 def network_size(width: int, height: int, model: Model) -> tuple[tuple[int, int], tuple[int, int]]:

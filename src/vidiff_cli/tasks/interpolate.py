@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.config.generate import InterpolateSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import interpolation, join
@@ -60,10 +61,11 @@ class InterpolateReport:
 
 
 @task
-def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport | PlanReport]:
+def interpolate(settings: InterpolateSettings, *, opened: Model | None = None) -> Steps[InterpolateReport | PlanReport]:
     """Brings a video to --fps, or multiplies its rate; given frames at an output time are written as they are. With
     --to, makes the frames between two videos or photos.
 
+    `opened`: the model of the settings, where the caller has it.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
     began = time.monotonic()
@@ -75,7 +77,7 @@ def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport | Plan
     if settings.fps is not None and other is not None and not info.is_image:
         fix = "--fps is for photos"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
-    model = gen.open_completing_model(settings)
+    model = opened or gen.open_completing_model(settings)
     if model is not None and model.settings.frames < 3:
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.settings.frames} frames")
     clip, work = _joined(settings, model, info, other) if other is not None else _faster(settings, model, info)
@@ -184,6 +186,7 @@ def _write(
     )
     if settings.sidecar:
         facts = {"frames": report.frames, "made": report.made, "fps": str(work.rate), "condition": report.condition}
+        facts["input_sha256"] = file_hash(settings.input)
         gen.write_sidecar(place.path, "interpolate", settings, model, place.seed, facts)
     return report
 
