@@ -89,9 +89,9 @@ def test_a_model_of_noise_costs_nothing_and_a_right_one_gives_the_truth() -> Non
     doubt = torch.full((1, 1, *size), 0.03)
 
     def fitted(models: list[Tensor]) -> Gain:
-        known = [torch.stack([resize(each, small) for each in some], 2) for some in (estimates, truths)]
-        return fit_gain(torch.stack(models, 2)[:, :, :4], *(each[:, :, :4] for each in known),
-                        resize(doubt, small)[:, :, None].expand(-1, -1, 4, -1, -1))  # fmt: skip
+        estimate, truth = (torch.stack([resize(each, small) for each in some[:4]], 2) for some in (estimates, truths))
+        uncertainty = resize(doubt, small)[:, :, None].expand(-1, -1, 4, -1, -1)
+        return fit_gain(torch.stack(models[:4], 2), estimate, truth, uncertainty)
 
     noisy = [resize(each, small) + 0.2 * noise(1, 3, *small, seed=seed) for seed, each in enumerate(estimates)]
     right = [resize(each, small) for each in truths]

@@ -40,23 +40,29 @@ def test_observed_frames_are_themselves_and_the_others_are_not_looked_at(texture
             assert torch.equal(found, same)
 
 
-def test_between_it_is_interpolation(texture: Any) -> None:
-    """With the motion before and after, where the observed frames are evenly spaced, and without where they are not."""
+@pytest.mark.parametrize(
+    ("places", "before", "after"),
+    [
+        ((0, 2, 4, 6), True, True),
+        ((1, 2, 4, 6), False, True),
+        ((0, 2, 4, 5), True, False),
+        ((2, 4), False, False),
+        ((1, 2, 4, 7), False, False),
+    ],
+)
+def test_between_it_is_interpolation(texture: Any, places: tuple[int, ...], before: bool, after: bool) -> None:
+    """With the motion before and after, where the observed frames are as far away, and without where they are not."""
     video = panning(texture)
-
-    def frames(*places: int) -> list[Tensor]:
-        return [video[:, :, place] for place in places]
-
-    estimate, uncertainty = estimate_clip(video, seen(0, 2, 4, 6, 7), TIMES)
-    zero, two, four, six = frames(0, 2, 4, 6)
-    before, after = optical_flow(zero, two), optical_flow(four, six)
-    for found, direct in zip(
-        (estimate, uncertainty), interpolate(two, four, [0.5], before=before, after=after), strict=True
-    ):
+    zero, two, four, six = (video[:, :, place] for place in (0, 2, 4, 6))
+    wanted = interpolate(
+        two,
+        four,
+        [0.5],
+        before=optical_flow(zero, two) if before else None,
+        after=optical_flow(four, six) if after else None,
+    )
+    for found, direct in zip(estimate_clip(video, seen(*places), TIMES), wanted, strict=True):
         assert torch.equal(found[:, :, 3], direct[:, :, 0])
-    for found, direct in zip((estimate, uncertainty), interpolate(four, six, [0.5], before=optical_flow(two, four)),
-                             strict=True):  # fmt: skip
-        assert torch.equal(found[:, :, 5], direct[:, :, 0])
 
 
 def test_beyond_the_ends_it_is_extrapolation_forwards_and_backwards(texture: Any) -> None:

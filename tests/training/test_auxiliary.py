@@ -49,8 +49,12 @@ def at(level: float) -> Tensor:
 
 def flow(weight: float = 1.0) -> Auxiliary:
     """With the known flow of clips that stand still: of noise, nothing measured would be taken for visible."""
-    still = ResidualFlow(lambda first, second: (first.new_zeros(len(first), 2, *first.shape[2:]),) * 2)
-    return LowNoise(terms={"flow": (weight, still)})
+
+    def still(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        nowhere = first.new_zeros(len(first), 2, *first.shape[2:])
+        return nowhere, nowhere
+
+    return LowNoise(terms={"flow": (weight, ResidualFlow(still))})
 
 
 def squared(calls: list[Tensor] | None = None, **more: float) -> LowNoise:

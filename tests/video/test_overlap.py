@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -70,7 +70,7 @@ def test_a_reader_that_stops_closes_the_source() -> None:
 def test_a_reader_that_fails_closes_the_source() -> None:
     source = Source(10**9)
 
-    def read() -> Iterator[int]:
+    def read() -> Generator[int]:
         yield from read_ahead(source.items())
 
     items = read()
