@@ -5,16 +5,17 @@ READY := .venv/.ready
 # without compiling every file of torch beforehand: Python does it for what is really imported
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test test-more check format bench docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo                   a model from nothing: prepare clips, train, sample, extend, interpolate"
 	@echo "make demo VIDEOS=my/folder  the same with your videos"
 	@echo "make test                   run the tests"
+	@echo "make test-more              run the property tests with fresh random examples, five times as many"
 	@echo "make check                  formatting, lint, types, import layers, CLI reference"
 	@echo "make bench                  measure (benchmarks/)"
-	@echo "make docs                   write docs/cli.md, presets.md, conditioning.md and results.md anew"
+	@echo "make docs                   write docs/cli.md, presets.md, conditioning.md, results.md and films.md anew"
 
 # The first line is for a machine without a network whose environment already has everything.
 $(READY): pyproject.toml constraints.txt
@@ -38,6 +39,9 @@ demo: $(READY)
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+test-more: $(READY)
+	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=more $(BIN)/python -m pytest -n 2 --dist loadfile -m hypothesis --timeout 1800 $(ARGS)
+
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -47,6 +51,7 @@ check: $(READY)
 	$(BIN)/python docs/presets.py --check
 	$(BIN)/python docs/conditioning.py --check
 	$(BIN)/python docs/results.py --check
+	$(BIN)/python docs/films.py --check
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -80,6 +85,7 @@ bench: $(PEER)
 	$(BIN)/python benchmarks/auxiliary.py
 	$(BIN)/python benchmarks/priors.py
 	$(BIN)/python benchmarks/builtin.py
+	$(BIN)/python benchmarks/films.py films
 	$(BIN)/python benchmarks/paper/extension.py
 	$(BIN)/python benchmarks/paper/guidance.py
 	$(BIN)/python benchmarks/paper/samplers.py
@@ -91,6 +97,7 @@ docs: $(READY)
 	@$(BIN)/python docs/presets.py
 	@$(BIN)/python docs/conditioning.py
 	@$(BIN)/python docs/results.py
+	@$(BIN)/python docs/films.py
 
 clean:
 	rm -rf .pytest_cache .hypothesis .ruff_cache .import_linter_cache build dist

@@ -13,7 +13,7 @@ over sigma^2 (v), weighted as `truncated`, and at low noise alone (level 2 and a
 along the true motion (known here, not measured) over sigma^2, at levels 2, 3 and 4. Of the same clips with 4 frames
 given and 4 made: how far the centre is off, `motion` (the way of the object along its true way, 1 is right, 0 stands
 still), `wobble` (the centre's distance from uniform motion, pixels), `warp_error` (mean square difference along the
-flow that Lucas and Kanade find in the result itself; small where nothing moves). The last three also of the real clips.
+flow that is found in the result itself; small where nothing moves). The last three also of the real clips.
 CPU time per step is the median, as a ratio to the run without. Updates benchmarks/results/auxiliary.json,
 or auxiliary-STEPS.json for another number of steps.
 """
@@ -61,12 +61,13 @@ from vidiff_cli.config.train import TrainSettings  # noqa: E402
 from vidiff_cli.diffusion.levels import cosine, diffuse  # noqa: E402
 from vidiff_cli.diffusion.noise import seeded  # noqa: E402
 from vidiff_cli.diffusion.targets import WEIGHTINGS  # noqa: E402
+from vidiff_cli.motion import forward_backward_mask, full_size_flow, warp  # noqa: E402
 from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name  # noqa: E402
 from vidiff_cli.tasks.model import Model  # noqa: E402
 from vidiff_cli.text.learned import vocabulary_of  # noqa: E402
 from vidiff_cli.text.tokenizer import mend_torchvision  # noqa: E402
 from vidiff_cli.training.auxiliary import GATE, LowNoise, Term, kept_share  # noqa: E402
-from vidiff_cli.training.flow import ResidualFlow, lucas_kanade, raft, visible, warp  # noqa: E402
+from vidiff_cli.training.flow import ResidualFlow, raft  # noqa: E402
 from vidiff_cli.training.loop import Schedule, train_steps  # noqa: E402
 from vidiff_cli.training.perceptual import perceptual  # noqa: E402
 from vidiff_cli.training.state import TrainState, new_learner  # noqa: E402
@@ -92,7 +93,7 @@ def main() -> None:
         arms: dict[str, dict[str, tuple[float, Term]]] = {
             "without": {},
             "squared error 0.4": {"squared": (2 * WEIGHT, squared_error)},
-            "flow 0.2": {"flow": (WEIGHT, ResidualFlow(lucas_kanade))},
+            "flow 0.2": {"flow": (WEIGHT, ResidualFlow(full_size_flow))},
             RANDOM: {"perceptual": (WEIGHT, features)},
         }
         figures = {"steps": given.steps, "per_clip": costs(weights), "real": looks(clips(1, HELD_OUT)[0])}
@@ -219,8 +220,8 @@ def looks(made: np.ndarray) -> dict[str, float]:
     ways = np.stack([reading.positions[-1] - reading.positions[GIVEN - 1] for reading in readings])
     video = torch.from_numpy(made).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
     first, second = video[:, GIVEN - 1 : -1].flatten(0, 1), video[:, GIVEN:].flatten(0, 1)
-    forward, backward = lucas_kanade(first, second), lucas_kanade(second, first)
-    mask = visible(forward, backward)
+    forward, backward = full_size_flow(first, second)
+    mask = forward_backward_mask(forward, backward)
     warped = ((first - warp(second, forward)).square() * mask).sum() / (3 * mask.sum())
     return {
         "motion": float(np.nanmean((ways * true).sum(1) / np.square(true).sum(1))),
@@ -260,7 +261,7 @@ def costs(weights: dict[str, Path]) -> dict[str, float]:
     """CPU seconds that one clip of 8 frames of 16x16 costs, forwards and backwards, by each way."""
     video = torch.from_numpy(clips(1, 4)[0]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     ways: dict[str, Term] = {
-        "flow, Lucas and Kanade": ResidualFlow(lucas_kanade),
+        "flow, dense inverse search": ResidualFlow(full_size_flow),
         "flow, raft_small (at 128 px)": ResidualFlow(raft(weights["raft_small"], CPU)),
         "r3d_18 at 16 px": perceptual(weights["r3d_18"], CPU, side=16),
         "r3d_18 at its 112 px": perceptual(weights["r3d_18"], CPU),

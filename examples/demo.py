@@ -1,7 +1,7 @@
 """The main job, end to end on a plain CPU: video files to a dataset, to a model trained from nothing, to new videos.
 
     python examples/demo.py                    a world of moving shapes, measured against its known truth
-    python examples/demo.py --videos my/clips  the same commands on your own videos
+    python examples/demo.py --videos my/clips  the same commands on your own videos, measured on what was held out
 
 Everything it makes lies in demo/ (or --output): datasets, the run, videos, contact sheets, report.json.
 """
@@ -16,11 +16,14 @@ import shutil
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 STEPS, USER_STEPS = 1400, 800
 TRAINING_CLIPS, HELD_OUT_CLIPS = 1024, 64
+MEASURED_CLIPS, MEASURED_SIDE = 4, 128  # of one's own videos; pixels of a square
+MOST_FRAMES, SHOWN_SIDE = 48, 360  # of the piece that is extended and interpolated; pixels of its short side
 
 
 def main() -> None:
@@ -75,9 +78,10 @@ def _shapes(folder: Path, steps: int) -> None:
 
 def _own_videos(videos: Path, folder: Path, steps: int) -> None:
     made = vidiff("prep", videos, "-o", folder / "dataset", "--size", 32, "--fps", 12)
-    # four times the pixels of the shapes in patches four times as large: the same time a step
+    # four times the pixels of the shapes in patches four times as large: the same time a step; x is predicted then
     coarse = ("--preset", "tiny", "--set", "network.patch=4")
-    vidiff("train", folder / "dataset", "-o", folder / "run", *coarse, "--steps", steps)
+    report = {"prep": made}
+    report["training"] = vidiff("train", folder / "dataset", "-o", folder / "run", *coarse, "--steps", steps)
     model = ("-m", folder / "run", "--seed", 0)
     rows = [json.loads(row) for row in (folder / "dataset" / "clips.jsonl").read_text("utf-8").splitlines()]
     captions = sorted({text for row in rows for text in row["captions"]})[:8]
@@ -86,20 +90,53 @@ def _own_videos(videos: Path, folder: Path, steps: int) -> None:
         vidiff("sample", "--prompts", folder / "prompts.txt", "-o", folder / "samples", *model, "--compare")
     else:
         vidiff("sample", "-n", 4, "-o", folder / "samples", *model, "--compare")
-    moving = [row for row in rows if row["frames"] > 1]
-    if not moving:
-        return
-    held_out = next((row for row in moving if row["split"] == "val"), moving[0])
-    source = _find(videos, held_out["source"])
-    vidiff("extend", source, "--seconds", 1, "-o", folder / "extended.mp4", *model, "--compare")
-    vidiff("interpolate", source, "--factor", 2, "-o", folder / "interpolated.mp4", *model, "--compare")
-    (folder / "report.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+    clips = _own_clips(rows, videos)
+    if clips:
+        report |= _complete(clips, folder, model)
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _own_clips(rows: list[dict[str, Any]], videos: Path) -> list[tuple[dict[str, Any], Path]]:
+    """Clips that move and were held out, with their files; where none was, the first of the training."""
+    found = [(row, _find(videos, row["source"])) for row in rows if row["frames"] > 1]
+    moving = [(row, path) for row, path in found if path.is_file()]  # a folder of pictures is no input of extend
+    held_out = [(row, path) for row, path in moving if row["split"] == "val"]
+    if moving and not held_out:
+        row, _ = moving[0]
+        print(
+            f"\nNo clip was held out (that takes two videos): what follows is {row['source']} at "
+            f"{row['start_seconds']:.1f} s, which the model was trained on.",
+            file=sys.stderr,
+        )
+    return held_out or moving[:1]
+
+
+def _complete(clips: list[tuple[dict[str, Any], Path]], folder: Path, model: tuple[Any, ...]) -> dict[str, Any]:
+    """A short piece of the first clip's video, extended and interpolated, for the eye; then some clips, measured."""
+    import clips_report  # beside this file; imports torch, which the commands did in their own processes
+
+    pieces = folder / "held-out"
+    pieces.mkdir()
+    row, source = clips[0]
+    piece = pieces / "piece.mkv"
+    clips_report.cut(source, row["start_seconds"], MOST_FRAMES, piece, side=SHOWN_SIDE, fps=Fraction(row["fps"]))
+    vidiff("extend", piece, "--seconds", 1, "-o", folder / "extended.mp4", *model, "--compare")
+    vidiff("interpolate", piece, "--factor", 2, "-o", folder / "interpolated.mp4", *model, "--compare")
+    count, files = min(len(clips), MEASURED_CLIPS), []
+    for number in range(count):
+        row, source = clips[len(clips) * number // count]
+        path, fps = pieces / f"clip-{number}.mkv", Fraction(row["fps"])
+        clips_report.cut(source, row["start_seconds"], row["frames"], path, side=MEASURED_SIDE, fps=fps, square=True)
+        files.append((f"{row['source']} at {row['start_seconds']:.1f} s", path))
+    print(f"\nMeasuring what the model makes of {count} clips that it is given in part.", file=sys.stderr, flush=True)
+    measured = clips_report.measure(folder / "run", files, folder / "sheets")
+    return {"held_out": clips[0][0]["split"] == "val", "clips": measured}
 
 
 def _find(videos: Path, source: str) -> Path:
     """A source of the dataset in the folder that it came from."""
     direct = videos / source
-    return direct if direct.is_file() else next(videos.rglob(Path(source).name))
+    return direct if direct.exists() else next(videos.rglob(Path(source).name))
 
 
 def _truth(folder: Path) -> list[dict[str, Any]]:

@@ -1,14 +1,34 @@
-"""CLIP models so small that a test can make their weights: through open_clip, as any other of its models."""
+"""For all tests: the examples that property tests draw, and CLIP models so small that a test can make their weights."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, is_hypothesis_test, settings
+
+# The same examples every time, however slow the machine; HYPOTHESIS_PROFILE=more draws fresh ones, and more of them.
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "same")
+MORE = 5  # times the examples that a test has in the suite
+COMMON = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", COMMON, derandomize=True)
+settings.register_profile("more", COMMON, print_blob=True)
+settings.load_profile(PROFILE)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests state how many examples they draw: `more` multiplies that, but of those that always draw the same."""
+    functions = {getattr(item, "obj", None) for item in items}
+    for test in filter(is_hypothesis_test, functions if PROFILE == "more" else ()):
+        own: settings = test._hypothesis_internal_use_settings
+        if not own.derandomize:
+            test._hypothesis_internal_use_settings = settings(own, max_examples=MORE * own.max_examples)
+
 
 VISION = {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}
 TEXT = {"context_length": 10, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2}

@@ -21,3 +21,21 @@ class UsageError(VidiffError):
 
 class BrokenGraphError(VidiffError, RuntimeError):
     """Reconstruction guidance was given a denoiser whose output does not depend on z through autograd."""
+
+
+def sentence_of(error: Exception, *, verbose: bool = False) -> str:
+    """One sentence for any error."""
+    if isinstance(error, VidiffError):
+        return str(error)
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":  # torch's; named, not imported, so that printing an error never loads torch
+        first = str(error).split(". ")[0]
+        return f"{first}: use a smaller size, fewer frames or a smaller batch, or --device cpu."
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter: torch on the CPU
+        return "out of memory: use a smaller size, fewer frames or a smaller batch."
+    if isinstance(error, OSError) and error.strerror:
+        name = f" {error.filename}" if error.filename is not None else ""
+        return f"cannot use{name}: {error.strerror.lower()}." if name else f"{error.strerror.lower()}."
+    what = " ".join(str(error).split())
+    fix = "" if verbose else "; run again with --verbose for the traceback"
+    return f"unexpected {kind}{': ' + what.rstrip('. ') if what else ''}{fix}."

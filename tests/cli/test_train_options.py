@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
+from vidiff_cli.config.model import DiffusionSettings, ModelSettings, suits
+from vidiff_cli.config.train import DiffusionChoice, TrainSettings, preset, presets
+from vidiff_cli.tasks.about.run import go_on
 
 
-def resolved(*arguments: str) -> dict:
-    result = CliRunner().invoke(app, ["train", "dataset", "--preset", "tiny", "--dry-run", *arguments])
+def resolved(*arguments: str, preset: str = "tiny") -> dict:
+    result = CliRunner().invoke(app, ["train", "dataset", "--preset", preset, "--dry-run", *arguments])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
@@ -33,6 +39,54 @@ def test_the_weighting_of_a_preset_is_for_its_own_target(
     """It gives way where it would swamp another target; what is asked for stays."""
     found = resolved(*arguments)["diffusion"]
     assert (found["target"], found["weighting"]) == (target, weighting)
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_the_target_follows_the_patch(name: str) -> None:
+    """x above 2x2, else v, in every preset that names none; what is asked for stays. The weighting suits it."""
+    own = preset(name).get("diffusion", {}).get("target")
+    for patch in (None, 1, 2, 3, 8):
+        given = [] if patch is None else ["--set", f"network.patch={patch}"]
+        found = resolved(*given, preset=name)
+        expected = own or ("x" if found["network"]["patch"] > 2 else "v")
+        assert found["diffusion"]["target"] == expected, (name, patch)
+        assert suits(found["diffusion"]["weighting"], expected), (name, patch)
+    for patch, target in ((1, "x"), (4, "v"), (4, "eps")):
+        told = resolved("--set", f"network.patch={patch}", "--target", target, preset=name)["diffusion"]
+        assert told["target"] == target and suits(told["weighting"], target)
+
+
+def test_a_target_that_a_file_names_stays_and_auto_undoes_it(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text('[network]\npatch = 4\n[diffusion]\ntarget = "v"\n')
+    assert resolved("--config", str(file))["diffusion"]["target"] == "v"
+    assert resolved("--config", str(file), "--target", "auto")["diffusion"]["target"] == "x"
+
+
+@pytest.mark.parametrize("patch", [1, 2, 3, 4])
+def test_a_model_has_a_target_that_is_decided(patch: int) -> None:
+    """From Python too, with a weighting that suits it; twice decided is the same; a checkpoint never holds auto."""
+    settings = TrainSettings.model_validate({"network": {"patch": patch}})
+    assert TrainSettings.model_validate(settings.model_dump()) == settings
+    assert suits(settings.diffusion.weighting, settings.diffusion.target)
+    model = ModelSettings(width=16 * patch, height=16 * patch, network=settings.network, diffusion=settings.diffusion)
+    assert type(model.diffusion) is DiffusionSettings and model.diffusion.target == ("x" if patch > 2 else "v")
+    assert ModelSettings.model_validate_json(model.model_dump_json()) == model
+    with pytest.raises(ValidationError, match="'v', 'eps' or 'x'"):
+        ModelSettings(diffusion=DiffusionChoice())
+
+
+@pytest.mark.parametrize("target", ["v", "eps", "x"])
+@pytest.mark.parametrize("patch", [2, 4])
+def test_the_command_that_goes_on_keeps_the_target(patch: int, target: str) -> None:
+    """Of a run whose target is not what its patch would have today too; nobody is told what follows by itself."""
+    before = resolved("--set", f"network.patch={patch}", "--target", target)
+    words = shlex.split(str(go_on(Path("run"), TrainSettings.model_validate(before), finished=False)))
+    result = CliRunner().invoke(app, [*words[1:], "--dry-run"])
+    assert result.exit_code == 0, result.output
+    after = json.loads(result.stdout)
+    assert (after["network"], after["diffusion"]) == (before["network"], before["diffusion"])
+    assert any("diffusion.target" in word for word in words) == (target != ("x" if patch > 2 else "v"))
 
 
 def test_noise_and_images_are_asked_for_by_flags() -> None:

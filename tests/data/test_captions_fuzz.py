@@ -26,7 +26,7 @@ from vidiff_cli.data.scan import Source
 from vidiff_cli.errors import VidiffError
 
 IDS = ("-a_B3456789", "_xOx9hkJoBk", "v_QOlSCBRmfW", "0123456789a")
-SLOW = 5000  # milliseconds: far above what any of these small files takes, far below a hang
+SLOW = 60_000  # milliseconds: far above what any of these small files takes on a busy machine, below a hang
 READABLE = [name for name in FORMATS if name != "sidecar"]
 
 

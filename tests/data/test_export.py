@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -182,21 +181,24 @@ def test_a_full_disk_and_a_damaged_dataset_are_one_sentence(
     assert below(tmp_path)[0] == "dataset" and not (tmp_path / "out").exists()
 
 
-def test_interrupted_it_leaves_nothing(dataset: Path, tmp_path: Path) -> None:
-    """A real Ctrl-C after the first clips, with slow encoders behind it."""
+def test_interrupted_it_leaves_nothing(dataset: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A real Ctrl-C while the first clips are being encoded."""
+    heard = tmp_path_factory.mktemp("heard") / "file"
     code = (
-        "import sys, time, vidiff_cli.data.export as export\n"
-        "original = export.encode\n"
+        "import os, sys, time, vidiff_cli.data.export as export\n"
+        "original, heard = export.encode, sys.argv.pop(1)\n"
         "def slow(*a, **k):\n"
-        "    print('begun', flush=True); time.sleep(0.5); return original(*a, **k)\n"
+        "    print('begun', flush=True)\n"
+        "    while not os.path.exists(heard): time.sleep(0.01)\n"
+        "    return original(*a, **k)\n"
         "export.encode = slow\n"
         "from vidiff_cli.cli.app import main\n"
         "main()\n"
     )
-    command = [sys.executable, "-c", code, "export", str(dataset), "-o", str(tmp_path / "out")]
+    command = [sys.executable, "-c", code, str(heard), "export", str(dataset), "-o", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline().startswith("begun")
-    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    heard.touch()
+    process.communicate(timeout=60)
     assert process.returncode == 130 and os.listdir(tmp_path) == ["dataset"]

@@ -26,6 +26,7 @@ from pathlib import Path
 from vidiff_cli.data.workers import announce
 from vidiff_cli.video import ffmpeg
 
+HANG = 600  # seconds
 SLEEP = ["-re", "-f", "lavfi", "-i", "color=black:s=16x16:r=1:d=1000", "-f", "null", "-"]
 
 def work(job):
@@ -35,13 +36,12 @@ def work(job):
 def double(value):
     return value * 2
 
-def sleep(seconds):
-    time.sleep(seconds)
-    return seconds
+def hang(_):
+    time.sleep(HANG)
 
 def eat(megabytes):
     data = bytearray(os.urandom(2**20) * megabytes)
-    time.sleep(30)
+    time.sleep(HANG)
 
 def map_file(path):
     data = Path(path).open("rb")
@@ -69,7 +69,7 @@ def stop(status):
 
 def fault(number):
     os.kill(os.getpid(), number)
-    time.sleep(30)
+    time.sleep(HANG)
 
 def pid(_):
     return os.getpid()
@@ -79,7 +79,8 @@ def child(folder):
     with ffmpeg.Ffmpeg(SLEEP) as process:
         Path(folder, "child").write_text(str(process.process.pid))
         Path(folder, "worker").write_text(str(os.getpid()))
-        time.sleep(30)
+        announce(1.0)
+        time.sleep(HANG)
 
 def child_then_fault(folder):
     with ffmpeg.Ffmpeg(SLEEP) as process:
@@ -87,12 +88,12 @@ def child_then_fault(folder):
         os.kill(os.getpid(), 11)
 
 def hungry_child(megabytes):
-    code = f"import os, time; data = os.urandom(2**20) * {megabytes}; time.sleep(30)"
+    code = f"import os, time; data = os.urandom(2**20) * {megabytes}; time.sleep({HANG})"
     subprocess.run([sys.executable, "-c", code])
 
 def held_lock(_):
     """Hangs in C without letting go of the interpreter: no thread of the worker can do anything."""
-    ctypes.PyDLL(None).sleep(30)
+    ctypes.PyDLL(None).sleep(HANG)
 
 def held_lock_with_child(folder):
     with ffmpeg.Ffmpeg(SLEEP) as process:
@@ -102,7 +103,7 @@ def held_lock_with_child(folder):
 
 def asks(seconds):
     announce(seconds)
-    time.sleep(30)
+    time.sleep(HANG)
 
 def prints(value):
     print("noise")
@@ -138,7 +139,7 @@ def work(jobs_folder, monkeypatch) -> Callable:
     return vidiff_test_jobs.work
 
 
-def outcomes(work, jobs, *, workers=1, timeout_seconds: float | None = 20.0, memory_mb=1000):
+def outcomes(work, jobs, *, workers=1, timeout_seconds: float | None = 60.0, memory_mb=1000):
     return list(run(work, jobs, workers=workers, timeout_seconds=timeout_seconds, memory_bytes=memory_mb * MB))
 
 
@@ -164,9 +165,9 @@ def test_results_come_as_they_finish_and_jobs_are_taken_as_needed(work):
     def jobs():
         for number in count():
             taken.append(number)
-            yield ("sleep", 1.0) if number == 0 else ("double", number)
+            yield ("hang", None) if number == 0 else ("double", number)
 
-    results = run(work, jobs(), workers=2, timeout_seconds=20, memory_bytes=1000 * MB)
+    results = run(work, jobs(), workers=2, timeout_seconds=60, memory_bytes=1000 * MB)
     assert [next(results).job[1] for _ in range(5)] == [1, 2, 3, 4, 5]
     assert len(taken) <= 7
     results.close()
@@ -175,8 +176,8 @@ def test_results_come_as_they_finish_and_jobs_are_taken_as_needed(work):
 @pytest.mark.parametrize(
     ("job", "kind", "sentence"),
     [
-        (("sleep", 30), TOO_LONG, "takes too long: no end after 0.7 s"),
-        pytest.param(("held_lock", None), TOO_LONG, "takes too long: no end after 0.7 s"),
+        (("hang", None), TOO_LONG, "takes too long: no end after 3 s"),
+        (("held_lock", None), TOO_LONG, "takes too long: no end after 3 s"),
         (("refuse", None), CRASHED, "crashed: ValueError: no thank you"),
         (("unpicklable", None), CRASHED, "crashed: "),
         (("no_memory", None), TOO_MUCH, "too much memory: no more could be had"),
@@ -188,7 +189,7 @@ def test_results_come_as_they_finish_and_jobs_are_taken_as_needed(work):
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_a_bad_job_is_an_outcome_and_the_next_goes_on(work, job, kind, sentence):
-    bad, good = outcomes(work, [job, ("double", 4)], timeout_seconds=0.7)
+    bad, good = outcomes(work, [job, ("double", 4)], timeout_seconds=3.0 if kind == TOO_LONG else 60.0)
     assert (bad.job, bad.result, bad.kind) == (job, None, kind)
     assert bad.problem.startswith(sentence) and "\n" not in bad.problem
     assert (good.result, good.kind) == (8, "")
@@ -197,12 +198,10 @@ def test_a_bad_job_is_an_outcome_and_the_next_goes_on(work, job, kind, sentence)
 @LINUX
 @pytest.mark.parametrize("job", [("eat", 400), ("hungry_child", 400)], ids=lambda job: job[0])
 def test_memory_of_a_worker_and_its_children_is_bounded(work, job):
-    began = time.monotonic()
     bad, good = outcomes(work, [job, ("double", 4)], memory_mb=300)
     assert bad.kind == TOO_MUCH
     assert bad.problem.startswith("too much memory: ") and bad.problem.endswith(" MiB, 300 MiB are allowed")
     assert good.result == 8
-    assert time.monotonic() - began < 10
 
 
 @LINUX
@@ -222,11 +221,9 @@ def test_what_a_job_keeps_does_not_count_against_the_next(work):
 def test_a_job_may_ask_for_its_time(work, monkeypatch):
     got = outcomes(work, [("asks", 0.4)], timeout_seconds=None)
     assert (got[0].kind, got[0].problem[:14]) == (TOO_LONG, "takes too long")
-    began = time.monotonic()
     assert outcomes(work, [("asks", 1000)], timeout_seconds=0.4)[0].kind == TOO_LONG
-    assert time.monotonic() - began < 10
     monkeypatch.setattr("vidiff_cli.data.workers.FIRST_SECONDS", 2.0)
-    assert outcomes(work, [("sleep", 30)], timeout_seconds=None)[0].kind == TOO_LONG
+    assert outcomes(work, [("hang", None)], timeout_seconds=None)[0].kind == TOO_LONG
     announce(5)  # in no worker
 
 
@@ -236,15 +233,15 @@ def test_what_a_decoder_prints_is_not_an_answer(work):
 
 
 def test_a_slow_consumer_costs_no_job_its_time(work):
-    results = run(work, [("double", 1), ("double", 2)], workers=2, timeout_seconds=1.0, memory_bytes=1000 * MB)
+    results = run(work, [("double", 1), ("double", 2)], workers=2, timeout_seconds=3.0, memory_bytes=1000 * MB)
     first = next(results)
-    time.sleep(1.5)
+    time.sleep(3.5)
     assert {first.result, next(results).result} == {2, 4}
 
 
 def test_a_hang_ends_while_the_consumer_is_busy(work, tmp_path):
     results = run(
-        work, [("double", 1), ("child", str(tmp_path))], workers=2, timeout_seconds=1.0, memory_bytes=1000 * MB
+        work, [("double", 1), ("child", str(tmp_path))], workers=2, timeout_seconds=None, memory_bytes=1000 * MB
     )
     next(results)
     worker = int(waited(tmp_path / "worker"))
@@ -263,7 +260,7 @@ def test_a_function_that_is_not_there_is_an_error(work):
 @LINUX
 @pytest.mark.parametrize("what", ["child", "child_then_fault"])
 def test_a_sleeping_ffmpeg_ends_with_its_worker(work, tmp_path, what):
-    (bad,) = outcomes(work, [(what, str(tmp_path))], timeout_seconds=2.0)
+    (bad,) = outcomes(work, [(what, str(tmp_path))], timeout_seconds=None)
     assert bad.kind == (TOO_LONG if what == "child" else CRASHED)
     assert gone(int(waited(tmp_path / "child")))
 
@@ -302,7 +299,7 @@ def test_nothing_outlives_the_parent(jobs_folder, tmp_path, number, what):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as parent:
         worker, child = int(waited(tmp_path / "worker")), int(waited(tmp_path / "child"))
         os.killpg(parent.pid, number)
-        out, errors = parent.communicate(timeout=10)
+        out, errors = parent.communicate(timeout=60)
     assert errors == b""
     assert out == (b"interrupted\n" if number == signal.SIGINT else b"")
     assert gone(worker) and gone(child)
@@ -310,7 +307,7 @@ def test_nothing_outlives_the_parent(jobs_folder, tmp_path, number, what):
 
 def waited(path: Path) -> str:
     """The text of a file that another process writes."""
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 60
     while not (path.is_file() and path.read_text()):
         assert time.monotonic() < give_up, f"{path} is not written"
         time.sleep(0.02)
@@ -319,7 +316,7 @@ def waited(path: Path) -> str:
 
 def gone(pid: int, *, zombies: bool = False) -> bool:
     """Whether a process ends within moments; `zombies`: one that only waits to be waited for counts as ended."""
-    give_up = time.monotonic() + 5
+    give_up = time.monotonic() + 60
     while time.monotonic() < give_up:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

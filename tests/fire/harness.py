@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,7 @@ LAST_LINE = {signal.SIGTERM: "Terminated.", signal.SIGINT: "Interrupted.", signa
 SIGNALS = (signal.SIGKILL, *CODES)
 START_SECONDS = 0.1  # within them Python itself may not have got as far as to hear a signal
 PATIENCE_SECONDS = 900.0  # a busy machine is no fault
+TRAP = Path(__file__).resolve().with_name("trap")
 SMALL = [f"network.{key}={value}" for key, value in dict(base=8, head_width=8, embedding=16, text_width=16).items()]
 TIMES = ("seconds_per_step", "clips_per_second", "share_of_peak", "memory_mb")  # differ in a row
 
@@ -54,7 +55,7 @@ CASES = (
         weight=2,
         arguments=("prep", "clips", "-o", "out", "--size", "32", "--frames", "8", "--workers", "2"),
         inputs=("clips",),
-        writing=("out/.journal/.*.part", "out/data/.*.part", "out/.*.part", "out/.*.tmp-*", "out/*"),
+        writing=("out/.journal/*/.*.part", "out/data/.*.part", "out/.*.part", "out/.*.tmp-*", "out/*"),
     ),
     Case(
         name="train",
@@ -128,12 +129,13 @@ def environment(home: Path) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(home / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def start(arguments: tuple[str, ...], place: Path) -> subprocess.Popen[str]:
-    """The real command, in its own process group, with `place` as its working directory."""
+def start(arguments: tuple[str, ...], place: Path, more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """The real command, in its own process group, with `place` as its working directory and `more` in its
+    environment."""
     return subprocess.Popen(
         [sys.executable, "-m", "vidiff_cli", *arguments],
         cwd=place,
-        env=environment(place.parent),
+        env=environment(place.parent) | dict(more or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -228,6 +230,20 @@ def shoot(case: Case, place: Path, number: signal.Signals, at: Callable[[], bool
         time.sleep(0.0002)
     early = time.monotonic() - began < START_SECONDS
     process.send_signal(number)  # to the parent alone: what it started is on its own then
+    return ended(process, number, early=early)
+
+
+def trap(case: Case, place: Path, number: signal.Signals, pattern: str, count: int) -> int | None:
+    """Starts the command, which gets the signal when it is about to name the count-th file of a pattern (relative to
+    `place`) that it has written: trap/sitecustomize.py. Its exit code, None if it finished, without so many files."""
+    path = os.pathsep.join(filter(None, (str(TRAP), os.environ.get("PYTHONPATH"))))
+    armed = {"FIRE_TRAP": f"{number.value} {count} {place / pattern}", "PYTHONPATH": path}
+    return ended(start(case.arguments, place, armed), number)
+
+
+def ended(process: subprocess.Popen[str], number: signal.Signals, *, early: bool = False) -> int | None:
+    """The exit code of a command that was sent the signal, None where it had finished before. Fault where it ends in
+    another way than it should; `early`: it may not have heard it."""
     code, said = finish(process)
     if code == 0:
         return None
@@ -289,7 +305,7 @@ def round_of(case: Case, home: Path, whole: Whole, draw: random.Random, tally: T
 
 def nothing_runs_on(place: Path) -> None:
     """No process that a killed command started may go on working in the folder: not for longer than a moment."""
-    patience = time.monotonic() + 10.0
+    patience = time.monotonic() + 60.0
     while left := sorted(set(_processes_in(place))):
         if time.monotonic() > patience:
             raise Fault(f"still running: {left[0]}")

@@ -19,7 +19,7 @@ from vidiff_cli.metrics.temporal import (
     sharpness_drift,
     warping_error,
 )
-from vidiff_cli.training.flow import warp
+from vidiff_cli.motion import warp
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_motion_change_follows_the_pixel() -> None:
     assert motion_change(motion_of(flows, seen)) == pytest.approx(4)
 
 
-def test_sampling_is_the_warp_of_the_training_loss() -> None:
+def test_sampling_is_the_warp_of_frames() -> None:
     rng = np.random.default_rng(1)
     picture, flow = noise(9, 11, 3).astype(float), rng.normal(0, 4, (2, 9, 11))
     places = motion_of(flow[None], np.ones((1, 9, 11))).places[0]

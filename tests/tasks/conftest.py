@@ -82,10 +82,12 @@ def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(run: Path) -> Callable[..., Any]:
-    """settings("extend", input=..., ...): two fast steps with the trained run, unless told otherwise."""
+    """settings("extend", input=..., ...): two fast steps with the trained run, whose frames are taken alone and as they
+    are, unless told otherwise."""
 
     def make(command: str, **more: Any) -> Any:
-        return KINDS[command].model_validate({"model": run, "steps": 2, "seed": 3, "dtype": "fp32"} | more)
+        alone = {} if command == "sample" else {"size": "model", "detail": "model"}
+        return KINDS[command].model_validate({"model": run, "steps": 2, "seed": 3, "dtype": "fp32"} | alone | more)
 
     return make
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.tasks import complete, frame_file
@@ -78,12 +79,12 @@ def test_two_photos_are_joined(settings, frames_of) -> None:
         assert np.array_equal(made[place], np.asarray(Image.open(name)))
 
 
-def test_native_joins_are_of_one_shape(settings, clip, frames_of) -> None:
-    first, wide = clip(3, width=32, height=32, name="a.mkv"), clip(3, width=48, height=32, name="b.mkv")
-    with pytest.raises(VidiffError, match="of one shape: found 32x32 and 48x32"):
-        interpolate(settings("interpolate", input=first, to=wide, resolution="native"))
-    large = clip(4, width=64, height=64, name="c.mkv")
-    report = interpolate(settings("interpolate", input=first, to=large, resolution="native", gap=2, lossless=True))
+@pytest.mark.parametrize("detail", ["model", "both", "estimate"])
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (48, 32), (20, 30)])
+def test_joins_have_the_size_of_the_first(settings, clip, frames_of, detail: str, width: int, height: int) -> None:
+    first, other = clip(3, width=32, height=32, name="a.mkv"), clip(4, width=width, height=height, name="b.mkv")
+    asked = settings("interpolate", input=first, to=other, size="film", detail=detail, gap=2, lossless=True)
+    report = interpolate(asked)
     made = frames_of(report.path)
     assert made.shape == (9, 32, 32, 3) and np.array_equal(made[:3], frames_of(first)) and report.given_difference == 0
 
@@ -119,13 +120,14 @@ def test_between_equal_frames_nothing_is_made(settings, frames_of) -> None:
     assert report.held == 2
 
 
+@pytest.mark.parametrize("detail", ["model", "both", "estimate"])
 @pytest.mark.parametrize("command", ["extend", "interpolate"])
-def test_native_size(settings, frames_of, command: str) -> None:
+def test_film_size(settings, frames_of, command: str, detail: str) -> None:
     """The input's frames at its own size, untouched; what is made is as large and no smaller."""
     rng = np.random.default_rng(0)
     frames = np.clip(scene(4, (60, 90, 160), side=48)[:, :30] + rng.integers(0, 9, (4, 30, 48, 3)), 0, 255)
     source, task = stored(frames.astype(np.uint8), "large.mkv"), {"extend": extend, "interpolate": interpolate}[command]
-    report = task(settings(command, input=source, resolution="native", lossless=True))
+    report = task(settings(command, input=source, size="film", detail=detail, lossless=True))
     made = frames_of(report.path)
     assert (report.width, report.height) == (48, 30) == made.shape[2:0:-1]
     places = slice(0, 4) if command == "extend" else slice(0, 7, 2)
@@ -222,6 +224,7 @@ def test_the_schedule_of_the_weight_counts(settings, clip, frames_of) -> None:
     source, made = clip(4), []
     for name in ("constant", "snr"):
         more = {"condition": "reconstruction", "reconstruction_schedule": name, "output": f"{name}.mkv", "steps": 4}
+        more |= {"reconstruction_weight": 1000.0}
         made.append(frames_of(extend(settings("extend", input=source, num_frames=3, lossless=True, **more)).path))
     assert not np.array_equal(*made)
 
@@ -284,3 +287,82 @@ def test_memory_does_not_grow_with_the_length(run, clip) -> None:
     short, long = map(int, done.stdout.split()[-2:])
     assert len(decode("600.mkv", size=(32, 16)).times) == 604
     assert long - short < 10e6
+
+
+def shift(count: int, *, speed: float = 1.5, side: int = 64) -> np.ndarray:
+    """A smooth texture that moves evenly (n h w c)."""
+    y, x = np.mgrid[0:side, 0:side].astype(float)
+    waves = [(0.31, 0.17, 0.0), (0.12, -0.29, 1.0), (0.23, 0.37, 2.0), (0.08, 0.05, 0.5)]
+    frames = []
+    for number in range(count):
+        at = x - speed * number
+        level = sum(np.sin(a * at + b * y + c) for a, b, c in waves) / len(waves)
+        frames.append(np.stack([127 + 90 * level, 127 - 60 * level, 127 + 40 * np.cos(0.2 * at)], axis=-1))
+    return np.stack(frames).round().astype(np.uint8)
+
+
+def off(made: np.ndarray, true: np.ndarray) -> float:
+    return float(np.abs(made.astype(float) - true)[:, 6:-6, 6:-6].mean())
+
+
+def test_without_a_model_motion_is_estimated(settings, frames_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default where there is no run: nearer to the truth than blending, given frames untouched."""
+    monkeypatch.setattr("vidiff_cli.tasks.model.RUNS", Path("nowhere"))
+    true = shift(9, speed=3.0)
+    source = stored(true[::2], "slow.mkv")
+    report = interpolate(InterpolateSettings(input=source, factor=2, hold=False, lossless=True))
+    made = frames_of(report.path)
+    assert report.condition == "estimate" and np.array_equal(made[::2], true[::2]) and made.shape == true.shape
+    blend = (true[:-2:2].astype(float) + true[2::2]) / 2
+    assert off(made[1::2], true[1::2]) < 0.2 * off(blend, true[1::2])
+
+
+def test_an_extension_without_a_model_goes_on(settings, frames_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidiff_cli.tasks.model.RUNS", Path("nowhere"))
+    true = shift(20)
+    for before in (False, True):
+        given = true[4:] if before else true[:16]
+        source = stored(given, f"{before}.mkv")
+        asked = ExtendSettings(input=source, num_frames=4, before=before, lossless=True)
+        made = frames_of(extend(asked).path)
+        new, wanted = (made[:4], true[:4]) if before else (made[16:], true[16:])
+        frozen = np.repeat(given[:1] if before else given[-1:], 4, axis=0)
+        assert off(new, wanted) < 0.3 * off(frozen, wanted)
+
+
+def test_a_model_that_knows_nothing_takes_nothing_away(settings, frames_of) -> None:
+    """The barely trained network of the tests, against the estimate alone."""
+    true = shift(33, side=32)
+    source, made = stored(true[::2], "slow.mkv"), {}
+    for detail in ("estimate", "both", "model"):
+        asked = settings("interpolate", input=source, factor=2, size="film", detail=detail, lossless=True, hold=False)
+        made[detail] = frames_of(interpolate(asked.model_copy(update={"output": Path(f"{detail}.mkv")})).path)
+    errors = {detail: np.square(frames[1::2] - true[1::2].astype(float)).mean() for detail, frames in made.items()}
+    assert errors["model"] > 2 * errors["estimate"]
+    assert errors["both"] < 1.023 * errors["estimate"], "a tenth of a decibel"
+
+
+@pytest.mark.parametrize(("size", "expected"), [(24, (30, 24)), ("film", (40, 32)), ("model", (20, 16))])
+def test_sizes(settings, clip, frames_of, size: int | str, expected: tuple[int, int]) -> None:
+    source = clip(6, width=40, height=32)
+    report = interpolate(settings("interpolate", input=source, size=size, detail="both", lossless=True))
+    assert (report.width, report.height) == expected == frames_of(report.path).shape[2:0:-1]
+
+
+def test_what_needs_a_model_says_so(clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidiff_cli.tasks.model.RUNS", Path("nowhere"))
+    source = clip(4)
+    for more, named in (({"detail": "model"}, "--detail model"), ({"size": "model"}, "--size model")):
+        with pytest.raises(VidiffError, match=f"{named} needs a model: found no run under runs/"):
+            extend(ExtendSettings.model_validate({"input": source} | more))
+
+
+def test_samples_are_averaged(settings, clip, frames_of) -> None:
+    """The mean of two samples lies between them, and differs from either."""
+    source, made = clip(4), {}
+    for count, seed in ((1, 3), (1, 4), (2, 3)):
+        asked = settings("interpolate", input=source, samples=count, seed=seed, lossless=True)
+        asked = asked.model_copy(update={"output": Path(f"{count}-{seed}.mkv")})
+        made[count, seed] = frames_of(interpolate(asked).path).astype(int)
+    mean = (made[1, 3] + made[1, 4] + 1) // 2
+    assert not np.array_equal(made[1, 3], made[1, 4]) and np.array_equal(made[2, 3], mean)

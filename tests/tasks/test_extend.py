@@ -96,11 +96,8 @@ def test_size(settings, clip, told, frames_of, size, scaled, crop) -> None:
     report, notes = told(extend.steps(settings("extend", input=source, num_frames=1, lossless=True)))
     assert (report.width, report.height) == crop
     assert np.array_equal(frames_of(report.path)[:3], decode(source, size=scaled, crop=crop).frames)
-    about = [note.text for note in notes if "Working at" in note.text]
-    expected = (
-        f"Working at {crop[0]}x{crop[1]}, the model's size (the input is {size[0]}x{size[1]}; "
-        "--resolution native keeps the input's)."
-    )
+    about = [note.text for note in notes if "The result has" in note.text]
+    expected = f"The result has {crop[0]}x{crop[1]} (the input is {size[0]}x{size[1]}; --size film keeps the input's)."
     assert about == ([] if size == crop else [expected])
 
 

@@ -70,11 +70,9 @@ def test_a_signal_to_one_of_two_ends_both_at_the_same_step(dataset: Path, told, 
     long = ("--steps", "5000", "--checkpoint-every", "5000", "--set", "optimiser.decay=0")
     processes = start(dataset, run, *long)
     rows = run / "metrics.jsonl"
-    for _ in range(1000):  # it is there just before the first step, when signals are put off
-        if rows.is_file() or any(process.poll() is not None for process in processes):
-            break
+    while not (rows.is_file() and rows.stat().st_size):  # with a row, both are between steps, where signals are put off
+        assert all(process.poll() is None for process in processes)
         time.sleep(0.1)
-    time.sleep(0.5)
     processes[1].send_signal(signal.SIGUSR1)
     (code, paths, said), silent = ended(processes)
     (checkpoint,) = (run / "checkpoints").glob("step-*")

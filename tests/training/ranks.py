@@ -117,7 +117,7 @@ def ended(folder: Path, launch: Launch, how: str) -> None:
     """Rank 1 ends in some way in the second step: what a rank makes of it is folder/HOW-N.json."""
     found: BaseException | None = None
     try:
-        with together(launch, CPU, kind="ddp", timeout_seconds=5 if how == "silent" else 30) as parallel:
+        with together(launch, CPU, kind="ddp", timeout_seconds=10 if how == "silent" else 30) as parallel:
             for report in steps(state(parallel), settings(), parallel):
                 if launch.rank and report.step == 1:
                     if how == "error":
@@ -154,7 +154,7 @@ def fork(scenario: Callable[..., None], folder: Path, *more: str) -> list[int]:
     return numbers
 
 
-def main(folder: Path, *, seconds: float = 90.0) -> None:
+def main(folder: Path, *, seconds: float = 450.0) -> None:
     """All scenarios at once. folder/codes.json: how the ranks of `equal` ended."""
     signal.signal(signal.SIGALRM, lambda *_: [os.kill(number, signal.SIGKILL) for number in (*good, *bad)])
     good, bad = fork(equal, folder), [number for how in ENDS for number in fork(ended, folder, how)]

@@ -49,8 +49,12 @@ def at(level: float) -> Tensor:
 
 def flow(weight: float = 1.0) -> Auxiliary:
     """With the known flow of clips that stand still: of noise, nothing measured would be taken for visible."""
-    still = ResidualFlow(lambda first, second: torch.zeros(len(first), 2, *first.shape[2:]))
-    return LowNoise(terms={"flow": (weight, still)})
+
+    def still(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        nowhere = first.new_zeros(len(first), 2, *first.shape[2:])
+        return nowhere, nowhere
+
+    return LowNoise(terms={"flow": (weight, ResidualFlow(still))})
 
 
 def squared(calls: list[Tensor] | None = None, **more: float) -> LowNoise:
@@ -80,7 +84,7 @@ def test_the_perceptual_loss_says_which_weights_it_needs() -> None:
 
 
 def test_what_the_settings_ask_for_is_built() -> None:
-    """With their weights, and Lucas and Kanade where no file is named."""
+    """With their weights, and the flow of motion/ where no file is named."""
     made = auxiliary_of(ObjectiveSettings(flow_loss=0.2), DiffusionSettings(shift=2.0), CPU)
     assert isinstance(made, LowNoise) and made.keep == kept_share(DiffusionSettings(shift=2.0)) < 1
     assert {name: weight for name, (weight, _) in made.terms.items()} == {"flow": 0.2}

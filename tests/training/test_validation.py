@@ -30,8 +30,8 @@ def learner(make_learner: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def held(make_source: Callable[..., Any], row: Any, learner: Any) -> HeldOut:
-    """Ten clips, one of another shape and every fifth without a caption."""
-    rows = [row(frames=3 if n % 10 == 7 else 6, captions=() if n % 5 == 0 else ("a red square",)) for n in range(10)]
+    """Twenty clips, two of another shape and every fifth without a caption."""
+    rows = [row(frames=3 if n % 10 == 7 else 6, captions=() if n % 5 == 0 else ("a red square",)) for n in range(20)]
     found = hold_out(make_source(rows), learner.settings)
     assert found is not None
     return found
@@ -49,7 +49,7 @@ def test_it_is_a_function_of_the_clips_and_the_weights(learner, held, make_sourc
     again = hold_out(held.source, learner.settings)
     assert again is not None and look(learner, again) == first
     alone = look(learner, held, at_once=3)
-    assert alone.clips == first.clips == 10
+    assert alone.clips == first.clips == 20
     assert alone.loss == pytest.approx(first.loss, rel=1e-5)
     assert alone.bands == pytest.approx(first.bands, rel=1e-5)
     with torch.no_grad():
@@ -108,18 +108,20 @@ def test_dropout_and_gradients_are_off_and_come_back_after_an_error(learner, hel
 
 @pytest.mark.parametrize("shift", [0.0, -2.5, 3.0])
 def test_levels_are_stratified_within_every_band(make_source, row, make_learner, shift: float) -> None:
-    """Shares are those of uniform u; in a band, each of n equal parts has one clip."""
+    """Shares are those of uniform u; in a band, each of n equal parts has one clip, however often it is looked at."""
     diffusion = DiffusionSettings(shift=shift)
     found = hold_out(make_source([row(frames=4)] * 12), make_learner(diffusion=diffusion).settings)
     assert found is not None and found.shares.sum() == pytest.approx(1)
-    level = cosine(torch.from_numpy(found.u), shift=shift).numpy()
+    u = found.u[::2]
+    assert (u == found.u[1::2]).all()
+    level = cosine(torch.from_numpy(u), shift=shift).numpy()
     ends = (math.inf, *sorted(EDGES, reverse=True), -math.inf)
     limits = [1 - 2 / math.pi * math.atan(math.exp((end - shift) / 2)) for end in ends]  # u of a level
     bands = [(low, high) for low, high in pairwise(limits)][::-1]
     for number, (low, high) in enumerate(bands):
         assert found.shares[number] == pytest.approx(high - low, abs=1e-3)
         assert (np.digitize(level[:, number], EDGES) == number).all()
-        parts = np.sort((found.u[:, number] - low) / (high - low) * 12)
+        parts = np.sort((u[:, number] - low) / (high - low) * 12)
         np.testing.assert_allclose(parts, np.arange(12) + 0.5, atol=0.05)
 
 
@@ -142,7 +144,7 @@ def test_means_are_over_the_clips_they_name(learner, held, monkeypatch) -> None:
 
     monkeypatch.setattr(validation, "diffusion_loss", loss)
     found = look(learner, held)
-    number = np.arange(10)
+    number = np.arange(20)
     given = np.array([draw.given.any() for draw in held.draws])
     captioned = number % 5 != 0
     assert (given == (number % 2 == 1)).all()
@@ -154,6 +156,38 @@ def test_means_are_over_the_clips_they_name(learner, held, monkeypatch) -> None:
     assert found.bands == pytest.approx([base.mean() + 1000 * band for band in range(4)])
     assert found.unconditional == pytest.approx(base[captioned].mean() + bands + 10_000)
     assert (found.text_gain, found.text_gain_error) == (pytest.approx(10_000), pytest.approx(0, abs=1e-6))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+def test_each_of_few_clips_is_looked_at_both_ways(make_source, row, learner, count: int) -> None:
+    """So that one held-out clip is enough for the loss without and with given frames."""
+    source = make_source([row(frames=6, captions=("a red square",))] * count)
+    draws = hold_out(source, learner.settings).draws
+    assert [draw.row for draw in draws] == [number for number in range(count) for _ in range(2)]
+    assert [bool(draw.given.any()) for draw in draws] == [False, True] * count
+    found = look(learner, hold_out(source, learner.settings))
+    assert found.clips == count and found.free > 0 and found.observed > 0
+    assert found.loss == pytest.approx((found.free + found.observed) / 2, rel=1e-6)
+    assert (found.text_gain_error is None) == (count < validation.FEWEST_CLIPS), "two looks at a clip are one clip"
+    pictures = hold_out(make_source([row(frames=1)] * count), learner.settings.model_copy(update={"frames": 1}))
+    assert len(pictures.draws) == count
+
+
+def test_the_error_of_the_gain_is_over_clips(make_source, row, learner, monkeypatch) -> None:
+    """Of eight clips that gain 0 to 7, whichever way they are looked at: the error of eight numbers, not of sixteen."""
+
+    def loss(denoiser: Any, text: Any, batch: Any) -> Any:
+        real = diffusion_loss(denoiser, text, batch)
+        number = batch.video[:, 0, 0, 0, 0].add(1).mul(127.5).round()
+        value = number * batch.dropped
+        return type(real)(total=value.mean(), per_clip=value, observed=real.observed, level=real.level)
+
+    monkeypatch.setattr(validation, "diffusion_loss", loss)
+    found = look(learner, hold_out(make_source([row(frames=6, captions=("a red square",))] * 8), learner.settings))
+    assert (found.text_gain, found.text_gain_error) == (
+        pytest.approx(3.5),
+        pytest.approx(np.arange(8).std(ddof=1) / 8**0.5),
+    )
 
 
 def test_many_clips_are_bounded_and_evenly_spaced(make_source, row, make_learner) -> None:

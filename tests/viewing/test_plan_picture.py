@@ -120,7 +120,7 @@ def test_the_lines_say_the_same_in_words() -> None:
     lines = plan_lines(every, total=9, given=[0, 8], times=[F(k, 4) for k in range(9)], copies={})
     assert lines == ["9 frames: 2 given, 7 to make in 1 window", "window 1: makes 1-7 from 0, 8 (0.25 to 1.75 s)"]
     nothing = plan_lines([], total=3, given=[0, 2], times=[F(0), F(1), F(2)], copies={1: 0}, written=[0, 1])
-    assert nothing == ["3 frames: 2 given, 0 to make in 0 windows, 1 that repeats a given one, 1 not written"]
+    assert nothing == ["3 frames: 2 given, 0 to estimate, 1 that repeats a given one, 1 not written"]
 
 
 def test_ranges() -> None:

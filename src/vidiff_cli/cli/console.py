@@ -27,9 +27,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from vidiff_cli.cli.live import LiveProgress
-from vidiff_cli.errors import UsageError, VidiffError
+from vidiff_cli.cli.live import LiveProgress, clock
+from vidiff_cli.errors import UsageError, sentence_of
 from vidiff_cli.tasks.events import Event, Note, Progress
+from vidiff_cli.tasks.pace import Pace
 
 R = TypeVar("R")
 
@@ -119,38 +120,50 @@ class _Warnings:
             _note(self.console, event)
 
 
+class _TimeLeft:
+    """Seconds that each kind of work still takes: as its events say, else at the pace of the last ones."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, tuple[float, int]] = {}  # when, and what was done then
+        self.paces: dict[str, Pace] = {}
+
+    def __call__(self, event: Progress, now: float) -> float | None:
+        """None where it is not known. To be called with every event."""
+        then, before = self.last.get(event.what, (now, event.done))
+        pace = self.paces.setdefault(event.what, Pace())
+        if event.what in self.last:
+            pace.add(max(0, event.done - before), now - then)
+        self.last[event.what] = now, event.done
+        if event.seconds_left is not None or event.total is None or pace.seconds_per_unit is None:
+            return event.seconds_left
+        return (event.total - event.done) * pace.seconds_per_unit
+
+
 class _Plain:
     """Lines for logs: the first and last event of each kind of work, and one every few seconds between."""
 
     def __init__(self, console: Console, *, every_seconds: float) -> None:
         self.console, self.every_seconds = console, every_seconds
-        self.started: dict[str, tuple[float, int]] = {}  # when, and what was done before
+        self.started: dict[str, float] = {}
         self.last: dict[str, float] = {}
+        self.time_left = _TimeLeft()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Note):
             return _note(self.console, event)
         now = time.monotonic()
-        started, before = self.started.setdefault(event.what, (now, event.done))
+        started, left = self.started.setdefault(event.what, now), self.time_left(event, now)
         finished = event.total is not None and event.done >= event.total
         if event.what not in self.last or finished or now - self.last[event.what] >= self.every_seconds:
             self.last[event.what] = now
-            self.console.print(escape(shown(_line(event, now - started, before))))
+            self.console.print(escape(shown(_line(event, now - started, None if finished else left))))
 
 
-def _line(event: Progress, elapsed_seconds: float, before: int) -> str:
+def _line(event: Progress, elapsed_seconds: float, left_seconds: float | None) -> str:
     count = f"{event.done}" if event.total is None else f"{event.done}/{event.total}"
-    parts = [f"{event.what}: {count}", f"{_clock(elapsed_seconds)} elapsed"]
-    if event.total is not None and before < event.done < event.total and elapsed_seconds > 0:
-        left = elapsed_seconds * (event.total - event.done) / (event.done - before)
-        parts.append(f"{_clock(left)} left")
+    parts = [f"{event.what}: {count}", f"{clock(elapsed_seconds)} elapsed"]
+    parts += [f"{clock(left_seconds)} left"] if left_seconds is not None else []
     return ", ".join(parts + ([event.detail] if event.detail else []))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _Live:
@@ -159,6 +172,7 @@ class _Live:
     def __init__(self, console: Console) -> None:
         self.bars = LiveProgress(console)
         self.ids: dict[str, Any] = {}
+        self.time_left = _TimeLeft()
 
     def __enter__(self) -> _Live:
         self.bars.start()
@@ -172,12 +186,10 @@ class _Live:
             return _note(self.bars.console, event)
         figures = [(shown(name), shown(value)) for name, value in event.figures]
         self.bars.show_figures(figures)
-        detail = "" if figures else shown(event.detail)
+        fields = {"detail": "" if figures else shown(event.detail), "left": self.time_left(event, time.monotonic())}
         if event.what not in self.ids:
-            self.ids[event.what] = self.bars.add_task(
-                event.what, total=event.total, completed=event.done, detail=detail
-            )
-        self.bars.update(self.ids[event.what], completed=event.done, total=event.total, detail=detail)
+            self.ids[event.what] = self.bars.add_task(event.what, total=event.total, completed=event.done, **fields)
+        self.bars.update(self.ids[event.what], completed=event.done, total=event.total, **fields)
 
 
 def print_paths(*paths: Path | str) -> None:
@@ -196,16 +208,20 @@ def print_rows(rows: Sequence[Sequence[str]], *, colours: Mapping[str, str] | No
 
     What a file or a caption says is shown, not obeyed: control characters come out as escapes.
     """
+    console, colours = Console(highlight=False, soft_wrap=True), colours or {}
+    for *cells, last in aligned(rows):
+        with console.capture() as line:
+            console.print(
+                Text("  ").join([*(Text(cell, colours.get(cell.rstrip(), "")) for cell in cells), Text(last)])
+            )
+        _print(line.get().rstrip())
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The cells as they can be shown, all columns but the last padded to one width each."""
     table = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in table), strict=True)]
-    console = Console(highlight=False, soft_wrap=True)
-    for row in table:
-        cells = [
-            Text(cell.ljust(width), (colours or {}).get(cell, "")) for cell, width in zip(row, widths, strict=False)
-        ]
-        with console.capture() as line:
-            console.print(Text("  ").join([*cells, Text(row[-1])]))
-        _print(line.get().rstrip())
+    return [[*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]] for row in table]
 
 
 def _print(line: str) -> None:
@@ -274,24 +290,6 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
 def _is_told_elsewhere(error: BaseException) -> bool:
     """Whether another process of the same training says why all of them end (training/parallel.py)."""
     return getattr(error, "told_elsewhere", False)
-
-
-def sentence_of(error: Exception, *, verbose: bool = False) -> str:
-    """One sentence for any error."""
-    if isinstance(error, VidiffError):
-        return str(error)
-    kind = type(error).__name__
-    if kind == "OutOfMemoryError":  # torch's; named, not imported, so that printing an error never loads torch
-        first = str(error).split(". ")[0]
-        return f"{first}: use a smaller size, fewer frames or a smaller batch, or --device cpu."
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter: torch on the CPU
-        return "out of memory: use a smaller size, fewer frames or a smaller batch."
-    if isinstance(error, OSError) and error.strerror:
-        name = f" {error.filename}" if error.filename is not None else ""
-        return f"cannot use{name}: {error.strerror.lower()}." if name else f"{error.strerror.lower()}."
-    what = " ".join(str(error).split())
-    fix = "" if verbose else "; run again with --verbose for the traceback"
-    return f"unexpected {kind}{': ' + what.rstrip('. ') if what else ''}{fix}."
 
 
 _catching = False

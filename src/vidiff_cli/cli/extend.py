@@ -27,7 +27,10 @@ from vidiff_cli.config.generate import ExtendSettings
 
 def extend(
     ctx: typer.Context,
-    source: Annotated[Path | None, typer.Argument(metavar="IN", help="A video or a photo.", readable=False)] = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="IN", help="Videos, photos, or folders with videos in them.", readable=False),
+    ] = None,
     output: common.Out = None,
     model: common.Model = None,
     clip_model: common.ClipModel = None,
@@ -53,6 +56,7 @@ def extend(
     guidance_scale: common.Scale = None,
     negative_prompt: common.Negative = None,
     steps: common.Steps = None,
+    samples: common.Samples = None,
     sampler: common.SamplerName = None,
     langevin: common.Langevin = None,
     start_noise: common.StartNoise = None,
@@ -67,17 +71,22 @@ def extend(
     dtype: Dtype = None,
     config: ConfigFiles = None,
     sets: Sets = None,
+    jobs: common.Jobs = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Extend a video, or bring a photo to life; the given frames stay.
+    """Extend a video, or bring a photo to life; the given frames stay. Of several inputs, each is extended by itself.
 
     Example: vidiff extend in.mp4 --seconds 2 -o longer.mp4
+    For many: vidiff extend films/ --seconds 2 -o longer/
     """
-    extra = {} if source is None else {"input": source}
+    extra = {"input": sources[0]} if sources else {}
     settings = settings_from(ctx, ExtendSettings, under=common.recorded(from_json, "extend"), **extra)
+    inputs = sources or [settings.input]
+    if common.are_many(inputs):
+        return common.make_many(settings, inputs, as_json=as_json, quiet=quiet, verbose=verbose)
     from vidiff_cli.tasks.extend import ExtendReport
     from vidiff_cli.tasks.extend import extend as task
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidiff_cli.cli.console import stderr
+from vidiff_cli.cli.console import (
+    aligned,
+    errors_as_sentences,
+    follow,
+    print_json,
+    print_paths,
+    print_rows,
+    stderr,
+)
 from vidiff_cli.cli.options import OUTPUT, REPRODUCE, setting
-from vidiff_cli.config.generate import CompletionSettings, GenerationSettings
+from vidiff_cli.config.generate import CompletionSettings, ExtendSettings, GenerationSettings, InterpolateSettings
 from vidiff_cli.config.reading import read_text
 from vidiff_cli.errors import VidiffError
+
+if TYPE_CHECKING:
+    from vidiff_cli.tasks.many import FilmReport
 
 NEVER_RECORDED = {"output", "overwrite", "prompts_file"}
 SAMPLING, GUIDANCE, VIDEO = "Sampling", "Guidance", "Video"
@@ -34,6 +46,7 @@ StartNoise = Annotated[str | None, setting(GenerationSettings, "start_noise", pa
 FreeInit = Annotated[int | None, setting(GenerationSettings, "freeinit", panel=SAMPLING)]
 Size = Annotated[str | None, setting(CompletionSettings, "size", panel=VIDEO)]
 Detail = Annotated[str | None, setting(CompletionSettings, "detail", panel=VIDEO)]
+Samples = Annotated[int | None, setting(CompletionSettings, "samples", panel=SAMPLING)]
 Sound = Annotated[bool | None, setting(CompletionSettings, "audio", "--audio/--no-audio", panel=VIDEO)]
 Scenes = Annotated[bool | None, setting(CompletionSettings, "scenes", "--scenes/--no-scenes", panel=VIDEO)]
 DryRun = Annotated[bool | None, setting(CompletionSettings, "dry_run", "--dry-run", panel=VIDEO)]
@@ -51,6 +64,43 @@ FromJson = Annotated[
         rich_help_panel=REPRODUCE,
     ),
 ]
+Jobs = Annotated[int | None, setting(CompletionSettings, "jobs", panel=OUTPUT)]
+
+
+def are_many(inputs: Sequence[Path]) -> bool:
+    """Whether results go into a folder, each by itself: several inputs, or a folder of videos."""
+    return len(inputs) > 1 or inputs[0].is_dir()
+
+
+def make_many(
+    settings: ExtendSettings | InterpolateSettings, inputs: Sequence[Path], *, as_json: bool, quiet: bool, verbose: bool
+) -> None:
+    """Extends or interpolates every input by itself: paths on stdout, a table on stderr. Exit code 1 where one failed;
+    --dry-run prints what would be done."""
+    from vidiff_cli.tasks.many import many
+
+    with errors_as_sentences(verbose):
+        report = follow(many.steps(settings, inputs), quiet=quiet, verbose=verbose)
+    if as_json:
+        print_json(report)
+    elif settings.dry_run:
+        print_rows([(film.name, film.status, film.reason or str(film.path)) for film in report.films])
+    else:
+        print_paths(*(film.path for film in report.films if film.status == "made"))
+    if not (quiet or settings.dry_run):
+        for row in aligned([("film", "given", "made", "seconds", "new frames/s"), *map(_row, report.films)]):
+            stderr().print("  ".join(row).rstrip(), markup=False)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _row(film: FilmReport) -> tuple[str, ...]:
+    """The counts, seconds and speed of one film; or why there are none."""
+    seconds = f"{film.seconds:.1f}"
+    if film.report is None:
+        return film.name, "", "", seconds, film.reason or "finished before"
+    given, made = film.report.given, film.report.made
+    return film.name, str(given), str(made), seconds, f"{made / max(film.seconds, 1e-3):.1f}"
 
 
 def recorded(sidecar: Path | None, command: str) -> dict[str, Any]:

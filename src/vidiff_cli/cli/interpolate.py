@@ -27,8 +27,13 @@ from vidiff_cli.config.generate import InterpolateSettings
 
 def interpolate(
     ctx: typer.Context,
-    source: Annotated[
-        Path | None, typer.Argument(metavar="IN", help="A video; with --to also a photo.", readable=False)
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="IN",
+            help="Videos, or folders with videos in them; with --to one video or photo.",
+            readable=False,
+        ),
     ] = None,
     output: common.Out = None,
     model: common.Model = None,
@@ -53,6 +58,7 @@ def interpolate(
     guidance_scale: common.Scale = None,
     negative_prompt: common.Negative = None,
     steps: common.Steps = None,
+    samples: common.Samples = None,
     sampler: common.SamplerName = None,
     langevin: common.Langevin = None,
     start_noise: common.StartNoise = None,
@@ -67,17 +73,23 @@ def interpolate(
     dtype: Dtype = None,
     config: ConfigFiles = None,
     sets: Sets = None,
+    jobs: common.Jobs = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Bring a video to a higher frame rate by making the frames between, or join two; the given frames stay.
+    """Bring a video to a higher frame rate (twice its own, if none is given) by making the frames between, or join two;
+    the given frames stay. Of several inputs, each is interpolated by itself.
 
     Example: vidiff interpolate in.mp4 --fps 24 -o smooth.mp4
+    For many: vidiff interpolate films/ -o smooth/
     """
-    extra = {} if source is None else {"input": source}
+    extra = {"input": sources[0]} if sources else {}
     settings = settings_from(ctx, InterpolateSettings, under=common.recorded(from_json, "interpolate"), **extra)
+    inputs = sources or [settings.input]
+    if common.are_many(inputs):
+        return common.make_many(settings, inputs, as_json=as_json, quiet=quiet, verbose=verbose)
     from vidiff_cli.tasks.interpolate import InterpolateReport
     from vidiff_cli.tasks.interpolate import interpolate as task
 

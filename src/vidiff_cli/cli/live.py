@@ -10,13 +10,14 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.segment import Segment
 from rich.style import Style
 from rich.table import Column
+from rich.text import Text
 
 Figures = Sequence[tuple[str, str]]
 BETWEEN = 3  # blanks between two columns
@@ -50,16 +51,31 @@ def _plain(text: str, encoding: str) -> str:
     return text.encode(encoding, "replace").decode(encoding, "replace")
 
 
+def clock(seconds: float) -> str:
+    """Minutes and seconds, and hours where there are any: 1:05, 2:00:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class TimeLeftColumn(ProgressColumn):
+    """The time that a kind of work still takes, from its field `left` (seconds, None if not known)."""
+
+    def render(self, task: Task) -> Text:
+        left = 0.0 if task.finished else task.fields["left"]
+        return Text("-:--" if left is None else clock(left), style="progress.remaining")
+
+
 class LiveProgress(Progress):
-    """Bars, one for each kind of work; `show_figures` draws a table under them."""
+    """Bars, one for each kind of work, with the fields `detail` and `left`; `show_figures` draws a table under them."""
 
     def __init__(self, console: Console) -> None:
         cut = Column(no_wrap=True, overflow="crop")  # rich's own sign for what is left out is not in every encoding
         columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False, table_column=cut)]
         if console.width >= WIDE:
-            columns += [BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+            columns += [BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeLeftColumn()]
         else:
-            columns += [MofNCompleteColumn(table_column=cut), TimeRemainingColumn(compact=True, table_column=cut)]
+            columns += [MofNCompleteColumn(table_column=cut), TimeLeftColumn(table_column=cut)]
         columns.append(TextColumn("{task.fields[detail]}", markup=False, table_column=cut))
         self._figures: Figures = ()
         super().__init__(*columns, console=console)

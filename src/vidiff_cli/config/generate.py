@@ -26,7 +26,8 @@ class GenerationSettings(BaseModel):
     )
     output: Path | None = Field(
         default=None,
-        description="file (.mp4 .webm .gif .webp .mkv) or folder of PNG frames",
+        description="file (.mp4 .webm .gif .webp .mkv) or folder of PNG frames; of several inputs, the folder of "
+        "their results",
     )
     negative_prompt: str | None = Field(
         default=None, description="what the video should not show (needs a guidance scale other than 1)"
@@ -142,10 +143,21 @@ class CompletionSettings(GenerationSettings):
         description="what new frames are made of; both: the estimate by motion and what the model adds to it; "
         "estimate: that alone, without a model; model: the model's frames alone, enlarged",
     )
+    samples: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="what a model makes is the mean of so many samples; with few steps 1 will do",
+    )
     audio: bool = Field(default=True, description="keep the sound (longer in slow motion, at its pitch)")
     scenes: bool = Field(default=True, description="find scene cuts: nothing is made from frames of two scenes")
     dry_run: bool = Field(
-        default=False, description="only draw the plan: which frame is made in which window, from which frames"
+        default=False,
+        description="only draw the plan: which frame is made in which window, from which frames; of several inputs, "
+        "say what would be written",
+    )
+    jobs: int = Field(
+        default=1, ge=1, le=256, description="inputs made at a time, where there are several, each in its own process"
     )
 
 
@@ -196,7 +208,7 @@ class InterpolateSettings(CompletionSettings):
         default=None, description="rate of the result (with --to, of photos; the training clips' rate if not given)"
     )
     factor: int | None = Field(
-        default=None, ge=2, description="multiply the rate; 2 if neither this nor --fps is given"
+        default=None, ge=2, description="multiply the rate; 2 if none of this, --fps and --slow-motion is given"
     )
     hold: bool = Field(default=True, description="hold the last frame so that the duration stays")
     slow_motion: int | None = Field(default=None, ge=2, description="keep the rate and lengthen by this factor")

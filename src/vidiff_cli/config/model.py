@@ -63,6 +63,14 @@ def suits(weighting: str, target: str) -> bool:
     return target == "v" or weighting in {"eps": ("eps", "min-snr"), "x": ("x", "min-snr", "truncated")}[target]
 
 
+def choose_target(patch: int) -> Literal["v", "x"]:
+    """The target that suits a patch stem of this side in pixels: x above 2, else v (docs/decisions/0005).
+
+    A network that predicts v hands the noise through its patches, and larger ones leave grain of it in every frame.
+    """
+    return "x" if patch > 2 else "v"
+
+
 # PYoCo's, for its two priors: a = 1 (mixed) and a = 2 (progressive).
 NOISE_STRENGTHS = {"independent": 0.0, "mixed": 0.5, "progressive": 0.894, "lowpass": 0.5, "shared": 0.9}
 
@@ -70,7 +78,10 @@ NOISE_STRENGTHS = {"independent": 0.0, "mixed": 0.5, "progressive": 0.894, "lowp
 class DiffusionSettings(BaseModel):
     """What the network predicts, and at which levels (log-SNR) it is trained and sampled."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # what a training was told (`DiffusionChoice`) becomes the plain model of this class, with a target that is decided
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, revalidate_instances="subclass-instances"
+    )
 
     target: Literal["v", "eps", "x"] = Field(default="v", description="what the network predicts")
     weighting: Literal["v", "eps", "x", "min-snr", "truncated"] = Field(

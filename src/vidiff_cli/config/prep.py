@@ -82,7 +82,11 @@ class PrepSettings(BaseModel):
         description="Leave out clips that nowhere differ by more (of 255) from a clip of another source; 0: none.",
     )
     val_fraction: float = Field(
-        default=0.05, ge=0, lt=1, description="Share of the sources (or groups) kept for validation."
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="Share of the sources (or groups) kept for validation: of two or more at least one, one that moves "
+        "if there are others.",
     )
     split_by: str | None = Field(
         default=None, description="Column of the caption table: equal values stay on one side."

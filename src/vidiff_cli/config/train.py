@@ -8,9 +8,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from vidiff_cli.config.model import DiffusionSettings, LearnedTextSettings, NetworkSettings
+from vidiff_cli.config.model import (
+    DiffusionSettings,
+    LearnedTextSettings,
+    NetworkSettings,
+    choose_target,
+    suits,
+)
 from vidiff_cli.config.world import FilmSettings, StreamSettings
 from vidiff_cli.errors import UsageError
 
@@ -97,7 +103,7 @@ class ObjectiveSettings(BaseModel):
     flow_weights: Path | None = Field(
         default=None,
         description="safetensors file of torchvision's raft_small or raft_large; without it the flow is measured by "
-        "least squares (Lucas and Kanade)",
+        "dense inverse search",
     )
     perceptual_loss: float = Field(
         default=0.0,
@@ -157,6 +163,22 @@ class TextChoice(LearnedTextSettings):
         if self.clip_model is not None and self.kind in ("learned", "none"):
             raise ValueError(f"--clip-model goes with --text clip, not with --text {self.kind}")
         return self
+
+
+class DiffusionChoice(DiffusionSettings):
+    """The diffusion that a training is to have."""
+
+    target: Literal["auto", "v", "eps", "x"] = Field(
+        default="auto",
+        description="what the network predicts; auto: x with patches above 2x2, where v would leave grain, else v",
+    )
+
+    def decided(self, patch: int) -> DiffusionChoice:
+        """The same for a network with this patch stem: no target is auto, and a weighting that nobody gave is plain MSE
+        of the target where the default would swamp it at one end."""
+        target = choose_target(patch) if self.target == "auto" else self.target
+        fits = "weighting" in self.model_fields_set or suits(self.weighting, target)
+        return self.model_copy(update={"target": target, "weighting": self.weighting if fits else target})
 
 
 class TrainSettings(BaseModel):
@@ -227,13 +249,19 @@ class TrainSettings(BaseModel):
     seed: int = Field(default=0, ge=0, description="seed of all random draws")
     overwrite: bool = Field(default=False, description="replace a run with other settings")
     network: NetworkSettings = NetworkSettings()
-    diffusion: DiffusionSettings = DiffusionSettings()
+    diffusion: DiffusionChoice = Field(default=DiffusionChoice(), validate_default=True)
     text: TextChoice = TextChoice()
     optimiser: OptimiserSettings = OptimiserSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     loader: LoaderSettings = LoaderSettings()
     world: StreamSettings = StreamSettings()
     films: FilmSettings = FilmSettings()
+
+    @field_validator("diffusion")
+    @classmethod
+    def _target_follows_the_patch(cls, diffusion: DiffusionChoice, info: ValidationInfo) -> DiffusionChoice:
+        network = info.data.get("network")  # none where it is in error itself
+        return diffusion if network is None else diffusion.decided(network.patch)
 
 
 @cache

@@ -40,6 +40,7 @@ def assemble(
         val_fraction=settings.val_fraction,
         seed=settings.seed,
         hold_out=settings.hold_out,
+        stills={source.name for source in kept if materials.pieces[source.name].clip_frames == 1},
     )
     remove_data(output)
     shard_of = write_shards(output, _frames(kept, materials, choice))

@@ -15,7 +15,7 @@ import numpy as np
 
 THUMBNAIL_SIDE = 32  # blocks across the short side, about
 SAMPLES = 4  # rows and columns of a block that are looked at, at most: the cost of a large frame stays small
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+LUMA = (0.299, 0.587, 0.114)
 
 CUT_CHANGE = 12.0  # of 255: less than this is never a cut
 CUTS = (  # change over the changes around it, `new`, `redrawn`: a cut has more than all three of one row
@@ -68,7 +68,7 @@ class Measure:
     """Scores of the frames of a video in one pass: `add` them block after block, then `done`.
 
     What it holds is three thumbnails and seven numbers per frame. However the frames are divided into blocks, the
-    scores are the same. All frames have one size.
+    scores are the same to the bit. All frames have one size.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Measure:
         if not len(frames):
             return
         small = thumbnails(frames)
-        luma = np.tensordot(LUMA, small, axes=(0, 1)).reshape(len(small), -1)
+        luma = _luma(small).reshape(len(small), -1)
         spread, brightness = luma.std(axis=1, dtype=np.float64), luma.mean(axis=1, dtype=np.float64)
         held = small[:0] if self._held is None else self._held
         compared, self._held = _compared(held, small)
@@ -137,8 +137,14 @@ def _compared(held: np.ndarray, small: np.ndarray) -> tuple[tuple[np.ndarray, ..
     return found, everything[distinct[-max(FLASHES) :]].copy()
 
 
+def _luma(small: np.ndarray) -> np.ndarray:
+    """Luma of thumbnails (n c h w): (n h w), pixel by pixel: the rounding of a matrix product depends on n."""
+    red, green, blue = np.moveaxis(small, 1, 0)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
 def _distance(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Mean |difference| of (... c h w)."""
+    """Mean |difference| of (... c h w): multiples of 2^-27, whose sum in float64 is exact in any order."""
     difference = np.subtract(rows, others)
     np.abs(difference, out=difference)
     return difference.mean(axis=(-3, -2, -1), dtype=np.float64)
@@ -146,7 +152,7 @@ def _distance(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def _coarse(small: np.ndarray) -> np.ndarray:
     """Luma of thumbnails (n c h w), about 16 pixels on the short side or as it is: (n h' w')."""
-    luma = np.tensordot(LUMA, small, axes=(0, 1))
+    luma = _luma(small)
     side = max(1, round(min(luma.shape[1:]) / COARSE_SIDE))
     rows, columns = luma.shape[1] // side, luma.shape[2] // side
     blocks = luma[:, : rows * side, : columns * side].reshape(-1, rows, side, columns, side)

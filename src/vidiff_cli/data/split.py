@@ -38,12 +38,19 @@ def check_held_out(hold_out: Collection[str], groups: Collection[str | None]) ->
 
 
 def split(
-    groups: dict[str, str | None], *, val_fraction: float, seed: int, hold_out: Collection[str] = ()
+    groups: dict[str, str | None],
+    *,
+    val_fraction: float,
+    seed: int,
+    hold_out: Collection[str] = (),
+    stills: Collection[str] = (),
 ) -> dict[str, Side]:
     """The side of each source by name; a source without a group is a group of its own.
 
     With `hold_out` exactly these groups validate. Otherwise the groups are put in the order of a hash of (seed, group)
-    and the first round(val_fraction * n) validate: at least one where n > 1 and val_fraction > 0, never all.
+    and the first round(val_fraction * n) validate: at least one where n > 1 and val_fraction > 0, never all. Where all
+    of them are `stills` (names of sources that do not move) and two groups or more are not, the first group that moves
+    takes the place of the last of them: pictures alone cannot tell how well motion is learned.
     """
     unit = {name: f"group:{group}" if group is not None else f"source:{name}" for name, group in groups.items()}
     if hold_out:
@@ -52,6 +59,9 @@ def split(
         units = sorted(set(unit.values()), key=lambda value: _hash(seed, value))
         count = min(max(round(val_fraction * len(units)), 1), len(units) - 1) if val_fraction > 0 and units else 0
         held = set(units[:count])
+        moving = {unit[name] for name in groups if name not in stills}
+        if held and len(moving) > 1 and not held & moving:
+            held = {*units[: count - 1], next(each for each in units if each in moving)}
     return {name: "val" if of_source in held else "train" for name, of_source in unit.items()}
 
 

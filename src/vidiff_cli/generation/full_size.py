@@ -139,6 +139,8 @@ def _between(timeline: Timeline, step: Step, frames: _Frames) -> Iterator[tuple[
     def flows_of(ranks: tuple[int, ...], inner: int, *, earlier: bool) -> tuple[Tensor, Tensor] | None:
         if not ranks or abs(abs(times[ranks[0]] - times[inner]) - span) > EVEN * span:
             return None
+        if not timeline.copies.keys().isdisjoint(range(*sorted((ranks[0], inner)))):
+            return None  # a repeat, which is no step of the motion
         pair = (ranks[0], inner) if earlier else (inner, ranks[0])
         return frames.flows(given[pair[0]], given[pair[1]])
 

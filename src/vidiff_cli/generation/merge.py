@@ -47,11 +47,11 @@ NO_GAIN, FULL_GAIN = constant_gain(0.0), constant_gain(1.0)
 def fit_gain(model: Tensor, estimate: Tensor, truth: Tensor, uncertainty: Tensor, *, usual: float = 0.0) -> Gain:
     """The weights in [0, 1] that leave the least squares of `truth`, drawn a little towards the `usual` one.
 
-    Shapes: model, estimate, truth (... c h w), uncertainty (... 1 h w).
+    Shapes: model, estimate, truth (b c t h w), uncertainty (b 1 t h w).
     """
     correction, residual = model - estimate, truth - estimate
-    along = (correction * residual).mean(-3, keepdim=True).flatten().double()
-    energy = correction.square().mean(-3, keepdim=True).flatten().double()
+    along = (correction * residual).mean(1, keepdim=True).flatten().double()
+    energy = correction.square().mean(1, keepdim=True).flatten().double()
     doubt = uncertainty.flatten()
     shares = torch.arange(1, CLASSES, device=doubt.device) / CLASSES
     # of a sample: quantiles of very many values are refused
@@ -70,15 +70,19 @@ def gain_by_step(gains: Sequence[tuple[float, Gain]], step: float) -> Gain:
     return [gain for first, gain in gains if first <= step or first == gains[0][0]][-1]
 
 
-def add_correction(estimate: Tensor, uncertainty: Tensor, small: Tensor, gain: Gain) -> Tensor:
+def add_correction(
+    estimate: Tensor, uncertainty: Tensor, small: Tensor, gain: Gain, *, shown: Tensor | None = None
+) -> Tensor:
     """The frame of the estimate's own size that has what a model's small frame knows better.
 
-    estimate + enlarge(weight * (small - reduce(estimate))): where the weight is 1, its reduction is the small frame;
-    where it is 0 the estimate stays as it is. Shapes: estimate (1 c h w), uncertainty (1 1 h w), small (1 c h' w').
+    estimate + enlarge(weight * (small - shown)), where `shown` is the small estimate that the model was shown and has
+    corrected; reduce(estimate) for one that was shown none, so that with a weight of 1 the reduced frame is the small
+    one. Where the weight is 0 the estimate stays as it is. Shapes: estimate (1 c h w), uncertainty (1 1 h w), small and
+    shown (1 c h' w').
     """
     size = size_of(small)
     weight = gain.weight(resize(uncertainty, size))
-    correction = weight * (small - resize(estimate, size))
+    correction = weight * (small - (resize(estimate, size) if shown is None else shown))
     if size != size_of(estimate):
         correction = functional.interpolate(correction, size_of(estimate), mode="bicubic")
     return (estimate + correction).clamp(-1, 1)

@@ -5,11 +5,23 @@ to 4), t frames, h w pixels, h' w' pixels at the size where motion is found; pix
 is in pixels of its own size, x before y: what is at p in the first frame is at p + F(p) in the second.
 """
 
-from vidiff_cli.motion.changes import is_cut, is_flash
+from vidiff_cli.motion.changes import is_cut, is_flash, repeated_frames
 from vidiff_cli.motion.clip import estimate_clip
 from vidiff_cli.motion.extrapolation import extrapolate
-from vidiff_cli.motion.flow import optical_flow
+from vidiff_cli.motion.flow import full_size_flow, optical_flow
 from vidiff_cli.motion.interpolation import interpolate
-from vidiff_cli.motion.warping import consistency, warp
+from vidiff_cli.motion.warping import consistency, forward_backward_mask, warp
 
-__all__ = ["consistency", "estimate_clip", "extrapolate", "interpolate", "is_cut", "is_flash", "optical_flow", "warp"]
+__all__ = [
+    "consistency",
+    "estimate_clip",
+    "extrapolate",
+    "forward_backward_mask",
+    "full_size_flow",
+    "interpolate",
+    "is_cut",
+    "is_flash",
+    "optical_flow",
+    "repeated_frames",
+    "warp",
+]

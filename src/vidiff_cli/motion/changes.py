@@ -1,4 +1,4 @@
-"""What changes between two frames but by motion: scene cuts, flashes, frames that repeat."""
+"""What changes between frames but by motion: scene cuts, flashes, frames that repeat."""
 
 from __future__ import annotations
 
@@ -35,3 +35,24 @@ def is_flash(before: Tensor, frame: Tensor, after: Tensor) -> Tensor:
 
 def _change(one: Tensor, other: Tensor) -> Tensor:
     return (one - other).abs().mean((1, 2, 3))
+
+
+REPEATED, MOVING, REACH = 0.1, 0.7, 4  # share of the usual change, 8-bit levels, frames on either side
+
+
+def repeated_frames(change: Tensor) -> Tensor:
+    """Which frames of a film show the one before once more: of a film of another cadence (drawn on twos, made from 24
+    frames a second, captured unevenly), encoded again and so not quite equal.
+
+    `change` (n) is the mean absolute difference to the frame before in 8-bit levels, the first 0, best of reduced
+    frames, whose noise is averaged away. A repeat changes a tenth or less of what its neighbors do, while these move.
+    -> (n) bool
+    """
+    values = change.double().tolist()
+    found = []
+    for number, value in enumerate(values):
+        around = [*values[max(1, number - REACH) : number], *values[number + 1 : number + 1 + REACH]]
+        moving = sorted(each for each in around if each > max(MOVING, value))
+        usual = moving[len(moving) // 2] if len(moving) * 3 >= len(around) > 0 else 0.0
+        found.append(number > 0 and value <= REPEATED * usual)
+    return torch.tensor(found, dtype=torch.bool)

@@ -13,20 +13,41 @@ from vidiff_cli.motion.extrapolation import Flow, extrapolate
 from vidiff_cli.motion.flow import optical_flow
 from vidiff_cli.motion.interpolation import interpolate
 
+EVEN = 0.01  # share by which two spans of time may differ and still count as equal
+
+Pair = tuple[int, int, int]  # clip, and the places of two of its observed frames
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Gap:
-    """Frames of a clip at `places` that follow from two observed ones (or one twice: nothing is known of its motion).
-
-    `moments` are shares of the way between the two, or steps of that way beyond the second.
-    """
+    """Frames of a clip at `places` that lie between two observed ones, at shares of the way (`moments`); `before` and
+    `after` are the observed frames next to these, where they are as far away as the two from each other."""
 
     clip: int
     first: int
     second: int
     places: tuple[int, ...]
     moments: tuple[float, ...]
-    between: bool
+    before: int | None
+    after: int | None
+
+    @property
+    def pairs(self) -> tuple[Pair | None, Pair | None, Pair | None]:
+        """Those whose flows are asked for: before, between, after."""
+        before = None if self.before is None else (self.clip, self.before, self.first)
+        after = None if self.after is None else (self.clip, self.second, self.after)
+        return before, (self.clip, self.first, self.second), after
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _End:
+    """Frames of a clip at `places` beyond the last of its observed ones in `past`, which are evenly spaced, after so
+    many steps of their distance (`moments`); the past may run backwards in time."""
+
+    clip: int
+    past: tuple[int, ...]
+    places: tuple[int, ...]
+    moments: tuple[float, ...]
 
 
 def estimate_clip(
@@ -36,63 +57,94 @@ def estimate_clip(
 
     Shapes: video (b c t h w), observed (b t) bool, times (b t) in ascending order, in any unit -> estimate (b c t h w),
     uncertainty (b 1 t h w). Observed frames are themselves, with uncertainty 0; what stands in the place of others is
-    not looked at. Between two observed frames it is `interpolate`, beyond the outermost `extrapolate` from the two
-    nearest, where only one is observed that one repeated; where none is, zeros with uncertainty 0.
+    not looked at. Between two observed frames it is `interpolate`, beyond the outermost `extrapolate` from the evenly
+    spaced ones next to the end, where only one is observed that one repeated; where none is, zeros with uncertainty 0.
     """
     estimate = torch.where(observed[:, None, :, None, None], video, torch.zeros((), dtype=video.dtype))
     uncertainty = torch.zeros_like(video[:, :1])
-    gaps = [
-        gap
-        for clip, (seen, moments) in enumerate(zip(observed.tolist(), times.tolist(), strict=True))
-        for gap in _gaps(clip, [place for place, there in enumerate(seen) if there], moments)
-    ]
-    for gap in (gap for gap in gaps if gap.first == gap.second):
-        frame = video[gap.clip, :, gap.first, None]
-        estimate[gap.clip, :, gap.places] = frame
-        uncertainty[gap.clip, :, gap.places] = frame.float().std().to(video.dtype)  # so far off is any other picture
-    moving = [gap for gap in gaps if gap.first != gap.second]
-    if not moving:
-        return estimate, uncertainty
-    clips = torch.tensor([gap.clip for gap in moving])
-    first, second = (
-        video[clips, :, torch.tensor([getattr(gap, side) for gap in moving])] for side in ("first", "second")
-    )
-    forward, backward = flow(first, second)
-    for members in _alike(moving):
-        gap, chosen = moving[members[0]], torch.tensor(members)
-        flows = forward[chosen], backward[chosen]
-        if gap.between:
-            frames, doubt = interpolate(first[chosen], second[chosen], gap.moments, flows=flows)
-        else:
-            one_by_one = iter(zip(forward[chosen][:, None], backward[chosen][:, None], strict=True))
-            past = torch.stack([first[chosen], second[chosen]], 2)
-            frames, doubt = extrapolate(past, gap.moments, flow=lambda *pair, flows=one_by_one: next(flows))
-        for place, number in enumerate(members):
-            estimate[moving[number].clip, :, moving[number].places] = frames[place]
-            uncertainty[moving[number].clip, :, moving[number].places] = doubt[place]
+    gaps, ends = list[_Gap](), list[_End]()
+    for clip, (seen, moments) in enumerate(zip(observed.tolist(), times.tolist(), strict=True)):
+        there = [place for place, is_there in enumerate(seen) if is_there]
+        gaps += _gaps(clip, there, moments)
+        ends += _ends(clip, there, moments)
+    flows = _flows(video, gaps, flow)
+    for alike in _grouped(gaps):
+        first, second = (
+            torch.stack([video[gap.clip, :, getattr(gap, side)] for gap in alike]) for side in ("first", "second")
+        )
+        before, between, after = (_stacked(flows, pairs) for pairs in zip(*(gap.pairs for gap in alike), strict=True))
+        frames, doubt = interpolate(first, second, alike[0].moments, flows=between, before=before, after=after)
+        for number, gap in enumerate(alike):
+            estimate[gap.clip, :, gap.places], uncertainty[gap.clip, :, gap.places] = frames[number], doubt[number]
+    for end in ends:
+        frames, doubt = extrapolate(video[end.clip, None][:, :, list(end.past)], end.moments, flow=flow)
+        estimate[end.clip, :, end.places], uncertainty[end.clip, :, end.places] = frames[0], doubt[0]
     return estimate, uncertainty
 
 
 def _gaps(clip: int, there: Sequence[int], times: Sequence[float]) -> Iterator[_Gap]:
-    """The runs of frames of a clip that are not observed, of those that are at the places `there`."""
+    """The runs of frames that are not observed between two of those that are, at the places `there`."""
+    for number, (low, high) in enumerate(pairwise(there)):
+        if high - low == 1:
+            continue
+        span = times[high] - times[low]
+        places = tuple(range(low + 1, high))
+        before, after = there[number - 1] if number else None, there[number + 2] if number + 2 < len(there) else None
+        yield _Gap(
+            clip=clip,
+            first=low,
+            second=high,
+            places=places,
+            moments=tuple((times[place] - times[low]) / span for place in places),
+            before=before if before is not None and _equal(times[low] - times[before], span) else None,
+            after=after if after is not None and _equal(times[after] - times[high], span) else None,
+        )
+
+
+def _ends(clip: int, there: Sequence[int], times: Sequence[float]) -> Iterator[_End]:
+    """The frames after the last observed one, and those before the first."""
     if not there:
         return
-    for low, high in pairwise(there):
-        if high - low > 1:
-            places = tuple(range(low + 1, high))
-            shares = tuple((times[place] - times[low]) / (times[high] - times[low]) for place in places)
-            yield _Gap(clip=clip, first=low, second=high, places=places, moments=shares, between=True)
     after, before = tuple(range(there[-1] + 1, len(times))), tuple(range(there[0]))
-    for places, first, second in ((after, there[-2:][0], there[-1]), (before, there[:2][-1], there[0])):
-        if places:
-            span = times[second] - times[first] or 1.0
-            steps = tuple((times[place] - times[second]) / span for place in places)
-            yield _Gap(clip=clip, first=first, second=second, places=places, moments=steps, between=False)
+    for places, nearest_first in ((after, there[::-1]), (before, there)):
+        if not places:
+            continue
+        nearest = nearest_first[0]
+        span = abs(times[nearest] - times[nearest_first[1]]) if len(there) > 1 else 1.0
+        past = [nearest]
+        for place in nearest_first[1:]:
+            if not _equal(abs(times[place] - times[past[-1]]), span):
+                break
+            past.append(place)
+        steps = tuple(abs(times[place] - times[nearest]) / (span or 1.0) for place in places)
+        yield _End(clip=clip, past=tuple(reversed(past)), places=places, moments=steps)
 
 
-def _alike(gaps: Sequence[_Gap]) -> list[list[int]]:
-    """The numbers of gaps that can be computed together: in the same way, at the same moments."""
-    groups: dict[tuple[bool, tuple[float, ...]], list[int]] = {}
-    for number, gap in enumerate(gaps):
-        groups.setdefault((gap.between, gap.moments), []).append(number)
+def _equal(one: float, other: float) -> bool:
+    return abs(one - other) <= EVEN * abs(other)
+
+
+def _grouped(gaps: Sequence[_Gap]) -> list[list[_Gap]]:
+    """The gaps that can be computed together: at the same moments, with the same neighbors known."""
+    groups: dict[tuple, list[_Gap]] = {}
+    for gap in gaps:
+        groups.setdefault((gap.moments, gap.before is None, gap.after is None), []).append(gap)
     return list(groups.values())
+
+
+def _flows(video: Tensor, gaps: Sequence[_Gap], flow: Flow) -> dict[Pair, tuple[Tensor, Tensor]]:
+    """The flows of all pairs that gaps ask for, computed together: (2 h' w') there and back."""
+    pairs = list(dict.fromkeys(pair for gap in gaps for pair in gap.pairs if pair is not None))
+    if not pairs:
+        return {}
+    first, second = (torch.stack([video[pair[0], :, pair[side]] for pair in pairs]) for side in (1, 2))
+    return dict(zip(pairs, zip(*flow(first, second), strict=True), strict=True))
+
+
+def _stacked(flows: dict[Pair, tuple[Tensor, Tensor]], pairs: Sequence[Pair | None]) -> tuple[Tensor, Tensor] | None:
+    """The flows of pairs as a batch; None where they are not known."""
+    found = [flows[pair] for pair in pairs if pair is not None]
+    if not found:
+        return None
+    there, back = (torch.stack(each) for each in zip(*found, strict=True))
+    return there, back

@@ -120,8 +120,13 @@ def fit_trend(past: Sequence[Tensor], *, flow: Flow = optical_flow) -> Trend:
     """
     if len(past) == 1:
         nothing = torch.zeros_like(past[0][:, :1])
-        spread = nothing + past[0].std()  # so far off is any other picture
-        return Trend(velocity=nothing.expand(-1, 2, -1, -1), importance=nothing + 1, agreement=nothing, change=spread)
+        return Trend(
+            velocity=nothing.expand(-1, 2, -1, -1),
+            importance=nothing + 1,
+            agreement=nothing,
+            change=nothing + past[0].std(correction=0),  # so far off is any other picture
+            shares=(0.0,) * len(HORIZONS),
+        )
     origins = [origin for origin in ORIGINS if len(past) - 1 - origin >= max(BASELINES)]
     best, least = _trend(past, 1, flow), math.inf
     for back in BASELINES if origins else ():

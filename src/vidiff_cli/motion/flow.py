@@ -14,9 +14,9 @@ from torch.nn import functional
 from vidiff_cli.motion.warping import pyramid, resize, resize_flow, size_of
 
 SHORT_SIDE = 160  # pixels, at which motion is found: larger frames are reduced to it
-SMALLEST_SIDE = 12  # of the coarsest level
+SMALLEST_SIDE = 8  # of the coarsest level
 PATCH, STRIDE = 8, 4
-DESCENTS = 4  # Gauss-Newton steps of each patch and level
+DESCENTS = 3  # Gauss-Newton steps of each patch and level
 ROUNDS, FURTHER_DESCENTS = 2, 2  # of asking the neighbors, and steps after each
 FLAT = 64.0  # squared gradients of a patch (8-bit levels) that say nothing of its motion
 LUMA = (0.299, 0.587, 0.114)
@@ -34,6 +34,12 @@ def optical_flow(first: Tensor, second: Tensor, *, short_side: int = SHORT_SIDE)
         grays = [_gray(frames, size) for frames in (first, second)]
         flows = _pyramid_search(torch.cat(grays), torch.cat(grays[::-1]))
         forward, backward = flows.chunk(2)
+    return forward, backward
+
+
+def full_size_flow(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """`optical_flow` of each pair of frames (b c h w) and back, in pixels of the frames: (b 2 h w), (b 2 h w)."""
+    forward, backward = (resize_flow(flow, size_of(first)) for flow in optical_flow(first, second))
     return forward, backward
 
 

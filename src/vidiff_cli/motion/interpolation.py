@@ -28,11 +28,11 @@ from vidiff_cli.motion.warping import (
 )
 
 MISMATCH = 12.5  # how fast a pixel that is not found again loses its say in the projected flow
-DISTRUST, DISTRUST_POWER = 2.3, 1.1  # of the warped frames by their disagreement, measured (benchmarks/films.py)
-DISTRUST_BOX = 9  # cells over which that is averaged
+DISTRUST = 2.3  # of the warped frames by their disagreement, against that of the given ones (benchmarks/films.py)
+TRUST_BOX = 9  # cells over which both are averaged
 NOISE = 0.002  # disagreement that says nothing
 CALIBRATION = 0.6  # of the disagreement, is the mean error on real films (benchmarks/films.py)
-HIDDEN = 0.02  # share that a frame keeps where it does not see the place
+HIDDEN = 0.3  # share that a frame keeps where it does not see the place
 
 
 def interpolate(
@@ -90,7 +90,7 @@ class _Pair:
         a, b = resize(first, self.small), resize(second, self.small)
         self.agreement = consistency(forward, backward), consistency(backward, forward)
         left = mean_distance(a, warp(b, forward)), mean_distance(b, warp(a, backward))
-        self.cut = is_cut(a, b, left[0], self.agreement[0])
+        self.cut = is_cut(a, b, (left[0] + left[1]) / 2, (self.agreement[0] + self.agreement[1]) / 2)
         self.importance = [
             (0.05 + seen) * torch.exp(-(MISMATCH * off).clamp(max=8))
             for seen, off in zip(self.agreement, left, strict=True)
@@ -99,9 +99,8 @@ class _Pair:
             _acceleration(forward, self.agreement[0], None if before is None else (before[1], before[0])),
             _acceleration(backward, self.agreement[1], after),
         )
-        apart = mean_distance(first, second)
-        self.same = (apart.flatten(1).amax(1) == 0)[:, None, None, None]
-        self.apart = box(resize(apart, self.small))
+        self.same = torch.tensor([torch.equal(*each) for each in zip(first, second, strict=True)], device=first.device)
+        self.apart = self._apart(first, second)
 
     def at(self, time: float) -> tuple[Tensor, Tensor]:
         """(frame: b c h w, uncertainty: b 1 h w)"""
@@ -109,10 +108,16 @@ class _Pair:
             frame = self.first if time == 0 else self.second
             return frame, torch.zeros_like(frame[:, :1])
         frame, uncertainty = self._moved(time)
-        nearer = self.first if time <= 0.5 else self.second
-        frame = torch.where(self.same, self.first, torch.where(self.cut, nearer, frame))
-        uncertainty = torch.where(self.same, 0.0, torch.where(self.cut, self.apart, uncertainty))
+        for clip in torch.nonzero(self.cut[:, 0, 0, 0] | self.same)[:, 0].tolist():
+            frame[clip] = self.first[clip] if time <= 0.5 or self.same[clip] else self.second[clip]
+            uncertainty[clip] = 0 if self.same[clip] else self.apart[clip]
         return frame, resize(uncertainty, self.size)
+
+    def _apart(self, one: Tensor, other: Tensor) -> Tensor:
+        """How much two frames differ, at the size of the flow (b 1 h' w'); of large frames every other row and column
+        will do."""
+        step = 2 if self.size[0] >= 2 * self.small[0] else 1
+        return box(resize(mean_distance(one[..., ::step, ::step], other[..., ::step, ::step]), self.small))
 
     def _moved(self, time: float) -> tuple[Tensor, Tensor]:
         views = self._views(time)
@@ -123,9 +128,9 @@ class _Pair:
             warp(frame, resize_flow(view, self.size), "bicubic")
             for frame, view in zip((self.first, self.second), views, strict=True)
         )
-        disagreement = box(resize(mean_distance(from_first, from_second), self.small))
-        ratio = (box(disagreement, DISTRUST_BOX) + NOISE) / (box(self.apart, DISTRUST_BOX) + NOISE)
-        trust = 1 / (1 + DISTRUST * ratio**DISTRUST_POWER)
+        disagreement = self._apart(from_first, from_second)
+        apart, off = (box(each, TRUST_BOX) + NOISE for each in (self.apart, disagreement))
+        trust = apart / (apart + DISTRUST * off)
         moved = torch.lerp(from_first, from_second, resize(share, self.size))
         frame = torch.lerp(torch.lerp(self.first, self.second, time), moved, resize(trust, self.size)).clamp_(-1, 1)
         return frame, CALIBRATION * torch.lerp(self.apart, disagreement, trust)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 ROUND_TRIP = 0.02  # share of the squared way that a round trip may be off (Ruder et al. 2016 have .01, here it fades)
 TOLERANCE = 0.5  # squared pixels of a round trip that say nothing
+CONSISTENT = 0.5  # of `consistency`, is seen in both frames
 
 
 def grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -61,6 +62,12 @@ def consistency(forward: Tensor, backward: Tensor) -> Tensor:
     off = (forward + back).square().sum(1, keepdim=True)
     way = forward.square().sum(1, keepdim=True) + back.square().sum(1, keepdim=True)
     return torch.exp(-off / (ROUND_TRIP * way + TOLERANCE))
+
+
+def forward_backward_mask(forward: Tensor, backward: Tensor) -> Tensor:
+    """1 where what is in the first frame is in the second too, else 0: it stays in the frame, and there and back again
+    is no way. Shapes: two flows (b 2 h w) -> (b 1 h w)."""
+    return inside(forward) * (consistency(forward, backward) > CONSISTENT)
 
 
 def splat(fields: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.config.generate import CompletionSettings
 from vidiff_cli.frames import Timeline, Window
 from vidiff_cli.generation.merge import FULL_GAIN, NO_GAIN, Gain, GainOf, fit_gain, gain_by_step
 from vidiff_cli.motion import estimate_clip
@@ -27,7 +27,7 @@ HORIZONS = (1, 2, 4, 8)  # frames beyond the last, that have a weight of their o
 BETWEEN, BEYOND = 3, 4  # frames that are needed at least to hold some back
 
 
-def calibrate(model: Model, settings: GenerationSettings, clip: Clip, line: Timeline, condition: str) -> Steps[GainOf]:
+def calibrate(model: Model, settings: CompletionSettings, clip: Clip, line: Timeline, condition: str) -> Steps[GainOf]:
     """The weight of what the model makes at a rank, by whether it lies between given frames or how far beyond them.
 
     An input too short to hold anything back says nothing: the model's word is taken where nothing is known of the
@@ -69,7 +69,7 @@ def _places(scenes: Sequence[range], length: int) -> list[int]:
 
 
 def _gain_between(
-    model: Model, settings: GenerationSettings, clip: Clip, scenes: Sequence[range], condition: str
+    model: Model, settings: CompletionSettings, clip: Clip, scenes: Sequence[range], condition: str
 ) -> Gain:
     """Every other frame of some windows is held back."""
     length = min(model.settings.frames, max(map(len, scenes)))
@@ -81,7 +81,7 @@ def _gain_between(
 
 
 def _gains_beyond(
-    model: Model, settings: GenerationSettings, clip: Clip, scenes: Sequence[range], condition: str
+    model: Model, settings: CompletionSettings, clip: Clip, scenes: Sequence[range], condition: str
 ) -> list[tuple[float, Gain]]:
     """The second half of some windows is held back."""
     length = min(model.settings.frames, max(map(len, scenes)))
@@ -101,7 +101,7 @@ def _gains_beyond(
 
 def _tried(
     model: Model,
-    settings: GenerationSettings,
+    settings: CompletionSettings,
     clip: Clip,
     scenes: Sequence[range],
     observed: Tensor,
@@ -114,10 +114,12 @@ def _tried(
     seen = frozenset(torch.nonzero(observed)[:, 0].tolist())
     window = Window(frames=tuple(range(length)), observed=seen, makes=frozenset(range(length)) - seen)
     times = [Fraction(place) / (clip.fps or model.fps) for place in range(length)]
-    job = gen.Job(
-        windows=[window], times=times, prompts=lambda number: [""] * len(starts), seeds=list(range(len(starts)))
-    )
-    made = gen.in_memory(model, settings, job, video, condition=condition)
+    tries = []
+    for number in range(settings.samples):
+        seeds = [number * len(starts) + place for place in range(len(starts))]
+        job = gen.Job(windows=[window], times=times, prompts=lambda _: [""] * len(starts), seeds=seeds)
+        tries.append(gen.in_memory(model, settings, job, video, condition=condition))
+    made = torch.stack(tries).mean(0)
     masks = observed[None].expand(len(starts), -1)
     moments = torch.tensor([float(time) for time in times])[None].expand(len(starts), -1)
     estimate, uncertainty = estimate_clip(video, masks, moments)

@@ -11,9 +11,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vidiff_cli.config.generate import CompletionSettings
 from vidiff_cli.data.scenes import Measure, scene_starts
+from vidiff_cli.motion import repeated_frames
 from vidiff_cli.tasks import generate as gen
 from vidiff_cli.tasks.frame_file import FrameFile
 from vidiff_cli.tasks.model import Model
@@ -41,7 +43,8 @@ class Part:
 class Clip:
     """One input or two at the model's size: their frames in a file, one after the other, the times of the first one's
     (seconds, from 0), and what was seen in passing: the `digest` of all pixels, the first frame of each scene of an
-    input but its very first, and the frames that repeat the one before."""
+    input but its very first, and the frames that repeat the one before (but for what
+    encoding makes of it)."""
 
     parts: tuple[Part, ...]
     frames: FrameFile
@@ -107,8 +110,11 @@ def read_clip(
             digest.update(np.ascontiguousarray(block).data)
             times += moments
     part = Part(info=info, count=len(times), fps=None if info.is_image else fps)
-    cuts = scene_starts(measure.done()) if len(times) >= LEAST_FOR_CUTS else ()
+    scores = measure.done()
+    cuts = scene_starts(scores) if len(times) >= LEAST_FOR_CUTS else ()
     starts = tuple(first + start for start in cuts if start)
+    again = torch.nonzero(repeated_frames(torch.from_numpy(scores.change)))[:, 0]
+    same = sorted({*same, *(first + again).tolist()})
     if after:
         return Clip(
             parts=(*after.parts, part),

@@ -182,7 +182,7 @@ def drawn_plan(settings: Settings, clip: Clip, work: Work) -> Steps[PlanReport]:
     lines = tuple(plan_lines(work.windows, **told))
     for text in lines:
         yield Note(text)
-    made = sum(len(window.makes) for window in work.windows)
+    made = len(line.times) - len({*line.given, *line.copies})
     return PlanReport(
         path=path, frames=len(line.written), given=len(line.given), made=made, windows=len(work.windows), lines=lines
     )
@@ -194,8 +194,10 @@ def complete(model: Model | None, settings: Settings, clip: Clip, work: Work, pl
     Given frames are copied into the result, never taken from a sampler. Finished windows are kept in the journal.
     """
     line, (height, width) = work.timeline, clip.size
-    reel = Reel(place.journal.frames((1, height, width, 3)), clip.frames, sources_of(line))
+    count = settings.samples if model is not None and work.windows else 1
+    reel = Reel(place.journal.frames((count, height, width, 3)), clip.frames, sources_of(line))
     if model is None or not work.windows:
+        place.journal.save(0, 0, of=0)
         return Completed(reel=reel, windows=[], condition="estimate")
     condition = gen.choose_condition(settings, model)
     if settings.condition == "auto":
@@ -208,12 +210,12 @@ def complete(model: Model | None, settings: Settings, clip: Clip, work: Work, pl
     job = gen.Job(
         windows=work.windows,
         times=line.times,
-        prompts=lambda number: [work.prompt(number)],
-        seeds=[place.seed],
+        prompts=lambda number: [work.prompt(number)] * count,
+        seeds=[place.seed + number for number in range(count)],
         anchor=anchor,
     )
     if work.windows:
-        shape = (1, model.settings.network.channels, len(work.windows[0].frames), height, width)
+        shape = (count, model.settings.network.channels, len(work.windows[0].frames), height, width)
         yield from gen.save_memory(model, settings, (gen.TOGETHER, *shape[1:]), condition)
         yield from gen.long_note(gen.estimate_seconds(model, settings, job, shape, condition))
     gain_of = (yield from calibrate(model, settings, clip, line, condition)) if settings.detail == "both" else None

@@ -20,6 +20,7 @@ class Progress:
     """`done` of `total` units of `what`; `detail` is a short text such as a loss or a file name.
 
     `figures` are names and values, for a table that is drawn anew with each event where there is a screen for it.
+    `seconds_left` is the time that the rest takes, where the task knows it better than the times of its events do.
     """
 
     what: str
@@ -27,6 +28,7 @@ class Progress:
     total: int | None = None
     detail: str = ""
     figures: tuple[tuple[str, str], ...] = ()
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

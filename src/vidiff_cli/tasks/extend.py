@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.config.generate import ExtendSettings
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.frames import Timeline, Window, extension, loop
@@ -65,10 +66,11 @@ class ExtendReport:
 
 
 @task
-def extend(settings: ExtendSettings) -> Steps[ExtendReport | PlanReport]:
+def extend(settings: ExtendSettings, *, opened: Model | None = None) -> Steps[ExtendReport | PlanReport]:
     """Extends a video by --seconds or --num-frames; its own frames stay as they are.
 
     Every finished window is kept beside the output, so that an interrupted call goes on where it was.
+    `opened`: the model of the settings, where the caller has it.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
     began = time.monotonic()
@@ -79,7 +81,7 @@ def extend(settings: ExtendSettings) -> Steps[ExtendReport | PlanReport]:
         raise VidiffError(
             f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix="--fps is for photos"
         )
-    model = gen.open_completing_model(settings)
+    model = opened or gen.open_completing_model(settings)
     if model is not None and model.settings.frames == 1:
         raise VidiffError("this model makes single pictures", fix="train on videos to extend one")
     window, folder = PAST if model is None else model.settings.frames, gen.folder_of(settings)
@@ -106,7 +108,7 @@ def extend(settings: ExtendSettings) -> Steps[ExtendReport | PlanReport]:
         return (yield from drawn_plan(settings, clip, work))
     with choose_place(settings, model, clip, work) as place:
         if model is None:
-            yield from gen.introduce_estimate(settings)
+            yield from gen.introduce_estimate(settings, len(clip))
         else:
             yield from gen.introduce(model, settings, place.seed, settings.prompt)
             yield from gen.rate_note(model, rate)
@@ -162,6 +164,7 @@ def _write(
     if settings.sidecar:
         facts = {"given": len(given), "made": new, "fps": str(work.rate), "condition": done.condition}
         facts |= {"seam_jump": jumps, "drift": asdict(drift) if drift else None}
+        facts["input_sha256"] = file_hash(settings.input)
         gen.write_sidecar(place.path, "extend", settings, model, place.seed, facts)
     return report
 

@@ -73,7 +73,10 @@ class FrameFile:
 
 class Reel:
     """All frames of b videos in the making by their rank: `given` ones (h w c), as `sources` (rank -> number) finds
-    them in their file, and `made` ones (b h w c), which are written as they come."""
+    them in their file, and `made` ones (b h w c), which are written as they come.
+
+    By index, and in order but for a single video, it is their mean.
+    """
 
     def __init__(
         self, made: FrameFile, given: FrameFile | None = None, sources: Mapping[int, int] | None = None
@@ -93,18 +96,27 @@ class Reel:
         """Puts made frames (n b h w c) in their places."""
         self.made.write(ranks, frames)
 
-    def in_order(self, ranks: Sequence[int], clip: int = 0) -> Iterator[np.ndarray]:
-        """The frames (h w c) of one video, one after the other."""
+    def in_order(self, ranks: Sequence[int], clip: int | None = None) -> Iterator[np.ndarray]:
+        """The frames (h w c) of one video, or their mean, one after the other."""
         for some in _blocks(ranks, int(np.prod(self.made.shape))):
-            yield from self.read(some)[:, clip]
+            frames = self.read(some)
+            yield from _mean(frames) if clip is None else frames[:, clip]
 
     def __getitem__(self, rank: int) -> np.ndarray:
-        """One frame (h w c) of the first video."""
-        return self.read([rank])[0, 0]
+        """One frame (h w c)."""
+        return _mean(self.read([rank]))[0]
+
+
+def _mean(frames: np.ndarray) -> np.ndarray:
+    """Frames (n b h w c) -> (n h w c), rounded to the nearest level."""
+    count = frames.shape[1]
+    return (
+        frames[:, 0] if count == 1 else ((2 * frames.sum(1, dtype=np.uint32) + count) // (2 * count)).astype(np.uint8)
+    )
 
 
 class Shown:
-    """Frames of a reel's first video as one clip (t h w c) that is read frame by frame: for a contact sheet."""
+    """Frames of a reel as one clip (t h w c) that is read frame by frame: for a contact sheet."""
 
     dtype = np.dtype(np.uint8)
 

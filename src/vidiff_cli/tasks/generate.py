@@ -391,7 +391,7 @@ def key_of(settings: GenerationSettings, model: Model | None, times: Sequence[Fr
     """Stands for all that decides a video: settings, weights, times, and the prompts or digests of frames that are
     given."""
     asked = settings.model_dump(
-        mode="json", exclude={"overwrite", "sidecar", "compare", "output", "device", "clip_model"}
+        mode="json", exclude={"overwrite", "sidecar", "compare", "output", "device", "clip_model", "jobs"}
     )
     of_model = [model.hash, dtype_name(model.dtype)] if model else []
     parts: list[object] = [asked, *of_model, [str(moment) for moment in times], list(given)]
@@ -457,12 +457,10 @@ def write_sidecar(
 
     They name the checkpoint file itself: a run may have a later one by then.
     """
-    resolved: dict[str, object] = {"seed": seed}
-    resolved |= {"model": model.name} if model else {"detail": "estimate"}
     content = {
         "command": command,
         "argv": sys.argv,
-        "settings": settings.model_dump(mode="json", exclude={"output", "overwrite"}) | resolved,
+        "settings": recorded_settings(settings, model, seed),
         "seed": seed,
         "checkpoint": model and {"path": model.name, "sha256": model.hash, "clips_seen": model.clips_seen},
         "device": str(model.device) if model else "cpu",
@@ -472,6 +470,12 @@ def write_sidecar(
         **facts,
     }
     write_text(sidecar_of(path), json.dumps(content, indent=2) + "\n")
+
+
+def recorded_settings(settings: GenerationSettings, model: Model | None, seed: int | None) -> dict[str, object]:
+    """Settings as a sidecar records them: with what was chosen for this result, without where it was written."""
+    resolved = {"seed": seed, **({"model": model.name} if model else {"detail": "estimate"})}
+    return settings.model_dump(mode="json", exclude={"output", "overwrite", "jobs"}) | resolved
 
 
 def network_size(width: int, height: int, model: Model) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -517,14 +521,16 @@ def sample_sheet(
     contact_sheet(rows, path)
 
 
-def introduce_estimate(settings: CompletionSettings) -> Iterator[Event]:
-    """Says that no model takes part, and what has no effect without one."""
+def introduce_estimate(settings: CompletionSettings, frames: int) -> Iterator[Event]:
+    """Says that no model takes part, and what has no effect without one; so many frames are given."""
     yield Note("New frames are estimated from the motion of the given ones, without a model.")
     told = ("prompt", "negative_prompt", "steps", "condition", "context_noise")
     idle = [name for name in told if getattr(settings, name, None) != type(settings).model_fields[name].default]
     if idle and settings.detail != "estimate":
         named = ", ".join("--" + name.replace("_", "-") for name in idle)
         yield Note(f"Without a model {named} has no effect.", "warning")
+    if frames == 1:
+        yield Note("A single picture says nothing of motion: without a model the video stands still.", "warning")
 
 
 def check_amount(frames: int, width: int, height: int, folder: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.config.generate import InterpolateSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import interpolation, join
@@ -60,10 +61,11 @@ class InterpolateReport:
 
 
 @task
-def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport | PlanReport]:
+def interpolate(settings: InterpolateSettings, *, opened: Model | None = None) -> Steps[InterpolateReport | PlanReport]:
     """Brings a video to --fps, or multiplies its rate; given frames at an output time are written as they are. With
     --to, makes the frames between two videos or photos.
 
+    `opened`: the model of the settings, where the caller has it.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
     began = time.monotonic()
@@ -75,7 +77,7 @@ def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport | Plan
     if settings.fps is not None and other is not None and not info.is_image:
         fix = "--fps is for photos"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
-    model = gen.open_completing_model(settings)
+    model = opened or gen.open_completing_model(settings)
     if model is not None and model.settings.frames < 3:
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.settings.frames} frames")
     clip, work = _joined(settings, model, info, other) if other is not None else _faster(settings, model, info)
@@ -84,7 +86,7 @@ def interpolate(settings: InterpolateSettings) -> Steps[InterpolateReport | Plan
         return (yield from drawn_plan(settings, clip, work))
     with choose_place(settings, model, clip, work) as place:
         if model is None:
-            yield from gen.introduce_estimate(settings)
+            yield from gen.introduce_estimate(settings, len(clip))
         else:
             yield from gen.introduce(model, settings, place.seed, [settings.prompt or ""])
             yield from gen.rate_note(model, work.timeline.fps)
@@ -130,12 +132,6 @@ def _faster(settings: InterpolateSettings, model: Model | None, info: VideoInfo)
 
 def _joined(settings: InterpolateSettings, model: Model | None, info: VideoInfo, other: VideoInfo) -> tuple[Clip, Work]:
     """Two inputs and the frames between them, at the rate and the size of the first."""
-    if settings.size != "model" and info.width * other.height != info.height * other.width:
-        raise VidiffError(
-            "two inputs of different shapes cannot be joined at their own size",
-            found=f"{info.width}x{info.height} and {other.width}x{other.height}",
-            fix="crop one of them, or pass --size model",
-        )
     folder, (scaled, crop) = gen.folder_of(settings), working_size(info, model, settings)
     first = read_clip(info, folder, scaled, crop, fps=None if info.is_image else info.fps)
     fps = (
@@ -190,6 +186,7 @@ def _write(
     )
     if settings.sidecar:
         facts = {"frames": report.frames, "made": report.made, "fps": str(work.rate), "condition": report.condition}
+        facts["input_sha256"] = file_hash(settings.input)
         gen.write_sidecar(place.path, "interpolate", settings, model, place.seed, facts)
     return report
 

@@ -20,11 +20,14 @@ from PIL import Image
 from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.frames import Window
 from vidiff_cli.generation.full_size import FullFrame, full_frames
 from vidiff_cli.generation.merge import GainOf, add_correction
+from vidiff_cli.motion import estimate_clip
 from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks.clip import Clip
+from vidiff_cli.tasks.clip import Clip, cover
 from vidiff_cli.tasks.complete import Completed, Place, Settings, Work, compare_of, size_of, sources_of
+from vidiff_cli.tasks.device import choose_device
 from vidiff_cli.tasks.events import Progress, Steps
 from vidiff_cli.tasks.frame_file import FrameFile, Reel, Shown
 from vidiff_cli.video.decode import read
@@ -53,7 +56,7 @@ def write_video(
     Returns what was made with the frames as they were written, at the clip's size.
     """
     line, own = work.timeline, settings.input
-    written = Reel(FrameFile.temporary(place.path.parent, done.reel.made.shape), clip.frames, sources_of(line))
+    written = Reel(FrameFile.temporary(place.path.parent, (1, *clip.frames.shape)), clip.frames, sources_of(line))
     doubts: dict[int, np.ndarray] = {}
     writing = partial(
         encode,
@@ -99,26 +102,50 @@ def _frames(settings: Settings, clip: Clip, work: Work, done: Completed) -> Gene
     with closing(read_ahead(whole)) as given:
         if settings.detail == "model" and work.windows:
             ranks = list(dict.fromkeys(line.written))
-            frames = native(done.reel, sources_of(line), ranks, given)
+            at_its_size = settings.size == "model"
+            frames = done.reel.in_order(ranks) if at_its_size else native(done.reel, sources_of(line), ranks, given)
             yield from (FullFrame(rank=rank, frame=frame) for rank, frame in zip(ranks, frames, strict=True))
             return
-        correct = _correction(done.reel, done.gain_of) if work.windows and done.gain_of else None
-        yield from full_frames(line, given, correct=correct)
+        correct = _Correction(done.reel, work, done.gain_of) if work.windows and done.gain_of else None
+        yield from full_frames(line, given, correct=correct, device=choose_device(settings.device))
 
 
-def _correction(reel: Reel, gain_of: GainOf):
-    """What the model's small frames add to the estimates."""
+class _Correction:
+    """Adds what the model's small frames know better than the estimates that it was shown.
 
-    def correct(rank: int, estimate: Tensor, uncertainty: Tensor) -> Tensor:
-        small = gen.from_pixels(torch.from_numpy(reel[rank])).permute(2, 0, 1)[None]
-        return add_correction(estimate, uncertainty, small.to(estimate), gain_of(rank))
+    Those of a window that observes given frames alone are what the frames at full size are estimated from too. Further
+    on a model was shown what follows from its own frames: there its frame counts as it is.
+    """
 
-    return correct
+    def __init__(self, reel: Reel, work: Work, gain_of: GainOf) -> None:
+        self._reel, self._line, self._gain_of = reel, work.timeline, gain_of
+        self._window_of = {rank: window for window in work.windows for rank in window.makes}
+        self._latest: tuple[Window, Tensor] | None = None
+
+    def __call__(self, rank: int, estimate: Tensor, uncertainty: Tensor) -> Tensor:
+        small = gen.as_video(self._reel[rank][None])[:, :, 0].to(estimate)
+        window, gain = self._window_of[rank], self._gain_of(rank)
+        if not window.observed <= {*self._line.given, *self._line.copies}:
+            return add_correction(estimate, uncertainty, small, gain)
+        shown = self._shown(window)[:, :, window.frames.index(rank)].to(estimate)
+        return add_correction(estimate, uncertainty, small, gain, shown=shown)
+
+    def _shown(self, window: Window) -> Tensor:
+        """The estimates of a window (1 c t h w) as its model was shown them."""
+        if self._latest is None or self._latest[0] is not window:
+            video = gen.as_video(self._reel.read(window.frames)[:, 0])
+            observed = torch.tensor([[frame in window.observed for frame in window.frames]])
+            first = self._line.times[window.frames[0]]
+            times = torch.tensor([[float(self._line.times[frame] - first) for frame in window.frames]])
+            self._latest = window, estimate_clip(video, observed, times)[0]
+        return self._latest[1]
 
 
 def _whole(clip: Clip, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """All given frames at the size (w, h) of the result."""
-    return chain.from_iterable(full_size(part.info, fps=part.fps, size=size) for part in clip.parts)
+    return chain.from_iterable(
+        full_size(part.info, fps=part.fps, size=cover(part.info, size), crop=size) for part in clip.parts
+    )
 
 
 def largest_difference(settings: Settings, clip: Clip, work: Work, path: Path) -> int | None:

@@ -32,25 +32,34 @@ def sidecar_of(path: Path) -> Path:
 
 def made_by(path: Path) -> MadeBy | None:
     """What the sidecar beside a video or a folder of frames says; None without one that vidiff wrote."""
+    path = path if path.name else path.absolute()  # "." has a name of its own
+    content, sidecar = read_sidecar(path), sidecar_of(path)
+    if content is None:
+        return None
+    checkpoint = content["checkpoint"] or {}
+    return MadeBy(
+        command=content["command"],
+        seed=content["seed"] if isinstance(content["seed"], int) else None,
+        model=_text(checkpoint.get("path")),
+        model_sha256=_text(checkpoint.get("sha256")),
+        vidiff=_text(content["versions"].get("vidiff")),
+        sidecar=sidecar,
+        repeat=shlex.join(["vidiff", content["command"], "--from-json", str(sidecar), "-o", f"again{path.suffix}"]),
+    )
+
+
+def read_sidecar(path: Path) -> dict[str, Any] | None:
+    """Content of the sidecar beside a result: command, settings, seed, checkpoint (None where no model took part),
+    versions and more. None without one that vidiff wrote."""
     try:
-        path = path if path.name else path.absolute()  # "." has a name of its own
         sidecar = sidecar_of(path)
         if not sidecar.is_file() or sidecar.stat().st_size > LONGEST_SIDECAR:
             return None
         content = json.loads(sidecar.read_text(encoding="utf-8"))
-        command, checkpoint, versions = content["command"], content["checkpoint"], content["versions"]
-        if not isinstance(content["settings"], dict) or not re.fullmatch("[a-z]{1,20}", command):
-            return None
-        return MadeBy(
-            command=command,
-            seed=content["seed"] if isinstance(content["seed"], int) else None,
-            model=_text(checkpoint.get("path")),
-            model_sha256=_text(checkpoint.get("sha256")),
-            vidiff=_text(versions.get("vidiff")),
-            sidecar=sidecar,
-            repeat=shlex.join(["vidiff", command, "--from-json", str(sidecar), "-o", f"again{path.suffix}"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # somebody else's JSON
+        kinds = {"command": str, "settings": dict, "seed": object, "checkpoint": dict | None, "versions": dict}
+        good = all(isinstance(content[name], kind) for name, kind in kinds.items())
+        return content if good and re.fullmatch("[a-z]{1,20}", content["command"]) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # somebody else's JSON
         return None
 
 

@@ -41,7 +41,7 @@ from vidiff_cli.tasks.training_setup import (
     model_settings,
     source_of,
 )
-from vidiff_cli.tasks.training_watch import Watch
+from vidiff_cli.tasks.training_watch import Watch, is_due
 from vidiff_cli.tasks.world_clips import open_clips
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.training.auxiliary import auxiliary_of
@@ -136,6 +136,7 @@ def _train(
         at_peak_seconds=at_peak_seconds(settings, model, device, world=parallel.world),
         clip_name=source.name,
         tracker=tracker,
+        looks=[step for step in range(1, settings.steps + 1) if is_due(step, settings)],
     )
     log.go_on_from(state.step, state.notes.get("unlogged", ()))
 

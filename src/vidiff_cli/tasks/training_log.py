@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from vidiff_cli.checkpoint import write_text
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.tasks.device import peak_memory
 from vidiff_cli.tasks.events import Event, Note, Progress
+from vidiff_cli.tasks.pace import Pace
 from vidiff_cli.tasks.tracking import Careful
 from vidiff_cli.training.guard import name_clips
 from vidiff_cli.training.loop import STUCK_AFTER, StepReport
@@ -48,7 +50,8 @@ class TrainingLog:
 
     Steps of an unfinished row (`unlogged`) go into a checkpoint and come back from it, so that the rows do not tell
     where a run was interrupted. `at_peak_seconds` is what a step would take if it were one matrix product (0: not
-    known); `clip_name` tells from what source a clip of the training is.
+    known); `clip_name` tells from what source a clip of the training is; `looks` are the steps, ascending, after which
+    validation or samples take time of their own.
     """
 
     def __init__(
@@ -61,10 +64,11 @@ class TrainingLog:
         at_peak_seconds: float = 0.0,
         clip_name: Callable[[int], str] = str,
         tracker: Careful | None = None,
+        looks: Sequence[int] = (),
     ) -> None:
         self.run, self.steps, self.batch_size, self.at_peak_seconds = run, steps, batch_size, at_peak_seconds
         self.device = device or torch.device("cpu")
-        self.clip_name, self.tracker = clip_name, tracker
+        self.clip_name, self.tracker, self.looks = clip_name, tracker, looks
         self.path = run / "metrics.jsonl"
         self.pending: list[dict[str, Any]] = []
         self.validations: list[dict[str, Any]] = []
@@ -72,7 +76,7 @@ class TrainingLog:
         self.recent: deque[float] = deque(maxlen=100)
         self.recent_bands: deque[list[list[float]]] = deque(maxlen=100)
         self.clock = self.shown = time.monotonic()
-        self.durations: deque[float] = deque(maxlen=50)
+        self.pace, self.look_pace = Pace(), Pace()
 
     def go_on_from(self, step: int, unlogged: Sequence[Mapping[str, Any]]) -> None:
         """Drops the rows of steps that will be made again, and takes over the steps that had no row yet."""
@@ -104,14 +108,16 @@ class TrainingLog:
 
     def add(self, report: StepReport) -> Iterator[Event]:
         now = time.monotonic()
-        self.durations.append(now - self.clock)
+        if self.measured == 1:
+            self.pace = Pace()  # the first step warmed up: it counts only while it is the only one
+        self.pace.add(1, now - self.clock)
         self.clock = now
         step = _entry(report)
         self.pending.append(step)
         self.measured += 1
-        remaining = (self.steps - report.step) * (self.seconds_per_step() or 0.0)
-        if self.measured == ESTIMATE_AFTER and remaining > LONG_SECONDS:
-            yield Note(f"About {remaining / 60:.0f} minutes for the {self.steps - report.step} steps to go.")
+        left = self.seconds_left(report.step) or 0.0
+        if self.measured == ESTIMATE_AFTER and left > LONG_SECONDS:
+            yield Note(f"About {left / 60:.0f} minutes for the {self.steps - report.step} steps to go.")
         yield from self._warnings(report)
         self.recent.append(report.loss)
         self.recent_bands.append(step["bands"])
@@ -154,7 +160,7 @@ class TrainingLog:
 
     def progress(self, report: StepReport) -> Progress:
         """How far the training is, with the numbers of the live table."""
-        pace, mean = self.seconds_per_step(), self.mean_loss()
+        pace, mean, left = self.seconds_per_step(), self.mean_loss(), self.seconds_left(report.step)
         parts = [f"loss {mean:.4f}"] if mean is not None else []
         if self.validations:
             parts.append(f"validation {self.validations[-1]['validation_loss']:.4f}")
@@ -169,10 +175,15 @@ class TrainingLog:
         figures += [("clips/s", f"{self.batch_size / pace:.3g}")] if pace else []
         figures += [("of peak", f"{self.at_peak_seconds / pace:.0%}")] if pace and self.at_peak_seconds else []
         figures += [("memory", f"{peak_memory(self.device) / 1e9:.2f} GB")]
-        figures += [("left", _clock((self.steps - report.step) * pace))] if pace else []
+        figures += [("left", _clock(left))] if left is not None else []
         figures += [("skipped updates", str(self.skipped))] if self.skipped else []
         return Progress(
-            what="training", done=report.step, total=self.steps, detail=", ".join(parts), figures=tuple(figures)
+            what="training",
+            done=report.step,
+            total=self.steps,
+            detail=", ".join(parts),
+            figures=tuple(figures),
+            seconds_left=left,
         )
 
     def flush(self) -> None:
@@ -233,15 +244,25 @@ class TrainingLog:
         measured = pace, self.batch_size / pace if pace else None, share, round(peak_memory(self.device) / 1e6)
         return row | dict(zip(MEASURED, measured, strict=True))
 
-    def restart_clock(self) -> None:
-        """Time spent on samples is not a step's."""
-        self.clock = time.monotonic()
+    def end_look(self) -> None:
+        """Time spent on validation and samples is not a step's, and counts for the looks to come."""
+        now = time.monotonic()
+        self.look_pace.add(1, now - self.clock)
+        self.clock = now
 
     def mean_loss(self) -> float | None:
         return _mean(list(self.recent))
 
     def seconds_per_step(self) -> float | None:
-        return float(np.median(self.durations)) if self.durations else None
+        """Of the last steps, without validation and samples."""
+        return self.pace.seconds_per_unit
+
+    def seconds_left(self, step: int) -> float | None:
+        """The time that all after this step takes at the present pace, with validation and samples, its own too."""
+        pace, looks = self.pace.seconds_per_unit, len(self.looks) - bisect_left(self.looks, step)
+        if pace is None:
+            return None
+        return (self.steps - step) * pace + looks * (self.look_pace.seconds_per_unit or 0.0)
 
     def plot(self, *, newer_than: Path | None = None) -> None:
         """Draws loss.png from the rows; where `newer_than` a file or folder is given, only if it is not."""

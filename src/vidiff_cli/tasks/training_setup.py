@@ -163,10 +163,11 @@ def introduce(
 ) -> Iterator[Event]:
     if device.type == "cpu":
         yield Note(f"No GPU: training on the CPU with {torch.get_num_threads()} threads in {settings.precision}.")
-    clips = len(dataset.split("train"))
+    clips, patch = len(dataset.split("train")), model.network.patch
     steps = " or ".join(map(str, model.frame_steps))
     yield Note(
-        f"{settings.preset or 'custom'}: {parameters / 1e6:.2f} M parameters; {clips} clips, "
+        f"{settings.preset or 'custom'}: {parameters / 1e6:.2f} M parameters, predicts {model.diffusion.target} in "
+        f"patches of {patch}x{patch}; {clips} clips, "
         f"{'with' if model.text.kind != 'none' else 'without'} captions; windows of {model.frames} frames of "
         f"{model.width}x{model.height} at {model.fps} fps, every {steps} frames; {settings.steps} steps of "
         f"{settings.batch_size} clips."

@@ -87,7 +87,7 @@ class Watch:
         if draw:
             yield from self._sheet(learner, sheet, state.step, log)
         log.plot()
-        log.restart_clock()
+        log.end_look()
 
     def errors(self, state: TrainState, parallel: Parallel) -> OnePassErrors | None:
         """How far off the averaged weights are in one pass (`training/one_pass.py`), for the checkpoint of this step;

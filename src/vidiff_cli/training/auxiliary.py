@@ -34,10 +34,11 @@ def auxiliary_of(objective: ObjectiveSettings, diffusion: DiffusionSettings, dev
     """
     terms: dict[str, tuple[float, Term]] = {}
     if objective.flow_loss:
-        from vidiff_cli.training.flow import ResidualFlow, lucas_kanade, raft
+        from vidiff_cli.motion import full_size_flow
+        from vidiff_cli.training.flow import ResidualFlow, raft
 
         path = objective.flow_weights
-        terms["flow"] = objective.flow_loss, ResidualFlow(raft(path, device) if path else lucas_kanade)
+        terms["flow"] = objective.flow_loss, ResidualFlow(raft(path, device) if path else full_size_flow)
     if objective.perceptual_loss:
         from vidiff_cli.training.perceptual import perceptual
 

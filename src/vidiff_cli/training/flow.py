@@ -1,4 +1,4 @@
-"""Optical flow, and the loss that asks the error of an estimate to move with the picture.
+"""The loss that asks the error of an estimate to move with the picture, by measured optical flow or RAFT's.
 
 A flow F (n 2 h w) of two images is in pixels, x before y: what is at p in the first is at p + F(p) in the second, x to
 the right and y downwards, pixel centres at whole numbers. Shapes: n pairs or clips, c channels, t frames, h w pixels.
@@ -13,17 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vidiff_cli.motion import forward_backward_mask
 from vidiff_cli.training.weights import read_weights, with_weights
 
-FlowOf = Callable[[Tensor, Tensor], Tensor]
-"""(first, second: n c h w in [-1, 1]) -> flow n 2 h w."""
+FlowOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(first, second: n c h w in [-1, 1]) -> the flow from first to second and the one back, n 2 h w each."""
 
-SMALLEST_LEVEL = 16  # pixels: no level of the pyramid has a shorter side
-LEVELS = 4
-ITERATIONS = 5  # per level; each looks again at what the flow so far does not explain
-BLUR = (1, 4, 6, 4, 1)
-WINDOW = (1, 6, 15, 20, 15, 6, 1)  # binomial, about Gaussian with a standard deviation of 1.2 pixels
-FLAT = 1e-3  # squared contrast per pixel under which a place says nothing of its motion
 RAFT_SIDE, RAFT_MULTIPLE = 128, 8  # the correlation pyramid of RAFT needs that much
 RAFT_PAIRS = 16  # at a time: its correlations grow with the fourth power of the side
 
@@ -52,22 +47,6 @@ def warp(images: Tensor, flow: Tensor) -> Tensor:
     return torch.lerp(upper, lower, down)
 
 
-def visible(forward: Tensor, backward: Tensor) -> Tensor:
-    """Where what is in the first image is in the second too: inside the frame, and there and back again is no way.
-
-    Shapes: two flows (n 2 h w) -> (n 1 h w), 1 or 0. Source: Ruder et al. 2016, equation 5 (occluded where
-    |F + B(p + F)|^2 > 0.01 (|F|^2 + |B(p + F)|^2) + 0.5).
-    """
-    height, width = forward.shape[2:]
-    x = torch.arange(width, device=forward.device) + forward[:, 0]
-    y = torch.arange(height, device=forward.device)[:, None] + forward[:, 1]
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    back = warp(backward, forward)
-    off = (forward + back).square().sum(1)
-    way = forward.square().sum(1) + back.square().sum(1)
-    return (inside & (off <= 0.01 * way + 0.5))[:, None].to(forward.dtype)
-
-
 class ResidualFlow:
     """How much the error of an estimate flickers along the motion of the real clip.
 
@@ -86,8 +65,8 @@ class ResidualFlow:
             return (x_hat - video).sum(dim=(1, 2, 3, 4)) * 0.0
         first, second = (_images(part) for part in (video[:, :, :-1], video[:, :, 1:]))
         with torch.no_grad():
-            forward, backward = self._flow_of(first, second), self._flow_of(second, first)
-            seen = visible(forward, backward)
+            forward, backward = self._flow_of(first, second)
+            seen = forward_backward_mask(forward, backward)
         error = x_hat - video
         left, right = _images(error[:, :, :-1]), _images(error[:, :, 1:])
         pairs = (seen * (left - warp(right, forward)).square()).mean(dim=(1, 2, 3)).view(count.shape)
@@ -96,59 +75,6 @@ class ResidualFlow:
 
 def _images(video: Tensor) -> Tensor:
     return video.transpose(1, 2).flatten(0, 1)
-
-
-def lucas_kanade(first: Tensor, second: Tensor) -> Tensor:
-    """The flow from `first` to `second` (n c h w) by least squares in a small window, coarse to fine: (n 2 h w).
-
-    Differentiable. Every channel is an equation, so that colours may differ where brightness does not. Where nothing is
-    to be seen, nothing moves. Source: Lucas and Kanade 1981; Bouguet 2001 (pyramid).
-    """
-    pyramid = [(first, second)]
-    while len(pyramid) < LEVELS and min(pyramid[-1][0].shape[2:]) >= 2 * SMALLEST_LEVEL:
-        one, two = pyramid[-1]
-        pyramid.append((_half(one), _half(two)))
-    flow = first.new_zeros(len(first), 2, *pyramid[-1][0].shape[2:])
-    for level, (one, two) in enumerate(reversed(pyramid)):
-        if level:
-            flow = 2.0 * functional.interpolate(flow, scale_factor=2.0, mode="bilinear")
-            flow = flow[:, :, : one.shape[2], : one.shape[3]]
-        one, two = _smooth(one), _smooth(two)
-        for _ in range(ITERATIONS):
-            flow = _improved(flow, one, warp(two, flow))
-    return flow
-
-
-def _half(image: Tensor) -> Tensor:
-    return functional.avg_pool2d(image, 2, ceil_mode=True, count_include_pad=False)
-
-
-def _improved(flow: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """The flow and what it leaves unexplained, at most a pixel, fading where all is flat; `second` is warped by it."""
-    padded = functional.pad((first + second) / 2, (1, 1, 1, 1), mode="replicate")
-    x = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
-    y = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
-    time = second - first
-    products = torch.stack([each.sum(1) for each in (x * x, x * y, y * y, x * time, y * time)], dim=1)
-    xx, xy, yy, xt, yt = _filtered(products, WINDOW).unbind(1)
-    contrast = (xx + yy).square()
-    xx, yy = xx + FLAT, yy + FLAT
-    step = torch.stack([xy * yt - yy * xt, xy * xt - xx * yt], dim=1) / (xx * yy - xy * xy)[:, None]
-    return (flow + step.clamp(-1.0, 1.0)) * (contrast / (contrast + FLAT**2))[:, None]
-
-
-def _smooth(image: Tensor) -> Tensor:
-    return _filtered(image, BLUR)
-
-
-def _filtered(fields: Tensor, taps: tuple[int, ...]) -> Tensor:
-    """Every plane with a separable kernel, the border repeated."""
-    weights = torch.tensor(taps, dtype=fields.dtype, device=fields.device) / sum(taps)
-    reach = len(taps) // 2
-    planes = functional.pad(fields, (reach,) * 4, mode="replicate")
-    planes = planes.reshape(-1, 1, *planes.shape[2:])
-    planes = functional.conv2d(planes, weights.view(1, 1, 1, -1))
-    return functional.conv2d(planes, weights.view(1, 1, -1, 1)).view_as(fields)
 
 
 def raft(path: Path, device: torch.device) -> FlowOf:
@@ -170,7 +96,7 @@ def raft(path: Path, device: torch.device) -> FlowOf:
     network.to(device)
 
     @torch.no_grad()
-    def flow_of(first: Tensor, second: Tensor) -> Tensor:
+    def one_way(first: Tensor, second: Tensor) -> Tensor:
         size = first.shape[2:]
         enlarged = max(1.0, RAFT_SIDE / min(size))
         wanted = [-(-round(side * enlarged) // RAFT_MULTIPLE) * RAFT_MULTIPLE for side in size]
@@ -180,4 +106,4 @@ def raft(path: Path, device: torch.device) -> FlowOf:
         scale = flow.new_tensor([size[1] / wanted[1], size[0] / wanted[0]])
         return functional.interpolate(flow, size, mode="bilinear") * scale[None, :, None, None]
 
-    return flow_of
+    return lambda first, second: (one_way(first, second), one_way(second, first))

@@ -1,8 +1,9 @@
 """The loss of held-out clips: the same clips, windows, captions, noise and levels at every step and in every run.
 
-All of it follows from the dataset and one constant, so that two numbers differ because the models do. Every clip is
-looked at once in each band of levels, at stratified levels within it; a total weights the bands as training does.
-Shapes: b clips, c channels, t frames, h w pixels, n clips that are looked at, k bands.
+All of it follows from the dataset and one constant, so that two numbers differ because the models do. Every look at a
+clip covers each band of levels once, at stratified levels within it; a total weights the bands as training does. Of few
+clips each has two looks at the same levels, one without and one with given frames.
+Shapes: b clips, c channels, t frames, h w pixels, n looks, k bands.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from vidiff_cli.training.state import Learner
 
 EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
 BANDS = ("below_-4", "-4_to_-1", "-1_to_2", "above_2")
-MOST_CLIPS, AT_ONCE = 32, 8
+MOST_LOOKS, AT_ONCE = 32, 8
 SEED = 2_204_03458  # of all draws here, whatever the run's
 FEWEST_CLIPS = 8  # with captions, for a verdict on them
 LEARNED_AFTER = 500  # steps, or a tenth of the run if that is more, before which nothing is said of the text
@@ -35,8 +36,8 @@ LEARNED_AFTER = 500  # steps, or a tenth of the run if that is more, before whic
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOut:
-    """The clips of a source that are looked at: what of each (n draws), and u (n, k) in every band; nan for a band that
-    the schedule does not reach. `shares` (k) are those of the bands in training."""
+    """The looks at the clips of a source: what of each (n draws), and u (n, k) in every band; nan for a band that the
+    schedule does not reach. `shares` (k) are those of the bands in training."""
 
     source: Source
     draws: tuple[Draw, ...]
@@ -52,10 +53,10 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Validation:
-    """Mean losses: of all clips, of those without and with given frames, of each band (k); None where there is none.
+    """Mean losses: of all looks, of those without and with given frames, of each band (k); None where there is none.
 
-    `text_gain` is how much lower the loss is with the caption than without it, over the clips that have one; beside it
-    its standard error over clips.
+    `clips` counts those that were looked at. `text_gain` is how much lower the loss is with the caption than without
+    it, over the clips that have one; beside it its standard error over clips.
     """
 
     clips: int
@@ -73,20 +74,21 @@ def bands_of(levels: np.ndarray) -> np.ndarray:
     return np.digitize(levels, EDGES)
 
 
-def hold_out(source: Source, model: ModelSettings, *, crop: int = 0, most: int = MOST_CLIPS) -> HeldOut | None:
-    """At most so many clips of a source, evenly spaced; None where it has none. Every other one has given frames, where
-    the model is trained on them."""
-    count = min(most, len(source.rows))
-    if not count:
+def hold_out(source: Source, model: ModelSettings, *, crop: int = 0, most: int = MOST_LOOKS) -> HeldOut | None:
+    """At most so many looks at clips of a source, evenly spaced; None where it has none. Every other look has given
+    frames, where the model is trained on them: of up to half as many clips, each is looked at both ways."""
+    if not len(source.rows):
         return None
-    numbers = np.linspace(0, len(source.rows) - 1, count).round().astype(int).tolist()
-    mixed = model.conditioning == "mixed"
+    mixed = model.conditioning == "mixed" and model.frames > 1
+    looks = 2 if mixed and 2 * len(source.rows) <= most else 1
+    clips = min(most, len(source.rows))
+    numbers = np.linspace(0, len(source.rows) - 1, clips).round().astype(int).repeat(looks).tolist()
     draws = tuple(
         _draw(source, number, place, model, crop, observed=mixed and place % 2 == 1)
         for place, number in enumerate(numbers)
     )
-    u, shares = _stratified(model.diffusion, count)
-    return HeldOut(source=source, draws=draws, crop=crop, u=u, shares=shares)
+    u, shares = _stratified(model.diffusion, clips)
+    return HeldOut(source=source, draws=draws, crop=crop, u=u.repeat(looks, axis=0), shares=shares)
 
 
 def _draw(source: Source, number: int, place: int, model: ModelSettings, crop: int, *, observed: bool) -> Draw:
@@ -196,9 +198,10 @@ def _summary(held: HeldOut, conditional: np.ndarray, unconditional: np.ndarray |
     """Means of losses (n, k) with and without captions."""
     given = np.array([draw.given.any() for draw in held.draws])
     captioned = np.array([not draw.dropped for draw in held.draws])
+    clip = np.array([draw.row for draw in held.draws])
     total = _over_bands(conditional, held.shares)
     found = Validation(
-        clips=len(total),
+        clips=len(np.unique(clip)),
         loss=float(total.mean()),
         free=_mean(total[~given]),
         observed=_mean(total[given]),
@@ -208,10 +211,11 @@ def _summary(held: HeldOut, conditional: np.ndarray, unconditional: np.ndarray |
     )
     if unconditional is None or not captioned.any():
         return found
-    without = _over_bands(unconditional, held.shares)[captioned]
-    gains = without - total[captioned]
+    without = _over_bands(unconditional, held.shares)
+    gained = without - total
+    gains = np.array([gained[captioned & (clip == each)].mean() for each in np.unique(clip[captioned])])
     error = float(gains.std(ddof=1) / len(gains) ** 0.5) if len(gains) >= FEWEST_CLIPS else None
-    return replace(found, unconditional=_mean(without), text_gain=_mean(gains), text_gain_error=error)
+    return replace(found, unconditional=_mean(without[captioned]), text_gain=_mean(gains), text_gain_error=error)
 
 
 def _over_bands(losses: np.ndarray, shares: np.ndarray) -> np.ndarray:

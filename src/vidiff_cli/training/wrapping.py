@@ -25,7 +25,8 @@ def recompute_stages(network: nn.Module) -> None:
     """
     for stage in network.modules():
         if isinstance(stage, Stage):
-            again = partial(checkpoint, stage.forward, use_reentrant=False, preserve_rng_state=False)
+            once = partial(type(stage).forward, stage)  # not stage.forward: asked twice, it would be wrapped twice
+            again = partial(checkpoint, once, use_reentrant=False, preserve_rng_state=False)
             stage.forward = again  # type: ignore[method-assign]
 
 

@@ -46,15 +46,19 @@ def native_size(width: int, height: int, short: int, multiple: int) -> tuple[int
 
 
 def full_size(
-    source: str | Path | VideoInfo, *, fps: Fraction | None = None, size: tuple[int, int] | None = None
+    source: str | Path | VideoInfo,
+    *,
+    fps: Fraction | None = None,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int] | None = None,
 ) -> Iterator[np.ndarray]:
-    """The frames of a video or a photo one after the other, at their own size or at `size` (w, h); `fps` as `read`.
+    """The frames of a video or a photo one after the other, at their own size or at `size` (w, h); the rest as `read`.
 
     Where a decoder gives up part-way, the next one goes on after the last frame that was handed out.
     Errors: VidiffError as `read`.
     """
     count = 0
-    for reading in read(source, fps=fps, size=size):
+    for reading in read(source, fps=fps, size=size, crop=crop):
         place = 0
         for _, frames in reading.blocks:
             fresh = frames[max(0, count - place) :]

@@ -147,9 +147,10 @@ def _summary(
     copies: Mapping[int, int],
     runs: Sequence[range],
 ) -> str:
-    """For example "24 frames: 8 given, 16 to make in 2 windows"."""
-    made = sum(len(window.makes) for window in windows)
-    parts = [f"{len(set(given))} given", f"{made} to make in {len(windows)} window{'s' * (len(windows) != 1)}"]
+    """For example "24 frames: 8 given, 16 to make in 2 windows"; without windows a model has no part in it."""
+    made = sum(len(window.makes) for window in windows) or total - len({*given, *copies})
+    how = f"make in {len(windows)} window{'s' * (len(windows) != 1)}" if windows else "estimate"
+    parts = [f"{len(set(given))} given", f"{made} to {how}"]
     parts += [f"{len(copies)} that repeat{'s' * (len(copies) == 1)} a given one"] if copies else []
     if written is not None:
         different = len(set(written))

@@ -100,7 +100,7 @@ def _locate(bright: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if peak < FAINTEST:
         return seen, centres
     for frame, image in enumerate(bright):
-        mask = _widen(_near_the_blob(image > OBJECT_LEVEL * peak, image))
+        mask = widen(_near_the_blob(image > OBJECT_LEVEL * peak, image))
         weights = np.where(mask, np.maximum(image, 0), 0)
         if weights.sum() >= LEAST_AREA * smallest * peak:
             seen[frame], centres[frame] = mask, _centroid(weights)
@@ -130,12 +130,11 @@ def _brightest_place(image: np.ndarray, side: int) -> tuple[float, float]:
     return float(column + side / 2), float(row + side / 2)
 
 
-def _widen(mask: np.ndarray) -> np.ndarray:
-    """Adds the eight neighbours of every pixel, so that faint edges weigh in the centroid on all sides alike."""
-    canvas = len(mask)
-    padded = np.pad(mask, 1)
-    shifted = [padded[i : i + canvas, j : j + canvas] for i in range(3) for j in range(3)]
-    return np.any(shifted, axis=0)
+def widen(mask: np.ndarray) -> np.ndarray:
+    """Adds the eight neighbours of every pixel of (... h w), so that faint edges weigh in a centroid on all sides."""
+    height, width = mask.shape[-2:]
+    padded = np.pad(mask, [(0, 0)] * (mask.ndim - 2) + [(1, 1), (1, 1)])
+    return np.any([padded[..., i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
 
 
 def _centroid(weights: np.ndarray) -> tuple[float, float]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds import scenes
-from vidiff_cli.worlds.oracle import blur
+from vidiff_cli.worlds.oracle import blur, widen
 from vidiff_cli.worlds.tracks import Track, track_of
 
 FAINTEST = 40.0  # chroma, of 255, of a pixel that has a colour
@@ -33,7 +33,6 @@ ROUGH = 6.0  # grey levels about the slope, the median: a texture
 
 _SMALLEST = (scenes.SIZES["small"] ** 2) * 5 / 9  # the area of a small plus
 _HUES = {name: colorsys.rgb_to_hsv(*(value / 255 for value in rgb))[0] for name, rgb in scenes.COLOURS.items()}
-_CHROMAS = {name: max(rgb) - min(rgb) for name, rgb in scenes.COLOURS.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,19 +86,28 @@ def read(frames: np.ndarray, seconds: Sequence[float] | np.ndarray) -> Sight:
 
 
 def _covered(picture: np.ndarray) -> dict[str, np.ndarray]:
-    """How much of every pixel is of each colour: {colour: (t, h, w)}, the colours that occur."""
+    """How much of every pixel is of each colour: {colour: (t, h, w)}, the colours that occur.
+
+    A pixel with enough chroma shows a thing. Its neighbours count too, however faint: the edge of a thing may cover a
+    whole row of pixels by less than that, and without the row its centre of mass would be a quarter of a pixel off.
+    """
     largest, smallest = picture.max(axis=3), picture.min(axis=3)
     chroma = largest - smallest
-    hue = _hue(picture, largest, chroma)
-    found = {}
     names = tuple(_HUES)
-    far = np.abs((hue[..., None] - np.array([_HUES[name] for name in names]) + 0.5) % 1 - 0.5)
-    nearest = far.argmin(axis=-1)
-    good = (chroma >= FAINTEST) & (far.min(axis=-1) <= FARTHEST_HUE)
+    far = np.abs(
+        (_hue(picture, largest, chroma)[..., None] - np.array([_HUES[name] for name in names]) + 0.5) % 1 - 0.5
+    )
+    strong = (chroma >= FAINTEST) & (far.min(axis=-1) <= FARTHEST_HUE)
+    nearest = np.where(strong, far.argmin(axis=-1), -1)
+    tint = picture - picture.mean(axis=3, keepdims=True)  # without the grey of the ground
+    found = {}
     for number, name in enumerate(names):
-        mask = good & (nearest == number)
-        if mask.any():
-            found[name] = np.where(mask, np.minimum(chroma / _CHROMAS[name], 1.0), 0.0)
+        own = nearest == number
+        if own.any():
+            true = np.asarray(scenes.COLOURS[name], np.float32)
+            true = true - true.mean()
+            mask = own | (widen(own) & (nearest == -1))
+            found[name] = np.where(mask, np.clip(tint @ true / (true @ true), 0, 1), 0.0)
     return found
 
 
@@ -122,9 +130,7 @@ def _one_blob(covered: np.ndarray) -> np.ndarray:
     reach = canvas * max(scenes.GROWN) * 0.75 + 1
     kept = covered
     for _ in range(2):
-        total = np.maximum(kept.sum(axis=(1, 2)), 1e-9)
-        x = (kept.sum(axis=1) @ pixel) / total
-        y = (kept.sum(axis=2) @ pixel) / total
+        x, y = canvas * _middles(kept).T
         near = (np.abs(pixel - y[:, None]) <= reach)[:, :, None] & (np.abs(pixel - x[:, None]) <= reach)[:, None, :]
         kept = np.where(near, covered, 0.0)
     return kept
@@ -132,13 +138,13 @@ def _one_blob(covered: np.ndarray) -> np.ndarray:
 
 def _seen(colour: str, covered: np.ndarray, there: np.ndarray, when: np.ndarray) -> Seen:
     canvas = covered.shape[1]
-    pixel = (np.arange(canvas) + 0.5) / canvas
     shown, times = covered[there], when[there]
-    area = shown.sum(axis=(1, 2))
-    centres = np.stack([shown.sum(axis=1) @ pixel / area, shown.sum(axis=2) @ pixel / area], axis=1)
-    area = area / canvas**2
-    track = track_of(times, centres, area)
+    centres = _middles(shown)
+    track = track_of(times, centres, shown.sum(axis=(1, 2)) / canvas**2)
     shape, size, turn, likeness = _template(shown, times, centres, track)
+    if shape is not None:  # a drawn corner, above all a triangle's, has not quite its weight; nor in the template
+        drawn = scenes.coverage(shape, centres, _sides(shape, size, track), turn * times, canvas)
+        centres = centres - (_middles(drawn) - centres)
     motion = "turning" if track.motion == "still" and turn else track.motion
     words: dict[str, str | None] = {
         "colour": colour,
@@ -166,8 +172,7 @@ def _template(
     for shape, size, turn in product(scenes.SHAPES, sizes, turns):
         if turn and shape == "circle":
             continue
-        sides = _sides_of(shape, track.areas) if resized else np.full(len(times), scenes.SIZES[size])
-        drawn = scenes.coverage(shape, centres, sides, turn * times, canvas)
+        drawn = scenes.coverage(shape, centres, _sides(shape, size or None, track), turn * times, canvas)
         for image in (drawn, blur(drawn)):
             likeness = float((image * covered).sum() / np.sqrt((image**2).sum() * (covered**2).sum() + 1e-12))
             best = max(best, (likeness, shape, size or None, turn), key=lambda found: found[0])
@@ -179,8 +184,16 @@ def _template(
 _AREAS = {"square": 1.0, "circle": np.pi / 4, "triangle": 0.75 * 3**0.5 * scenes.REACH["triangle"] ** 2, "plus": 5 / 9}
 
 
-def _sides_of(shape: str, areas: np.ndarray) -> np.ndarray:
-    return np.sqrt(areas / _AREAS[shape])
+def _sides(shape: str, size: str | None, track: Track) -> np.ndarray:
+    """The side of a shape at every time (t,): that of its size, without one as its area grows."""
+    return np.sqrt(track.areas / _AREAS[shape]) if size is None else np.full(len(track.areas), scenes.SIZES[size])
+
+
+def _middles(covered: np.ndarray) -> np.ndarray:
+    """The centre of mass (x, y) of every picture (t, h, w), as fractions of the canvas: (t, 2)."""
+    pixel = (np.arange(covered.shape[1]) + 0.5) / covered.shape[1]
+    moments = np.stack([covered.sum(axis=1) @ pixel, covered.sum(axis=2) @ pixel], axis=1)
+    return moments / np.maximum(covered.sum(axis=(1, 2)), 1e-9)[:, None]
 
 
 def _ground(grey: np.ndarray, covered: np.ndarray | int) -> str:

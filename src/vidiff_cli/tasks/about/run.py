@@ -124,7 +124,9 @@ def go_on(run: Path, settings: TrainSettings, *, finished: bool) -> str | None:
     steps = settings.steps * 2 if finished else settings.steps
     words = ["vidiff", "train", str(settings.dataset), "-o", str(run)]
     words += ["--preset", str(settings.preset), "--steps", str(steps)]
-    usual = TrainSettings.model_validate(presets()[str(settings.preset)])
+    preset = presets()[str(settings.preset)]
+    followed = TrainSettings.model_validate(preset | {"network": settings.network}).diffusion  # target of this patch
+    usual = TrainSettings.model_validate(preset).model_copy(update={"diffusion": followed})
     before, now = (dict(_leaves(each.model_dump(mode="json"))) for each in (usual, settings))
     for name, value in now.items():
         if name not in SAID_OTHERWISE and value != before[name] and value is not None:

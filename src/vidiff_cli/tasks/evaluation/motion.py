@@ -6,23 +6,25 @@ import numpy as np
 import torch
 
 from vidiff_cli.metrics.temporal import Motion, motion_of
-from vidiff_cli.training.flow import lucas_kanade, visible
+from vidiff_cli.motion import forward_backward_mask, optical_flow
+from vidiff_cli.motion.warping import resize, resize_flow
 
-METHOD = "Lucas-Kanade, coarse to fine"
+METHOD = "dense inverse search"
 PAIRS = 16  # of frames at a time
 
 
 @torch.no_grad()
 def motion(frames: np.ndarray, device: torch.device) -> Motion:
     """The flow between neighbouring frames, uint8 (t h w c), and where it can be trusted: forth and back agree."""
+    height, width = frames.shape[1:3]
     flows, masks = [], []
     for first in range(0, len(frames) - 1, PAIRS):
         some = torch.from_numpy(np.ascontiguousarray(frames[first : first + PAIRS + 1])).to(device)
         images = some.permute(0, 3, 1, 2).float() / 127.5 - 1
-        forward, backward = lucas_kanade(images[:-1], images[1:]), lucas_kanade(images[1:], images[:-1])
-        flows.append(forward.cpu().numpy())
-        masks.append(visible(forward, backward)[:, 0].cpu().numpy() > 0)
-    height, width = frames.shape[1:3]
+        forward, backward = optical_flow(images[:-1], images[1:])
+        seen = resize(forward_backward_mask(forward, backward), (height, width))  # found where the flow is
+        flows.append(resize_flow(forward, (height, width)).cpu().numpy())
+        masks.append(seen[:, 0].cpu().numpy() > 0.5)
     if not flows:
         return motion_of(np.zeros((0, 2, height, width)), np.zeros((0, height, width)))
     return motion_of(np.concatenate(flows), np.concatenate(masks))
