@@ -167,12 +167,18 @@ def test_seeds_that_do_not_fit_the_clips_are_refused() -> None:
 
 def test_windows_observe_the_rounded_frames_that_were_made() -> None:
     shown: list[tuple[Tensor, Tensor]] = []
+    told: list[tuple[Tensor, Tensor]] = []
 
     def condition(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
         shown.append((known, observed))
         return clamp_known(denoise, known, observed)
 
-    states = [video(), *run(video(), [1, 2, 3], condition=condition)]
+    def denoise(window: Window, known: Tensor, observed: Tensor) -> Denoise:
+        told.append((known, observed))
+        return smooth
+
+    states = [video(), *run(video(), [1, 2, 3], denoise=denoise, condition=condition)]
+    assert all(torch.equal(*pair) for one, two in zip(shown, told, strict=True) for pair in zip(one, two, strict=True))
     made = states[-1][:, :, len(GIVEN) :]
     assert torch.equal(made, eight_bits(made)), "what is made is at 8-bit values"
     assert made.abs().max() <= 1 and len(made.unique()) > 50

@@ -42,9 +42,8 @@ def settings_of(name: str = "tiny", **more: Any) -> TrainSettings:
 
 
 def model_of(settings: TrainSettings, side: int = 16) -> ModelSettings:
-    return ModelSettings(
-        width=side, height=side, frames=settings.frames, network=settings.network, diffusion=settings.diffusion
-    )
+    network = settings.network.model_copy(update={"motion": settings.motion})
+    return ModelSettings(width=side, height=side, frames=settings.frames, network=network, diffusion=settings.diffusion)
 
 
 def settled(settings: TrainSettings, model: ModelSettings, device: torch.device, **more: Any) -> TrainSettings:
@@ -103,24 +102,43 @@ def test_the_estimate_counts_the_weights_and_grows_with_the_clips() -> None:
     assert estimate(settings, model, half=True, world=4).bytes < estimate(settings, model, half=True).bytes
 
 
-def test_the_operations_are_those_that_torch_counts_in_a_real_step() -> None:
+@pytest.mark.parametrize("motion", [True, False])
+def test_the_operations_are_those_that_torch_counts_in_a_real_step(motion: bool) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     from vidiff_cli.models.conditioning import Conditioning
 
-    settings = settings_of("tiny", batch_size=2)
+    settings = settings_of("tiny", batch_size=2, motion=motion)
     model = model_of(settings)
     network, width = Learner(model).denoiser.network, settings.network.text_width
+    assert model.network.motion is motion
     told = Conditioning(
         times=torch.rand(2, 8),
         given=torch.zeros(2, 8, dtype=torch.bool),
         tokens=torch.zeros(2, 32, width),
         token_mask=torch.ones(2, 32, dtype=torch.bool),
         pooled=torch.zeros(2, width),
+        estimate=torch.zeros(2, 3, 8, 16, 16),
+        uncertainty=torch.zeros(2, 1, 8, 16, 16),
+        estimated_from=torch.ones(2, 8, dtype=torch.bool),
     )
     with FlopCounterMode(display=False) as counter:
         network(torch.randn(2, 3, 8, 16, 16), torch.zeros(2, 8), told).sum().backward()
-    assert estimate(settings, model, half=True).flops == pytest.approx(counter.get_total_flops(), rel=0.03)
+    planned = estimate(settings, model, half=True)
+    assert planned.flops == pytest.approx(counter.get_total_flops(), rel=0.03)
+    assert planned.parameters == sum(value.numel() for value in Learner(model).parameters())
+
+
+def test_motion_is_counted() -> None:
+    with_motion, without = (settings_of(batch_size=2, motion=motion) for motion in (True, False))
+    more, less = (estimate(each, model_of(each), half=False) for each in (with_motion, without))
+    network = with_motion.network
+    stem, gate = 9 * (network.channels + 2) * network.patch**2 * network.base, 9 * network.base * network.patch**2
+    assert more.parameters - less.parameters == stem + gate + network.patch**2
+    # forward, and backward for inputs and weights; of the stem, whose input is no weight's, for its weights alone
+    cells = 2 * 8 * (16 // network.patch) ** 2
+    assert more.flops - less.flops == pytest.approx(3 * 2 * cells * (stem + gate), rel=1e-6)
+    assert more.kept_bytes > less.kept_bytes
 
 
 def test_the_batch_of_a_cpu_follows_from_the_size_of_a_clip() -> None:

@@ -55,7 +55,15 @@ def settings(**more: Any) -> TrainSettings:
 
 def state(parallel: Parallel = ALONE) -> TrainState:
     network = NetworkSettings(
-        base=8, multipliers=(1, 2), blocks=1, patch=1, head_width=8, embedding=16, text_width=8, dropout=0.2
+        base=8,
+        multipliers=(1, 2),
+        blocks=1,
+        patch=1,
+        head_width=8,
+        embedding=16,
+        text_width=8,
+        dropout=0.2,
+        motion=True,
     )
     model = ModelSettings(
         width=4, height=4, frames=4, network=network, text=TextSettings(vocabulary=vocabulary_of(CAPTIONS))

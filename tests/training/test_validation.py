@@ -14,6 +14,8 @@ import torch
 from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.training import validation
+from vidiff_cli.training.batches import Batch
+from vidiff_cli.training.motion import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss
 from vidiff_cli.training.validation import EDGES, HeldOut, Validation, hold_out, ignores_text, validate
 
@@ -53,6 +55,27 @@ def test_it_is_a_function_of_the_clips_and_the_weights(learner, held, make_sourc
     with torch.no_grad():
         next(learner.parameters()).mul_(1.01)
     assert look(learner, held).loss != first.loss
+
+
+def test_motion_is_shown_where_the_network_knows_it_and_never_dropped(held, make_learner, monkeypatch) -> None:
+    """At every level of noise, whatever share of the estimates is dropped in training."""
+    seen: list[Batch] = []
+
+    def loss(denoiser: Any, text: Any, batch: Batch) -> Any:
+        seen.append(batch)
+        return diffusion_loss(denoiser, text, batch)
+
+    monkeypatch.setattr(validation, "diffusion_loss", loss)
+    look(make_learner(noise=0.3, motion=True), held)
+    assert seen and all(batch.estimated_from is not None for batch in seen)
+    for batch in seen:
+        assert torch.equal(batch.estimated_from, batch.given)  # type: ignore[arg-type]
+        pixels = ((batch.video + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
+        expected = estimate_frames(pixels, batch.given.numpy(), batch.times.double().numpy())
+        assert torch.equal(batch.estimate, expected[0]) and torch.equal(batch.uncertainty, expected[1])  # type: ignore[arg-type]
+    seen.clear()
+    look(make_learner(noise=0.3), held)
+    assert seen and all(batch.estimate is None for batch in seen)
 
 
 def test_nothing_is_touched(learner, held) -> None:
