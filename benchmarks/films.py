@@ -2,6 +2,7 @@
 
     python benchmarks/films.py films [--model builtin:motion] [--half tuned|reported]
     python benchmarks/films.py own NAME FOLDER MODEL         a model on the held-out clips of its own corpus
+    python benchmarks/films.py worst                         the worst frames of the reported half as a picture
 
 `films` takes the real clips of the test data, in two halves by source: constants were tuned on one and are reported on
 the other. Of each, 33 frames around the middle: the middle of every 2nd, three of every 4th, and 8 after 16 from three
@@ -18,6 +19,7 @@ encoding included. Writes benchmarks/results/films.json or films-NAME.json, and 
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import tempfile
 import time
@@ -26,7 +28,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from machine import save
+from machine import RESULTS, save
+from PIL import Image
 
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.metrics.baselines import interpolation_baselines
@@ -67,6 +70,7 @@ REPORTED = (
     "corpus/fmi_radar/fmi_20160928_y0480_x0288_t00.mp4",
 )
 FRAMES, MOST_DB = 33, 50.0
+WIDE = 400  # pixels of a frame in the picture of the worst
 LUMA = np.array([0.299, 0.587, 0.114])
 MINTERPOLATE = {"minterpolate": "", "minterpolate, best": ":mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"}
 RATE = Fraction(24)
@@ -81,6 +85,7 @@ def main() -> None:
     films.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     films.add_argument("--model", help="a model for a row of its own")
     films.add_argument("--half", choices=("tuned", "reported"))
+    kinds.add_parser("worst").add_argument("--data", type=Path, default=films.get_default("data"))
     own = kinds.add_parser("own")
     own.add_argument("name")
     own.add_argument("folder", type=Path)
@@ -94,6 +99,8 @@ def main() -> None:
             "films",
             {"frames": FRAMES, "halves": {half: summary(rows) | {"clips": rows} for half, rows in found.items()}},
         )
+    elif asked.kind == "worst":
+        show_worst(asked.data)
     else:
         rows = [own_clip(path, asked.model) for path in sorted(asked.folder.iterdir())]
         save(f"films-{asked.name}", {"clips": rows, **summary(rows)})
@@ -139,6 +146,32 @@ def own_clip(path: Path, model: str) -> dict:
         flush=True,
     )
     return row
+
+
+def show_worst(data: Path) -> None:
+    """docs/results/films-worst.png: of the three clips that gain least between every 4th frame, the frame that is worst:
+    the truth, blending, minterpolate at its best, the estimate."""
+    rows = json.loads((RESULTS / "films.json").read_text("utf-8"))["halves"]["reported"]["clips"]
+    gains = [row["every 4th"]["estimate"]["psnr"] - row["every 4th"]["blending"]["psnr"] for row in rows]
+    strips = []
+    for place in np.argsort(gains)[:3]:
+        frames = middle(data / next(path for path in REPORTED if Path(path).name == rows[place]["clip"]))
+        frames = frames[: (len(frames) - 1) // 4 * 4 + 1]
+        missing = [number for number in range(len(frames)) if number % 4]
+        times = [Fraction(number) for number in range(0, len(frames), 4)]
+        blended = interpolation_baselines(frames[::4], times, [Fraction(number) for number in missing])
+        blends = dict(zip(missing, blended["blending"], strict=True))
+        made = _ours("estimate", None)(frames[::4], step=4)
+        rival = _minterpolate(frames[::4], 4, MINTERPOLATE["minterpolate, best"])
+        scores = {number: float(psnr(made[number][None], frames[number][None])[0]) for number in missing}
+        worst = min(scores, key=scores.__getitem__)
+        four = [frames[worst], blends[worst], rival[worst], made[worst]]
+        height = round(WIDE * frames.shape[1] / frames.shape[2])
+        small = [Image.fromarray(each).resize((WIDE, height), Image.Resampling.LANCZOS) for each in four]
+        strips.append(np.concatenate([np.asarray(each) for each in small], axis=1))
+        others = [round(float(psnr(each[None], frames[worst][None])[0]), 2) for each in four[1:]]
+        print(rows[place]["clip"], worst, others)
+    Image.fromarray(np.concatenate(strips)).save(RESULTS.parents[1] / "docs" / "results" / "films-worst.png")
 
 
 def middle(path: Path) -> np.ndarray:
