@@ -149,7 +149,7 @@ def own_clip(path: Path, model: str) -> dict:
 
 
 def show_worst(data: Path) -> None:
-    """docs/results/films-worst.png: of the three clips that gain least between every 4th frame, the frame that is worst:
+    """docs/results/films-worst.png: of the three clips that gain least between every 4th frame, the worst one:
     the truth, blending, minterpolate at its best, the estimate."""
     rows = json.loads((RESULTS / "films.json").read_text("utf-8"))["halves"]["reported"]["clips"]
     gains = [row["every 4th"]["estimate"]["psnr"] - row["every 4th"]["blending"]["psnr"] for row in rows]
