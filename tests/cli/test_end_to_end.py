@@ -109,10 +109,11 @@ def test_extend(home: Path, here: Path) -> None:
     """16 frames and two seconds more, in order: the given ones are the input's, but for the codec."""
     path = path_of("extend", "clip.mp4")
     content = check_sidecar(path, home, "extend")
-    assert path == Path(f"clip-extended_s{content['seed']}_32f_64x64.mp4")
+    made, given = decode(path), decode(home / "clip.mp4")
+    height, width = given.frames.shape[1:3]
+    assert path == Path(f"clip-extended_s{content['seed']}_32f_{width}x{height}.mp4")
     assert (content["given"], content["made"], len(content["drift"]["windows"])) == (16, 16, 4)
-    made, given = decode(path), decode(home / "clip.mp4", size=(64, 64))
-    assert made.frames.shape == (32, 64, 64, 3) and made.fps == probe(path).fps == 8
+    assert made.frames.shape == (32, height, width, 3) and made.fps == probe(path).fps == 8
     nearest = [
         int(np.abs(given.frames - frame.astype(int)).mean(axis=(1, 2, 3)).argmin()) for frame in made.frames[:16]
     ]
@@ -122,9 +123,10 @@ def test_extend(home: Path, here: Path) -> None:
 def test_interpolate(home: Path, here: Path) -> None:
     path = path_of("interpolate", "clip.mp4", "--fps", "24")
     seed = check_sidecar(path, home, "interpolate")["seed"]
-    assert path == Path(f"clip-24fps_s{seed}_48f_64x64.mp4")
-    made, given = decode(path), decode(home / "clip.mp4", size=(64, 64))
-    assert made.frames.shape == (48, 64, 64, 3) and made.fps == probe(path).fps == 24
+    made, given = decode(path), decode(home / "clip.mp4")
+    height, width = given.frames.shape[1:3]
+    assert path == Path(f"clip-24fps_s{seed}_48f_{width}x{height}.mp4")
+    assert made.frames.shape == (48, height, width, 3) and made.fps == probe(path).fps == 24
     assert made.times == tuple(Fraction(number, 24) for number in range(48))
     nearest = [
         int(np.abs(given.frames - frame.astype(int)).mean(axis=(1, 2, 3)).argmin()) for frame in made.frames[::3]
@@ -136,8 +138,8 @@ def test_interpolate(home: Path, here: Path) -> None:
 
 COMMANDS = {
     "sample": ["a red square", *FAST],
-    "extend": ["clip.mp4", "--num-frames", "3", *FAST],
-    "interpolate": ["clip.mp4", *FAST],
+    "extend": ["clip.mp4", "--num-frames", "3", "--detail", "model", *FAST],
+    "interpolate": ["clip.mp4", "--detail", "model", *FAST],
 }
 
 
@@ -237,10 +239,13 @@ def test_photo_to_frames_and_back(here: Path) -> None:
 
 def test_both_spellings_and_settings(here: Path) -> None:
     Path("set.toml").write_text("num_frames = 2\nsteps = 2\nlossless = true\n")
-    assert path_of("extend", "clip.mp4", "--config", "set.toml", "--seed", "5").name == "clip-extended_s5_18f_64x64.mkv"
+    info = probe("clip.mp4")
+    size = f"{info.width}x{info.height}"
+    first = path_of("extend", "clip.mp4", "--config", "set.toml", "--seed", "5")
+    assert first.name == f"clip-extended_s5_18f_{size}.mkv"
     path = path_of("extend", "clip.mp4", "--config", "set.toml", "--num_frames", "1", "--set", "steps=1", "--seed", "5")
     assert json.loads(path.with_suffix(".json").read_text())["settings"]["steps"] == 1
-    assert path.name == "clip-extended_s5_17f_64x64.mkv"
+    assert path.name == f"clip-extended_s5_17f_{size}.mkv"
 
 
 def test_a_continued_command(home: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,6 +337,9 @@ def test_broken_videos(here: Path, command: str, kind: str) -> None:
         sentence_of(vidiff("prep", "in.mp4"))
         assert not Path("dataset/dataset.json").exists() and not list(here.rglob("*.part"))
         return
+    if kind == "folder" and command in ("extend", "interpolate"):  # of videos, each by itself
+        assert "several inputs need a folder" in vidiff(command, "in.mp4", "-o", "new/out.mp4").stderr
+        return
     assert words in refused(here, command, "in.mp4", "-o", "new/out.mp4")
 
 
@@ -397,12 +405,21 @@ def test_wrong_flags(home: Path, here: Path, command: str, flags: list[str], cod
     assert words in refused(here, command, *arguments, *output, *flags, code=code)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_without_a_run_the_model_in_the_box_is_taken(here: Path, command: str) -> None:
+def test_without_a_run_the_model_in_the_box_samples(here: Path) -> None:
     (here / "runs").unlink()
-    result = vidiff(command, *COMMANDS[command], "-o", "new/out.mp4")
+    result = vidiff("sample", *COMMANDS["sample"], "-o", "new/out.mp4")
     assert result.exit_code == 0 and "There is no run under runs/" in result.stderr
     assert json.loads(Path("new/out.json").read_text())["checkpoint"]["path"] == "builtin"
+
+
+@pytest.mark.parametrize("command", ["extend", "interpolate"])
+def test_without_a_run_motion_is_estimated(here: Path, command: str) -> None:
+    (here / "runs").unlink()
+    result = vidiff(command, "clip.mp4", "-o", "new/out.mp4")
+    assert result.exit_code == 0 and "without a model" in result.stderr
+    assert json.loads(Path("new/out.json").read_text())["checkpoint"] is None
+    refusal = vidiff(command, "clip.mp4", "--detail", "model", "-o", "new/other.mp4")
+    assert sentence_of(refusal) == "--detail model needs a model: found no run under runs/; name one with --model."
 
 
 @pytest.mark.parametrize(

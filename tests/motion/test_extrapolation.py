@@ -26,7 +26,7 @@ def test_constant_motion_goes_on(texture: Any, psnr: Psnr, seed: int) -> None:
     film = panning(texture, seed)
     frames, uncertainty = extrapolate(film[:, :, :PAST], STEPS)
     trend = fit_trend(list(film[:, :, :PAST].unbind(2)))
-    assert min(trend.shares[:3]) > 0.8 and trend.damping == 1.0
+    assert min(trend.shares[:3]) > 0.75 and trend.damping == 1.0
     for number, step in enumerate(STEPS):
         true, frozen = film[:, :, PAST - 1 + step], film[:, :, PAST - 1]
         assert psnr(frames[:, :, number], true) > psnr(frozen, true) + 9

@@ -154,22 +154,24 @@ def _trend(past: Sequence[Tensor], back: int, flow: Flow) -> Trend:
 
 
 def _hindcast(cases: Sequence[tuple[Trend, Sequence[Tensor]]]) -> tuple[tuple[float, ...], float]:
-    """The share of the moved frame that leaves the least for each of `HORIZONS`, and the mean logarithm of what is
-    left. A case is a trend, the frame it ends with and those that followed it."""
+    """The share of the moved frame that leaves the least for each of `HORIZONS`, less a standard error over the cases,
+    and the mean logarithm of what is left. A case is a trend, the frame it ends with and those that followed it."""
     shares, scores = [], []
     for horizon in HORIZONS:
-        along, energy, count = 0.0, 0.0, 0
+        found = []  # of each case: the product of moved and true change, and the square of the former
         for trend, (last, *onward) in cases:
             if horizon > len(onward):
                 continue
             true = onward[int(horizon) - 1] - last
             moved = trend.moved(last, horizon)[0] - last
             scale = float(true.square().mean()) + FLOOR
-            along += float((moved * true).mean()) / scale
-            energy += float(moved.square().mean()) / scale
-            count += 1
+            found.append((float((moved * true).mean()) / scale, float(moved.square().mean()) / scale))
+        count, along, energy = len(found), sum(each for each, _ in found), sum(each for _, each in found)
         usual = USUAL_COUNTS * energy / max(1, count)
         share = (along + USUAL_SHARE * usual) / (energy + usual) if energy else USUAL_SHARE
+        if count > 1 and energy:
+            spread = sum((each - share * own) ** 2 for each, own in found) * count / (count - 1)
+            share -= math.sqrt(spread) / (energy + usual)
         shares.append(min(1.0, max(0.0, share)))
         if count:
             scores.append(math.log(max(FLOOR, 1 - (2 * shares[-1] * along - shares[-1] ** 2 * energy) / count)))
