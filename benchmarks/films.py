@@ -85,6 +85,7 @@ def main() -> None:
     films.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     films.add_argument("--model", help="a model for a row of its own")
     films.add_argument("--half", choices=("tuned", "reported"))
+    films.add_argument("--only-after", action="store_true", help="measure extension anew, the rest stays as recorded")
     kinds.add_parser("worst").add_argument("--data", type=Path, default=films.get_default("data"))
     own = kinds.add_parser("own")
     own.add_argument("name")
@@ -94,7 +95,12 @@ def main() -> None:
     if asked.kind == "films":
         halves = {"tuned": TUNED, "reported": REPORTED}
         chosen = [asked.half] if asked.half else list(halves)
-        found = {half: [film(asked.data / path, asked.model) for path in halves[half]] for half in chosen}
+        before = json.loads((RESULTS / "films.json").read_text("utf-8"))["halves"] if asked.only_after else {}
+        recorded = {row["clip"]: row for half in before.values() for row in half["clips"]}
+        found = {
+            half: [film(asked.data / path, asked.model, recorded.get(Path(path).name)) for path in halves[half]]
+            for half in chosen
+        }
         save(
             "films",
             {"frames": FRAMES, "halves": {half: summary(rows) | {"clips": rows} for half, rows in found.items()}},
@@ -106,15 +112,15 @@ def main() -> None:
         save(f"films-{asked.name}", {"clips": rows, **summary(rows)})
 
 
-def film(path: Path, model: str | None) -> dict:
-    """The scores of one clip by task and way."""
+def film(path: Path, model: str | None, recorded: dict | None = None) -> dict:
+    """The scores of one clip by task and way; those between given frames as `recorded`, where they are."""
     frames = middle(path)
     ways: dict[str, Callable] = {"estimate": _ours("estimate", None)}
     if model is not None:
         ways[model] = _ours("both", model)
     row = {"clip": path.name, "size": f"{frames.shape[2]}x{frames.shape[1]}"}
     for task, step in (("every 2nd", 2), ("every 4th", 4)):
-        row[task] = _between(frames, step, ways, rivals=True)
+        row[task] = recorded[task] if recorded else _between(frames, step, ways, rivals=True)
     places = np.linspace(16, len(frames) - 8, 3).round().astype(int).tolist() if len(frames) >= 24 else []
     row["8 after 16"] = _after(frames, sorted(set(places)), 16, 8, {name: way for name, way in ways.items()})
     print(
