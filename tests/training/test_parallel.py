@@ -130,8 +130,15 @@ def test_a_broken_environment_is_one_sentence(wrong: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     "batch",
-    [{}, {"dropped": torch.ones(2, dtype=torch.bool)}, {"captions": ("", "")}, {"frames": 1}, {"given": True}],
-    ids=["plain", "no captions", "empty captions", "images", "given"],
+    [
+        {},
+        {"dropped": torch.ones(2, dtype=torch.bool)},
+        {"captions": ("", "")},
+        {"frames": 1},
+        {"given": True},
+        {"given": True, "estimated_from": torch.zeros(2, 4, dtype=torch.bool)},
+    ],
+    ids=["plain", "no captions", "empty captions", "images", "given", "no estimate"],
 )
 def test_every_weight_has_a_gradient_in_every_step(batch: dict[str, Any]) -> None:
     """DDP and FSDP wait for all of them: a weight that some batch does not use would need a search in every step."""
@@ -149,6 +156,9 @@ def test_every_weight_has_a_gradient_in_every_step(batch: dict[str, Any]) -> Non
         "captions": ("a red square", "a blue circle"),
         "rows": (0, 1),
         "seeds": (1, 2),
+        "estimate": video,
+        "uncertainty": video[:, :1],
+        "estimated_from": given,
     }
     learner = RANKS["state"]().learner
     ALONE.loss(learner, Batch(**(whole | batch))).total.backward()
