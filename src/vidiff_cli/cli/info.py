@@ -210,7 +210,10 @@ def _folder(about: AboutFolder) -> Rows:
 
 def _made_by(made: MadeBy) -> Rows:
     yield "made by", f"vidiff {made.command} (version {made.vidiff or 'unknown'}), seed {made.seed}"
-    yield "model", f"{made.model or 'unknown'}, sha256 {made.model_sha256 or 'unknown'}"
+    yield (
+        "model",
+        f"{made.model}, sha256 {made.model_sha256 or 'unknown'}" if made.model else "none: estimated by motion",
+    )
     yield "repeat with", made.repeat
 
 
