@@ -41,6 +41,12 @@ encoding without loss included. "minterpolate" is ffmpeg's, as it comes and with
 directions (its best). Losses first.
 
 {films}
+The worst frames of the two films of the first table that gain least between every 4th frame (`python
+benchmarks/films.py worst`): the truth, blending, minterpolate at its best, the estimate. A propeller that turns
+further than its blades are apart, particles that wander, and what no motion explains are blended as before.
+
+![Worst frames: truth, blending, minterpolate, estimate](results/films-worst.jpg)
+
 ## A model trained on one's own clips
 
 `small` with base 32 (2.4 M parameters), windows of 16 frames of 64x64, 1,500 steps of 6 clips: about 28 CPU minutes.
