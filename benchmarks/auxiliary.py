@@ -58,18 +58,18 @@ from machine import RESULTS, save  # noqa: E402
 from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
 from vidiff_cli.config.model import ModelSettings, TextSettings  # noqa: E402
 from vidiff_cli.config.train import TrainSettings  # noqa: E402
+from vidiff_cli.device import choose_device, choose_dtype, dtype_name  # noqa: E402
 from vidiff_cli.diffusion.levels import cosine, diffuse  # noqa: E402
 from vidiff_cli.diffusion.noise import seeded  # noqa: E402
 from vidiff_cli.diffusion.targets import WEIGHTINGS  # noqa: E402
+from vidiff_cli.generation.load_model import Model  # noqa: E402
 from vidiff_cli.motion import forward_backward_mask, full_size_flow, warp  # noqa: E402
-from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name  # noqa: E402
-from vidiff_cli.tasks.model import Model  # noqa: E402
 from vidiff_cli.text.learned import vocabulary_of  # noqa: E402
 from vidiff_cli.text.tokenizer import mend_torchvision  # noqa: E402
-from vidiff_cli.training.auxiliary import GATE, LowNoise, Term, kept_share  # noqa: E402
-from vidiff_cli.training.flow import ResidualFlow, raft  # noqa: E402
+from vidiff_cli.training.auxiliary_losses import GATE, LowNoise, Term, kept_share  # noqa: E402
+from vidiff_cli.training.flow_loss import ResidualFlow, raft  # noqa: E402
 from vidiff_cli.training.loop import Schedule, train_steps  # noqa: E402
-from vidiff_cli.training.perceptual import perceptual  # noqa: E402
+from vidiff_cli.training.perceptual_loss import perceptual  # noqa: E402
 from vidiff_cli.training.state import TrainState, new_learner  # noqa: E402
 from vidiff_cli.worlds import oracle, shapes  # noqa: E402
 

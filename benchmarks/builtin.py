@@ -23,9 +23,9 @@ from machine import RESULTS, save
 
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
-from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks.model import Model
-from vidiff_cli.viewing.sheet import Row, contact_sheet
+from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.load_model import Model
+from vidiff_cli.viz.contact_sheet import Row, contact_sheet
 from vidiff_cli.worlds.marks import marks
 from vidiff_cli.worlds.parts import Side, draw_scene
 from vidiff_cli.worlds.scenes import Scene

@@ -35,15 +35,15 @@ import shapes_report as report  # noqa: E402
 from machine import save  # noqa: E402
 
 from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
-from vidiff_cli.data.store import open_dataset  # noqa: E402
+from vidiff_cli.dataset.dataset import open_dataset  # noqa: E402
 from vidiff_cli.diffusion.levels import grid  # noqa: E402
 from vidiff_cli.frames import plan  # noqa: E402
-from vidiff_cli.generation.drift import anchored, look  # noqa: E402
-from vidiff_cli.tasks import generate as gen  # noqa: E402
-from vidiff_cli.tasks.model import Model  # noqa: E402
-from vidiff_cli.training.wrapping import recompute_stages  # noqa: E402
+from vidiff_cli.generation import generate as gen  # noqa: E402
+from vidiff_cli.generation.load_model import Model  # noqa: E402
+from vidiff_cli.models.acceleration import recompute_stages  # noqa: E402
+from vidiff_cli.sampling.color_anchor import anchored, look  # noqa: E402
 from vidiff_cli.video.decode import decode  # noqa: E402
-from vidiff_cli.viewing.sheet import Row, contact_sheet  # noqa: E402
+from vidiff_cli.viz.contact_sheet import Row, contact_sheet  # noqa: E402
 from vidiff_cli.worlds import oracle  # noqa: E402
 
 PEOPLE = HERE.parent / "runs" / "people"

@@ -6,8 +6,8 @@ CLIPS are names or patterns of video files; what cannot be read is passed over. 
 short side, cropped to a square, at most 400 frames, and cut into scenes. Of each scene the first 16 frames count as
 given, and every 8 frames after them as a window, up to 20 of them.
 
-`variation`: how far each number of `generation/drift.py` gets from that of the given frames, in any window; the bounds
-of its warnings come from the 90th percentile over scenes.
+`variation`: how far each number of `sampling/color_anchor.py` gets from that of the given frames, in any window; the
+bounds of its warnings come from the 90th percentile over scenes.
 
 `control`: a model that drifts is simulated. Within every window an error of colour grows that the next one starts from:
 an offset of so many levels a window, in every colour by another amount, and a gain of contrast. Where colours are held
@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 from machine import save
 
-from vidiff_cli.data.scenes import Measure, scene_starts
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation.drift import BOUNDS, NAMES, anchored, change, look, warnings
-from vidiff_cli.tasks.generate import as_frames, as_video
+from vidiff_cli.generation.generate import as_frames, as_video
+from vidiff_cli.sampling.color_anchor import BOUNDS, NAMES, anchored, change, look, warnings
 from vidiff_cli.video import decode, probe
+from vidiff_cli.video.scene_detection import Measure, scene_starts
 
 SIDE, MOST, GIVEN, WINDOW, WINDOWS = 64, 400, 16, 8, 20
 SIMULATED_WINDOWS = 4  # a scene has at least so many to be drifted

@@ -31,11 +31,11 @@ import numpy as np
 from machine import RESULTS, save
 from PIL import Image
 
+from vidiff_cli.commands.extend import extend
+from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.metrics.baselines import interpolation_baselines
 from vidiff_cli.metrics.fidelity import psnr, ssim
-from vidiff_cli.tasks.extend import extend
-from vidiff_cli.tasks.interpolate import interpolate
 from vidiff_cli.video import decode, encode
 from vidiff_cli.video.decode import read
 from vidiff_cli.video.ffmpeg import Ffmpeg, reading

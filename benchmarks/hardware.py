@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from vidiff_cli.tasks.device import DTYPES, choose_device
+from vidiff_cli.device import DTYPES, choose_device
 
 LARGE = {"base": 64, "multipliers": [1, 2, 4, 8], "patch": 1, "head_width": 32}
 PEER_LARGE = {"dim": 64, "dim_mults": (1, 2, 4, 8)}

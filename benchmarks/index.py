@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from vidiff_cli.data.store import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
+from vidiff_cli.dataset.dataset import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
 
 OPENINGS, READS = 7, 20_000
 SIDE, PER_SHARD, PER_SOURCE = 4, 1300, 40

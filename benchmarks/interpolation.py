@@ -31,15 +31,15 @@ from typing import Any
 import numpy as np
 from machine import save
 
+from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import GenerationSettings, InterpolateSettings
+from vidiff_cli.generation.generate import open_model
 from vidiff_cli.metrics.baselines import interpolation_baselines
 from vidiff_cli.metrics.fidelity import ms_ssim, psnr, ssim
-from vidiff_cli.tasks.generate import open_model
-from vidiff_cli.tasks.interpolate import interpolate
 from vidiff_cli.video import decode, encode, probe
 from vidiff_cli.video.ffmpeg import Ffmpeg, reading
-from vidiff_cli.viewing.files import whole_picture
-from vidiff_cli.viewing.sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+from vidiff_cli.viz.picture_files import whole_picture
 from vidiff_cli.worlds import oracle, shapes
 
 WAYS = ("learned", "reconstruction", "replacement")

@@ -41,16 +41,16 @@ from machine import RESULTS, save  # noqa: E402
 from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
 from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings  # noqa: E402
 from vidiff_cli.config.train import TrainSettings, preset  # noqa: E402
+from vidiff_cli.device import choose_device, choose_dtype, dtype_name  # noqa: E402
 from vidiff_cli.diffusion.levels import alpha_sigma, cosine, diffuse  # noqa: E402
 from vidiff_cli.diffusion.noise import seeded  # noqa: E402
 from vidiff_cli.diffusion.targets import WEIGHTINGS  # noqa: E402
+from vidiff_cli.generation.load_model import Model  # noqa: E402
 from vidiff_cli.models.attention import RelativeTime  # noqa: E402
 from vidiff_cli.models.conditioning import Conditioning  # noqa: E402
 from vidiff_cli.models.unet3d import UNet3D  # noqa: E402
-from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name  # noqa: E402
-from vidiff_cli.tasks.model import Model  # noqa: E402
 from vidiff_cli.text.learned import vocabulary_of  # noqa: E402
-from vidiff_cli.training.batches import Source, draw_batch  # noqa: E402
+from vidiff_cli.training.loader import Source, draw_batch  # noqa: E402
 from vidiff_cli.training.loop import Schedule, train_steps  # noqa: E402
 from vidiff_cli.training.state import Learner, TrainState, new_learner  # noqa: E402
 from vidiff_cli.worlds import shapes  # noqa: E402

@@ -30,11 +30,11 @@ from machine import save
 from PIL import Image
 
 from vidiff_cli.config.train import TrainSettings, preset
-from vidiff_cli.data.store import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
-from vidiff_cli.tasks.device import choose_device
-from vidiff_cli.tasks.training_setup import model_settings, source_of
+from vidiff_cli.dataset.dataset import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
+from vidiff_cli.device import choose_device
+from vidiff_cli.runs.setup import model_settings, source_of
 from vidiff_cli.text.tokenizer import mend_torchvision
-from vidiff_cli.training.batches import Source, Wanted, read_batch, to_device
+from vidiff_cli.training.loader import Source, Wanted, read_batch, to_device
 from vidiff_cli.training.loop import Schedule, train_steps
 from vidiff_cli.training.state import TrainState, new_learner
 from vidiff_cli.video.encode import encode

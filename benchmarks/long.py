@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from machine import save
 
+from vidiff_cli.commands.extend import extend
 from vidiff_cli.config.generate import ExtendSettings
-from vidiff_cli.tasks.device import peak_memory, restart_peak
-from vidiff_cli.tasks.extend import extend
-from vidiff_cli.tasks.model import Model
+from vidiff_cli.device import peak_memory, restart_peak
+from vidiff_cli.generation.load_model import Model
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Every plan with every way to condition, where the ideal denoiser is known: `python benchmarks/oracle.py`.
 
-The chain is that of tests/generation/test_oracle_of_plans.py: Gaussian videos of one pixel, exact covariances, nothing
+The chain is that of tests/sampling/test_oracle_of_plans.py: Gaussian videos of one pixel, exact covariances, nothing
 trained and nothing drawn, so that there are no intervals. Figures are the seam jump (1 is right) and the Frechet
 distance to the truth (0 is right). Writes results/oracle.json and prints tables for the documentation.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import machine
 import torch
 
-TEST = Path(__file__).resolve().parents[1] / "tests" / "generation" / "test_oracle_of_plans.py"
+TEST = Path(__file__).resolve().parents[1] / "tests" / "sampling" / "test_oracle_of_plans.py"
 SAMPLERS = ("dpmpp-2m", "ddim", "ddpm")
 WAYS = [
     ("replacement", 0.0),

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from machine import save
 
+from vidiff_cli.commands.prep import prep
+from vidiff_cli.commands.train import train
+from vidiff_cli.commands.world import world
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.config.world import WorldSettings
-from vidiff_cli.tasks.prep import prep
-from vidiff_cli.tasks.train import train
-from vidiff_cli.tasks.world import world
 
 CLIPS = 8
 

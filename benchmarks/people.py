@@ -28,9 +28,9 @@ import shapes_report as report  # noqa: E402
 from machine import save  # noqa: E402
 
 from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
-from vidiff_cli.data.store import open_dataset  # noqa: E402
-from vidiff_cli.tasks.generate import open_model  # noqa: E402
-from vidiff_cli.viewing.sheet import Row, contact_sheet  # noqa: E402
+from vidiff_cli.dataset.dataset import open_dataset  # noqa: E402
+from vidiff_cli.generation.generate import open_model  # noqa: E402
+from vidiff_cli.viz.contact_sheet import Row, contact_sheet  # noqa: E402
 
 FOLDER = Path("runs") / "people"
 PERSON, CLIPS_PER_SOURCE = "p6", 1

@@ -158,7 +158,7 @@ def counted(films: Path, out: Path) -> dict[str, int]:
 def memory(folder: Path, out: Path) -> float:
     """Most megabytes that the command with one worker and all its children held together, cutting 20 s of 3840x2160.
     Pages of files do not count."""
-    from vidiff_cli.video.processes import Families
+    from vidiff_cli.system.process_tree import Families
 
     folder.mkdir()
     made = ["-f", "lavfi", "-i", f"mandelbrot=s=3840x2160:r={FPS}", "-t", "20"]

@@ -31,9 +31,9 @@ from machine import RESULTS, save
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.model import NOISE_STRENGTHS
 from vidiff_cli.config.train import TrainSettings
-from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name
-from vidiff_cli.tasks.model import Model
-from vidiff_cli.training.batches import Source
+from vidiff_cli.device import choose_device, choose_dtype, dtype_name
+from vidiff_cli.generation.load_model import Model
+from vidiff_cli.training.loader import Source
 from vidiff_cli.training.validation import BANDS, hold_out
 from vidiff_cli.training.validation import validate as held_out_loss
 from vidiff_cli.worlds import shapes

@@ -29,9 +29,9 @@ from machine import save
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.model import ModelSettings, TextSettings
 from vidiff_cli.config.train import TrainSettings, preset
+from vidiff_cli.device import DTYPES, choose_device
 from vidiff_cli.frames import plan
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.tasks.device import DTYPES, choose_device
 
 FRAMES, BATCH, ROUNDS = 16, 2, 5
 PEER_STEPS, PEER_TIMED = 1000, 4  # its sampling steps, and how many of them are measured
@@ -253,8 +253,8 @@ def sampling() -> dict[str, float]:
     """A default sampling of one 16x32x32 clip with a prompt: against its network passes alone, and against the peer."""
     from pathlib import Path
 
-    from vidiff_cli.tasks import generate as gen
-    from vidiff_cli.tasks.model import Model
+    from vidiff_cli.generation import generate as gen
+    from vidiff_cli.generation.load_model import Model
     from vidiff_cli.text.learned import vocabulary_of
     from vidiff_cli.training.state import new_learner
 

@@ -18,10 +18,10 @@ from machine import save
 
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings, preset
+from vidiff_cli.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.diffusion.levels import grid
 from vidiff_cli.diffusion.samplers import dpmpp_2m
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.tasks.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.training.state import TrainState, new_learner
 
 SIZES = {"tiny": (16, 8), "small": (64, 4)}  # preset: side in pixels, clips per pass

@@ -20,18 +20,18 @@ from statistics import median
 import torch
 from machine import save
 
+from vidiff_cli.commands.prep import prep
+from vidiff_cli.commands.world import world
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.config.world import WorldSettings
-from vidiff_cli.data.store import open_dataset
-from vidiff_cli.tasks.device import choose_device, choose_dtype
-from vidiff_cli.tasks.prep import prep
-from vidiff_cli.tasks.training_log import TrainingLog
-from vidiff_cli.tasks.training_setup import model_settings, source_of
-from vidiff_cli.tasks.training_watch import Watch
-from vidiff_cli.tasks.world import world
+from vidiff_cli.dataset.dataset import open_dataset
+from vidiff_cli.device import choose_device, choose_dtype
+from vidiff_cli.runs.metrics_log import TrainingLog
+from vidiff_cli.runs.monitor import Watch
+from vidiff_cli.runs.setup import model_settings, source_of
+from vidiff_cli.training.distributed import ALONE
 from vidiff_cli.training.loop import Schedule, train_steps
-from vidiff_cli.training.parallel import ALONE
 from vidiff_cli.training.state import TrainState, new_learner
 
 CLIPS, SIDE, BLOCK = 128, 16, 8  # of the dataset; pixels; steps

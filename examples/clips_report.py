@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from vidiff_cli.commands.extend import extend
+from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
-from vidiff_cli.generation.drift import look
 from vidiff_cli.metrics.baselines import interpolation_baselines
 from vidiff_cli.metrics.fidelity import psnr
-from vidiff_cli.tasks.extend import extend
-from vidiff_cli.tasks.interpolate import interpolate
+from vidiff_cli.sampling.color_anchor import look
 from vidiff_cli.video import decode, encode, probe
 from vidiff_cli.video.decode import read
-from vidiff_cli.viewing.sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import Row, contact_sheet
 
 FEWEST = 4  # frames of a clip that is worth it
 MOST_DB = 100.0  # PSNR of frames that are equal to the bit

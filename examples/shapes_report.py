@@ -21,10 +21,10 @@ from torch import Tensor
 
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
-from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks.model import Model
+from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.load_model import Model
 from vidiff_cli.video.decode import decode
-from vidiff_cli.viewing.sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import Row, contact_sheet
 from vidiff_cli.worlds import oracle, shapes
 
 WAYS = {name: {"condition": name} for name in ("learned", "reconstruction", "replacement")}

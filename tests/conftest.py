@@ -69,7 +69,7 @@ class TinyClip:
         import open_clip
         import torch
 
-        from vidiff_cli.text.clip import quiet
+        from vidiff_cli.text.clip_names import quiet
 
         with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(seed)
@@ -92,7 +92,7 @@ class TinyClip:
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> TinyClip:
-    from vidiff_cli.text.clip import import_open_clip
+    from vidiff_cli.text.clip_names import import_open_clip
 
     import_open_clip()
     import open_clip

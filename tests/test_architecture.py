@@ -37,8 +37,8 @@ def test_the_maths_knows_no_network():
     assert importers("torch.nn", "vidiff_cli.models", under="diffusion") == []
 
 
-def test_generation_receives_a_denoise_function():
-    assert importers("vidiff_cli.models", under="generation") == []
+def test_sampling_receives_a_denoise_function():
+    assert importers("vidiff_cli.models", under="sampling") == []
 
 
 def test_only_video_talks_to_decord_and_ffmpeg():

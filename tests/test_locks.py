@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from vidiff_cli import locks
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.locks import folder_alone, hidden_folder, remove_leftovers
+from vidiff_cli.system import locks
+from vidiff_cli.system.locks import folder_alone, hidden_folder, remove_leftovers
 
 fcntl = pytest.importorskip("fcntl")
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from vidiff_cli.locks import folder_alone, hidden_folder
+from vidiff_cli.system.locks import folder_alone, hidden_folder
 folder = Path(sys.argv[1])
 with folder_alone(folder, fix=""), hidden_folder(folder, ".part-") as place:
     (place / "half").write_text("half")

@@ -28,8 +28,8 @@ from machine import RESULTS, save  # noqa: E402
 
 from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
 from vidiff_cli.frames import plan  # noqa: E402
-from vidiff_cli.tasks import generate as gen  # noqa: E402
-from vidiff_cli.tasks.model import Model  # noqa: E402
+from vidiff_cli.generation import generate as gen  # noqa: E402
+from vidiff_cli.generation.load_model import Model  # noqa: E402
 
 AT_ONCE = 32
 SAMPLING = {"steps": 16, "sampler": "dpmpp-2m", "guidance_scale": 1.0, "device": "cpu", "seed": 0}

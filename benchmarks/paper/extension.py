@@ -21,7 +21,7 @@ import measuring
 import models
 import numpy as np
 
-from vidiff_cli.viewing.sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import Row, contact_sheet
 from vidiff_cli.worlds import oracle
 from vidiff_cli.worlds.reader import read
 

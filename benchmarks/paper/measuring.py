@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from models import FPS, FRAMES, PART, SIZE
 
+from vidiff_cli.evaluation.extractors import shapes_extractor
 from vidiff_cli.metrics.bootstrap import Estimate, around, drawn_counts, mean_of, normal
 from vidiff_cli.metrics.distance import frechet, kernel_distance, moments
 from vidiff_cli.metrics.extractors import random_extractor
 from vidiff_cli.metrics.features import Features
-from vidiff_cli.tasks.evaluation.extractors import shapes_extractor
 from vidiff_cli.worlds.parts import draw_scene
 from vidiff_cli.worlds.reader import read
 from vidiff_cli.worlds.scenes import SECONDS, Scene, render

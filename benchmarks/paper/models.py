@@ -25,13 +25,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from vidiff_cli.checkpoint import write_text
+from vidiff_cli.commands.train import train
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.resolve import resolve
 from vidiff_cli.config.train import TrainSettings, preset
-from vidiff_cli.tasks import generate as gen
-from vidiff_cli.tasks.events import Progress
-from vidiff_cli.tasks.model import Model
-from vidiff_cli.tasks.train import train
+from vidiff_cli.events import Progress
+from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.load_model import Model
 
 PART, SIZE, FPS, FRAMES = "lasting", 16, 8, 8
 SEED = 0  # of the clips that are trained on, and of the training

@@ -14,7 +14,7 @@ from typing import Any
 import common
 import numpy as np
 
-from vidiff_cli.viewing.sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import Row, contact_sheet
 
 MODELS = {"v": "v", "eps": "eps", "x": "base"}
 

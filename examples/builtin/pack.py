@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
-from vidiff_cli.tasks.builtin import builtin_file
-from vidiff_cli.tasks.model import find_checkpoint
-from vidiff_cli.tasks.run_folder import config_of
+from vidiff_cli.generation.builtin import builtin_file
+from vidiff_cli.generation.load_model import find_checkpoint
+from vidiff_cli.runs.run_dir import config_of
 
 MOST_BYTES = 25 * 10**6
 

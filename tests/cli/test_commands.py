@@ -33,7 +33,7 @@ from vidiff_cli.cli.options import (
 )
 from vidiff_cli.config.fields import Rate
 from vidiff_cli.errors import UsageError, VidiffError
-from vidiff_cli.tasks.events import Note, Progress, task
+from vidiff_cli.events import Note, Progress, task
 
 
 class ToySettings(BaseModel):
@@ -334,7 +334,7 @@ def test_the_time_that_is_left_does_not_count_what_was_done_before(monkeypatch: 
     from rich.console import Console
 
     from vidiff_cli.cli import console
-    from vidiff_cli.tasks.events import Progress
+    from vidiff_cli.events import Progress
 
     now = iter([0.0, 10.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(now))

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
 from vidiff_cli.cli.console import print_rows
-from vidiff_cli.tasks import doctor
-from vidiff_cli.tasks.checks import Check, Finding
+from vidiff_cli.commands import doctor
+from vidiff_cli.commands.doctor.check_list import Check, Finding
 
 SMALL = ["--set", "network.base=8", "--set", "network.head_width=8", "--set", "network.embedding=16"]
 SMALL += ["--set", "network.text_width=16", "--frames", "4", "--batch-size", "4", "--precision", "fp32"]

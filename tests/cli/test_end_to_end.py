@@ -250,7 +250,7 @@ def test_both_spellings_and_settings(here: Path) -> None:
 
 def test_a_continued_command(home: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C: exit code 130, no output; the same command again gives what an uninterrupted one gives."""
-    from vidiff_cli.tasks import generate as gen
+    from vidiff_cli.generation import generate as gen
 
     def stopping(*arguments, **more):
         yield next(original(*arguments, **more))

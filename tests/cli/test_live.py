@@ -10,7 +10,7 @@ from rich.console import Console
 
 from vidiff_cli.cli import console
 from vidiff_cli.cli.live import FigureTable
-from vidiff_cli.tasks.events import Note, Progress
+from vidiff_cli.events import Note, Progress
 
 FIGURES = (
     *(("phase", "trunk"), ("loss", "0.2345"), ("level below -4", "0.9123"), ("validation", "0.2555")),

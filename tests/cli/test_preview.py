@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
 from vidiff_cli.video.encode import encode
-from vidiff_cli.viewing.half_blocks import HALF, SHADES
+from vidiff_cli.viz.terminal import HALF, SHADES
 
 HOSTILE = "a caption\x1b]0;owned\x07 [bold]here[/bold] \u202e"
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
+from vidiff_cli.commands.info.run import go_on
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, suits
 from vidiff_cli.config.train import DiffusionChoice, TrainSettings, preset, presets
-from vidiff_cli.tasks.about.run import go_on
 
 
 def resolved(*arguments: str, preset: str = "tiny") -> dict:

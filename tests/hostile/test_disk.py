@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from vidiff_cli.checkpoint import write_folder, write_tensors, write_text
-from vidiff_cli.data import store
+from vidiff_cli.dataset import dataset
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.viewing.sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import Row, contact_sheet
 
 PREP = ("--size", "16", "--frames", "4", "--quiet")
 
@@ -137,8 +137,8 @@ def test_every_writer_on_a_full_disk(small_disk, files, hidden):
         "a.safetensors": lambda path: write_tensors(path, large, {}),
         "a.txt": lambda path: write_text(path, "x" * 300_000),
         "folder": lambda path: write_folder(path, lambda place: write_tensors(place / "a", large, {})),
-        "rows.jsonl": lambda path: store.write_rows(path, [{"a": "x" * 300_000}]),
-        "shard.safetensors": lambda path: store.write_tensors(path, {"a": np.zeros(400_000, np.uint8)}),
+        "rows.jsonl": lambda path: dataset.write_rows(path, [{"a": "x" * 300_000}]),
+        "shard.safetensors": lambda path: dataset.write_tensors(path, {"a": np.zeros(400_000, np.uint8)}),
         "sheet.png": lambda path: contact_sheet([Row(label="a", frames=frames)] * 8, path),
     }
     for name in writers:
@@ -178,7 +178,7 @@ def test_a_limit_on_the_size_of_files(made, clip, model, small_files, refused, t
 
 def test_the_folder_of_the_output_vanishes(refused, clip, model, quick, tmp_path, monkeypatch):
     """During the sampling: a sentence, and the folder does not come back."""
-    module = import_module("vidiff_cli.tasks.generate")
+    module = import_module("vidiff_cli.generation.generate")
     making = module.make
 
     def vanish(*arguments, **more):
@@ -194,7 +194,7 @@ def test_the_folder_of_the_output_vanishes(refused, clip, model, quick, tmp_path
 
 
 def test_the_dataset_folder_vanishes(made, refused, tmp_path, monkeypatch):
-    module = import_module("vidiff_cli.data.assemble")
+    module = import_module("vidiff_cli.prep.write_dataset")
     write = module.write_shards
 
     def vanish(folder, clips):
@@ -208,7 +208,7 @@ def test_the_dataset_folder_vanishes(made, refused, tmp_path, monkeypatch):
 
 def test_the_run_folder_vanishes(made, vidiff, training, quick, monkeypatch):
     """What was learned is worth more than the order of folders: the checkpoint is written, and can be used."""
-    module = import_module("vidiff_cli.tasks.train")
+    module = import_module("vidiff_cli.commands.train")
     save = module.save_checkpoint
 
     def vanish(*arguments, **more):

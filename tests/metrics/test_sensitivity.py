@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from vidiff_cli.evaluation.extractors import shapes_extractor
 from vidiff_cli.metrics.distance import frechet, kernel_distance, moments
 from vidiff_cli.metrics.extractors import Extractor, random_extractor
-from vidiff_cli.tasks.evaluation.extractors import shapes_extractor
 from vidiff_cli.worlds.shapes import draw_numbered, render
 
 CLIPS = 64

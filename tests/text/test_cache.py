@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from vidiff_cli.config.model import ClipSettings
-from vidiff_cli.text import cache as module
-from vidiff_cli.text.cache import EmbeddingCache
+from vidiff_cli.text import embedding_cache as module
+from vidiff_cli.text.embedding_cache import EmbeddingCache
 from vidiff_cli.text.encoder import CaptionEmbedding
 
 SETTINGS = ClipSettings(encoder="tiny", weights="w.pt", sha256="a" * 64, width=5, pooled=3, context=9)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from vidiff_cli.config.model import ClipSettings
 from vidiff_cli.errors import UsageError, VidiffError
-from vidiff_cli.text import clip as names
+from vidiff_cli.text import clip_names as names
 from vidiff_cli.text.adapter import AdaptedText
-from vidiff_cli.text.clip import (
+from vidiff_cli.text.clip_names import (
     DEFAULT_CLIP,
     DEFAULT_REPOSITORY,
     WEIGHT_FILES,
@@ -30,8 +30,8 @@ from vidiff_cli.text.clip import (
     settle_name,
     weights_at_hand,
 )
+from vidiff_cli.text.clip_tower import ClipTower, open_same_tower, open_tower
 from vidiff_cli.text.encoder import TextEncoder
-from vidiff_cli.text.tower import ClipTower, open_same_tower, open_tower
 
 CAPTIONS = ["", "a red square moving left", "a small blue plus, moving up slowly and for a very long time indeed", "x"]
 TOWERS = ["tiny-clip", "tiny-custom", "tiny-last"]
@@ -100,7 +100,7 @@ def test_quick_gelu_weights_get_their_model() -> None:
 
 AT_HAND = """
 import socket, sys
-from vidiff_cli.text.clip import weights_at_hand
+from vidiff_cli.text.clip_names import weights_at_hand
 def refuse(*args, **more): raise AssertionError("the network was asked")
 socket.getaddrinfo = socket.socket.connect = refuse
 print(weights_at_hand())

@@ -9,7 +9,7 @@ import torch
 
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.text.learned import vocabulary_of
-from vidiff_cli.training.batches import Source
+from vidiff_cli.training.loader import Source
 from vidiff_cli.training.state import Learner, new_learner
 
 CAPTIONS = ["a red square moving left", "a blue circle", "green", "two words"]

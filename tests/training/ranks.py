@@ -24,9 +24,9 @@ from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.config.train import OptimiserSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.text.learned import vocabulary_of
-from vidiff_cli.training.batches import Source
+from vidiff_cli.training.distributed import ALONE, Launch, Parallel, Together, together
+from vidiff_cli.training.loader import Source
 from vidiff_cli.training.loop import Schedule, train_steps
-from vidiff_cli.training.parallel import ALONE, Launch, Parallel, Together, together
 from vidiff_cli.training.state import TrainState, new_learner
 
 CAPTIONS = ("a red square moving left", "a blue circle", "")

@@ -14,10 +14,10 @@ from torch import Tensor
 from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.config.train import ObjectiveSettings
 from vidiff_cli.diffusion.levels import alpha_sigma
-from vidiff_cli.training import auxiliary
-from vidiff_cli.training.auxiliary import FLOOR, GATE, SHARE, LowNoise, auxiliary_of, kept_share
-from vidiff_cli.training.batches import Batch
-from vidiff_cli.training.flow import ResidualFlow
+from vidiff_cli.training import auxiliary_losses
+from vidiff_cli.training.auxiliary_losses import FLOOR, GATE, SHARE, LowNoise, auxiliary_of, kept_share
+from vidiff_cli.training.flow_loss import ResidualFlow
+from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import Auxiliary, diffusion_loss
 from vidiff_cli.training.state import Learner
 
@@ -69,9 +69,9 @@ def squared(calls: list[Tensor] | None = None, **more: float) -> LowNoise:
 
 
 def test_off_is_nothing_and_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("vidiff_cli.training.flow", "vidiff_cli.training.perceptual", "torchvision"):
+    for name in ("vidiff_cli.training.flow_loss", "vidiff_cli.training.perceptual_loss", "torchvision"):
         monkeypatch.setitem(sys.modules, name, None)  # to import it is an error now
-    module = runpy.run_path(auxiliary.__file__)
+    module = runpy.run_path(auxiliary_losses.__file__)
     assert module["auxiliary_of"](ObjectiveSettings(), DiffusionSettings(), CPU) is None
     with pytest.raises(ImportError):
         module["auxiliary_of"](ObjectiveSettings(flow_loss=0.1), DiffusionSettings(), CPU)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
-from vidiff_cli.data.spec import Clip
+from vidiff_cli.dataset.schema import Clip
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batch, draw_batches
-from vidiff_cli.training.draws import draw_clip
-from vidiff_cli.training.order import SAMPLE
+from vidiff_cli.training.bucket_sampler import SAMPLE
+from vidiff_cli.training.clip_sampling import draw_clip
+from vidiff_cli.training.loader import Batch, Source, Wanted, draw_batch, draw_batches
 
 SourceMaker = Callable[[Sequence[Any]], Source]
 

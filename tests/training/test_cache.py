@@ -4,7 +4,7 @@ from threading import Thread
 
 import numpy as np
 
-from vidiff_cli.training.cache import ClipCache
+from vidiff_cli.training.clip_cache import ClipCache
 
 
 def test_frames_are_the_same_and_the_bound_holds() -> None:

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
-from vidiff_cli.training.batches import Batch, Source, draw_batch
-from vidiff_cli.training.draws import is_sided
+from vidiff_cli.training.clip_sampling import is_sided
+from vidiff_cli.training.loader import Batch, Source, draw_batch
 
 HEIGHT, WIDTH = 6, 9
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.motion import forward_backward_mask, full_size_flow
-from vidiff_cli.training.flow import ResidualFlow, raft, warp
+from vidiff_cli.training.flow_loss import ResidualFlow, raft, warp
 from vidiff_cli.worlds import shapes
 
 GENERATOR = torch.Generator()

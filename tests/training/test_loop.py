@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from vidiff_cli.config.train import OptimiserSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training import guard as guards
 from vidiff_cli.training import loop
-from vidiff_cli.training.batches import Batch, Source
-from vidiff_cli.training.guard import ENOUGH, GIVE_UP_AFTER, Guard
+from vidiff_cli.training import step_guard as guards
+from vidiff_cli.training.distributed import ALONE, Parallel
+from vidiff_cli.training.loader import Batch, Source
 from vidiff_cli.training.loop import OutOfMemory, Schedule, StepReport, split_batch, train_steps
 from vidiff_cli.training.objective import Loss
-from vidiff_cli.training.parallel import ALONE, Parallel
 from vidiff_cli.training.state import Learner, TrainState
+from vidiff_cli.training.step_guard import ENOUGH, GIVE_UP_AFTER, Guard
 
 Maker = Callable[..., Learner]
 CPU = torch.device("cpu")

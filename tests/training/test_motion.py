@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.generation.generate import as_video
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.motion import estimate_clip
-from vidiff_cli.tasks.generate import as_video
-from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batch, draw_batches
-from vidiff_cli.training.motion import estimate_frames
+from vidiff_cli.training.loader import Batch, Source, Wanted, draw_batch, draw_batches
+from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import conditioning_of, diffusion_loss
 from vidiff_cli.training.state import Learner
 

@@ -13,7 +13,7 @@ from vidiff_cli.diffusion.levels import alpha_sigma, cosine
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.targets import WEIGHTINGS, Kind, loss_weight, target
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.training.batches import Batch
+from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import diffusion_loss
 from vidiff_cli.training.state import Learner
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vidiff_cli.training.observed import PATTERNS, draw_observed
+from vidiff_cli.training.conditioning_masks import PATTERNS, draw_observed
 
 
 def draws(t: int, count: int) -> list[tuple[bool, ...]]:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.noise import seeded
+from vidiff_cli.generation.generate import as_video
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.tasks.generate import as_video
 from vidiff_cli.training import one_pass
-from vidiff_cli.training.batches import Source
+from vidiff_cli.training.loader import Source
 from vidiff_cli.training.one_pass import OnePassErrors, choose_clips, measure_errors, read_errors
 from vidiff_cli.training.state import Learner
 from vidiff_cli.training.validation import SEED

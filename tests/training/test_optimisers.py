@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vidiff_cli.config.train import OptimiserSettings
-from vidiff_cli.training.optimisers import Muon, build_optimisers, check_cover, orthogonal
+from vidiff_cli.training.optimizers import Muon, build_optimisers, check_cover, orthogonal
 from vidiff_cli.training.state import Learner
 
 Maker = Callable[..., Learner]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidiff_cli.training.order import EPOCH, Order
+from vidiff_cli.training.bucket_sampler import EPOCH, Order
 
 counts = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 sizes = st.integers(1, 9)

@@ -16,8 +16,8 @@ import torch
 
 from vidiff_cli.checkpoint import read_tensors
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.batches import Batch
-from vidiff_cli.training.parallel import ALONE, Launch, together
+from vidiff_cli.training.distributed import ALONE, Launch, together
+from vidiff_cli.training.loader import Batch
 
 SCRIPT = Path(__file__).with_name("ranks.py")
 RANKS = runpy.run_path(str(SCRIPT))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.text.tokenizer import mend_torchvision
-from vidiff_cli.training.perceptual import MEAN, Perceptual, perceptual
+from vidiff_cli.training.perceptual_loss import MEAN, Perceptual, perceptual
 
 CPU = torch.device("cpu")
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
 from vidiff_cli.config.train import OptimiserSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.batches import Source, draw_batch
+from vidiff_cli.models.acceleration import recompute_stages
+from vidiff_cli.training.loader import Source, draw_batch
 from vidiff_cli.training.loop import STUCK_AFTER, Schedule, StepReport, train_steps
 from vidiff_cli.training.state import AVERAGE, OPTIMISER, STATE, WEIGHTS, Learner, TrainState, new_learner, open_learner
-from vidiff_cli.training.wrapping import recompute_stages
 
 Maker = Callable[..., Learner]
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ import torch
 from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.training import validation
-from vidiff_cli.training.batches import Batch
-from vidiff_cli.training.motion import estimate_frames
+from vidiff_cli.training.loader import Batch
+from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss
 from vidiff_cli.training.validation import EDGES, HeldOut, Validation, hold_out, ignores_text, validate
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.config.train import OptimiserSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.acceleration import compile_network, recompute_stages
 from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.training.batches import Source
+from vidiff_cli.training.loader import Source
 from vidiff_cli.training.loop import Schedule, StepReport, train_steps
 from vidiff_cli.training.state import Learner, TrainState, new_learner
-from vidiff_cli.training.wrapping import compile_network, recompute_stages
 
 Maker = Callable[..., Learner]
 CPU = torch.device("cpu")

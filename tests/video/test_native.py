@@ -15,8 +15,8 @@ from PIL import Image
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import extension, interpolation
-from vidiff_cli.video import by_decord, decode, encode, probe
-from vidiff_cli.video.native import enlarged, full_size, native, native_size
+from vidiff_cli.video import decode, decord_backend, encode, probe
+from vidiff_cli.video.restore_resolution import enlarged, full_size, native, native_size
 
 CLIPS = [  # upright, turned, odd sizes, pixels that are not square, ten bits, alpha, a GIF
     "clips/flower.mp4",
@@ -194,15 +194,15 @@ def test_an_input_that_became_shorter_is_an_error():
 
 def test_another_decoder_goes_on_where_the_first_gave_up(tmp_path, indexed, indices, monkeypatch):
     encode(tmp_path / "a.mkv", indexed(70), Fraction(10), lossless=True)
-    original = by_decord.frames
+    original = decord_backend.frames
 
     def broken(*arguments, **named):
         for number, item in enumerate(original(*arguments, **named)):
             if number == 40:
-                raise by_decord.Unfit("broken here")
+                raise decord_backend.Unfit("broken here")
             yield item
 
-    monkeypatch.setattr(by_decord, "frames", broken)
+    monkeypatch.setattr(decord_backend, "frames", broken)
     assert indices(np.stack(list(full_size(tmp_path / "a.mkv")))) == list(range(70))
 
 

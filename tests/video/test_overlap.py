@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from vidiff_cli.video.overlap import AHEAD, Abandoned, Consumer, read_ahead
+from vidiff_cli.video.background_io import AHEAD, Abandoned, Consumer, read_ahead
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 import numpy as np
 from vidiff_cli.video import encode
-from vidiff_cli.video.native import native
+from vidiff_cli.video.restore_resolution import native
 
 count, name = int(sys.argv[1]), sys.argv[2]
 row = np.arange(64, dtype=np.uint8)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import encode, ffmpeg, probe
-from vidiff_cli.video.tags import KEPT, LONGEST, read_tags
+from vidiff_cli.video.metadata import KEPT, LONGEST, read_tags
 
 FRAMES = np.zeros((3, 16, 16, 3), np.uint8)
 TAGS = {
@@ -94,7 +94,7 @@ def test_hostile_tags(tmp_path, tagged, monkeypatch):
     junk.write_bytes(bytes(range(256)) * 9)
     assert read_tags(junk) == {}
     for broken in ("", "title", "=x", "title=", "\\", "title=\\", "[STREAM]\ntitle=x\n", "title\\=x=y\n"):
-        monkeypatch.setattr("vidiff_cli.video.tags.ffmpeg.Ffmpeg", lambda *_, text=broken, **__: _Says(text))
+        monkeypatch.setattr("vidiff_cli.video.metadata.ffmpeg.Ffmpeg", lambda *_, text=broken, **__: _Says(text))
         assert read_tags(junk) == {}
 
 

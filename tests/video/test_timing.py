@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import encode, ffmpeg
-from vidiff_cli.video.abilities import DECODERS, ENCODERS, ffmpeg_version, missing_decoders, missing_encoders
 from vidiff_cli.video.decode import decode
+from vidiff_cli.video.ffmpeg_features import DECODERS, ENCODERS, ffmpeg_version, missing_decoders, missing_encoders
 from vidiff_cli.video.probe import probe
-from vidiff_cli.video.timing import Timing, count
+from vidiff_cli.video.timestamps import Timing, count
 
 # (clip, frames, constant) as another decoder measured them; corrupted.mp4 has one frame that is lost
 MEASURED = [

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import Commands
 from vidiff_cli.cli.world import world_app
+from vidiff_cli.commands import world as world_task
+from vidiff_cli.commands.world import world
 from vidiff_cli.config.world import FilmFolderSettings, WorldSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.tasks import world as world_task
-from vidiff_cli.tasks.events import Progress
-from vidiff_cli.tasks.world import world
+from vidiff_cli.events import Progress
 from vidiff_cli.video.decode import decode
 from vidiff_cli.worlds import films
 from vidiff_cli.worlds.film_draws import draw_film

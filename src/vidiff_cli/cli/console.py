@@ -29,8 +29,8 @@ from rich.text import Text
 
 from vidiff_cli.cli.live import LiveProgress, clock
 from vidiff_cli.errors import UsageError, sentence_of
-from vidiff_cli.tasks.events import Event, Note, Progress
-from vidiff_cli.tasks.pace import Pace
+from vidiff_cli.events import Event, Note, Progress
+from vidiff_cli.system.pace import Pace
 
 R = TypeVar("R")
 
@@ -288,7 +288,7 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
 
 
 def _is_told_elsewhere(error: BaseException) -> bool:
-    """Whether another process of the same training says why all of them end (training/parallel.py)."""
+    """Whether another process of the same training says why all of them end (training/distributed.py)."""
     return getattr(error, "told_elsewhere", False)
 
 

@@ -15,7 +15,7 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = Fal
 
     Exit code 1 where something stops the main jobs. Example: vidiff doctor
     """
-    from vidiff_cli.tasks.doctor import doctor as task
+    from vidiff_cli.commands.doctor import doctor as task
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(), quiet=quiet, verbose=verbose)

@@ -74,8 +74,8 @@ def evaluate(
     Example: vidiff evaluate runs/dataset-tiny
     """
     settings = settings_from(ctx, EvaluateSettings)
-    from vidiff_cli.tasks.evaluate import evaluate as task
-    from vidiff_cli.tasks.evaluate import rows_of
+    from vidiff_cli.commands.evaluate import evaluate as task
+    from vidiff_cli.commands.evaluate import rows_of
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)

@@ -42,7 +42,7 @@ def export(
     Example: vidiff export dataset -o videos
     """
     settings = settings_from(ctx, ExportSettings)
-    from vidiff_cli.tasks.export import export as task
+    from vidiff_cli.commands.export import export as task
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)

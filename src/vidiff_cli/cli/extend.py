@@ -87,8 +87,8 @@ def extend(
     inputs = sources or [settings.input]
     if common.are_many(inputs):
         return common.make_many(settings, inputs, as_json=as_json, quiet=quiet, verbose=verbose)
-    from vidiff_cli.tasks.extend import ExtendReport
-    from vidiff_cli.tasks.extend import extend as task
+    from vidiff_cli.commands.extend import ExtendReport
+    from vidiff_cli.commands.extend import extend as task
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)

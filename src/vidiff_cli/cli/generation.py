@@ -24,7 +24,7 @@ from vidiff_cli.config.reading import read_text
 from vidiff_cli.errors import VidiffError
 
 if TYPE_CHECKING:
-    from vidiff_cli.tasks.many import FilmReport
+    from vidiff_cli.commands.many import FilmReport
 
 NEVER_RECORDED = {"output", "overwrite", "prompts_file"}
 SAMPLING, GUIDANCE, VIDEO = "Sampling", "Guidance", "Video"
@@ -77,7 +77,7 @@ def make_many(
 ) -> None:
     """Extends or interpolates every input by itself: paths on stdout, a table on stderr. Exit code 1 where one failed;
     --dry-run prints what would be done."""
-    from vidiff_cli.tasks.many import many
+    from vidiff_cli.commands.many import many
 
     with errors_as_sentences(verbose):
         report = follow(many.steps(settings, inputs), quiet=quiet, verbose=verbose)

@@ -13,12 +13,12 @@ from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, prin
 from vidiff_cli.cli.options import AsJson, Quiet, Verbose
 
 if TYPE_CHECKING:
-    from vidiff_cli.tasks.about.checkpoint import AboutCheckpoint
-    from vidiff_cli.tasks.about.dataset import AboutDataset
-    from vidiff_cli.tasks.about.media import AboutFolder, AboutVideo
-    from vidiff_cli.tasks.about.run import AboutRun
-    from vidiff_cli.tasks.sidecar import MadeBy
-    from vidiff_cli.viewing.histogram import Histogram
+    from vidiff_cli.commands.info.checkpoint import AboutCheckpoint
+    from vidiff_cli.commands.info.dataset import AboutDataset
+    from vidiff_cli.commands.info.media import AboutFolder, AboutVideo
+    from vidiff_cli.commands.info.run import AboutRun
+    from vidiff_cli.generation.sidecar import MadeBy
+    from vidiff_cli.viz.histograms import Histogram
 
 Rows = Iterator[tuple[str, str]]
 
@@ -42,7 +42,7 @@ def info(
 
     Example: vidiff info runs/dataset-tiny
     """
-    from vidiff_cli.tasks.info import info as task
+    from vidiff_cli.commands.info import info as task
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(path, plot=plot), quiet=quiet, verbose=verbose)
@@ -143,7 +143,7 @@ def _dataset(about: AboutDataset) -> Rows:
 
 
 def _histogram(histogram: Histogram) -> Rows:
-    from vidiff_cli.viewing.histogram import lines, summary
+    from vidiff_cli.viz.histograms import lines, summary
 
     yield histogram.name, summary(histogram)
     for line in lines(histogram):

@@ -90,8 +90,8 @@ def interpolate(
     inputs = sources or [settings.input]
     if common.are_many(inputs):
         return common.make_many(settings, inputs, as_json=as_json, quiet=quiet, verbose=verbose)
-    from vidiff_cli.tasks.interpolate import InterpolateReport
-    from vidiff_cli.tasks.interpolate import interpolate as task
+    from vidiff_cli.commands.interpolate import InterpolateReport
+    from vidiff_cli.commands.interpolate import interpolate as task
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)

@@ -12,7 +12,7 @@ from vidiff_cli.cli.options import AsJson, ConfigFiles, Overwrite, Quiet, Sets, 
 from vidiff_cli.config.prep import PrepSettings
 
 if TYPE_CHECKING:
-    from vidiff_cli.tasks.prep import PrepReport
+    from vidiff_cli.commands.prep import PrepReport
 
 CLIPS, CAPTIONS, FILTERS, SPLIT = "Clips", "Captions", "Filters", "Validation split"
 MISSING = {  # rows of missing.jsonl by their kind
@@ -66,7 +66,7 @@ def prep(
     Example: vidiff prep videos/ -o dataset --size 64 --frames 16
     """
     settings = settings_from(ctx, PrepSettings)
-    from vidiff_cli.tasks.prep import prep as task
+    from vidiff_cli.commands.prep import prep as task
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)

@@ -27,7 +27,7 @@ from vidiff_cli.config.preview import PreviewSettings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vidiff_cli.tasks.preview import PreviewReport
+    from vidiff_cli.commands.preview import PreviewReport
 
 
 def preview(
@@ -54,7 +54,7 @@ def preview(
     Example: vidiff preview dataset -o gallery.html
     """
     settings = settings_from(ctx, PreviewSettings)
-    from vidiff_cli.tasks.preview import preview as task
+    from vidiff_cli.commands.preview import preview as task
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
@@ -73,8 +73,8 @@ def _without_pixels(report: PreviewReport) -> dict[str, object]:
 
 def _draw(report: PreviewReport, console: Console, *, every: bool) -> None:
     """Each entry with some of its frames; in colours where the terminal has them, no pictures where there is none."""
-    from vidiff_cli.viewing.gallery import facts_of
-    from vidiff_cli.viewing.half_blocks import HALF, half_blocks
+    from vidiff_cli.viz.gallery import facts_of
+    from vidiff_cli.viz.terminal import HALF, half_blocks
 
     for name, value in report.facts.items():
         console.print(Text(f"{name}  ", "dim").append(shown(value)))

@@ -75,7 +75,7 @@ def sample(
     Example: vidiff sample "a small red square moving right slowly" -o out.mp4
     """
     settings = settings_from(ctx, SampleSettings, under=common.recorded(from_json, "sample"))
-    from vidiff_cli.tasks.sample import sample as task
+    from vidiff_cli.commands.sample import sample as task
 
     with errors_as_sentences(verbose):
         report = follow(task.steps(settings), quiet=quiet, verbose=verbose)

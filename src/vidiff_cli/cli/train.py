@@ -92,14 +92,14 @@ def train(
     Example: vidiff train dataset --steps 2000
     """
     asked = settings_from(ctx, TrainSettings, under=preset(preset_name) if preset_name else None)
-    from vidiff_cli.tasks.train import train as task
-    from vidiff_cli.tasks.training_setup import default_preset
+    from vidiff_cli.commands.train import train as task
+    from vidiff_cli.runs.setup import default_preset
 
     with errors_as_sentences(verbose):
         name = preset_name or asked.preset or default_preset(asked)
         under = preset(name)
         if asked.start_from is not None and not (preset_name or asked.preset):
-            from vidiff_cli.tasks.finetune import inherited
+            from vidiff_cli.runs.finetune import inherited
 
             under = under | inherited(asked.start_from, None if asked.overwrite else asked.output)
         settings = settings_from(ctx, TrainSettings, under=under, preset=name)
@@ -111,8 +111,8 @@ def train(
             print_json(settings)
             return
         if plan:
-            from vidiff_cli.tasks.plan import as_rows
-            from vidiff_cli.tasks.plan import plan as planned
+            from vidiff_cli.commands.estimate import as_rows
+            from vidiff_cli.commands.estimate import plan as planned
 
             found = follow(planned.steps(settings), quiet=quiet, verbose=verbose)
             print_json(found) if as_json else print_rows(as_rows(found))

@@ -56,7 +56,7 @@ def shapes(
     Example: vidiff world shapes clips -n 256
     """
     settings = settings_from(ctx, WorldSettings)
-    from vidiff_cli.tasks.world import world
+    from vidiff_cli.commands.world import world
 
     report = follow(world.steps(settings), quiet=quiet, verbose=verbose)
     print_json(report) if as_json else print_paths(report.folder)
@@ -84,7 +84,7 @@ def films(
     Example: vidiff world films films -n 16
     """
     settings = settings_from(ctx, FilmFolderSettings)
-    from vidiff_cli.tasks.world import world
+    from vidiff_cli.commands.world import world
 
     report = follow(world.steps(settings), quiet=quiet, verbose=verbose)
     print_json(report) if as_json else print_paths(report.folder)

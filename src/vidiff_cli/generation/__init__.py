@@ -1,0 +1,1 @@
+"""Everything that makes video with a model: loading, windows of a completion, results, resume."""

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from vidiff_cli.config.train import OptimiserSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.batches import Batch, Source, Wanted, draw_batches
-from vidiff_cli.training.guard import GIVE_UP_AFTER, SCALE, name_clips
+from vidiff_cli.models.acceleration import compile_failure
+from vidiff_cli.training.distributed import ALONE, Parallel
+from vidiff_cli.training.loader import Batch, Source, Wanted, draw_batches
 from vidiff_cli.training.objective import Auxiliary, Loss
-from vidiff_cli.training.parallel import ALONE, Parallel
 from vidiff_cli.training.state import Learner, TrainState
-from vidiff_cli.training.wrapping import compile_failure
+from vidiff_cli.training.step_guard import GIVE_UP_AFTER, SCALE, name_clips
 
 STUCK_AFTER = 200  # steps in a row at the clip value before it is called stuck
 

@@ -19,7 +19,7 @@ from vidiff_cli.diffusion.targets import loss_weight, target, x_from
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.text.encoder import TextEncoder
-from vidiff_cli.training.batches import Batch
+from vidiff_cli.training.loader import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

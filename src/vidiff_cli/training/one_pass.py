@@ -20,8 +20,8 @@ from torch import Tensor
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.noise import Prior, seeded
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.training.batches import Source
-from vidiff_cli.training.motion import estimate_frames
+from vidiff_cli.training.loader import Source
+from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.state import Learner
 from vidiff_cli.training.validation import AT_ONCE, SEED, HeldOut, clips_in_batches, hold_out
 

@@ -28,12 +28,12 @@ from vidiff_cli.models.blocks import seed_dropout
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.learned import LearnedText
-from vidiff_cli.training.batches import Batch
+from vidiff_cli.training.distributed import ALONE, Parallel
 from vidiff_cli.training.ema import Ema
-from vidiff_cli.training.guard import Guard
+from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import Auxiliary, Loss, diffusion_loss
-from vidiff_cli.training.optimisers import build_optimisers
-from vidiff_cli.training.parallel import ALONE, Parallel
+from vidiff_cli.training.optimizers import build_optimisers
+from vidiff_cli.training.step_guard import Guard
 
 Phase = Literal["trunk", "decay"]
 WEIGHTS, AVERAGE, OPTIMISER, STATE = "model.safetensors", "ema.safetensors", "optimiser.safetensors", "state.json"

@@ -20,9 +20,9 @@ from vidiff_cli.config.model import DiffusionSettings, ModelSettings
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.diffusion.noise import seeded
-from vidiff_cli.training.batches import Batch, Source
-from vidiff_cli.training.draws import Draw, draw_clip
-from vidiff_cli.training.motion import estimate_frames
+from vidiff_cli.training.clip_sampling import Draw, draw_clip
+from vidiff_cli.training.loader import Batch, Source
+from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss
 from vidiff_cli.training.state import Learner
 

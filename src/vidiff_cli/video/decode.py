@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.video import by_decord, by_ffmpeg, stills
-from vidiff_cli.video.by_decord import Unfit
+from vidiff_cli.video import decord_backend, ffmpeg_backend, image_file
+from vidiff_cli.video.decord_backend import Unfit
+from vidiff_cli.video.image_file import SUFFIXES_IMAGE
 from vidiff_cli.video.probe import SUFFIXES_VIDEO, VideoInfo, probe
 from vidiff_cli.video.resample import Shown, in_seconds, measured_rate, resampled
-from vidiff_cli.video.stills import SUFFIXES_IMAGE
 
 __all__ = [
     "DECODERS",
@@ -170,7 +170,7 @@ def _planned(
     # which cost decord twice as much, so that files of one dataset mostly go the same way.
     twice = 2 * size[0] <= info.width and 2 * size[1] <= info.height
     scaled = (2 * size[0], 2 * size[1]) if twice else size
-    stills.check_pixels(info.path, *scaled)  # a pixel may be announced to be as wide as a film
+    image_file.check_pixels(info.path, *scaled)  # a pixel may be announced to be as wide as a film
     by_area = twice and scaled[0] * scaled[1] >= LARGE_PIXELS
     wanted = _Wanted(size=size, scaled=scaled, by_area=by_area, crop=crop, fps=fps, max_frames=max_frames)
     if not info.is_image and max_bytes is not None:
@@ -233,7 +233,7 @@ def _readings(info: VideoInfo, wanted: _Wanted, decoder: str) -> Iterator[Readin
     elif decoder != "ffmpeg":
         given_up: list[Unfit] = []
         try:
-            source = by_decord.frames(info, wanted.scaled)
+            source = decord_backend.frames(info, wanted.scaled)
         except Unfit as reason:
             given_up.append(reason)
         else:
@@ -245,10 +245,10 @@ def _readings(info: VideoInfo, wanted: _Wanted, decoder: str) -> Iterator[Readin
         if decoder == "decord":
             what = f"decord cannot be trusted with {info.path} ({fallback})"
             raise VidiffError(what, fix="use decoder auto") from given_up[0]
-    filtering = by_ffmpeg.LIKE_DECORD
+    filtering = ffmpeg_backend.LIKE_DECORD
     if wanted.by_area:
-        wanted, filtering = replace(wanted, scaled=wanted.size), by_ffmpeg.BY_AREA
-    with closing(_blocks(by_ffmpeg.frames(info, wanted.scaled, filtering), info, wanted)) as blocks:
+        wanted, filtering = replace(wanted, scaled=wanted.size), ffmpeg_backend.BY_AREA
+    with closing(_blocks(ffmpeg_backend.frames(info, wanted.scaled, filtering), info, wanted)) as blocks:
         yield Reading(info=info, decoder="ffmpeg", fallback=fallback, fps=rate, blocks=blocks)
 
 
@@ -261,7 +261,7 @@ def _until_unfit(blocks: Generator[Block], given_up: list[Unfit]) -> Generator[B
 
 
 def _image_block(info: VideoInfo, wanted: _Wanted) -> Iterator[Block]:
-    frame = stills.read_image(info.path, wanted.size)[None]
+    frame = image_file.read_image(info.path, wanted.size)[None]
     yield [Fraction(0)], np.ascontiguousarray(frame[(slice(None), *_centre(wanted.size, wanted.crop))])
 
 

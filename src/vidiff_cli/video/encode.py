@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.locks import hidden_folder
+from vidiff_cli.system.locks import hidden_folder
 from vidiff_cli.video import ffmpeg
-from vidiff_cli.video.sound import Sound, add_sound, find_sound, one_after_another
-from vidiff_cli.video.tags import read_tags
+from vidiff_cli.video.audio import Sound, add_sound, find_sound, one_after_another
+from vidiff_cli.video.metadata import read_tags
 
 FASTEST_GIF = Fraction(50)  # a delay below 20 ms is shown as 100 ms
 FASTEST = 1_000_000  # frames a second

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.video import processes
+from vidiff_cli.system import process_tree
 
 LOG_PATIENCE_SECONDS = 30.0
 PIPE_BYTES = 1 << 20
@@ -107,7 +107,7 @@ class Ffmpeg:
                 stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
                 stderr=self._log,
                 start_new_session=not _in_group,
-                preexec_fn=processes.death_with_parent() if _in_group else None,
+                preexec_fn=process_tree.death_with_parent() if _in_group else None,
             )
         except VidiffError:
             self._log.close()

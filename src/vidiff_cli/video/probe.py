@@ -11,8 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.video import ffmpeg, stills
-from vidiff_cli.video.stills import SUFFIXES_IMAGE
+from vidiff_cli.video import ffmpeg, image_file
+from vidiff_cli.video.image_file import SUFFIXES_IMAGE
 
 SUFFIXES_VIDEO = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob"}
@@ -67,7 +67,7 @@ def probe(path: str | Path) -> VideoInfo:
     """
     path = Path(path)
     check_readable(path)
-    if path.suffix.lower() in SUFFIXES_IMAGE and not stills.is_animated(path):
+    if path.suffix.lower() in SUFFIXES_IMAGE and not image_file.is_animated(path):
         return _probe_image(path)
     look = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
     _, log, complaint = ffmpeg.run([*ffmpeg.reading(path), *look], timeout_seconds=PROBE_SECONDS)
@@ -110,7 +110,7 @@ def _described(path: Path, log: str, complaint: str) -> VideoInfo:
         kinds = sorted({s[2].lower() for s in streams}) or ["nothing"]
         raise VidiffError(f"{path} has no pictures", found=f"only {' and '.join(kinds)}", expected="a video stream")
     if refused := TOO_LARGE.search(log):
-        stills.check_pixels(path, int(refused[1]), int(refused[2]))
+        image_file.check_pixels(path, int(refused[1]), int(refused[2]))
     mapped, config, frame = MAPPED.search(log), CONFIG.search(log), FRAME.search(log)
     if mapped is None or int(mapped[1]) not in pictures or config is None or frame is None:
         raise VidiffError(f"{path} is damaged ({complaint})", found="not one frame that could be decoded")
@@ -122,7 +122,7 @@ def _described(path: Path, log: str, complaint: str) -> VideoInfo:
     coded_width, coded_height = (int(coded[1]), int(coded[2])) if coded else (width, height)
     aspect = Fraction(int(frame[3]), int(frame[4])) if int(frame[3]) and int(frame[4]) else Fraction(1)
     width = max(1, round(width * aspect))
-    stills.check_pixels(path, max(width, coded_width), max(height, coded_height))
+    image_file.check_pixels(path, max(width, coded_width), max(height, coded_height))
     tick = Fraction(int(config[1]), int(config[2]))
     return VideoInfo(
         path=path,
@@ -158,7 +158,7 @@ def _duration(head: str) -> float | None:
 
 
 def _probe_image(path: Path) -> VideoInfo:
-    width, height, turned, kind, mode = stills.image_header(path)
+    width, height, turned, kind, mode = image_file.image_header(path)
     return VideoInfo(
         path=path,
         width=height if turned in (90, 270) else width,

@@ -1,0 +1,145 @@
+"""A checkpoint: what the model is, what it was trained on, what it can do. Its tensors are not loaded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from vidiff_cli.checkpoint import file_hash, read_header
+from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.events import Note, Steps
+from vidiff_cli.generation.load_model import HARDLY_TRAINED, errors_of, find_checkpoint
+from vidiff_cli.training.one_pass import OnePassErrors
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AboutText:
+    """The text encoder: `tokens` is the vocabulary of a learned one, `clip` and `sha256` name a CLIP."""
+
+    kind: str
+    tokens: int | None
+    clip: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AboutCheckpoint:
+    """`path` is the file that sampling would take, `asked` what was named; `rates` are the frame rates trained at.
+
+    `conditioning`: how the model can be given frames. `errors`: those of its frames in one pass (`OnePassErrors`), by
+    the frames missing between two given ones and by the place after the last. `vidiff` and `errors` are None for a
+    checkpoint that does not say.
+    """
+
+    kind: Literal["checkpoint"]
+    asked: Path
+    path: Path
+    bytes: int
+    sha256: str
+    vidiff: str | None
+    weights: str | None
+    step: int | None
+    phase: str | None
+    clips_seen: int
+    hardly_trained: bool
+    parameters: int
+    width: int
+    height: int
+    frames: int
+    fps: Fraction
+    frame_steps: tuple[int, ...]
+    rates: tuple[Fraction, ...]
+    target: str
+    weighting: str
+    noise: str
+    noise_strength: float
+    context_noise: float
+    conditioning: tuple[str, ...]
+    errors: OnePassErrors | None
+    text: AboutText
+    network: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+def about_checkpoint(asked: Path) -> Steps[AboutCheckpoint]:
+    """A checkpoint file, or a folder with one. VidiffError: damaged, of another program, or no model."""
+    path = find_checkpoint(asked)
+    header = read_header(path)
+    settings = _settings(path, header)
+    clips_seen = _number(header.get("clips_seen")) or 0
+    warnings = []
+    if clips_seen < HARDLY_TRAINED:
+        warnings.append(f"This model is hardly trained: it has seen {clips_seen:,} clips.")
+        yield Note(warnings[-1], "warning")
+    fps = Fraction(settings.fps)
+    text = settings.text
+    return AboutCheckpoint(
+        kind="checkpoint",
+        asked=asked,
+        path=path,
+        bytes=path.stat().st_size,
+        sha256=file_hash(path),
+        vidiff=_text(header.get("vidiff")),
+        weights=_text(header.get("weights")),
+        step=_number(header.get("step")),
+        phase=_text(header.get("phase")),
+        clips_seen=clips_seen,
+        hardly_trained=clips_seen < HARDLY_TRAINED,
+        parameters=_parameters(path),
+        width=settings.width,
+        height=settings.height,
+        frames=settings.frames,
+        fps=fps,
+        frame_steps=settings.frame_steps,
+        rates=tuple(fps / step for step in settings.frame_steps),
+        target=settings.diffusion.target,
+        weighting=settings.diffusion.weighting,
+        noise=settings.diffusion.noise,
+        noise_strength=settings.diffusion.noise_strength,
+        context_noise=settings.context_noise,
+        conditioning=("learned",) * (settings.conditioning == "mixed") + ("reconstruction", "replacement"),
+        errors=errors_of(header, path),
+        text=AboutText(
+            kind=text.kind,
+            tokens=len(text.vocabulary) if text.kind == "learned" else None,
+            clip=f"{text.clip.encoder}:{text.clip.weights}" if text.clip else None,
+            sha256=text.clip.sha256 if text.clip else None,
+        ),
+        network=settings.network.model_dump(mode="json"),
+        warnings=tuple(warnings),
+    )
+
+
+def _settings(path: Path, header: dict[str, Any]) -> ModelSettings:
+    if "model" not in header:
+        raise VidiffError(f"{path} holds no model", fix="name a run folder, or the ema.safetensors of a checkpoint")
+    try:
+        return ModelSettings.model_validate(header["model"])
+    except ValueError as error:
+        raise VidiffError(f"{path} holds settings that this vidiff does not know") from error
+
+
+def _parameters(path: Path) -> int:
+    """Numbers in all tensors, from their shapes alone. VidiffError where the file does not hold what it announces."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        found = " ".join(str(error).split())
+        raise VidiffError(
+            f"the checkpoint {path} is damaged", found=found, fix="use an earlier one of the run"
+        ) from error
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

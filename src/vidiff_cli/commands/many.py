@@ -1,0 +1,311 @@
+"""`vidiff interpolate` and `vidiff extend` of many films: each by itself, and the next whatever became of the last.
+
+A film is finished when its result is there with a sidecar of the same settings, model and input: the same command
+leaves it as it is, so that an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from vidiff_cli.checkpoint import file_hash
+from vidiff_cli.commands.extend import ExtendReport, extend
+from vidiff_cli.commands.interpolate import InterpolateReport, interpolate
+from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
+from vidiff_cli.errors import UsageError, VidiffError, sentence_of
+from vidiff_cli.events import Event, Note, Progress, Steps, Task, task
+from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.completion import Settings
+from vidiff_cli.generation.load_model import Model
+from vidiff_cli.generation.resume_journal import journal_of
+from vidiff_cli.generation.sidecar import read_sidecar
+from vidiff_cli.prep.scan import Source, scan
+from vidiff_cli.system import worker_pool
+from vidiff_cli.system.locks import hidden_folder
+from vidiff_cli.video.encode import HIDDEN, RECIPES
+from vidiff_cli.video.probe import SUFFIXES_VIDEO, probe
+
+TASKS: dict[type, Task[..., Any]] = {ExtendSettings: extend, InterpolateSettings: interpolate}
+# Settings that do not decide what a result looks like, or are compared otherwise (input, model, seed).
+FREE = {"input", "model", "seed", "clip_model", "device", "sidecar", "dry_run"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilmReport:
+    """One film: its `name` relative to what was given, the `path` of its result, and the result's own report.
+
+    `status`: made; finished before; failed, for the `reason` (one sentence); planned: --dry-run, and it would be made.
+    """
+
+    name: str
+    path: Path
+    status: Literal["made", "finished", "failed", "planned"]
+    seconds: float
+    reason: str | None = None
+    report: ExtendReport | InterpolateReport | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManyReport:
+    """All films, in the order of their names."""
+
+    films: tuple[FilmReport, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> int:
+        """Number of films that have no result of this command."""
+        return sum(film.status == "failed" for film in self.films)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Film:
+    """`frames`: about how many the input has, 0 where that is unknown; `problem`: why it cannot be read."""
+
+    name: str
+    path: Path
+    result: Path
+    frames: int = 0
+    problem: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """What a worker process is told."""
+
+    settings: Settings
+    film: _Film
+    threads: int
+    argv: tuple[str, ...]
+
+
+Made = Generator[tuple[_Film, Event | FilmReport]]
+
+
+@task
+def many(settings: Settings, inputs: Sequence[Path]) -> Steps[ManyReport]:
+    """Extends or interpolates the films of `inputs` (files, and folders with all videos in them and below) into the
+    folder `settings.output`, as `settings` say but for their own input. --jobs films at a time.
+
+    Raises VidiffError for inputs, a folder or a model that cannot be used; what fails for one film is in its report.
+    """
+    began = time.monotonic()
+    films = yield from _probed(_planned(settings, inputs))
+    tally, reports = _Tally(films), dict[str, FilmReport]()
+    yield tally.progress()
+    making = _in_turn(settings, films) if settings.jobs == 1 else _at_a_time(settings, films)
+    with closing(making):
+        for film, event in making:
+            if isinstance(event, FilmReport):
+                reports[film.name] = event
+                tally.end(film, event)
+                if not settings.dry_run:
+                    yield _line(event)
+                yield tally.progress()
+            elif isinstance(event, Progress):
+                yield tally.progress(film, event)
+            elif event.level == "warning":
+                yield Note(f"{film.name}: {event.text}", "warning")
+    return ManyReport(films=tuple(reports[film.name] for film in films), seconds=time.monotonic() - began)
+
+
+def _line(done: FilmReport) -> Note:
+    if done.reason is not None:
+        return Note(f"{done.name}: {done.reason}", "warning")
+    if done.report is None:
+        return Note(f"{done.name}: finished before, {done.path} stays as it is.")
+    return Note(f"{done.name}: {done.report.given} frames given, {done.report.made} made in {done.seconds:.1f} s.")
+
+
+def _planned(settings: Settings, inputs: Sequence[Path]) -> list[_Film]:
+    """The films and their results: under the input's name; with its suffix in it where two would have the same."""
+    folder = settings.output
+    if folder is None:
+        raise UsageError("several inputs need a folder for their results", fix="name it with -o")
+    if folder.suffix.lower() in RECIPES or folder.is_file():
+        raise UsageError("several inputs need a folder for their results", found=f"-o {folder}")
+    if isinstance(settings, InterpolateSettings) and settings.to is not None:
+        raise UsageError("--to joins exactly one input", found=", ".join(map(str, inputs)))
+    if any(each.is_dir() and folder.exists() and each.samefile(folder) for each in inputs):
+        raise UsageError(f"{folder} is the folder of the inputs too", fix="choose another folder with -o")
+    sources, suffix = _videos(inputs, folder), ".mkv" if settings.lossless else ".mp4"
+    count = Counter(Path(source.name).with_suffix("") for source in sources)
+    films = [
+        _Film(
+            name=source.name,
+            path=source.path,
+            result=folder / (name.with_suffix(suffix) if count[name.with_suffix("")] == 1 else f"{name}{suffix}"),
+            problem=source.problem and f"{source.path} cannot be read: {source.problem}.",
+        )
+        for source in sources
+        for name in [Path(source.name)]
+    ]
+    owners, paths = dict[Path, str](), {film.path.resolve() for film in films}
+    for film in films:
+        other = owners.setdefault(film.result, film.name)
+        if other != film.name:
+            raise VidiffError(f"{other} and {film.name} would both become {film.result}", fix="rename one of them")
+        if film.result.resolve() in paths:
+            raise VidiffError(f"{film.result} is an input itself", fix="choose another folder with -o")
+    return films
+
+
+def _videos(inputs: Sequence[Path], folder: Path) -> list[Source]:
+    """All that is named itself, and the videos in folders. VidiffError where there is none."""
+    named = {Path(os.path.abspath(each.expanduser())) for each in inputs}
+    found = scan([str(each) for each in inputs], exclude=folder).sources
+    videos = [source for source in found if source.path in named or source.path.suffix.lower() in SUFFIXES_VIDEO]
+    if not videos:
+        raise VidiffError(f"no video in {', '.join(map(str, inputs))}", found=f"{len(found)} images")
+    return videos
+
+
+def _probed(films: Sequence[_Film]) -> Steps[list[_Film]]:
+    """The films with their numbers of frames, or what is the matter with them."""
+    probed = []
+    for number, film in enumerate(films, 1):
+        frames, problem = 0, film.problem
+        try:
+            if problem is None:
+                info = probe(film.path)
+                frames = round((info.duration_seconds or 0) * info.fps)
+        except VidiffError as error:
+            problem = str(error)
+        probed.append(_Film(name=film.name, path=film.path, result=film.result, frames=frames, problem=problem))
+        yield Progress(what="looking at films", done=number, total=len(films))
+    return probed
+
+
+class _Tally:
+    """Progress over all films, in frames of the inputs; those of films that are not made do not count."""
+
+    def __init__(self, films: Sequence[_Film]) -> None:
+        self._films, self._ended = len(films), 0
+        self._frames, self._done = sum(film.frames for film in films), 0
+        self._began = time.monotonic()
+
+    def end(self, film: _Film, report: FilmReport) -> None:
+        self._ended += 1
+        if report.status == "made":
+            self._done += film.frames
+        else:
+            self._frames -= film.frames
+            self._began += report.seconds
+
+    def progress(self, film: _Film | None = None, inner: Progress | None = None) -> Progress:
+        done, detail = self._done, [f"{self._ended}/{self._films} films"]
+        if film is not None and inner is not None and inner.total:
+            done += film.frames * inner.done // inner.total if inner.what == "frames" else 0
+        if done and (elapsed := time.monotonic() - self._began) > 0:
+            detail.append(f"{done / elapsed:.1f} frames/s")
+        if film is not None and inner is not None:
+            detail.append(f"{film.name}: {inner.what} {inner.done}" + (f"/{inner.total}" if inner.total else ""))
+        return Progress(what="frames of all films", done=done, total=self._frames or None, detail=", ".join(detail))
+
+
+def _in_turn(settings: Settings, films: Sequence[_Film]) -> Made:
+    """One film after the other, with one model for all."""
+    model = gen.open_completing_model(settings)
+    for film in films:
+        with closing(_film(settings, film, model)) as steps:
+            for event in steps:
+                yield film, event
+
+
+def _at_a_time(settings: Settings, films: Sequence[_Film]) -> Made:
+    """Several films at a time. The processes end with this one, however that ends."""
+    threads, argv = max(1, torch.get_num_threads() // settings.jobs), tuple(sys.argv)
+    jobs = [_Job(settings=settings, film=film, threads=threads, argv=argv) for film in films]
+    running = worker_pool.run(_apart, jobs, workers=settings.jobs, timeout_seconds=math.inf, memory_bytes=sys.maxsize)
+    try:
+        with closing(running):
+            for job, result, problem, _ in running:
+                if isinstance(result, VidiffError):
+                    raise result
+                if result is None:
+                    yield job.film, _failed(job.film, 0.0, f"the process at work on it ended: {problem}.")
+                for event in result or ():
+                    yield job.film, event
+    finally:  # what processes that were killed were writing
+        for folder in {film.result.parent for film in films if film.result.parent.is_dir()}:
+            with contextlib.suppress(OSError), hidden_folder(folder, HIDDEN):
+                pass
+
+
+def _apart(job: _Job) -> list[Event | FilmReport] | VidiffError:
+    """One film in a process of its own: its notes and its report; or an error that all films would have."""
+    torch.set_num_threads(job.threads)
+    sys.argv = list(job.argv)  # for the sidecar
+    try:
+        events = list(_film(job.settings, job.film, _model_of(job.settings)))  # type: ignore[arg-type]
+    except VidiffError as error:
+        return error
+    return [event for event in events if not isinstance(event, Progress)]
+
+
+@cache
+def _model_of(settings: Settings) -> Model | None:
+    return gen.open_completing_model(settings)
+
+
+def _film(settings: Settings, film: _Film, model: Model | None) -> Generator[Event | FilmReport]:
+    """The events of one film, and its report at the end. A UsageError, which all films would have, is raised."""
+    began = time.monotonic()
+    made = TASKS[type(settings)]
+    try:
+        if film.problem is not None:
+            yield _failed(film, 0.0, film.problem)
+            return
+        own = settings.model_copy(update={"input": film.path, "output": film.result})
+        sidecar = read_sidecar(film.result)
+        if film.result.exists():
+            if sidecar is not None and _is_of(sidecar, own, model):
+                yield FilmReport(name=film.name, path=film.result, status="finished", seconds=time.monotonic() - began)
+                return
+            if not (settings.overwrite or journal_of(film.result).exists()):
+                found = "a file without a sidecar" if sidecar is None else "made otherwise, or of another input"
+                fix = "pass --overwrite, or choose another folder"
+                raise VidiffError(f"{film.result} exists", found=found, fix=fix)
+        elif sidecar is not None:  # its video was removed
+            own = own.model_copy(update={"overwrite": True})
+        if settings.dry_run:
+            yield FilmReport(name=film.name, path=film.result, status="planned", seconds=time.monotonic() - began)
+            return
+        report = yield from made.steps(own, opened=model)
+    except UsageError:
+        raise
+    except Exception as error:  # of any kind: the next film may be a good one
+        yield _failed(film, time.monotonic() - began, sentence_of(error))
+        return
+    seconds = time.monotonic() - began
+    yield FilmReport(name=film.name, path=film.result, status="made", seconds=seconds, report=report)
+
+
+def _failed(film: _Film, seconds: float, reason: str) -> FilmReport:
+    return FilmReport(name=film.name, path=film.result, status="failed", seconds=seconds, reason=reason)
+
+
+def _is_of(sidecar: Mapping[str, Any], settings: Settings, model: Model | None) -> bool:
+    """Whether a sidecar tells of a result of these settings, this model and this input."""
+    wanted = gen.recorded_settings(settings, model, settings.seed)
+    said = {name: value for name, value in sidecar["settings"].items() if name not in FREE}
+    return (
+        sidecar["command"] == TASKS[type(settings)].__name__
+        and settings.seed in (None, sidecar["seed"])
+        and said == {name: value for name, value in wanted.items() if name not in FREE}
+        and (sidecar["checkpoint"] or {}).get("sha256") == (model.hash if model else None)
+        and sidecar.get("input_sha256") == file_hash(settings.input)
+    )

@@ -1,0 +1,258 @@
+"""Prepare a dataset: folders of videos and images to the clips that a model trains on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidiff_cli.config.prep import PrepSettings, part_of
+from vidiff_cli.dataset.dataset import DatasetSpec, open_dataset, read_rows, read_spec
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.events import Note, Steps, task
+from vidiff_cli.prep.decode import merged, pieces_of
+from vidiff_cli.prep.plan import PREVIEW, REJECTED, Plan, is_complete, journal_of, plan_of
+from vidiff_cli.prep.previews import preview, preview_rejected
+from vidiff_cli.prep.quality_filters import Limits
+from vidiff_cli.prep.selection import Choice, Materials, select
+from vidiff_cli.prep.write_dataset import LEDGER, MISSING, assemble, verdict, write_ledgers
+from vidiff_cli.system.locks import LOCK, alone, folder_alone, remove_leftovers
+
+KEEPING = {
+    "static": "keep them with --min-motion 0",
+    "flat": "keep them with --min-contrast 0",
+    "black": "keep them with --min-contrast 0",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepReport:
+    """What `prep` made. Captions are counted over kept sources; `resumed`: decoded by an earlier run.
+
+    `rejected`: sources by reason; `filtered`: clips by the filter that left them out; `missing`: rows of missing.jsonl
+    by kind. Of a `shard` only sources, kept, rejected, resumed and the time are known.
+    """
+
+    folder: Path
+    already_complete: bool
+    shard: str | None
+    sources: int
+    kept: int
+    rejected: dict[str, int]
+    other_files: int
+    clips: int
+    clips_per_split: dict[str, int]
+    buckets: dict[str, int]
+    filtered: dict[str, int]
+    captions_matched: int
+    captions_missing: int
+    missing: dict[str, int]
+    seconds_of_video: float
+    megabytes: float
+    resumed: int
+    elapsed_seconds: float
+
+
+@task
+def prep(settings: PrepSettings) -> Steps[PrepReport]:
+    """Makes the dataset folder `settings.output`; run again after an interruption, it continues.
+
+    VidiffError: a source does not exist, the output holds something else or other settings, no clip is left, or (with
+    `strict`) a source is rejected. Bad files are no error: each becomes a row of ledger.jsonl with its reason.
+    """
+    started = time.monotonic()
+    plan = plan_of(settings)
+    fix = "wait for it to end, or give another folder with -o"
+    if settings.shard is not None:
+        with _part_alone(settings, fix):
+            return (yield from _prepare_part(plan, started))
+    with folder_alone(settings.output, fix=fix) as locked:
+        return (yield from _prepare(plan, started, locked=locked))
+
+
+def _part_alone(settings: PrepSettings, fix: str) -> contextlib.AbstractContextManager[bool]:
+    """Parts share the folder, each has a lock of its own."""
+    assert settings.shard is not None
+    part, parts = part_of(settings.shard)
+    return alone(settings.output / f"{LOCK}-{part}-of-{parts}", settings.output, fix=fix)
+
+
+def _prepare_part(plan: Plan, started: float) -> Steps[PrepReport]:
+    """Only decodes: whatever depends on all sources is done by --merge."""
+    settings = plan.settings
+    assert settings.shard is not None
+    if is_complete(plan):
+        yield Note(f"Nothing to do: {settings.output} is complete, with the same settings and sources.")
+        return _report(plan, read_spec(settings.output), started, already_complete=True)
+    part, parts = part_of(settings.shard)
+    sources = [source for source in plan.scan.sources if _part(source.name, parts) == part]
+    journal = journal_of(settings)
+    pieces, resumed = yield from pieces_of(plan, journal, sources)
+    rejected = Counter(piece.kind for piece in pieces.values() if piece.kind)
+    yield Note(f"Part {settings.shard} is done. When all are: the same command with --merge instead of --shard.")
+    return PrepReport(
+        folder=settings.output,
+        already_complete=False,
+        shard=settings.shard,
+        sources=len(sources),
+        kept=len(sources) - sum(rejected.values()),
+        rejected=dict(rejected.most_common()),
+        other_files=plan.scan.other_files,
+        clips=0,
+        clips_per_split={},
+        buckets={},
+        filtered={},
+        captions_matched=0,
+        captions_missing=0,
+        missing={},
+        seconds_of_video=sum(piece.seconds for piece in pieces.values() if not piece.kind),
+        megabytes=0.0,
+        resumed=resumed,
+        elapsed_seconds=time.monotonic() - started,
+    )
+
+
+def _part(name: str, parts: int) -> int:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") % parts + 1
+
+
+def _prepare(plan: Plan, started: float, *, locked: bool) -> Steps[PrepReport]:
+    settings = plan.settings
+    for text in plan.captions.notes:
+        yield Note(text, "warning")
+    complete = is_complete(plan)
+    if locked:
+        remove_leftovers(settings.output)
+    journal = journal_of(settings)
+    if complete:
+        yield Note(f"Nothing to do: {settings.output} is complete, with the same settings and sources.")
+        dataset = open_dataset(settings.output)
+        if locked:  # of a run that was killed after its last file
+            journal.remove()
+        yield from preview(dataset, settings)
+        return _report(plan, dataset.spec, started, already_complete=True)
+
+    if settings.merge:
+        pieces = merged(plan, journal)
+        resumed = len(pieces)
+    else:
+        pieces, resumed = yield from pieces_of(plan, journal, plan.scan.sources)
+    materials = Materials(
+        sources=plan.scan.sources, captions=plan.captions, groups=plan.groups, pieces=pieces, journal=journal
+    )
+    limits = Limits(min_motion=settings.min_motion, min_contrast=settings.min_contrast)
+    choice = select(materials, limits, most=settings.clips_per_source, difference=settings.min_difference)
+    _check_worth_storing(plan, materials, choice)
+    for text in _remarks(plan, materials, choice):
+        yield Note(text)
+
+    yield Note("Writing the shards.")
+    (settings.output / PREVIEW).unlink(missing_ok=True)  # of an older dataset
+    (settings.output / REJECTED).unlink(missing_ok=True)
+    yield from preview_rejected(materials, choice, settings)
+    spec = assemble(settings.output, settings, materials, choice, plan.fingerprint)
+    journal.remove()
+    yield from preview(open_dataset(settings.output), settings)
+    return _report(plan, spec, started, resumed=resumed)
+
+
+def _check_worth_storing(plan: Plan, materials: Materials, choice: Choice) -> None:
+    """VidiffError where no clip is left, or where a source was rejected and `strict` is set; the ledger says why."""
+    output, total = plan.settings.output, len(materials.sources)
+    verdicts = _verdicts(materials, choice)
+    if choice.taken and not (verdicts and plan.settings.strict):
+        return
+    if not (output / "dataset.json").exists():  # an older dataset that was to be overwritten keeps its own ledger
+        output.mkdir(parents=True, exist_ok=True)
+        write_ledgers(output, materials, choice)
+    if not choice.taken:
+        reason, count = Counter(kind for kind, _ in verdicts.values()).most_common(1)[0]
+        example, why = next((name, why) for name, (kind, why) in verdicts.items() if kind == reason)
+        materials.journal.remove()
+        raise VidiffError(
+            f"no clip is left of {total} source{'s' * (total != 1)}",
+            found=f"{count} times: {reason}, such as {example}: {why}",
+            fix=KEEPING.get(reason),
+        )
+    first, (_, why) = next(iter(verdicts.items()))
+    raise VidiffError(
+        f"{len(verdicts)} of {total} sources were rejected and --strict is set",
+        found=f"{first}: {why}",
+        fix="remove them, or leave --strict out",
+    )
+
+
+def _verdicts(materials: Materials, choice: Choice) -> dict[str, tuple[str, str]]:
+    """(kind, reason) of every source that gave no clip, in the order of their names."""
+    refused: dict[str, Counter[str]] = {}
+    for each in choice.refused:
+        refused.setdefault(each.source.name, Counter())[each.why] += 1
+    found = {
+        source.name: verdict(
+            materials.pieces[source.name], refused.get(source.name, {}), taken=source.name in choice.taken
+        )
+        for source in materials.sources
+    }
+    return {name: said for name, said in found.items() if said[0]}
+
+
+def _remarks(plan: Plan, materials: Materials, choice: Choice) -> Iterator[str]:
+    kept, size = list(choice.taken), plan.settings.size
+    small = sorted(name for name in kept if min(materials.pieces[name].width, materials.pieces[name].height) < size)
+    if small:
+        yield f"{len(small)} sources are smaller than {size} pixels and were enlarged, such as {small[0]}."
+    silent = sorted(name for name in kept if not plan.captions.of[name])
+    if len(silent) == len(kept):
+        yield "No captions: a model trained on this dataset knows no words."
+    elif silent:
+        yield f"{len(silent)} sources have no caption, such as {silent[0]}."
+    folders = [source.name for source in materials.sources if source.pictures]
+    if folders and plan.settings.images == "auto":
+        yield (
+            f"{len(folders)} folders of numbered pictures are read as videos of {plan.settings.images_fps} fps, "
+            f"such as {folders[0]}; --images stills makes each picture a clip."
+        )
+
+
+def _report(
+    plan: Plan, spec: DatasetSpec, started: float, *, resumed: int = 0, already_complete: bool = False
+) -> PrepReport:
+    rows = list(read_rows(plan.settings.output / LEDGER))
+    filtered: Counter[str] = Counter()
+    for row in rows:
+        filtered.update(row.get("clips_rejected") or {})
+    return PrepReport(
+        folder=plan.settings.output,
+        already_complete=already_complete,
+        shard=plan.settings.shard,
+        sources=spec.sources,
+        kept=spec.kept,
+        rejected=dict(Counter(str(row["kind"]) for row in rows if row.get("kind")).most_common()),
+        other_files=plan.scan.other_files,
+        clips=spec.clips,
+        clips_per_split=spec.splits,
+        buckets=spec.buckets,
+        filtered=dict(filtered.most_common()),
+        captions_matched=spec.captions_matched,
+        captions_missing=spec.captions_missing,
+        missing=_missing(plan.settings.output / MISSING),
+        seconds_of_video=spec.seconds_of_video,
+        megabytes=spec.bytes / 1e6,
+        resumed=resumed,
+        elapsed_seconds=time.monotonic() - started,
+    )
+
+
+def _missing(path: Path) -> dict[str, int]:
+    """Rows of missing.jsonl by kind; a video that several annotation files speak of is missing once."""
+    if not path.exists():
+        return {}
+    rows = list(read_rows(path))
+    counts = Counter(str(row.get("kind")) for row in rows if row.get("kind") != "video")
+    videos = {str(row.get("what")) for row in rows if row.get("kind") == "video"}
+    return ({"video": len(videos)} if videos else {}) | dict(counts)

@@ -1,0 +1,164 @@
+"""`vidiff preview`: what a dataset, a run, a folder of videos or one video looks like, in a terminal or as a file.
+
+Only what is picked is opened (`preview_subjects.py`). A file that cannot be shown becomes an entry with the reason.
+
+Legend: n frames that are shown, h and w pixels, c = 3 colours.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vidiff_cli.commands.preview.entries import Kind, Seen, Subject, subject_of, without_path
+from vidiff_cli.config.preview import COUNTS, PreviewSettings
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.events import Note, Progress, Steps, task
+from vidiff_cli.prep.selection import spread
+from vidiff_cli.viz.contact_sheet import MOST, Row, contact_sheet, progress_sheet
+from vidiff_cli.viz.gallery import MEGABYTE, SUFFIXES, Entry, Gallery
+from vidiff_cli.viz.picture_files import PICTURE_SUFFIXES
+
+STRIP = 8  # frames of each in a terminal, unless told otherwise: fewer are drawn where it is narrow
+SIDES = {"terminal": 256, "sheet": 128, "gallery": 128}  # pixels of the long side of frames that are held
+WHAT = {"dataset": "clips", "run": "pictures", "folder": "files", "file": "file"}
+NO_FRAME = np.full((1, 48, 80, 3), 200, np.uint8)  # stands on a sheet for what cannot be shown
+
+Where = Literal["terminal", "sheet", "gallery"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreviewReport:
+    """What was shown. `entries` in their order, `strips` frames (n h w c) of each (None: nothing could be shown).
+
+    `total` is how many there are to pick from; `left_out` those that found no room in a gallery; `facts` are about the
+    whole. `output` is the file that was written, of `bytes`.
+    """
+
+    kind: Kind
+    path: Path
+    total: int
+    facts: dict[str, str]
+    entries: tuple[Entry, ...]
+    left_out: int = 0
+    output: Path | None = None
+    bytes: int = 0
+    strips: tuple[np.ndarray | None, ...] = field(default=(), repr=False)
+
+
+@task
+def preview(settings: PreviewSettings) -> Steps[PreviewReport]:
+    """Looks at some of what is at `settings.path`, and writes a sheet or a page where `settings.output` asks for one.
+
+    VidiffError: there is nothing to see, a dataset is damaged, or the output cannot be written.
+    """
+    where = _check_output(settings)
+    subject = subject_of(settings.path)
+    numbers = _picked(subject, settings, where)
+    most = settings.frames or {"terminal": STRIP, "sheet": MOST, "gallery": 1}[where]
+    seen: list[Seen] = []
+    for each in subject.look(numbers, most, SIDES[where]):
+        seen.append(each)
+        yield Progress(what="previews", done=len(seen), total=len(numbers), detail=seen[-1].entry.name)
+    if settings.sort is not None:
+        seen = _sorted(seen, settings.sort)
+    report = PreviewReport(
+        kind=subject.kind,
+        path=settings.path,
+        total=subject.total,
+        facts=subject.facts,
+        entries=tuple(each.entry for each in seen),
+        strips=tuple(each.frames for each in seen),
+    )
+    if subject.total > len(seen):
+        yield Note(f"{len(seen)} of {subject.total:,} are shown; -n shows more.")
+    if settings.output is None:
+        return report
+    if where == "gallery":
+        return (yield from _write_gallery(report, seen, settings, settings.output))
+    _write_sheet(report, seen, settings.output)
+    return replace(report, output=settings.output, bytes=settings.output.stat().st_size)
+
+
+def _check_output(settings: PreviewSettings) -> Where:
+    """What is to be made. VidiffError, before anything is looked at: it could not be written, or is there already."""
+    output = settings.output
+    if output is None:
+        return "terminal"
+    suffix = output.suffix.lower()
+    if suffix not in (*PICTURE_SUFFIXES, *SUFFIXES):
+        expected = f"a contact sheet ({', '.join(PICTURE_SUFFIXES)}) or a gallery ({SUFFIXES[0]})"
+        raise VidiffError("no preview can have that name", found=output.name, expected=expected)
+    if output.is_dir():
+        raise VidiffError(f"{output} is a folder", fix="give the name of a file")
+    if os.path.lexists(output) and not settings.overwrite:
+        raise VidiffError(f"{output} exists", fix="choose another name, or pass --overwrite")
+    return "gallery" if suffix in SUFFIXES else "sheet"
+
+
+def _picked(subject: Subject, settings: PreviewSettings, where: Where) -> Sequence[int]:
+    """Evenly spread, or drawn; of a run the first ones, which tell most, and for a sheet of it all."""
+    count = settings.count or COUNTS[where]
+    if subject.kind == "run":
+        usual = {"terminal": 1, "sheet": subject.total, "gallery": count}[where]
+        return range(min(settings.count or usual, subject.total))
+    if settings.seed is not None:
+        return sorted(random.Random(settings.seed).sample(range(subject.total), min(count, subject.total)))
+    return spread(range(subject.total), count)
+
+
+def _sorted(seen: list[Seen], key: str) -> list[Seen]:
+    """Ascending; what has no such value comes last. VidiffError where nothing has it."""
+    there = [each for each in seen if key in each.entry.keys]
+    if not there:
+        known = dict.fromkeys(name for each in seen for name in each.entry.keys)
+        raise VidiffError("there is nothing to sort by", found=key, expected=", ".join(known))
+    rest = [each for each in seen if key not in each.entry.keys]
+    return sorted(there, key=lambda each: each.entry.keys[key]) + rest  # type: ignore[arg-type, return-value]
+
+
+def _write_gallery(
+    report: PreviewReport, seen: list[Seen], settings: PreviewSettings, path: Path
+) -> Steps[PreviewReport]:
+    entries: list[Entry] = []
+    with Gallery(limit=settings.megabytes * MEGABYTE) as page:
+        for done, each in enumerate(seen, start=1):
+            try:
+                media, entry = each.media(), each.entry
+            except VidiffError as error:
+                media, entry = None, replace(each.entry, problem=each.entry.problem or without_path(error, each.entry))
+            if page.add(entry, media):
+                entries.append(entry)
+            yield Progress(what="gallery", done=done, total=len(seen), detail=entry.name)
+        summary = [f"{page.shown} of {report.total:,} {WHAT[report.kind]}"]
+        if page.left_out:
+            told = f"{page.left_out} left out: a gallery may have {settings.megabytes:g} MB"
+            summary.append(told + ".")
+            yield Note(f"{told}; --megabytes gives it more.", "warning")
+        title = settings.path.name or settings.path.absolute().name
+        size = page.write(path, title=title, summary=summary, facts=report.facts, sort=settings.sort or "")
+    return replace(report, entries=tuple(entries), left_out=page.left_out, output=path, bytes=size, strips=())
+
+
+def _write_sheet(report: PreviewReport, seen: list[Seen], path: Path) -> None:
+    """Of a run its sheets over the steps, else a row for each entry."""
+    if report.kind == "run":
+        steps = sorted((each.entry.scores["step"], each.entry.path) for each in seen if "step" in each.entry.scores)
+        sheets = [(f"step {step:.0f}", file) for step, file in steps if file is not None]
+        if progress_sheet(sheets, path, title=str(report.path)) is None:
+            raise VidiffError(f"{report.path} has no sample sheets", fix=f"look at it with -o gallery{SUFFIXES[0]}")
+        return
+    rows = []
+    for each in seen:
+        name = "" if (each.entry.problem or "").startswith(each.entry.name) else each.entry.name
+        told = ": ".join(part for part in (name, each.entry.prompt, each.entry.problem) if part)
+        seed = "" if each.entry.seed is None else f" (seed {each.entry.seed})"
+        frames = NO_FRAME if each.frames is None else each.frames
+        rows.append(Row(label=told + seed, frames=frames, numbers=each.numbers))
+    contact_sheet(rows, path)

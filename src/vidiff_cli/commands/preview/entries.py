@@ -1,0 +1,329 @@
+"""What `vidiff preview` looks at: a dataset, a run, a folder of videos, one video; and one thing of it, looked at.
+
+Nothing is opened but what was picked: a dataset of a million clips costs as much as one of ten.
+
+Legend: n frames that are held, h and w pixels, c = 3 colours.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from vidiff_cli.config.fields import recorded_rate
+from vidiff_cli.dataset.dataset import Dataset, open_dataset
+from vidiff_cli.dataset.jsonl import JOURNAL, read_rows
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.generation.frame_store import evenly
+from vidiff_cli.generation.sidecar import LONGEST_SIDECAR, made_by
+from vidiff_cli.prep.captions import Captions, read_captions
+from vidiff_cli.prep.scan import SUFFIXES_TEXT, Source, scan
+from vidiff_cli.video.decode import Reading, decode, read
+from vidiff_cli.video.image_sequence import pictures_info, read_pictures
+from vidiff_cli.video.probe import VideoInfo, probe
+from vidiff_cli.viz.gallery import LONGEST_SECONDS, Entry, Media, media_of_file, media_of_frames
+
+MOST_SCORES = 40  # of a clip, whatever its row says
+FOLDER_FPS = Fraction(25)  # of a folder of frames whose sidecar does not say
+EXPECTED = "a dataset, a run, a folder of videos or images, or a video"
+UNSEEN = SUFFIXES_TEXT | {".safetensors"}
+
+Kind = Literal["dataset", "run", "folder", "file"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """An entry, frames of it (n h w c) with their `numbers` in the whole, and what a page shows of it."""
+
+    entry: Entry
+    frames: np.ndarray | None
+    numbers: tuple[int, ...]
+    media: Callable[[], Media | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """What is looked at: `total` things. `look(numbers, most, side)` opens those, one after another: at most `most`
+    frames of each, evenly spaced, with a long side of at most `side` pixels. `facts` are about the whole."""
+
+    kind: Kind
+    total: int
+    look: Callable[[Sequence[int], int, int], Iterator[Seen]]
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def subject_of(path: Path) -> Subject:
+    """VidiffError: it is missing, has nothing to see, or is a damaged dataset."""
+    if not os.path.lexists(path):
+        raise VidiffError(f"{path} does not exist", expected=EXPECTED)
+    if not path.is_dir():
+        if path.suffix.lower() in UNSEEN:
+            raise VidiffError(f"{path} has nothing to see", found=f"a {path.suffix} file", expected=EXPECTED)
+        return _of_sources(scan([str(path)]).sources, "file")
+    try:
+        names = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise VidiffError(f"{path} cannot be read", found=(error.strerror or str(error)).lower()) from error
+    if names & {"dataset.json", JOURNAL}:
+        return _of_dataset(open_dataset(path))
+    if "checkpoints" in names or {"config.json", "samples"} <= names:
+        return _of_run(path)
+    return _of_sources(_results(path), "folder")
+
+
+def _results(path: Path) -> list[Source]:
+    """The videos and images of a folder, but for the sheets that --compare writes beside a video."""
+    sources = scan([str(path)], images="auto").sources
+    sheets = {source.path.with_name(f"{source.path.stem}_sheet.png") for source in sources}
+    return [source for source in sources if source.path not in sheets]
+
+
+def _of_dataset(dataset: Dataset) -> Subject:
+    if not len(dataset):
+        raise VidiffError(f"the dataset {dataset.folder} has no clips", fix="prepare it with more sources")
+    spec = dataset.spec
+    facts = {"clips": f"{spec.clips:,}", "split": ", ".join(f"{count:,} {side}" for side, count in spec.splits.items())}
+    facts |= {"sources": f"{spec.kept:,} of {spec.sources:,} kept", "video": f"{spec.seconds_of_video:,.1f} s"}
+    return Subject(
+        kind="dataset",
+        total=len(dataset),
+        look=lambda numbers, most, side: (_clip(dataset, number, most, side) for number in numbers),
+        facts=facts,
+    )
+
+
+def _clip(dataset: Dataset, number: int, most: int, side: int) -> Seen:
+    clip, view = dataset.clips[number], dataset.view(number)
+    is_image = clip.fps == "0"
+    numbers = tuple(evenly(len(view), most))
+    entry = Entry(
+        name=f"{clip.source}" if is_image else f"{clip.source} at {clip.start_seconds:.2f} s",
+        kind="image" if is_image else "clip",
+        prompt=" / ".join(clip.captions),
+        width=view.shape[2],
+        height=view.shape[1],
+        frames=clip.frames,
+        fps=None if is_image else clip.fps,
+        facts={"split": clip.split} | ({"group": clip.group} if clip.group else {}),
+        scores={name: float(value) for name, value in sorted(clip.scores.items())[:MOST_SCORES]},
+    )
+    return Seen(
+        entry=entry,
+        frames=np.stack([_reduced(view[each], side) for each in numbers]),
+        numbers=numbers,
+        media=lambda: media_of_frames(view, Fraction(clip.fps)),
+    )
+
+
+def _reduced(frame: np.ndarray, side: int) -> np.ndarray:
+    """(h w c) with a long side of `side` pixels at most."""
+    scale = side / max(frame.shape[:2])
+    if scale >= 1:
+        return np.array(frame)
+    height, width = (max(1, round(length * scale)) for length in frame.shape[:2])
+    return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize((width, height), Image.Resampling.BOX))
+
+
+def _of_sources(sources: Sequence[Source], kind: Kind) -> Subject:
+    def look(numbers: Sequence[int], most: int, side: int) -> Iterator[Seen]:
+        picked = [sources[number] for number in numbers]
+        captions = read_captions(picked)
+        return (_file(source, captions, most, side) for source in picked)
+
+    return Subject(kind=kind, total=len(sources), look=look)
+
+
+def _of_run(run: Path) -> Subject:
+    """The progress, the loss, then the sample sheets, the newest first."""
+    samples = sorted((run / "samples").glob("*"), key=lambda path: path.name, reverse=True)
+    first = [run / "samples" / "progress.png", run / "loss.png"]
+    found = [path for path in first if path.is_file()]
+    found += [path for path in samples if path.is_file() and path not in first and not path.name.startswith(".")]
+    found = [path for path in found if path.suffix.lower() not in UNSEEN]
+    if not found:
+        raise VidiffError(f"the run {run} has nothing to see yet", fix="train on: every --sample-every steps make some")
+    sources = [
+        Source(path=path, root=run, name=path.relative_to(run).as_posix(), bytes=0, mtime_ns=0) for path in found
+    ]
+
+    def look(numbers: Sequence[int], most: int, side: int) -> Iterator[Seen]:
+        return (_of_step(_file(sources[number], None, most, 2 * side)) for number in numbers)
+
+    return Subject(kind="run", total=len(found), look=look, facts=_run_facts(run))
+
+
+def _of_step(seen: Seen) -> Seen:
+    """samples/step-N.png can be sorted by its step."""
+    step = Path(seen.entry.name).stem.removeprefix("step-")
+    scores = {"step": float(step)} if step.isascii() and step.isdecimal() and len(step) < 16 else {}
+    return replace(seen, entry=replace(seen.entry, kind="sheet", scores=scores))
+
+
+def _run_facts(run: Path) -> dict[str, str]:
+    """What config.json and metrics.jsonl say; nothing of what they do not."""
+    facts: dict[str, str] = {}
+    config = _json(run / "config.json")
+    train, model = (part if isinstance(part, dict) else {} for part in (config.get("train"), config.get("model")))
+    for name in ("preset", "dataset", "steps", "batch_size"):
+        if isinstance(train.get(name), str | int):
+            facts[name.replace("_", " ")] = str(train[name])
+    if all(type(model.get(name)) is int for name in ("frames", "width", "height")):
+        facts["makes"] = f"{model['frames']} frames of {model['width']}x{model['height']}"
+    last: dict[str, float] = {}
+    try:
+        for row in read_rows(run / "metrics.jsonl"):
+            last |= {name: value for name, value in row.items() if _is_number(value)}
+    except VidiffError:  # a row that is being written, or no rows yet
+        pass
+    shown = {"step": "steps made", "loss": "loss", "validation_loss": "held-out loss"}
+    return facts | {label: f"{last[name]:.6g}" for name, label in shown.items() if name in last}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LONGEST_SIDECAR:
+            return {}
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+# --- one file ---------------------------------------------------------------------------------------------------------
+
+
+def _file(source: Source, captions: Captions | None, most: int, side: int) -> Seen:
+    """A video, an image or a folder of frames; what keeps it from being shown is the entry's problem."""
+    told = [text for segment in captions.of.get(source.name, ()) for text in segment.captions] if captions else []
+    entry = _told(Entry(name=source.name, kind="video", path=source.path, prompt=" / ".join(told)))
+    try:
+        if source.problem:
+            raise VidiffError(f"{source.name} cannot be read", found=source.problem)
+        rate = Fraction(entry.fps) if entry.fps else FOLDER_FPS
+        info = pictures_info(source.path, source.pictures, rate) if source.pictures else probe(source.path)
+        scale = min(1.0, side / max(info.width, info.height))
+        size = max(1, round(info.width * scale)), max(1, round(info.height * scale))
+        try:
+            frames, numbers, count, damage = _looked(_readings(source, info, size), most)
+        except VidiffError as error:  # in the first frames, which come together: one of them is better than none
+            if source.pictures:
+                raise
+            frames, numbers, count, damage = decode(source.path, size=size, max_frames=1).frames, (0,), 1, error
+    except VidiffError as error:
+        return Seen(
+            entry=replace(entry, problem=without_path(error, entry)), frames=None, numbers=(), media=lambda: None
+        )
+    long = not info.is_image and (info.duration_seconds or 0) > LONGEST_SECONDS
+    entry = replace(
+        entry,
+        kind="image" if info.is_image else "video",
+        width=info.width,
+        height=info.height,
+        frames=None if long or damage else count,
+        fps=None if info.is_image else str(info.fps),
+        facts={**entry.facts, **({"looked at": f"its first {LONGEST_SECONDS} s"} if long else {})},
+        problem=damage and without_path(damage, entry),
+    )
+    return Seen(entry=entry, frames=frames, numbers=numbers, media=lambda: _media(source, info))
+
+
+def without_path(error: VidiffError, entry: Entry) -> str:
+    """The sentence with the name instead of the path: a page may be shown to people who know nothing of the disk."""
+    return str(error).replace(str(entry.path), entry.name)
+
+
+def _media(source: Source, info: VideoInfo) -> Media:
+    if not source.pictures:
+        return media_of_file(info)
+    size = info.width, info.height
+    blocks = (block for reading in _readings(source, info, size) for _, block in reading.blocks)
+    return media_of_frames((frame for block in blocks for frame in block), info.fps)
+
+
+def _readings(source: Source, info: VideoInfo, size: tuple[int, int]) -> Iterator[Reading]:
+    """The frames of a file or of a folder of them, at most a minute of them, scaled to `size` (w, h)."""
+    if source.pictures:
+        most = int(LONGEST_SECONDS * info.fps)
+        yield read_pictures(info, source.pictures[:most], size=size, crop=size, fps=info.fps)
+    else:
+        yield from read(info, size=size, stop_seconds=None if info.is_image else Fraction(LONGEST_SECONDS))
+
+
+def _looked(readings: Iterable[Reading], most: int) -> tuple[np.ndarray, tuple[int, ...], int, VidiffError | None]:
+    """At most `most` frames (n h w c), evenly spaced, their numbers, how many there are, and why no more came.
+
+    In one pass, whatever the header announces: every second frame that is held is dropped when there are too many.
+    VidiffError where not one frame came.
+    """
+    kept: list[tuple[int, np.ndarray]] = []
+    count, damage = 0, None
+    for reading in readings:
+        kept, count, stride, damage = [], 0, 1, None
+        try:
+            for _, block in reading.blocks:
+                for frame in block:
+                    if count % stride == 0:
+                        kept.append((count, frame.copy()))
+                    count += 1
+                    if len(kept) > 2 * most:
+                        kept, stride = kept[::2], 2 * stride
+        except VidiffError as error:
+            if not kept:
+                raise
+            damage = error
+    shown = [kept[place] for place in evenly(len(kept), most)]
+    return np.stack([frame for _, frame in shown]), tuple(number for number, _ in shown), count, damage
+
+
+def _told(entry: Entry) -> Entry:
+    """The entry with what its sidecar says, if vidiff wrote one; a prompt wins over a caption."""
+    made = made_by(entry.path) if entry.path is not None else None
+    if made is None:
+        return entry
+    content = _json(made.sidecar)
+    settings = content.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
+    prompt = content.get("prompt", settings.get("prompt"))
+    prompt = " / ".join(map(str, prompt)) if isinstance(prompt, list) else prompt
+    checkpoint = f"{_short(made.model or '')} {(made.model_sha256 or '')[:12]}".strip()
+    facts = {"made by": f"vidiff {made.command}", "checkpoint": checkpoint}
+    names = ("sampler", "steps", "guidance_scale", "condition", "scheme")
+    known = ((name, content.get(name, settings.get(name))) for name in names)
+    facts |= {name.replace("_", " "): str(value) for name, value in known if isinstance(value, str | int | float)}
+    jumps = content.get("seam_jump")
+    numbers = [float(jump) for jump in jumps if _is_number(jump)] if isinstance(jumps, list) else []
+    return replace(
+        entry,
+        prompt=prompt if isinstance(prompt, str) and prompt else entry.prompt,
+        seed=made.seed,
+        fps=_rate(content.get("fps")),
+        facts={name: value for name, value in facts.items() if value},
+        scores={"seam jump": max(numbers)} if numbers else {},
+    )
+
+
+def _short(checkpoint: str) -> str:
+    """ "NAME step-N" of runs/NAME/checkpoints/step-N/ema.safetensors, else the name of the file."""
+    parts = Path(checkpoint).parts
+    return f"{parts[-4]} {parts[-2]}" if len(parts) > 3 and parts[-3] == "checkpoints" else "".join(parts[-1:])
+
+
+def _rate(value: object) -> str | None:
+    """A rate as vidiff writes it, if it is one."""
+    try:
+        return str(recorded_rate(str(value)))
+    except ValueError:
+        return None
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

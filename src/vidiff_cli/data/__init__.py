@@ -1,1 +1,0 @@
-"""Folders of videos and images to a dataset folder: scan, captions, clips, split, store."""

@@ -1,0 +1,1 @@
+"""The dataset format: schema, shards, rows, index, export; and worlds that are read like one."""

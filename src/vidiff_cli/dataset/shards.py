@@ -1,0 +1,145 @@
+"""Shards: safetensors files of uint8 tensors, written once and memory-mapped.
+
+Shapes: t frames, h height, w width, c = 3 RGB.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidiff_cli.dataset.jsonl import damaged, write_atomic
+
+SHARD_BYTES = 256_000_000
+LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
+
+
+class Shard:
+    """A safetensors file of uint8 tensors, memory-mapped: a tensor is a view, nothing is read before it is used.
+
+    `size` and `mtime_ns` are the file's; its tensors begin at byte `data_start`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                status = os.fstat(file.fileno())
+                size = status.st_size
+                header = json.loads(file.read(length)) if 2 <= length <= min(size - 8, LONGEST_HEADER) else None
+            if header is not None and not isinstance(header, dict):
+                raise TypeError("no table")
+            entries = {key: value for key, value in header.items() if key != "__metadata__"} if header else {}
+            layout = {key: _place(value) for key, value in entries.items()}
+        except FileNotFoundError as error:
+            raise damaged(path, "no such file") from error
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise damaged(path, f"no readable header ({error})") from error
+        stop = 0
+        for start, end, _ in sorted(layout.values()):
+            if start != stop:
+                raise damaged(path, "tensors that overlap or leave gaps")
+            stop = end
+        if header is None or size != 8 + length + stop:
+            raise damaged(path, f"{size} bytes", f"{8 + length + stop}" if header else "a safetensors file")
+        metadata = header.get("__metadata__")
+        self.metadata: dict[str, str] = metadata if isinstance(metadata, dict) else {}
+        self.size, self.mtime_ns, self.data_start = size, status.st_mtime_ns, 8 + length
+        self._path, self._layout = path, layout
+        self._data: np.ndarray | None = None
+
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """The shape of a tensor, None where there is none of that name."""
+        return self._layout[key][2] if key in self._layout else None
+
+    def start(self, key: str) -> int:
+        """The byte after `data_start` at which a tensor begins."""
+        return self._layout[key][0]
+
+    def tensor(self, key: str) -> np.ndarray:
+        """A read-only view of a tensor, uint8."""
+        start, stop, shape = self._layout[key]
+        if self._data is None:
+            self._data = map_bytes(self._path, self.data_start, self.size)
+        return self._data[start:stop].reshape(shape)
+
+
+def map_bytes(path: Path, start: int, size: int) -> np.ndarray:
+    """The bytes of a file from `start` on, memory-mapped, read-only. VidiffError where it has not `size` bytes."""
+    try:
+        if path.stat().st_size != size:
+            raise damaged(path, f"{path.stat().st_size} bytes", f"{size}")
+        mapped = np.memmap(path, dtype=np.uint8, mode="r", offset=start) if size > start else np.empty(0, np.uint8)
+    except (OSError, ValueError) as error:
+        raise damaged(path, (getattr(error, "strerror", None) or str(error)).lower()) from error
+    return np.asarray(mapped)  # a plain array over the map: indexing a memmap object is slow
+
+
+def _place(entry: Mapping[str, Any]) -> tuple[int, int, tuple[int, ...]]:
+    """Where a tensor of a shard lies, (first byte, stop, shape); ValueError, LookupError or TypeError for nonsense."""
+    (start, stop), shape = entry["data_offsets"], tuple(entry["shape"])
+    if entry["dtype"] != "U8":
+        raise ValueError("a tensor that is not uint8")
+    if not all(type(number) is int and number >= 0 for number in (start, stop, *shape)):
+        raise ValueError("a shape or an offset that is no number")
+    if stop - start != math.prod(shape):
+        raise ValueError(f"{stop - start} bytes for a tensor of shape {shape}")
+    return start, stop, shape
+
+
+def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file of uint8 tensors, atomically; at most one entry of metadata, so that equal content gives equal
+    bytes. Written here and not by the library, which would copy every tensor in memory once or twice more."""
+    assert all(each.dtype == np.uint8 for each in tensors.values())
+    header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
+    stop = 0
+    for name in sorted(tensors):
+        header[name] = uint8_entry(tensors[name].shape, stop, stop := stop + tensors[name].nbytes)
+    line = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    line += b" " * (-len(line) % 8)
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            file.write(len(line).to_bytes(8, "little") + line)
+            for name in sorted(tensors):
+                file.write(np.ascontiguousarray(tensors[name]).data)
+
+    write_atomic(path, write)
+
+
+def uint8_entry(shape: Sequence[int], start: int, stop: int) -> dict[str, object]:
+    """What a safetensors header says of one tensor."""
+    return {"dtype": "U8", "shape": list(shape), "data_offsets": [start, stop]}
+
+
+def write_shards(
+    folder: Path, clips: Iterable[tuple[str, np.ndarray]], *, shard_bytes: int = SHARD_BYTES
+) -> dict[str, str]:
+    """Writes clips (id, uint8 t h w c, each of its own shape) into data/shard-*.safetensors in their order; returns the
+    shard of each id."""
+    shard_of: dict[str, str] = {}
+    pending: dict[str, np.ndarray] = {}
+    held = written = 0
+
+    def flush() -> None:
+        nonlocal held, written
+        name = f"shard-{written:05d}.safetensors"
+        write_tensors(folder / "data" / name, pending)
+        shard_of.update(dict.fromkeys(pending, name))
+        pending.clear()
+        held, written = 0, written + 1
+
+    for key, frames in clips:
+        if pending and held + frames.nbytes > shard_bytes:
+            flush()
+        pending[key] = frames
+        held += frames.nbytes
+    if pending:
+        flush()
+    return shard_of

@@ -1,0 +1,76 @@
+"""How well frames agree with a prompt, by CLIP, where its weights are at hand.
+
+Shapes: t frames, d features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vidiff_cli.checkpoint import file_hash
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.text.clip_names import DEFAULT_CLIP, find_weights, quiet, read_name, settle_name, weights_at_hand
+
+AT_ONCE = 32  # frames
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Similarity:
+    """`measure(frames, prompt)`: the mean over the frames of 100 cos(image, text); `name` and `sha256` of its CLIP."""
+
+    name: str
+    sha256: str
+    measure: Callable[[np.ndarray, str], float]
+
+
+def open_similarity(asked: str | None, device: torch.device) -> Similarity | None:
+    """The CLIP that was asked for, or the default one where its weights lie on this machine; else None.
+
+    Nothing is downloaded. VidiffError for one that was asked for and is not there, or is damaged.
+    """
+    if asked is None and weights_at_hand() is None:
+        return None
+    name = settle_name(read_name(asked or DEFAULT_CLIP))
+    file = find_weights(name)
+    if file is None:
+        raise VidiffError(f"the CLIP weights {name} are not on this machine", fix="name their file with --clip-model")
+    import open_clip
+
+    try:
+        with torch.random.fork_rng(devices=[]), quiet():
+            model, _, prepare = open_clip.create_model_and_transforms(
+                str(name.model), pretrained=str(file), precision="fp32", weights_only=True
+            )
+            tokenize = open_clip.get_tokenizer(str(name.model))
+            tokenize([""])
+    except Exception as error:  # whatever a foreign file provokes
+        found = " ".join(str(error).split()).partition(". ")[0][:120]
+        raise VidiffError(f"{file} does not hold the weights of {name.model}", found=found or None) from error
+    clip: Any = model.eval().requires_grad_(False).to(device)
+    picture: Any = prepare
+    known: dict[bytes, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def measure(frames: np.ndarray, prompt: str) -> float:
+        key = hashlib.sha256(prompt.encode(errors="replace")).digest()
+        if key not in known:
+            known.clear()  # the prompts of one video after the other: one is kept
+            known[key] = _unit(clip.encode_text(tokenize([prompt]).to(device)))
+        cosines = []
+        for first in range(0, len(frames), AT_ONCE):
+            pictures = [picture(Image.fromarray(frame)) for frame in frames[first : first + AT_ONCE]]
+            cosines.append(_unit(clip.encode_image(torch.stack(pictures).to(device))) @ known[key][0])
+        return 100 * float(torch.cat(cosines).mean())
+
+    return Similarity(name=str(name), sha256=file_hash(file), measure=measure)
+
+
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    return vectors / vectors.norm(dim=-1, keepdim=True)

@@ -1,0 +1,130 @@
+"""What an evaluation leaves: numbers with the protocol that they were taken by, as JSON, as a table and as a plot."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from vidiff_cli.dataset.jsonl import write_atomic
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.metrics.bootstrap import Estimate
+from vidiff_cli.viz.evaluation_plot import plot_evaluation
+
+JSON, TABLE, PLOT = "evaluation.json", "evaluation.md", "evaluation.png"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One number of the generated videos, and the same of the real ones (of a distance: of two random halves of them).
+
+    `kind`: "distance", "fidelity", "time" or "text"; `better`: "lower", "higher", "as real" or "1".
+    """
+
+    name: str
+    kind: str
+    unit: str
+    better: str
+    generated: Estimate
+    real: Estimate | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateReport:
+    """What was measured, how, and where it is written. `by_frame`: mean PSNR, SSIM and MS-SSIM of every frame, None for
+    those that were given."""
+
+    folder: Path
+    json: Path
+    table: Path
+    plot: Path
+    protocol: Mapping[str, Any]
+    results: tuple[Result, ...]
+    by_frame: Mapping[str, tuple[float | None, ...]]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def check_target(folder: Path, *, overwrite: bool) -> None:
+    """VidiffError where the files could not be written in the end."""
+    if folder.exists() and not folder.is_dir():
+        raise VidiffError(f"{folder} is no folder", fix="give another one with -o")
+    for name in (JSON, TABLE, PLOT):
+        if (folder / name).is_dir():
+            raise VidiffError(f"{folder / name} is a folder", fix="give another one with -o")
+        if (folder / name).exists() and not overwrite:
+            raise VidiffError(f"{folder / name} exists", fix="give another folder with -o, or pass --overwrite")
+
+
+def write_report(report: EvaluateReport) -> None:
+    """The three files of a report. VidiffError where they cannot be written."""
+    content = {
+        "protocol": report.protocol,
+        "results": report.results,
+        "by_frame": report.by_frame,
+        "warnings": report.warnings,
+        "seconds": round(report.seconds, 3),
+    }
+    text = json.dumps(plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomic(report.json, lambda partial: partial.write_bytes(text.encode("utf-8", "backslashreplace")))
+    table = "\n".join(_page(report)) + "\n"
+    write_atomic(report.table, lambda partial: partial.write_bytes(table.encode("utf-8", "backslashreplace")))
+    rows = [(each.kind, each.name, each.unit, each.generated, each.real) for each in report.results]
+    plot_evaluation(rows, report.by_frame, report.plot, title=_title(report))
+
+
+def rows_of(report: EvaluateReport) -> list[tuple[str, ...]]:
+    """The table: a heading, then a row for each number."""
+    heading = ("measure", "generated", "95 % interval", "real", "better", "unit")
+    return [heading, *(_row(each) for each in report.results)]
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    real = "-" if result.real is None else _number(result.real.value)
+    if result.kind == "distance" and result.real is not None:
+        real += " (halves)"
+    return result.name, _number(result.generated.value), _interval(result.generated), real, result.better, result.unit
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}" if math.isfinite(value) else "infinite"
+
+
+def _interval(estimate: Estimate) -> str:
+    return "-" if estimate.low is None else f"{_number(estimate.low)} to {_number(estimate.high)}"
+
+
+def _title(report: EvaluateReport) -> str:
+    sides = report.protocol["real"], report.protocol["generated"]
+    view = f"{report.protocol['frames']} frames of {report.protocol['width']}x{report.protocol['height']}"
+    return f"{sides[1]['title']} ({sides[1]['videos']}) against {sides[0]['title']} ({sides[0]['videos']}): {view}"
+
+
+def _page(report: EvaluateReport) -> list[str]:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows_of(report)]
+    lines = ["# Evaluation", "", _title(report) + ".", ""]
+    lines += ["| " + " | ".join(cells[0]) + " |", "|" + "---|" * len(cells[0])]
+    lines += ["| " + " | ".join(row) + " |" for row in cells[1:]]
+    if report.warnings:
+        lines += ["", "## Warnings", "", *(f"- {text}" for text in report.warnings)]
+    lines += ["", "## Protocol", "", "```json"]
+    lines += [json.dumps(plain(report.protocol), indent=2, ensure_ascii=False), "```"]
+    return lines
+
+
+def plain(value: Any) -> Any:
+    """Data that JSON has: what is not finite becomes null, paths and fractions become text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(each) for each in value]
+    if isinstance(value, Path | Fraction):
+        return str(value)
+    return value if not isinstance(value, float) or math.isfinite(value) else None

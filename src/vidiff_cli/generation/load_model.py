@@ -1,0 +1,183 @@
+"""Finds a model, loads it, and makes it the denoiser that sampling asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vidiff_cli.checkpoint import file_hash
+from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.diffusion.guidance import classifier_free
+from vidiff_cli.diffusion.samplers import Denoise
+from vidiff_cli.errors import UsageError, VidiffError
+from vidiff_cli.generation.builtin import BUILTIN, builtin_file, is_builtin
+from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.motion import estimate_clip
+from vidiff_cli.runs.text_encoder import prompt_reader
+from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.training.one_pass import OnePassErrors, read_errors
+from vidiff_cli.training.state import AVERAGE, Learner, open_learner
+
+RUNS = Path("runs")
+LONGEST_NAME = 200  # of a checkpoint folder
+HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its samples
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A loaded model: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of its frames in one
+    pass, where the checkpoint tells them."""
+
+    learner: Learner
+    settings: ModelSettings
+    path: Path
+    hash: str
+    clips_seen: int
+    device: torch.device
+    dtype: torch.dtype
+    errors: OnePassErrors | None = None
+
+    @property
+    def in_the_box(self) -> bool:
+        """Whether it is the model that came with vidiff."""
+        return self.path == builtin_file()
+
+    @property
+    def name(self) -> str:
+        """What --model calls it."""
+        return str(BUILTIN if self.in_the_box else self.path)
+
+    @property
+    def fps(self) -> Fraction:
+        """Base rate of the training clips."""
+        return Fraction(self.settings.fps)
+
+    def denoiser(
+        self,
+        times: Tensor,
+        given: Tensor,
+        prompts: Sequence[str],
+        *,
+        scale: float,
+        negative: str | None = None,
+        known: Tensor | None = None,
+        observed: Tensor | None = None,
+    ) -> Denoise:
+        """A denoiser with times (b, t) in seconds, given flags (b, t) and one prompt per clip closed over; "" is no
+        prompt. A network that is shown motion is shown what it makes of the frames of `known` (b c t h w) that are
+        `observed` (b t)."""
+        plain = Conditioning(times=times, given=given)
+        if self.settings.network.motion and known is not None and observed is not None and bool(observed.any()):
+            estimate, uncertainty = estimate_clip(known, observed, times)
+            plain = replace(plain, estimate=estimate, uncertainty=uncertainty, estimated_from=observed)
+        conditional = partial(self._denoise, self._with_text(plain, prompts))
+        if not any(prompts) and not negative:
+            return conditional
+        against = self._with_text(plain, [negative or ""] * len(prompts))
+        return classifier_free(conditional, partial(self._denoise, against), scale)
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """Words that the text encoder has never seen."""
+        return self.learner.text.unknown_words(prompt) if self.learner.text is not None else ()
+
+    def embed_prompts(self, prompts: Sequence[str]) -> None:
+        """Embeds prompts before any work is done. VidiffError where the encoder's weights are missing or others."""
+        if self.learner.text is not None and any(prompts):
+            with torch.no_grad():
+                self.learner.text([prompt for prompt in dict.fromkeys(prompts) if prompt])
+
+    def _with_text(self, plain: Conditioning, prompts: Sequence[str]) -> Conditioning:
+        if self.learner.text is None or not any(prompts):
+            return plain
+        with torch.no_grad():
+            embedded = self.learner.text(prompts)
+        return replace(
+            plain,
+            tokens=embedded.tokens,
+            token_mask=embedded.mask,
+            pooled=embedded.pooled,
+            dropped=torch.tensor([not prompt for prompt in prompts], device=plain.times.device),
+        )
+
+    def _denoise(self, conditioning: Conditioning, z: Tensor, level: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.learner.denoiser(z, level.float(), conditioning)
+
+
+def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, clip: str | None = None) -> Model:
+    """A model from a run folder, a checkpoint folder or file, or "builtin"; None is the newest run under runs/, else
+    the one in the box.
+
+    `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt.
+    """
+    path = find_checkpoint(model)
+    learner, header = open_learner(path)
+    learner.requires_grad_(False).eval().to(device)
+    encoder = learner.settings.text.clip
+    if clip is not None and encoder is None:
+        raise UsageError(f"{path} has no CLIP encoder", found=f"--clip-model {clip}", fix="leave it out")
+    if encoder is not None and isinstance(learner.text, AdaptedText):
+        learner.text.frozen = prompt_reader(encoder, clip, device)
+    return Model(
+        learner=learner,
+        settings=learner.settings,
+        path=path,
+        hash=file_hash(path),
+        clips_seen=_clips_seen(header, path),
+        device=device,
+        dtype=dtype,
+        errors=errors_of(header, path),
+    )
+
+
+def errors_of(header: Mapping[str, object], path: Path) -> OnePassErrors | None:
+    """What the header of the checkpoint `path` says of its errors. VidiffError where it is no such thing."""
+    try:
+        return read_errors(header.get("errors"))
+    except ValueError as error:
+        raise VidiffError(f"the checkpoint {path} is damaged", found=str(error)) from error
+
+
+def _clips_seen(header: Mapping[str, object], path: Path) -> int:
+    count = header.get("clips_seen", 0)
+    if type(count) is not int or not 0 <= count < 10**18:
+        raise VidiffError(f"the checkpoint {path} is damaged", found=f"clips_seen = {str(count)[:40]}")
+    return count
+
+
+def find_checkpoint(model: Path | None) -> Path:
+    """The checkpoint file that a --model names: None is the newest run, or the model in the box where there is none.
+    VidiffError says what was there instead."""
+    if model is None:
+        model = newest_run() or BUILTIN
+    if model.is_file():
+        return model
+    if is_builtin(model):
+        return builtin_file()
+    for folder in (model, _latest(model)):
+        if folder is not None and (folder / AVERAGE).is_file():
+            return folder / AVERAGE
+    found = "a folder without checkpoints" if model.is_dir() else "no such file or folder"
+    raise VidiffError(f"{model} is no model", found=found, expected="a run folder or a checkpoint file")
+
+
+def newest_run() -> Path | None:
+    """The run under runs/ that was trained last."""
+    runs = sorted(RUNS.glob("*/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
+    return runs[-1].parents[1] if runs else None
+
+
+def _latest(run: Path) -> Path | None:
+    pointer = run / "checkpoints" / "latest"
+    if not pointer.is_file():
+        return None
+    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    if len(name) > LONGEST_NAME or "\0" in name:
+        return None
+    return run / "checkpoints" / Path(name).name  # the name only: a path from a file is not trusted

@@ -1,0 +1,163 @@
+"""What of a video in the making is done: two hidden files beside the output, from which a repeated command goes on.
+
+`.NAME.partial` says whose frames they are and how many windows are done; `.NAME.partial.frames` holds the 8-bit pixels
+that later windows are shown anyway, so that the result does not tell where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.generation.frame_store import FrameFile
+from vidiff_cli.system.locks import alone, remove, remove_leftovers
+from vidiff_cli.system.signals import Deferred
+
+FIX = "wait for it to end, or give another name with -o or another --seed"
+
+
+class WindowJournal:
+    """`key` stands for all that decides the result, but for a random seed; `seed` is the one asked for, that of the
+    interrupted call, or a new one. `stale`: there was an interrupted call, of another command.
+
+    `videos` are finished and written, of the present batch `windows` are made, whose bytes have this `checksum`;
+    `complete`: all of them, so that files may have been written before the interruption.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        seed: int | None,
+        *,
+        ending: contextlib.ExitStack,
+        locked: bool = False,
+        kept: bool = True,
+    ) -> None:
+        self.path, self.key, self.locked, self.kept, self._ending = path, key, locked, kept, ending
+        header = _header_of(path) if kept else {}
+        self.stale = bool(header) and header.get("key") != key
+        header = {} if self.stale else header
+        self.videos, self.windows = int(header.get("videos", 0)), int(header.get("windows", 0))
+        self.complete, self.checksum = bool(header.get("complete")), int(header.get("checksum", 0))
+        self._shape = header.get("shape")
+        self._frames: FrameFile | None = None
+        found = header.get("seed") if seed is None else seed
+        self.seed = secrets.randbelow(2**31) if found is None else int(found)
+
+    def frames(self, shape: Sequence[int]) -> FrameFile:
+        """The frames made so far, of `shape` (b h w c): of an interrupted call where its windows are still there."""
+        if self._frames is None:
+            self._frames = self._ending.enter_context(contextlib.closing(self._opened(shape)))
+        if self._shape != list(shape):
+            self.begin_anew(shape)
+        return self._frames
+
+    def begin_anew(self, shape: Sequence[int]) -> None:
+        """None of the present batch's windows is made."""
+        assert self._frames is not None
+        self._shape, self.windows, self.complete, self.checksum = list(shape), 0, False, 0
+        self._frames.empty(shape)
+
+    def _opened(self, shape: Sequence[int]) -> FrameFile:
+        if not self.kept:
+            return FrameFile.temporary(self.path.parent, shape)
+        path = frames_of(self.path)
+        if self.stale or not path.is_file():
+            self._shape = None
+        try:
+            return FrameFile(os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b"), shape)
+        except OSError as error:
+            found = (error.strerror or str(error)).lower()
+            raise VidiffError(f"the frames in the making cannot be kept in {path.parent}", found=found) from error
+
+    def save(self, windows: int, checksum: int, *, of: int) -> None:
+        """The frames of `windows` of the batch's are in the file."""
+        self.windows, self.checksum, self.complete = windows, checksum, windows == of
+        self._write()
+
+    def next_batch(self, videos: int, sheet: Sequence[np.ndarray]) -> None:
+        """From here on `videos` are finished and written; `sheet` are frames (n h w c) that its sheet will show."""
+        self.videos, self.windows, self.complete, self._shape = videos, 0, False, None
+        self._write(np.stack(sheet) if sheet else None)
+
+    def sheet_frames(self) -> list[np.ndarray]:
+        """The frames that were kept for a sheet."""
+        try:
+            there = self.kept and not self.stale and self.path.is_file()
+            sheet = read_tensors(self.path).get("sheet") if there else None
+        except VidiffError:  # a damaged journal costs time, not the result
+            sheet = None
+        return [] if sheet is None else list(sheet.numpy())
+
+    def _write(self, sheet: np.ndarray | None = None) -> None:
+        if not self.kept:
+            return
+        tensors = {} if sheet is None else {"sheet": torch.from_numpy(sheet)}
+        if sheet is None and (before := self.sheet_frames()):
+            tensors = {"sheet": torch.from_numpy(np.stack(before))}
+        self.stale = False
+        header = {key: getattr(self, key) for key in ("key", "seed", "videos", "windows", "complete", "checksum")}
+        write_tensors(self.path, tensors, header | {"shape": self._shape})
+
+    def clear(self, *files: Path) -> None:
+        """Removes what a killed call left of these files while it was writing them."""
+        for path in files if self.locked else ():
+            remove_leftovers(path.parent, path.name)
+
+    def remove(self) -> None:
+        """The result is safe, with all that belongs to it: what interrupts the rest of the call comes too late, as the
+        same command would now find its own result in the way."""
+        self._ending.enter_context(Deferred())
+        if self.kept:
+            self.path.unlink(missing_ok=True)
+            frames_of(self.path).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def window_journal(target: Path, key: str, seed: int | None, *, share: bool = False) -> Iterator[WindowJournal]:
+    """The journal of a result, while no other process can make the same. VidiffError where one does; or, with `share`
+    (a random seed gives each its own names), a journal that keeps nothing."""
+    path = journal_of(target)
+    with contextlib.ExitStack() as ending, contextlib.ExitStack() as stack:
+        try:
+            locked = stack.enter_context(alone(path.with_name(path.name + ".lock"), target, fix=FIX))
+        except VidiffError:
+            if not share:
+                raise
+            yield WindowJournal(path, key, seed, ending=ending, kept=False)
+            return
+        journal = WindowJournal(path, key, seed, ending=ending, locked=locked)
+        journal.clear(path)
+        try:
+            yield journal
+        finally:
+            if not path.exists():  # no window is done
+                remove(frames_of(path))
+
+
+def journal_of(path: Path) -> Path:
+    """out.mp4 -> .out.mp4.partial."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def frames_of(journal: Path) -> Path:
+    """.out.mp4.partial -> .out.mp4.partial.frames."""
+    return journal.with_name(f"{journal.name}.frames")
+
+
+def _header_of(path: Path) -> dict[str, Any]:
+    """What a journal says of itself; nothing where there is none that can be read."""
+    try:
+        return read_header(path) if path.is_file() else {}
+    except VidiffError:
+        return {}

@@ -1,0 +1,142 @@
+"""Inputs at the model's size: their frames in a file, never all in memory, and what is seen while they are read.
+
+Shapes: n frames, h w pixels, c = 3 RGB; uint8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vidiff_cli.config.generate import CompletionSettings
+from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.frame_store import FrameFile
+from vidiff_cli.generation.load_model import Model
+from vidiff_cli.motion import repeated_frames
+from vidiff_cli.video.decode import read
+from vidiff_cli.video.probe import VideoInfo
+from vidiff_cli.video.resample import measured_rate
+from vidiff_cli.video.restore_resolution import native_size
+from vidiff_cli.video.scene_detection import Measure, scene_starts
+
+Size = tuple[int, int]
+
+SHORT_SIDE = 128  # at which an input is looked at where there is no model
+LEAST_FOR_CUTS = 6  # frames: of fewer, none shows what the usual change is
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """One input: what probing said, how many frames were read, and at which rate (None: its own times)."""
+
+    info: VideoInfo
+    count: int
+    fps: Fraction | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clip:
+    """One input or two at the model's size: their frames in a file, one after the other, the times of the first one's
+    (seconds, from 0), and what was seen in passing: the `digest` of all pixels, the first frame of each scene of an
+    input but its very first, and the frames that repeat the one before (but for what
+    encoding makes of it)."""
+
+    parts: tuple[Part, ...]
+    frames: FrameFile
+    times: tuple[Fraction, ...]
+    fps: Fraction
+    digest: str
+    starts: tuple[int, ...]
+    same: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return sum(part.count for part in self.parts)
+
+    @property
+    def info(self) -> VideoInfo:
+        """Of the first input."""
+        return self.parts[0].info
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.frames.shape[0], self.frames.shape[1]
+
+
+def working_size(info: VideoInfo, model: Model | None, settings: CompletionSettings) -> tuple[Size, Size]:
+    """(scaled size, crop) of an input. But for --size model all of the picture is covered, a little stretched."""
+    if settings.size == "model" and model is not None:
+        return gen.network_size(info.width, info.height, model)
+    short, multiple = (
+        (min(SHORT_SIDE, info.width, info.height), 1)
+        if model is None
+        else (min(model.settings.width, model.settings.height), model.settings.network.multiple)
+    )
+    size = native_size(info.width, info.height, short, multiple)
+    return size, size
+
+
+def read_clip(
+    info: VideoInfo,
+    folder: Path,
+    scaled: Size,
+    crop: Size,
+    *,
+    fps: Fraction | None = None,
+    after: Clip | None = None,
+) -> Clip:
+    """The frames of an input, scaled and cropped, in a file in `folder` that has no name; `after`: behind those of
+    another input. VidiffError as `decode`, and where the disk is full."""
+    gen.check_amount(int((info.duration_seconds or 0) * float(fps or info.fps)), *crop, folder)
+    frames = after.frames if after else FrameFile.temporary(folder, (crop[1], crop[0], 3))
+    first = len(after) if after else 0
+    for reading in read(info, size=scaled, crop=crop, fps=fps):
+        times, same = list[Fraction](), list[int]()
+        measure, digest, before = Measure(), hashlib.sha256(after.digest.encode() if after else b""), None
+        for moments, block in reading.blocks:
+            gen.check_amount(len(times) + len(block), crop[0], crop[1], folder)
+            for number, frame in enumerate(block, first + len(times)):
+                if before is not None and np.array_equal(frame, before):
+                    same.append(number)
+                before = frame
+            before = block[-1].copy()
+            frames.write(range(first + len(times), first + len(times) + len(block)), block)
+            measure.add(block)
+            digest.update(np.ascontiguousarray(block).data)
+            times += moments
+    part = Part(info=info, count=len(times), fps=None if info.is_image else fps)
+    scores = measure.done()
+    cuts = scene_starts(scores) if len(times) >= LEAST_FOR_CUTS else ()
+    starts = tuple(first + start for start in cuts if start)
+    again = torch.nonzero(repeated_frames(torch.from_numpy(scores.change)))[:, 0]
+    same = sorted({*same, *(first + again).tolist()})
+    if after:
+        return Clip(
+            parts=(*after.parts, part),
+            frames=frames,
+            times=after.times,
+            fps=after.fps,
+            digest=digest.hexdigest(),
+            starts=(*after.starts, *starts),
+            same=(*after.same, *same),
+        )
+    return Clip(
+        parts=(part,),
+        frames=frames,
+        times=tuple(times),
+        fps=reading.fps if info.is_image or fps is not None else measured_rate(times, info.fps),
+        digest=digest.hexdigest(),
+        starts=starts,
+        same=tuple(same),
+    )
+
+
+def cover(info: VideoInfo, crop: Size) -> Size:
+    """The size (w, h) to which an input is scaled so that it covers `crop` and keeps its proportions."""
+    scale = max(Fraction(crop[0], info.width), Fraction(crop[1], info.height))
+    return max(crop[0], round(info.width * scale)), max(crop[1], round(info.height * scale))

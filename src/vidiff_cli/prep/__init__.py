@@ -1,0 +1,1 @@
+"""Folders of videos and images to a dataset folder: scan, captions, clips, filters, splits."""

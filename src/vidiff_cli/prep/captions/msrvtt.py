@@ -1,0 +1,80 @@
+"""MSR-VTT as published: a JSON of "videos" and "sentences" (20 of each video, in any order), or the JSFUSION csv.
+
+The videos are cut already, `video123.mp4`: each sentence speaks of the whole file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from vidiff_cli.prep.captions.csv_rows import csv_rows, need
+from vidiff_cli.prep.captions.document import Document
+from vidiff_cli.prep.captions.id_checks import as_list, as_object, video_id
+from vidiff_cli.prep.captions.types import Broken, Entry, Place, plain, sentence, whole
+
+MARKS = ('"video_id"',)
+COLUMNS = ("video_id", "sentence")
+
+
+def fits(value: Any) -> bool:
+    lists = [value.get(name) for name in ("videos", "sentences")] if isinstance(value, dict) else [None]
+    return all(
+        isinstance(items, list) and any(isinstance(item, dict) and "video_id" in item for item in items[:1000])
+        for items in lists
+    )
+
+
+def is_header(names: Collection[str]) -> bool:
+    return set(COLUMNS) <= set(names)
+
+
+def read_msrvtt(document: Document) -> Iterator[Entry | Broken]:
+    """One entry a video with all its sentences (JSON), or one a row (csv). VidiffError: not such a file."""
+    if document.head.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
+        yield from _from_json(document)
+    else:
+        yield from _from_csv(document)
+
+
+def _from_json(document: Document) -> Iterator[Entry | Broken]:
+    value = as_object(document, document.json, "msrvtt")
+    captions: dict[str, list[str]] = {}
+    columns: dict[str, dict[str, str]] = {}
+    for number, video in enumerate(as_list(document, value.get("videos"), "msrvtt", '"videos"')):
+        name, problem = video_id(video.get("video_id") if isinstance(video, dict) else None)
+        if not problem and name in columns:
+            problem = f"{name} stands twice in the list"
+        if problem:
+            yield Broken(part=f"videos[{number}]", reason=problem)
+        else:
+            columns[name], captions[name] = plain(video), []
+    for number, item in enumerate(as_list(document, value.get("sentences"), "msrvtt", '"sentences"')):
+        name, problem = video_id(item.get("video_id") if isinstance(item, dict) else None)
+        words, wrong = sentence(item.get("caption")) if isinstance(item, dict) else ("", "")
+        if problem or wrong:
+            yield Broken(part=f"sentences[{number}]", reason=problem or wrong, video=name)
+        else:
+            captions.setdefault(name, []).append(words)
+    for name, texts in captions.items():
+        if not texts:
+            yield Broken(part=name, reason="no sentence", video=name)
+        else:
+            place = Place(stems=(name,), segments=whole(texts))
+            of_video = columns.get(name, {})
+            yield Entry(video=name, sentences=len(texts), places=(place,), columns=of_video)
+
+
+def _from_csv(document: Document) -> Iterator[Entry | Broken]:
+    for row in csv_rows(document, need(*COLUMNS)):
+        if isinstance(row, Broken):
+            yield row
+            continue
+        number, record = row
+        name, problem = video_id(record["video_id"])
+        words, wrong = sentence(record["sentence"])
+        if problem or wrong:
+            yield Broken(line=number, reason=problem or wrong, video=name)
+        else:
+            place = Place(stems=(name,), segments=whole([words]))
+            yield Entry(video=name, line=number, sentences=1, places=(place,), columns=plain(record))

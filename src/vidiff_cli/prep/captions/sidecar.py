@@ -1,0 +1,37 @@
+"""Captions in text files beside the videos: NAME.txt for NAME.mp4, one caption a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.prep.captions.document import Document
+from vidiff_cli.prep.captions.types import Broken, Entry, Place, clean, whole
+
+LARGEST_BYTES = 1 << 20  # a larger text file is something else, such as a log
+LINE_ENDS = re.compile("\r\n|\r|\n")
+
+
+def read_sidecar(document: Document) -> Iterator[Entry | Broken]:
+    """One entry for the video that the text file lies beside. VidiffError: it cannot be read, or is no such text."""
+    captions = clean(LINE_ENDS.split(_text(document)))
+    if captions:
+        name = document.path.with_suffix("").name
+        place = Place(stems=(name,), segments=whole(captions))
+        yield Entry(video=name, sentences=len(captions), places=(place,))
+
+
+def _text(document: Document) -> str:
+    with document.open() as raw:
+        try:
+            content = raw.read(LARGEST_BYTES + 1)
+        except OSError as error:
+            raise VidiffError(f"{document} cannot be read", found=error.strerror) from error
+    if len(content) > LARGEST_BYTES:
+        raise VidiffError(f"{document} is no caption file: it is larger than 1 MB")
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise VidiffError(f"{document} is not UTF-8 text", fix="save it as UTF-8") from error

@@ -1,0 +1,243 @@
+"""Finished sources of a dataset in the making: one file each, so that an interrupted run goes on where it stopped, and
+so that several machines can share the work.
+
+A piece is found again by its source's name, size and time of change, by the segments to cut and by the settings that
+shape its frames; where one of these differs, the source is simply decoded again. Rejections are kept too.
+
+A file is safetensors: `frames` uint8 (t h w c), `prints` uint8 (clips, bytes of a fingerprint), `piece` the JSON of the
+`Piece`. Frames are written as they come, before it is known how many there will be: the header has its place reserved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from vidiff_cli.dataset.jsonl import JOURNAL, unwritable
+from vidiff_cli.dataset.shards import Shard, uint8_entry
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.prep.captions import Segment
+from vidiff_cli.prep.scan import Source
+
+PIECE_FORMAT = 2
+HEADER_BYTES = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """A clip that could be made of a source: `start` is its first frame, counted at the piece's fps from the source's
+    first frame, `offset` the same among the frames that were kept, `segment` a number among the source's segments
+    (-1: the source has none). `scores` as `filters.clip_scores`."""
+
+    start: int
+    offset: int
+    segment: int
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """What became of one source; plain data, so that it can stand in a journal.
+
+    `kind` is "" where there are clips, else the reason in two or three words, `reason` the whole sentence. `width` and
+    `height` of the source as displayed, `size` (width, height) of the clips. `fps` as text, "0" for an image; `frames`
+    decoded at that rate; `start_seconds`: how much later than the file its first frame appears. `unused`: (number of a
+    segment, why no clip, or not all of it, could be cut).
+    """
+
+    kind: str = ""
+    reason: str = ""
+    decoder: str | None = None
+    fallback: str | None = None
+    width: int = 0
+    height: int = 0
+    size: tuple[int, int] = (0, 0)
+    fps: str = "0"
+    frames: int = 0
+    start_seconds: float = 0.0
+    clip_frames: int = 0
+    scenes: int = 0
+    cuts: tuple[Cut, ...] = ()
+    unused: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second, 0 for an image."""
+        return Fraction(self.fps)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the source that were decoded; an image has none."""
+        return float(self.frames / self.rate) if self.rate else 0.0
+
+
+def _piece(row: Mapping[str, object]) -> Piece:
+    """From its JSON. TypeError, ValueError, KeyError for anything else."""
+    values = dict(row)
+    values["size"] = tuple(values["size"])  # type: ignore[arg-type]
+    values["cuts"] = tuple(Cut(**each) for each in values["cuts"])  # type: ignore[union-attr]
+    values["unused"] = tuple((int(number), str(why)) for number, why in values["unused"])  # type: ignore[union-attr]
+    piece = Piece(**values)  # type: ignore[arg-type]
+    if not isinstance(piece.kind, str) or piece.rate < 0:
+        raise ValueError("no piece")
+    return piece
+
+
+class Journal:
+    """The finished sources in OUTPUT/.journal. Processes may write different sources at once.
+
+    `shaping`: the settings that shape frames, as JSON.
+    """
+
+    def __init__(self, output: Path, shaping: Mapping[str, object]) -> None:
+        self.folder = output / JOURNAL
+        self._shaping = dict(shaping)
+
+    def path(self, source: Source, segments: Sequence[Segment]) -> Path:
+        """Where the piece of a source lies, or is to lie."""
+        times = [(str(each.start_seconds), str(each.stop_seconds)) for each in segments]
+        key = [PIECE_FORMAT, source.name, source.bytes, source.mtime_ns, times, self._shaping]
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return self.folder / digest[:2] / f"{digest[2:26]}.safetensors"  # no folder of a million files
+
+    def make(self) -> None:
+        """Makes the folder. `Unwritten` where it cannot be."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritten(self.folder, error) from error
+
+    def read(self, source: Source, segments: Sequence[Segment]) -> Piece | None:
+        """What became of a source in an earlier run, None where it was not finished."""
+        path = self.path(source, segments)
+        if not path.is_file():
+            return None
+        try:
+            shard = Shard(path)
+            piece = _piece(json.loads(shard.tensor("piece").tobytes()))
+            whole = not piece.cuts or (
+                len(shard.shape("frames") or ()) == 4 and (shard.shape("prints") or (0,))[0] == len(piece.cuts)
+            )
+            return piece if whole else None
+        except (VidiffError, LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RecursionError):
+            return None  # damaged: decode it again
+
+    def frames(self, source: Source, segments: Sequence[Segment]) -> np.ndarray:
+        """The frames of a source that were kept, uint8 (t h w c), memory-mapped."""
+        return Shard(self.path(source, segments)).tensor("frames")
+
+    def prints(self, source: Source, segments: Sequence[Segment]) -> np.ndarray:
+        """A fingerprint per cut, uint8 (clips, bytes)."""
+        return Shard(self.path(source, segments)).tensor("prints")
+
+    def write(self, source: Source, segments: Sequence[Segment], piece: Piece) -> None:
+        """Marks a source as finished that has no frames."""
+        with PieceWriter(self.path(source, segments)) as writer:
+            writer.finish(piece, [])
+
+    def remove(self) -> None:
+        """Forgets all of it: the dataset is complete, or there is nothing worth keeping."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Unwritten(VidiffError):
+    """A piece could not be written: no fault of its source."""
+
+
+def partial_of(path: Path) -> Path:
+    """What a piece is called while it is written."""
+    return path.with_name(f".{path.name}.part")
+
+
+class PieceWriter:
+    """Writes a piece block after block, as a context: nothing is left unless `finish` was called.
+
+    `Unwritten` where it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._partial = path, partial_of(path)
+        self._shape: tuple[int, int, int] = (0, 0, 0)
+        self.count = 0  # frames so far
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = self._partial.open("w+b", buffering=1 << 20)
+        except OSError as error:
+            raise _unwritten(path, error) from error
+        self.restart()
+
+    def __enter__(self) -> PieceWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._partial.unlink()
+
+    def restart(self) -> None:
+        """Forgets all frames."""
+        try:
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(bytes(8 + HEADER_BYTES))
+        except OSError as error:
+            raise _unwritten(self.path, error) from error
+        self.count = 0
+
+    def add(self, frames: np.ndarray) -> None:
+        """The next frames, uint8 (n h w c)."""
+        self._shape = frames.shape[1:]
+        self.count += len(frames)
+        try:
+            self._file.write(np.ascontiguousarray(frames).data)
+        except OSError as error:
+            raise _unwritten(self.path, error) from error
+
+    def frames(self, start: int, stop: int) -> np.ndarray:
+        """Frames that were added, read back (not mapped: a long source must not count as memory of the worker)."""
+        frames = np.empty((stop - start, *self._shape), np.uint8)
+        try:
+            self._file.flush()
+            self._file.seek(8 + HEADER_BYTES + start * int(np.prod(self._shape)))
+            self._file.readinto(frames.data)  # type: ignore[attr-defined]
+            self._file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise _unwritten(self.path, error) from error
+        return frames
+
+    def finish(self, piece: Piece, prints: Sequence[bytes]) -> None:
+        """Writes the rest and gives the file its name: from now on the source is finished."""
+        text = json.dumps(asdict(piece)).encode()
+        parts = [("prints", [len(prints), len(prints[0]) if prints else 0], b"".join(prints))]
+        parts.append(("piece", [len(text)], text))
+        stop = self.count * int(np.prod(self._shape))
+        header = {"frames": uint8_entry([self.count, *self._shape], 0, stop)}
+        for name, shape, data in parts:
+            header[name] = uint8_entry(shape, stop, stop := stop + len(data))
+        line = json.dumps(header).encode()
+        assert len(line) <= HEADER_BYTES
+        try:
+            for _, _, data in parts:
+                self._file.write(data)
+            self._file.seek(0)
+            self._file.write(HEADER_BYTES.to_bytes(8, "little") + line.ljust(HEADER_BYTES))
+            self._file.close()
+            os.replace(self._partial, self.path)
+        except OSError as error:
+            raise _unwritten(self.path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> Unwritten:
+    plain = unwritable(path, error)
+    return Unwritten(plain.what, found=plain.found)

@@ -1,0 +1,104 @@
+"""Which of the clips that could be cut become the dataset: good ones, not too many of a source, none twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidiff_cli.prep.captions import Captions, Segment
+from vidiff_cli.prep.extract_cache import Cut, Journal, Piece
+from vidiff_cli.prep.near_duplicates import near_duplicates
+from vidiff_cli.prep.quality_filters import Limits, fault
+from vidiff_cli.prep.scan import Source
+
+NEAR_DUPLICATE = "near-duplicate"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Materials:
+    """All that a dataset is assembled from; the dicts are keyed by the source's name."""
+
+    sources: Sequence[Source]
+    captions: Captions
+    groups: Mapping[str, str | None]
+    pieces: Mapping[str, Piece]
+    journal: Journal
+
+    def segments(self, source: Source) -> tuple[Segment, ...]:
+        return self.captions.of[source.name]
+
+    def frames(self, source: Source, cut: Cut) -> np.ndarray:
+        """The frames of a clip, uint8 (t h w c), a view of the journal's file."""
+        frames = self.journal.frames(source, self.segments(source))
+        return frames[cut.offset : cut.offset + self.pieces[source.name].clip_frames]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """A clip that was left out: the number of the cut in its source's piece, and why ("static", say)."""
+
+    source: Source
+    number: int
+    why: str
+    like: str = ""  # the source of the clip that a near-duplicate repeats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """The numbers of the cuts that are taken, by the source's name (a source without any is absent); what was left out,
+    in order; `counts` of the latter by reason."""
+
+    taken: dict[str, tuple[int, ...]]
+    refused: tuple[Refused, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(Counter(each.why for each in self.refused).most_common())
+
+
+def select(materials: Materials, limits: Limits, *, most: int | None, difference: int) -> Choice:
+    """Chooses clips in the order of the sources: by `limits`, at most `most` of a source, evenly spread, and with
+    a `difference` above 0 without clips that nowhere differ by more from one of an earlier source."""
+    refused: list[Refused] = []
+    taken: dict[str, tuple[int, ...]] = {}
+    for source in materials.sources:
+        good = []
+        for number, cut in enumerate(materials.pieces[source.name].cuts):
+            if why := fault(cut.scores, limits):
+                refused.append(Refused(source=source, number=number, why=why))
+            else:
+                good.append(number)
+        if good:
+            taken[source.name] = spread(good, most)
+    if difference:
+        again = list(_repeated(materials, taken, difference))
+        refused += again
+        gone = {(each.source.name, each.number) for each in again}
+        left = {name: tuple(n for n in numbers if (name, n) not in gone) for name, numbers in taken.items()}
+        taken = {name: numbers for name, numbers in left.items() if numbers}
+    return Choice(taken=taken, refused=tuple(refused))
+
+
+def spread(numbers: Sequence[int], most: int | None) -> tuple[int, ...]:
+    """All, or where there are more than `most`, evenly spread ones."""
+    if most is None or len(numbers) <= most:
+        return tuple(numbers)
+    return tuple(numbers[index * len(numbers) // most] for index in range(most))
+
+
+def _repeated(materials: Materials, taken: Mapping[str, Sequence[int]], difference: int) -> Iterator[Refused]:
+    place: list[tuple[Source, int]] = []
+    prints: list[bytes] = []
+    for source in materials.sources:
+        if source.name in taken:
+            of_source = materials.journal.prints(source, materials.segments(source))
+            for number in taken[source.name]:
+                place.append((source, number))
+                prints.append(of_source[number].tobytes())
+    groups = [source.name for source, _ in place]
+    for index, first in sorted(near_duplicates(prints, groups, tolerance=difference).items()):
+        source, number = place[index]
+        yield Refused(source=source, number=number, why=NEAR_DUPLICATE, like=place[first][0].name)

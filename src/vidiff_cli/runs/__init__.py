@@ -1,0 +1,1 @@
+"""Training runs: their folder, log, trackers, monitor, text encoder and worker ranks."""

@@ -1,0 +1,335 @@
+"""What a training says of itself: metrics.jsonl, the loss plot, and the numbers that are shown while it runs.
+
+A row of metrics.jsonl stands for the steps since the last one: `step`, `phase`, `lr`, means of the `loss`, of its parts
+(`free`, `observed`, `loss_level_*` by band of log-SNR, `loss_*` of auxiliary terms) and of the `gradient_norm`, how
+many updates were `skipped`, and what was measured (`MEASURED`). A validation has a row of its own: `validation_loss`
+and its parts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from vidiff_cli.checkpoint import write_text
+from vidiff_cli.device import peak_memory
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.events import Event, Note, Progress
+from vidiff_cli.runs.trackers import Careful
+from vidiff_cli.system.pace import Pace
+from vidiff_cli.training.loop import STUCK_AFTER, StepReport
+from vidiff_cli.training.step_guard import name_clips
+from vidiff_cli.training.validation import BANDS, Validation, bands_of, ignores_text
+
+LOG_EVERY = 10
+SHOW_EVERY_SECONDS = 1.0
+ESTIMATE_AFTER, LONG_SECONDS = 5, 60  # steps measured before the estimate; shorter trainings need none
+SPIKE, SPIKE_AFTER = 3.0, 50  # times the largest loss of the last hundred steps; steps before any is called so
+SKIPS_TOLD = 10  # in a call: fp16 finds its scale by skipping
+SKIPPED: Mapping[str, tuple[str, Literal["info", "warning"]]] = {  # why, and how loud it is said
+    "overflow": ("fp16 overflowed, and its loss scale is halved", "info"),
+    "spike": ("its gradient is a spike", "warning"),
+    "not finite": ("its loss or its gradient is not finite", "warning"),
+}
+MEASURED = ("seconds_per_step", "clips_per_second", "share_of_peak", "memory_mb")  # of a row: no two runs have it alike
+
+
+class TrainingLog:
+    """metrics.jsonl, the loss plot, and the numbers that are shown while training.
+
+    Steps of an unfinished row (`unlogged`) go into a checkpoint and come back from it, so that the rows do not tell
+    where a run was interrupted. `at_peak_seconds` is what a step would take if it were one matrix product (0: not
+    known); `clip_name` tells from what source a clip of the training is; `looks` are the steps, ascending, after which
+    validation or samples take time of their own.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        steps: int,
+        *,
+        batch_size: int = 1,
+        device: torch.device | None = None,
+        at_peak_seconds: float = 0.0,
+        clip_name: Callable[[int], str] = str,
+        tracker: Careful | None = None,
+        looks: Sequence[int] = (),
+    ) -> None:
+        self.run, self.steps, self.batch_size, self.at_peak_seconds = run, steps, batch_size, at_peak_seconds
+        self.device = device or torch.device("cpu")
+        self.clip_name, self.tracker, self.looks = clip_name, tracker, looks
+        self.path = run / "metrics.jsonl"
+        self.pending: list[dict[str, Any]] = []
+        self.validations: list[dict[str, Any]] = []
+        self.measured = self.skipped = 0
+        self.recent: deque[float] = deque(maxlen=100)
+        self.recent_bands: deque[list[list[float]]] = deque(maxlen=100)
+        self.clock = self.shown = time.monotonic()
+        self.pace, self.look_pace = Pace(), Pace()
+
+    def go_on_from(self, step: int, unlogged: Sequence[Mapping[str, Any]]) -> None:
+        """Drops the rows of steps that will be made again, and takes over the steps that had no row yet."""
+        rows = [row for row in self.rows() if row["step"] <= step]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        if not self.path.is_file() or self.path.read_bytes() != text.encode():
+            write_text(self.path, text)
+        self.validations = [row for row in rows if _is_number(row.get("validation_loss"))]
+        whole = [each for each in unlogged if isinstance(each, Mapping) and each.keys() >= {"step", "phase", "lr"}]
+        self.pending = [dict(each) for each in whole]
+
+    def unlogged(self) -> list[dict[str, Any]]:
+        """The steps since the last row, as JSON."""
+        return [dict(each) for each in self.pending]
+
+    def rows(self) -> list[dict[str, Any]]:
+        if not self.path.is_file():
+            return []
+        rows = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):  # the last line of a run that was killed while writing
+                break
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                break
+            rows.append(row)
+        return rows
+
+    def add(self, report: StepReport) -> Iterator[Event]:
+        now = time.monotonic()
+        if self.measured == 1:
+            self.pace = Pace()  # the first step warmed up: it counts only while it is the only one
+        self.pace.add(1, now - self.clock)
+        self.clock = now
+        step = _entry(report)
+        self.pending.append(step)
+        self.measured += 1
+        left = self.seconds_left(report.step) or 0.0
+        if self.measured == ESTIMATE_AFTER and left > LONG_SECONDS:
+            yield Note(f"About {left / 60:.0f} minutes for the {self.steps - report.step} steps to go.")
+        yield from self._warnings(report)
+        self.recent.append(report.loss)
+        self.recent_bands.append(step["bands"])
+        due = report.step % LOG_EVERY == 0 or report.step == self.steps
+        if due:
+            self.flush()
+            yield from self.tracker.complaint() if self.tracker is not None else ()
+        if due or now - self.shown >= SHOW_EVERY_SECONDS:
+            self.shown = now
+            yield self.progress(report)
+
+    def _warnings(self, report: StepReport) -> Iterator[Event]:
+        if report.stuck:
+            yield Note(
+                f"The gradient norm has stayed at its limit for {STUCK_AFTER} steps (now {report.gradient_norm:.1f}): "
+                "the learning rate is most likely too large.",
+                "warning",
+            )
+        if report.skipped:
+            self.skipped += 1
+            if self.skipped <= SKIPS_TOLD:
+                last = " Later ones are only counted, in metrics.jsonl." if self.skipped == SKIPS_TOLD else ""
+                why, level = SKIPPED[report.reason] if report.reason in SKIPPED else SKIPPED["not finite"]
+                numbers = f"loss {report.loss:.3g}, gradient norm {report.gradient_norm:.3g}"
+                yield Note(
+                    f"The update of step {report.step} was not made: {why} ({numbers}). {self.clips_of(report)}{last}",
+                    level,
+                )
+        usual = max((loss for loss in self.recent if math.isfinite(loss)), default=math.inf)
+        if not report.skipped and len(self.recent) >= SPIKE_AFTER and report.loss > SPIKE * usual:
+            yield Note(
+                f"The loss of step {report.step} is {report.loss:.3g}, and was at most {usual:.3g} in the "
+                f"{len(self.recent)} steps before. {self.clips_of(report)}",
+                "warning",
+            )
+
+    def clips_of(self, report: StepReport) -> str:
+        """A sentence that names the source clips of a step, those with the highest loss first."""
+        return f"Its {name_clips(report.rows, report.per_clip, self.clip_name)}." if report.rows else ""
+
+    def progress(self, report: StepReport) -> Progress:
+        """How far the training is, with the numbers of the live table."""
+        pace, mean, left = self.seconds_per_step(), self.mean_loss(), self.seconds_left(report.step)
+        parts = [f"loss {mean:.4f}"] if mean is not None else []
+        if self.validations:
+            parts.append(f"validation {self.validations[-1]['validation_loss']:.4f}")
+        parts += [f"{pace:.2f} s/step"] if pace else []
+        figures = [("phase", report.phase), ("loss", _shown(mean))]
+        for name, value in zip(BANDS, _band_means(self.recent_bands), strict=True):
+            figures += [(f"level {name.replace('_', ' ')}", _shown(value))] if value is not None else []
+        if self.validations:
+            figures.append(("validation", _shown(self.validations[-1].get("validation_loss"))))
+        figures += [(name.replace("_", " "), _shown(value)) for name, value in sorted(report.terms.items())]
+        figures += [("gradient norm", f"{report.gradient_norm:.3g}"), ("learning rate", f"{report.lr:.2e}")]
+        figures += [("clips/s", f"{self.batch_size / pace:.3g}")] if pace else []
+        figures += [("of peak", f"{self.at_peak_seconds / pace:.0%}")] if pace and self.at_peak_seconds else []
+        figures += [("memory", f"{peak_memory(self.device) / 1e9:.2f} GB")]
+        figures += [("left", _clock(left))] if left is not None else []
+        figures += [("skipped updates", str(self.skipped))] if self.skipped else []
+        return Progress(
+            what="training",
+            done=report.step,
+            total=self.steps,
+            detail=", ".join(parts),
+            figures=tuple(figures),
+            seconds_left=left,
+        )
+
+    def flush(self) -> None:
+        """Writes the row of the steps since the last one."""
+        if self.pending:
+            self._write(self._row())
+            self.pending.clear()
+
+    def sync(self) -> None:
+        """Brings the rows to the disk: before a checkpoint from which they would not be made again."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
+
+    def has_validation(self, step: int) -> bool:
+        return any(row["step"] == step for row in self.validations)
+
+    def add_validation(self, step: int, phase: str, found: Validation) -> Iterator[Event]:
+        """A row for a validation; says it where a model seems to read no captions."""
+        row = _validation_row(step, phase, found)
+        self.validations.append(row)
+        self._write(row)
+        parts = [f"{name} {_shown(value)}" for name, value in (("free", found.free), ("observed", found.observed))]
+        gain = f"; {_shown(found.text_gain)} lower with captions" if found.text_gain is not None else ""
+        yield Note(f"Validation at step {step}: loss {found.loss:.4f} ({', '.join(parts)}){gain}.")
+        gains = [
+            (each["step"], float(each["text_gain"]), float(each["text_gain_error"]))
+            for each in self.validations
+            if _is_number(each.get("text_gain")) and _is_number(each.get("text_gain_error"))
+        ]
+        if ignores_text(gains, steps=self.steps):
+            yield Note(
+                f"The text seems to be ignored: with captions the validation loss is lower by {gains[-1][1]:.2g} only "
+                f"(standard error {gains[-1][2]:.2g}). Look at the captions in the dataset's preview.png: do they "
+                "belong to the clips, and tell them apart? Longer training, --text clip and a lower share of dropped "
+                "captions (objective.drop_text) help the text.",
+                "warning",
+            )
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.tracker is not None:
+            values = {key: float(value) for key, value in row.items() if key != "step" and _is_number(value)}
+            self.tracker.log(int(row["step"]), values)
+
+    def _row(self) -> dict[str, object]:
+        last, pace = self.pending[-1], self.seconds_per_step()
+        keys = ("loss", "free", "observed", "gradient_norm")
+        row: dict[str, object] = {"step": last["step"], "phase": last["phase"], "lr": last["lr"]}
+        row |= {key: _mean([each.get(key) for each in self.pending]) for key in keys}
+        bands = _band_means([each["bands"] for each in self.pending if "bands" in each])
+        row |= {f"loss_level_{name}": value for name, value in zip(BANDS, bands, strict=True)}
+        terms = [each.get("terms") or {} for each in self.pending]
+        for name in sorted({name for each in terms for name in each}):
+            row[f"loss_{name}"] = _mean([each.get(name) for each in terms])
+        row["skipped"] = sum(bool(each.get("skipped")) for each in self.pending)
+        share = self.at_peak_seconds / pace if pace and self.at_peak_seconds else None
+        measured = pace, self.batch_size / pace if pace else None, share, round(peak_memory(self.device) / 1e6)
+        return row | dict(zip(MEASURED, measured, strict=True))
+
+    def end_look(self) -> None:
+        """Time spent on validation and samples is not a step's, and counts for the looks to come."""
+        now = time.monotonic()
+        self.look_pace.add(1, now - self.clock)
+        self.clock = now
+
+    def mean_loss(self) -> float | None:
+        return _mean(list(self.recent))
+
+    def seconds_per_step(self) -> float | None:
+        """Of the last steps, without validation and samples."""
+        return self.pace.seconds_per_unit
+
+    def seconds_left(self, step: int) -> float | None:
+        """The time that all after this step takes at the present pace, with validation and samples, its own too."""
+        pace, looks = self.pace.seconds_per_unit, len(self.looks) - bisect_left(self.looks, step)
+        if pace is None:
+            return None
+        return (self.steps - step) * pace + looks * (self.look_pace.seconds_per_unit or 0.0)
+
+    def plot(self, *, newer_than: Path | None = None) -> None:
+        """Draws loss.png from the rows; where `newer_than` a file or folder is given, only if it is not."""
+        path, rows = self.run / "loss.png", self.rows()
+        if len(rows) < 2 or (newer_than and path.is_file() and path.stat().st_mtime >= newer_than.stat().st_mtime):
+            return
+        from vidiff_cli.viz.training_plot import plot_metrics
+
+        with contextlib.suppress(VidiffError):  # rows that somebody has edited are no reason to stop a training
+            plot_metrics(rows, path)
+
+
+def _entry(report: StepReport) -> dict[str, Any]:
+    """A step as it is kept for its row, as JSON: of every band the sum of losses and the number of clips."""
+    bands = bands_of(report.levels)
+    losses = np.asarray(report.per_clip, np.float64)
+    sound = np.isfinite(losses)
+    return {
+        "step": report.step,
+        "phase": report.phase,
+        "lr": report.lr,
+        "loss": _or_none(report.loss),
+        "free": _or_none(report.free),
+        "observed": _or_none(report.observed),
+        "gradient_norm": _or_none(report.gradient_norm),
+        "bands": [
+            [float(losses[here].sum()), int(here.sum())]
+            for here in ((bands == number) & sound for number in range(len(BANDS)))
+        ],
+        "terms": {name: _or_none(value) for name, value in report.terms.items()},
+        "skipped": report.skipped,
+    }
+
+
+def _band_means(steps: Sequence[list[list[float]]] | deque[list[list[float]]]) -> list[float | None]:
+    """Mean loss of every band over the clips of several steps; None where there was no clip."""
+    if not steps:
+        return [None] * len(BANDS)
+    totals = np.sum(np.asarray(steps, np.float64), axis=0)
+    return [float(total / count) if count else None for total, count in totals]
+
+
+def _validation_row(step: int, phase: str, found: Validation) -> dict[str, Any]:
+    row = {"step": step, "phase": phase, "validation_loss": found.loss}
+    row |= {"validation_free": found.free, "validation_observed": found.observed}
+    row |= {f"validation_level_{name}": value for name, value in zip(BANDS, found.bands, strict=True)}
+    row |= {"validation_unconditional": found.unconditional, "text_gain": found.text_gain}
+    return row | {"text_gain_error": found.text_gain_error, "validation_clips": found.clips}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    finite = [value for value in values if value is not None and np.isfinite(value)]
+    return float(np.mean(finite)) if finite else None
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None  # JSON knows no nan
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -1,0 +1,178 @@
+"""What a training starts from: the model that a dataset asks for, its clips, and what is said of both beforehand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from vidiff_cli.config.model import ClipSettings, ModelSettings, TextSettings
+from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.dataset.dataset import Clip, Dataset
+from vidiff_cli.dataset.index import SIDES
+from vidiff_cli.dataset.world_dataset import is_world, open_clips
+from vidiff_cli.device import DTYPES, choose_device
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.events import Event, Note
+from vidiff_cli.training.clip_cache import ClipCache
+from vidiff_cli.training.cost_estimate import estimate
+from vidiff_cli.training.distributed import Launch
+from vidiff_cli.training.loader import Source
+
+
+def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:
+    """What the model is to be, from the settings and the dataset. Without a CLIP encoder, `auto` is a learned one."""
+    settings = consistent(settings)
+    network, index = settings.network.model_copy(update={"motion": settings.motion}), dataset.index
+    train = np.flatnonzero(index.side == SIDES.index("train"))
+    if not len(train):
+        raise VidiffError(f"the dataset {dataset.folder} has no clips to train on", fix="prepare it with more sources")
+    width, height = _frame_size(settings, dataset)
+    lengths = index.frames[train]
+    longest = int(lengths.max())
+    frames = min(settings.frames, longest)
+    fitting = [step for step in (1, 2, 4, 8) if (frames - 1) * step < longest]
+    counts = Counter(index.rate[train[lengths > 1]].tolist())
+    rates = Counter({Fraction(index.rates[rate]): count for rate, count in counts.items()} or {Fraction(1): 1})
+    vocabulary: tuple[int, ...] = ()
+    choice = settings.text
+    asked = "learned" if choice.kind == "auto" and clip is None else choice.kind
+    kind = asked if index.captions[train].any() and network.text_width else "none"
+    if kind == "learned":
+        from vidiff_cli.text.learned import vocabulary_of
+
+        vocabulary = vocabulary_of(dataset.captions())
+    return ModelSettings(
+        width=width,
+        height=height,
+        frames=frames,
+        fps=str(max(set(rates), key=rates.__getitem__)),
+        frame_steps=tuple(fitting if frames > 1 else [1]),
+        conditioning=settings.conditioning,
+        context_noise=settings.objective.context_noise if settings.conditioning == "mixed" else 0.0,
+        network=network if kind != "none" else network.model_copy(update={"text_width": 0}),
+        diffusion=settings.diffusion,
+        text=TextSettings(
+            kind="clip" if kind == "auto" else kind,
+            depth=choice.depth,
+            max_tokens=choice.max_tokens,
+            vocabulary=vocabulary,
+            clip=clip,
+        ),
+    )
+
+
+def _frame_size(settings: TrainSettings, dataset: Dataset) -> tuple[int, int]:
+    """Width and height that the model is made for: the crop's, else those of most clips. Others are trained on as they
+    are; VidiffError for a size that the network or the crop cannot take."""
+    multiple, crop = settings.network.multiple, settings.loader.crop
+    sizes = [tuple(map(int, size.split("x"))) for size in dataset.index.clips_per_size()]
+    wrong = [(w, h) for w, h in sizes if (min(w, h) < crop if crop else w % multiple or h % multiple)]
+    if crop % multiple:
+        raise VidiffError("loader.crop does not fit the network", found=crop, expected=f"a multiple of {multiple}")
+    if wrong:
+        raise VidiffError(
+            f"the clips of {dataset.folder} do not fit the {'crop' if crop else 'network'}",
+            found=", ".join(f"{w}x{h}" for w, h in wrong[:3]),
+            expected=f"at least {crop}x{crop}" if crop else f"multiples of {multiple}",
+            fix="set a smaller loader.crop" if crop else "prepare them at another --size or choose another --preset",
+        )
+    return (crop, crop) if crop else (dataset.spec.width, dataset.spec.height)
+
+
+def default_preset(settings: TrainSettings) -> str:
+    """The preset for a dataset and a device: tiny up to 32 pixels, else small; base on a large GPU."""
+    if Launch.of(os.environ).world > 1:
+        with contextlib.suppress(VidiffError):  # which the training says again, once for all processes
+            return _default_preset(settings)
+        return "tiny"
+    return _default_preset(settings)
+
+
+def _default_preset(settings: TrainSettings) -> str:
+    spec = open_clips(settings).spec
+    if min(spec.width, spec.height) <= 32:
+        return "tiny"
+    where = choose_device(settings.device)
+    large = where.type == "cuda" and torch.cuda.get_device_properties(where).total_memory > 60 * 2**30
+    return "base" if large else "small"
+
+
+def source_of(settings: TrainSettings, dataset: Dataset, *, side: str = "train") -> Source:
+    """One side of the split, read from its memory-mapped shards, or from memory where the settings ask for it."""
+    index = dataset.index
+    chosen = np.flatnonzero(index.side == SIDES.index(side))
+    cache = ClipCache(lambda number: dataset.view(int(chosen[number])), settings.loader.cache_bytes)
+    return Source(
+        rows=_Chosen(dataset.clips, chosen),
+        read=cache.read
+        if settings.loader.cache_bytes
+        else lambda number, frames: dataset.window(int(chosen[number]), frames),
+        shapes=np.stack([index.frames, index.height, index.width], axis=1)[chosen],
+    )
+
+
+def at_peak_seconds(settings: TrainSettings, model: ModelSettings, device: torch.device, *, world: int = 1) -> float:
+    """Seconds that the operations of a step would take on `world` devices as fast as a large matrix product is here:
+    what a step can hope for. 0 where a product is not timed."""
+    if device.type not in ("cpu", "cuda"):
+        return 0.0
+    dtype, side = DTYPES.get(settings.precision, torch.float32), 512 if device.type == "cpu" else 8192
+    factor = torch.ones(side, side, dtype=dtype, device=device)
+    seconds = []
+    for _ in range(4):  # the first one warms up; the best of the others counts
+        began = time.perf_counter()
+        torch.mm(factor, factor)[0, 0].item()
+        seconds.append(time.perf_counter() - began)
+    wanted = estimate(settings, model, half=settings.precision != "fp32", world=world)
+    return wanted.flops * min(seconds[1:]) / (2 * side**3) / world
+
+
+class _Chosen:
+    """Some of the clips, parsed when they are asked for."""
+
+    def __init__(self, clips: Sequence[Clip], chosen: np.ndarray) -> None:
+        self._clips, self._chosen = clips, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, number: int) -> Clip:
+        return self._clips[int(self._chosen[number])]
+
+
+def consistent(settings: TrainSettings) -> TrainSettings:
+    """--conditioning none and a share of zero clips with given frames are the same thing said twice; without given
+    frames there is no motion to show; the captions of a world are learned, where it has any."""
+    if is_world(settings.dataset) and settings.text.kind == "auto":
+        settings = settings.model_copy(update={"text": settings.text.model_copy(update={"kind": "learned"})})
+    if not (settings.conditioning == "mixed" and settings.objective.observed):
+        objective = settings.objective.model_copy(update={"observed": 0.0})
+        settings = settings.model_copy(update={"conditioning": "none", "objective": objective, "motion": False})
+    return settings
+
+
+def introduce(
+    settings: TrainSettings, model: ModelSettings, dataset: Dataset, device: torch.device, parameters: int
+) -> Iterator[Event]:
+    if device.type == "cpu":
+        yield Note(f"No GPU: training on the CPU with {torch.get_num_threads()} threads in {settings.precision}.")
+    clips, patch = len(dataset.split("train")), model.network.patch
+    steps = " or ".join(map(str, model.frame_steps))
+    yield Note(
+        f"{settings.preset or 'custom'}: {parameters / 1e6:.2f} M parameters, predicts {model.diffusion.target} in "
+        f"patches of {patch}x{patch}; {clips} clips, "
+        f"{'with' if model.text.kind != 'none' else 'without'} captions; windows of {model.frames} frames of "
+        f"{model.width}x{model.height} at {model.fps} fps, every {steps} frames; {settings.steps} steps of "
+        f"{settings.batch_size} clips."
+    )
+    sizes = dataset.index.clips_per_size()
+    if len(sizes) > 1 and not settings.loader.crop:
+        listed = ", ".join(f"{size} ({count})" for size, count in list(sizes.items())[:6])
+        yield Note(f"Clips of {len(sizes)} frame sizes, one of them in each batch: {listed}.")

@@ -1,0 +1,173 @@
+"""Which text encoder a training has, and the embeddings that a frozen one makes: before training, or of prompts."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Generator, Iterator, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import ValidationError
+
+from vidiff_cli.config.model import ClipSettings
+from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.dataset.dataset import Dataset
+from vidiff_cli.events import Event, Note, Progress
+from vidiff_cli.runs.run_dir import config_of
+from vidiff_cli.text.adapter import Frozen
+from vidiff_cli.text.clip_names import (
+    DEFAULT_CLIP,
+    ClipName,
+    complete_name,
+    find_weights,
+    is_tag,
+    read_name,
+    weights_at_hand,
+)
+from vidiff_cli.text.clip_tower import ClipTower, open_same_tower, open_tower
+from vidiff_cli.text.embedding_cache import EmbeddingCache
+from vidiff_cli.text.encoder import CaptionEmbedding
+
+ESTIMATE_AFTER, LONG_SECONDS = 20, 60  # captions measured before the estimate; shorter times are not worth a note
+OTHERWISE = "train another run with --text learned"
+Kind = Literal["clip", "learned", "none"]
+
+
+class WaitingTower:
+    """The tower that a run was started with: opened for the first caption that has no embedding yet, most often never.
+
+    `encode` raises VidiffError where its weights cannot be had.
+    """
+
+    def __init__(self, settings: ClipSettings, where: str | None) -> None:
+        self.settings, self.where = settings, where
+        self._device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> WaitingTower:
+        """Says where it is to work."""
+        self._device = device
+        return self
+
+    def encode(self, caption: str) -> CaptionEmbedding:
+        return self._opened.encode(caption)
+
+    @cached_property
+    def _opened(self) -> ClipTower:
+        return open_same_tower(self.settings, _read(self.where), otherwise=OTHERWISE).to(self._device)
+
+
+def choose_text(
+    settings: TrainSettings, dataset: Dataset, run: Path | None
+) -> Generator[Event, None, tuple[TrainSettings, ClipTower | WaitingTower | None]]:
+    """The settings with `auto` decided, and the tower where that is CLIP.
+
+    A `run` that is there already has decided: the same command continues it, whatever weights have come or gone. Its
+    tower is opened when it is needed, or where --clip-model names weights that may be others.
+    """
+    choice, (kind, clip) = settings.text, _of_run(run)
+    useful = settings.network.text_width > 0 and len(dataset.captions()) > 0
+    if choice.kind != "auto" or choice.clip_model is not None:
+        kind = "clip" if choice.kind == "auto" else choice.kind  # who names an encoder wants it
+    elif kind is None:
+        kind, note = _automatic(useful)
+        yield from note
+    settings = settings.model_copy(update={"text": choice.model_copy(update={"kind": kind})})
+    if kind != "clip" or not useful:
+        return settings, None
+    name = _read(choice.clip_model)
+    if clip is not None and _is_that(name, clip):
+        return settings, WaitingTower(clip, choice.clip_model)
+    if clip is not None:
+        yield from download_note(clip, choice.clip_model)
+        return settings, open_same_tower(clip, name, otherwise=OTHERWISE)
+    name = complete_name(name)
+    yield from _download_note(name)
+    return settings, open_tower(name, otherwise="train with --text learned")
+
+
+def _automatic(useful: bool) -> tuple[Kind, list[Note]]:
+    if not useful:
+        return "none", []
+    if weights_at_hand() is not None:
+        return "clip", [Note(f"Captions are read by CLIP ({DEFAULT_CLIP}): its weights are on this machine.")]
+    text = "Captions are read by an encoder that learns their words: no CLIP weights are on this machine (--text clip)."
+    return "learned", [Note(text)]
+
+
+def _of_run(run: Path | None) -> tuple[Kind | None, ClipSettings | None]:
+    """The kind and the CLIP that a run was started with; whatever is wrong with its config is said elsewhere."""
+    try:
+        config = config_of(run)
+        kind, clip = config["train"]["text"]["kind"], config["model"]["text"].get("clip")
+        kind = kind if kind in ("clip", "learned", "none") else None
+        return kind, ClipSettings.model_validate(clip) if kind == "clip" and clip is not None else None
+    except (LookupError, TypeError, AttributeError, ValidationError):
+        return None, None
+
+
+def _is_that(name: ClipName, clip: ClipSettings) -> bool:
+    """Whether a name leaves no doubt which weights it means: none at all, or those of a model's own tag."""
+    named = (name.model or clip.encoder, name.weights or clip.weights)
+    return name.file is None and named == (clip.encoder, clip.weights)
+
+
+def embed_captions(
+    tower: ClipTower | WaitingTower, dataset: Dataset, *, more: Sequence[str] = ()
+) -> Generator[Event, None, EmbeddingCache]:
+    """The embeddings of all captions to train on, and of `more` texts, kept in the dataset's folder; only those that
+    are missing are made."""
+    store = EmbeddingCache(dataset.folder / "text", tower.settings)
+    if store.damaged:
+        yield Note(f"{store.damaged} damaged files in {store.folder} are made again.", "warning")
+    captions = ["", *dataset.captions(), *more]
+    total, began = len(store.missing(captions)), time.monotonic()
+    if total and isinstance(tower, WaitingTower):
+        yield from download_note(tower.settings, tower.where)
+    with contextlib.closing(store.fill(captions, tower.encode)) as filling:
+        for done in filling:
+            yield Progress(what="captions", done=done, total=total)
+            remaining = (time.monotonic() - began) / done * (total - done)
+            if done == ESTIMATE_AFTER and remaining > LONG_SECONDS:
+                yield Note(f"CLIP reads {total} captions, once for all runs: about {remaining / 60:.0f} minutes.")
+    if store.unwritable:
+        yield Note(
+            f"{store.folder} cannot be written ({store.unwritable}): the embeddings of {total} captions are kept in "
+            "memory, and will be made again by the next run."
+        )
+    return store
+
+
+def prompt_reader(clip: ClipSettings, where: str | None, device: torch.device) -> Frozen:
+    """Embeds prompts, each once, by the CLIP that a model was trained with; `where` is as for --clip-model.
+
+    The tower is opened when the first prompt comes: a video without one needs no weights.
+    """
+    name = _read(where)
+
+    @cache
+    def tower() -> ClipTower:
+        return open_same_tower(clip, name, otherwise="leave out the prompt").to(device)
+
+    @cache
+    def embed(prompt: str) -> CaptionEmbedding:
+        return tower().encode(prompt)
+
+    return embed
+
+
+def download_note(clip: ClipSettings, where: str | None) -> Iterator[Note]:
+    """Says that the weights of a model's CLIP have to be downloaded, where they do."""
+    name = _read(where)
+    yield from _download_note(ClipName(model=name.model or clip.encoder, weights=name.weights or clip.weights))
+
+
+def _read(where: str | None) -> ClipName:
+    return ClipName(model=None, weights=None) if where is None else read_name(where)
+
+
+def _download_note(name: ClipName) -> Iterator[Note]:
+    if name.file is None and find_weights(name) is None and is_tag(str(name.model), str(name.weights)):
+        yield Note(f"The CLIP weights {name} are not on this machine: downloading them.")

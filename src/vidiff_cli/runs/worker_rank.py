@@ -1,0 +1,107 @@
+"""What the processes of one training tell each other, and what those do that write nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.dataset.dataset import Dataset
+from vidiff_cli.device import choose_dtype
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.acceleration import compile_network, recompute_stages
+from vidiff_cli.runs.finetune import take_over
+from vidiff_cli.runs.monitor import is_due
+from vidiff_cli.runs.setup import source_of
+from vidiff_cli.system.signals import Deferred
+from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.text.embedding_cache import EmbeddingCache
+from vidiff_cli.training.auxiliary_losses import auxiliary_of
+from vidiff_cli.training.distributed import Parallel
+from vidiff_cli.training.loop import Schedule, train_steps
+from vidiff_cli.training.state import TrainState, new_learner
+
+
+def told(settings: TrainSettings, model: ModelSettings, dataset: Dataset, *, resumed: bool) -> dict[str, Any]:
+    """What rank 0 tells the others before they begin: all of it is decided by what lies in the run folder."""
+    return {
+        "train": settings.model_dump(mode="json"),
+        "model": model.model_dump(mode="json"),
+        "dataset": dataset.digest(),
+        "resumed": resumed,
+    }
+
+
+def first_state(
+    settings: TrainSettings, model: ModelSettings, device: torch.device, parallel: Parallel, *, resumed: bool = False
+) -> TrainState:
+    """The state before the first step, which a checkpoint is loaded into where training is `resumed`; with FSDP, in
+    shards from here on."""
+    learner = new_learner(model, settings.seed)
+    if settings.start_from is not None and not resumed:
+        take_over(learner, settings.start_from)
+    learner.to(device)
+    if settings.gradient_checkpointing == "on":
+        recompute_stages(learner.denoiser.network)
+    if settings.compile:
+        compile_network(learner.denoiser.network)
+    parallel.prepare(learner)
+    return TrainState(learner, settings.optimiser)
+
+
+def accompany(dataset: Dataset, device: torch.device, parallel: Parallel) -> None:
+    """What all ranks but the first do: the same steps, without a word or a file. It calls what rank 0 calls (`_train`
+    in train.py) in the same order, for ranks wait for each other."""
+    orders = parallel.agree({})
+    settings, model = TrainSettings.model_validate(orders["train"]), ModelSettings.model_validate(orders["model"])
+    if dataset.digest() != orders["dataset"]:
+        raise VidiffError(f"the dataset {dataset.folder} of process {parallel.rank} is not that of the first one")
+    dtype = choose_dtype(settings.precision, device)
+    auxiliary = auxiliary_of(settings.objective, settings.diffusion, device)
+    schedule = Schedule.of(settings.steps, settings.optimiser)
+    state = first_state(settings, model, device, parallel, resumed=orders["resumed"])
+    if orders["resumed"]:
+        state.load(None, parallel=parallel)
+    if model.text.clip is not None and isinstance(state.learner.text, AdaptedText):
+        parallel.barrier()
+        state.learner.text.frozen = _embeddings(dataset, model)
+    with Deferred(several=True) as interrupt:
+        if is_due(state.step, settings):
+            parallel.gather(state.ema.shadow)
+        for report in train_steps(
+            state,
+            source_of(settings, dataset),
+            settings,
+            schedule,
+            device=device,
+            dtype=dtype,
+            parallel=parallel,
+            auxiliary=auxiliary,
+        ):
+            signal = parallel.largest(interrupt.number)
+            ending = report.step in (schedule.trunk, schedule.steps)
+            regular = ending or report.step % settings.checkpoint_every == 0
+            if regular:
+                parallel.gather(state.ema.shadow)  # `Watch.errors`
+            if regular or signal:
+                state.save(Path(), clips_seen=0, parallel=parallel)
+            if signal:
+                interrupt.act(signal)
+            if is_due(report.step, settings):
+                parallel.gather(state.ema.shadow)
+
+
+def _embeddings(dataset: Dataset, model: ModelSettings) -> EmbeddingCache:
+    """The captions' embeddings that rank 0 has just made or found."""
+    assert model.text.clip is not None
+    cache = EmbeddingCache(dataset.folder / "text", model.text.clip)
+    if missing := cache.missing(["", *dataset.captions()]):
+        raise VidiffError(
+            "a process cannot see the embeddings of the captions",
+            found=f"{len(missing)} that are not in {cache.folder}",
+            fix="make the dataset's folder writable for the first process, and the same on all machines",
+        )
+    return cache

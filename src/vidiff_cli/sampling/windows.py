@@ -1,0 +1,144 @@
+"""The one loop of every command: go through the windows of a plan and sample what each makes, given what it observes.
+
+Shapes: b clips, c channels, n frames of the whole video, t frames of a window, m frames that a window makes, h w
+pixels. Windows that do not look at one another are sampled together, as a batch of k b clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, seeded
+from vidiff_cli.diffusion.samplers import Denoise, Noise
+from vidiff_cli.frames import Window
+from vidiff_cli.sampling.initial_noise import Sample, Start, fresh
+
+Condition = Callable[..., Denoise]
+"""(denoise, known: b c t h w, observed: b t) -> denoise: a way to condition, with its weight closed over. One that
+shows observed frames with noise also takes `noise=`, a `Noise`."""
+
+CONTEXT = 1  # seeded(seed, window) is for the sampler, seeded(seed, window, CONTEXT) for the noise of observed frames
+
+
+def eight_bits(x: Tensor) -> Tensor:
+    """x in [-1, 1] at the nearest of 256 values: what a file holds, so that a continued run sees what it would read."""
+    # In float64, for a GPU divides float32 by multiplying with the reciprocal: other last bits than those of a file.
+    return (((x.clamp(-1, 1) + 1) * 127.5).round().double() / 127.5 - 1).to(x.dtype)
+
+
+def make(
+    windows: Sequence[Window],
+    batches: Sequence[range],
+    look: Callable[[Sequence[int]], Tensor],
+    *,
+    denoise: Callable[[Sequence[Window], Tensor, Tensor], Denoise],
+    sample: Sample,
+    condition: Condition,
+    seeds: Sequence[int],
+    prior: Prior = INDEPENDENT,
+    context_noise: bool = False,
+    begin: Start = fresh,
+    finish: Callable[[Tensor], Tensor] = eight_bits,
+) -> Iterator[list[Tensor]]:
+    """Yields what the windows of each batch make, (b c m h w) for each: their frames in ascending order.
+
+    `batches` are numbers of windows that can be sampled at once (`frames.together`). `look(frames)` gives frames that
+    are there, (b c n h w): the consumer has stored what was yielded by the time it is asked for. Given frames
+    are never taken from a sampler. `denoise(windows, known, observed)` is the denoiser for k windows stacked to (k b)
+    clips, asked for once: the frames in `known` (k b c t h w) count where `observed` (k b t) is True. `condition` is
+    applied where they observe any.
+
+    `seeds` is one per clip, so that a clip does not depend on its neighbours, or one for all b; every draw follows from
+    (seed, number of the window), whatever the batch. The sampler's noise has the covariance of the `prior`. With
+    `context_noise` the condition is handed white noise of another stream. `begin` says what a window starts from, and
+    at which level; `finish` is applied to what is made.
+    """
+    for batch in batches:
+        some = [windows[number] for number in batch]
+        known = torch.cat([_known(window, look) for window in some])
+        clips = len(known) // len(some)
+        masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in some])
+        mask = masks.to(known.device).repeat_interleave(clips, dim=0)
+        denoiser = denoise(some, known, mask)
+        if some[0].observed:
+            more = {"noise": _noise(seeds, batch, clips, CONTEXT)} if context_noise else {}
+            denoiser = condition(denoiser, known, mask, **more)
+        noise = _noise(seeds, batch, clips, prior=prior)
+        parts = zip(some, batch, known.split(clips), noise(known, None).split(clips), strict=True)
+        starts = [begin(window, number, seen, drawn) for window, number, seen, drawn in parts]
+        z, level = torch.cat([start for start, _ in starts]), starts[0][1]
+        sampled = (sample(denoiser, z, noise) if level is None else sample(denoiser, z, noise, level)).split(clips)
+        made = []
+        for window, part in zip(some, sampled, strict=True):
+            places = [place for place, frame in enumerate(window.frames) if frame in window.makes]
+            made.append(finish(part[:, :, places]))
+        yield made
+
+
+def fill(
+    windows: Sequence[Window],
+    frames: Tensor,
+    *,
+    denoise: Callable[[Window, Tensor, Tensor], Denoise],
+    start: int = 0,
+    sample: Sample,
+    condition: Condition,
+    seeds: Sequence[int],
+    prior: Prior = INDEPENDENT,
+    context_noise: bool = False,
+    begin: Start = fresh,
+    finish: Callable[[Tensor], Tensor] = eight_bits,
+) -> Iterator[Tensor]:
+    """Yields a video in memory (b c n h w) after each window, with the frames that the window makes filled in: `make`
+    with every window by itself.
+
+    `frames` (b c n h w) holds the given frames at their places, and those of windows before `start`; what stands
+    elsewhere is not looked at.
+    """
+    video = frames.clone()
+    making = make(
+        windows,
+        [range(number, number + 1) for number in range(start, len(windows))],
+        lambda wanted: video[:, :, list(wanted)],
+        denoise=lambda some, known, observed: denoise(some[0], known, observed),
+        sample=sample,
+        condition=condition,
+        seeds=seeds,
+        prior=prior,
+        context_noise=context_noise,
+        begin=begin,
+        finish=finish,
+    )
+    for window, (made,) in zip(windows[start:], making, strict=True):
+        video[:, :, sorted(window.makes)] = made
+        yield video.clone()
+
+
+def _known(window: Window, look: Callable[[Sequence[int]], Tensor]) -> Tensor:
+    """The observed frames of a window in their places (b c t h w), zeros in the others."""
+    seen = sorted(window.observed)
+    there = look(seen)
+    known = there.new_zeros(*there.shape[:2], len(window.frames), *there.shape[3:])
+    known[:, :, [window.frames.index(frame) for frame in seen]] = there
+    return known
+
+
+def _noise(seeds: Sequence[int], numbers: range, clips: int, *parts: int, prior: Prior = INDEPENDENT) -> Noise:
+    """Noise for windows of these numbers, from the streams of (seed, number, *parts), drawn on the CPU: the same on
+    every device and in every batch. White but for a `prior`."""
+    streams = [[seeded(seed, number, *parts) for seed in seeds] for number in numbers]
+    if len(seeds) not in (1, clips):
+        raise ValueError(f"{len(seeds)} seeds for {clips} clips; expected one each, or one for all")
+
+    def draw(like: Tensor, generator: Generator | None) -> Tensor:
+        each = clips // len(seeds)
+        shape = (each, *like.shape[1:])
+        drawn = [
+            prior.of(torch.randn(shape, generator=stream, dtype=like.dtype)) for some in streams for stream in some
+        ]
+        return torch.cat(drawn).to(like.device)
+
+    return draw

@@ -1,0 +1,1 @@
+"""Locks, signals, processes and files: what every room needs of the operating system. Nothing here knows a video."""

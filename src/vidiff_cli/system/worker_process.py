@@ -1,0 +1,87 @@
+"""Inside a worker process of `workers.run`: takes jobs from one pipe, puts answers on another (POSIX).
+
+The process leads a group of its own, in which everything that it starts stays. It ends, and its group with it, when its
+parent's end of the pipe closes, whatever the job is at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import operator
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from vidiff_cli.system import process_tree
+from vidiff_cli.video import ffmpeg
+
+READY, FAILED, ANNOUNCE, RESULT, RAISED, MEMORY = "ready", "failed", "announce", "result", "raised", "memory"
+
+_channel: Connection | None = None  # to the parent, in a worker
+
+
+def announce(seconds: float) -> None:
+    """Called by a job in a worker: it may take so many seconds from now on. Elsewhere it does nothing."""
+    if _channel is not None:
+        _channel.send((ANNOUNCE, float(seconds)))
+
+
+def receive(channel: Connection) -> Any:
+    """The next message, None where the pipe has ended, also in the middle of one."""
+    with contextlib.suppress(EOFError, OSError):
+        return channel.recv()
+    return None
+
+
+def serve() -> None:
+    """The whole life of a worker. Its first message says whose child it is, where modules are and what to do."""
+    global _channel
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    inbox, _channel = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)  # what a decoder prints must not mix with the answers
+    os.dup2(null, 1)
+    parent, paths, module, name = receive(inbox)
+    tie = process_tree.death_with_parent()
+    if parent is not None and tie is not None:
+        tie()
+        if os.getppid() != parent:  # it died in the meantime
+            os._exit(1)
+    jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_take, args=(inbox, jobs), daemon=True).start()
+    ffmpeg.keep_in_group()
+    try:
+        sys.path[:] = paths
+        function = operator.attrgetter(name)(importlib.import_module(module))
+    except Exception as error:
+        _channel.send((FAILED, f"{type(error).__name__}: {error}"))
+        return
+    _channel.send((READY, None))
+    while True:
+        _answer(function, jobs.get())
+
+
+def _take(inbox: Connection, jobs: queue.SimpleQueue) -> None:
+    """Hands the jobs on; the parent closes the pipe only by its own end."""
+    while (message := receive(inbox)) is not None:
+        jobs.put(message[0])
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _answer(function: Callable, job: object) -> None:
+    assert _channel is not None
+    try:
+        _channel.send((RESULT, function(job)))
+    except MemoryError:
+        _channel.send((MEMORY, "no more could be had"))
+    except Exception as error:
+        what = " ".join(str(error).split())[:300]
+        _channel.send((RAISED, f"{type(error).__name__}: {what}" if what else type(error).__name__))

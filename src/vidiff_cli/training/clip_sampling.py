@@ -1,0 +1,150 @@
+"""What a step sees of a clip: a window of frames, a crop, perhaps mirrored, one caption, which frames are given.
+
+Every draw of sample i of step n comes from a generator of (seed, n, i). Shapes: t frames, h w pixels, c = 3 RGB.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.training.conditioning_masks import draw_observed
+
+# Words that a mirror makes untrue: sides and turns in some languages, and what is written in the picture.
+_SIDED = re.compile(
+    r"\b(?:left|right)\w*|\b(?:(?:anti|counter)-?)?clockwise\b|\bmirror"
+    r"|\b(?:texts?|words?|letters?|writ\w+|reads?|signs?|logos?|(?:sub)?titles?|digits?|numbers?|maps?)\b"
+    r"|\b(?:links|rechts|gauche|droite?|izquierd\w|derech\w|sinistr\w|destr\w|esquerd\w|direit\w)\b|[左右]",
+    re.IGNORECASE,
+)
+
+
+class Row(Protocol):
+    """What is needed to know of a clip."""
+
+    @property
+    def frames(self) -> int: ...
+    @property
+    def fps(self) -> str: ...
+    @property
+    def captions(self) -> Sequence[str]: ...
+
+
+class Rows(Protocol):
+    """The clips of a source, by number."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Row: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """The choices for one sample. `corner` is the top left pixel of the crop, as shares of the room that there is;
+    `context` is the place on the schedule (0 clean, 1 noise) at which given frames are shown; `unmoved`: the estimate
+    that they give is not."""
+
+    row: int
+    frames: range
+    times: tuple[float, ...]
+    given: np.ndarray
+    caption: str
+    dropped: bool
+    mirrored: bool
+    corner: tuple[float, float]
+    context: float = 0.0
+    unmoved: bool = False
+
+    def of(self, frames: np.ndarray, crop: int) -> np.ndarray:
+        """The part (t h w c) of the window's frames that is drawn: a view."""
+        if crop:
+            top, left = (
+                int(share * (side - crop + 1)) for share, side in zip(self.corner, frames.shape[1:3], strict=True)
+            )
+            frames = frames[:, top : top + crop, left : left + crop]
+        return frames[:, :, ::-1] if self.mirrored else frames
+
+
+def draw_clip(
+    row: Row,
+    number: int,
+    objective: ObjectiveSettings,
+    loader: LoaderSettings,
+    *,
+    window: int,
+    frame_steps: Sequence[int],
+    rng: np.random.Generator,
+) -> Draw:
+    """The choices for clip `number`: a window at a random start and frame step; a shorter clip is taken whole."""
+    length = min(window, row.frames)
+    fitting = [step for step in frame_steps if (length - 1) * step < row.frames] or [1]
+    step = fitting[_below(len(fitting), rng)]
+    start = _below(row.frames - (length - 1) * step, rng)
+    given, drop = np.zeros(length, dtype=bool), objective.drop_text
+    if rng.random() < objective.observed:
+        given = draw_observed(rng, length)
+        drop = objective.drop_text_observed if given.any() else drop
+    captions = row.captions
+    caption = captions[_below(len(captions), rng)] if captions else ""
+    dropped = bool(not captions or rng.random() < drop)
+    # These come last: with or without them, the draws above are the same.
+    top, left, mirror = rng.random(3).tolist() if loader.crop or loader.flip else (0.0, 0.0, 1.0)
+    context = objective.context_noise and objective.context_noise * max(0.0, 2 * rng.random() - 1)
+    unmoved = bool(rng.random() < objective.drop_estimate)
+    return Draw(
+        row=number,
+        frames=range(start, start + (length - 1) * step + 1, step),
+        times=_times(row.fps, step, length),
+        given=given,
+        caption=caption,
+        dropped=dropped,
+        mirrored=loader.flip and mirror < 0.5 and not is_sided(captions),
+        corner=(top, left),
+        context=context,
+        unmoved=unmoved,
+    )
+
+
+def image_count(fraction: float, frames: int) -> int:
+    """Images beside a clip of so many frames, for them to be `fraction` of all frames; none beside a single frame,
+    which is an image itself."""
+    return round(fraction * frames / (1 - fraction)) if frames > 1 else 0
+
+
+def draw_image(row: Row, number: int, loader: LoaderSettings, *, rng: np.random.Generator) -> Draw:
+    """The choices for an image: any one frame of clip `number`."""
+    frame = _below(row.frames, rng)
+    top, left, mirror = rng.random(3).tolist()
+    return Draw(
+        row=number,
+        frames=range(frame, frame + 1),
+        times=(0.0,),
+        given=np.zeros(1, dtype=bool),
+        caption="",
+        dropped=True,
+        mirrored=loader.flip and mirror < 0.5 and not is_sided(row.captions),
+        corner=(top, left),
+    )
+
+
+def _below(count: int, rng: np.random.Generator) -> int:
+    """One of 0, 1, ... count - 1; with one choice, numpy draws nothing either."""
+    return 0 if count == 1 else int(rng.integers(count))
+
+
+@lru_cache(maxsize=1024)
+def _times(fps: str, step: int, length: int) -> tuple[float, ...]:
+    rate = Fraction(fps)
+    return tuple(float(step * place / rate) if rate else 0.0 for place in range(length))
+
+
+def is_sided(captions: Sequence[str]) -> bool:
+    """Whether a clip may not be mirrored: a caption of it, whichever is drawn, speaks of left or right, of a turn, or
+    of something written."""
+    return any(_SIDED.search(caption) for caption in captions)

@@ -1,0 +1,325 @@
+"""Batches: what a training step sees, a function of (seed, step) alone.
+
+Which clips (`order.py`) and what of them (`draws.py`) is drawn for the global batch; a rank takes its slice of it.
+Neither the number of ranks or workers nor a resume changes a batch. Shapes: b clips, c channels, t frames, h w pixels.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.dataset.schema import Clip
+from vidiff_cli.diffusion.noise import seeded
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.training.bucket_sampler import BATCH, DROPOUT, IMAGES, SAMPLE, Order
+from vidiff_cli.training.clip_sampling import Draw, Rows, draw_clip, draw_image, image_count
+from vidiff_cli.training.motion_estimates import estimate_frames
+
+VIDEOS, FRAMES = ("video", "noise", "estimate", "uncertainty"), ("times", "given", "estimated_from")  # of a batch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Clips to train on: `rows`, and `read(index, frame_indices)` -> uint8 (t h w c), which may be a view.
+
+    `shapes` (n, 3) has the frames, height and width of every clip; without it, all have the same frame size.
+    """
+
+    rows: Rows
+    read: Callable[[int, range], np.ndarray]
+    shapes: np.ndarray | None = None
+    orders: dict[tuple[int, ...], Order] = field(default_factory=dict, init=False, repr=False, compare=False)
+    sizes: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def order(self, *, window: int, crop: int, size: int, seed: int) -> Order:
+        """The order of batches; clips of one batch have the same shape once the window and the crop are taken."""
+        key = (window, crop, size, seed)
+        if key not in self.orders:  # two threads may both make it: either will do
+            shapes = self.shapes
+            if shapes is None:
+                shapes = np.array([[self.rows[number].frames, 0, 0] for number in range(len(self.rows))])
+            drawn = np.stack([np.minimum(shapes[:, 0], window), *(shapes[:, 1:].T * (not crop))], axis=1)
+            numbers = np.unique(drawn, axis=0, return_inverse=True)[1].reshape(-1)
+            self.orders[key] = Order(numbers, size=size, seed=seed)
+        return self.orders[key]
+
+    def name(self, number: int) -> str:
+        """From which file clip `number` is and from when in it, where its row says so."""
+        row = self.rows[number]
+        return f"{row.source} at {row.start_seconds:g} s" if isinstance(row, Clip) else f"clip {number}"
+
+    def of_size(self, row: int, *, crop: int) -> np.ndarray:
+        """The numbers of the clips whose frames are as large as those of clip `row`; with a crop, all are."""
+        size = (0, 0) if crop or self.shapes is None else tuple(self.shapes[row, 1:].tolist())
+        if size not in self.sizes:  # two threads may both make it
+            same = self.shapes is None or size == (0, 0) or (self.shapes[:, 1:] == size).all(axis=1)
+            self.sizes[size] = np.flatnonzero(np.broadcast_to(same, len(self.rows)))
+        return self.sizes[size]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What batches are to be of a source, for one seed: `size` clips over all ranks, windows of so many frames; with
+    `motion`, the estimates that given frames give."""
+
+    objective: ObjectiveSettings
+    loader: LoaderSettings
+    size: int
+    window: int
+    frame_steps: Sequence[int]
+    seed: int
+    motion: bool = False
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < self.world:
+            raise VidiffError(
+                "a step has fewer clips than there are processes",
+                found=f"--batch-size {self.size}",
+                expected=f"at least {self.world}",
+            )
+
+    @property
+    def slice(self) -> range:
+        """The global sample numbers of this rank: those of all ranks, one after another, are 0, 1, ... size - 1."""
+        return range(self.rank * self.size // self.world, (self.rank + 1) * self.size // self.world)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """video (b c t h w) in [-1, 1], noise alike; u (b) in (0, 1); times (b, t) seconds; given (b, t); dropped (b): no
+    caption. `rows` (b) are the numbers of the clips in the source, `seeds` (b) are for what dropout draws. `context`
+    (b) is the place on the schedule (0 clean, 1 noise) at which given frames are shown (None: clean). `isolated` (b, t)
+    marks frames that are images and stand after those of the clip (None: there are none). `estimate` (b c t h w) and
+    `uncertainty` (b 1 t h w) are made of the frames `estimated_from` (b, t), clean ones whatever the `context`, as
+    `Conditioning` has them (None: of a model that is shown none). The noise is white: the model's prior is no matter of
+    the data."""
+
+    video: Tensor
+    noise: Tensor
+    u: Tensor
+    times: Tensor
+    given: Tensor
+    dropped: Tensor
+    captions: tuple[str, ...]
+    rows: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    context: Tensor | None = None
+    isolated: Tensor | None = None
+    estimate: Tensor | None = None
+    uncertainty: Tensor | None = None
+    estimated_from: Tensor | None = None
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip, without the images after them."""
+        return self.video.shape[2] if self.isolated is None else int((~self.isolated[0]).sum())
+
+    def without_images(self) -> Batch:
+        """The clips alone."""
+        if self.isolated is None:
+            return self
+        t = self.clip_frames
+        each = {name: getattr(self, name) for name in (*VIDEOS, *FRAMES)}
+        cut = {
+            name: value[:, :, :t] if name in VIDEOS else value[:, :t]
+            for name, value in each.items()
+            if value is not None
+        }
+        return replace(self, **cut, isolated=None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """A batch in the memory of the host, before its noise: frames (b t h w c) uint8, the last of them `images`; the
+    rest as in `Batch`, the estimates without room for images."""
+
+    frames: np.ndarray
+    u: np.ndarray
+    times: np.ndarray
+    given: np.ndarray
+    dropped: np.ndarray
+    captions: tuple[str, ...]
+    rows: tuple[int, ...]
+    seeds: tuple[int, ...]
+    context: np.ndarray
+    images: int
+    estimated_from: np.ndarray
+    estimates: tuple[Tensor, Tensor] | None
+
+
+def draw_batch(
+    source: Source,
+    objective: ObjectiveSettings,
+    *,
+    size: int,
+    window: int,
+    frame_steps: Sequence[int],
+    seed: int,
+    step: int,
+    device: torch.device,
+    loader: LoaderSettings | None = None,
+    motion: bool = False,
+    rank: int = 0,
+    world: int = 1,
+) -> Batch:
+    """The batch of `step`: clips of one shape in a seeded order, each once per epoch, windows at random starts and
+    frame steps. With `world` ranks, this rank's slice of it."""
+    wanted = Wanted(
+        objective=objective,
+        loader=loader or LoaderSettings(),
+        size=size,
+        window=window,
+        frame_steps=frame_steps,
+        seed=seed,
+        motion=motion,
+        rank=rank,
+        world=world,
+    )
+    return to_device(read_batch(source, wanted, step), wanted, step, device)
+
+
+def draw_batches(source: Source, wanted: Wanted, *, start: int, stop: int, device: torch.device) -> Generator[Batch]:
+    """The batches of the steps from `start` to `stop`. With workers, threads read some of them ahead until it is
+    closed."""
+    workers = wanted.loader.workers
+    if not workers:
+        for step in range(start, stop):
+            yield to_device(read_batch(source, wanted, step), wanted, step, device)
+        return
+    threads = torch.get_num_threads()
+    # A reader of one thread beside those of the step. What torch sets here is the calling thread's own number (OpenMP);
+    # for threads that begin later it is set back below.
+    alone = partial(torch.set_num_threads, 1)
+    with ThreadPoolExecutor(workers, thread_name_prefix="loader", initializer=alone) as pool:
+        ahead: deque[Future[Drawn]] = deque()
+        try:
+            for step in range(start, stop):
+                while len(ahead) <= workers and step + len(ahead) < stop:
+                    ahead.append(pool.submit(read_batch, source, wanted, step + len(ahead)))
+                yield to_device(ahead.popleft().result(), wanted, step, device)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(threads)
+
+
+def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
+    """All that needs no device: the clips are read, cropped, mirrored and stacked as bytes."""
+    loader, seed = wanted.loader, wanted.seed
+    rng = np.random.default_rng([seed, BATCH, step])
+    rows = source.order(window=wanted.window, crop=loader.crop, size=wanted.size, seed=seed).rows(step)
+    draws = [
+        draw_clip(
+            source.rows[rows[number]],
+            rows[number],
+            wanted.objective,
+            loader,
+            window=wanted.window,
+            frame_steps=wanted.frame_steps,
+            rng=np.random.default_rng([seed, SAMPLE, step, number]),
+        )
+        for number in wanted.slice
+    ]
+    u = (rng.permutation(wanted.size) + rng.random()) / wanted.size  # stratified: one in each of b equal parts
+    seeds = np.random.default_rng([seed, DROPOUT, step]).integers(2**63, size=wanted.size, dtype=np.uint64)
+    count = image_count(wanted.objective.image_fraction, len(draws[0].frames))
+    images = [
+        _images(source, draw, count, loader, np.random.default_rng([seed, IMAGES, step, number])) if count else []
+        for draw, number in zip(draws, wanted.slice, strict=True)
+    ]
+    seen = zip(draws, images, strict=True)
+    frames = _stacked((_pixels(source, [draw, *own], loader.crop) for draw, own in seen), len(draws))
+    shown = np.stack([draw.given & (not draw.unmoved) for draw in draws])
+    times = np.array([draw.times for draw in draws])
+    clips = frames[:, : shown.shape[1]]
+    return Drawn(
+        frames=frames,
+        u=u[wanted.slice.start : wanted.slice.stop],
+        times=np.pad(times, ((0, 0), (0, count))),
+        given=np.stack([np.pad(draw.given, (0, count)) for draw in draws]),
+        dropped=np.array([draw.dropped for draw in draws]),
+        captions=tuple(draw.caption for draw in draws),
+        rows=tuple(draw.row for draw in draws),
+        seeds=tuple(seeds[wanted.slice.start : wanted.slice.stop].tolist()),
+        context=np.array([draw.context for draw in draws]),
+        images=count,
+        estimated_from=np.pad(shown, ((0, 0), (0, count))),
+        estimates=estimate_frames(clips, shown, times) if wanted.motion else None,
+    )
+
+
+def _images(source: Source, clip: Draw, count: int, loader: LoaderSettings, rng: np.random.Generator) -> list[Draw]:
+    """Images to stand beside a clip. The network reads one caption for all of them, which has to be true: beside a clip
+    without its caption they are frames of other clips, as in VDM (section 3.1); with it, frames of the clip itself."""
+    rows = [clip.row] * count
+    if clip.dropped:
+        alike = source.of_size(clip.row, crop=loader.crop)
+        place = rng.integers(max(1, len(alike) - 1), size=count)
+        place += (place >= np.searchsorted(alike, clip.row)) & (len(alike) > 1)  # all but the clip itself
+        rows = alike[place].tolist()
+    return [draw_image(source.rows[number], number, loader, rng=rng) for number in rows]
+
+
+def _pixels(source: Source, draws: Sequence[Draw], crop: int) -> np.ndarray:
+    """The frames of some draws, one after another (t h w c): of a single draw, a view."""
+    parts = [draw.of(source.read(draw.row, draw.frames), crop) for draw in draws]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _stacked(clips: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """Clips of one shape as one array; read and copied one after another, while they are in the processor's cache."""
+    batch: np.ndarray | None = None
+    for place, clip in enumerate(clips):
+        if batch is None:
+            batch = np.empty((count, *clip.shape), dtype=np.uint8)
+        batch[place] = clip
+    assert batch is not None
+    return batch
+
+
+def to_device(drawn: Drawn, wanted: Wanted, step: int, device: torch.device) -> Batch:
+    """Bytes go to the device and become numbers there; the noise is drawn there."""
+    bytes_there = torch.from_numpy(drawn.frames).to(device).permute(0, 4, 1, 2, 3).contiguous()
+    video = bytes_there.float().div_(127.5).sub_(1.0)
+    noise = torch.empty_like(video)
+    for place, number in enumerate(wanted.slice):
+        torch.randn(noise.shape[1:], generator=seeded(wanted.seed, step, number, device=device), out=noise[place])
+    return Batch(
+        video=video,
+        noise=noise,
+        u=torch.from_numpy(drawn.u).float().to(device),
+        times=torch.from_numpy(drawn.times).float().to(device),
+        given=torch.from_numpy(drawn.given).to(device),
+        dropped=torch.from_numpy(drawn.dropped).to(device),
+        captions=drawn.captions,
+        rows=drawn.rows,
+        seeds=drawn.seeds,
+        context=torch.from_numpy(drawn.context).float().to(device) if wanted.objective.context_noise else None,
+        isolated=_last(drawn.images, drawn.given.shape).to(device) if drawn.images else None,
+        **_estimates(drawn, device),
+    )
+
+
+def _estimates(drawn: Drawn, device: torch.device) -> dict[str, Tensor]:
+    """What a batch has of estimates: zeros in the places of images."""
+    if drawn.estimates is None:
+        return {}
+    estimate, uncertainty = (functional.pad(each, (0, 0, 0, 0, 0, drawn.images)).to(device) for each in drawn.estimates)
+    shown = torch.from_numpy(drawn.estimated_from).to(device)
+    return {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": shown}
+
+
+def _last(count: int, shape: tuple[int, ...]) -> Tensor:
+    """(b, t) True for the last frames."""
+    return (torch.arange(shape[1]) >= shape[1] - count).expand(shape)

@@ -1,0 +1,119 @@
+"""A loss on the features of a video network that somebody trained to recognise actions: by path, frozen.
+
+Shapes: n clips, c channels, t frames, h w pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.pretrained import read_weights, with_weights
+
+# of Kinetics-400, for pixels in [0, 1], as torchvision's weights were trained
+MEAN, DEVIATION = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+SMALLEST_NORM = 1e-3  # of a feature vector: a place without features has no direction
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """A network that can be asked: `stages` run one after another, and the features after each of `taps` are compared.
+    `side` are the pixels of the shorter side that it was trained with; `key` is a tensor that only it has."""
+
+    key: str
+    side: int
+    head: tuple[str, ...]
+    stages: Callable[[nn.Module], list[nn.Module]]
+    taps: tuple[int, ...]
+
+
+KNOWN = {
+    "r3d_18": Known(
+        key="stem.0.weight",
+        side=112,
+        head=("layer3", "layer4", "fc"),
+        stages=lambda network: [network.get_submodule(name) for name in ("stem", "layer1", "layer2")],
+        taps=(0, 1, 2),
+    ),
+    "s3d": Known(
+        key="features.0.0.0.weight",
+        side=224,
+        head=("classifier",),
+        stages=lambda network: list(network.get_submodule("features").children())[:7],
+        taps=(0, 3, 6),  # 64, 192 and 480 channels
+    ),
+}
+
+
+class Perceptual:
+    """The squared distance of the features of x_hat and of the real clip, their vectors scaled to length one.
+
+    The mean over the places of each layer, then over the layers; between 0, at the truth, and 4. Source: Zhang et al.
+    2018 (LPIPS) for the normalisation, without its learned weights.
+    """
+
+    def __init__(self, stages: list[nn.Module], taps: tuple[int, ...], *, side: int) -> None:
+        self._stages, self._taps, self._side = stages, taps, side
+        device = next(stages[0].parameters()).device
+        self._mean, self._deviation = (
+            torch.tensor(values, device=device).view(1, 3, 1, 1, 1) for values in (MEAN, DEVIATION)
+        )
+
+    def __call__(self, x_hat: Tensor, video: Tensor, made: Tensor) -> Tensor:
+        """x_hat and video (n c t h w), made (n, t) -> (n). Frames that are not made must be equal in both."""
+        with torch.no_grad():
+            wanted = self._features(video)
+        distances = [
+            (found - true).square().sum(dim=1).mean(dim=(1, 2, 3))
+            for found, true in zip(self._features(x_hat), wanted, strict=True)
+        ]
+        # the frames that are not made differ by nothing: a clip is to count the same however many they are
+        return torch.stack(distances).mean(dim=0) * made.shape[1] / made.sum(dim=1).clamp(min=1)
+
+    def _features(self, video: Tensor) -> list[Tensor]:
+        state = (self._resized(video) * 0.5 + 0.5 - self._mean) / self._deviation
+        features = []
+        for number, stage in enumerate(self._stages):
+            state = stage(state)
+            if number in self._taps:
+                features.append(state / (state.square().sum(dim=1, keepdim=True) + SMALLEST_NORM**2).sqrt())
+        return features
+
+    def _resized(self, video: Tensor) -> Tensor:
+        """With the shorter side that the network knows; every frame by itself."""
+        height, width = video.shape[3:]
+        scale = self._side / min(height, width)
+        if scale == 1.0:
+            return video
+        size = [round(height * scale), round(width * scale)]
+        frames = video.transpose(1, 2).flatten(0, 1)
+        frames = functional.interpolate(frames, size, mode="bilinear", antialias=scale < 1.0)
+        return frames.view(len(video), -1, 3, *size).transpose(1, 2)
+
+
+def perceptual(path: Path, device: torch.device, *, side: int | None = None) -> Perceptual:
+    """torchvision's r3d_18 or s3d with weights of a safetensors file, whichever they are of.
+
+    `side` replaces the size that the network was trained with. VidiffError for a file that holds neither.
+    """
+    from vidiff_cli.text.tokenizer import mend_torchvision
+
+    mend_torchvision()
+    from torchvision.models import video
+
+    state = read_weights(path)
+    name = next((name for name, known in KNOWN.items() if known.key in state), None)
+    if name is None:
+        raise VidiffError(f"{path} holds no video network", expected=f"torchvision's {' or '.join(KNOWN)}")
+    known = KNOWN[name]
+    build = {"r3d_18": video.r3d_18, "s3d": video.s3d}[name]
+    network = with_weights(
+        lambda: build(weights=None), state, path, what=f"torchvision's {name}", without=known.head
+    ).to(device)
+    return Perceptual(known.stages(network), known.taps, side=side or known.side)

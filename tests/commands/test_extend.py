@@ -1,0 +1,184 @@
+"""extend: how many frames, which of them are given, at which rate and size."""
+
+from __future__ import annotations
+
+import json
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidiff_cli.commands.extend import extend, seam_jumps
+from vidiff_cli.diffusion.samplers import SAMPLERS
+from vidiff_cli.errors import UsageError, VidiffError
+from vidiff_cli.frames import Window
+from vidiff_cli.video import ffmpeg
+from vidiff_cli.video.decode import decode
+from vidiff_cli.video.probe import probe
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize(("count", "new"), [(1, 1), (1, 9), (3, 2), (7, 5)])
+def test_given_frames_stay_and_new_ones_follow(settings, clip, frames_of, count: int, new: int, before: bool) -> None:
+    source = clip(count)
+    report = extend(settings("extend", input=source, num_frames=new, before=before, lossless=True))
+    made, given = frames_of(report.path), frames_of(source)
+    assert (report.given, report.made, len(made)) == (count, new, count + new)
+    assert np.array_equal(made[new:] if before else made[:count], given)
+    assert report.path.name == f"clip-extended_s{report.seed}_{count + new}f_16x16.mkv"
+    assert report.fps == probe(report.path).fps == 8
+    assert len(report.drift.windows) == report.windows
+
+
+def test_new_frames_are_the_networks(settings, clip, frames_of) -> None:
+    """What is made depends on the seed and, with learned conditioning, on what is given."""
+    source = clip(4)
+    made = [
+        frames_of(extend(settings("extend", input=source, num_frames=4, lossless=True, **more)).path)[4:]
+        for more in ({"output": "a.mkv"}, {"output": "b.mkv", "seed": 4}, {"output": "c.mkv"})
+    ]
+    assert np.array_equal(made[0], made[2]) and not np.array_equal(made[0], made[1])
+
+
+def test_photo(settings, tmp_path: Path, frames_of) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "my photo.png")
+    report = extend(settings("extend", input="my photo.png", num_frames=5, lossless=True))
+    made = frames_of(report.path)
+    assert len(made) == 6 and np.array_equal(made[0], pixels)
+    assert report.fps == probe(report.path).fps == 8 and report.seam_jump is None
+    faster = extend(settings("extend", input="my photo.png", seconds=0.5, fps="12", output="fast.mp4"))
+    assert (faster.made, probe(faster.path).fps) == (6, 12)
+
+
+def test_seconds(settings, clip) -> None:
+    source = clip(3, fps="30000/1001")
+    report = extend(settings("extend", input=source, seconds=0.4))
+    assert report.made == 12 and report.fps == probe(report.path).fps == Fraction(30000, 1001)
+    assert extend(settings("extend", input=clip(3, name="other.mkv"))).made == 16
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize("condition", ["reconstruction", "replacement", "learned"])
+def test_every_way_to_condition_with_every_sampler(settings, clip, frames_of, condition: str, sampler: str) -> None:
+    source = clip(3)
+    asked = settings("extend", input=source, num_frames=4, condition=condition, sampler=sampler, lossless=True)
+    report = extend(asked)
+    made = frames_of(report.path)
+    assert report.condition == condition and len(made) == 7
+    assert np.array_equal(made[:3], frames_of(source)) and made[3:].std() > 0
+
+
+@pytest.mark.parametrize("scheme", ["autoregressive", "hierarchical"])
+@pytest.mark.parametrize("overlap", [1, 3])
+def test_schemes_and_overlaps(settings, clip, frames_of, scheme: str, overlap: int) -> None:
+    source = clip(2)
+    asked = settings("extend", input=source, num_frames=9, scheme=scheme, overlap=overlap, lossless=True)
+    assert np.array_equal(frames_of(extend(asked).path)[:2], frames_of(source))
+
+
+@pytest.mark.parametrize(
+    ("size", "scaled", "crop"),
+    [
+        ((16, 16), (16, 16), (16, 16)),
+        ((40, 24), (27, 16), (24, 16)),
+        ((33, 71), (16, 34), (16, 32)),
+        ((9, 9), (16, 16), (16, 16)),
+        ((64, 16), (64, 16), (64, 16)),
+    ],
+)
+def test_size(settings, clip, told, frames_of, size, scaled, crop) -> None:
+    """Short side the model's, long side cropped to the network's multiple; where that changes the size it is said."""
+    source = clip(3, width=size[0], height=size[1])
+    report, notes = told(extend.steps(settings("extend", input=source, num_frames=1, lossless=True)))
+    assert (report.width, report.height) == crop
+    assert np.array_equal(frames_of(report.path)[:3], decode(source, size=scaled, crop=crop).frames)
+    about = [note.text for note in notes if "The result has" in note.text]
+    expected = f"The result has {crop[0]}x{crop[1]} (the input is {size[0]}x{size[1]}; --size film keeps the input's)."
+    assert about == ([] if size == crop else [expected])
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_audio_stays_with_its_frames(settings, clip, tmp_path: Path, before: bool) -> None:
+    source = tmp_path / "loud.mp4"
+    sine = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
+    joined = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-c:a", "aac"]
+    code, log, _ = ffmpeg.run(["-i", ffmpeg.url(clip(8)), *sine, *joined, ffmpeg.url(source)])
+    assert code == 0, log
+    report = extend(settings("extend", input=source, num_frames=8, before=before))
+    info = probe(report.path)
+    assert info.has_audio and len(decode(report.path).frames) == 16
+    assert info.duration_seconds == pytest.approx(2, abs=0.1)
+    heard = re.search(r"Audio: .* start (\d\.\d+)", ffmpeg.run(ffmpeg.reading(report.path))[1])
+    begins = float(heard[1]) if heard else 0.0
+    assert begins == pytest.approx(1 if before else 0, abs=0.03), "the sound of the given frames begins with them"
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.webm", "out.gif", "out.webp", "frames"])
+def test_outputs_by_extension(settings, clip, frames_of, name: str) -> None:
+    report = extend(settings("extend", input=clip(3), num_frames=3, output=name, compare=True))
+    assert report.path == Path(name)
+    assert json.loads(report.path.with_suffix(".json").read_text())["made"] == 3
+    assert report.sheet == Path(f"{Path(name).stem}_sheet.png") and report.sheet.is_file()
+    if name == "frames":
+        assert [path.name for path in sorted(report.path.iterdir())] == [f"{n:06d}.png" for n in range(6)]
+        assert np.array_equal(np.asarray(Image.open("frames/000001.png")), frames_of(Path("clip.mkv"))[1])
+    else:
+        assert len(frames_of(report.path)) == 6
+
+
+@pytest.mark.parametrize("more", [{"output": "clip.mkv"}, {"output": "other.mkv", "compare": True}])
+def test_nothing_is_overwritten_unasked(settings, clip, frames_of, more: dict) -> None:
+    """Neither the video nor what is written beside it."""
+    source = clip(3)
+    for name in ("clip.json", "other.json", "other_sheet.png"):
+        Path(name).write_text("mine")
+    before = source.read_bytes()
+    with pytest.raises(VidiffError, match="exists"):
+        extend(settings("extend", input=source, num_frames=2, **more))
+    assert source.read_bytes() == before and Path("other.json").read_text() == "mine"
+    report = extend(settings("extend", input=source, num_frames=2, overwrite=True, **more))
+    assert len(frames_of(report.path)) == 5 and Path("clip.json").read_text() != Path("other_sheet.png").read_bytes()
+
+
+def test_wrong_usage(settings, clip) -> None:
+    source = clip(3)
+    with pytest.raises(UsageError, match="only one of --seconds and --num-frames"):
+        extend(settings("extend", input=source, num_frames=2, seconds=1))
+    with pytest.raises(VidiffError, match="keeps its own rate"):
+        extend(settings("extend", input=source, fps="12"))
+    with pytest.raises(VidiffError, match="--overlap leaves nothing to make"):
+        extend(settings("extend", input=source, overlap=4, output="new/out.mp4"))
+    assert not Path("new").exists()
+
+
+def test_one_prompt_per_window(settings, clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vidiff_cli.generation.load_model import Model
+
+    seen, original = [], Model.denoiser
+
+    def denoiser(self, times, given, prompts, **more):
+        seen.append(list(prompts))
+        return original(self, times, given, prompts, **more)
+
+    monkeypatch.setattr(Model, "denoiser", denoiser)
+    asked = settings("extend", input=clip(2), num_frames=8, overlap=2, prompt=("red", "blue"))
+    assert extend(asked).windows == 4
+    assert seen[1:] == [["red"], ["blue"], ["blue"], ["blue"]]  # the first is the estimate's
+
+
+def test_seam_jumps() -> None:
+    """Levels 0 2 4 | 14 15 16: the seam is a step of 10 where steps of 2 are usual; 25 times, squared."""
+    levels = np.array([0, 2, 4, 14, 15, 16], np.uint8)
+    pixels = np.broadcast_to(levels[:, None, None, None], (6, 2, 2, 3))
+    frames = pixels.__getitem__
+    window = Window(frames=(1, 2, 3, 4, 5), observed=frozenset({1, 2}), makes=frozenset({3, 4, 5}))
+    assert seam_jumps(frames, [window], [0, 1, 2]) == (25.0,)
+    between = Window(frames=(0, 1, 2, 3), observed=frozenset({0, 2, 3}), makes=frozenset({1}))
+    uneven = np.broadcast_to(np.array([0, 2, 6, 8], np.uint8)[:, None, None, None], (4, 2, 2, 3))
+    assert seam_jumps(uneven.__getitem__, [between], [0, 2, 3]) == (4.0,), "of two seams the worse one counts"
+    assert seam_jumps(frames, [window], [0]) is None
+    assert seam_jumps(np.zeros_like(pixels).__getitem__, [window], [0, 1, 2]) is None

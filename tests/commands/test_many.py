@@ -1,0 +1,240 @@
+"""interpolate and extend of many films: names, what is finished, what fails, one film or several at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from vidiff_cli.cli.app import app
+from vidiff_cli.commands.many import ManyReport, many
+from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
+from vidiff_cli.errors import UsageError, VidiffError
+from vidiff_cli.generation import generate as gen
+from vidiff_cli.video.decode import decode
+from vidiff_cli.video.encode import encode
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """films/a.mkv and films/sub/b.mov, of six frames that move; and a photo, which is no film."""
+    folder = tmp_path / "films"
+    for number, name in enumerate(("a.mkv", "sub/b.mp4")):
+        still = np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        encode(folder / name, [np.roll(still, 2 * step, axis=1) for step in range(6)], Fraction(8))
+    (folder / "sub" / "b.mp4").rename(folder / "sub" / "b.mov")
+    encode(folder / "photos", [np.zeros((24, 32, 3), np.uint8)], Fraction(8))
+    return folder
+
+
+def asked(**more: Any) -> InterpolateSettings:
+    return InterpolateSettings.model_validate({"input": "films", "output": "out", "seed": 1} | more)
+
+
+def statuses(report: ManyReport) -> dict[str, str]:
+    return {film.name: film.status for film in report.films}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file by its name, hidden ones too; of sidecars, which tell of processes and threads, the name alone."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): b"" if path.suffix == ".json" else path.read_bytes() for path in paths}
+
+
+def vidiff(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="vidiff")
+
+
+def test_every_film_is_what_it_is_by_itself(films: Path) -> None:
+    result = vidiff("interpolate", films, "-o", "out", "--seed", "1")
+    assert result.exit_code == 0 and result.stdout.split() == ["out/a.mp4", "out/sub/b.mp4"]
+    assert list(files_of(Path("out"))) == ["a.json", "a.mp4", "sub/b.json", "sub/b.mp4"]
+    for name, made in (("a.mkv", "out/a.mp4"), ("sub/b.mov", "out/sub/b.mp4")):
+        alone = vidiff("interpolate", films / name, "-o", "alone.mp4", "--seed", "1", "--overwrite")
+        assert alone.stdout == "alone.mp4\n" and Path("alone.mp4").read_bytes() == Path(made).read_bytes()
+    frames = vidiff("interpolate", films / "a.mkv", "-o", "frames")  # one input: -o is what it was
+    assert frames.stdout == "frames\n" and len(list(Path("frames").glob("*.png"))) == 12
+
+
+def test_a_second_call_makes_what_is_missing(films: Path) -> None:
+    assert statuses(many(asked(), [films])) == {"a.mkv": "made", "sub/b.mov": "made"}
+    before = files_of(Path("out"))
+    Path("out/a.mp4").unlink()
+    kept = Path("out/sub/b.mp4").stat().st_mtime_ns
+    assert statuses(many(asked(seed=None), [films])) == {"a.mkv": "made", "sub/b.mov": "finished"}
+    assert files_of(Path("out")) == before and Path("out/sub/b.mp4").stat().st_mtime_ns == kept
+    (films / "a.mkv").rename(films / "a.avi")  # the same film by another name
+    assert statuses(many(asked(seed=None), [films]))["a.avi"] == "finished"
+
+
+@pytest.mark.parametrize("change", ["settings", "seed", "input", "command", "sidecar"])
+def test_a_result_made_otherwise_is_replaced_only_when_asked(films: Path, change: str) -> None:
+    many(asked(), [films / "a.mkv"])
+    before = Path("out/a.mp4").read_bytes()
+    settings: Any = asked(**({"factor": 3} if change == "settings" else {"seed": 2} if change == "seed" else {}))
+    if change == "input":
+        encode(films / "a.mkv", decode(films / "a.mkv").frames[::-1], Fraction(8), overwrite=True)
+    if change == "command":
+        settings = ExtendSettings(input=films, output=Path("out"), seed=1, num_frames=1)
+    if change == "sidecar":
+        Path("out/a.json").unlink()
+    (refused,) = many(settings, [films / "a.mkv"]).films
+    assert (
+        refused.status == "failed"
+        and "out/a.mp4 exists" in str(refused.reason)
+        and "--overwrite" in str(refused.reason)
+    )
+    assert Path("out/a.mp4").read_bytes() == before
+    forced = settings.model_copy(update={"overwrite": True})
+    assert [statuses(many(forced, [films / "a.mkv"]))["a.mkv"] for _ in range(2)] == ["made", "finished"]
+
+
+def test_a_damaged_film_does_not_stop_the_rest(films: Path) -> None:
+    (films / "Broken.mp4").write_bytes(b"not a film")
+    encode(films / "one.mkv", np.zeros((1, 24, 32, 3), np.uint8), Fraction(8))
+    result = vidiff("interpolate", films, "-o", "out", "--json")
+    assert result.exit_code == 1
+    found = {film["name"]: film for film in json.loads(result.stdout)["films"]}
+    failed = [name for name, film in found.items() if film["status"] == "failed"]
+    assert failed == ["Broken.mp4", "one.mkv"] and "has a single frame" in found["one.mkv"]["reason"]
+    assert found["a.mkv"]["report"]["made"] == 5 and found["sub/b.mov"]["path"] == "out/sub/b.mp4"
+    table = result.stderr.splitlines()[-5:]
+    assert table[0].split()[:4] == ["film", "given", "made", "seconds"] and table[2].split()[:3] == ["a.mkv", "6", "5"]
+    assert "cannot be opened" in table[1] and not list(Path("out").rglob(".*"))
+
+
+def test_several_at_a_time_make_the_same_bytes(films: Path) -> None:
+    (films / "Broken.mp4").write_bytes(b"not a film")
+    encode(films / "one.mkv", np.zeros((1, 24, 32, 3), np.uint8), Fraction(8))
+    one, two = many(asked(output="one"), [films]), many(asked(output="two", jobs=2), [films])
+    assert statuses(one) == statuses(two) and list(statuses(two).values()) == ["failed", "made", "failed", "made"]
+    assert [film.reason for film in one.films] == [film.reason for film in two.films]
+    assert files_of(Path("one")) == files_of(Path("two"))
+
+
+@pytest.mark.parametrize("moment", ["write_sidecar", "check_files"])
+def test_interrupted_it_goes_on(films: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Before a film, or when its video is written and its sidecar is not: the same command ends with the same files."""
+    many(asked(output="whole"), [films])
+    calls, original = list[str](), getattr(gen, moment)
+
+    def end(*arguments: Any, **more: Any) -> Any:
+        calls.append(moment)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gen, moment, end)
+        with pytest.raises(KeyboardInterrupt):
+            many(asked(), [films])
+    assert "sub/b.json" not in files_of(Path("out"))
+    assert statuses(many(asked(), [films])) == {"a.mkv": "finished", "sub/b.mov": "made"}
+    assert files_of(Path("out")) == files_of(Path("whole"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are looked up in /proc")
+def test_killed_it_leaves_no_process_and_goes_on(films: Path) -> None:
+    """A film that is a pipe would be refused; a slow one is simply long."""
+    many(asked(output="whole"), [films])
+    command = [sys.executable, "-m", "vidiff_cli", "interpolate", "films", "-o", "out", "--seed", "1", "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"VIDIFF_MARK": str(films)}) as process:
+        while process.poll() is None and not Path("out").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    give_up = time.monotonic() + 60
+    while marked(str(films)) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert not marked(str(films))
+    assert set(statuses(many(asked(), [films])).values()) <= {"made", "finished"}
+    assert files_of(Path("out")) == files_of(Path("whole"))
+
+
+def marked(value: str) -> list[Path]:
+    """The processes that have VIDIFF_MARK=value in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"VIDIFF_MARK={value}".encode() in path.read_bytes().split(b"\0"):
+                found.append(path)
+        except OSError:
+            continue
+    return found
+
+
+def test_names(films: Path) -> None:
+    """A suffix stays in the names of those that would have one name; results are never inputs."""
+    (films / "sub" / "b.mp4").write_bytes((films / "sub" / "b.mov").read_bytes())
+    report = many(asked(dry_run=True), [films])
+    assert [str(film.path) for film in report.films] == ["out/a.mp4", "out/sub/b.mov.mp4", "out/sub/b.mp4.mp4"]
+    assert {film.status for film in report.films} == {"planned"} and not Path("out").exists()
+    lossless = many(asked(dry_run=True, lossless=True), [films / "a.mkv", films / "sub" / "b.mov"])
+    assert [str(film.path) for film in lossless.films] == ["out/a.mkv", "out/sub/b.mkv"]
+    with pytest.raises(VidiffError, match="is an input itself"):
+        many(asked(output=films, dry_run=True), [films / "a.mkv", films / "sub" / "b.mp4"])
+
+
+def test_two_inputs_of_one_result(films: Path) -> None:
+    for name in ("b.mp4", "b.mov.webm"):
+        (films / "sub" / name).write_bytes(b"x")
+    with pytest.raises(VidiffError, match=r"would both become out/sub/b\.mov\.mp4"):
+        many(asked(), [films])
+
+
+@pytest.mark.parametrize(
+    ("more", "inputs"),
+    [
+        ({"output": None}, ["films"]),
+        ({"output": "out.mp4"}, ["films"]),
+        ({"output": "films"}, ["films"]),
+        ({"to": "films/a.mkv"}, ["films/a.mkv", "films/a.mkv"]),
+    ],
+)
+def test_wrong_usage(films: Path, more: dict[str, Any], inputs: list[str]) -> None:
+    with pytest.raises(UsageError):
+        many(asked(**more), [Path(each) for each in inputs])
+
+
+def test_no_film(films: Path) -> None:
+    with pytest.raises(VidiffError, match="no video in films/photos: found 1 images"):
+        many(asked(), [Path("films/photos")])
+    with pytest.raises(VidiffError, match="missing does not exist"):
+        many(asked(), [films, Path("missing")])
+
+
+def test_dry_run_and_progress(films: Path) -> None:
+    (films / "bad.mp4").write_bytes(b"x")
+    planned = vidiff("interpolate", films, "-o", "out", "--dry-run")
+    assert [line.split()[:2] for line in planned.stdout.splitlines()] == [
+        ["a.mkv", "planned"],
+        ["bad.mp4", "failed"],
+        ["sub/b.mov", "planned"],
+    ]
+    assert planned.exit_code == 1 and not Path("out").exists()
+    (films / "bad.mp4").unlink()
+    told = vidiff("interpolate", films, "-o", "out", "--verbose").stderr
+    assert "frames of all films: 0/12" in told and "frames of all films: 12/12" in told
+    assert "1/2 films" in told and "sub/b.mov: frames 6/12" in told
+
+
+def test_extend_and_the_model_is_opened_once(films: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, original = list[Path](), gen.load_model
+    monkeypatch.setattr(gen, "load_model", lambda *given, **more: opened.append(given[0]) or original(*given, **more))
+    wanted = {"input": films, "output": "out", "model": run, "steps": 2, "num_frames": 2, "seed": 3, "dtype": "fp32"}
+    settings = ExtendSettings.model_validate(wanted)
+    report = many(settings, [films])
+    assert [film.report and film.report.made for film in report.films] == [2, 2] and opened == [run]
+    assert set(statuses(many(settings, [films])).values()) == {"finished"}
+    estimate = settings.model_copy(update={"model": None, "detail": "estimate"})
+    assert [film.status for film in many(estimate, [films]).films] == ["failed", "failed"]

@@ -1,0 +1,93 @@
+"""train with images, a noise prior and noisy given frames: what the run holds, and what sampling makes of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from vidiff_cli.commands.extend import extend
+from vidiff_cli.commands.sample import sample
+from vidiff_cli.commands.train import train
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.generation.load_model import find_checkpoint
+from vidiff_cli.training.state import open_learner
+
+RECIPE = {
+    "diffusion": {"noise": "progressive"},
+    "objective": {"image_fraction": 0.34, "context_noise": 0.5, "observed": 0.5},
+    "checkpoint_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(dataset: Path, training, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four steps with all of it."""
+    folder = tmp_path_factory.mktemp("recipe") / "run"
+    train(training(dataset, folder, steps=4, **RECIPE))
+    return folder
+
+
+def test_the_checkpoint_says_how_it_was_trained(recipe: Path) -> None:
+    settings = open_learner(find_checkpoint(recipe))[0].settings
+    assert (settings.diffusion.noise, settings.diffusion.noise_strength) == ("progressive", 0.894)
+    assert settings.context_noise == 0.5
+    rows = [json.loads(line) for line in (recipe / "metrics.jsonl").read_text().splitlines()]
+    assert rows and all(row["loss"] > 0 for row in rows if "loss" in row)
+
+
+def test_a_continued_run_is_the_uninterrupted_one(recipe: Path, dataset: Path, training, tmp_path: Path) -> None:
+    """Images, their places and the noise of given frames follow from the seed and the step. From step 2 on, which ends
+    no trunk."""
+    whole = training(dataset, tmp_path / "whole", steps=4, optimiser={"decay": 0}, **RECIPE)
+    train(whole)
+    shutil.copytree(tmp_path / "whole", tmp_path / "part")
+    for folder in (tmp_path / "part" / "checkpoints").glob("step-000004*"):
+        shutil.rmtree(folder)
+    (tmp_path / "part" / "checkpoints" / "latest").write_text("step-000002\n")
+    train(whole.model_copy(update={"output": tmp_path / "part"}))
+    for name in ("model.safetensors", "optimiser.safetensors"):
+        one, other = (load_file(tmp_path / run / "checkpoints" / "step-000004" / name) for run in ("whole", "part"))
+        assert one.keys() == other.keys() and all(one[key].equal(other[key]) for key in one)
+
+
+def test_a_run_from_before_these_settings_goes_on(run: Path, dataset: Path, training, tmp_path: Path) -> None:
+    """Its config.json names none of them, neither of the training nor of the model."""
+    shutil.copytree(run, tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    for part in ("train", "model"):
+        for name in ("noise", "noise_strength"):
+            del config[part]["diffusion"][name]
+    del config["model"]["context_noise"]
+    for name in ("image_fraction", "context_noise"):
+        del config["train"]["objective"][name]
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    assert train(training(dataset, tmp_path / "old", steps=8)).steps == 8
+    with pytest.raises(
+        VidiffError, match=r"was trained with another diffusion\.noise: found mixed, expected independent"
+    ):
+        train(training(dataset, tmp_path / "old", steps=9, diffusion={"noise": "mixed"}))
+
+
+def test_another_noise_than_the_models_is_one_error(settings, recipe: Path, run: Path) -> None:
+    with pytest.raises(
+        VidiffError, match=r"was trained with another noise: found --noise mixed, expected independent; leave it out"
+    ):
+        sample(settings("sample", noise="mixed"))
+    with pytest.raises(VidiffError, match="found --noise independent, expected progressive"):
+        sample(settings("sample", model=recipe, noise="independent"))
+    for noise in (None, "progressive"):
+        report = sample(settings("sample", model=recipe, noise=noise, output=f"{noise}.mkv", lossless=True))
+        assert report.paths[0].is_file()
+    assert Path("None.mkv").read_bytes() == Path("progressive.mkv").read_bytes()
+
+
+def test_context_noise_is_in_the_sidecar(settings, recipe: Path, clip) -> None:
+    common = {"input": clip(3), "model": recipe, "num_frames": 3, "lossless": True}
+    for name, noise in (("clean", 0.0), ("noisy", 0.3), ("again", 0.3)):
+        extend(settings("extend", output=f"{name}.mkv", context_noise=noise, **common))
+        assert json.loads(Path(f"{name}.json").read_text())["settings"]["context_noise"] == noise
+    assert Path("noisy.mkv").read_bytes() == Path("again.mkv").read_bytes()

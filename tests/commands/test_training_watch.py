@@ -1,0 +1,436 @@
+"""What is seen of a training: validation, sample sheets, rows, warnings and trackers. None of it changes anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vidiff_cli.commands.info import info
+from vidiff_cli.commands.prep import prep
+from vidiff_cli.commands.train import train
+from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.dataset.dataset import Dataset, open_dataset
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.events import Note, Progress
+from vidiff_cli.generation import generate
+from vidiff_cli.runs.metrics_log import MEASURED, TrainingLog
+from vidiff_cli.runs.monitor import Watch, own_prompts, sheet_prompts
+from vidiff_cli.runs.run_dir import check_replaceable
+from vidiff_cli.training.loop import StepReport
+from vidiff_cli.training.validation import BANDS, Validation
+
+RESULT = Path("checkpoints") / "step-000006-of-000006"
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrainingLog, "plot", lambda self, **_: None)
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in MEASURED} for row in rows]
+
+
+def a_report(step: int, losses: list[float], **more: Any) -> StepReport:
+    values: dict[str, Any] = {
+        "step": step,
+        "phase": "trunk",
+        "loss": float(np.mean(losses)),
+        "free": float(np.mean(losses)),
+        "observed": float("nan"),
+        "gradient_norm": 0.5,
+        "lr": 1e-3,
+        "stuck": False,
+        "per_clip": np.array(losses, np.float32),
+        "levels": np.linspace(-6, 6, len(losses), dtype=np.float32),
+        "rows": tuple(range(len(losses))),
+    }
+    return StepReport(**(values | more))
+
+
+# --- in a training -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def watched(dataset: Path, training: Callable[..., TrainSettings], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The session's run once more, with a validation and a sheet every other step."""
+    folder = tmp_path_factory.mktemp("watched") / "run"
+    train(training(dataset, folder, validate_every=2, sample_every=3))
+    return folder
+
+
+def test_looking_changes_nothing(run: Path, watched: Path) -> None:
+    """Weights, averages, optimisers and the next steps are the same to the bit."""
+    for name in ("model", "ema", "optimiser"):
+        ours, theirs = (load_file(folder / RESULT / f"{name}.safetensors") for folder in (run, watched))
+        assert ours.keys() == theirs.keys() and all(ours[key].equal(theirs[key]) for key in ours)
+    assert (run / RESULT / "state.json").read_bytes() == (watched / RESULT / "state.json").read_bytes()
+    assert [row for row in rows_of(watched) if "loss" in row] == rows_of(run)
+
+
+def test_what_a_watched_run_holds(watched: Path) -> None:
+    rows = [row for row in rows_of(watched) if "validation_loss" in row]
+    assert [row["step"] for row in rows] == [0, 2, 4, 6]
+    assert len({row["validation_loss"] for row in rows}) == 4
+    assert all(row[f"validation_level_{band}"] > 0 for row in rows for band in BANDS)
+    assert rows[0]["text_gain"] == 0  # a new network's text does nothing yet
+    names = ["progress.png", "step-000000.png", "step-000003.png", "step-000006.png"]
+    assert sorted(path.name for path in (watched / "samples").iterdir()) == names
+
+
+def test_info_reads_a_watched_run_and_an_old_one(watched: Path, run: Path, tmp_path: Path) -> None:
+    """A row of validation at the end is no row of losses; rows of before there were bands are read as ever."""
+    shutil.copytree(run, tmp_path / "old")
+    keys = ("step", "phase", "lr", "loss", "free", "observed", "gradient_norm", "seconds_per_step")
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    old = [{key: json.loads(line)[key] for key in keys} for line in lines]
+    (tmp_path / "old" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
+    losses = [row["loss"] for row in old]
+    validation = [row["validation_loss"] for row in rows_of(watched) if "validation_loss" in row]
+    for place in (watched, tmp_path / "old"):
+        about: Any = info(place)
+        assert (about.state, about.steps_logged, about.loss) == ("finished", 6, losses[-1])
+        assert about.loss_mean == pytest.approx(np.mean(losses)) and about.seconds_per_step > 0
+        assert about.validation_loss == (validation[-1] if place == watched else None)
+
+
+def test_another_seed_is_asked_the_same(dataset: Path, training, watched: Path, tmp_path: Path, monkeypatch) -> None:
+    """The same clips, noise and levels: what is validated of the same weights does not know the run."""
+    from vidiff_cli.runs import monitor
+
+    asked, original = [], monitor.validate
+
+    def validate(learner: Any, held: Any, **more: Any) -> Any:
+        asked.append((held.u, [(draw.row, draw.frames, draw.caption, draw.given.tolist()) for draw in held.draws]))
+        return original(learner, held, **more)
+
+    monkeypatch.setattr(monitor, "validate", validate)
+    for seed in (0, 1):
+        train(training(dataset, tmp_path / f"run-{seed}", steps=1, validate_every=5, seed=seed, batch_size=4 + seed))
+    first, last = asked[0], asked[-1]
+    assert len(asked) == 4 and np.array_equal(first[0], last[0], equal_nan=True) and first[1] == last[1]
+
+
+def test_the_averages_are_validated_and_held_out_clips_read(
+    dataset: Path, training, tmp_path: Path, monkeypatch
+) -> None:
+    from vidiff_cli.runs import monitor
+
+    seen, read, view = [], set(), Dataset.view
+    original = monitor.validate
+
+    def validate(learner: Any, held: Any, **more: Any) -> Any:
+        before = set(read)
+        seen.append({name: value.clone() for name, value in learner.state_dict().items()})
+        found = original(learner, held, **more)
+        assert read - before <= set(open_dataset(dataset).split("val"))
+        return found
+
+    monkeypatch.setattr(monitor, "validate", validate)
+    monkeypatch.setattr(Dataset, "view", lambda self, index: read.add(index) or view(self, index))
+    report = train(training(dataset, tmp_path / "run", steps=2, validate_every=2, loader={"workers": 0}))
+    average = load_file(report.checkpoint / "ema.safetensors")
+    assert all(torch.equal(seen[-1][name], average[name]) for name in average)
+    assert set(open_dataset(dataset).split("val")) <= read
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_killed_while_looking(dataset: Path, training, watched: Path, tmp_path: Path, monkeypatch, at: int) -> None:
+    """After the validation and before the sheet: the same command makes what is missing, and nothing twice."""
+    asked = training(dataset, tmp_path / "run", validate_every=2, sample_every=3)
+    calls, original = [], Watch.look
+
+    def look(*arguments: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        yield from original(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "look", look)
+        with pytest.raises(KeyboardInterrupt):
+            train(asked)
+    train(asked)
+    assert rows_of(tmp_path / "run") == rows_of(watched)
+    for path in (watched / "samples").iterdir():
+        assert (tmp_path / "run" / "samples" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_without_held_out_clips_it_is_said_once(dataset: Path, training, told, tmp_path: Path) -> None:
+    from vidiff_cli.config.prep import PrepSettings
+
+    clips = str(dataset.parent / "clips")
+    prep(PrepSettings(sources=(clips,), output=tmp_path / "data", size=16, frames=8, preview=0, val_fraction=0))
+    _, notes = told(train.steps(training(tmp_path / "data", tmp_path / "run", steps=2, validate_every=1)))
+    assert len([note for note in notes if "no held-out clips" in note.text]) == 1
+    assert not any("validation_loss" in row for row in rows_of(tmp_path / "run"))
+
+
+# --- prompts -----------------------------------------------------------------------------------------------------
+
+
+def test_prompts_are_of_held_out_clips_first(dataset: Path) -> None:
+    opened = open_dataset(dataset)
+    held = {text for number in opened.split("val") for text in opened.clips[number].captions}
+    prompts = own_prompts(opened)
+    assert len(prompts) == len(set(prompts)) == 4
+    assert set(prompts[: len(held)]) == held and set(prompts[len(held) :]) <= set(opened.captions())
+
+
+def test_prompts_of_a_file_are_drawn_with_the_same_noise(dataset, training, tmp_path, monkeypatch) -> None:
+    drawn: list[tuple[list[str], torch.Tensor]] = []
+    original = generate.fill
+
+    def fill(windows: Any, frames: Any, *, sample: Any, **more: Any) -> Any:
+        def noted(denoise: Any, z: torch.Tensor, noise: Any) -> Any:
+            drawn.append((prompts[-1], z.clone()))
+            return sample(denoise, z, noise)
+
+        return original(windows, frames, sample=noted, **more)
+
+    prompts, sheet = [], generate.sample_sheet
+
+    def noted_sheet(learner: Any, asked: Any, *rest: Any, **more: Any) -> None:
+        prompts.append(list(asked))
+        sheet(learner, asked, *rest, **more)
+
+    monkeypatch.setattr(generate, "fill", fill)
+    monkeypatch.setattr(generate, "sample_sheet", noted_sheet)
+    (tmp_path / "prompts.txt").write_text("# my own\n\n a red circle \na blue square\n")
+    train(training(dataset, tmp_path / "run", steps=2, sample_every=2, prompts=tmp_path / "prompts.txt"))
+    assert [each[0] for each in drawn] == [["a red circle", "a blue square"]] * 2
+    assert torch.equal(drawn[0][1], drawn[1][1]) and not torch.equal(drawn[0][1][0], drawn[0][1][1])
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(None, "no such file"), (b"\n# nothing\n", "no prompt"), (b"a\n" * 17, "17 prompts"), (b"\xff\xfe", "not UTF-8")],
+)
+def test_a_prompts_file_that_fits_no_sheet(tmp_path: Path, content: bytes | None, found: str) -> None:
+    path = tmp_path / "prompts.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(VidiffError, match=found) as error:
+        sheet_prompts(path)
+    assert str(path) in str(error.value)
+
+
+# --- rows and warnings -------------------------------------------------------------------------------------------
+
+
+def test_bands_are_means_over_clips(tmp_path: Path) -> None:
+    """Over all clips of a row's steps, not means of means; and the parts make up the whole."""
+    log = TrainingLog(tmp_path, 2, batch_size=3, at_peak_seconds=0.25)
+    list(log.add(a_report(1, [8.0, 4.0, 1.0], levels=np.array([-9.0, -9.0, 9.0]), terms={"flow": 0.2})))
+    list(log.add(a_report(2, [3.0, 2.0, 6.0], levels=np.array([-9.0, -3.0, 1.0]), terms={"flow": 0.4})))
+    (row,) = log.rows()
+    bands = [row[f"loss_level_{name}"] for name in BANDS]
+    assert bands == [5.0, 2.0, 6.0, 1.0] and row["loss"] == pytest.approx(4.0)
+    assert np.dot(bands, [3, 1, 1, 1]) / 6 == pytest.approx(row["loss"])
+    assert row["loss_flow"] == pytest.approx(0.3) and row["skipped"] == 0
+    assert row["memory_mb"] > 10 and row["clips_per_second"] == pytest.approx(3 / row["seconds_per_step"])
+    assert row["share_of_peak"] == pytest.approx(0.25 / row["seconds_per_step"])
+
+
+def test_steps_without_a_row_survive_in_json(tmp_path: Path) -> None:
+    """Those of a checkpoint that is older than the bands too."""
+    log = TrainingLog(tmp_path, 20)
+    list(log.add(a_report(1, [1.0, float("nan")], skipped=True, reason="not finite")))
+    kept = json.loads(json.dumps(log.unlogged(), allow_nan=False))
+    again = TrainingLog(tmp_path, 20)
+    old = {key: kept[0][key] for key in ("step", "phase", "lr", "loss", "free", "observed", "gradient_norm")}
+    again.go_on_from(1, [old | {"stuck": False}, *kept])
+    list(again.add(a_report(2, [3.0, 3.0])))
+    again.flush()
+    (row,) = again.rows()
+    assert (row["step"], row["loss"], row["skipped"], row["observed"]) == (2, 3.0, 1, None)
+    assert row["loss_level_below_-4"] == 2.0  # of 1 and 3, without the one that is no number
+
+
+def notes_of(events: Any) -> list[Note]:
+    return [event for event in events if isinstance(event, Note)]
+
+
+def test_a_step_that_was_skipped_names_its_clips(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, 100, clip_name=lambda number: f"film-{number}.mp4 at 0 s")
+    report = a_report(7, [0.1, float("nan"), 0.3, 0.2, 0.1, 0.1], loss=float("nan"), skipped=True, reason="not finite")
+    (note,) = notes_of(log.add(report))
+    assert note.level == "warning" and note.text == (
+        "The update of step 7 was not made: its loss or its gradient is not finite (loss nan, gradient norm 0.5). Its "
+        "batch of 6 clips, the highest loss first: film-1.mp4 at 0 s, film-2.mp4 at 0 s, film-3.mp4 at 0 s, "
+        "film-0.mp4 at 0 s and 2 more."
+    )
+    (scale,) = notes_of(log.add(a_report(8, [0.1], skipped=True, reason="overflow")))
+    assert scale.level == "info" and "loss scale is halved" in scale.text
+    for step in range(9, 40):
+        last = notes_of(log.add(a_report(step, [0.1], skipped=True, reason="spike")))
+    assert not last and log.skipped == 33  # counted, and said ten times
+
+
+def test_a_spike_of_the_loss_names_its_clips(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, 1000, clip_name=lambda number: f"film-{number}.mp4")
+    quiet = [note for step in range(1, 60) for note in notes_of(log.add(a_report(step, [0.1, 0.3])))]
+    quiet += notes_of(log.add(a_report(60, [0.1, 0.9])))  # more than ever, and no spike
+    (note,) = notes_of(log.add(a_report(61, [0.1, 3.9])))
+    assert not quiet and note.level == "warning"
+    assert "The loss of step 61 is 2, and was at most 0.5" in note.text and "film-1.mp4, film-0.mp4." in note.text
+    assert not notes_of(log.add(a_report(62, [0.5, 0.5])))
+
+
+def test_that_the_text_is_ignored_is_said_once(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, 2000)
+    said = []
+    for step, gain in ((500, 0.0), (600, 0.3), (700, 0.01), (800, 0.01), (900, 0.0), (1000, 0.0)):
+        found = Validation(
+            clips=9, loss=1.0, free=1.0, observed=None, bands=(1.0,) * 4, text_gain=gain, text_gain_error=0.02
+        )
+        notes = notes_of(log.add_validation(step, "trunk", found))
+        said += [step for note in notes if note.level == "warning" and "ignored" in note.text]
+    assert said == [800]
+
+
+def test_progress_has_the_figures_of_the_table(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, 10, batch_size=4)
+    list(log.add_validation(0, "trunk", Validation(clips=9, loss=0.7, free=0.7, observed=None, bands=(1.0,) * 4)))
+    events = [event for step in range(1, 11) for event in log.add(a_report(step, [0.1, 0.2, 0.3, 0.4]))]
+    last = [event for event in events if isinstance(event, Progress)][-1]
+    figures = dict(last.figures)
+    assert (last.done, last.total, figures["phase"], figures["loss"]) == (10, 10, "trunk", "0.2500")
+    assert figures["validation"] == "0.7000" and figures["level above 2"] == "0.3500"
+    assert {"gradient norm", "learning rate", "clips/s", "memory", "left"} <= set(figures)
+    assert all(name.isascii() and value.isascii() for name, value in figures.items())
+
+
+# --- trackers ----------------------------------------------------------------------------------------------------
+
+
+class Told(list):
+    """What a stand-in for a tracker's module was told."""
+
+    def module(self, name: str) -> ModuleType:
+        module: Any = ModuleType(name)
+        for function in ("init", "log", "finish", "Image"):
+            setattr(module, function, self._note(function))
+        return module
+
+    def _note(self, function: str) -> Callable[..., Any]:
+        def note(*values: Any, **more: Any) -> Any:
+            print(f"{function} was called")  # as some of them do: stdout is not theirs
+            self.append((function, values, more))
+            return f"picture of {Path(values[0]).name}" if function == "Image" else None
+
+        return note
+
+
+@pytest.mark.parametrize("name", ["trackio", "wandb"])
+def test_a_tracker_is_told_all(dataset, training, run, tmp_path, monkeypatch, capsys, name: str) -> None:
+    told = Told()
+    monkeypatch.setitem(sys.modules, name, told.module(name))
+    report = train(training(dataset, tmp_path / "run", sample_every=6, validate_every=3, track=name))
+    assert capsys.readouterr().out == ""
+    assert (told[0][0], told[-1][0]) == ("init", "finish")
+    start = told[0][2]
+    assert (start["project"], start["name"], start["resume"]) == ("vidiff", "run", "allow")
+    assert start["config"]["batch_size"] == 4 and start["config"]["optimiser.lr"] == 1e-3
+    logged = [(more["step"], values[0]) for function, values, more in told if function == "log"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and key != "step"}
+        assert (row["step"], numbers) in logged
+    assert [step for step, values in logged if "samples" in values] == [0, 6]
+    ours, theirs = (load_file(each / "model.safetensors") for each in (report.checkpoint, run / RESULT))
+    assert all(ours[key].equal(theirs[key]) for key in ours)
+
+
+def test_wandb_knows_a_run_again(tmp_path: Path, monkeypatch) -> None:
+    from vidiff_cli.runs.trackers import open_tracker
+
+    told = Told()
+    monkeypatch.setitem(sys.modules, "wandb", told.module("wandb"))
+    for place in ("a/run", "b/run", "a/run"):
+        open_tracker("wandb", tmp_path / place).start({})
+    first, other, again = (more["id"] for _, _, more in told)
+    assert first == again != other
+
+
+def test_tensorboard(dataset, training, tmp_path: Path, monkeypatch) -> None:
+    told: list[tuple[str, tuple[Any, ...]]] = []
+
+    class SummaryWriter:
+        def __init__(self, log_dir: str) -> None:
+            Path(log_dir).mkdir(parents=True, exist_ok=True)
+            told.append(("open", (log_dir,)))
+
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *values, **more: told.append((name, values))
+
+    module: Any = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    asked = training(dataset, tmp_path / "run", steps=2, sample_every=2, track="tensorboard")
+    train(asked)
+    assert told[0] == ("open", (str(tmp_path / "run" / "tensorboard"),)) and told[-1] == ("close", ())
+    losses = [values[1:] for name, values in told if name == "add_scalar" and values[0] == "loss"]
+    (picture,) = [values for name, values in told if name == "add_image" and values[2] == 2]
+    assert losses == [(rows_of(tmp_path / "run")[-1]["loss"], 2)]
+    assert picture[0] == "samples" and picture[1].ndim == 3 and picture[1].dtype == np.uint8
+    assert check_replaceable(tmp_path / "run") is None  # its folder is a part of the run
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "trackio", "wandb"])
+def test_a_tracker_that_is_not_installed_is_one_sentence(dataset, training, tmp_path, monkeypatch, name) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if name == "tensorboard" else name, None)
+    with pytest.raises(VidiffError) as error:
+        train(training(dataset, tmp_path / "run", track=name))
+    assert str(error.value) == f"--track {name} needs {name}, which is not installed here; pip install {name}."
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_that_fails_stops_no_training(dataset, training, told, run, tmp_path, monkeypatch) -> None:
+    module = Told().module("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", module)
+
+    def log(*values: Any, **more: Any) -> None:
+        raise ConnectionError("the server is down\nand more")
+
+    monkeypatch.setattr(module, "log", log)
+    report, notes = told(train.steps(training(dataset, tmp_path / "run", track="wandb")))
+    warnings = [note.text for note in notes if note.level == "warning"]
+    assert warnings == ["--track wandb failed and is told nothing more: ConnectionError: the server is down."]
+    assert report.steps == 6
+
+
+# --- a dataset that is another ------------------------------------------------------------------------------------
+
+
+def test_a_dataset_that_was_moved_is_the_same(dataset, run, training, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "moved")
+    shutil.copytree(run, tmp_path / "run")
+    assert train(training(tmp_path / "moved", tmp_path / "run")).steps == 6
+    path = tmp_path / "moved" / "clips.jsonl"
+    path.write_text(path.read_text().replace("red", "blue"))
+    with pytest.raises(VidiffError, match=r"is no longer the one .*: found other clips"):
+        train(training(tmp_path / "moved", tmp_path / "run"))
+
+
+def test_a_checkpoint_of_other_clips_is_gone_on_with_and_it_is_said(dataset, run, training, told, tmp_path) -> None:
+    shutil.copytree(dataset, tmp_path / "other")
+    path = tmp_path / "other" / "clips.jsonl"
+    path.write_text(path.read_text().replace("slowly", "fast"))
+    place = run / "checkpoints" / "step-000004"
+    for data, times in ((tmp_path / "other", 1), (dataset, 0)):
+        text = training(data, tmp_path / f"run-{times}", resume=str(place))
+        _, notes = told(train.steps(text))
+        said = f"{place} was trained on other clips than those of {data}, which come from here on."
+        assert [note.text for note in notes].count(said) == times

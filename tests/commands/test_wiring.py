@@ -1,0 +1,431 @@
+"""What sampling shows the network is what training showed it, and each way to condition is what its name says.
+
+A model of fresh noisy weights: nothing here needs it to know anything. Shapes: z (b c t h w), level and given (b t).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vidiff_cli.commands.extend import extend
+from vidiff_cli.commands.interpolate import interpolate
+from vidiff_cli.commands.train import train
+from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
+from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.dataset.dataset import Dataset, open_dataset
+from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
+from vidiff_cli.diffusion.levels import alpha_sigma, cosine, grid
+from vidiff_cli.diffusion.noise import Prior, seeded, white
+from vidiff_cli.diffusion.samplers import ddpm
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.frames import Timeline, extension, interpolation, plan
+from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.load_model import Model
+from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.motion import estimate_clip
+from vidiff_cli.runs import monitor
+from vidiff_cli.text.learned import vocabulary_of
+from vidiff_cli.training.state import new_learner
+
+T, SIDE, STEPS = 4, 8, 3
+DIFFUSION = DiffusionSettings(low=-11.0, high=13.0, shift=-1.5)  # nothing of it is a default
+CAPTIONS = ["a red square", "a blue circle"]
+
+
+def network_of(*, motion: bool) -> Model:
+    """A small one with noise on every weight, so that all paths are live."""
+    network = NetworkSettings(
+        base=8, multipliers=(1, 2), patch=1, head_width=8, embedding=16, text_width=8, motion=motion
+    )
+    settings = ModelSettings(
+        width=SIDE,
+        height=SIDE,
+        frames=T,
+        fps="8",
+        frame_steps=(1, 2),
+        network=network,
+        diffusion=DIFFUSION,
+        text=TextSettings(vocabulary=vocabulary_of(CAPTIONS)),
+    )
+    learner, generator = new_learner(settings, seed=0), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    learner.requires_grad_(False).eval()
+    cpu = torch.device("cpu")
+    return Model(
+        learner=learner, settings=settings, path=Path(), hash="", clips_seen=0, device=cpu, dtype=torch.float32
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return network_of(motion=False)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One call of the network."""
+
+    z: Tensor
+    level: Tensor
+    told: Conditioning
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
+    """Every call of the network while the test runs."""
+    calls: list[Shown] = []
+    original = Denoiser.forward
+
+    def forward(self: Denoiser, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        calls.append(Shown(z.detach().clone(), level.clone(), conditioning))
+        return original(self, z, level, conditioning)
+
+    monkeypatch.setattr(Denoiser, "forward", forward)
+    return calls
+
+
+def settings_of(**more: Any) -> GenerationSettings:
+    return GenerationSettings.model_validate({"steps": STEPS, "dtype": "fp32"} | more)
+
+
+def pixels(count: int) -> np.ndarray:
+    """Frames (n h w c) that all differ, in all 256 values."""
+    return np.random.default_rng(count).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+
+
+def make(
+    model: Model, line: Timeline, asked: GenerationSettings, condition: str, prompts: Sequence[str] = ("",)
+) -> Tensor:
+    """The video of a timeline whose given frames are `pixels`."""
+    total, given = len(line.times), sorted(line.given)
+    frames = torch.full((len(prompts), 3, total, SIDE, SIDE), math.nan)
+    frames[:, :, given] = gen.as_video(pixels(len(given)))
+    job = gen.Job(
+        windows=plan(total, given, window=T, overlap=2),
+        times=line.times,
+        prompts=lambda number: prompts,
+        seeds=list(range(len(prompts))),
+    )
+    return gen.in_memory(model, asked, job, frames, condition=condition)
+
+
+LINES = {
+    "extension": extension(3, Fraction(8), new=4),
+    "before": extension(3, Fraction(8), new=4, before=True),
+    "uneven": interpolation(4, Fraction(8), fps=Fraction(20)),
+    "none given": extension(0, Fraction(8), new=7),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("condition", ["learned", "replacement"])
+def test_the_network_is_shown_what_training_showed_it(
+    model: Model, shown: list[Shown], name: str, condition: str
+) -> None:
+    """The model's own levels, the same times in seconds, the given frames in place, clean and told of."""
+    line = LINES[name]
+    video = make(model, line, settings_of(sampler="ddim"), condition)
+    windows = plan(len(line.times), sorted(line.given), window=T, overlap=2)
+    levels = grid(STEPS, low=DIFFUSION.low, high=DIFFUSION.high, shift=DIFFUSION.shift)[:-1]
+    assert len(shown) == STEPS * len(windows)
+    for number, call in enumerate(shown):
+        window, level = windows[number // STEPS], levels[number % STEPS]
+        told = torch.tensor([condition == "learned" and frame in window.observed for frame in window.frames])
+        assert torch.equal(call.told.given[0], told) and call.told.isolated is None
+        torch.testing.assert_close(call.level[0][~told].double(), level.expand(int((~told).sum())), rtol=1e-6, atol=0)
+        assert (call.level[0][told] == DIFFUSION.high).all(), "as in training: the clean end of the model's levels"
+        clean = alpha_sigma(torch.tensor(DIFFUSION.high, dtype=torch.float64))[0]
+        there = video[:, :, list(window.frames)][:, :, told]
+        torch.testing.assert_close(call.z[:, :, told], float(clean) * there, rtol=0, atol=1e-6)
+        seconds = torch.tensor([float(line.times[frame]) for frame in window.frames])
+        torch.testing.assert_close(call.told.times[0], seconds - seconds[0], rtol=0, atol=1e-6)
+        assert call.told.tokens is None, "no prompt is the null text"
+    given = sorted(line.given)
+    assert torch.equal(video[:, :, given], gen.as_video(pixels(len(given)))[:, :, : len(given)])
+
+
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("condition", ["learned", "replacement", "reconstruction"])
+def test_the_network_is_shown_what_motion_makes_of_a_window(shown: list[Shown], name: str, condition: str) -> None:
+    """Of its given frames alone, by their times, for every way to condition, with a prompt and without; nothing where
+    no frame is given."""
+    line = LINES[name]
+    video = make(network_of(motion=True), line, settings_of(guidance_scale=3.0), condition, (CAPTIONS[0],))
+    windows = plan(len(line.times), sorted(line.given), window=T, overlap=2)
+    passes = len(shown) // len(windows)
+    assert passes == 2 * STEPS
+    for number, call in enumerate(shown):
+        window, told = windows[number // passes], call.told
+        assert (told.tokens is None) == (number % 2 == 0), "first without the prompt"
+        if not window.observed:
+            assert told.estimate is None and told.uncertainty is None and not told.estimated.any()
+            continue
+        observed = torch.tensor([[frame in window.observed for frame in window.frames]])
+        estimate, uncertainty = estimate_clip(video[:, :, list(window.frames)], observed, told.times)
+        assert torch.equal(told.estimated_from, observed) and told.estimated.all()  # type: ignore[arg-type]
+        assert torch.equal(told.estimate, estimate) and torch.equal(told.uncertainty, uncertainty)  # type: ignore[arg-type]
+
+
+def test_levels_are_those_that_training_drew(model: Model) -> None:
+    """A sampling grid is the schedule of training at equal steps of u, which training draws evenly."""
+    settings = model.settings.diffusion
+    u = torch.linspace(1, 0, 9, dtype=torch.float64)
+    trained = cosine(u, low=settings.low, high=settings.high, shift=settings.shift)
+    assert torch.equal(trained, grid(8, low=settings.low, high=settings.high, shift=settings.shift))
+    assert not torch.allclose(trained, grid(8, low=settings.low, high=settings.high))
+
+
+def noisy(z: Tensor, level: Tensor) -> Tensor:
+    """A denoiser of frames that hang together, far outside the pixel range."""
+    return 3 * torch.tanh(z + z.roll(1, 2)) + 0.1 * level[:, None, :, None, None].to(z.dtype)
+
+
+@pytest.mark.parametrize("given", [1, 3])
+@pytest.mark.parametrize(("sampler", "weight"), [("dpmpp-2m", 10.0), ("ddim", 20.0), ("ddpm", 10.0)])
+def test_conditions_by_name(model: Model, given: int, sampler: str, weight: float) -> None:
+    """Reconstruction: a gradient through the denoiser, by default with the weight of its sampler and frame size."""
+    weight *= (16 / SIDE) ** (2 / 3)
+    generator = torch.Generator().manual_seed(0)
+    z, known = (torch.randn(2, 3, T, SIDE, SIDE, generator=generator) for _ in range(2))
+    level, observed = torch.full((2, T), -0.5), (torch.arange(T) < given).expand(2, T)
+    expected = {
+        "reconstruction": clamp_known(reconstruct(noisy, known, observed, weight), known, observed),
+        "replacement": clamp_known(noisy, known, observed),
+        "learned": hold_known(noisy, known, observed, level=DIFFUSION.high),
+    }
+    made = {}
+    for name, denoise in expected.items():
+        made[name] = gen.conditioner(name, settings_of(sampler=sampler), model)(noisy, known, observed)(z, level)
+        assert torch.equal(made[name], denoise(z, level)), name
+    none = gen.conditioner("reconstruction", settings_of(reconstruction_weight=0), model)(noisy, known, observed)
+    assert torch.equal(none(z, level), made["replacement"])
+    some = gen.conditioner("reconstruction", settings_of(reconstruction_weight=3), model)(noisy, known, observed)
+    own = clamp_known(reconstruct(noisy, known, observed, 3.0), known, observed)
+    assert torch.equal(some(z, level), own(z, level)) and not torch.equal(own(z, level), made["replacement"])
+
+
+def test_guidance_works_on_a_real_network_through_all_of_generation(model: Model) -> None:
+    """Which runs without gradients otherwise. A weight of 0 is replacement, bit for bit; the default is not."""
+    line = LINES["extension"]
+    asked = settings_of(sampler="ddim")
+    replaced = make(model, line, asked, "replacement")
+    none = make(model, line, asked.model_copy(update={"reconstruction_weight": 0.0}), "reconstruction")
+    guided = make(model, line, asked, "reconstruction")
+    assert torch.equal(none, replaced)
+    made = [frame for frame in range(len(line.times)) if frame not in line.given]
+    assert float((guided - replaced)[:, :, made].abs().max()) > 0.05
+
+
+@pytest.mark.parametrize(("condition", "langevin"), [("reconstruction", 0.1), ("replacement", 0.0), ("learned", 0.0)])
+def test_ddpm_corrects_where_it_guides(model: Model, condition: str, langevin: float) -> None:
+    """By default with reconstruction only, for which it was tuned; by --langevin wherever it is asked for."""
+    z, level = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), DIFFUSION
+
+    def run(**more: Any) -> Tensor:
+        generator = torch.Generator().manual_seed(1)
+        sample = gen.sampler(settings_of(sampler="ddpm", **more), model, condition)
+        return sample(noisy, z, lambda like, _: white(like, generator))
+
+    generator = torch.Generator().manual_seed(1)
+    levels = grid(STEPS, low=level.low, high=level.high, shift=level.shift)
+    clipped = ddpm(lambda z, level: noisy(z, level).clamp(-1, 1), z, levels, generator=generator, correct=langevin)
+    assert torch.equal(run(), clipped)
+    assert torch.equal(run(langevin=langevin), clipped) and not torch.equal(run(langevin=0.5), clipped)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp-2m"])
+@pytest.mark.parametrize("asked", ["static", 0.9])
+def test_every_sampler_is_handed_bounded_estimates(model: Model, sampler: str, asked: str | float) -> None:
+    """After the last step nothing but the estimate is left: it lies within the pixel range."""
+    z = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    sample = gen.sampler(settings_of(sampler=sampler, threshold=asked), model, "replacement")
+    made = sample(noisy, z, lambda like, _: torch.zeros_like(like))
+    assert float(made.abs().max()) <= 1 + 1e-2 and float(noisy(z, torch.zeros(2, T)).abs().max()) > 2
+
+
+def test_prompts_beside_no_prompt(model: Model) -> None:
+    """In one batch: the clip without a prompt has the null text, as clips without a caption have in training."""
+    z, level = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.zeros(2, T)
+    times, given = torch.arange(T).expand(2, T) / 8, torch.zeros(2, T, dtype=torch.bool)
+    with torch.no_grad():
+        mixed = model.denoiser(times, given, ["", CAPTIONS[0]], scale=1.0)(z, level)
+        nulls = model.denoiser(times, given, ["", ""], scale=1.0)(z, level)
+        words = model.denoiser(times, given, [CAPTIONS[0]] * 2, scale=1.0)(z, level)
+    torch.testing.assert_close(mixed[0], nulls[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(mixed[1], words[1], rtol=0, atol=1e-5)
+    assert float((nulls - words).abs().amax(dim=(1, 2, 3, 4)).min()) > 1e-2
+
+
+def test_guidance_scale_runs_from_the_null_text_past_the_prompt(model: Model) -> None:
+    z, level = torch.randn(1, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.zeros(1, T)
+    times, given = torch.arange(T)[None] / 8, torch.zeros(1, T, dtype=torch.bool)
+
+    def estimate(prompt: str, scale: float) -> Tensor:
+        with torch.no_grad():
+            return model.denoiser(times, given, [prompt], scale=scale)(z, level)
+
+    null, words = estimate("", 1.0), estimate(CAPTIONS[1], 1.0)
+    assert torch.equal(estimate("", 5.0), null), "nothing to guide towards"
+    for scale in (0.0, 0.5, 3.0):
+        torch.testing.assert_close(estimate(CAPTIONS[1], scale), null + scale * (words - null), rtol=0, atol=1e-5)
+
+
+def test_pixels_are_the_same_numbers_in_training_sampling_and_files() -> None:
+    """0 is -1 and 255 is 1, each of the 256 values comes back, and what lies between goes to the nearest."""
+    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    video = gen.as_video(every)
+    assert video.shape == (1, 3, 1, 16, 16) and (float(video.min()), float(video.max())) == (-1.0, 1.0)
+    trained = torch.from_numpy(every).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)  # as a batch is made
+    torch.testing.assert_close(video[:, :, 0], trained, rtol=0, atol=1e-6)
+    assert np.array_equal(gen.as_frames(video[0]), every)
+    for off in (-0.49, -0.2, 0.2, 0.49):
+        assert np.array_equal(gen.as_frames(video[0] + off / 127.5), every), "rounded to the nearest, not cut off"
+    assert gen.to_pixels(torch.tensor([-7.0, 7.0])).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("condition", ["learned", "replacement"])
+def test_numbers_that_are_no_pixels_are_an_error_not_a_black_video(
+    model: Model, monkeypatch: pytest.MonkeyPatch, condition: str
+) -> None:
+    """A network can overflow in half precision; a clamp at the end would hide it."""
+    original = Denoiser.forward
+    monkeypatch.setattr(Denoiser, "forward", lambda *given: original(*given) * math.nan)
+    with pytest.raises(VidiffError, match=r"not finite: found NaN in window 1 of \d; use --dtype fp32"):
+        make(model, LINES["extension"], settings_of(), condition)
+
+
+@pytest.mark.parametrize("command", ["extend", "before", "interpolate"])
+def test_a_task_shows_the_network_the_frames_of_its_input(settings, clip, frames_of, shown, command: str) -> None:
+    """At their places and in their order: the result holds copies, which would look right all the same."""
+    source = clip(2)
+    task, more = {
+        "extend": (extend, {"num_frames": 2}),
+        "before": (extend, {"num_frames": 2, "before": True}),
+        "interpolate": (interpolate, {"factor": 3}),
+    }[command]
+    report = task(settings(command.replace("before", "extend"), input=source, condition="learned", **more))
+    call = shown[-1]
+    places = {"extend": [0, 1], "before": [2, 3], "interpolate": [0, 3]}[command]
+    assert report.windows == 1 and call.told.given[0].nonzero().flatten().tolist() == places
+    torch.testing.assert_close(call.z[:, :, places], gen.as_video(frames_of(source)), rtol=0, atol=1e-4)
+
+
+def test_sheets_while_training_show_the_averaged_weights(
+    dataset: Path, training: Callable[..., TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sampling will: a sheet is a promise of what the result makes."""
+    shown: list[dict[str, Tensor]] = []
+    monkeypatch.setattr(gen, "sample_sheet", lambda learner, *rest, **more: shown.append(learner.state_dict()))
+    report = train(training(dataset, tmp_path / "run", steps=3, sample_every=1))
+    average, raw = (load_file(report.checkpoint / f"{name}.safetensors") for name in ("ema", "model"))
+    assert len(shown) == 4 and shown[-1].keys() == average.keys()
+    assert all(torch.equal(shown[-1][name], average[name]) for name in average)
+    assert not all(torch.equal(raw[name], average[name]) for name in average)
+
+
+def test_training_reads_the_train_side_only(
+    dataset: Path, training: Callable[..., TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it, in as many steps as that takes, and never a clip that is kept for validation: these are for looking
+    at alone."""
+    read: set[int] = set()
+    original = Dataset.view
+
+    def view(self: Dataset, index: int) -> np.ndarray:
+        read.add(index)
+        return original(self, index)
+
+    monkeypatch.setattr(Dataset, "view", view)
+    monkeypatch.setattr(monitor.Watch, "errors", lambda *_: None)
+    train(training(dataset, tmp_path / "run", steps=3))
+    opened = open_dataset(dataset)
+    assert read == set(opened.split("train")) and opened.split("val")
+
+
+def test_windows_have_noise_of_their_own(model: Model, shown: list[Shown]) -> None:
+    """Noise of (seed, window): the same for a prompt or none, other for every window and seed."""
+    for prompts in (("",), (CAPTIONS[0],)):
+        make(model, LINES["none given"], settings_of(guidance_scale=1.0), "replacement", prompts)
+    starts = [call.z for call in shown[::STEPS]]
+    windows = len(starts) // 2
+    assert windows > 1
+    for number in range(windows):
+        expected = torch.randn(3, T, SIDE, SIDE, generator=seeded(0, number))
+        assert torch.equal(starts[number][0], expected) and torch.equal(starts[windows + number][0], expected)
+
+
+def with_settings(model: Model, **more: Any) -> Model:
+    """The same weights, of a model that says other things of itself."""
+    return replace(model, settings=ModelSettings.model_validate(model.settings.model_dump() | more))
+
+
+@pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
+def test_sampling_draws_the_noise_that_the_model_was_trained_with(model: Model, shown: list[Shown], name: str) -> None:
+    """The first z of every window, and the gradient of reconstruction guidance, which is multiplied by its
+    covariance."""
+    own = with_settings(model, diffusion=DIFFUSION.model_dump() | {"noise": name, "noise_strength": 0.6})
+    prior = Prior(name=name, strength=0.6)
+    make(own, LINES["none given"], settings_of(), "replacement")
+    for number, call in enumerate(shown[::STEPS]):
+        noise = torch.randn(1, 3, T, SIDE, SIDE, generator=seeded(0, number))
+        torch.testing.assert_close(call.z, prior.of(noise), rtol=0, atol=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    z, known = (torch.randn(2, 3, T, SIDE, SIDE, generator=generator) for _ in range(2))
+    level, observed = torch.full((2, T), -0.5), (torch.arange(T) < 2).expand(2, T)
+    asked = settings_of(reconstruction_weight=10.0)
+    made = gen.conditioner("reconstruction", asked, own)(noisy, known, observed)(z, level)
+    right = reconstruct(noisy, known, observed, 10.0, covariance=prior.covariance(T))
+    assert torch.equal(made, clamp_known(right, known, observed)(z, level))
+    assert not torch.allclose(made, clamp_known(reconstruct(noisy, known, observed, 10.0), known, observed)(z, level))
+
+
+def test_context_noise_is_that_of_training(model: Model, shown: list[Shown]) -> None:
+    """Given frames at their place on the model's own schedule, with noise of that level, and told as given; the video
+    holds them as they are."""
+    own = with_settings(model, context_noise=0.5)
+    line, asked = LINES["extension"], settings_of(context_noise=0.3)
+    assert gen.choose_condition(asked, own) == "learned"
+    video = make(own, line, asked, "learned")
+    windows = plan(len(line.times), sorted(line.given), window=T, overlap=2)
+    place = torch.tensor(0.3, dtype=torch.float64)
+    level = cosine(place, low=DIFFUSION.low, high=DIFFUSION.high, shift=DIFFUSION.shift)
+    alpha, sigma = (float(scale) for scale in alpha_sigma(level))
+    assert len(windows) > 1 and sigma > 0.1
+    for number, call in enumerate(shown):
+        window = windows[number // STEPS]
+        given = call.told.given[0]
+        assert given.tolist() == [frame in window.observed for frame in window.frames]
+        assert (call.level[0][given] == level.float()).all()
+        noise = torch.randn(1, 3, T, SIDE, SIDE, generator=seeded(0, number // STEPS, 1))
+        there = video[:, :, list(window.frames)]
+        torch.testing.assert_close(call.z[:, :, given], (alpha * there + sigma * noise)[:, :, given], rtol=0, atol=1e-5)
+    kept = sorted(line.given)
+    assert torch.equal(video[:, :, kept], gen.as_video(pixels(len(kept))))
+    assert not torch.equal(video, make(own, line, settings_of(), "learned"))
+
+
+def test_context_noise_that_was_not_trained_is_refused(model: Model) -> None:
+    for most, condition, message in (
+        (0.0, "auto", "this model takes given frames clean: found --context-noise 0.4; leave it out, or train with"),
+        (0.3, "learned", "trained on given frames of less noise: found --context-noise 0.4, expected at most 0.3"),
+        (0.5, "replacement", "is for given frames that the network is shown: found --condition replacement"),
+    ):
+        with pytest.raises(VidiffError, match=message):
+            gen.choose_condition(
+                settings_of(context_noise=0.4, condition=condition), with_settings(model, context_noise=most)
+            )

@@ -1,0 +1,291 @@
+"""Laws of the one loop: given frames stay, made frames are what a file holds, draws follow from their clip and window.
+
+Shapes: b clips, c channels, n frames of the whole video, t frames of a window, h w pixels.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
+from vidiff_cli.diffusion.levels import alpha_sigma, grid
+from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, seeded
+from vidiff_cli.diffusion.samplers import Denoise, Noise, ddpm
+from vidiff_cli.frames import Scheme, Window, plan
+from vidiff_cli.sampling.windows import Condition, Sample, eight_bits, fill
+
+B, C, N, T, SIDE = 3, 2, 20, 8, 3
+GIVEN = [0, 1, 2]
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def video(count: int = B) -> Tensor:
+    """Given frames at no 8-bit value; the others are nothing that may be looked at."""
+    frames = torch.full((count, C, N, SIDE, SIDE), math.nan)
+    frames[:, :, GIVEN] = 0.3 * randn(B, C, len(GIVEN), SIDE, SIDE)[:count]
+    return frames
+
+
+def smooth(z: Tensor, level: Tensor) -> Tensor:
+    """A denoiser of each clip alone, whose frames hang together."""
+    return torch.tanh(z + z.roll(1, dims=2) + 0.05 * level[:, None, :, None, None].to(z.dtype))
+
+
+def sample(denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
+    return ddpm(denoise, z, grid(5), correct=0.1, noise=noise)
+
+
+def guided(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
+    return clamp_known(reconstruct(denoise, known, observed, 2.0), known, observed)
+
+
+CONDITIONS: dict[str, Condition] = {"replacement": clamp_known, "reconstruction": guided, "learned": hold_known}
+WINDOWS = plan(N, GIVEN, window=T, overlap=3)
+
+
+def run(
+    frames: Tensor,
+    seeds: list[int],
+    *,
+    windows: list[Window] = WINDOWS,
+    denoise: Callable[[Window, Tensor, Tensor], Denoise] = lambda *_: smooth,
+    draw: Sample = sample,
+    condition: Condition = clamp_known,
+    start: int = 0,
+    prior: Prior = INDEPENDENT,
+    context_noise: bool = False,
+) -> list[Tensor]:
+    more = {"prior": prior, "context_noise": context_noise, "start": start}
+    return list(fill(windows, frames, denoise=denoise, sample=draw, condition=condition, seeds=seeds, **more))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scheme", ["autoregressive", "hierarchical"])
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_given_frames_stay_and_all_others_are_made(condition: str, scheme: Scheme) -> None:
+    frames = video()
+    before = frames.clone()
+    windows = plan(N, GIVEN, window=T, overlap=3, scheme=scheme)
+    states = run(frames, [1, 2, 3], windows=windows, condition=CONDITIONS[condition])
+    assert len(states) == len(windows) > 2
+    there = set(GIVEN)
+    for state, window in zip(states, windows, strict=True):
+        assert torch.equal(state[:, :, GIVEN], before[:, :, GIVEN])
+        there |= window.makes
+        made = state.isfinite().all(dim=1).flatten(2).all(dim=2)
+        assert made.tolist() == [[frame in there for frame in range(N)]] * B
+    assert torch.equal(frames.nan_to_num(9), before.nan_to_num(9)), "the caller's tensor is left alone"
+
+
+def test_given_frames_are_never_taken_from_a_sampler() -> None:
+    frames = video()
+    states = run(frames, [0], draw=lambda denoise, z, noise: torch.full_like(z, 0.5))
+    assert torch.equal(states[-1][:, :, GIVEN], frames[:, :, GIVEN])
+    assert states[-1][:, :, len(GIVEN) :].unique().tolist() == [float(eight_bits(torch.tensor(0.5)))]
+
+
+def test_what_was_made_is_not_made_again() -> None:
+    states = run(video(), [1, 2, 3])
+    for earlier, later, window in zip(states, states[1:], WINDOWS[1:], strict=False):
+        others = [frame for frame in range(N) if frame not in window.makes]
+        assert torch.equal(earlier[:, :, others].nan_to_num(9), later[:, :, others].nan_to_num(9))
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("start", range(len(WINDOWS) + 1))
+def test_a_run_from_start_repeats_the_uninterrupted_one(start: int, condition: str) -> None:
+    asked: list[Window] = []
+
+    def denoise(window: Window, known: Tensor, observed: Tensor) -> Denoise:
+        asked.append(window)
+        return smooth
+
+    whole = run(video(), [1, 2, 3], condition=CONDITIONS[condition])
+    there = whole[start - 1] if start else video()
+    rest = run(there, [1, 2, 3], denoise=denoise, condition=CONDITIONS[condition], start=start)
+    assert asked == WINDOWS[start:], "windows before start are not sampled"
+    assert len(rest) == len(WINDOWS) - start
+    assert all(torch.equal(a.nan_to_num(9), b.nan_to_num(9)) for a, b in zip(rest, whole[start:], strict=True))
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_clip_with_its_own_seed_does_not_depend_on_its_neighbours(condition: str) -> None:
+    together = run(video(), [5, 6, 7], condition=CONDITIONS[condition])[-1]
+    for clip, seed in enumerate([5, 6, 7]):
+        alone = run(video()[clip : clip + 1], [seed], condition=CONDITIONS[condition])[-1]
+        assert torch.equal(together[clip : clip + 1], alone)
+    swapped = run(video()[[2, 0]], [7, 5], condition=CONDITIONS[condition])[-1]
+    assert torch.equal(swapped, together[[2, 0]])
+
+
+def test_one_seed_serves_a_whole_batch_whose_clips_still_differ() -> None:
+    same = video()[:1].expand(B, -1, -1, -1, -1)
+    first, again, other = (run(same, [seed])[-1] for seed in (5, 5, 6))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first[0], first[1])
+
+
+def test_noise_differs_between_windows_steps_clips_and_frames() -> None:
+    drawn: list[Tensor] = []
+
+    def spy(denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
+        drawn.extend([z, noise(z, None), noise(z, None)])
+        return torch.zeros_like(z)
+
+    run(video(), [5, 6, 7], draw=spy)
+    assert len(drawn) == 3 * len(WINDOWS)
+    each = torch.stack(drawn).transpose(2, 3).flatten(0, 2).flatten(1)  # every draw, clip and frame a row
+    assert len(each.unique(dim=0)) == len(each)
+    values = each.flatten()
+    assert abs(float(values.mean())) < 5 / len(values) ** 0.5
+    assert abs(float(values.var()) - 1) < 5 * (2 / len(values)) ** 0.5
+
+
+def test_noise_follows_the_number_of_the_window_not_what_is_in_it() -> None:
+    """The same number and shape: the same noise, whatever frames are given."""
+    drawn: list[Tensor] = []
+
+    def spy(denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
+        drawn.append(z)
+        return torch.zeros_like(z)
+
+    run(video(), [5, 6, 7], draw=spy)
+    run(torch.zeros(B, C, N, SIDE, SIDE), [5, 6, 7], windows=plan(N, [], window=T, overlap=3), draw=spy)
+    assert torch.equal(drawn[0], drawn[len(WINDOWS)])
+
+
+def test_seeds_that_do_not_fit_the_clips_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 seeds for 3 clips"):
+        run(video(), [1, 2])
+
+
+def test_windows_observe_the_rounded_frames_that_were_made() -> None:
+    shown: list[tuple[Tensor, Tensor]] = []
+    told: list[tuple[Tensor, Tensor]] = []
+
+    def condition(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
+        shown.append((known, observed))
+        return clamp_known(denoise, known, observed)
+
+    def denoise(window: Window, known: Tensor, observed: Tensor) -> Denoise:
+        told.append((known, observed))
+        return smooth
+
+    states = [video(), *run(video(), [1, 2, 3], denoise=denoise, condition=condition)]
+    assert all(torch.equal(*pair) for one, two in zip(shown, told, strict=True) for pair in zip(one, two, strict=True))
+    made = states[-1][:, :, len(GIVEN) :]
+    assert torch.equal(made, eight_bits(made)), "what is made is at 8-bit values"
+    assert made.abs().max() <= 1 and len(made.unique()) > 50
+    for (known, observed), window, before in zip(shown, WINDOWS, states, strict=False):
+        assert observed.dtype == torch.bool and observed.shape == (B, T)
+        assert observed.tolist() == [[frame in window.observed for frame in window.frames]] * B
+        there = before[:, :, list(window.frames)]
+        assert torch.equal(known, torch.where(observed[:, None, :, None, None], there, torch.zeros_like(there)))
+
+
+def test_nothing_is_conditioned_where_nothing_is_observed() -> None:
+    calls: list[int] = []
+
+    def condition(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
+        calls.append(int(observed[0].sum()))
+        return clamp_known(denoise, known, observed)
+
+    windows = plan(N, [], window=T, overlap=3)
+    run(torch.full((B, C, N, SIDE, SIDE), math.nan), [1, 2, 3], windows=windows, condition=condition)
+    assert calls == [len(window.observed) for window in windows[1:]]
+
+
+def test_the_denoiser_is_asked_for_by_window() -> None:
+    asked: list[Window] = []
+
+    def denoise(window: Window, known: Tensor, observed: Tensor) -> Denoise:
+        asked.append(window)
+        return partial(lambda value, z, level: torch.full_like(z, value), min(window.makes) / 23)
+
+    made = run(video(), [0], denoise=denoise)[-1]
+    assert asked == WINDOWS
+    for window in WINDOWS:
+        expected = eight_bits(torch.tensor(min(window.makes) / 23))
+        assert all(made[:, :, frame].eq(expected).all() for frame in window.makes)
+
+
+def test_eight_bits_are_the_nearest_of_256_values() -> None:
+    levels = torch.arange(256) / 127.5 - 1
+    torch.testing.assert_close(eight_bits(levels), levels, atol=1e-6, rtol=0)
+    x = torch.linspace(-1.2, 1.2, 10_001)
+    rounded = eight_bits(x)
+    assert torch.equal(rounded, eight_bits(rounded)) and len(rounded.unique()) == 256
+    assert float((rounded - x.clamp(-1, 1)).abs().max()) <= 0.5 / 127.5 + 1e-6
+    pixels = ((rounded + 1) * 127.5).round().to(torch.uint8)
+    assert torch.equal(eight_bits(pixels.float() / 127.5 - 1), rounded), "through a file and back"
+
+
+def first_draws(prior: Prior, seeds: list[int], *, context: bool = False) -> list[Tensor]:
+    """Of every window: its first z and the next two noises."""
+    drawn: list[Tensor] = []
+
+    def spy(denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
+        drawn.extend([z, noise(z, None), noise(z, None)])
+        return torch.zeros_like(z)
+
+    def condition(denoise: Denoise, known: Tensor, observed: Tensor, noise: Noise | None = None) -> Denoise:
+        assert (noise is not None) == context
+        return hold_known(denoise, known, observed, level=2.0, noise=noise)
+
+    run(video(), seeds, draw=spy, condition=condition, prior=prior, context_noise=context)
+    return drawn
+
+
+def test_the_streams_of_a_clip_and_a_window() -> None:
+    """Independent noise is torch's, from the stream of (seed, window), whatever else there is."""
+    for context in (False, True):
+        draws = first_draws(INDEPENDENT, [5, 6, 7], context=context)
+        for number in range(len(WINDOWS)):
+            for clip, seed in enumerate([5, 6, 7]):
+                stream = seeded(seed, number)
+                for draw in draws[3 * number : 3 * number + 3]:
+                    assert torch.equal(draw[clip], torch.randn(C, T, SIDE, SIDE, generator=stream))
+
+
+@pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
+def test_all_noise_of_a_window_has_the_prior_of_the_model(name: str) -> None:
+    """It is the same white noise with the covariance over the places of the window, clip by clip."""
+    prior = Prior(name=name, strength=0.7)
+    made, plain = first_draws(prior, [5, 6, 7]), first_draws(INDEPENDENT, [5, 6, 7])
+    for one, other in zip(made, plain, strict=True):
+        torch.testing.assert_close(one, prior.of(other), rtol=0, atol=1e-6)
+        assert torch.equal(one[:, :, 0], other[:, :, 0]) and not torch.allclose(one, other, atol=0.1)
+    alone = run(video()[1:2], [6], prior=prior)[-1]
+    assert torch.equal(run(video(), [5, 6, 7], prior=prior)[-1][1:2], alone), "a clip does not depend on its neighbours"
+
+
+def test_observed_frames_may_be_shown_with_noise_of_their_own() -> None:
+    """White noise of another stream than the sampler's, once per window; it follows from the clip's seed and the
+    window."""
+    shown: list[Tensor] = []
+
+    def spy(z: Tensor, level: Tensor) -> Tensor:
+        shown.append(z)
+        return smooth(z, level)
+
+    def show(seeds: list[int]) -> Tensor:
+        condition, prior = partial(hold_known, level=2.0), Prior(name="mixed", strength=0.7)
+        frames = video()[: len(seeds)]
+        return run(frames, seeds, denoise=lambda *_: spy, condition=condition, prior=prior, context_noise=True)[-1]
+
+    made = show([5, 6, 7])
+    alpha, sigma = (float(scale) for scale in alpha_sigma(torch.tensor(2.0, dtype=torch.float64)))
+    calls = len(shown) // len(WINDOWS)
+    for number, window in enumerate(WINDOWS):
+        seen = [place for place, frame in enumerate(window.frames) if frame in window.observed]
+        known = made[:, :, [window.frames[place] for place in seen]]
+        noise = torch.stack([torch.randn(C, T, SIDE, SIDE, generator=seeded(seed, number, 1)) for seed in (5, 6, 7)])
+        for call in shown[number * calls : (number + 1) * calls]:
+            torch.testing.assert_close(call[:, :, seen], alpha * known + sigma * noise[:, :, seen], rtol=0, atol=1e-5)
+    assert torch.equal(show([5]), made[:1])

@@ -1,0 +1,82 @@
+"""Half blocks hold every pixel, keep to the width of the terminal, and have a likeness without colours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.text import Text
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.viz.terminal import CELL, GAP, HALF, MOST_LINES, PICTURE_LINES, SHADES, half_blocks
+
+
+def clip(frames: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(frames + height + width).integers(0, 256, (frames, height, width, 3)).astype(np.uint8)
+
+
+def pixels(lines: list[Text]) -> np.ndarray:
+    """What the terminal would show, (h w c): -1 where there is nothing."""
+    found = np.full((2 * len(lines), max(line.cell_len for line in lines), 3), -1)
+    for row, line in enumerate(lines):
+        for span in line.spans:
+            for column in range(span.start, span.end):
+                colours = (span.style.color, span.style.bgcolor)
+                for half, colour in enumerate(colours):
+                    found[2 * row + half, column] = -1 if colour is None else tuple(colour.triplet)
+    return found
+
+
+def test_every_pixel_of_a_small_frame_is_there() -> None:
+    frames = clip(3, 16, 16)
+    shown = pixels(half_blocks(frames, 80))
+    for number, frame in enumerate(frames):
+        left = number * (16 + GAP)
+        assert (shown[:16, left : left + 16] == frame).all()
+    assert (shown[:, 16] == -1).all()
+
+
+def test_a_smaller_frame_is_enlarged_by_a_whole_number_and_an_odd_height_ends_half_way() -> None:
+    frame = clip(1, 5, 8)
+    shown = pixels(half_blocks(frame, 25))
+    assert (shown[:15] == frame[0].repeat(3, 0).repeat(3, 1)).all() and (shown[15:] == -1).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    frames=st.integers(1, 12),
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    columns=st.integers(1, 130),
+    every=st.booleans(),
+    colour=st.booleans(),
+)
+def test_lines_fit_the_terminal(frames: int, height: int, width: int, columns: int, every: bool, colour: bool) -> None:
+    lines = half_blocks(clip(frames, height, width), columns, every=every, colour=colour)
+    fitting = max(1, (columns + GAP) // (CELL + GAP))
+    rows = -(-frames // fitting) if every else 1
+    assert 0 < max(line.cell_len for line in lines) <= columns
+    assert len(lines) <= rows * (1 + (PICTURE_LINES if frames == 1 or (fitting == 1 and not every) else MOST_LINES))
+    assert {sign for line in lines for sign in line.plain} <= set(f"{HALF} " if colour else SHADES)
+
+
+def test_few_of_many_are_the_first_the_last_and_what_lies_evenly_between() -> None:
+    grey = np.arange(9, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3) * 20
+    shown = pixels(half_blocks(grey, 3 * CELL + 2 * GAP))
+    assert [int(shown[0, place, 0]) for place in (0, 17, 34)] == [0, 80, 160]
+    assert len(half_blocks(grey, 3 * CELL + 2 * GAP, every=True)) == 3 * 8 + 2
+
+
+def test_without_colour_brighter_is_a_denser_sign() -> None:
+    ramp = np.linspace(0, 255, 24).astype(np.uint8)[None, None, :, None].repeat(4, 1).repeat(3, 3)
+    lines = half_blocks(ramp, 24, colour=False)
+    places = [SHADES.index(sign) for sign in lines[0].plain]
+    assert places == sorted(places) and places[0] == 0 and places[-1] == len(SHADES) - 1
+    assert all(not line.spans for line in lines)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 4, 4, 1), (4, 4, 3)])
+def test_no_clip_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(VidiffError, match="no frames to draw"):
+        half_blocks(np.zeros(shape, np.uint8), 80)
