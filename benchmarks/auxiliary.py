@@ -11,8 +11,8 @@ the plain squared error under the same gate, with twice the weight, for the flow
 Of the averaged weights, over 64 held-out clips with the same noise for all, at eight levels: the squared error of x_hat
 over sigma^2 (v), weighted as `truncated`, and at low noise alone (level 2 and above); `flicker`, the error's change
 along the true motion (known here, not measured) over sigma^2, at levels 2, 3 and 4. Of the same clips with 4 frames
-given and 4 made: how far the centre is off, `motion` (the way of the object along its true way, 1 is right, 0 stands
-still), `wobble` (the centre's distance from uniform motion, pixels), `warp_error` (mean square difference along the
+given and 4 made: how far the center is off, `motion` (the way of the object along its true way, 1 is right, 0 stands
+still), `wobble` (the center's distance from uniform motion, pixels), `warp_error` (mean square difference along the
 flow that is found in the result itself; small where nothing moves). The last three also of the real clips.
 CPU time per step is the median, as a ratio to the run without. Updates benchmarks/results/auxiliary.json,
 or auxiliary-STEPS.json for another number of steps.
@@ -59,23 +59,23 @@ from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
 from vidiff_cli.config.model import ModelSettings, TextSettings  # noqa: E402
 from vidiff_cli.config.train import TrainSettings  # noqa: E402
 from vidiff_cli.device import choose_device, choose_dtype, dtype_name  # noqa: E402
-from vidiff_cli.diffusion.levels import cosine, diffuse  # noqa: E402
+from vidiff_cli.diffusion.levels import add_noise, cosine  # noqa: E402
 from vidiff_cli.diffusion.noise import seeded  # noqa: E402
 from vidiff_cli.diffusion.targets import WEIGHTINGS  # noqa: E402
-from vidiff_cli.generation.load_model import Model  # noqa: E402
+from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
 from vidiff_cli.motion import forward_backward_mask, full_size_flow, warp  # noqa: E402
-from vidiff_cli.text.learned import vocabulary_of  # noqa: E402
-from vidiff_cli.text.tokenizer import mend_torchvision  # noqa: E402
-from vidiff_cli.training.auxiliary_losses import GATE, LowNoise, Term, kept_share  # noqa: E402
+from vidiff_cli.text.learned import collect_vocabulary  # noqa: E402
+from vidiff_cli.text.tokenizer import patch_torchvision_nms  # noqa: E402
+from vidiff_cli.training.auxiliary_losses import GATE, LowNoiseLosses, Term, subsample_rate  # noqa: E402
 from vidiff_cli.training.flow_loss import ResidualFlow, raft  # noqa: E402
-from vidiff_cli.training.loop import Schedule, train_steps  # noqa: E402
+from vidiff_cli.training.loop import LRSchedule, train_steps  # noqa: E402
 from vidiff_cli.training.perceptual_loss import perceptual  # noqa: E402
-from vidiff_cli.training.state import TrainState, new_learner  # noqa: E402
+from vidiff_cli.training.state import TrainState, new_video_model  # noqa: E402
 from vidiff_cli.worlds import oracle, shapes  # noqa: E402
 
 CPU = torch.device("cpu")
 STEPS, WEIGHT, GIVEN = 300, 0.2, 4
-CHANGES = {"network.base": 24, "diffusion.shift": 0.0}
+CHANGES = {"network.base_channels": 24, "diffusion.shift": 0.0}
 RANDOM = "perceptual 0.2, random features"
 
 
@@ -116,11 +116,11 @@ def run(terms: dict[str, tuple[float, Term]], steps: int, seed: int) -> dict[str
     settings = settings_of(Variant(changes=CHANGES, batch=16)).model_copy(update={"seed": seed})
     dtype = choose_dtype("auto", CPU)
     state = new_state(settings)
-    auxiliary = LowNoise(terms=terms, keep=kept_share(settings.diffusion)) if terms else None
+    auxiliary = LowNoiseLosses(terms=terms, keep=subsample_rate(settings.diffusion)) if terms else None
     logged: list[dict[str, float]] = []
 
     def updates() -> Iterator[int]:
-        schedule = Schedule.of(steps, settings.optimiser)
+        schedule = LRSchedule.of_run(steps, settings.optimizer)
         for step in train_steps(state, source(), settings, schedule, device=CPU, dtype=dtype, auxiliary=auxiliary):
             logged.append(step.terms)
             yield step.step
@@ -150,16 +150,16 @@ def new_state(settings: TrainSettings) -> TrainState:
         height=SIDE,
         frames=FRAMES,
         fps=str(FPS),
-        frame_steps=(1, 2),
+        frame_strides=(1, 2),
         network=settings.network,
         diffusion=settings.diffusion,
-        text=TextSettings(vocabulary=vocabulary_of(clips(0, TRAINING)[1])),
+        text=TextSettings(vocabulary=collect_vocabulary(clips(0, TRAINING)[1])),
     )
-    return TrainState(new_learner(model, settings.seed), settings.optimiser)
+    return TrainState(new_video_model(model, settings.seed), settings.optimizer)
 
 
 @torch.no_grad()
-def held_out(model: Model) -> dict[str, float]:
+def held_out(model: LoadedModel) -> dict[str, float]:
     """Losses and flicker of the estimates of held-out clips."""
     videos, captions, _ = clips(1, HELD_OUT)
     video = torch.from_numpy(videos).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
@@ -167,7 +167,7 @@ def held_out(model: Model) -> dict[str, float]:
 
     def error(level: float, number: int) -> Tensor:
         levels = torch.full((HELD_OUT, FRAMES), level)
-        z = diffuse(video, torch.randn(video.shape, generator=seeded(7, number)), levels)
+        z = add_noise(video, torch.randn(video.shape, generator=seeded(7, number)), levels)
         parts = [slice(start, start + 16) for start in range(0, HELD_OUT, 16)]
         return torch.cat([estimate(z[part], levels[part], given[part], captions[part]) for part in parts]) - video
 
@@ -204,12 +204,12 @@ def known_flow() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(flow).float().flatten(0, 1), torch.from_numpy(on | ground).float().flatten(0, 1)[:, None]
 
 
-def extended(model: Model) -> dict[str, float]:
+def extended(model: LoadedModel) -> dict[str, float]:
     """Held-out clips whose last four frames are made anew, without captions."""
     videos, _, paths = clips(1, HELD_OUT)
     settings = GenerationSettings(seed=0, steps=SAMPLING_STEPS, condition="learned")
     made = report.complete(model, videos, range(GIVEN), settings)
-    return looks(made) | {"centre_px": report.errors(made, videos, paths, range(GIVEN))["centre_px"]}
+    return looks(made) | {"center_px": report.errors(made, videos, paths, range(GIVEN))["center_px"]}
 
 
 def looks(made: np.ndarray) -> dict[str, float]:
@@ -246,7 +246,7 @@ def random_weights(folder: Path) -> dict[str, Path]:
     """State dicts of untrained networks, as safetensors."""
     from safetensors.torch import save_file
 
-    mend_torchvision()
+    patch_torchvision_nms()
     from torchvision.models import optical_flow, video
 
     made = {}

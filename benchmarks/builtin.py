@@ -4,7 +4,7 @@
 
 For each side of the split (combinations of words that were trained on, and ones that never were) `count` captions are
 drawn as they are in training, one video is sampled for each at the default guidance scale, sampler and steps, and the
-oracle reads colour, shape, size, motion, direction and speed from the 8-bit frames. An attribute counts where the
+oracle reads color, shape, size, motion, direction and speed from the 8-bit frames. An attribute counts where the
 caption says it; "all" is every word of the caption at once. `sweep` captions more are sampled at every other guidance
 scale. The intervals are Wilson's, 95 %. Writes benchmarks/results/builtin.json and builtin.png.
 """
@@ -24,14 +24,14 @@ from machine import RESULTS, save
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.load_model import Model
-from vidiff_cli.viz.contact_sheet import Row, contact_sheet
-from vidiff_cli.worlds.marks import marks
-from vidiff_cli.worlds.parts import Side, draw_scene
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
+from vidiff_cli.worlds.accuracy import caption_accuracy
 from vidiff_cli.worlds.scenes import Scene
+from vidiff_cli.worlds.splits import HoldOut, draw_scene
 
 SEED = 20_000  # of the captions: not the one of training
-SIDES: tuple[Side, ...] = ("train", "held-out")
+SIDES: tuple[HoldOut, ...] = ("train", "held-out")
 AT_ONCE = 25
 
 
@@ -68,20 +68,20 @@ def main() -> None:
     save(asked.name, figures)
 
 
-def sample(model: Model, settings: GenerationSettings, prompts: list[str]) -> np.ndarray:
+def sample(model: LoadedModel, settings: GenerationSettings, prompts: list[str]) -> np.ndarray:
     """One video for each prompt: (b, t, h, w, 3) uint8. Video i has seed i."""
     made = []
     for start in range(0, len(prompts), AT_ONCE):
         part = prompts[start : start + AT_ONCE]
         total = model.settings.frames
-        job = gen.Job(
+        job = gen.VideoJob(
             windows=plan(total, (), window=total, overlap=total // 2),
             times=[Fraction(frame) / model.fps for frame in range(total)],
             prompts=lambda _, part=part: part,
             seeds=range(start, start + len(part)),
         )
         empty = torch.zeros(len(part), 3, total, model.settings.height, model.settings.width)
-        made.append(gen.in_memory(model, settings, job, empty, condition="learned"))
+        made.append(gen.generate_in_memory(model, settings, job, empty, condition="learned"))
     return np.stack([gen.as_frames(video) for video in torch.cat(made)])
 
 
@@ -90,7 +90,7 @@ def accuracy(scenes: list[Scene], videos: np.ndarray, fps: Fraction) -> dict[str
     seconds = np.arange(videos.shape[1]) / float(fps)
     given: dict[str, list[bool]] = {}
     for scene, video in zip(scenes, videos, strict=True):
-        for name, right in marks(scene.caption, video, seconds).items():
+        for name, right in caption_accuracy(scene.caption, video, seconds).items():
             given.setdefault(name, []).append(right)
     return {name: share(values) for name, values in given.items()}
 
@@ -105,7 +105,7 @@ def share(values: list[bool]) -> dict[str, Any]:
 
 def sheet(scenes: list[Scene], videos: np.ndarray, path: Path) -> None:
     """Ten captions and what was made of them."""
-    rows = [Row(label=scene.caption, frames=video[::3]) for scene, video in zip(scenes, videos, strict=True)]
+    rows = [SheetRow(label=scene.caption, frames=video[::3]) for scene, video in zip(scenes, videos, strict=True)]
     contact_sheet(rows, path)
 
 

@@ -39,11 +39,11 @@ from vidiff_cli.dataset.dataset import open_dataset  # noqa: E402
 from vidiff_cli.diffusion.levels import grid  # noqa: E402
 from vidiff_cli.frames import plan  # noqa: E402
 from vidiff_cli.generation import generate as gen  # noqa: E402
-from vidiff_cli.generation.load_model import Model  # noqa: E402
+from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
 from vidiff_cli.models.acceleration import recompute_stages  # noqa: E402
-from vidiff_cli.sampling.color_anchor import anchored, look  # noqa: E402
+from vidiff_cli.sampling.color_anchor import frame_stats, match_color_statistics  # noqa: E402
 from vidiff_cli.video.decode import decode  # noqa: E402
-from vidiff_cli.viz.contact_sheet import Row, contact_sheet  # noqa: E402
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 from vidiff_cli.worlds import oracle  # noqa: E402
 
 PEOPLE = HERE.parent / "runs" / "people"
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def shapes(asked: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out clips (b n h w c) and the true centres of their objects (b n 2)."""
+    """Held-out clips (b n h w c) and the true centers of their objects (b n 2)."""
     rows = json.loads((asked.demo / "held-out" / "trajectories.json").read_text(encoding="utf-8"))[: asked.clips]
     clips = np.stack([decode(asked.demo / "held-out" / row["file"]).frames for row in rows])
     return clips, np.asarray([row["positions"] for row in rows])
@@ -101,7 +101,7 @@ def people() -> np.ndarray:
     return np.stack([dataset.frames(number) for number in sorted(first.values())])
 
 
-def weights(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any]:
+def weights(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
     window, paths = model.settings.frames, np.empty((0, 0))
     if asked.people:
         clips, counts, scanned = people()[: asked.clips], (window // 2,), WEIGHTS_OF_PEOPLE
@@ -135,7 +135,7 @@ def fidelity(made: np.ndarray, clips: np.ndarray, given: range) -> dict[str, flo
     }
 
 
-def methods(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any]:
+def methods(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
     clips, paths = shapes(asked)
     given = range(clips.shape[1] // 2)
     frozen = clips.copy()
@@ -146,15 +146,17 @@ def methods(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any
     table = {way: judged(frames, clips, paths, given) for way, frames in made.items()}
     for way, row in table.items():
         print(way, json.dumps(row), file=sys.stderr)
-    rows = [Row(label="truth", frames=clips[0])]
-    rows += [Row(label=way, frames=frames[0], given=list(given), seams=[given.stop]) for way, frames in made.items()]
+    rows = [SheetRow(label="truth", frames=clips[0])]
+    rows += [
+        SheetRow(label=way, frames=frames[0], given=list(given), seams=[given.stop]) for way, frames in made.items()
+    ]
     contact_sheet(rows, HERE / "results" / f"{name}.png")
     return {"clips": len(clips), "given": len(given), "made": clips.shape[1] - len(given), "ways": table}
 
 
 def judged(made: np.ndarray, clips: np.ndarray, paths: np.ndarray, given: range) -> dict[str, Any]:
-    """Means with 95 % intervals: distance of the centre by frame after the seam and over all, error of the first new
-    frame, seam jump, and the share of clips whose object keeps its colour and shape to the end."""
+    """Means with 95 % intervals: distance of the center by frame after the seam and over all, error of the first new
+    frame, seam jump, and the share of clips whose object keeps its color and shape to the end."""
     ranks = range(given.stop, clips.shape[1])
     seen = np.stack([oracle.positions(clip) for clip in made])
     distance = np.linalg.norm(seen - paths, axis=-1)[:, given.stop :]
@@ -168,8 +170,8 @@ def judged(made: np.ndarray, clips: np.ndarray, paths: np.ndarray, given: range)
         for clip, truth in zip(made, clips, strict=True)
     ]
     return {
-        "centre_px": interval(distance.mean(axis=1)),
-        "centre_px_by_frame": [interval(column) for column in distance.T],
+        "center_px": interval(distance.mean(axis=1)),
+        "center_px_by_frame": [interval(column) for column in distance.T],
         "first_frame_mse": interval(first),
         "seam_jump": interval(step, usual),
         "identity_kept": interval(np.asarray(kept, float)),
@@ -177,7 +179,7 @@ def judged(made: np.ndarray, clips: np.ndarray, paths: np.ndarray, given: range)
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(one[name] == other[name] for name in ("colour", "shape", "size"))
+    return all(one[name] == other[name] for name in ("color", "shape", "size"))
 
 
 def interval(values: np.ndarray, over: np.ndarray | None = None) -> list[float]:
@@ -189,7 +191,7 @@ def interval(values: np.ndarray, over: np.ndarray | None = None) -> list[float]:
     return [float(values.mean() / below.mean()), *(float(edge) for edge in np.quantile(ratios, [0.025, 0.975]))]
 
 
-def drift(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any]:
+def drift(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
     clips = people() if asked.people else shapes(asked)[0]
     window = model.settings.frames
     clips, overlap = clips[: min(asked.clips, DRIFT_CLIPS), :window], window // 2
@@ -206,36 +208,36 @@ def drift(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any]:
         began = time.monotonic()
         for place in range(0, len(clips), 1 if anchor else len(clips)):
             some = clips[place : place + 1] if anchor else clips
-            made = extended(model, some, total, overlap, settings, anchored(some[0]) if anchor else None)
+            made = extended(model, some, total, overlap, settings, match_color_statistics(some[0]) if anchor else None)
             for clip in made:
                 for number in range(WINDOWS):
                     start = window + number * (window - overlap)
-                    looks[number].append(look(clip[start : start + window - overlap], clip[start - 1]))
+                    looks[number].append(frame_stats(clip[start : start + window - overlap], clip[start - 1]))
             if place == 0:
-                sheets.append(Row(label=way, frames=made[0], given=range(window), seams=[window]))
+                sheets.append(SheetRow(label=way, frames=made[0], given=range(window), seams=[window]))
         curves[way] = [mean_look(each) for each in looks]
         print(way, f"{time.monotonic() - began:.0f} s", curves[way][-1], file=sys.stderr, flush=True)
-    given = mean_look([look(clip) for clip in clips])
+    given = mean_look([frame_stats(clip) for clip in clips])
     contact_sheet(sheets, HERE / "results" / f"{name}-sheet.png")
     draw(given, curves, HERE / "results" / f"{name}.png")
     return {"clips": len(clips), "windows": WINDOWS, "given": given, "curves": curves}
 
 
 def extended(
-    model: Model, clips: np.ndarray, total: int, overlap: int, settings: GenerationSettings, anchor: Any
+    model: LoadedModel, clips: np.ndarray, total: int, overlap: int, settings: GenerationSettings, anchor: Any
 ) -> np.ndarray:
     """Clips (b n h w c) continued to `total` frames, without captions."""
     count, shown = len(clips), clips.shape[1]
     frames = torch.zeros(count, 3, total, *clips.shape[2:4])
     frames[:, :, :shown] = torch.cat([gen.as_video(clip) for clip in clips])
-    job = gen.Job(
+    job = gen.VideoJob(
         windows=plan(total, range(shown), window=model.settings.frames, overlap=overlap),
         times=[Fraction(frame) / model.fps for frame in range(total)],
         prompts=lambda number: [""] * count,
         seeds=list(range(count)),
         anchor=anchor,
     )
-    made = gen.in_memory(model, settings, job, frames, condition=gen.choose_condition(settings, model))
+    made = gen.generate_in_memory(model, settings, job, frames, condition=gen.choose_condition(settings, model))
     return np.stack([gen.as_frames(clip) for clip in made])
 
 
@@ -254,9 +256,9 @@ def draw(given: dict[str, float], curves: dict[str, list[dict[str, float]]], pat
         axes = figure.add_subplot(1, len(given), place)
         axes.axhline(given[name], color="black", linewidth=1, label="given frames")
         for way, curve in curves.items():
-            colour = f"C{['learned', 'reconstruction', 'replacement'].index(way.split(',')[0])}"
+            color = f"C{['learned', 'reconstruction', 'replacement'].index(way.split(',')[0])}"
             style = "--" if "anchored" in way else ":" if "noise" in way else "-"
-            axes.plot(range(1, len(curve) + 1), [each[name] for each in curve], style, color=colour, label=way)
+            axes.plot(range(1, len(curve) + 1), [each[name] for each in curve], style, color=color, label=way)
         axes.set_title(name)
         axes.set_xlabel("window")
         if place == 1:
@@ -264,7 +266,7 @@ def draw(given: dict[str, float], curves: dict[str, list[dict[str, float]]], pat
     figure.savefig(path, dpi=110)
 
 
-def cost(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any]:
+def cost(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
     """Process time of one network pass, of each kind, over a free one: parameters frozen, no Langevin correction."""
     torch.set_num_threads(1)
     window, side = model.settings.frames, model.settings.height
@@ -283,9 +285,9 @@ def cost(model: Model, asked: argparse.Namespace, name: str) -> dict[str, Any]:
         "learned": partial(gen.conditioner("learned", settings, model)(free, known, observed), z, levels),
         "reconstruction": partial(guided, z, levels),
     }
-    model.learner.requires_grad_(False)
+    model.video_model.requires_grad_(False)
     figures = timed(kinds)
-    recompute_stages(model.learner.denoiser.network)
+    recompute_stages(model.video_model.denoiser.network)
     again = timed({"free": kinds["free"], "reconstruction, checkpointed": kinds["reconstruction"]})
     ratios = {kind: seconds / figures["free"] for kind, seconds in figures.items()}
     ratios["reconstruction, checkpointed"] = again["reconstruction, checkpointed"] / again["free"]

@@ -1,4 +1,4 @@
-"""How much the numbers of real scenes change by themselves, and what holding colours does for and against drift.
+"""How much the numbers of real scenes change by themselves, and what holding colors does for and against drift.
 
     python benchmarks/drift.py CLIPS...
 
@@ -9,12 +9,12 @@ given, and every 8 frames after them as a window, up to 20 of them.
 `variation`: how far each number of `sampling/color_anchor.py` gets from that of the given frames, in any window; the
 bounds of its warnings come from the 90th percentile over scenes.
 
-`control`: a model that drifts is simulated. Within every window an error of colour grows that the next one starts from:
-an offset of so many levels a window, in every colour by another amount, and a gain of contrast. Where colours are held
+`control`: a model that drifts is simulated. Within every window an error of color grows that the next one starts from:
+an offset of so many levels a window, in every color by another amount, and a gain of contrast. Where colors are held
 ("range": as `anchored` does), the next window starts from what is left. Error: root mean square to the true frames, in
 levels. "frame": every frame gets the mean and contrast of the given ones; "window": one correction for a window
 instead of each frame; "range and 4": four levels and a tenth of contrast more than the given frames span. Seam: how
-much more the mean colour jumps into a window than in truth, in levels. Writes benchmarks/results/drift.json.
+much more the mean color jumps into a window than in truth, in levels. Writes benchmarks/results/drift.json.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from machine import save
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.generate import as_frames, as_video
-from vidiff_cli.sampling.color_anchor import BOUNDS, NAMES, anchored, change, look, warnings
+from vidiff_cli.sampling.color_anchor import BOUNDS, NAMES, change, frame_stats, match_color_statistics, warnings
 from vidiff_cli.video import decode, probe
-from vidiff_cli.video.scene_detection import Measure, scene_starts
+from vidiff_cli.video.scene_detection import SceneMeasure, scene_starts
 
 SIDE, MOST, GIVEN, WINDOW, WINDOWS = 64, 400, 16, 8, 20
 SIMULATED_WINDOWS = 4  # a scene has at least so many to be drifted
-FLAT = 5.0  # levels of contrast: a scene that begins with less (black, a title) has no colours to hold
+FLAT = 5.0  # levels of contrast: a scene that begins with less (black, a title) has no colors to hold
 DRIFTS = {"none": (0.0, 0.0), "slow": (0.5, 0.01), "middling": (1.0, 0.02), "fast": (2.0, 0.04)}  # levels, gain
 Fix = Callable[[np.ndarray], np.ndarray]  # frames (n h w c) in levels -> the same
 
@@ -71,7 +71,7 @@ def scenes_of(path: Path) -> list[tuple[str, np.ndarray]]:
     except VidiffError as error:
         print(error, file=sys.stderr)
         return []
-    measure = Measure()
+    measure = SceneMeasure()
     measure.add(frames)
     edges = [*scene_starts(measure.done()), len(frames)]
     pairs = pairwise(edges)
@@ -88,8 +88,8 @@ def variation(scenes: list[np.ndarray]) -> dict[str, Any]:
     farthest: dict[str, list[float]] = {name: [] for name in NAMES}
     warned = 0
     for frames in scenes:
-        given = look(frames[:GIVEN])
-        looks = [look(frames[each], frames[each.start - 1]) for each in windows(frames)]
+        given = frame_stats(frames[:GIVEN])
+        looks = [frame_stats(frames[each], frames[each.start - 1]) for each in windows(frames)]
         changes = [change(each, given) for each in looks]
         warned += bool(warnings(looks, given))
         farthest["mean"].append(max(abs(each.mean) for each in changes))
@@ -123,7 +123,7 @@ def drifting(
     frames: np.ndarray, hold: Callable[[np.ndarray], Fix], levels: float, gain: float, rng: np.random.Generator
 ) -> tuple[float, float, float]:
     truth = frames.astype(np.float64)
-    fix, centre = hold(frames[:GIVEN]), truth[:GIVEN].mean(axis=(0, 1, 2))
+    fix, center = hold(frames[:GIVEN]), truth[:GIVEN].mean(axis=(0, 1, 2))
     offset_step = levels * rng.choice([-1, 1]) * rng.uniform(0.7, 1.3, 3)
     gain_step = 1 + gain * rng.choice([-1, 1]) * rng.uniform(0.7, 1.3, 3)
     offset, factor = np.zeros(3), np.ones(3)
@@ -131,18 +131,18 @@ def drifting(
     for place in windows(frames):
         true = truth[place]
         part = (np.arange(1, WINDOW + 1) / WINDOW)[:, None, None, None]
-        drifted = (true - centre) * factor * gain_step**part + centre + offset + offset_step * part
+        drifted = (true - center) * factor * gain_step**part + center + offset + offset_step * part
         made = fix(np.rint(drifted.clip(0, 255)))
         errors.append(np.sqrt(np.square(made - true).mean()))
         jump = made[0].mean((0, 1)) - before.mean((0, 1)) - true[0].mean((0, 1)) + truth[place.start - 1].mean((0, 1))
         seams.append(np.abs(jump).mean())
         before = made[-1]
-        factor, offset = fitted(true[-4:] - centre, made[-4:] - centre)
+        factor, offset = fitted(true[-4:] - center, made[-4:] - center)
     return float(np.mean(errors)), float(errors[-1]), float(np.mean(seams))
 
 
 def fitted(true: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The factor and offset of every colour that lead from one to the other, by least squares: what a model that goes
+    """The factor and offset of every color that lead from one to the other, by least squares: what a model that goes
     on from these frames has before its eyes."""
     axes = (0, 1, 2)
     mean, variance = true.mean(axes), true.var(axes)
@@ -172,7 +172,7 @@ def within(reference: np.ndarray, *, more: float = 0.0, one: bool = False, whole
 
 
 def ours(reference: np.ndarray) -> Fix:
-    anchor = anchored(reference)
+    anchor = match_color_statistics(reference)
     return lambda frames: as_frames(anchor(as_video(frames.astype(np.uint8)))[0]).astype(np.float64)
 
 

@@ -12,7 +12,7 @@ must come back equal.
 
 `shapes` draws clips of the world that the model was trained on, 17 frames, and sorts what it finds by displacement: how
 far the object moves between two given frames, in sides of the object. Beside the scores stands how far the object's
-centre is from the true one. `clips` takes names or patterns of video files, scaled to SIZE on the short side and
+center is from the true one. `clips` takes names or patterns of video files, scaled to SIZE on the short side and
 cropped to a square, and has one row per clip, the worst for the model first. Sheets go to runs/interpolation/. Writes
 benchmarks/results/interpolation-shapes.json or -clips.json and a plot beside it.
 """
@@ -38,7 +38,7 @@ from vidiff_cli.metrics.baselines import interpolation_baselines
 from vidiff_cli.metrics.fidelity import ms_ssim, psnr, ssim
 from vidiff_cli.video import decode, encode, probe
 from vidiff_cli.video.ffmpeg import Ffmpeg, reading
-from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.viz.picture_files import whole_picture
 from vidiff_cli.worlds import oracle, shapes
 
@@ -87,7 +87,7 @@ def of_shapes(model_path: Path, count: int, folder: Path) -> None:
             made = contest(truth, scene.fps, every, model_path, folder)
             held_out = [frame for frame in range(len(truth)) if frame % every]
             pixels = every * float(np.hypot(*(scene.positions[1] - scene.positions[0])))
-            far = {name: off_centre(frames, scene.positions, held_out) for name, frames in made.items()}
+            far = {name: off_center(frames, scene.positions, held_out) for name, frames in made.items()}
             scores = {name: measured(frames, truth, held_out) | far[name] for name, frames in made.items()}
             rows.append(
                 {"caption": scene.caption, "every": every, "displacement": pixels / scene.side_px, "scores": scores}
@@ -205,8 +205,8 @@ def measured(made: np.ndarray, truth: np.ndarray, held_out: Sequence[int]) -> Sc
     }
 
 
-def off_centre(made: np.ndarray, positions: np.ndarray, held_out: Sequence[int]) -> Scores:
-    """Mean distance of the object's centre from the true one in pixels, and the part of frames that show an object."""
+def off_center(made: np.ndarray, positions: np.ndarray, held_out: Sequence[int]) -> Scores:
+    """Mean distance of the object's center from the true one in pixels, and the part of frames that show an object."""
     off = np.hypot(*(oracle.positions(made) - positions)[held_out].T)
     seen = np.isfinite(off)
     return {"off_px": float(off[seen].mean()) if seen.any() else float("nan"), "seen": float(seen.mean())}
@@ -241,12 +241,12 @@ def tell(what: str, scores: Mapping[str, Scores]) -> None:
 
 
 def draw_sheet(name: str, truth: np.ndarray, made: Mapping[str, np.ndarray], every: int) -> None:
-    rows = [Row(label="truth", frames=truth)]
-    rows += [Row(label=who, frames=frames, given=range(0, len(frames), every)) for who, frames in made.items()]
+    rows = [SheetRow(label="truth", frames=truth)]
+    rows += [SheetRow(label=who, frames=frames, given=range(0, len(frames), every)) for who, frames in made.items()]
     contact_sheet(rows, SHEETS / f"{name}.png")
 
 
-COLOURS = ("#1f5fa8", "#d9701a", "#8a5fb0", "#3a3d42", "#9aa0a8", "#3f9b6c", "#9cc9ae")  # of WAYS and RIVALS
+COLORS = ("#1f5fa8", "#d9701a", "#8a5fb0", "#3a3d42", "#9aa0a8", "#3f9b6c", "#9cc9ae")  # of WAYS and RIVALS
 
 
 def plot_bands(bands: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -256,13 +256,13 @@ def plot_bands(bands: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(12, 4.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    scores = {"psnr": "PSNR, dB", "ssim": "SSIM", "off_px": "centre off by, pixels"}
+    scores = {"psnr": "PSNR, dB", "ssim": "SSIM", "off_px": "center off by, pixels"}
     where = [band["mean_displacement"] for band in bands]
     for axis, (key, title) in zip(figure.subplots(1, len(scores)), scores.items(), strict=True):
-        for name, colour in zip((*WAYS, *RIVALS), COLOURS, strict=True):
+        for name, color in zip((*WAYS, *RIVALS), COLORS, strict=True):
             values = [band["means"][name][key] for band in bands]
             style = "-" if name in WAYS else "--"
-            axis.plot(where, values, style, color=colour, label=name, marker="o", markersize=3.5)
+            axis.plot(where, values, style, color=color, label=name, marker="o", markersize=3.5)
         axis.set(xlabel="sides of the object between given frames", title=title)
         axis.grid(True, linewidth=0.4, alpha=0.3)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
@@ -281,9 +281,9 @@ def plot_clips(tables: Mapping[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     for axis, (title, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):
         rows = table["clips"]
-        for way, colour, mark in zip(WAYS, COLOURS, "osD", strict=False):
+        for way, color, mark in zip(WAYS, COLORS, "osD", strict=False):
             ahead = [row["scores"][way]["psnr"] - max(row["scores"][rival]["psnr"] for rival in RIVALS) for row in rows]
-            axis.plot(ahead, range(len(rows)), mark, color=colour, label=way, markersize=4, alpha=0.8)
+            axis.plot(ahead, range(len(rows)), mark, color=color, label=way, markersize=4, alpha=0.8)
         axis.axvline(0, color="#3a3d42", linewidth=0.8)
         axis.set_yticks(range(len(rows)), [row["clip"] for row in rows], fontsize=7)
         axis.invert_yaxis()

@@ -5,7 +5,7 @@
 
 Each contestant trains on the same 1,024 clips of the shapes world (16x16, 8 frames), one thread, batches of 32 (8 for
 the peer's network, which makes too few steps of 32), until its CPU time is spent: process time of the training steps
-alone, so that busy neighbours matter little. A step count is set from the first steps, for the learning rate decays
+alone, so that busy neighbors matter little. A step count is set from the first steps, for the learning rate decays
 over it. Validation: 64 other clips at eight noise levels, the same noise for all, the estimate clipped to the pixel
 range, the squared error weighted as `x` (equally), `truncated` and `v` (diffusion/targets.py). `recipe` trains with
 captions and given frames and also reads attributes back from 128 samples. Updates benchmarks/results/learning-race.json
@@ -42,17 +42,17 @@ from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
 from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings  # noqa: E402
 from vidiff_cli.config.train import TrainSettings, preset  # noqa: E402
 from vidiff_cli.device import choose_device, choose_dtype, dtype_name  # noqa: E402
-from vidiff_cli.diffusion.levels import alpha_sigma, cosine, diffuse  # noqa: E402
+from vidiff_cli.diffusion.levels import add_noise, alpha_sigma, cosine  # noqa: E402
 from vidiff_cli.diffusion.noise import seeded  # noqa: E402
 from vidiff_cli.diffusion.targets import WEIGHTINGS  # noqa: E402
-from vidiff_cli.generation.load_model import Model  # noqa: E402
+from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
 from vidiff_cli.models.attention import RelativeTime  # noqa: E402
 from vidiff_cli.models.conditioning import Conditioning  # noqa: E402
 from vidiff_cli.models.unet3d import UNet3D  # noqa: E402
-from vidiff_cli.text.learned import vocabulary_of  # noqa: E402
-from vidiff_cli.training.loader import Source, draw_batch  # noqa: E402
-from vidiff_cli.training.loop import Schedule, train_steps  # noqa: E402
-from vidiff_cli.training.state import Learner, TrainState, new_learner  # noqa: E402
+from vidiff_cli.text.learned import collect_vocabulary  # noqa: E402
+from vidiff_cli.training.loader import ClipSource, draw_batch  # noqa: E402
+from vidiff_cli.training.loop import LRSchedule, train_steps  # noqa: E402
+from vidiff_cli.training.state import TrainState, VideoModel, new_video_model  # noqa: E402
 from vidiff_cli.worlds import shapes  # noqa: E402
 
 SIDE, FRAMES, FPS = 16, 8, 8
@@ -64,7 +64,7 @@ PEERS_BATCH = 8
 
 
 class NoiseInput(UNet3D):
-    """The network shown, beside z, what of it is finer than its neighbourhood, over sigma: the noise at unit scale."""
+    """The network shown, beside z, what of it is finer than its neighborhood, over sigma: the noise at unit scale."""
 
     def __init__(self, settings: NetworkSettings, *, side: int, frame_seconds: float) -> None:
         twice = settings.model_copy(update={"channels": 2 * settings.channels})
@@ -77,33 +77,33 @@ class NoiseInput(UNet3D):
         )
         _, sigma = alpha_sigma(level.float())
         fine = (fine.transpose(1, 2) / sigma[:, None, :, None, None]).clamp(-4, 4)
-        fine = torch.where(conditioning.given[:, None, :, None, None], 0.0, fine)
+        fine = torch.where(conditioning.observed[:, None, :, None, None], 0.0, fine)
         return super().forward(torch.cat([z, fine], dim=1), level, conditioning)[:, : z.shape[1]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """The tiny preset with `changes` (dotted names), and `build`, which may alter a new learner."""
+    """The tiny preset with `changes` (dotted names), and `build`, which may alter a new model."""
 
     changes: dict[str, Any] = field(default_factory=dict)
-    build: Callable[[Learner], None] | None = None
+    build: Callable[[VideoModel], None] | None = None
     batch: int = 32
 
 
-def not_local(learner: Learner) -> None:
-    """Temporal attention's bias starts at zero instead of near neighbours first."""
-    for module in learner.modules():
+def not_local(video_model: VideoModel) -> None:
+    """Temporal attention's bias starts at zero instead of near neighbors first."""
+    for module in video_model.modules():
         if isinstance(module, RelativeTime):
             torch.nn.init.zeros_(module.locality)
 
 
-def noise_input(learner: Learner) -> None:
-    network = learner.denoiser.network
-    learner.denoiser.network = NoiseInput(network.settings, side=SIDE, frame_seconds=network.frame_seconds)
+def noise_input(video_model: VideoModel) -> None:
+    network = video_model.denoiser.network
+    video_model.denoiser.network = NoiseInput(network.settings, side=SIDE, frame_seconds=network.frame_seconds)
 
 
-def peers_network(learner: Learner) -> None:
-    learner.denoiser.network = peer.PeerNetwork()  # type: ignore[assignment]
+def peers_network(video_model: VideoModel) -> None:
+    video_model.denoiser.network = peer.PeerNetwork()  # type: ignore[assignment]
 
 
 RECIPE = {
@@ -117,23 +117,33 @@ RECIPE = {
     "temporal convolution only": Variant(changes={"network.temporal": "convolution"}),
     "time bias not local": Variant(build=not_local),
     "noise-normalised input": Variant(build=noise_input),
-    "no decay of the learning rate": Variant(changes={"optimiser.decay": 0.0}),
-    "AdamW alone": Variant(changes={"optimiser.muon_lr": 0.0}),
-    "AdamW alone, lr 3e-3": Variant(changes={"optimiser.muon_lr": 0.0, "optimiser.lr": 3e-3}),
+    "no decay of the learning rate": Variant(changes={"optimizer.decay": 0.0}),
+    "AdamW alone": Variant(changes={"optimizer.muon_lr": 0.0}),
+    "AdamW alone, lr 3e-3": Variant(changes={"optimizer.muon_lr": 0.0, "optimizer.lr": 3e-3}),
     "no patch stem": Variant(
-        changes={"network.patch": 1, "network.base": 32, "network.multipliers": (1, 2, 4), "network.head_width": 32}
+        changes={
+            "network.patch_size": 1,
+            "network.base_channels": 32,
+            "network.channel_mult": (1, 2, 4),
+            "network.head_dim": 32,
+        }
     ),
 }
-ALONE = {"network.text_width": 0, "objective.observed": 0.0}  # what the peer's network can be told
+ALONE = {"network.context_dim": 0, "objective.observed": 0.0}  # what the peer's network can be told
 RACE = {
     "vidiff": Variant(changes=ALONE),
     "vidiff, no patch stem": Variant(
         changes=ALONE
-        | {"network.patch": 1, "network.base": 32, "network.multipliers": (1, 2, 4), "network.head_width": 32}
+        | {
+            "network.patch_size": 1,
+            "network.base_channels": 32,
+            "network.channel_mult": (1, 2, 4),
+            "network.head_dim": 32,
+        }
     ),
     "peer's network in vidiff's recipe": Variant(changes=ALONE, build=peers_network, batch=PEERS_BATCH),
     "peer's network in vidiff's recipe, AdamW alone": Variant(
-        changes=ALONE | {"optimiser.muon_lr": 0.0}, build=peers_network, batch=PEERS_BATCH
+        changes=ALONE | {"optimizer.muon_lr": 0.0}, build=peers_network, batch=PEERS_BATCH
     ),
     "peer as published": 1e-4,
     "peer as published, lr 1e-3": 1e-3,
@@ -165,7 +175,7 @@ def main() -> None:
 
 @cache
 def clips(seed: int, count: int) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-    """uint8 clips (n t h w c), their captions, the centres (n t 2)."""
+    """uint8 clips (n t h w c), their captions, the centers (n t 2)."""
     length = FRAMES if seed else 2 * FRAMES
     scenes = [shapes.draw_numbered(seed, number, canvas=SIDE, frames=length) for number in range(count)]
     return (
@@ -175,10 +185,10 @@ def clips(seed: int, count: int) -> tuple[np.ndarray, tuple[str, ...], np.ndarra
     )
 
 
-def source() -> Source:
+def source() -> ClipSource:
     videos, captions, _ = clips(0, TRAINING)
     rows = [SimpleNamespace(frames=2 * FRAMES, fps=str(FPS), captions=(caption,)) for caption in captions]
-    return Source(rows=rows, read=lambda number, frames: videos[number, list(frames)])
+    return ClipSource(rows=rows, read=lambda number, frames: videos[number, list(frames)])
 
 
 def settings_of(variant: Variant) -> TrainSettings:
@@ -199,24 +209,24 @@ def new_state(variant: Variant, settings: TrainSettings, *, told: bool) -> Train
         kind="learned" if told else "none",
         depth=settings.text.depth,
         max_tokens=settings.text.max_tokens,
-        vocabulary=vocabulary_of(captions) if told else (),
+        vocabulary=collect_vocabulary(captions) if told else (),
     )
     model = ModelSettings(
         width=SIDE,
         height=SIDE,
         frames=FRAMES,
         fps=str(FPS),
-        frame_steps=(1, 2),
+        frame_strides=(1, 2),
         conditioning="mixed" if told else "none",
         network=settings.network,
         diffusion=settings.diffusion,
         text=text,
     )
-    learner = new_learner(model, 0)
+    video_model = new_video_model(model, 0)
     if variant.build is not None:
         torch.manual_seed(0)
-        variant.build(learner)
-    return TrainState(learner, settings.optimiser)
+        variant.build(video_model)
+    return TrainState(video_model, settings.optimizer)
 
 
 def run(variant: Variant, budget: float, *, told: bool) -> dict[str, Any]:
@@ -234,7 +244,7 @@ def run(variant: Variant, budget: float, *, told: bool) -> dict[str, Any]:
             model = averaged(state, dtype)
             curve.append({"cpu_seconds": spent, "steps": step} | validate(model_estimate(model), told=told))
     row: dict[str, Any] = {
-        "parameters": sum(value.numel() for value in state.learner.parameters()),
+        "parameters": sum(value.numel() for value in state.video_model.parameters()),
         "dtype": dtype_name(dtype),
         "steps": total,
         "clips_per_cpu_second": total * settings.batch_size / spent,
@@ -255,7 +265,7 @@ def run_published(lr: float, budget: float) -> dict[str, Any]:
             objective,
             size=PEERS_BATCH,
             window=FRAMES,
-            frame_steps=(1, 2),
+            frame_strides=(1, 2),
             seed=0,
             step=step,
             device=torch.device("cpu"),
@@ -287,7 +297,7 @@ def run_published(lr: float, budget: float) -> dict[str, Any]:
 
 
 def steps_of(state: TrainState, settings: TrainSettings, total: int, dtype: torch.dtype) -> Iterator[int]:
-    schedule = Schedule.of(total, settings.optimiser)
+    schedule = LRSchedule.of_run(total, settings.optimizer)
     for step in train_steps(state, source(), settings, schedule, device=torch.device("cpu"), dtype=dtype):
         yield step.step
 
@@ -302,14 +312,14 @@ def timed(steps: Iterator[int]) -> Iterator[tuple[int, float]]:
         yield step, time.process_time() - began
 
 
-def averaged(state: TrainState, dtype: torch.dtype) -> Model:
+def averaged(state: TrainState, dtype: torch.dtype) -> LoadedModel:
     """A model with the averaged weights, as sampling uses it."""
-    learner = copy.deepcopy(state.learner)
-    learner.load_state_dict(state.ema.shadow)
-    learner.requires_grad_(False).eval()
-    return Model(
-        learner=learner,
-        settings=learner.settings,
+    video_model = copy.deepcopy(state.video_model)
+    video_model.load_state_dict(state.ema.shadow)
+    video_model.requires_grad_(False).eval()
+    return LoadedModel(
+        video_model=video_model,
+        settings=video_model.settings,
         path=Path("memory"),
         hash="",
         clips_seen=10**6,
@@ -322,7 +332,7 @@ def averaged(state: TrainState, dtype: torch.dtype) -> Model:
 Estimate = Callable[[Tensor, Tensor, Tensor, Sequence[str]], Tensor]
 
 
-def model_estimate(model: Model) -> Estimate:
+def model_estimate(model: LoadedModel) -> Estimate:
     times = torch.arange(FRAMES) / FPS
     return lambda z, level, given, captions: model.denoiser(times.expand(len(z), -1), given, captions, scale=1.0)(
         z, level
@@ -348,7 +358,7 @@ def validate(estimate: Estimate, *, told: bool) -> dict[str, float]:
         u = torch.tensor((number + 0.5) / LEVELS, dtype=torch.float64)
         level = cosine(u, shift=-2.5).float().expand(HELD_OUT, FRAMES)
         noise = torch.randn(video.shape, generator=seeded(7, number))
-        z = diffuse(video, noise, level)
+        z = add_noise(video, noise, level)
         error = (estimated(z, level, given) - video).square().mean(dim=(1, 3, 4))  # b t
         for name in names:
             sums[name] += float((error * WEIGHTINGS[name](level)).mean()) / LEVELS
@@ -361,7 +371,7 @@ def validate(estimate: Estimate, *, told: bool) -> dict[str, float]:
     return sums
 
 
-def attributes(model: Model) -> dict[str, Any]:
+def attributes(model: LoadedModel) -> dict[str, Any]:
     """Attributes read back from one sample per caption of the world, and the error of four frames after four."""
     captions = sorted(set(clips(0, TRAINING)[1]))
     videos, _, paths = clips(1, HELD_OUT)

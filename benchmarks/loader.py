@@ -32,11 +32,11 @@ from PIL import Image
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.dataset.dataset import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
 from vidiff_cli.device import choose_device
-from vidiff_cli.runs.setup import model_settings, source_of
-from vidiff_cli.text.tokenizer import mend_torchvision
-from vidiff_cli.training.loader import Source, Wanted, read_batch, to_device
-from vidiff_cli.training.loop import Schedule, train_steps
-from vidiff_cli.training.state import TrainState, new_learner
+from vidiff_cli.runs.setup import model_settings, open_clip_source
+from vidiff_cli.text.tokenizer import patch_torchvision_nms
+from vidiff_cli.training.loader import BatchSpec, ClipSource, read_batch, to_device
+from vidiff_cli.training.loop import LRSchedule, train_steps
+from vidiff_cli.training.state import TrainState, new_video_model
 from vidiff_cli.video.encode import encode
 
 CLIPS, FRAMES, SIDE, BATCH, ROUNDS = 512, 16, 64, 32, 5
@@ -118,7 +118,7 @@ def make(folder: Path) -> None:
 
 
 def texture(number: int) -> np.ndarray:
-    """A smooth coloured texture under a window that moves (t h w c)."""
+    """A smooth colored texture under a window that moves (t h w c)."""
     rng = np.random.default_rng(number)
     wide = SIDE + 2 * FRAMES
     small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
@@ -127,21 +127,21 @@ def texture(number: int) -> np.ndarray:
     return np.stack([large[t * down :, t * right :][:SIDE, :SIDE] for t in range(FRAMES)])
 
 
-def wanted(settings: TrainSettings, size: int) -> Wanted:
-    return Wanted(
-        objective=settings.objective, loader=settings.loader, size=size, window=FRAMES, frame_steps=(1,), seed=0
+def wanted(settings: TrainSettings, size: int) -> BatchSpec:
+    return BatchSpec(
+        objective=settings.objective, loader=settings.loader, size=size, window=FRAMES, frame_strides=(1,), seed=0
     )
 
 
 def vidiff_batches(folder: Path) -> Callable[[], object]:
     settings = TrainSettings(dataset=folder)
-    source, steps = source_of(settings, open_dataset(folder)), count()
+    source, steps = open_clip_source(settings, open_dataset(folder)), count()
     return lambda: read_batch(source, wanted(settings, BATCH), next(steps))
 
 
 def peer_batches(folder: Path) -> Callable[[], object]:
     """As its training class makes them."""
-    mend_torchvision()
+    patch_torchvision_nms()
     from torch.utils.data import DataLoader
     from video_diffusion_pytorch.video_diffusion_pytorch import Dataset  # type: ignore[import-not-found]
 
@@ -174,9 +174,9 @@ def share_of_a_step(folder: Path, device: torch.device) -> dict[str, float]:
     settings = TrainSettings.model_validate(values | {"loader": {"workers": 0}, "text": {"kind": "learned"}})
     dataset = open_dataset(folder)
     model = model_settings(settings, dataset)
-    source = source_of(settings, dataset)
-    state = TrainState(new_learner(model, 0), settings.optimiser)
-    schedule = Schedule.of(settings.steps, settings.optimiser)
+    source = open_clip_source(settings, dataset)
+    state = TrainState(new_video_model(model, 0), settings.optimizer)
+    schedule = LRSchedule.of_run(settings.steps, settings.optimizer)
     marks = [time.process_time()]
     for _ in train_steps(state, source, settings, schedule, device=device, dtype=torch.bfloat16):
         marks.append(time.process_time())
@@ -192,7 +192,7 @@ def share_of_a_step(folder: Path, device: torch.device) -> dict[str, float]:
     }
 
 
-def loading_and_noise(source: Source, settings: TrainSettings, device: torch.device) -> tuple[float, float]:
+def loading_and_noise(source: ClipSource, settings: TrainSettings, device: torch.device) -> tuple[float, float]:
     """CPU seconds per batch of reading it and making it numbers, and of drawing its noise."""
     request, steps = wanted(settings, STEP_BATCH), count()
     whole = median(

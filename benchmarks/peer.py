@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.text.tokenizer import mend_torchvision
+from vidiff_cli.text.tokenizer import patch_torchvision_nms
 
 NAME = "video-diffusion-pytorch"
 PLAN = {"dim": 32, "dim_mults": (1, 2, 4)}  # the plan raced against: 3.16 M parameters
@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 def unet() -> nn.Module:
     """Its network: (z: b c t h w, time: b) -> b c t h w."""
-    mend_torchvision()  # it imports torchvision, which beside a CPU torch fails without this
+    patch_torchvision_nms()  # it imports torchvision, which beside a CPU torch fails without this
     from video_diffusion_pytorch import Unet3D  # type: ignore[import-not-found]
 
     return Unet3D(**PLAN)
@@ -48,7 +48,7 @@ class PeerNetwork(nn.Module):
 
 
 class PublishedTraining:
-    """Its network, objective and optimiser as published: eps, L1 loss, cosine schedule of 1000 steps, Adam, EMA .995
+    """Its network, objective and optimizer as published: eps, L1 loss, cosine schedule of 1000 steps, Adam, EMA .995
     every tenth step, a plain copy of the weights in the first 2000 steps."""
 
     def __init__(self, *, side: int, frames: int, lr: float = 1e-4, loss: str = "l1") -> None:
@@ -57,15 +57,15 @@ class PublishedTraining:
 
         self.diffusion: Any = GaussianDiffusion(network, image_size=side, num_frames=frames, loss_type=loss)
         self.averaged = copy.deepcopy(self.diffusion)
-        self.optimiser = torch.optim.Adam(self.diffusion.parameters(), lr=lr)
+        self.optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=lr)
         self.step = 0
 
     def update(self, video: Tensor) -> float:
         """One step on videos (b c t h w) in [0, 1]; returns its loss."""
         loss = self.diffusion(video)
         loss.backward()
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         if self.step % 10 == 0:
             decay = 0.0 if self.step < 2000 else 0.995
             with torch.no_grad():

@@ -30,7 +30,7 @@ from machine import save  # noqa: E402
 from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
 from vidiff_cli.dataset.dataset import open_dataset  # noqa: E402
 from vidiff_cli.generation.generate import open_model  # noqa: E402
-from vidiff_cli.viz.contact_sheet import Row, contact_sheet  # noqa: E402
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 
 FOLDER = Path("runs") / "people"
 PERSON, CLIPS_PER_SOURCE = "p6", 1
@@ -134,8 +134,8 @@ def compare(
         made[way] = report.complete(model, clips, given, settings, captions)
     ranks = [frame for frame in range(clips.shape[1]) if frame not in given]
     for number in range(0, len(clips), max(1, len(clips) // 4)):
-        sheet = [Row(label="truth", frames=clips[number])]
-        sheet += [Row(label=way, frames=frames[number], given=list(given)) for way, frames in made.items()]
+        sheet = [SheetRow(label="truth", frames=clips[number])]
+        sheet += [SheetRow(label=way, frames=frames[number], given=list(given)) for way, frames in made.items()]
         contact_sheet(sheet, FOLDER / f"{name}-{number}.png")
     return {way: scores(frames, clips, ranks) for way, frames in made.items()}
 

@@ -19,7 +19,7 @@ from typing import Any
 from machine import measured, save
 
 VIDIFF = [sys.executable, "-m", "vidiff_cli"]
-LARGER = "--preset small --batch-size 8 --set network.base=128 --set network.blocks=2"
+LARGER = "--preset small --batch-size 8 --set network.base_channels=128 --set network.num_res_blocks=2"
 CASES = {  # name: side of the frames, steps of the run, options
     "tiny": (16, 15, "--preset tiny"),
     "tiny, in 4 parts": (16, 15, "--preset tiny --accumulate 4"),

@@ -2,7 +2,7 @@
 
     python benchmarks/prep.py [ROUNDS] [SECONDS]
 
-Four films (test pattern, Mandelbrot zoom, and both in other colours) in H.264 at 1280x720 and at 320x240 are made in a
+Four films (test pattern, Mandelbrot zoom, and both in other colors) in H.264 at 1280x720 and at 320x240 are made in a
 temporary folder, SECONDS of each at 720p, four times as long at 320x240. Contestants take turns, one warm-up and ROUNDS
 rounds each; the median of their *CPU time with all child processes* counts, from the start of the command to its end.
 One process decodes at a time, for two that share a core's caches cost each other CPU time. Row 15 alone is the wall
@@ -32,7 +32,7 @@ import imageio_ffmpeg
 SIZES = {"720p": (1280, 720), "320x240": (320, 240)}
 LONGER = {"720p": 1, "320x240": 4}
 SOURCES = ("testsrc2", "mandelbrot")
-COLOURS = {"": [], " in other colours": ["-vf", "hue=h=120"]}
+COLORS = {"": [], " in other colors": ["-vf", "hue=h=120"]}
 FPS, FRAMES = 25, 16
 FFMPEG = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y"]
 H264 = ["-c:v", "libx264", "-preset", "medium", "-g", "48", "-pix_fmt", "yuv420p"]
@@ -66,7 +66,7 @@ def make_films(folder: Path, name: str, seconds: int) -> Path:
     width, height = SIZES[name]
     for source in SOURCES:
         made = ["-f", "lavfi", "-i", f"{source}=s={width}x{height}:r={FPS}", "-t", str(seconds * LONGER[name])]
-        for more, changed in COLOURS.items():
+        for more, changed in COLORS.items():
             subprocess.run([*FFMPEG, *made, *changed, *H264, str(folder / f"{source}{more}.mp4")], check=True)
     return folder
 

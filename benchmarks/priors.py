@@ -32,9 +32,9 @@ from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.model import NOISE_STRENGTHS
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.device import choose_device, choose_dtype, dtype_name
-from vidiff_cli.generation.load_model import Model
-from vidiff_cli.training.loader import Source
-from vidiff_cli.training.validation import BANDS, hold_out
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.training.loader import ClipSource
+from vidiff_cli.training.validation import BANDS, make_validation_set
 from vidiff_cli.training.validation import validate as held_out_loss
 from vidiff_cli.worlds import shapes
 
@@ -84,27 +84,29 @@ def run(variant: Variant, steps: int) -> dict[str, Any]:
     return row | extensions(model)
 
 
-def told_of_noise(model: Model, settings: TrainSettings) -> Model:
+def told_of_noise(model: LoadedModel, settings: TrainSettings) -> LoadedModel:
     """The model with the noise of given frames that it was trained for, as a checkpoint tells it."""
     known = model.settings.model_copy(update={"context_noise": settings.objective.context_noise})
     return replace(model, settings=known)
 
 
-def losses(model: Model) -> dict[str, Any]:
+def losses(model: LoadedModel) -> dict[str, Any]:
     """The validation loss of `vidiff train` on clips of the world that were not trained on."""
     videos, captions, _ = learning.clips(1, learning.HELD_OUT)
     rows: Any = [
         SimpleNamespace(frames=len(video), fps=str(learning.FPS), captions=(text,))
         for video, text in zip(videos, captions, strict=True)
     ]
-    held = hold_out(Source(rows=rows, read=lambda number, frames: videos[number, list(frames)]), model.settings)
+    held = make_validation_set(
+        ClipSource(rows=rows, read=lambda number, frames: videos[number, list(frames)]), model.settings
+    )
     assert held is not None
-    seen = held_out_loss(model.learner, held, device=model.device, dtype=model.dtype)
+    seen = held_out_loss(model.video_model, held, device=model.device, dtype=model.dtype)
     bands = dict(zip(BANDS, seen.bands, strict=True))
     return {"loss": {"all": seen.loss, "free": seen.free, "given": seen.observed} | bands}
 
 
-def extensions(model: Model) -> dict[str, Any]:
+def extensions(model: LoadedModel) -> dict[str, Any]:
     """Errors of the second half after the first half: of 8 frames by reconstruction guidance, of 16 by the learned
     condition, with given frames clean and, for a model that knows them so, noisy."""
     asked: dict[str, Any] = {"seed": 0, "steps": learning.SAMPLING_STEPS}
@@ -125,7 +127,7 @@ def extensions(model: Model) -> dict[str, Any]:
 
 @cache
 def longer() -> tuple[np.ndarray, np.ndarray]:
-    """Held-out clips of 16 frames (n t h w c) and the centres (n t 2)."""
+    """Held-out clips of 16 frames (n t h w c) and the centers (n t 2)."""
     scenes = [shapes.draw_numbered(2, number, canvas=learning.SIDE, frames=16) for number in range(learning.HELD_OUT)]
     return np.stack([shapes.render(scene) for scene in scenes]), np.stack([scene.positions for scene in scenes])
 

@@ -3,11 +3,11 @@
     python benchmarks/race.py
 
 Contestants take turns, one warm-up and five rounds each, and the median of their *process time* counts, so that busy
-neighbours do not matter: 16 frames, batches of 2. "Equal allocator": all in one process, with glibc's allocator set as
+neighbors do not matter: 16 frames, batches of 2. "Equal allocator": all in one process, with glibc's allocator set as
 vidiff sets it. "As shipped": each in a process of its own with its own start-up. vidiff's network is the tiny preset
 widened to the peer's number of parameters; `same plan` is the same without the patch stem, with the peer's channels
 (32, 64, 128). A train step is forward, backward, gradient norm, AdamW and EMA; `muon` is that with the preset's own
-optimiser. The peer's is forward, backward, Adam and EMA. Writes benchmarks/results/race.json; prints the table.
+optimizer. The peer's is forward, backward, Adam and EMA. Writes benchmarks/results/race.json; prints the table.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from vidiff_cli.models.conditioning import Conditioning
 FRAMES, BATCH, ROUNDS = 16, 2, 5
 PEER_STEPS, PEER_TIMED = 1000, 4  # its sampling steps, and how many of them are measured
 TINY = preset("tiny")
-SAME_PLAN = {"base": 32, "multipliers": [1, 2, 4], "patch": 1, "head_width": 32}
-NETWORKS = {"vidiff": {"base": 64, "head_width": 32}, "same plan": SAME_PLAN}
+SAME_PLAN = {"base": 32, "multipliers": [1, 2, 4], "patch": 1, "head_dim": 32}
+NETWORKS = {"vidiff": {"base": 64, "head_dim": 32}, "same plan": SAME_PLAN}
 COMPARED = (
     ("1", "forward", "equal allocator", 32, "bf16", "fp32", ">= 4"),
     ("2", "forward", "equal allocator", 32, "fp32", "fp32", ">= 3"),
@@ -107,7 +107,7 @@ def jobs_of(name: str, dtype_name: str, side: int) -> dict[str, Job]:
 
 
 def settings_of(name: str) -> TrainSettings:
-    return TrainSettings.model_validate(TINY | {"network": TINY["network"] | NETWORKS[name] | {"text_width": 0}})
+    return TrainSettings.model_validate(TINY | {"network": TINY["network"] | NETWORKS[name] | {"context_dim": 0}})
 
 
 def model_of(settings: TrainSettings, side: int) -> ModelSettings:
@@ -122,28 +122,28 @@ def model_of(settings: TrainSettings, side: int) -> ModelSettings:
 
 
 def vidiff_jobs(name: str, dtype: torch.dtype, side: int) -> dict[str, Job]:
-    from vidiff_cli.training.state import TrainState, new_learner
+    from vidiff_cli.training.state import TrainState, new_video_model
 
     settings = settings_of(name)
-    learner = new_learner(model_of(settings, side), 0)
-    plain = settings.optimiser.model_copy(update={"muon_lr": 0.0})
-    states = {"train": TrainState(learner, plain), "muon": TrainState(learner, settings.optimiser)}
+    video_model = new_video_model(model_of(settings, side), 0)
+    plain = settings.optimizer.model_copy(update={"muon_lr": 0.0})
+    states = {"train": TrainState(video_model, plain), "muon": TrainState(video_model, settings.optimizer)}
     z, level = torch.randn(BATCH, 3, FRAMES, side, side), torch.zeros(BATCH, FRAMES)
-    told = Conditioning(times=torch.arange(FRAMES).expand(BATCH, -1) / 8, given=level > 0)
+    told = Conditioning(times=torch.arange(FRAMES).expand(BATCH, -1) / 8, observed=level > 0)
 
     def forward() -> None:
         with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            learner.denoiser(z, level, told)
+            video_model.denoiser(z, level, told)
 
     def step(state: TrainState) -> None:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss = (learner.denoiser.predict(z, level, told) - z).square().mean()
-        learner.zero_grad(set_to_none=True)
+            loss = (video_model.denoiser.predict(z, level, told) - z).square().mean()
+        video_model.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-        for optimiser in state.optimisers.values():
-            optimiser.step()
-        state.ema.update(learner)
+        torch.nn.utils.clip_grad_norm_(video_model.parameters(), 1.0)
+        for optimizer in state.optimizers.values():
+            optimizer.step()
+        state.ema.update(video_model)
 
     return {"forward": forward} | {key: lambda state=state: step(state) for key, state in states.items()}
 
@@ -254,18 +254,18 @@ def sampling() -> dict[str, float]:
     from pathlib import Path
 
     from vidiff_cli.generation import generate as gen
-    from vidiff_cli.generation.load_model import Model
-    from vidiff_cli.text.learned import vocabulary_of
-    from vidiff_cli.training.state import new_learner
+    from vidiff_cli.generation.load_model import LoadedModel
+    from vidiff_cli.text.learned import collect_vocabulary
+    from vidiff_cli.training.state import new_video_model
 
     prompt, side = "a small red square moving left", 32
     settings = TrainSettings.model_validate(TINY | {"network": TINY["network"] | NETWORKS["vidiff"]})
-    text = TextSettings(kind="learned", vocabulary=vocabulary_of([prompt]))
-    learner = new_learner(model_of(settings, side).model_copy(update={"text": text}), 0)
-    learner.requires_grad_(False).eval()
-    model = Model(
-        learner=learner,
-        settings=learner.settings,
+    text = TextSettings(kind="learned", vocabulary=collect_vocabulary([prompt]))
+    video_model = new_video_model(model_of(settings, side).model_copy(update={"text": text}), 0)
+    video_model.requires_grad_(False).eval()
+    model = LoadedModel(
+        video_model=video_model,
+        settings=video_model.settings,
         path=Path("memory"),
         hash="",
         clips_seen=10**6,
@@ -273,7 +273,7 @@ def sampling() -> dict[str, float]:
         dtype=torch.bfloat16,
     )
     asked = GenerationSettings(seed=0)
-    job = gen.Job(
+    job = gen.VideoJob(
         windows=plan(FRAMES, (), window=FRAMES, overlap=0),
         times=[Fraction(frame, 8) for frame in range(FRAMES)],
         prompts=lambda number: [prompt],
@@ -282,13 +282,13 @@ def sampling() -> dict[str, float]:
     empty = torch.zeros(1, 3, FRAMES, side, side)
 
     def sample() -> None:
-        gen.in_memory(model, asked, job, empty, condition="learned")
+        gen.generate_in_memory(model, asked, job, empty, condition="learned")
 
     z, level = torch.randn(1, 3, FRAMES, side, side), torch.zeros(1, FRAMES)
-    embedded = learner.text([prompt])  # type: ignore[misc]
+    embedded = video_model.text([prompt])  # type: ignore[misc]
     told = Conditioning(
         times=torch.arange(FRAMES)[None] / 8,
-        given=level > 0,
+        observed=level > 0,
         tokens=embedded.tokens,
         token_mask=embedded.mask,
         pooled=embedded.pooled,
@@ -297,8 +297,8 @@ def sampling() -> dict[str, float]:
     def passes() -> None:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             for _ in range(asked.steps):
-                learner.denoiser(z, level, told)
-                learner.denoiser(z, level, told.without_text())
+                video_model.denoiser(z, level, told)
+                video_model.denoiser(z, level, told.without_text())
 
     diffusion = peer.PublishedTraining(side=side, frames=FRAMES).diffusion
 
@@ -325,9 +325,9 @@ def sampling() -> dict[str, float]:
 
 
 def parameters() -> dict[str, int]:
-    from vidiff_cli.training.state import new_learner
+    from vidiff_cli.training.state import new_video_model
 
-    count = {name: new_learner(model_of(settings_of(name), 32), 0) for name in NETWORKS} | {"peer": peer.unet()}
+    count = {name: new_video_model(model_of(settings_of(name), 32), 0) for name in NETWORKS} | {"peer": peer.unet()}
     return {name: sum(value.numel() for value in module.parameters()) for name, module in count.items()}
 
 

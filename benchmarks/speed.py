@@ -22,7 +22,7 @@ from vidiff_cli.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.diffusion.levels import grid
 from vidiff_cli.diffusion.samplers import dpmpp_2m
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.training.state import TrainState, new_learner
+from vidiff_cli.training.state import TrainState, new_video_model
 
 SIZES = {"tiny": (16, 8), "small": (64, 4)}  # preset: side in pixels, clips per pass
 ROUNDS, SAMPLING_STEPS = 5, 20
@@ -43,27 +43,27 @@ def measure(name: str, side: int, clips: int, device: torch.device, fast: torch.
     model = ModelSettings(
         width=side, height=side, frames=settings.frames, network=settings.network, diffusion=settings.diffusion
     )
-    state = TrainState(new_learner(model, 0).to(device), settings.optimiser)
+    state = TrainState(new_video_model(model, 0).to(device), settings.optimizer)
     z = torch.randn(clips, 3, settings.frames, side, side, device=device)
     level = torch.zeros(clips, settings.frames, device=device)
-    told = Conditioning(times=torch.arange(settings.frames, device=device).expand(clips, -1) / 8, given=level > 0)
+    told = Conditioning(times=torch.arange(settings.frames, device=device).expand(clips, -1) / 8, observed=level > 0)
 
     def forward(dtype: torch.dtype) -> None:
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            state.learner.denoiser(z, level, told)
+            state.video_model.denoiser(z, level, told)
 
     def train(dtype: torch.dtype) -> None:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = (state.learner.denoiser.predict(z, level, told) - z).square().mean()
-        state.learner.zero_grad(set_to_none=True)
+            loss = (state.video_model.denoiser.predict(z, level, told) - z).square().mean()
+        state.video_model.zero_grad(set_to_none=True)
         loss.backward()
-        for optimiser in state.optimisers.values():
-            optimiser.step()
-        state.ema.update(state.learner)
+        for optimizer in state.optimizers.values():
+            optimizer.step()
+        state.ema.update(state.video_model)
 
     def sample(dtype: torch.dtype) -> None:
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            dpmpp_2m(lambda z, level: state.learner.denoiser(z, level.float(), told), z, grid(SAMPLING_STEPS))
+            dpmpp_2m(lambda z, level: state.video_model.denoiser(z, level.float(), told), z, grid(SAMPLING_STEPS))
 
     jobs: dict[tuple[str, torch.dtype], Callable[[torch.dtype], None]] = {}
     for dtype in dict.fromkeys((torch.float32, fast)):
@@ -77,7 +77,7 @@ def measure(name: str, side: int, clips: int, device: torch.device, fast: torch.
                 torch.cuda.synchronize()
             if number:  # the first round warms up
                 times[key].append(1e3 * (time.perf_counter() - began))
-    parameters = sum(value.numel() for value in state.learner.parameters())
+    parameters = sum(value.numel() for value in state.video_model.parameters())
     return [
         {
             "preset": name,

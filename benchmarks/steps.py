@@ -28,11 +28,11 @@ from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.runs.metrics_log import TrainingLog
-from vidiff_cli.runs.monitor import Watch
-from vidiff_cli.runs.setup import model_settings, source_of
+from vidiff_cli.runs.monitor import TrainingMonitor
+from vidiff_cli.runs.setup import model_settings, open_clip_source
 from vidiff_cli.training.distributed import ALONE
-from vidiff_cli.training.loop import Schedule, train_steps
-from vidiff_cli.training.state import TrainState, new_learner
+from vidiff_cli.training.loop import LRSchedule, train_steps
+from vidiff_cli.training.state import TrainState, new_video_model
 
 CLIPS, SIDE, BLOCK = 128, 16, 8  # of the dataset; pixels; steps
 
@@ -87,20 +87,22 @@ def measure(folder: Path, name: str, batch_size: int, rounds: int, device: torch
     dtype = choose_dtype("fp32", device)
     dataset = open_dataset(settings.dataset)
     model = model_settings(settings, dataset)
-    state = TrainState(new_learner(model, 0), settings.optimiser)
-    watch = Watch(settings, model, dataset, device=device, dtype=dtype)
+    state = TrainState(new_video_model(model, 0), settings.optimizer)
+    watch = TrainingMonitor(settings, model, dataset, device=device, dtype=dtype)
     (folder / "run").mkdir()
     log = TrainingLog(folder / "run", steps, batch_size=batch_size)
     blocks: list[list[float]] = [[]]
     looks = list[float]()
-    schedule = Schedule.of(steps, settings.optimiser)
+    schedule = LRSchedule.of_run(steps, settings.optimizer)
     began = time.process_time()
-    for report in train_steps(state, source_of(settings, dataset), settings, schedule, device=device, dtype=dtype):
+    for report in train_steps(
+        state, open_clip_source(settings, dataset), settings, schedule, device=device, dtype=dtype
+    ):
         blocks[-1].append(time.process_time() - began)
         if report.step % BLOCK == 0 and report.step < steps:
             if kinds[len(blocks)] == "between":
                 began = time.process_time()
-                for _ in watch.look(state, folder / "run", log, ALONE):
+                for _ in watch.run(state, folder / "run", log, ALONE):
                     pass
                 looks.append(time.process_time() - began)
             blocks.append([])

@@ -75,21 +75,21 @@ def methods() -> str:
     lines = [
         [
             way,
-            _ranged(row["centre_px"]),
-            f"{row['centre_px_by_frame'][0][0]:.2f}",
-            f"{row['centre_px_by_frame'][-1][0]:.2f}",
+            _ranged(row["center_px"]),
+            f"{row['center_px_by_frame'][0][0]:.2f}",
+            f"{row['center_px_by_frame'][-1][0]:.2f}",
             f"{row['first_frame_mse'][0]:.4f}",
             _ranged(row["seam_jump"]),
             f"{100 * row['identity_kept'][0]:.0f} %",
         ]
         for way, row in data["ways"].items()
     ]
-    head = ["", "centre off by, px", "first frame", "last frame", "MSE of the first frame", "seam jump", "object kept"]
+    head = ["", "center off by, px", "first frame", "last frame", "MSE of the first frame", "seam jump", "object kept"]
     return f"""## A trained model that goes on
 
 The demo's model, {data["made"]} frames after {data["given"]} of {data["clips"]} held-out clips, without a caption
 (`python benchmarks/conditioning.py methods`). Straight motion whose truth is known; "object kept" is the share of clips
-whose colour, shape and size are read back from the new frames as they were.
+whose color, shape and size are read back from the new frames as they were.
 
 {table(head, lines)}
 
@@ -104,14 +104,14 @@ def weights() -> str:
     counts = sorted({row["given"] for row in data["results"]})
     cells: dict[tuple[str, float], dict[int, str]] = {}
     for row in data["results"]:
-        cell = f"{row['centre_px']:.2f} px, {row['seam_jump']:.2f}"
+        cell = f"{row['center_px']:.2f} px, {row['seam_jump']:.2f}"
         cells.setdefault((row["sampler"], row["weight"]), {})[row["given"]] = cell
     lines = [[sampler, f"{weight:g}", *(of[count] for count in counts)] for (sampler, weight), of in cells.items()]
     head = ["sampler", "weight", *(f"{count} given" for count in counts)]
     return f"""## The weight of reconstruction guidance
 
 One window of 8 frames of which the first few are given, {data["clips"]} held-out clips (`python
-benchmarks/conditioning.py weights`): how far the object's centre is off, and the seam jump. Weight 0 is replacement.
+benchmarks/conditioning.py weights`): how far the object's center is off, and the seam jump. Weight 0 is replacement.
 `ddpm` has the Langevin correction 0.1 and takes twice the time.
 
 {table(head, lines)}

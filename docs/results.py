@@ -10,7 +10,7 @@ from typing import Any
 
 PAGE = Path(__file__).with_name("results.md")
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
-WORDS = ("all", "colour", "shape", "size", "motion")
+WORDS = ("all", "color", "shape", "size", "motion")
 VDM = {  # Video Diffusion Models, tables 4, 5 (frame skip 1) and 6: FVD
     "J = 0": 202.28,
     "J = 4": 68.11,
@@ -88,7 +88,7 @@ def opening() -> str:
     random, shapes = (yardstick["extractors"][name][:12] for name in ("random", "shapes"))
     minutes = model["training_cpu_seconds"] / 60
     text = f"""
-What *Video Diffusion Models* (Ho et al. 2022) reports, tried again in a world whose truth is known: one small coloured
+What *Video Diffusion Models* (Ho et al. 2022) reports, tried again in a world whose truth is known: one small colored
 thing on black that bounces, circles or stands still for ever, 16x16 pixels, 8 frames a second, windows of 8 frames
 (`world.part=lasting`). The models are the preset `tiny` made narrower, with convolutions over time alone, predicting x,
 trained by `vidiff train`'s own task from seed 0 on 16 clips a step: {model["steps"]:,} steps and {minutes:.0f}
@@ -150,15 +150,15 @@ def extension() -> str:
     follows = [
         [
             name,
-            ranged(row["centre_px_first_window"]),
-            ranged(row["centre_px"]),
+            ranged(row["center_px_first_window"]),
+            ranged(row["center_px"]),
             ranged(row["kept"], percent=True),
             ranged(row["motion_kept"], percent=True),
             f"{row['cpu_seconds']:.0f}",
         ]
         for name, row in ways.items()
     ]
-    head2 = ["", "centre off by, px: first window", "all 60 frames", "thing kept, %", "motion kept, %", "CPU s"]
+    head2 = ["", "center off by, px: first window", "all 60 frames", "thing kept, %", "motion kept, %", "CPU s"]
     paper = VDM["replacement"] / VDM["reconstruction"]
     text = f"""
 `python benchmarks/paper/extension.py`: {data["given"]} true frames are given, 60 are made with the caption in 15
@@ -172,7 +172,7 @@ between other frames: 1 is right, more is a jump, less is motion that freezes.
 """
     meaning2 = """
 Where the thing is against the true continuation (pixels; half the canvas, 8, where nothing is seen), and the share of
-videos whose last 16 frames still show its colour, shape and size, and its motion.
+videos whose last 16 frames still show its color, shape and size, and its motion.
 """
     return f"""## 1. 64 frames: replacement against reconstruction guidance
 
@@ -200,13 +200,13 @@ def by_weight(data: dict[str, Any]) -> str:
     for name, row in data["rows"].items():
         if name.startswith("scan, "):
             _, sampler, weight = name.split(", ")
-            scanned.setdefault(sampler, {})[weight] = f"{row['seam_jump'][0]:.2f}, {row['centre_px'][0]:.2f} px"
+            scanned.setdefault(sampler, {})[weight] = f"{row['seam_jump'][0]:.2f}, {row['center_px'][0]:.2f} px"
     if not scanned:
         return ""
     weights = list(next(iter(scanned.values())))
     lines = [[sampler, *(cells.get(weight, "") for weight in weights)] for sampler, cells in scanned.items()]
     text = f"""
-Seam jump and centre, {data["scan"]["videos"]} of the videos, {data["scan"]["frames"]} frames (three windows). Weight 0
+Seam jump and center, {data["scan"]["videos"]} of the videos, {data["scan"]["frames"]} frames (three windows). Weight 0
 is replacement; the Langevin correction is the paper's 0.1 and takes twice the calls of the network.
 """
     return f"""### By weight and sampler
@@ -299,12 +299,12 @@ frames.
 def targets() -> str:
     data = found("targets")
     rows = data["rows"]
-    lines = [[*window_row(name, row), ranged(row["colour_drift"]), *trained(row)] for name, row in rows.items()]
+    lines = [[*window_row(name, row), ranged(row["color_drift"]), *trained(row)] for name, row in rows.items()]
     text = f"""
 `python benchmarks/paper/targets.py`: v and eps with plain MSE of what is predicted, x with the truncated weight of the
 other sections; the same seed and steps, {data["videos"]} captions, no guidance. The paper uses eps and v and compares
-them nowhere; Imagen Video (section 2.4, figures 12 and 13) finds that v converges sooner and that eps lets colours
-wander. "Wandering" is the standard deviation of a frame's mean colour over a clip, in levels of 255.
+them nowhere; Imagen Video (section 2.4, figures 12 and 13) finds that v converges sooner and that eps lets colors
+wander. "Wandering" is the standard deviation of a frame's mean color over a clip, in levels of 255.
 """
     return f"""## 5. What the network predicts
 
@@ -331,7 +331,7 @@ def verdict_extension(rows: dict[str, Any]) -> str:
     worse = distance(old, key="images", extractor="random") / distance(new, key="images", extractor="random")
     kept = [100 * row["kept"][0] for row in (old, new, learned)]
     moves = [100 * row["motion_kept"][0] for row in (old, new, learned, floor)]
-    px = [row["centre_px_first_window"][0] for row in (old, new, learned)]
+    px = [row["center_px_first_window"][0] for row in (old, new, learned)]
     told = {view: rows["ratio"][view]["frechet"] for view in ("changes", "random", "shapes")}
     texts = {view: f"{value:.1f} ({low:.1f} to {high:.1f})" for view, (value, low, high) in told.items()}
     sure = all(low > 1 for _, low, _ in told.values())
@@ -367,7 +367,7 @@ def verdict_weights(rows: dict[str, Any]) -> str:
     weights = ("5", "10", "20")
     without, with_it = ([of(sampler, weight) for weight in weights] for sampler in (plain, langevin))
     closer = [abs(two - 1) < abs(one - 1) for one, two in zip(without, with_it, strict=True)]
-    better = [of(langevin, weight, "centre_px") < of(plain, weight, "centre_px") for weight in weights]
+    better = [of(langevin, weight, "center_px") < of(plain, weight, "center_px") for weight in weights]
     return f"""
 Any weight removes the jump of replacement ({of("dpmpp-2m", "0"):.1f} with dpmpp-2m). The Langevin correction, which the
 paper uses, takes replacement's jump from {of(plain, "0"):.2f} to {of(langevin, "0"):.2f}; with guidance it brings the
@@ -393,7 +393,7 @@ from 1 to 5 the distance of changes rises {rise:.1f} times (paper: {VDM["5"] / V
 the words that are right rise from {right["1"]:.0f} % to {right[rightest]:.0f} % at {rightest}.
 Beyond {rightest} the words get worse, too
 ({right["8"]:.0f} % at 8): such saturated videos are no longer read as what they should be. The intervals of
-neighbouring scales overlap; those of 1 and 5 {"do not" if apart else "do, too"}.
+neighboring scales overlap; those of 1 and 5 {"do not" if apart else "do, too"}.
 """
 
 
@@ -444,7 +444,7 @@ of J = 0; but the motion is right in {word(eight, "motion"):.0f} % instead of {w
 and every word in {words(eight):.0f} % instead of {words(none):.0f} %.
 
 And images are no bargain: J = 8 costs {cost:.2f} times the process time of J = 0, and as many frames spent on clips
-alone, {cost_twice:.2f} times (among other neighbours), bring the frames {less(twice, "images", "random"):.2f} and the
+alone, {cost_twice:.2f} times (among other neighbors), bring the frames {less(twice, "images", "random"):.2f} and the
 changes {less(twice):.2f} times nearer and get every word right in {words(twice):.0f} %: at equal compute images beside
 clips are {_than(words(eight), words(twice))} by the words and {_than(less(eight), less(twice))} by the changes. The
 paper has no such control.
@@ -457,11 +457,11 @@ def _than(one: float, other: float) -> str:
 
 def verdict_targets(rows: dict[str, Any]) -> str:
     v, eps, x, floor = (rows[name] for name in ("v", "eps", "x", "truth"))
-    drift = [row["colour_drift"][0] for row in (v, eps, x, floor)]
+    drift = [row["color_drift"][0] for row in (v, eps, x, floor)]
     moves, looks = (distance(eps, extractor=name) / distance(v, extractor=name) for name in ("changes", "random"))
     return f"""
 {agrees(min(moves, looks) > 1 and drift[0] < drift[1])}: after equal steps eps is {moves:.0f} times as far from true
-videos as v by the changes and {looks:.0f} times by the videos, and its colours wander {drift[1] / drift[0]:.1f} times
+videos as v by the changes and {looks:.0f} times by the videos, and its colors wander {drift[1] / drift[0]:.1f} times
 as much (true clips: {drift[3]:.2f} levels).
 That is an early point of training, at which eps has not learnt to make a clean frame at all; it says that v learns
 sooner, not where eps would end. Part of the wandering of both is grain. Predicting x, which the paper does not try, is

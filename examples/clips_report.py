@@ -1,11 +1,11 @@
 """Measures a model on real clips that it was not trained on: what the demo prints at the end of a run on own videos.
 
 Of each clip the first half is given and the rest made (`vidiff extend`, against freezing the last given frame), and
-every 2nd frame is given and those between made (`vidiff interpolate`, against blending the neighbours). Scores are PSNR
+every 2nd frame is given and those between made (`vidiff interpolate`, against blending the neighbors). Scores are PSNR
 of the made frames in dB: of a clip, that of its mean squared error. Beside them stands what betrays noise: sharpness
 and motion of the made frames over those of the true ones, and the seam jump of `vidiff extend`.
 
-Legend: n frames, h and w pixels, c = 3 colours; uint8.
+Legend: n frames, h and w pixels, c = 3 colors; uint8.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.metrics.baselines import interpolation_baselines
 from vidiff_cli.metrics.fidelity import psnr
-from vidiff_cli.sampling.color_anchor import look
+from vidiff_cli.sampling.color_anchor import frame_stats
 from vidiff_cli.video import decode, encode, probe
 from vidiff_cli.video.decode import read
-from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 FEWEST = 4  # frames of a clip that is worth it
 MOST_DB = 100.0  # PSNR of frames that are equal to the bit
@@ -117,10 +117,10 @@ def _scores(name: str, made: np.ndarray, truth: np.ndarray, simple: dict[str, np
     held_out = [frame for frame in range(len(truth)) if frame not in given]
     scores = {who: _psnr(frames[held_out], truth[held_out]) for who, frames in {"ours": made, **simple}.items()}
     (rival,) = simple
-    ours, true = (look(frames[held_out], frames[held_out[0] - 1]) for frames in (made, truth))
-    rows = [Row(label=f"{name}: truth", frames=truth)]
-    rows += [Row(label=f"{who}, {scores[who]:.1f} dB", frames=each, given=given) for who, each in simple.items()]
-    rows.insert(1, Row(label=f"ours, {scores['ours']:.1f} dB", frames=made, given=given))
+    ours, true = (frame_stats(frames[held_out], frames[held_out[0] - 1]) for frames in (made, truth))
+    rows = [SheetRow(label=f"{name}: truth", frames=truth)]
+    rows += [SheetRow(label=f"{who}, {scores[who]:.1f} dB", frames=each, given=given) for who, each in simple.items()]
+    rows.insert(1, SheetRow(label=f"ours, {scores['ours']:.1f} dB", frames=made, given=given))
     return {
         "clip": name,
         "width": int(truth.shape[2]),

@@ -79,7 +79,7 @@ def _shapes(folder: Path, steps: int) -> None:
 def _own_videos(videos: Path, folder: Path, steps: int) -> None:
     made = vidiff("prep", videos, "-o", folder / "dataset", "--size", 32, "--fps", 12)
     # four times the pixels of the shapes in patches four times as large: the same time a step; x is predicted then
-    coarse = ("--preset", "tiny", "--set", "network.patch=4")
+    coarse = ("--preset", "tiny", "--set", "network.patch_size=4")
     report = {"prep": made}
     report["training"] = vidiff("train", folder / "dataset", "-o", folder / "run", *coarse, "--steps", steps)
     model = ("-m", folder / "run", "--seed", 0)

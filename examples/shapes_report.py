@@ -1,9 +1,9 @@
 """Measures a model of the shapes world against its known truth: what the demo prints at its end.
 
-Samples: colour and direction (and the rest) as the oracle reads them from the written files. Held-out clips, without a
+Samples: color and direction (and the rest) as the oracle reads them from the written files. Held-out clips, without a
 caption: 4 frames are given and the next 4 made (one window), then 8 and 8 (two windows); every 4th frame is given and
-those between made; by each condition, against freezing the last frame and blending the neighbours. Errors are distances
-of the object's centre from the true one, in pixels.
+those between made; by each condition, against freezing the last frame and blending the neighbors. Errors are distances
+of the object's center from the true one, in pixels.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch import Tensor
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.load_model import Model
+from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.video.decode import decode
-from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds import oracle, shapes
 
 WAYS = {name: {"condition": name} for name in ("learned", "reconstruction", "replacement")}
@@ -43,7 +43,7 @@ def measure(folder: Path, truth: Path, samples: Path) -> dict[str, Any]:
     paths = np.asarray([row["positions"] for row in rows])
     report = {
         "samples": _samples(samples),
-        "colour_swap": _swap(model, [row["caption"] for row in rows]),
+        "color_swap": _swap(model, [row["caption"] for row in rows]),
         "extension": _extension(model, clips[:, :8], paths[:, :8], sheets / "extension.png", WAYS | SLOW_WAYS),
         "long_extension": _extension(model, clips, paths, sheets / "long-extension.png", WAYS),
         "in_betweens": _in_betweens(model, clips, paths, sheets),
@@ -58,43 +58,43 @@ def _samples(folder: Path) -> dict[str, float]:
     for sidecar in sorted(folder.glob("*.json")):
         prompt = json.loads(sidecar.read_text(encoding="utf-8"))["prompt"]
         seen = oracle.read(decode(sidecar.with_suffix(".mp4")).frames).attributes
-        for name, word in shapes.words_of(prompt).items():
+        for name, word in shapes.parse_caption(prompt).items():
             right[name].append(seen[name] == word)
-    return {name: float(np.mean(values)) for name, values in right.items()} | {"count": len(right["colour"])}
+    return {name: float(np.mean(values)) for name, values in right.items()} | {"count": len(right["color"])}
 
 
-def read_back(model: Model, captions: list[str], settings: GenerationSettings) -> dict[str, float]:
+def read_back(model: LoadedModel, captions: list[str], settings: GenerationSettings) -> dict[str, float]:
     """Share of one sample per caption in which each attribute is right, and `all` of them: as `_samples`, without files
     between."""
     empty = torch.zeros(len(captions), 3, model.settings.frames, model.settings.height, model.settings.width)
     made = _make(model, empty, (), settings, captions)
     seen = [oracle.read(gen.as_frames(clip)).attributes for clip in made]
-    wanted = [shapes.words_of(caption) for caption in captions]
+    wanted = [shapes.parse_caption(caption) for caption in captions]
     pairs = list(zip(wanted, seen, strict=True))
     right = {name: float(np.mean([word[name] == found[name] for word, found in pairs])) for name in shapes.ATTRIBUTES}
     return right | {"all": float(np.mean([word == found for word, found in pairs]))}
 
 
-def _swap(model: Model, captions: list[str]) -> float:
-    """Share of pairs, same seed and another colour word, in which the measured colour follows the word."""
-    colours = list(shapes.COLOURS)
+def _swap(model: LoadedModel, captions: list[str]) -> float:
+    """Share of pairs, same seed and another color word, in which the measured color follows the word."""
+    colors = list(shapes.COLORS)
     swapped = []
     for caption in captions:
-        colour = shapes.words_of(caption)["colour"]
-        swapped.append(caption.replace(colour, colours[(colours.index(colour) + 1) % len(colours)]))
+        color = shapes.parse_caption(caption)["color"]
+        swapped.append(caption.replace(color, colors[(colors.index(color) + 1) % len(colors)]))
     empty = torch.zeros(len(captions), 3, model.settings.frames, model.settings.height, model.settings.width)
     follows = []
     for prompts in (captions, swapped):
         made = _make(model, empty, (), GenerationSettings(seed=0), prompts)
-        seen = [oracle.read(gen.as_frames(clip)).colour for clip in made]
+        seen = [oracle.read(gen.as_frames(clip)).color for clip in made]
         follows.append(
-            [shapes.words_of(prompt)["colour"] == colour for prompt, colour in zip(prompts, seen, strict=True)]
+            [shapes.parse_caption(prompt)["color"] == color for prompt, color in zip(prompts, seen, strict=True)]
         )
     return float(np.mean(np.logical_and(*follows)))
 
 
 def _extension(
-    model: Model, clips: np.ndarray, paths: np.ndarray, sheet: Path, ways: Ways
+    model: LoadedModel, clips: np.ndarray, paths: np.ndarray, sheet: Path, ways: Ways
 ) -> dict[str, dict[str, float]]:
     """Errors of the second half of the frames after the first half, by way of making them."""
     given = clips.shape[1] // 2
@@ -103,7 +103,7 @@ def _extension(
     return _compare(model, clips, paths, range(given), {"freezing": frozen}, sheet, ways)
 
 
-def _in_betweens(model: Model, clips: np.ndarray, paths: np.ndarray, sheets: Path) -> dict[str, dict[str, float]]:
+def _in_betweens(model: LoadedModel, clips: np.ndarray, paths: np.ndarray, sheets: Path) -> dict[str, dict[str, float]]:
     """The same between every 4th frame; the frames after the last given one are left out."""
     length = (clips.shape[1] - 1) // EVERY * EVERY + 1
     clips, paths = clips[:, :length], paths[:, :length]
@@ -119,7 +119,7 @@ def _in_betweens(model: Model, clips: np.ndarray, paths: np.ndarray, sheets: Pat
 
 
 def _compare(
-    model: Model,
+    model: LoadedModel,
     clips: np.ndarray,
     paths: np.ndarray,
     given: range,
@@ -130,14 +130,14 @@ def _compare(
     made = dict(simple)
     for name, choice in ways.items():
         made[name] = complete(model, clips, given, GenerationSettings.model_validate({**choice, "seed": 0}))
-    rows = [Row(label="truth", frames=clips[0])]
-    rows += [Row(label=name, frames=frames[0], given=list(given)) for name, frames in made.items()]
+    rows = [SheetRow(label="truth", frames=clips[0])]
+    rows += [SheetRow(label=name, frames=frames[0], given=list(given)) for name, frames in made.items()]
     contact_sheet(rows, sheet)
     return {name: errors(frames, clips, paths, given) for name, frames in made.items()}
 
 
 def complete(
-    model: Model, clips: np.ndarray, given: range, settings: GenerationSettings, prompts: list[str] | None = None
+    model: LoadedModel, clips: np.ndarray, given: range, settings: GenerationSettings, prompts: list[str] | None = None
 ) -> np.ndarray:
     """All clips (b n h w c) at once, without captions if there are no prompts: the frames that are not given made
     anew."""
@@ -147,7 +147,7 @@ def complete(
 
 
 def errors(made: np.ndarray, clips: np.ndarray, paths: np.ndarray, given: range) -> dict[str, float]:
-    """Of the frames that are not given: mean distance of the object's centre from the true one in pixels (a frame that
+    """Of the frames that are not given: mean distance of the object's center from the true one in pixels (a frame that
     shows nothing is half the canvas off), mean square error in [-1, 1], and the change across the first seam over the
     true one (1 is seamless)."""
     ranks = [frame for frame in range(clips.shape[1]) if frame not in given]
@@ -155,7 +155,7 @@ def errors(made: np.ndarray, clips: np.ndarray, paths: np.ndarray, given: range)
     distance = np.linalg.norm(seen - paths, axis=-1)[:, ranks]
     change, true = (np.square(_step(frames, ranks[0])).mean() for frames in (made, clips))
     return {
-        "centre_px": float(np.where(np.isnan(distance), made.shape[2] / 2, distance).mean()),
+        "center_px": float(np.where(np.isnan(distance), made.shape[2] / 2, distance).mean()),
         "mse": float(np.square((made[:, ranks].astype(float) - clips[:, ranks]) / 127.5).mean()),
         "seam_jump": float(change / true),
     }
@@ -166,17 +166,17 @@ def _step(clips: np.ndarray, frame: int) -> np.ndarray:
 
 
 def _make(
-    model: Model, videos: Tensor, given: Sequence[int], settings: GenerationSettings, prompts: list[str]
+    model: LoadedModel, videos: Tensor, given: Sequence[int], settings: GenerationSettings, prompts: list[str]
 ) -> Tensor:
     """All clips at once through the plan and the filling loop: (b c n h w), everything that is not given made."""
     total, window = videos.shape[2], model.settings.frames
-    job = gen.Job(
+    job = gen.VideoJob(
         windows=plan(total, given, window=window, overlap=min(len(given), window // 2)),
         times=[Fraction(frame) / model.fps for frame in range(total)],
         prompts=lambda number: prompts,
         seeds=list(range(len(prompts))),
     )
-    return gen.in_memory(model, settings, job, videos, condition=gen.choose_condition(settings, model))
+    return gen.generate_in_memory(model, settings, job, videos, condition=gen.choose_condition(settings, model))
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -184,14 +184,14 @@ def _print(report: dict[str, Any]) -> None:
     print(f"\nOver {samples['count']} samples the oracle reads back, right:", file=sys.stderr)
     for name in shapes.ATTRIBUTES:
         print(f"  {name:10} {100 * samples[name]:5.1f} %", file=sys.stderr)
-    print(f"  another colour word, another colour: {100 * report['colour_swap']:.1f} % of pairs", file=sys.stderr)
+    print(f"  another color word, another color: {100 * report['color_swap']:.1f} % of pairs", file=sys.stderr)
     titles = {
         "extension": "4 frames after 4 given",
         "long_extension": "8 frames after 8 given",
         "in_betweens": "3 frames between every 4th",
     }
     for key, title in titles.items():
-        print(f"{title + ', no caption':40}    centre off by      MSE  seam jump", file=sys.stderr)
+        print(f"{title + ', no caption':40}    center off by      MSE  seam jump", file=sys.stderr)
         for name, row in report[key].items():
-            numbers = f"{row['centre_px']:8.2f} px {row['mse']:8.4f} {row['seam_jump']:9.2f}"
+            numbers = f"{row['center_px']:8.2f} px {row['mse']:8.4f} {row['seam_jump']:9.2f}"
             print(f"  {name:40}   {numbers}", file=sys.stderr)

@@ -9,19 +9,8 @@ from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from vidiff_cli.frames import (
-    Scheme,
-    Timeline,
-    Window,
-    divided,
-    extension,
-    interpolation,
-    join,
-    loop,
-    plan,
-    plans,
-    together,
-)
+from vidiff_cli.frames import Scheme, Window, batch_independent_windows, plan
+from vidiff_cli.timeline import Timeline, extension, interpolation, join, loop, plans, split_at_cuts
 
 SCHEMES: tuple[Scheme, ...] = ("autoregressive", "hierarchical")
 RATES = [Fraction(rate) for rate in ("1", "8", "10", "24", "25", "30", "60", "24000/1001", "30000/1001", "7/2")]
@@ -127,7 +116,7 @@ def test_without_given_frames_the_first_window_makes_a_whole_window() -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_wide_gap_is_filled_from_coarse_to_fine(scheme: Scheme) -> None:
-    """The first frames stand evenly in the gap, seen from both ends; then every frame has near neighbours."""
+    """The first frames stand evenly in the gap, seen from both ends; then every frame has near neighbors."""
     given = [*range(5), *range(95, 100)]
     windows = plan(100, given, window=16, overlap=4, scheme=scheme)
     check_plan(windows, 100, given, window=16, overlap=4)
@@ -179,7 +168,9 @@ def test_a_level_is_made_at_once(gap: int, window: int, data: st.DataObject) -> 
     windows = plan(total, given, window=window, overlap=overlap)
     check_plan(windows, total, given, window=window, overlap=overlap)
     expected = levels(window - 1, window + gap, window - max(overlap, 2))
-    assert len(together(windows, len(windows))) <= expected + 1  # rounding may leave a gap just too wide
+    assert (
+        len(batch_independent_windows(windows, len(windows))) <= expected + 1
+    )  # rounding may leave a gap just too wide
 
 
 @settings(max_examples=60, deadline=None)
@@ -190,17 +181,19 @@ def test_in_betweens_do_not_look_at_one_another(more: int, factor: int, window: 
     line = interpolation(window + more, Fraction(8), factor=factor)
     windows = plan(len(line.times), line.given, window=window, overlap=overlap)
     assert all(planned.observed <= set(line.given) for planned in windows)
-    assert together(windows, len(windows)) == [range(len(windows))]
+    assert batch_independent_windows(windows, len(windows)) == [range(len(windows))]
 
 
 def test_a_long_interpolation_and_a_long_hierarchy_are_few_batches() -> None:
     line = interpolation(1001, Fraction(8), factor=4)
     windows = plan(len(line.times), line.given, window=16, overlap=4)
-    assert len(windows) == 334 and [len(run) for run in together(windows, 100)] == [100, 100, 100, 34]
+    assert len(windows) == 334 and [len(run) for run in batch_independent_windows(windows, 100)] == [100, 100, 100, 34]
     windows = plan(1024, range(16), window=16, overlap=4, scheme="hierarchical")
-    assert [len(run) for run in together(windows, 1000)] == [1, 12, 78]
+    assert [len(run) for run in batch_independent_windows(windows, 1000)] == [1, 12, 78]
     autoregressive = plan(64, range(16), window=16, overlap=8)
-    assert together(autoregressive, 100) == [range(number, number + 1) for number in range(len(autoregressive))]
+    assert batch_independent_windows(autoregressive, 100) == [
+        range(number, number + 1) for number in range(len(autoregressive))
+    ]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -211,7 +204,7 @@ def test_runs_of_windows_look_at_nothing_of_their_own(
 ) -> None:
     total, given, window, overlap = problem
     windows = plan(total, given, window=window, overlap=overlap, scheme=scheme)
-    runs = together(windows, most)
+    runs = batch_independent_windows(windows, most)
     assert [number for run in runs for number in run] == list(range(len(windows)))
 
     def fits(run: range) -> bool:
@@ -229,11 +222,11 @@ def test_runs_are_of_windows_that_can_be_stacked() -> None:
         return Window(frames=tuple(frames), observed=frozenset(frames[:observed]), makes=frozenset(frames[observed:]))
 
     alike = [window(0, 2), window(10, 3), window(20, 7)]
-    assert together(alike, 9) == [range(3)] and together([], 9) == []
+    assert batch_independent_windows(alike, 9) == [range(3)] and batch_independent_windows([], 9) == []
     for other in (window(30, 0), window(30, 1), window(30, 2, length=7)):
-        assert together([*alike, other], 9) == [range(3), range(3, 4)]
+        assert batch_independent_windows([*alike, other], 9) == [range(3), range(3, 4)]
     with pytest.raises(ValueError, match="expected at least 1"):
-        together(alike, 0)
+        batch_independent_windows(alike, 0)
 
 
 def test_long_plans_are_quick() -> None:
@@ -380,7 +373,7 @@ def test_a_join_is_given_both_clips() -> None:
 
 
 def in_scenes(line: Timeline) -> list[int]:
-    return [rank for scene in line.scenes for rank in scene]
+    return [rank for scene in line.segments for rank in scene]
 
 
 def lines(data: st.DataObject) -> Timeline:
@@ -405,11 +398,11 @@ def test_scenes_and_copies_keep_their_laws(data: st.DataObject) -> None:
     line = lines(data)
     sources = sorted(set(line.given.values()))
     starts, same = (data.draw(st.sets(st.sampled_from(sources), max_size=6)) for _ in range(2))
-    cut = divided(line, starts=starts, same=same)
+    cut = split_at_cuts(line, starts=starts, same=same)
     assert (cut.times, cut.given, cut.written, cut.fps) == (line.times, line.given, line.written, line.fps)
     inside = in_scenes(cut)
     assert inside == sorted(set(inside)) and set(cut.given) <= set(inside), "apart, in order, with every given frame"
-    edges = {scene.start for scene in cut.scenes}
+    edges = {scene.start for scene in cut.segments}
     for rank in range(len(line.times)):
         before = max((other for other in line.given if other <= rank), default=None)
         after = min((other for other in line.given if other > rank), default=None)
@@ -417,10 +410,10 @@ def test_scenes_and_copies_keep_their_laws(data: st.DataObject) -> None:
         is_cut = follows and line.given[after] in starts
         assert (rank + 1 in edges) == (is_cut and after == rank + 1)
         if rank in line.given:
-            assert rank not in cut.copies
+            assert rank not in cut.repeats
         else:
             still = is_cut or (follows and line.given[after] in same)
-            assert cut.copies.get(rank) == (before if still else None)
+            assert cut.repeats.get(rank) == (before if still else None)
             assert (rank in inside) == (not is_cut)
 
 
@@ -431,12 +424,12 @@ def test_every_scene_is_planned_for_itself(scheme: Scheme, data: st.DataObject) 
     line = lines(data)
     sources = sorted(set(line.given.values()))
     starts, same = (data.draw(st.sets(st.sampled_from(sources), max_size=3)) for _ in range(2))
-    line = divided(line, starts=starts, same=same)
+    line = split_at_cuts(line, starts=starts, same=same)
     window = data.draw(st.integers(3, 20))
     overlap = data.draw(st.integers(0, window - 1))
     windows = plans(line, window=window, overlap=overlap, scheme=scheme)
-    there = {*line.given, *line.copies}
-    for scene in line.scenes:
+    there = {*line.given, *line.repeats}
+    for scene in line.segments:
         own = [planned for planned in windows if planned.frames[0] in scene]
         assert all(frame in scene for planned in own for frame in planned.frames), "a window in two scenes"
         moved = [shifted(planned, -scene.start) for planned in own]
@@ -452,26 +445,26 @@ def shifted(planned: Window, by: int) -> Window:
 
 
 def test_an_extension_looks_at_the_scene_that_it_continues() -> None:
-    after = divided(extension(20, Fraction(8), new=30), starts=[0, 15])
-    assert after.scenes == (range(15), range(15, 50)) and not after.copies
+    after = split_at_cuts(extension(20, Fraction(8), new=30), starts=[0, 15])
+    assert after.segments == (range(15), range(15, 50)) and not after.repeats
     assert min(frame for planned in plans(after, window=16, overlap=8) for frame in planned.frames) == 15
-    before = divided(extension(20, Fraction(8), new=30, before=True), starts=[0, 4])
-    assert before.scenes == (range(34), range(34, 50))
+    before = split_at_cuts(extension(20, Fraction(8), new=30, before=True), starts=[0, 4])
+    assert before.segments == (range(34), range(34, 50))
     assert max(frame for planned in plans(before, window=16, overlap=8) for frame in planned.frames) == 33
 
 
 def test_a_cut_is_held_and_not_blended_over() -> None:
-    line = divided(interpolation(4, Fraction(8), factor=3), starts=[0, 2], same=[3])
-    assert dict(line.copies) == {4: 3, 5: 3, 7: 6, 8: 6}
-    assert line.scenes == (range(4), range(6, 10))
+    line = split_at_cuts(interpolation(4, Fraction(8), factor=3), starts=[0, 2], same=[3])
+    assert dict(line.repeats) == {4: 3, 5: 3, 7: 6, 8: 6}
+    assert line.segments == (range(4), range(6, 10))
     assert plans(line, window=16, overlap=4) == [
         Window(frames=(0, 1, 2, 3), observed=frozenset({0, 3}), makes=frozenset({1, 2}))
     ]
 
 
 def test_a_loop_of_two_scenes_leads_from_the_last_to_the_first() -> None:
-    line = divided(loop(10, Fraction(8), new=6, shown=8), starts=[0, 5])
-    assert line.scenes == (range(5), range(5, 21), range(21, 24))
+    line = split_at_cuts(loop(10, Fraction(8), new=6, shown=8), starts=[0, 5])
+    assert line.segments == (range(5), range(5, 21), range(21, 24))
     assert line.times == loop(10, Fraction(8), new=6, shown=8).times
 
 

@@ -29,7 +29,7 @@ from machine import RESULTS, save  # noqa: E402
 from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
 from vidiff_cli.frames import plan  # noqa: E402
 from vidiff_cli.generation import generate as gen  # noqa: E402
-from vidiff_cli.generation.load_model import Model  # noqa: E402
+from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
 
 AT_ONCE = 32
 SAMPLING = {"steps": 16, "sampler": "dpmpp-2m", "guidance_scale": 1.0, "device": "cpu", "seed": 0}
@@ -37,7 +37,7 @@ PLOTS = HERE.parents[1] / "docs" / "results"
 
 
 def sampled(
-    model: Model,
+    model: LoadedModel,
     prompts: Sequence[str],
     store: Path,
     *,
@@ -63,7 +63,7 @@ def sampled(
 
 
 def _sample(
-    model: Model,
+    model: LoadedModel,
     settings: GenerationSettings,
     prompts: Sequence[str],
     total: int,
@@ -75,7 +75,7 @@ def _sample(
     condition = gen.choose_condition(settings, model)
     for start in range(0, len(prompts), AT_ONCE):
         part = list(prompts[start : start + AT_ONCE])
-        job = gen.Job(
+        job = gen.VideoJob(
             windows=plan(total, range(given), window=FRAMES, overlap=FRAMES // 2),
             times=[Fraction(frame) / model.fps for frame in range(total)],
             prompts=lambda _, part=part: part,
@@ -84,7 +84,7 @@ def _sample(
         video = torch.zeros(len(part), 3, total, SIZE, SIZE)
         if truth is not None:
             video = torch.cat([gen.as_video(clip) for clip in truth[start : start + len(part)]])
-        made.append(gen.in_memory(model, settings, job, video, condition=condition))
+        made.append(gen.generate_in_memory(model, settings, job, video, condition=condition))
     return np.stack([gen.as_frames(video) for video in torch.cat(made)]), time.process_time() - began
 
 

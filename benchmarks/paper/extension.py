@@ -4,9 +4,9 @@
 
 The first half second of true videos is given, 60 frames are made with the caption, without guidance, in 15 windows of
 8 frames, each shown the 4 before it. The motion never ends and is decided by the given frames, so that the true
-continuation is known: `centre_px` is how far the thing is from there (half the canvas where nothing is seen).
+continuation is known: `center_px` is how far the thing is from there (half the canvas where nothing is seen).
 `seam_jump`: the squared change between frames across the joins of windows over that of the true videos, `inside` the
-same within windows; 1 is right. `kept`: colour, shape and size are read back from the last 16 frames as they were;
+same within windows; 1 is right. `kept`: color, shape and size are read back from the last 16 frames as they were;
 `motion_kept` alike. Then three windows of a quarter as many videos by weight and sampler, with and without the Langevin
 correction; weight 0 is replacement. Writes benchmarks/results/paper-extension.json, docs/results/extension.png and
 extension-sheet.png.
@@ -21,9 +21,9 @@ import measuring
 import models
 import numpy as np
 
-from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds import oracle
-from vidiff_cli.worlds.reader import read
+from vidiff_cli.worlds.scene_oracle import read
 
 TOTAL, GIVEN, LAST = 64, models.FRAMES // 2, 16
 SHORT = 16  # frames of the scan over weights
@@ -38,7 +38,7 @@ SCANNED: dict[str, dict[str, Any]] = {
     "ddpm": {"sampler": "ddpm", "langevin": 0.0},
     "ddpm + Langevin": {"sampler": "ddpm", "langevin": 0.1},
 }
-COLOURS = {"truth": "black", "replacement": "C3", "reconstruction": "C0", "learned": "C2"}
+COLORS = {"truth": "black", "replacement": "C3", "reconstruction": "C0", "learned": "C2"}
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
 def scan(model: Any, truth: measuring.Truth, results: common.Results, store: Any, count: int) -> None:
     captions = [scene.caption for scene in truth.scenes]
     short = measuring.Truth(
-        scenes=truth.scenes[:count], frames=truth.frames[:count, :SHORT], centres=truth.centres[:count, :SHORT]
+        scenes=truth.scenes[:count], frames=truth.frames[:count, :SHORT], centers=truth.centers[:count, :SHORT]
     )
     for sampler, choice in SCANNED.items():
         for weight in WEIGHTS:
@@ -104,13 +104,13 @@ def followed(videos: np.ndarray, truth: measuring.Truth, *, last: int = LAST) ->
     total = videos.shape[1]
     when = np.arange(total) / models.FPS
     distance, kept, moves = [], [], []
-    for video, scene, centres in zip(videos, truth.scenes, truth.centres, strict=True):
+    for video, scene, centers in zip(videos, truth.scenes, truth.centers, strict=True):
         thing = scene.things[0]
-        off = np.linalg.norm(oracle.positions(video) - centres, axis=1)[GIVEN:]
+        off = np.linalg.norm(oracle.positions(video) - centers, axis=1)[GIVEN:]
         distance.append(np.where(np.isnan(off), models.SIZE / 2, off))
         end = read(video[-last:], when[:last]).things
         words = end[0].words if end else dict[str, str | None]()
-        kept.append(all(words.get(name) == thing.words[name] for name in ("colour", "shape", "size")))
+        kept.append(all(words.get(name) == thing.words[name] for name in ("color", "shape", "size")))
         moves.append(words.get("motion") == thing.motion)
     off = np.stack(distance)
     seams = [frame for frame in range(GIVEN, total, models.FRAMES - GIVEN)]
@@ -118,9 +118,9 @@ def followed(videos: np.ndarray, truth: measuring.Truth, *, last: int = LAST) ->
     return {
         "seam_jump": ratio(changes(videos, seams), changes(truth.frames, seams)),
         "inside": ratio(changes(videos, others), changes(truth.frames, others)),
-        "centre_px": measuring.mean(off.mean(axis=1)),
-        "centre_px_first_window": measuring.mean(off[:, : models.FRAMES - GIVEN].mean(axis=1)),
-        "centre_px_by_frame": [round(float(value), 3) for value in off.mean(axis=0)],
+        "center_px": measuring.mean(off.mean(axis=1)),
+        "center_px_first_window": measuring.mean(off[:, : models.FRAMES - GIVEN].mean(axis=1)),
+        "center_px_by_frame": [round(float(value), 3) for value in off.mean(axis=0)],
         "kept": measuring.mean(kept),
         "motion_kept": measuring.mean(moves),
     }
@@ -143,7 +143,7 @@ def sheet(made: dict[str, np.ndarray]) -> None:
     """The first frames of two videos by every way."""
     joins = range(models.FRAMES, SHORT, models.FRAMES - GIVEN)
     rows = [
-        Row(label=name, frames=videos[number][:SHORT], given=range(GIVEN), seams=[GIVEN], borders=joins)
+        SheetRow(label=name, frames=videos[number][:SHORT], given=range(GIVEN), seams=[GIVEN], borders=joins)
         for number in (0, 1)
         for name, videos in made.items()
     ]
@@ -156,16 +156,16 @@ def plot(rows: dict[str, Any]) -> None:
     with common.drawn("extension", size=(13, 3.6)) as figure:
         path, bars, weights = figure.subplots(1, 3)
         for name in ["truth", *ways]:
-            curve = rows[name]["centre_px_by_frame"]
+            curve = rows[name]["center_px_by_frame"]
             label = "truth, as read" if name == "truth" else name
-            path.plot(range(GIVEN, TOTAL), curve, color=COLOURS[name], label=label)
-        path.set(title="centre off the true path, px", xlabel="frame", ylim=(0, None))
+            path.plot(range(GIVEN, TOTAL), curve, color=COLORS[name], label=label)
+        path.set(title="center off the true path, px", xlabel="frame", ylim=(0, None))
         path.legend(fontsize=7)
         names = ["truth", *ways]
         values = [rows[name]["distance"]["random"]["frechet"] for name in names]
         middle = np.array([value[0] for value in values])
         reach = np.abs(np.array([value[1:] for value in values]).T - middle)
-        bars.barh(range(len(names)), middle, xerr=reach, color=[COLOURS[name] for name in names], alpha=0.8)
+        bars.barh(range(len(names)), middle, xerr=reach, color=[COLORS[name] for name in names], alpha=0.8)
         bars.set_yticks(range(len(names)), names, fontsize=7)
         bars.invert_yaxis()
         bars.set_title("Frechet distance of 64 frames (random)")

@@ -43,14 +43,14 @@ def plot(rows: dict[str, Any]) -> None:
     with common.drawn("guidance", size=(11, 3.4)) as figure:
         distance, images, right = figure.subplots(1, 3)
         for axes, key in ((distance, "distance"), (images, "images")):
-            for extractor, colour in (("random", "C0"), ("changes", "C1"), ("shapes", "C2")):
+            for extractor, color in (("random", "C0"), ("changes", "C1"), ("shapes", "C2")):
                 if extractor not in rows["truth"][key]:
                     continue
                 found = [rows[f"{scale:g}"][key][extractor]["frechet"] for scale in SCALES]
                 floor = rows["truth"][key][extractor]["frechet"][0]
                 middle = np.array([value[0] for value in found])
                 reach = np.abs(np.array([value[1:] for value in found]).T - middle)
-                axes.errorbar(SCALES, middle / floor, reach / floor, marker="o", color=colour, label=extractor)
+                axes.errorbar(SCALES, middle / floor, reach / floor, marker="o", color=color, label=extractor)
             axes.set(xscale="log", yscale="log", xlabel="guidance scale")
             axes.set_yticks((1, 2, 4, 8, 16), ("1", "2", "4", "8", "16"))
             axes.set_xticks(SCALES, [f"{scale:g}" for scale in SCALES])
@@ -58,7 +58,7 @@ def plot(rows: dict[str, Any]) -> None:
         distance.set_title("Frechet distance, videos\n(over that of true ones)")
         images.set_title("Frechet distance, frames\n(over that of true ones)")
         distance.legend(fontsize=8)
-        for number, name in enumerate(("all", "colour", "shape", "size", "motion")):
+        for number, name in enumerate(("all", "color", "shape", "size", "motion")):
             right.plot(
                 SCALES,
                 [100 * rows[f"{scale:g}"]["right"][name][0] for scale in SCALES],

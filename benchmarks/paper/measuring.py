@@ -11,14 +11,14 @@ import torch
 from models import FPS, FRAMES, PART, SIZE
 
 from vidiff_cli.evaluation.extractors import shapes_extractor
-from vidiff_cli.metrics.bootstrap import Estimate, around, drawn_counts, mean_of, normal
+from vidiff_cli.metrics.bootstrap import ConfidenceInterval, around, bootstrap_mean, drawn_counts, normal
 from vidiff_cli.metrics.distance import frechet, kernel_distance, moments
 from vidiff_cli.metrics.extractors import random_extractor
 from vidiff_cli.metrics.features import Features
-from vidiff_cli.worlds.parts import draw_scene
-from vidiff_cli.worlds.reader import read
+from vidiff_cli.worlds.captions import parse_words
+from vidiff_cli.worlds.scene_oracle import read
 from vidiff_cli.worlds.scenes import SECONDS, Scene, render
-from vidiff_cli.worlds.wording import words_of
+from vidiff_cli.worlds.splits import draw_scene
 
 REFERENCE, TESTED = 1, 2  # seeds of scenes; 0 is trained on
 REFERENCE_VIDEOS, REPLICATES = 512, 100
@@ -26,11 +26,11 @@ REFERENCE_VIDEOS, REPLICATES = 512, 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Truth:
-    """True videos (b n h w c) uint8, their scenes, and the centres of their things (b n 2) in pixels."""
+    """True videos (b n h w c) uint8, their scenes, and the centers of their things (b n 2) in pixels."""
 
     scenes: list[Scene]
     frames: np.ndarray
-    centres: np.ndarray
+    centers: np.ndarray
 
 
 def true_videos(count: int, total: int, *, seed: int, moved: bool = False) -> Truth:
@@ -42,7 +42,7 @@ def true_videos(count: int, total: int, *, seed: int, moved: bool = False) -> Tr
     return Truth(
         scenes=scenes,
         frames=np.stack([render(scene, at, canvas=SIZE) for scene, at in zip(scenes, when, strict=True)]),
-        centres=SIZE * np.stack([scene.things[0].centres(at) for scene, at in zip(scenes, when, strict=True)]),
+        centers=SIZE * np.stack([scene.things[0].centers(at) for scene, at in zip(scenes, when, strict=True)]),
     )
 
 
@@ -137,13 +137,13 @@ def stills(videos: np.ndarray, *, every: int) -> np.ndarray:
     return np.concatenate([videos[:, frame : frame + 1] for frame in range(0, videos.shape[1], every)])
 
 
-def estimate(found: Estimate) -> list[float | None]:
+def estimate(found: ConfidenceInterval) -> list[float | None]:
     return [None if value is None else float(f"{value:.5g}") for value in (found.value, found.low, found.high)]
 
 
 def mean(values: Sequence[float] | np.ndarray) -> list[float | None]:
     """The mean over videos with its 95 % bootstrap interval: [value, low, high]."""
-    return estimate(mean_of([float(value) for value in values], seed=0))
+    return estimate(bootstrap_mean([float(value) for value in values], seed=0))
 
 
 def right_words(scenes: Sequence[Scene], videos: np.ndarray) -> dict[str, list[float | None]]:
@@ -153,12 +153,12 @@ def right_words(scenes: Sequence[Scene], videos: np.ndarray) -> dict[str, list[f
     """
     when, marks = np.arange(videos.shape[1]) / FPS, dict[str, list[float]]()
     for scene, video in zip(scenes, videos, strict=True):
-        said = words_of(scene.caption)["things"][0]
+        said = parse_words(scene.caption)["things"][0]
         things = read(video, when).things
         seen: dict[str, str | None] = dict(things[0].words) if things else dict.fromkeys(said)
         if seen["motion"] == "moving" and said["motion"] == "bouncing":
             seen["motion"] = "bouncing"
-        right = {name: seen[name] == said[name] for name in ("colour", "shape", "size", "motion") if said[name]}
+        right = {name: seen[name] == said[name] for name in ("color", "shape", "size", "motion") if said[name]}
         for name, value in (right | {"all": all(right.values())}).items():
             marks.setdefault(name, []).append(value)
     return {name: mean(values) for name, values in marks.items()}
@@ -166,7 +166,7 @@ def right_words(scenes: Sequence[Scene], videos: np.ndarray) -> dict[str, list[f
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowYardstick:
-    """What is measured of single windows: distances of the videos and of their frames, words, wandering of colours."""
+    """What is measured of single windows: distances of the videos and of their frames, words, wandering of colors."""
 
     whole: Yardstick
     frames: Yardstick
@@ -176,12 +176,12 @@ class WindowYardstick:
         return self.whole.facts
 
     def measure(self, scenes: Sequence[Scene], videos: np.ndarray) -> dict[str, Any]:
-        colours = videos.astype(np.float64).mean(axis=(2, 3))  # b n c
+        colors = videos.astype(np.float64).mean(axis=(2, 3))  # b n c
         return {
             "distance": self.whole.measure(videos),
             "images": self.frames.measure(stills(videos, every=FRAMES // 2)),
             "right": right_words(scenes, videos),
-            "colour_drift": mean(colours.std(axis=1).mean(axis=1)),
+            "color_drift": mean(colors.std(axis=1).mean(axis=1)),
         }
 
 

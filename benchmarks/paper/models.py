@@ -2,9 +2,9 @@
 
     python benchmarks/paper/models.py [--work DIR] [NAME ...]    trains them ahead; all without a name
 
-They learn one small coloured thing on black that bounces, circles or stands still for ever (part `lasting` of the
+They learn one small colored thing on black that bounces, circles or stands still for ever (part `lasting` of the
 world): 16x16 pixels, 8 frames a second, windows of 8. They train through `vidiff train`'s own task, on one thread, and
-go on where they were interrupted; what a training cost is its process time, which busy neighbours change less.
+go on where they were interrupted; what a training cost is its process time, which busy neighbors change less.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vidiff_cli.config.resolve import resolve
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.events import Progress
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.load_model import Model
+from vidiff_cli.generation.load_model import LoadedModel
 
 PART, SIZE, FPS, FRAMES = "lasting", 16, 8, 8
 SEED = 0  # of the clips that are trained on, and of the training
@@ -43,15 +43,15 @@ SPENT = "process-time.json"
 # alone, a short decay of the learning rate (docs/decisions/0005).
 COMMON = {
     "batch_size": 16,
-    "network.base": 32,
-    "network.head_width": 16,
+    "network.base_channels": 32,
+    "network.head_dim": 16,
     "network.embedding": 128,
     "network.temporal": "convolution",
-    "optimiser.decay": 0.25,
+    "optimizer.decay": 0.25,
     "diffusion.target": "x",
     "diffusion.weighting": "truncated",
 }
-# What a model has other than that, its steps, and whose trunk it goes on from: the result is as of one training.
+# What a model has other than that, its steps, and whose stable it goes on from: the result is as of one training.
 VARIANTS: Mapping[str, tuple[dict[str, Any], int, str | None]] = {
     "base": ({}, STEPS, None),
     "twice": ({}, 2 * STEPS, "base"),  # as many frames as images-8 sees
@@ -105,7 +105,7 @@ def trained(name: str, work: Path) -> Trained:
     )
     before = content(run / SPENT)
     began, first = time.process_time(), None
-    for event in train.steps(settings):
+    for event in train.events(settings):
         if not isinstance(event, Progress) or event.what != "training":
             continue
         first = event.done if first is None else first
@@ -118,7 +118,7 @@ def trained(name: str, work: Path) -> Trained:
     return Trained(name=name, run=run, steps=steps, cpu_seconds=spent["seconds"] / spent["steps_made"] * steps)
 
 
-def open_trained(name: str, work: Path) -> tuple[Model, dict[str, Any]]:
+def open_trained(name: str, work: Path) -> tuple[LoadedModel, dict[str, Any]]:
     """The model of a variant and what is to say of it in results."""
     done = trained(name, work)
     model = gen.open_model(GenerationSettings(model=done.run, device="cpu"))

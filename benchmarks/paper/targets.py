@@ -2,7 +2,7 @@
 
     python benchmarks/paper/targets.py [--work DIR] [--count 256]
 
-Captions, no guidance. `right`, `distance` and `images` as in guidance.py; `colour_drift` is how much the mean colour of
+Captions, no guidance. `right`, `distance` and `images` as in guidance.py; `color_drift` is how much the mean color of
 a frame wanders over a clip (standard deviation, 8-bit levels), in which eps is said to be worse. Writes
 benchmarks/results/paper-targets.json, docs/results/targets.png and targets-sheet.png.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import common
 import numpy as np
 
-from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 MODELS = {"v": "v", "eps": "eps", "x": "base"}
 
@@ -23,7 +23,7 @@ def main() -> None:
     asked = common.arguments(__doc__, count=256).parse_args()
     made = common.compare("targets", MODELS, asked)
     rows = [
-        Row(label=f"{name}: {caption}", frames=videos[number])
+        SheetRow(label=f"{name}: {caption}", frames=videos[number])
         for number, caption in enumerate(made.captions[:2])
         for name, videos in made.videos.items()
     ]
@@ -44,9 +44,9 @@ def plot(rows: dict[str, Any]) -> None:
         panels[0].set_title("Frechet distance, videos\n(over that of true ones)")
         panels[0].set_yscale("log")
         panels[0].legend(fontsize=8)
-        panels[1].bar(range(len(names)), [rows[name]["colour_drift"][0] for name in names], color="C3")
-        panels[1].axhline(rows["truth"]["colour_drift"][0], color="black", linestyle=":", label="true clips")
-        panels[1].set_title("wandering of the mean colour\n(levels of 255)")
+        panels[1].bar(range(len(names)), [rows[name]["color_drift"][0] for name in names], color="C3")
+        panels[1].axhline(rows["truth"]["color_drift"][0], color="black", linestyle=":", label="true clips")
+        panels[1].set_title("wandering of the mean color\n(levels of 255)")
         panels[1].legend(fontsize=8)
         panels[2].bar(range(len(names)), [100 * rows[name]["right"]["all"][0] for name in names], color="C2")
         panels[2].set(title="all words read back, %", ylim=(0, 100))

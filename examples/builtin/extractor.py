@@ -2,7 +2,7 @@
 
     python examples/builtin/extractor.py src/vidiff_cli/builtin/extractor.safetensors
 
-The small network of metrics/extractors.py learns to name what clips of the shapes world show (colours, shapes, sizes,
+The small network of metrics/extractors.py learns to name what clips of the shapes world show (colors, shapes, sizes,
 moves, speeds, ground, and how many things), at 16 and 32 pixels, 8 and 16 frames and two rates. Its head is thrown
 away, its convolutions are kept in half precision, and its features are divided by their spread over such clips. Prints
 how well it names scenes that it has not seen.
@@ -23,13 +23,13 @@ from torch.nn import functional
 
 from vidiff_cli.metrics.extractors import SmallNetwork
 from vidiff_cli.worlds import scenes
-from vidiff_cli.worlds.parts import MOVES, draw_scene
+from vidiff_cli.worlds.splits import MOVES, draw_scene
 
 STEPS, BATCH, LR, SEED = 1500, 24, 3e-3, 0
 VIEWS = ((16, 8, 8), (16, 16, 8), (32, 8, 8), (32, 16, 16))  # canvas, frames, frames per second; in turn
 HELD_OUT = 1_000_000  # the number of the first scene that is not trained on
 NAMES: dict[str, Sequence[str]] = {
-    "colour": tuple(scenes.COLOURS),
+    "color": tuple(scenes.COLORS),
     "shape": scenes.SHAPES,
     "size": tuple(scenes.SIZES),
     "move": MOVES,
@@ -47,7 +47,7 @@ def batch(first: int, count: int, view: tuple[int, int, int]) -> tuple[Tensor, T
     for number in range(first, first + count):
         scene = draw_scene("whole", SEED, number, side="any")
         clips.append(scenes.render(scene, np.arange(frames) / fps, canvas=canvas))
-        said = {name: {getattr(thing, name) for thing in scene.things} for name in ("colour", "shape", "size", "speed")}
+        said = {name: {getattr(thing, name) for thing in scene.things} for name in ("color", "shape", "size", "speed")}
         said |= {"move": {thing.move for thing in scene.things}, "ground": {scene.ground.kind}}
         said |= {"count": {"two things"} if len(scene.things) == 2 else set()}
         truth.append([float(word in said[name]) for name, words in NAMES.items() for word in words])
@@ -60,15 +60,15 @@ def train() -> tuple[SmallNetwork, nn.Module]:
     network = SmallNetwork()
     head = nn.Linear(network.dimension, LABELS)
     parameters = [*network.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=LR, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=LR, total_steps=STEPS, pct_start=0.1)
+    optimizer = torch.optim.AdamW(parameters, lr=LR, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LR, total_steps=STEPS, pct_start=0.1)
     for step in range(STEPS):
         pixels, truth = batch(step * BATCH, BATCH, VIEWS[step % len(VIEWS)])
         loss = functional.binary_cross_entropy_with_logits(head(network(pixels)), truth)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if step % 100 == 0 or step == STEPS - 1:
             print(f"step {step}: loss {float(loss.detach()):.4f}, {time.process_time():.0f} s", flush=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
 
-FORMAT = "vidiff-1"
+FORMAT = "vidiff-2"
 _LONGEST_HEADER = 64 * 2**20
 
 

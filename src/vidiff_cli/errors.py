@@ -23,7 +23,7 @@ class BrokenGraphError(VidiffError, RuntimeError):
     """Reconstruction guidance was given a denoiser whose output does not depend on z through autograd."""
 
 
-def sentence_of(error: Exception, *, verbose: bool = False) -> str:
+def error_sentence(error: Exception, *, verbose: bool = False) -> str:
     """One sentence for any error."""
     if isinstance(error, VidiffError):
         return str(error)

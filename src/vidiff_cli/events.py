@@ -40,20 +40,20 @@ class Note:
 
 
 Event = Progress | Note
-Steps = Generator[Event, None, R]
+EventStream = Generator[Event, None, R]
 
 
 class Task(Generic[P, R]):
     """A callable task: `task(...)` drains its events and returns the report, `task.steps(...)` yields them."""
 
-    def __init__(self, steps: Callable[P, Steps[R]]) -> None:
-        self.steps = steps
+    def __init__(self, steps: Callable[P, EventStream[R]]) -> None:
+        self.events = steps
         self.__doc__ = steps.__doc__
         self.__name__ = steps.__name__
         self.__wrapped__: Any = steps
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        steps = self.steps(*args, **kwargs)
+        steps = self.events(*args, **kwargs)
         while True:
             try:
                 next(steps)
@@ -61,6 +61,6 @@ class Task(Generic[P, R]):
                 return done.value
 
 
-def task(steps: Callable[P, Steps[R]]) -> Task[P, R]:
+def task(steps: Callable[P, EventStream[R]]) -> Task[P, R]:
     """Makes a generator function of events a `Task`."""
     return Task(steps)

@@ -31,16 +31,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import threshold
-from vidiff_cli.diffusion.levels import alpha_sigma, diffuse, per_frame
+from vidiff_cli.diffusion.levels import add_noise, alpha_sigma, per_frame
 from vidiff_cli.diffusion.samplers import Denoise, ddim, ddpm, dpmpp_2m
-from vidiff_cli.diffusion.targets import Kind, eps_from_x, loss_weight, target, v_from_x, x_from
+from vidiff_cli.diffusion.targets import PredictionType, eps_from_x, loss_weight, target, v_from_x, x_from
 
 pytestmark = [
     pytest.mark.peers,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # between their numpy and torch
 ]
 
-NAMES: dict[Kind, str] = {"eps": "epsilon", "v": "v_prediction", "x": "sample"}
+NAMES: dict[PredictionType, str] = {"eps": "epsilon", "v": "v_prediction", "x": "sample"}
 SCHEDULES = ["linear", "scaled_linear", "squaredcos_cap_v2"]
 TOLERANCE = 1e-5
 EXACT = 1e-9  # where both sides compute in float64
@@ -75,8 +75,8 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 Z = randn(2, 3, 4, 5, 5)
 
 
-def network(kind: Kind, z: Tensor, alpha: Tensor, sigma: Tensor, *, gain: float = 0.8) -> Tensor:
-    """A prediction of `kind`: nonlinear, different at every level, with neighbouring frames and pixels mixed."""
+def network(kind: PredictionType, z: Tensor, alpha: Tensor, sigma: Tensor, *, gain: float = 0.8) -> Tensor:
+    """A prediction of `kind`: nonlinear, different at every level, with neighboring frames and pixels mixed."""
     v = gain * torch.tanh(z.roll(1, 2) - 0.5 * z.roll(1, 4) + 2 * alpha - sigma)
     return {"v": v, "eps": sigma * z + alpha * v, "x": alpha * z - sigma * v}[kind]
 
@@ -85,7 +85,7 @@ def levels_of(a: Tensor) -> Tensor:
     return torch.logit(a.double())
 
 
-def our_denoiser(kind: Kind, **more: float) -> Denoise:
+def our_denoiser(kind: PredictionType, **more: float) -> Denoise:
     def denoise(z: Tensor, level: Tensor) -> Tensor:
         return x_from(kind, network(kind, z, *alpha_sigma(per_frame(level, z)), **more), z, level)
 
@@ -105,7 +105,7 @@ def scales(scheduler: Any, timestep: Tensor) -> tuple[Tensor, Tensor]:
     return a.sqrt(), (1 - a).sqrt()
 
 
-def walk(scheduler: Any, kind: Kind, z: Tensor, *, gain: float = 0.8, **more: Any) -> list[Tensor]:
+def walk(scheduler: Any, kind: PredictionType, z: Tensor, *, gain: float = 0.8, **more: Any) -> list[Tensor]:
     """z after each of the scheduler's steps."""
     seen = []
     for timestep in scheduler.timesteps:
@@ -115,7 +115,9 @@ def walk(scheduler: Any, kind: Kind, z: Tensor, *, gain: float = 0.8, **more: An
     return seen
 
 
-def every_state(sampler: Callable[..., Tensor], kind: Kind, z: Tensor, levels: Tensor, **more: Any) -> list[Tensor]:
+def every_state(
+    sampler: Callable[..., Tensor], kind: PredictionType, z: Tensor, levels: Tensor, **more: Any
+) -> list[Tensor]:
     """z after each of our steps: what the denoiser is shown next, and the result."""
     seen: list[Tensor] = []
     denoise = our_denoiser(kind)
@@ -144,7 +146,7 @@ def ddim_levels(scheduler: Any, final: Tensor) -> Tensor:
 @every_kind
 @pytest.mark.parametrize("steps", [20, 50])
 @pytest.mark.parametrize(("spacing", "to_one"), [("trailing", True), ("leading", True), ("leading", False)])
-def test_ddim(theirs, kind: Kind, schedule: str, steps: int, spacing: str, to_one: bool) -> None:
+def test_ddim(theirs, kind: PredictionType, schedule: str, steps: int, spacing: str, to_one: bool) -> None:
     """steps_offset=0, eta=0."""
     scheduler = widened(
         theirs.ddim(
@@ -163,7 +165,7 @@ def test_ddim(theirs, kind: Kind, schedule: str, steps: int, spacing: str, to_on
 
 
 @every_kind
-def test_ddim_with_an_offset(theirs, kind: Kind) -> None:
+def test_ddim_with_an_offset(theirs, kind: PredictionType) -> None:
     """steps_offset=1, as latent models have it: timesteps 951, 901, ... 1, and from there to a[0] or to 1."""
     for to_one in (True, False):
         scheduler = widened(theirs.ddim(prediction_type=NAMES[kind], steps_offset=1, set_alpha_to_one=to_one))
@@ -175,7 +177,7 @@ def test_ddim_with_an_offset(theirs, kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", ["v", "x"])
 @pytest.mark.parametrize("name", ["ddim", "ddpm"])
-def test_from_no_signal_at_all(theirs, name: str, kind: Kind) -> None:
+def test_from_no_signal_at_all(theirs, name: str, kind: PredictionType) -> None:
     """rescale_betas_zero_snr: a is 0 and the level -infinity at the first timestep, where epsilon would say nothing."""
     spacing = {"ddim": "trailing", "ddpm": "linspace"}[name]  # the one ends well, the other at 0: see above
     chain = {"prediction_type": NAMES[kind], "rescale_betas_zero_snr": True, "timestep_spacing": spacing}
@@ -190,7 +192,7 @@ def test_from_no_signal_at_all(theirs, name: str, kind: Kind) -> None:
 
 
 @every_kind
-def test_a_clipped_estimate_changes_the_noise_with_it(theirs, kind: Kind) -> None:
+def test_a_clipped_estimate_changes_the_noise_with_it(theirs, kind: PredictionType) -> None:
     """threshold(denoise) is their clip_sample with use_clipped_model_output: epsilon follows from the clipped x_hat.
 
     Their default keeps the unclipped epsilon beside the clipped x_hat, which together are not z any more.
@@ -225,7 +227,7 @@ def test_the_dynamic_threshold(theirs) -> None:
 @every_kind
 @pytest.mark.parametrize(("variance", "gamma"), [("fixed_small", 0.0), ("fixed_large", 1.0)])
 @pytest.mark.parametrize("spacing", ["leading", "linspace"])
-def test_ddpm(theirs, kind: Kind, schedule: str, variance: str, gamma: float, spacing: str) -> None:
+def test_ddpm(theirs, kind: PredictionType, schedule: str, variance: str, gamma: float, spacing: str) -> None:
     """The same noise: both draw once a step, but for the last, from generators of one seed."""
     scheduler = widened(
         theirs.ddpm(
@@ -275,7 +277,7 @@ def test_ddpm_is_ddim_with_eta_1(theirs) -> None:
         ("leading", {"final_sigmas_type": "sigma_min", "euler_at_final": True}),
     ],
 )
-def test_dpmpp_2m(theirs, kind: Kind, schedule: str, steps: int, spacing: str, more: dict[str, Any]) -> None:
+def test_dpmpp_2m(theirs, kind: PredictionType, schedule: str, steps: int, spacing: str, more: dict[str, Any]) -> None:
     """Our last step is always first order. Theirs is with a final sigma of zero; otherwise with euler_at_final, or
     below 15 steps with lower_order_final."""
     scheduler = widened(
@@ -299,7 +301,7 @@ def test_dpmpp_2m_below_15_steps(theirs) -> None:
 
 
 @every_kind
-def test_single_steps(theirs, kind: Kind) -> None:
+def test_single_steps(theirs, kind: PredictionType) -> None:
     """One step from any timestep to any later one, and their estimate of x beside it."""
     for start, stop in ((999, 998), (999, 499), (500, 499), (421, 17), (37, 0), (1, 0)):
         for sampler, scheduler in ((ddpm, theirs.ddpm(prediction_type=NAMES[kind])), (dpmpp_2m, None)):
@@ -324,7 +326,7 @@ def test_single_steps(theirs, kind: Kind) -> None:
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_any_chain_of_any_length(theirs, data: st.DataObject) -> None:
-    """Uneven levels: random betas, and for the two that take them, random timesteps of the chain. (Where neighbours are
+    """Uneven levels: random betas, and for the two that take them, random timesteps of the chain. (Where neighbors are
     a hundred times apart, the float32 that diffusers casts DPM-Solver++ to is no longer good for 1e-5.)"""
     betas = data.draw(st.lists(st.floats(0.01, 0.3), min_size=2, max_size=24))
     kind = data.draw(st.sampled_from(list(NAMES)))
@@ -360,7 +362,7 @@ def test_noisy_frames_and_velocities(theirs, schedule: str) -> None:
         x, noise = randn(2, 3, 4, 5, 5, seed=1), randn(2, 3, 4, 5, 5, seed=2)
         level = levels_of(scheduler.alphas_cumprod[timesteps])[:, None].expand(2, 4)
         z, v = scheduler.add_noise(x, noise, timesteps), scheduler.get_velocity(x, noise, timesteps)
-        assert float((diffuse(x, noise, level) - z).abs().max()) <= EXACT
+        assert float((add_noise(x, noise, level) - z).abs().max()) <= EXACT
         assert float((target("v", x, noise, level) - v).abs().max()) <= EXACT
         assert float((v_from_x(x, z, level) - v).abs().max()) <= 1e-7  # it divides by sigma, which is small at t = 0
         assert float((eps_from_x(x, z, level) - noise).abs().max()) <= 1e-7

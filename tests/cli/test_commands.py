@@ -109,7 +109,7 @@ def make(
     verbose: Verbose = False,
 ) -> None:
     """Makes a toy."""
-    report = follow(toy_task.steps(settings_from(ctx, ToySettings)), quiet=quiet, verbose=verbose)
+    report = follow(toy_task.events(settings_from(ctx, ToySettings)), quiet=quiet, verbose=verbose)
     print_json(report) if as_json else print_paths(report.path)
 
 

@@ -21,8 +21,8 @@ from vidiff_cli.cli.console import print_rows
 from vidiff_cli.commands import doctor
 from vidiff_cli.commands.doctor.check_list import Check, Finding
 
-SMALL = ["--set", "network.base=8", "--set", "network.head_width=8", "--set", "network.embedding=16"]
-SMALL += ["--set", "network.text_width=16", "--frames", "4", "--batch-size", "4", "--precision", "fp32"]
+SMALL = ["--set", "network.base_channels=8", "--set", "network.head_dim=8", "--set", "network.embedding=16"]
+SMALL += ["--set", "network.context_dim=16", "--frames", "4", "--batch-size", "4", "--precision", "fp32"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -186,7 +186,7 @@ def test_what_info_does_not_know(tmp_path: Path) -> None:
 
 
 def test_what_a_file_says_is_shown_and_not_obeyed(at_home: Path) -> None:
-    """A caption cannot clear the terminal, nor colour it."""
+    """A caption cannot clear the terminal, nor color it."""
     rows = [json.loads(line) for line in Path("dataset/clips.jsonl").read_text().splitlines()]
     for row in rows:
         row["captions"] = ["\x1b[2Jgone [red]x[/red]\n"]
@@ -199,7 +199,7 @@ def test_rows_are_aligned_and_never_cut(capfdbinary: pytest.CaptureFixture[bytes
     sys.stdout.flush()
     with open(1, "w", closefd=False) as out, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", out)
-        print_rows([("a", "x" * 300), ("long", os.fsdecode(b"\xff")), ("", "")], colours={"a": "red"})
+        print_rows([("a", "x" * 300), ("long", os.fsdecode(b"\xff")), ("", "")], colors={"a": "red"})
     assert capfdbinary.readouterr().out == b"a     " + b"x" * 300 + b"\nlong  \\udcff\n\n"
 
 

@@ -23,7 +23,7 @@ from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import probe
 
-SMALL = ["--set", "network.base=16", "--set", "network.embedding=32", "--set", "network.text_width=16"]
+SMALL = ["--set", "network.base_channels=16", "--set", "network.embedding=32", "--set", "network.context_dim=16"]
 FAST = ["--steps", "2"]
 
 
@@ -256,9 +256,9 @@ def test_a_continued_command(home: Path, here: Path, monkeypatch: pytest.MonkeyP
         yield next(original(*arguments, **more))
         raise KeyboardInterrupt
 
-    original, command = gen.make, ("extend", "clip.mp4", "--num-frames", "8", *FAST, "--lossless")
+    original, command = gen.sample_windows, ("extend", "clip.mp4", "--num-frames", "8", *FAST, "--lossless")
     with monkeypatch.context() as patch:
-        patch.setattr(gen, "make", stopping)
+        patch.setattr(gen, "sample_windows", stopping)
         result = vidiff(*command)
     assert result.exit_code == 130 and result.stderr.splitlines()[-1] == "Interrupted." and result.stdout == ""
     result = vidiff(*command)
@@ -444,7 +444,7 @@ def test_without_a_run_motion_is_estimated(here: Path, command: str) -> None:
         (["train", "missing"], 1, "missing is no dataset: found no such folder"),
         (["train", "--preset", "huge"], 2, "unknown --preset: found 'huge', expected base, kinetics, small, tiny"),
         (["train", "--steps", "0"], 2, "--steps: found 0"),
-        (["train", "--set", "network.base=7"], 2, "network.base"),
+        (["train", "--set", "network.base_channels=7"], 2, "network.base_channels"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

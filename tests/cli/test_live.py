@@ -13,7 +13,7 @@ from vidiff_cli.cli.live import FigureTable
 from vidiff_cli.events import Note, Progress
 
 FIGURES = (
-    *(("phase", "trunk"), ("loss", "0.2345"), ("level below -4", "0.9123"), ("validation", "0.2555")),
+    *(("phase", "stable"), ("loss", "0.2345"), ("level below -4", "0.9123"), ("validation", "0.2555")),
     *(("learning rate", "1.00e-03"), ("memory", "0.53 GB"), ("left", "0:12:30")),
 )
 

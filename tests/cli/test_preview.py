@@ -131,7 +131,7 @@ def test_a_terminal_gets_half_blocks_in_its_width(on_terminal: Callable[..., str
 
 
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"PYTHONIOENCODING": "ascii"}])
-def test_a_terminal_without_colours_gets_plain_signs(on_terminal: Callable[..., str], variables: Any) -> None:
+def test_a_terminal_without_colors_gets_plain_signs(on_terminal: Callable[..., str], variables: Any) -> None:
     said = on_terminal(60, variables)
     assert HALF not in said and "38;2" not in said
     shades = [line.rstrip() for line in said.splitlines() if len(line) > 20 and set(line.rstrip()) <= set(SHADES)]

@@ -46,13 +46,13 @@ def test_the_target_follows_the_patch(name: str) -> None:
     """x above 2x2, else v, in every preset that names none; what is asked for stays. The weighting suits it."""
     own = preset(name).get("diffusion", {}).get("target")
     for patch in (None, 1, 2, 3, 8):
-        given = [] if patch is None else ["--set", f"network.patch={patch}"]
+        given = [] if patch is None else ["--set", f"network.patch_size={patch}"]
         found = resolved(*given, preset=name)
-        expected = own or ("x" if found["network"]["patch"] > 2 else "v")
+        expected = own or ("x" if found["network"]["patch_size"] > 2 else "v")
         assert found["diffusion"]["target"] == expected, (name, patch)
         assert suits(found["diffusion"]["weighting"], expected), (name, patch)
     for patch, target in ((1, "x"), (4, "v"), (4, "eps")):
-        told = resolved("--set", f"network.patch={patch}", "--target", target, preset=name)["diffusion"]
+        told = resolved("--set", f"network.patch_size={patch}", "--target", target, preset=name)["diffusion"]
         assert told["target"] == target and suits(told["weighting"], target)
 
 
@@ -66,7 +66,7 @@ def test_a_target_that_a_file_names_stays_and_auto_undoes_it(tmp_path: Path) -> 
 @pytest.mark.parametrize("patch", [1, 2, 3, 4])
 def test_a_model_has_a_target_that_is_decided(patch: int) -> None:
     """From Python too, with a weighting that suits it; twice decided is the same; a checkpoint never holds auto."""
-    settings = TrainSettings.model_validate({"network": {"patch": patch}})
+    settings = TrainSettings.model_validate({"network": {"patch_size": patch}})
     assert TrainSettings.model_validate(settings.model_dump()) == settings
     assert suits(settings.diffusion.weighting, settings.diffusion.target)
     model = ModelSettings(width=16 * patch, height=16 * patch, network=settings.network, diffusion=settings.diffusion)
@@ -80,7 +80,7 @@ def test_a_model_has_a_target_that_is_decided(patch: int) -> None:
 @pytest.mark.parametrize("patch", [2, 4])
 def test_the_command_that_goes_on_keeps_the_target(patch: int, target: str) -> None:
     """Of a run whose target is not what its patch would have today too; nobody is told what follows by itself."""
-    before = resolved("--set", f"network.patch={patch}", "--target", target)
+    before = resolved("--set", f"network.patch_size={patch}", "--target", target)
     words = shlex.split(str(go_on(Path("run"), TrainSettings.model_validate(before), finished=False)))
     result = CliRunner().invoke(app, [*words[1:], "--dry-run"])
     assert result.exit_code == 0, result.output

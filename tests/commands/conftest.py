@@ -19,12 +19,12 @@ from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings, Samp
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.config.world import WorldSettings
-from vidiff_cli.events import Note, Steps
+from vidiff_cli.events import EventStream, Note
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 
 WINDOW, SIDE = 4, 16  # of the network below
-NETWORK = {"base": 8, "head_width": 8, "embedding": 16, "text_width": 16}
+NETWORK = {"base": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}
 KINDS = {"sample": SampleSettings, "extend": ExtendSettings, "interpolate": InterpolateSettings}
 
 
@@ -93,10 +93,10 @@ def settings(run: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def told() -> Callable[[Steps[Any]], tuple[Any, list[Note]]]:
+def told() -> Callable[[EventStream[Any]], tuple[Any, list[Note]]]:
     """Runs a task's steps: its report and its notes."""
 
-    def follow(steps: Steps[Any]) -> tuple[Any, list[Note]]:
+    def follow(steps: EventStream[Any]) -> tuple[Any, list[Note]]:
         notes = []
         while True:
             try:

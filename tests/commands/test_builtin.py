@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import math
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from safetensors import safe_open
 
 from vidiff_cli.commands.evaluate import evaluate
 from vidiff_cli.commands.extend import extend
@@ -24,8 +27,8 @@ from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.generation.generate import open_model
 from vidiff_cli.generation.load_model import find_checkpoint
 from vidiff_cli.video.decode import decode
-from vidiff_cli.worlds.parts import draw_scene
-from vidiff_cli.worlds.reader import read
+from vidiff_cli.worlds.scene_oracle import read
+from vidiff_cli.worlds.splits import draw_scene
 
 Told = Callable[..., tuple[Any, Any]]
 
@@ -43,22 +46,36 @@ def test_it_fits_into_the_package() -> None:
     assert builtin_file().stat().st_size <= 25e6
 
 
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("model.safetensors", "09bcd3a38cb37184ca7ddc74093f35007d0abbf4387292259c612ff5adb5a792"),
+        ("extractor.safetensors", "d22fcb6c03aa0d325582e432f55f7b8d0c76d430d62ff9a3a3d553e0e73146f9"),
+    ],
+)
+def test_the_shipped_weights_are_the_ones_that_were_measured(name: str, digest: str) -> None:
+    """Headers and names of tensors may change; the numbers may not, or the published figures are of other weights."""
+    with safe_open(builtin_file().with_name(name), "pt") as file:
+        each = sorted(hashlib.sha256(file.get_tensor(key).numpy().tobytes()).digest() for key in file.keys())  # noqa: SIM118
+    assert hashlib.sha256(b"".join(each)).hexdigest() == digest
+
+
 def test_it_makes_what_the_caption_says_and_is_named_in_the_sidecar(tmp_path: Path, told: Told) -> None:
     output = tmp_path / "out.mkv"
     report, notes = told(
-        sample.steps(SampleSettings(prompts=("a small red circle moving left",), output=output, seed=1))
+        sample.events(SampleSettings(prompts=("a small red circle moving left",), output=output, seed=1))
     )
     assert any("no run under runs/" in note.text for note in notes)
     video = decode(report.paths[0])
     seen = read(video.frames, np.arange(len(video.frames)) / float(video.fps)).things[0].words
-    assert (seen["colour"], seen["shape"], seen["direction"]) == ("red", "circle", "left")
+    assert (seen["color"], seen["shape"], seen["direction"]) == ("red", "circle", "left")
     sidecar = json.loads(output.with_suffix(".json").read_text())
     assert sidecar["checkpoint"]["path"] == sidecar["settings"]["model"] == "builtin"
 
 
 def test_words_outside_its_world_are_named(tmp_path: Path, told: Told) -> None:
     settings = SampleSettings(prompts=("a cat surfing",), output=tmp_path / "out.mkv", steps=1, seed=1)
-    notes = told(sample.steps(settings))[1]
+    notes = told(sample.events(settings))[1]
     warning = next(note.text for note in notes if note.level == "warning")
     assert "cat, surfing" in warning and "train on your own" in warning
 
@@ -92,7 +109,7 @@ def test_the_figures_of_its_card_hold_on_a_few_captions() -> None:
 
 
 def test_info_tells_of_it(told: Told) -> None:
-    about, notes = told(info.steps(Path("builtin")))
+    about, notes = told(info.events(Path("builtin")))
     assert (about.width, about.height, about.frames) == (32, 32, 16) and about.path == builtin_file()
     assert not about.hardly_trained and not notes
 
@@ -104,6 +121,6 @@ def test_evaluate_reads_its_words_back_from_clips_that_no_training_has_seen(tmp_
     report = evaluate(settings)
     found = {result.name: result for result in report.results}
     assert found["all words right"].real is not None and found["all words right"].real.value == 1
-    assert found["colour right"].generated.value >= 0.5 and found["all words right"].generated.videos == 4
+    assert found["color right"].generated.value >= 0.5 and found["all words right"].generated.videos == 4
     real = json.loads(report.json.read_text())["protocol"]["real"]
     assert real["settings"]["part"] == "straight" and real["side"] == "val"

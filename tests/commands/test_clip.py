@@ -31,7 +31,7 @@ from vidiff_cli.runs import metrics_log
 from vidiff_cli.runs import text_encoder as wiring
 from vidiff_cli.text.clip_names import read_name
 from vidiff_cli.text.clip_tower import ClipTower
-from vidiff_cli.training.state import open_learner
+from vidiff_cli.training.state import open_video_model
 
 PROMPT = "a red square moving left"
 
@@ -104,9 +104,9 @@ def sentence(error: pytest.ExceptionInfo[VidiffError]) -> str:
 
 def test_a_checkpoint_names_its_encoder_but_no_path(clip_run: Path, tiny_clip: Any) -> None:
     (path,) = (clip_run / "checkpoints").glob("step-000006-*/ema.safetensors")
-    learner, _ = open_learner(path)
-    clip = learner.settings.text.clip
-    assert learner.settings.text.kind == "clip" and clip is not None
+    video_model, _ = open_video_model(path)
+    clip = video_model.settings.text.clip
+    assert video_model.settings.text.kind == "clip" and clip is not None
     assert (clip.encoder, clip.weights, clip.width, clip.pooled, clip.context) == (
         "tiny-clip",
         "tiny-clip-0.safetensors",
@@ -115,7 +115,7 @@ def test_a_checkpoint_names_its_encoder_but_no_path(clip_run: Path, tiny_clip: A
         10,
     )
     assert str(tiny_clip.folder).encode() not in path.read_bytes()
-    assert sorted(name for name in learner.state_dict() if name.startswith("text.")) == [
+    assert sorted(name for name in video_model.state_dict() if name.startswith("text.")) == [
         f"text.to_{part}.{layer}.{value}"
         for part in ("pooled", "tokens")
         for layer in (0, 1)
@@ -240,7 +240,7 @@ def test_a_dataset_that_cannot_be_written_is_said_and_trained_on(
     own: Path, clip_run: Path, training: Callable[..., Any], tiny_clip: Any, told: Callable[..., Any], tmp_path: Path
 ) -> None:
     (own / "text").write_text("in the way")
-    _, notes = told(train.steps(training(own, tmp_path / "run", **by_clip(tiny_clip.named()))))
+    _, notes = told(train.events(training(own, tmp_path / "run", **by_clip(tiny_clip.named()))))
     assert [note for note in notes if "kept in memory" in note.text]
     assert same(tmp_path / "run", clip_run)
 
@@ -259,7 +259,7 @@ def test_damaged_embeddings_are_made_again(
     content = bytearray(path.read_bytes())
     content[-40] ^= 64
     path.write_bytes(bytes(content))
-    _, notes = told(train.steps(training(own, tmp_path / "run", **by_clip(tiny_clip.named()))))
+    _, notes = told(train.events(training(own, tmp_path / "run", **by_clip(tiny_clip.named()))))
     assert [note.level for note in notes if "damaged" in note.text] == ["warning"]
     assert same(tmp_path / "run", clip_run)
     ours, theirs = load_file(path), load_file(next(clip_data.glob("text/*/*.safetensors")))
@@ -322,12 +322,12 @@ def test_auto_takes_what_is_at_hand_and_says_so(
     for there, kind, said in ((False, "learned", "no CLIP weights are on this machine"), (True, "clip", "by CLIP")):
         at_hand(there)
         asked = training(own, tmp_path / kind, steps=1, text={"kind": "auto"})
-        _, notes = told(train.steps(asked))
+        _, notes = told(train.events(asked))
         assert kind_of(tmp_path / kind) == (kind, kind)
         assert [note.level for note in notes if said in note.text] == ["info"]
         at_hand(not there)
         if kind == "learned":  # the run has decided
-            _, notes = told(train.steps(asked.model_copy(update={"steps": 2})))
+            _, notes = told(train.events(asked.model_copy(update={"steps": 2})))
             assert kind_of(tmp_path / kind) == (kind, kind) and not [n for n in notes if "CLIP" in n.text]
     assert no_network == []
 
@@ -351,7 +351,7 @@ def test_without_text_nothing_is_asked_for(
     none = training(dataset, tmp_path / "none", steps=1, text={"kind": "none"})
     train(none)
     assert kind_of(tmp_path / "none") == ("none", "none")
-    narrow = none.model_copy(update={"network": none.network.model_copy(update={"text_width": 0})})
+    narrow = none.model_copy(update={"network": none.network.model_copy(update={"context_dim": 0})})
     for kind in ("auto", "clip"):
         text = none.text.model_copy(update={"kind": kind})
         train(narrow.model_copy(update={"text": text, "output": tmp_path / kind}))

@@ -26,10 +26,10 @@ from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import probe
 
 
-def scene(count: int, colour: tuple[int, int, int], *, side: int = 16) -> np.ndarray:
-    """A bright square that moves a pixel a frame over one colour (n h w c)."""
+def scene(count: int, color: tuple[int, int, int], *, side: int = 16) -> np.ndarray:
+    """A bright square that moves a pixel a frame over one color (n h w c)."""
     frames = np.empty((count, side, side, 3), np.uint8)
-    frames[:] = colour
+    frames[:] = color
     for number in range(count):
         frames[number, 4:8, number % (side - 4) : number % (side - 4) + 4] = (250, 240, 20)
     return frames
@@ -137,7 +137,7 @@ def test_film_size(settings, frames_of, command: str, detail: str) -> None:
 def test_a_dry_run_only_draws(settings, clip, told) -> None:
     source = clip(4)
     before = set(Path().iterdir())
-    report, notes = told(extend.steps(settings("extend", input=source, num_frames=9, dry_run=True, output="out.mp4")))
+    report, notes = told(extend.events(settings("extend", input=source, num_frames=9, dry_run=True, output="out.mp4")))
     assert report.path == Path("out_plan.png") and Image.open(report.path).width > 100
     assert set(Path().iterdir()) - before == {report.path}
     assert (report.frames, report.given, report.made) == (13, 4, 9)
@@ -161,7 +161,7 @@ def test_compare_shows_the_input_beside_the_result(settings, clip, frames_of) ->
 
 def test_a_given_frame_that_changed_is_an_error(settings, clip, monkeypatch) -> None:
     source = clip(3)
-    original = frame_store.FrameFile.read
+    original = frame_store.DiskFrameArray.read
     report = extend(settings("extend", input=source, num_frames=2, lossless=True, output="good.mkv"))
     assert report.given_difference == 0
 
@@ -169,8 +169,8 @@ def test_a_given_frame_that_changed_is_an_error(settings, clip, monkeypatch) -> 
         frames = original(self, numbers)
         return frames ^ 1 if frames.ndim == 5 else frames
 
-    monkeypatch.setattr(frame_store.FrameFile, "read", original)
-    monkeypatch.setattr(frame_store.Reel, "read", lambda self, ranks: wrong(self.made, ranks))
+    monkeypatch.setattr(frame_store.DiskFrameArray, "read", original)
+    monkeypatch.setattr(frame_store.FrameStore, "read", lambda self, ranks: wrong(self.made, ranks))
     with pytest.raises(VidiffError, match=r"the given frames in .* are not those"):
         extend(settings("extend", input=source, num_frames=2, lossless=True, output="bad.mkv"))
 
@@ -232,18 +232,20 @@ def test_the_schedule_of_the_weight_counts(settings, clip, frames_of) -> None:
 def test_windows_made_together_are_those_made_alone(settings, clip, frames_of, monkeypatch) -> None:
     """But for the last bits of a network that is handed more at a time."""
     source, made, batches = clip(9), [], []
-    original = gen.make
+    original = gen.sample_windows
     for most in (1, 8):
         monkeypatch.setattr(gen, "TOGETHER", most)
-        monkeypatch.setattr(gen, "make", lambda *given, **more: (batches.append(given[1]), original(*given, **more))[1])
+        monkeypatch.setattr(
+            gen, "sample_windows", lambda *given, **more: (batches.append(given[1]), original(*given, **more))[1]
+        )
         asked = settings("interpolate", input=source, factor=3, lossless=True, output=f"{most}.mkv")
         made.append(frames_of(interpolate(asked).path).astype(int))
     assert max(map(len, batches[0])) == 1 < max(map(len, batches[1]))
     assert np.abs(made[0] - made[1]).max() <= 1
 
 
-def test_drift_control_holds_colours(settings, frames_of) -> None:
-    """The barely trained network of the tests makes grey noise: with the anchor its means are those of the input."""
+def test_drift_control_holds_colors(settings, frames_of) -> None:
+    """The barely trained network of the tests makes gray noise: with the anchor its means are those of the input."""
     source = stored(scene(6, (20, 90, 220)), "blue.mkv")
     means = {}
     for name in ("none", "first"):

@@ -65,7 +65,7 @@ def test_the_table(run: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.M
 
 
 def simply(kind: str, truth: np.ndarray) -> float:
-    """PSNR of freezing the fourth of eight frames, or of the mean of the two neighbours, halves up."""
+    """PSNR of freezing the fourth of eight frames, or of the mean of the two neighbors, halves up."""
     if kind == "extension":
         made, true = np.repeat(truth[3:4], 4, axis=0), truth[4:]
     else:

@@ -81,7 +81,7 @@ def test_a_check_that_breaks_is_a_fault_and_the_others_go_on(monkeypatch: pytest
     monkeypatch.setattr(doctor, "FIRST", (replace(fine, look=broken), fine))
     monkeypatch.setattr(doctor, "THEN", (fine, replace(fine, look=broken), fine))
     events = []
-    steps = doctor.doctor.steps()
+    steps = doctor.doctor.events()
     with pytest.raises(StopIteration) as done:
         while True:
             events.append(next(steps))
@@ -118,7 +118,7 @@ def test_a_torch_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_torchvision_of_another_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "libc10_cuda.so: cannot open shared object file"
-    monkeypatch.setattr("vidiff_cli.text.tokenizer.mend_torchvision", lambda: reason)
+    monkeypatch.setattr("vidiff_cli.text.tokenizer.patch_torchvision_nms", lambda: reason)
     monkeypatch.setattr(machine, "_torchvision_version", lambda: "0.28.0+cu130")
     finding = found("torchvision")
     assert finding.status == "warning" and finding.fix and torch.__version__ in finding.fix
@@ -127,7 +127,7 @@ def test_a_torchvision_of_another_torch(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_torchvision_that_was_mended_earlier_is_still_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one process the mending tells its reason once; its operators stay off."""
-    monkeypatch.setattr("vidiff_cli.text.tokenizer.mend_torchvision", lambda: None)
+    monkeypatch.setattr("vidiff_cli.text.tokenizer.patch_torchvision_nms", lambda: None)
     monkeypatch.setattr(machine, "_nms_works", lambda: False)
     assert found("torchvision").status == "warning"
     monkeypatch.setattr(machine, "_nms_works", lambda: True)
@@ -268,7 +268,7 @@ def test_a_frame_carries_its_number() -> None:
     rng = np.random.default_rng(0)
     for index, frame in enumerate(frames):
         noisy = np.clip(frame.astype(int) + rng.integers(-60, 60, frame.shape), 0, 255).astype(np.uint8)
-        assert video.number_of(frame) == video.number_of(noisy) == index
+        assert video.read_frame_number(frame) == video.read_frame_number(noisy) == index
 
 
 def deceive(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any]) -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vidiff_cli.commands.evaluate import EvaluateReport, evaluate, rows_of
+from vidiff_cli.commands.evaluate import EvaluateReport, evaluate, table_rows
 from vidiff_cli.config.evaluate import EvaluateSettings
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.errors import UsageError, VidiffError
@@ -32,12 +32,12 @@ COUNT = 5  # of videos on each side
 
 
 def video(frames: int = 4, side: int = 16, *, seed: int = 0) -> np.ndarray:
-    """Smooth blobs that drift over grey."""
+    """Smooth blobs that drift over gray."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side]
-    centre, speed, colour = rng.uniform(4, side - 4, 2), rng.normal(0, 0.8, 2), rng.uniform(40, 200, 3)
-    places = centre + np.arange(frames)[:, None] * speed
-    blobs = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / 12)[..., None] * colour + 40 for px, py in places]
+    center, speed, color = rng.uniform(4, side - 4, 2), rng.normal(0, 0.8, 2), rng.uniform(40, 200, 3)
+    places = center + np.arange(frames)[:, None] * speed
+    blobs = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / 12)[..., None] * color + 40 for px, py in places]
     return np.stack(blobs).astype(np.uint8)
 
 
@@ -95,7 +95,7 @@ def test_equal_sets_have_no_distance_and_infinite_psnr(sets: tuple[Path, Path]) 
     assert sides[0]["pixels_sha256"] == sides[1]["pixels_sha256"] and sides[0]["lossy"] == []
     assert result(report, "Frechet").generated.value == pytest.approx(0, abs=1e-9)
     assert result(report, "PSNR").generated.value == math.inf and result(report, "SSIM").generated.value == 1.0
-    for name in ("warping error", "motion", "flicker", "colour drift"):
+    for name in ("warping error", "motion", "flicker", "color drift"):
         both = result(report, name)
         assert both.real is not None and both.generated == both.real
     written = json.loads(report.json.read_text())
@@ -296,7 +296,7 @@ def test_clip_compares_frames_with_their_prompt(sets: tuple[Path, Path], tiny_cl
     """The same as open_clip by itself, on the videos that have a prompt."""
     import open_clip
 
-    prompts = {0: "a red blob", 3: "grey"}
+    prompts = {0: "a red blob", 3: "gray"}
     for number, prompt in prompts.items():
         (sets[1] / f"sample_{number}.txt").write_text(prompt)
     report = evaluate(settings_for(*sets, clip=True, clip_model=tiny_clip.named()))
@@ -319,9 +319,9 @@ def test_clip_compares_frames_with_their_prompt(sets: tuple[Path, Path], tiny_cl
 def test_features_of_torchvisions_networks_are_theirs(name: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    from vidiff_cli.text.tokenizer import mend_torchvision
+    from vidiff_cli.text.tokenizer import patch_torchvision_nms
 
-    mend_torchvision()
+    patch_torchvision_nms()
     from torchvision.models import video as networks
 
     torch.manual_seed(0)
@@ -359,11 +359,11 @@ def test_the_shapes_extractor_tells_what_moves_how() -> None:
     """Shipped weights: clips of one shape lie nearer to one another than to those of another, wherever they begin."""
     extractor = shapes_extractor(CPU)
 
-    def square(colour: Sequence[int], step: Sequence[int], start: Sequence[int]) -> np.ndarray:
+    def square(color: Sequence[int], step: Sequence[int], start: Sequence[int]) -> np.ndarray:
         clip = np.zeros((8, 32, 32, 3), np.uint8)
         for number in range(8):
             y, x = start[0] + number * step[0], start[1] + number * step[1]
-            clip[number, y : y + 8, x : x + 8] = colour
+            clip[number, y : y + 8, x : x + 8] = color
         return extractor(clip)
 
     red, blue = (255, 50, 40), (60, 90, 255)
@@ -397,14 +397,14 @@ def test_memory_does_not_grow_with_the_number_of_videos(
         random_extractor(CPU).__class__, "__call__", lambda self, frames: frames[:, :9, :5, 0].ravel()[:128]
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report, _ = told(evaluate.steps(settings_for(dataset, dataset, paired=False, temporal=False, bootstrap=0)))
+    report, _ = told(evaluate.events(settings_for(dataset, dataset, paired=False, temporal=False, bootstrap=0)))
     assert report.protocol["real"]["videos"] == 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
 def test_the_table_has_a_row_for_each_number_and_the_page_its_protocol(sets: tuple[Path, Path]) -> None:
     report = evaluate(settings_for(*sets))
-    rows = rows_of(report)
+    rows = table_rows(report)
     assert [row[0] for row in rows[1:]] == [each.name for each in report.results]
     assert "halves" in rows[1][3] and "## Protocol" in report.table.read_text()
     written = json.loads(report.json.read_text())

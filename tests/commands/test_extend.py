@@ -93,7 +93,7 @@ def test_schemes_and_overlaps(settings, clip, frames_of, scheme: str, overlap: i
 def test_size(settings, clip, told, frames_of, size, scaled, crop) -> None:
     """Short side the model's, long side cropped to the network's multiple; where that changes the size it is said."""
     source = clip(3, width=size[0], height=size[1])
-    report, notes = told(extend.steps(settings("extend", input=source, num_frames=1, lossless=True)))
+    report, notes = told(extend.events(settings("extend", input=source, num_frames=1, lossless=True)))
     assert (report.width, report.height) == crop
     assert np.array_equal(frames_of(report.path)[:3], decode(source, size=scaled, crop=crop).frames)
     about = [note.text for note in notes if "The result has" in note.text]
@@ -156,15 +156,15 @@ def test_wrong_usage(settings, clip) -> None:
 
 
 def test_one_prompt_per_window(settings, clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidiff_cli.generation.load_model import Model
+    from vidiff_cli.generation.load_model import LoadedModel
 
-    seen, original = [], Model.denoiser
+    seen, original = [], LoadedModel.denoiser
 
     def denoiser(self, times, given, prompts, **more):
         seen.append(list(prompts))
         return original(self, times, given, prompts, **more)
 
-    monkeypatch.setattr(Model, "denoiser", denoiser)
+    monkeypatch.setattr(LoadedModel, "denoiser", denoiser)
     asked = settings("extend", input=clip(2), num_frames=8, overlap=2, prompt=("red", "blue"))
     assert extend(asked).windows == 4
     assert seen[1:] == [["red"], ["blue"], ["blue"], ["blue"]]  # the first is the estimate's

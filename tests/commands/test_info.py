@@ -28,15 +28,15 @@ from vidiff_cli.commands.info.media import AboutFolder, AboutVideo, bit_depth
 from vidiff_cli.commands.info.run import AboutRun
 from vidiff_cli.commands.sample import sample
 from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
-from vidiff_cli.config.train import OptimiserSettings
+from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import HARDLY_TRAINED
 from vidiff_cli.system.locks import folder_alone
-from vidiff_cli.training.state import TrainState, new_learner
+from vidiff_cli.training.state import TrainState, new_video_model
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import encode
 
-SMALL = NetworkSettings(base=8, head_width=8, embedding=16, text_width=16)
+SMALL = NetworkSettings(base_channels=8, head_dim=8, embedding=16, context_dim=16)
 RESULT = Path("checkpoints") / "step-000006-of-000006"
 
 
@@ -46,7 +46,7 @@ def saved(tmp_path: Path) -> Callable[..., Path]:
 
     def make(*, clips_seen: int = 10, errors: Any = None, **more: Any) -> Path:
         model = ModelSettings.model_validate({"network": SMALL, "frames": 4, "fps": "30000/1001"} | more)
-        state = TrainState(new_learner(model, 0), OptimiserSettings())
+        state = TrainState(new_video_model(model, 0), OptimizerSettings())
         state.step = 7
         state.save(tmp_path / "step-000007", clips_seen=clips_seen, errors=errors)
         return tmp_path / "step-000007"
@@ -64,16 +64,16 @@ def about(path: Path) -> Any:
 @pytest.mark.parametrize("weights", ["ema", "raw"])
 def test_a_checkpoint(saved: Callable[..., Path], weights: str) -> None:
     text = TextSettings(vocabulary=(3, 5, 8))
-    folder = saved(frame_steps=(1, 2), text=text, diffusion={"target": "x", "weighting": "truncated"})
+    folder = saved(frame_strides=(1, 2), text=text, diffusion={"target": "x", "weighting": "truncated"})
     path = folder / {"ema": "ema.safetensors", "raw": "model.safetensors"}[weights]
     found = about(path)
-    learner = new_learner(ModelSettings(network=SMALL, frames=4, text=text), 0)
+    video_model = new_video_model(ModelSettings(network=SMALL, frames=4, text=text), 0)
     assert isinstance(found, AboutCheckpoint)
-    assert found.parameters == sum(value.numel() for value in learner.parameters())
+    assert found.parameters == sum(value.numel() for value in video_model.parameters())
     assert (found.path, found.bytes, found.sha256) == (path, path.stat().st_size, file_hash(path))
-    assert (found.weights, found.step, found.phase, found.vidiff) == (weights, 7, "trunk", __version__)
+    assert (found.weights, found.step, found.phase, found.vidiff) == (weights, 7, "stable", __version__)
     assert (found.width, found.height, found.frames) == (16, 16, 4)
-    assert found.rates == (Fraction(30000, 1001), Fraction(15000, 1001)) and found.frame_steps == (1, 2)
+    assert found.rates == (Fraction(30000, 1001), Fraction(15000, 1001)) and found.frame_strides == (1, 2)
     assert (found.target, found.weighting) == ("x", "truncated")
     assert (found.text.kind, found.text.tokens, found.text.clip) == ("learned", 3, None)
     assert found.conditioning == ("learned", "reconstruction", "replacement")
@@ -101,7 +101,7 @@ def test_no_tensor_is_read(saved: Callable[..., Path], monkeypatch: pytest.Monke
 
 
 def test_what_a_model_cannot_do(saved: Callable[..., Path]) -> None:
-    network = SMALL.model_copy(update={"text_width": 0})
+    network = SMALL.model_copy(update={"context_dim": 0})
     found = about(saved(conditioning="none", network=network, text={"kind": "none"}))
     assert found.conditioning == ("reconstruction", "replacement")
     assert (found.text.kind, found.text.tokens) == ("none", None)
@@ -116,7 +116,7 @@ def test_a_clip_encoder_is_named(tmp_path: Path) -> None:
 
 def test_hardly_trained(saved: Callable[..., Path], told: Callable) -> None:
     for seen, hardly in ((HARDLY_TRAINED - 1, True), (HARDLY_TRAINED, False)):
-        found, notes = told(info.steps(saved(clips_seen=seen)))
+        found, notes = told(info.events(saved(clips_seen=seen)))
         assert (found.clips_seen, found.hardly_trained) == (seen, hardly)
         assert [note.text for note in notes if note.level == "warning"] == list(found.warnings)
         assert bool(found.warnings) == hardly
@@ -125,7 +125,7 @@ def test_hardly_trained(saved: Callable[..., Path], told: Callable) -> None:
 def test_a_file_of_tensors_without_a_model(saved: Callable[..., Path], tmp_path: Path) -> None:
     folder = saved()
     with pytest.raises(VidiffError, match="holds no model"):
-        about(folder / "optimiser.safetensors")
+        about(folder / "optimizer.safetensors")
     write_tensors(tmp_path / "odd.safetensors", {}, {"model": {"width": "wide"}})
     with pytest.raises(VidiffError, match="settings that this vidiff does not know"):
         about(tmp_path / "odd.safetensors")

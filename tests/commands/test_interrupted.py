@@ -12,8 +12,8 @@ import pytest
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.resume_journal import frames_of as frames_of_journal
-from vidiff_cli.generation.resume_journal import journal_of
+from vidiff_cli.generation.resume_journal import frames_path as frames_of_journal
+from vidiff_cli.generation.resume_journal import journal_path
 
 TASKS = {"extend": (extend, {"num_frames": 12}), "interpolate": (interpolate, {"factor": 3})}
 
@@ -29,9 +29,9 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 if number == windows:
                     raise KeyboardInterrupt
 
-        original = gen.make
+        original = gen.sample_windows
         with monkeypatch.context() as patch:
-            patch.setattr(gen, "make", stopping)
+            patch.setattr(gen, "sample_windows", stopping)
             with pytest.raises(KeyboardInterrupt):
                 task(settings)
 
@@ -58,7 +58,7 @@ def test_continued_is_uninterrupted(
     task, length = TASKS[command]
     asked = settings(command, input=clip(6), lossless=True, seed=seed, output="out.mkv", **length, **more)
     interrupt_after(1, task, asked)
-    journal = journal_of(Path("out.mkv"))
+    journal = journal_path(Path("out.mkv"))
     assert journal.is_file() and not Path("out.mkv").exists()
     interrupt_after(1, task, asked)  # once more: the second window is done
     report, notes = told(task.steps(asked))
@@ -74,11 +74,11 @@ def test_continued_is_uninterrupted(
 def test_frames_that_were_damaged_are_made_again(settings, clip, told, frames_of, interrupt_after) -> None:
     asked = settings("extend", input=clip(4), num_frames=8, output="out.mkv", lossless=True)
     interrupt_after(1, extend, asked)
-    frames = frames_of_journal(journal_of(Path("out.mkv")))
+    frames = frames_of_journal(journal_path(Path("out.mkv")))
     content = bytearray(frames.read_bytes())
     content[-1] ^= 255
     frames.write_bytes(content)
-    report, notes = told(extend.steps(asked))
+    report, notes = told(extend.events(asked))
     assert not any("Continuing" in note.text for note in notes)
     whole = extend(asked.model_copy(update={"output": Path("whole.mkv")}))
     assert np.array_equal(frames_of(report.path), frames_of(whole.path))
@@ -90,7 +90,7 @@ def test_other_batches_begin_anew(settings, clip, told, frames_of, interrupt_aft
     monkeypatch.setattr(gen, "TOGETHER", 3)
     interrupt_after(1, interpolate, asked)
     monkeypatch.setattr(gen, "TOGETHER", 2)
-    report, notes = told(interpolate.steps(asked))
+    report, notes = told(interpolate.events(asked))
     assert not any("Continuing" in note.text for note in notes)
     whole = interpolate(asked.model_copy(update={"output": Path("whole.mkv")}))
     assert np.array_equal(frames_of(report.path), frames_of(whole.path))
@@ -101,7 +101,7 @@ def test_other_settings_begin_anew(settings, clip, told, frames_of, interrupt_af
     source = clip(4)
     interrupt_after(1, extend, settings("extend", input=source, num_frames=8, output="out.mkv", lossless=True))
     asked = settings("extend", input=source, lossless=True, **({"num_frames": 8} | more))
-    report, notes = told(extend.steps(asked.model_copy(update={"output": Path("out.mkv")})))
+    report, notes = told(extend.events(asked.model_copy(update={"output": Path("out.mkv")})))
     assert not any("Continuing" in note.text for note in notes)
     whole = extend(asked.model_copy(update={"output": Path("whole.mkv")}))
     assert np.array_equal(frames_of(report.path), frames_of(whole.path))
@@ -112,7 +112,7 @@ def test_another_input_begins_anew(settings, clip, told, interrupt_after) -> Non
     Path("clip.mkv").unlink()
     clip(5)
     asked = settings("extend", input=Path("clip.mkv"), num_frames=7, output="out.mkv", lossless=True)
-    report, notes = told(extend.steps(asked))
+    report, notes = told(extend.events(asked))
     assert report.given == 5 and not any("Continuing" in note.text for note in notes)
 
 
@@ -120,7 +120,7 @@ def test_another_input_begins_anew(settings, clip, told, interrupt_after) -> Non
 def test_a_damaged_journal_costs_only_time(settings, clip, frames_of, interrupt_after, damage: bytes | None) -> None:
     asked = settings("extend", input=clip(4), num_frames=8, output="out.mkv", lossless=True, seed=None)
     interrupt_after(1, extend, asked)
-    journal = journal_of(Path("out.mkv"))
+    journal = journal_path(Path("out.mkv"))
     journal.write_bytes(journal.read_bytes()[:-100] if damage is None else damage)
     report = extend(asked)
     assert len(frames_of(report.path)) == 12 and not journal.exists()

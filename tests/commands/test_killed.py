@@ -21,8 +21,8 @@ from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation import output
-from vidiff_cli.generation.resume_journal import WindowJournal, journal_of
-from vidiff_cli.prep.extract_cache import Journal
+from vidiff_cli.generation.resume_journal import WindowJournal, journal_path
+from vidiff_cli.prep.extract_cache import ExtractCache
 from vidiff_cli.runs import metrics_log
 from vidiff_cli.system.locks import folder_alone, remove
 
@@ -184,13 +184,13 @@ def test_two_at_once(dataset, run, training, settings, clip, tmp_path: Path) -> 
     with folder_alone(tmp_path / "data", fix=""), pytest.raises(VidiffError, match=r"data is in use: found another"):
         prep(PrepSettings(sources=(str(dataset.parent / "clips"),), output=tmp_path / "data", size=16))
     asked = settings("extend", input=clip(4), num_frames=2, output="out.mkv", lossless=True)
-    first = extend.steps(asked)
+    first = extend.events(asked)
     next(first)
     with pytest.raises(VidiffError, match=r"out\.mkv is in use"):
         extend(asked)
     first.close()
     assert extend(asked).made == 2
-    one = sample.steps(settings("sample", prompts=("a red wall",), seed=None))
+    one = sample.events(settings("sample", prompts=("a red wall",), seed=None))
     next(one)
     assert sample(settings("sample", prompts=("a red wall",), seed=None)).paths[0].is_file()
     one.close()
@@ -202,7 +202,7 @@ def test_two_at_once(dataset, run, training, settings, clip, tmp_path: Path) -> 
 
 def test_killed_after_the_last_file_of_a_dataset(dataset, killed, tmp_path: Path) -> None:
     asked = PrepSettings(sources=(str(dataset.parent / "clips"),), output=tmp_path / "data", size=16, frames=8)
-    killed(Journal, "remove", lambda: prep(asked))
+    killed(ExtractCache, "remove", lambda: prep(asked))
     (tmp_path / "data" / ".preview.png.tmp-abc").touch()
     assert (tmp_path / "data" / ".journal").is_dir()
     assert prep(asked).already_complete
@@ -245,7 +245,7 @@ def test_a_file_that_came_meanwhile_is_left_alone(settings, clip, killed) -> Non
     Path("out.mp4").write_bytes(b"years of work")
     with pytest.raises(VidiffError, match=r"out\.mp4 exists"):
         extend(asked)
-    assert Path("out.mp4").read_bytes() == b"years of work" and journal_of(Path("out.mp4")).is_file()
+    assert Path("out.mp4").read_bytes() == b"years of work" and journal_path(Path("out.mp4")).is_file()
 
 
 def test_another_rate_begins_anew(settings, clip, killed, told) -> None:
@@ -254,7 +254,7 @@ def test_another_rate_begins_anew(settings, clip, killed, told) -> None:
     killed(gen, "to_pixels", lambda: extend(asked), at=3)
     Path("clip.mkv").unlink()
     clip(4, fps="4")
-    report, notes = told(extend.steps(asked))
+    report, notes = told(extend.events(asked))
     assert any("of other settings or another input" in note.text for note in notes)
     whole = extend(asked.model_copy(update={"output": Path("whole.mkv")}))
     assert report.path.read_bytes() == whole.path.read_bytes()
@@ -268,7 +268,7 @@ def test_samples_go_on_where_they_were(settings, killed, told, stop: tuple[str, 
     more = {"prompts": ("a red wall", "blue"), "count": 2, "batch_size": 2, "num_frames": 8, "compare": True}
     asked = settings("sample", seed=seed, **more)
     killed(gen, stop[0], lambda: sample(asked), at=stop[1])
-    report, notes = told(sample.steps(asked))
+    report, notes = told(sample.events(asked))
     assert any("Continuing" in note.text for note in notes) or stop == ("write_sidecar", 4)
     whole = sample(settings("sample", seed=report.seeds[0], output="whole", **more))
     assert [path.name for path in report.paths] == [path.name for path in whole.paths]
@@ -296,4 +296,4 @@ def test_a_signal_as_the_journal_goes_comes_too_late(settings, clip, monkeypatch
     original = WindowJournal.remove
     monkeypatch.setattr(WindowJournal, "remove", remove)
     report = extend(settings("extend", input=clip(4), output="out.mkv", num_frames=2, lossless=True))
-    assert report.path.is_file() and not journal_of(report.path).exists()
+    assert report.path.is_file() and not journal_path(report.path).exists()

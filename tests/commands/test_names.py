@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from vidiff_cli.commands.sample import _paths
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.config.model import ModelSettings, NetworkSettings
-from vidiff_cli.generation.generate import network_size, sheet_of, sidecar_of, slug
-from vidiff_cli.generation.resume_journal import journal_of
+from vidiff_cli.generation.generate import network_size, sheet_path, sidecar_path, slug
+from vidiff_cli.generation.resume_journal import journal_path
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Sized:
 
 
 def model(width: int = 16, height: int = 16, *, patch: int = 2, levels: int = 2) -> Sized:
-    network = NetworkSettings(patch=patch, multipliers=(1,) * levels)
+    network = NetworkSettings(patch_size=patch, channel_mult=(1,) * levels)
     return Sized(settings=ModelSettings(width=width, height=height, network=network))
 
 
@@ -61,16 +61,16 @@ def test_slugs(text: str, name: str) -> None:
 def test_every_video_gets_a_file_of_its_own(prompts: list[str], seed: int) -> None:
     for output in (None, Path("folder"), Path("out.webm")):
         paths = _paths(SampleSettings(output=output), prompts, seed, 8, model())  # type: ignore[arg-type]
-        assert len({sidecar_of(path) for path in paths} | set(paths)) == 2 * len(prompts)
+        assert len({sidecar_path(path) for path in paths} | set(paths)) == 2 * len(prompts)
         assert all(path.parent == (output if output == Path("folder") else Path()) for path in paths)
         assert all(path.suffix == (output.suffix if output and output.suffix else ".mp4") for path in paths)
 
 
 def test_names_beside_a_video() -> None:
-    assert sidecar_of(Path("a/out.mp4")) == Path("a/out.json")
-    assert sidecar_of(Path("a/frames")) == Path("a/frames.json")
-    assert sheet_of(Path("a/out.mp4")) == Path("a/out_sheet.png")
-    assert journal_of(Path("a/out.mp4")) == Path("a/.out.mp4.partial")
+    assert sidecar_path(Path("a/out.mp4")) == Path("a/out.json")
+    assert sidecar_path(Path("a/frames")) == Path("a/frames.json")
+    assert sheet_path(Path("a/out.mp4")) == Path("a/out_sheet.png")
+    assert journal_path(Path("a/out.mp4")) == Path("a/.out.mp4.partial")
 
 
 SIDES = st.integers(1, 5000)

@@ -42,7 +42,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def a_report(step: int) -> StepReport:
     return StepReport(
         step=step,
-        phase="trunk",
+        phase="stable",
         loss=0.1,
         free=0.1,
         observed=0.1,

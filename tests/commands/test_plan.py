@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
 from vidiff_cli.commands import estimate as module
-from vidiff_cli.commands.estimate import as_rows, cheapest_change, plan, settle
+from vidiff_cli.commands.estimate import as_rows, cheapest_change, estimate_cost, resolve_batch_size
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings, preset
@@ -23,13 +23,13 @@ from vidiff_cli.events import Note
 from vidiff_cli.runs import metrics_log
 from vidiff_cli.training import loop
 from vidiff_cli.training.cost_estimate import estimate
-from vidiff_cli.training.distributed import Parallel
-from vidiff_cli.training.state import Learner
+from vidiff_cli.training.distributed import DistributedContext
+from vidiff_cli.training.state import VideoModel
 
 Training = Callable[..., TrainSettings]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GIB = 2**30
-NETWORK = {"base": 8, "head_width": 8, "embedding": 16, "text_width": 16}  # of the fixture `run`
+NETWORK = {"base": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}  # of the fixture `run`
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def model_of(settings: TrainSettings, side: int = 16) -> ModelSettings:
 
 
 def settled(settings: TrainSettings, model: ModelSettings, device: torch.device, **more: Any) -> TrainSettings:
-    steps = settle(settings, model, device, **more)
+    steps = resolve_batch_size(settings, model, device, **more)
     while True:
         try:
             next(steps)
@@ -62,7 +62,7 @@ def bytes_of(settings: TrainSettings, model: ModelSettings) -> int:
 def test_a_plan_measures_real_steps_and_writes_nothing(training: Training, dataset: Path, tmp_path: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in dataset.rglob("*"))
     settings = training(dataset, tmp_path / "run", steps=1000)
-    found = plan(settings)
+    found = estimate_cost(settings)
     assert not (tmp_path / "run").exists() and not list(tmp_path.iterdir())
     assert sorted((path, path.stat().st_mtime_ns) for path in dataset.rglob("*")) == before
     assert found.fits and found.change is None and found.memory_is == "measured"
@@ -83,7 +83,7 @@ def test_a_plan_that_does_not_fit_takes_no_step_and_names_a_change_that_does(
     settings = training(dataset, tmp_path / "run", batch_size=64)
     monkeypatch.setattr(module, "available_memory", lambda device: 2 * 2**20)
     monkeypatch.setattr(module, "_measure", lambda *_: pytest.fail("a step was made"))
-    found = plan(settings)
+    found = estimate_cost(settings)
     assert not found.fits and found.memory_is == "estimated" and found.seconds_per_step is None
     assert found.change is not None and "--accumulate" in found.change
     assert dict(as_rows(found))["fits"] == f"no: the cheapest change is {found.change}"
@@ -93,9 +93,9 @@ def test_the_estimate_counts_the_weights_and_grows_with_the_clips() -> None:
     settings = settings_of()
     model = model_of(settings)
     one, two = (estimate(settings.model_copy(update={"batch_size": size}), model, half=False) for size in (1, 2))
-    assert one.parameters == sum(value.numel() for value in Learner(model).parameters())
+    assert one.parameters == sum(value.numel() for value in VideoModel(model).parameters())
     assert two.kept_bytes == 2 * one.kept_bytes and two.fixed_bytes == one.fixed_bytes and two.flops == 2 * one.flops
-    parts = estimate(settings.model_copy(update={"batch_size": 2, "accumulate": 2}), model, half=False)
+    parts = estimate(settings.model_copy(update={"batch_size": 2, "grad_accum_steps": 2}), model, half=False)
     assert parts.kept_bytes == one.kept_bytes and parts.flops == two.flops
     again = estimate(settings.model_copy(update={"batch_size": 1, "gradient_checkpointing": "on"}), model, half=False)
     assert again.kept_bytes < 0.6 * one.kept_bytes and again.flops == pytest.approx(4 / 3 * one.flops)
@@ -110,11 +110,11 @@ def test_the_operations_are_those_that_torch_counts_in_a_real_step(motion: bool)
 
     settings = settings_of("tiny", batch_size=2, motion=motion)
     model = model_of(settings)
-    network, width = Learner(model).denoiser.network, settings.network.text_width
+    network, width = VideoModel(model).denoiser.network, settings.network.context_dim
     assert model.network.motion is motion
     told = Conditioning(
         times=torch.rand(2, 8),
-        given=torch.zeros(2, 8, dtype=torch.bool),
+        observed=torch.zeros(2, 8, dtype=torch.bool),
         tokens=torch.zeros(2, 32, width),
         token_mask=torch.ones(2, 32, dtype=torch.bool),
         pooled=torch.zeros(2, width),
@@ -126,17 +126,20 @@ def test_the_operations_are_those_that_torch_counts_in_a_real_step(motion: bool)
         network(torch.randn(2, 3, 8, 16, 16), torch.zeros(2, 8), told).sum().backward()
     planned = estimate(settings, model, half=True)
     assert planned.flops == pytest.approx(counter.get_total_flops(), rel=0.03)
-    assert planned.parameters == sum(value.numel() for value in Learner(model).parameters())
+    assert planned.parameters == sum(value.numel() for value in VideoModel(model).parameters())
 
 
 def test_motion_is_counted() -> None:
     with_motion, without = (settings_of(batch_size=2, motion=motion) for motion in (True, False))
     more, less = (estimate(each, model_of(each), half=False) for each in (with_motion, without))
     network = with_motion.network
-    stem, gate = 9 * (network.channels + 2) * network.patch**2 * network.base, 9 * network.base * network.patch**2
-    assert more.parameters - less.parameters == stem + gate + network.patch**2
+    stem, gate = (
+        9 * (network.channels + 2) * network.patch_size**2 * network.base_channels,
+        9 * network.base_channels * network.patch_size**2,
+    )
+    assert more.parameters - less.parameters == stem + gate + network.patch_size**2
     # forward, and backward for inputs and weights; of the stem, whose input is no weight's, for its weights alone
-    cells = 2 * 8 * (16 // network.patch) ** 2
+    cells = 2 * 8 * (16 // network.patch_size) ** 2
     assert more.flops - less.flops == pytest.approx(3 * 2 * cells * (stem + gate), rel=1e-6)
     assert more.kept_bytes > less.kept_bytes
 
@@ -188,7 +191,7 @@ def test_a_step_that_will_not_fit_is_warned_of_before_it(monkeypatch: pytest.Mon
     settings = settings_of(batch_size=16)
     model = model_of(settings)
     monkeypatch.setattr(module, "available_memory", lambda device: int(0.7 * bytes_of(settings, model)))
-    (note,) = [event for event in settle(settings, model, CPU) if isinstance(event, Note)]
+    (note,) = [event for event in resolve_batch_size(settings, model, CPU) if isinstance(event, Note)]
     assert note.level == "warning" and "--accumulate 2 would fit" in note.text
 
 
@@ -210,17 +213,17 @@ def test_parts_and_checkpointing_may_be_changed_in_a_run(training: Training, dat
     train(training(dataset, tmp_path / "run", steps=2, accumulate=2, gradient_checkpointing="on"))
 
 
-class Full(Parallel):
+class Full(DistributedContext):
     """Memory ends at a step."""
 
     def __init__(self, after: int, error: Exception) -> None:
         self.left, self.error = after, error
 
-    def loss(self, learner: Any, batch: Any, auxiliary: Any = None) -> Any:
+    def loss(self, video_model: Any, batch: Any, auxiliary: Any = None) -> Any:
         self.left -= 1
         if self.left < 0:
             raise self.error
-        return super().loss(learner, batch, auxiliary)
+        return super().loss(video_model, batch, auxiliary)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to..."), MemoryError()], ids=repr)

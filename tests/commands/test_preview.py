@@ -23,12 +23,12 @@ from vidiff_cli.commands.sample import sample
 from vidiff_cli.config.preview import COUNTS, PreviewSettings
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Steps
-from vidiff_cli.video.decode import Reading
+from vidiff_cli.events import EventStream, Note
+from vidiff_cli.video.decode import DecodedVideo
 from vidiff_cli.video.encode import encode
-from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
-Told = Callable[[Steps[Any]], tuple[Any, list[Note]]]
+Told = Callable[[EventStream[Any]], tuple[Any, list[Note]]]
 
 
 def look(path: Path, **more: Any) -> PreviewReport:
@@ -77,7 +77,7 @@ def test_a_gallery_keeps_to_its_size_and_says_what_it_left_out(dataset: Path, tm
     whole = look(dataset, output=tmp_path / "whole.html")
     assert whole.left_out == 0 and whole.bytes == (tmp_path / "whole.html").stat().st_size
     half = PreviewSettings(path=dataset, output=tmp_path / "half.html", megabytes=whole.bytes / 4e6)
-    report, notes = told(preview.steps(half))
+    report, notes = told(preview.events(half))
     assert 0 < report.left_out == len(whole.entries) - len(report.entries)
     warned = [note.text for note in notes if note.level == "warning"]
     assert len(warned) == 1 and warned[0].startswith(f"{report.left_out} left out: a gallery may have")
@@ -151,7 +151,7 @@ def test_of_a_long_video_the_beginning_is_shown(tmp_path: Path) -> None:
 def test_frames_are_evenly_spread_over_a_video_of_any_length(count: int, most: int, block: int) -> None:
     frames = np.arange(count)[:, None, None, None].repeat(3, 3)
     blocks = (([Fraction(0)], frames[first : first + block]) for first in range(0, count, block))
-    reading = Reading(info=None, decoder="", fallback=None, fps=Fraction(1), blocks=blocks)  # type: ignore[arg-type]
+    reading = DecodedVideo(info=None, decoder="", fallback=None, fps=Fraction(1), blocks=blocks)  # type: ignore[arg-type]
     shown, numbers, total, damage = _looked([reading], most)
     assert (total, damage, len(numbers)) == (count, None, min(count, most))
     assert [int(frame[0, 0, 0]) for frame in shown] == list(numbers) and numbers[0] == 0
@@ -164,7 +164,7 @@ def test_frames_are_evenly_spread_over_a_video_of_any_length(count: int, most: i
 def test_a_second_reading_begins_anew() -> None:
     def reading(value: int, length: int) -> Any:
         frames = np.full((length, 1, 1, 3), value)
-        return Reading(info=None, decoder="", fallback=None, fps=Fraction(1), blocks=iter([([], frames)]))  # type: ignore[arg-type]
+        return DecodedVideo(info=None, decoder="", fallback=None, fps=Fraction(1), blocks=iter([([], frames)]))  # type: ignore[arg-type]
 
     shown, numbers, total, _ = _looked([reading(1, 7), reading(2, 3)], 8)
     assert (shown == 2).all() and numbers == (0, 1, 2) and total == 3
@@ -179,7 +179,7 @@ def watched(tmp_path: Path) -> Path:
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     for step, value in ((0, 40), (250, 90), (1000, 200)):
-        row = Row(label="a prompt", frames=np.full((4, 16, 16, 3), value, np.uint8))
+        row = SheetRow(label="a prompt", frames=np.full((4, 16, 16, 3), value, np.uint8))
         contact_sheet([row], run / "samples" / f"step-{step:06d}.png")
     Image.new("RGB", (300, 200), (1, 2, 3)).save(run / "loss.png")
     train = {"preset": "tiny", "steps": 2000, "dataset": "data", "batch_size": 8}
@@ -210,9 +210,9 @@ def test_a_run_shows_its_newest_sheets_first_and_what_it_says_of_itself(watched:
 def test_the_sheet_of_a_run_goes_over_its_steps(watched: Path, tmp_path: Path) -> None:
     look(watched, output=tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as picture:
-        colours = [value for _, value in picture.convert("L").getcolors() or [] if value in (40, 90, 200)]
+        colors = [value for _, value in picture.convert("L").getcolors() or [] if value in (40, 90, 200)]
         column = np.asarray(picture.convert("L"))[:, 240]
-    assert sorted(colours) == [40, 90, 200]
+    assert sorted(colors) == [40, 90, 200]
     runs = [(value, len(list(equal))) for value, equal in groupby(column.tolist())]
     assert [value for value, length in runs if value in (40, 90, 200) and length > 9] == [40, 90, 200]  # no lettering
 

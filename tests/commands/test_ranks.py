@@ -18,7 +18,13 @@ from vidiff_cli.commands.train import train
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 
-SMALL = ("network.base=8", "network.head_width=8", "network.embedding=16", "network.text_width=16", "patience=60")
+SMALL = (
+    "network.base_channels=8",
+    "network.head_dim=8",
+    "network.embedding=16",
+    "network.context_dim=16",
+    "patience=60",
+)
 
 
 # vidiff with the tests' own open_clip models, whose configs lie in a folder.
@@ -67,7 +73,7 @@ def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
 
 def test_a_signal_to_one_of_two_ends_both_at_the_same_step(dataset: Path, told, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    long = ("--steps", "5000", "--checkpoint-every", "5000", "--set", "optimiser.decay=0")
+    long = ("--steps", "5000", "--checkpoint-every", "5000", "--set", "optimizer.decay=0")
     processes = start(dataset, run, *long)
     rows = run / "metrics.jsonl"
     while not (rows.is_file() and rows.stat().st_size):  # with a row, both are between steps, where signals are put off
@@ -83,7 +89,7 @@ def test_a_signal_to_one_of_two_ends_both_at_the_same_step(dataset: Path, told, 
     assert step < 5000 and not list(run.rglob(".*"))
     # one process goes on
     settings = TrainSettings.model_validate(json.loads((run / "config.json").read_text())["train"])
-    report, notes = told(train.steps(settings.model_copy(update={"steps": step + 2})))
+    report, notes = told(train.events(settings.model_copy(update={"steps": step + 2})))
     assert any(note.text == f"Continuing {run} at step {step} of {step + 2}." for note in notes)
     assert report.steps == step + 2
 
@@ -114,10 +120,10 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
 
 def test_a_cosine_has_one_length(dataset: Path, training, tmp_path: Path) -> None:
     def asked(steps: int, **more) -> TrainSettings:
-        optimiser = {"schedule": "cosine", "warmup": 1}
-        return training(dataset, tmp_path / "run", steps=steps, checkpoint_every=2, optimiser=optimiser, **more)
+        optimizer = {"schedule": "cosine", "warmup": 1}
+        return training(dataset, tmp_path / "run", steps=steps, checkpoint_every=2, optimizer=optimizer, **more)
 
-    steps = train.steps(asked(4))
+    steps = train.events(asked(4))
     while not list(tmp_path.glob("run/checkpoints/step-000002*")):
         next(steps)
     steps.close()

@@ -14,7 +14,7 @@ from vidiff_cli.commands.sample import sample
 from vidiff_cli.commands.train import train
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
-from vidiff_cli.training.state import open_learner
+from vidiff_cli.training.state import open_video_model
 
 RECIPE = {
     "diffusion": {"noise": "progressive"},
@@ -32,7 +32,7 @@ def recipe(dataset: Path, training, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_the_checkpoint_says_how_it_was_trained(recipe: Path) -> None:
-    settings = open_learner(find_checkpoint(recipe))[0].settings
+    settings = open_video_model(find_checkpoint(recipe))[0].settings
     assert (settings.diffusion.noise, settings.diffusion.noise_strength) == ("progressive", 0.894)
     assert settings.context_noise == 0.5
     rows = [json.loads(line) for line in (recipe / "metrics.jsonl").read_text().splitlines()]
@@ -41,15 +41,15 @@ def test_the_checkpoint_says_how_it_was_trained(recipe: Path) -> None:
 
 def test_a_continued_run_is_the_uninterrupted_one(recipe: Path, dataset: Path, training, tmp_path: Path) -> None:
     """Images, their places and the noise of given frames follow from the seed and the step. From step 2 on, which ends
-    no trunk."""
-    whole = training(dataset, tmp_path / "whole", steps=4, optimiser={"decay": 0}, **RECIPE)
+    no stable."""
+    whole = training(dataset, tmp_path / "whole", steps=4, optimizer={"decay": 0}, **RECIPE)
     train(whole)
     shutil.copytree(tmp_path / "whole", tmp_path / "part")
     for folder in (tmp_path / "part" / "checkpoints").glob("step-000004*"):
         shutil.rmtree(folder)
     (tmp_path / "part" / "checkpoints" / "latest").write_text("step-000002\n")
     train(whole.model_copy(update={"output": tmp_path / "part"}))
-    for name in ("model.safetensors", "optimiser.safetensors"):
+    for name in ("model.safetensors", "optimizer.safetensors"):
         one, other = (load_file(tmp_path / run / "checkpoints" / "step-000004" / name) for run in ("whole", "part"))
         assert one.keys() == other.keys() and all(one[key].equal(other[key]) for key in one)
 

@@ -107,7 +107,7 @@ def test_tables_that_have_no_prompts(tmp_path: Path, name: str, content: str, fo
 
 
 def test_unseen_words_are_named(settings, told) -> None:
-    report, notes = told(sample.steps(settings("sample", prompts=("a purple square", KNOWN), negative_prompt="rain")))
+    report, notes = told(sample.events(settings("sample", prompts=("a purple square", KNOWN), negative_prompt="rain")))
     warnings = [note.text for note in notes if note.level == "warning" and "never seen" in note.text]
     assert warnings == [
         "The model has never seen: purple (in 'a purple square').",
@@ -154,12 +154,12 @@ def test_a_negative_prompt_alone_pushes_away_from_it(settings, run: Path) -> Non
 
 def test_the_estimate_is_said_where_it_is_long(settings, told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vidiff_cli.generation.generate.LONG_SECONDS", -1)
-    _, notes = told(sample.steps(settings("sample")))
+    _, notes = told(sample.events(settings("sample")))
     assert any(note.text.startswith("This will take about") for note in notes)
 
 
 def test_a_rate_outside_training_is_said(settings, told) -> None:
-    _, notes = told(sample.steps(settings("sample", fps="25")))
+    _, notes = told(sample.events(settings("sample", fps="25")))
     assert "The model was trained at 4 to 8 fps, and this is 25 fps." in [note.text for note in notes]
     assert sample(settings("sample", fps="30000/1001", seed=9)).fps == Fraction(30000, 1001)
 

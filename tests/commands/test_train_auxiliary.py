@@ -29,7 +29,7 @@ def test_the_flow_loss_is_logged_and_a_longer_run_goes_on_with_it(dataset, train
     """Stopped and continued is uninterrupted, bit for bit."""
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     with_it = {"objective": {"flow_loss": 5.0}, "diffusion": {"low": 0.0}}  # every second clip passes the gate
-    with_it["optimiser"] = {"warmup": 0, "decay": 0.0}
+    with_it["optimizer"] = {"warmup": 0, "decay": 0.0}
     train(training(dataset, stopped, steps=1, **with_it))
     report, other = (train(training(dataset, folder, steps=2, **with_it)) for folder in (stopped, whole))
     ours, theirs = (load_file(each.checkpoint / "model.safetensors") for each in (report, other))

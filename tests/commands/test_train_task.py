@@ -28,9 +28,9 @@ from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import load_model
 from vidiff_cli.runs import metrics_log
-from vidiff_cli.runs.setup import source_of
+from vidiff_cli.runs.setup import open_clip_source
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
-from vidiff_cli.training.state import open_learner
+from vidiff_cli.training.state import open_video_model
 from vidiff_cli.video.decode import decode
 
 
@@ -43,7 +43,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 def assert_same_weights(one: Path, other: Path) -> None:
     """All tensors of two checkpoint folders are equal bit for bit, and so is what else decides the future."""
     names = {path.name for path in one.glob("*.safetensors")}
-    assert names == {"model.safetensors", "ema.safetensors", "optimiser.safetensors"}
+    assert names == {"model.safetensors", "ema.safetensors", "optimizer.safetensors"}
     for name in names:
         ours, theirs = load_file(one / name), load_file(other / name)
         assert ours.keys() == theirs.keys()
@@ -91,7 +91,7 @@ def test_a_run_folder(run: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.json", "loss.png", "metrics.jsonl"]
     names = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert names == ["latest", "step-000004", "step-000006-of-000006"]
-    assert [(row["step"], row["phase"]) for row in rows_of(run)] == [(4, "trunk"), (6, "decay")]
+    assert [(row["step"], row["phase"]) for row in rows_of(run)] == [(4, "stable"), (6, "decay")]
     with safe_open(run / "checkpoints" / "step-000006-of-000006" / "ema.safetensors", "pt") as file:
         header = json.loads(file.metadata()["vidiff"])
     assert (header["step"], header["clips_seen"], header["weights"]) == (6, 24, "ema")
@@ -101,12 +101,12 @@ def test_a_checkpoint_says_how_far_off_its_averages_are(dataset, run, training, 
     """Those of its own step; one that an interrupt made says nothing, for that would take time."""
     for place in (run / "checkpoints").glob("step-*"):
         model, average = (read_header(place / f"{name}.safetensors")["errors"] for name in ("model", "ema"))
-        learner, _ = open_learner(place / "ema.safetensors")
+        video_model, _ = open_video_model(place / "ema.safetensors")
         asked = training(dataset, run)
-        held = choose_clips(source_of(asked, open_dataset(dataset), side="val"), learner.settings)
+        held = choose_clips(open_clip_source(asked, open_dataset(dataset), side="val"), video_model.settings)
         assert held is not None
         found = measure_errors(
-            learner.eval(), held, split="val", device=torch.device("cpu"), dtype=torch.float32, at_once=4
+            video_model.eval(), held, split="val", device=torch.device("cpu"), dtype=torch.float32, at_once=4
         )
         assert model == average == json.loads(json.dumps(found.as_json()))
         assert load_model(place, torch.device("cpu"), torch.float32).errors == found
@@ -123,7 +123,7 @@ def test_without_held_out_clips_they_are_of_those_that_are_trained_on(dataset, t
     for index in (tmp_path / "all").glob("clips.*"):
         if index.suffix != ".jsonl":
             index.unlink()
-    report, notes = told(train.steps(training(tmp_path / "all", tmp_path / "run", steps=1, validate_every=1)))
+    report, notes = told(train.events(training(tmp_path / "all", tmp_path / "run", steps=1, validate_every=1)))
     assert load_model(report.checkpoint, torch.device("cpu"), torch.float32).errors.split == "train"
     assert any("of its errors is of clips that it was trained on" in note.text for note in notes)
 
@@ -151,7 +151,7 @@ def test_a_run_that_knows_nothing_of_motion_goes_on_without(dataset, run, traini
 
 @pytest.mark.parametrize("steps", [[3], [5], [1, 2, 5], [4]], ids=str)
 def test_continued_is_uninterrupted(dataset, run, training, signal_at, every_step, tmp_path, steps: list[int]) -> None:
-    """In the trunk, at its end, in the decay branch; with a row for each step, none missing and none twice."""
+    """In the stable phase, at its end, in the decay branch; with a row for each step, none missing and none twice."""
     asked = training(dataset, tmp_path / "stopped", sample_every=2)
     for step in steps:
         signal_at(step, asked)
@@ -186,7 +186,7 @@ def test_a_crash_between_checkpoints(dataset, run, training, every_step, monkeyp
 
 
 def test_losses_are_means_over_all_steps_of_a_row(dataset, training, signal_at, tmp_path: Path, monkeypatch) -> None:
-    """Rows every third step, and one at the end of the trunk: a checkpoint keeps the steps that have no row yet."""
+    """Rows every third step and at the end of the stable phase: a checkpoint keeps the steps that have no row yet."""
     monkeypatch.setattr(metrics_log, "LOG_EVERY", 3)
     asked = training(dataset, tmp_path / "run")
     signal_at(2, asked)
@@ -203,7 +203,7 @@ def test_losses_are_means_over_all_steps_of_a_row(dataset, training, signal_at, 
 def test_more_steps_continue_the_trunk(dataset, run, training, told, every_step, tmp_path: Path) -> None:
     """As if it had been asked for at once; the shorter result stays."""
     shutil.copytree(run, tmp_path / "run")
-    report, notes = told(train.steps(training(dataset, tmp_path / "run", steps=10)))
+    report, notes = told(train.events(training(dataset, tmp_path / "run", steps=10)))
     assert any(note.text == f"Continuing {tmp_path / 'run'} at step 4 of 10." for note in notes)
     fresh = train(training(dataset, tmp_path / "fresh", steps=10))
     assert_same_weights(report.checkpoint, fresh.checkpoint)
@@ -217,7 +217,7 @@ def test_a_finished_run_is_left_alone(dataset, run, training, told) -> None:
         return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
     before = state()
-    report, notes = told(train.steps(training(dataset, run)))
+    report, notes = told(train.events(training(dataset, run)))
     assert any("nothing to do" in note.text for note in notes)
     assert state() == before and report.steps == 6 and report.run == run
 
@@ -232,10 +232,10 @@ def test_resume_never(dataset, run, training) -> None:
     [
         ({"batch_size": 5}, "another batch_size: found 5, expected 4"),
         (
-            {"network": {"base": 16, "head_width": 8, "embedding": 16, "text_width": 16}},
-            "another network.base: found 16",
+            {"network": {"base": 16, "head_dim": 8, "embedding": 16, "context_dim": 16}},
+            "another network.base_channels: found 16",
         ),
-        ({"optimiser": {"lr": 0.5}}, "another optimiser.lr: found 0.5"),
+        ({"optimizer": {"lr": 0.5}}, "another optimizer.lr: found 0.5"),
         ({"seed": 1}, "another seed: found 1, expected 0"),
         ({"frames": 8}, "another frames: found 8, expected 4"),
         ({"conditioning": "none"}, "another conditioning: found none, expected mixed"),
@@ -309,11 +309,11 @@ def test_overwrite_replaces_a_run_and_nothing_else(dataset, run, training, tmp_p
 def test_what_to_do_after_an_interrupt(dataset, training, tmp_path: Path, monkeypatch) -> None:
     """With --overwrite the same command would begin anew."""
     for overwrite, words in ((False, "the same command continues."), (True, "command without --overwrite continues.")):
-        monkeypatch.setattr(module.Deferred, "number", signal.SIGINT)
+        monkeypatch.setattr(module.DeferredSignals, "number", signal.SIGINT)
         texts = []
         with pytest.raises(KeyboardInterrupt):
-            monkeypatch.setattr(module.Deferred, "act", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-            for event in train.steps(training(dataset, tmp_path / f"run-{overwrite}", overwrite=overwrite)):
+            monkeypatch.setattr(module.DeferredSignals, "reraise", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            for event in train.events(training(dataset, tmp_path / f"run-{overwrite}", overwrite=overwrite)):
                 texts.append(getattr(event, "text", ""))
         assert texts[-1].endswith(words)
 
@@ -326,15 +326,15 @@ def test_sample_sheets_do_not_change_the_training(dataset, run, training, tmp_pa
 
 def test_the_gradient_guard_warns_once(dataset, training, told, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr("vidiff_cli.training.loop.STUCK_AFTER", 3)
-    _, notes = told(train.steps(training(dataset, tmp_path / "run", optimiser={"clip": 1e-6})))
+    _, notes = told(train.events(training(dataset, tmp_path / "run", optimizer={"clip": 1e-6})))
     warnings = [note.text for note in notes if note.level == "warning"]
     assert len(warnings) == 1 and "the learning rate is most likely too large" in warnings[0]
 
 
 def test_the_estimate_is_said_where_it_is_long(dataset, training, told, monkeypatch, tmp_path: Path) -> None:
-    _, short = told(train.steps(training(dataset, tmp_path / "short")))
+    _, short = told(train.events(training(dataset, tmp_path / "short")))
     monkeypatch.setattr(metrics_log, "LONG_SECONDS", 0)
-    _, long = told(train.steps(training(dataset, tmp_path / "long")))
+    _, long = told(train.events(training(dataset, tmp_path / "long")))
     estimates = [[note.text for note in notes if note.text.startswith("About")] for notes in (short, long)]
     assert estimates == [[], ["About 0 minutes for the 1 steps to go."]]
 
@@ -359,8 +359,8 @@ def pictures(tmp_path: Path) -> Path:
     """Three PNG pictures, one with a caption."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for number, colour in enumerate(((200, 30, 30), (30, 200, 30), (30, 30, 200))):
-        picture = Image.new("RGB", (20, 18), colour)
+    for number, color in enumerate(((200, 30, 30), (30, 200, 30), (30, 30, 200))):
+        picture = Image.new("RGB", (20, 18), color)
         picture.paste((255, 255, 255), (2, 2, 10, 10))
         picture.save(folder / f"{number}.png")
     (folder / "0.txt").write_text("a red wall")
@@ -405,9 +405,9 @@ def test_without_captions(dataset, training, settings, told, tmp_path: Path, cap
     videos = str(tmp_path / "clips" / "*.mp4")
     prep(PrepSettings(sources=(videos,), output=tmp_path / "data", size=16, frames=8, captions=captions, preview=0))
     train(training(tmp_path / "data", tmp_path / "run", sample_every=6))
-    _, notes = told(sample.steps(settings("sample", model=tmp_path / "run")))
+    _, notes = told(sample.events(settings("sample", model=tmp_path / "run")))
     assert not any("trained without captions" in note.text for note in notes)
-    report, notes = told(sample.steps(settings("sample", model=tmp_path / "run", prompts=("red",))))
+    report, notes = told(sample.events(settings("sample", model=tmp_path / "run", prompts=("red",))))
     assert report.paths[0].is_file()
     texts = [note.text for note in notes if note.level == "warning"]
     assert "The model was trained without captions: the prompt has no effect." in texts

@@ -24,7 +24,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Note, Progress
 from vidiff_cli.generation import generate
 from vidiff_cli.runs.metrics_log import MEASURED, TrainingLog
-from vidiff_cli.runs.monitor import Watch, own_prompts, sheet_prompts
+from vidiff_cli.runs.monitor import TrainingMonitor, own_prompts, sheet_prompts
 from vidiff_cli.runs.run_dir import check_replaceable
 from vidiff_cli.training.loop import StepReport
 from vidiff_cli.training.validation import BANDS, Validation
@@ -45,7 +45,7 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
 def a_report(step: int, losses: list[float], **more: Any) -> StepReport:
     values: dict[str, Any] = {
         "step": step,
-        "phase": "trunk",
+        "phase": "stable",
         "loss": float(np.mean(losses)),
         "free": float(np.mean(losses)),
         "observed": float("nan"),
@@ -71,8 +71,8 @@ def watched(dataset: Path, training: Callable[..., TrainSettings], tmp_path_fact
 
 
 def test_looking_changes_nothing(run: Path, watched: Path) -> None:
-    """Weights, averages, optimisers and the next steps are the same to the bit."""
-    for name in ("model", "ema", "optimiser"):
+    """Weights, averages, optimizers and the next steps are the same to the bit."""
+    for name in ("model", "ema", "optimizer"):
         ours, theirs = (load_file(folder / RESULT / f"{name}.safetensors") for folder in (run, watched))
         assert ours.keys() == theirs.keys() and all(ours[key].equal(theirs[key]) for key in ours)
     assert (run / RESULT / "state.json").read_bytes() == (watched / RESULT / "state.json").read_bytes()
@@ -111,9 +111,9 @@ def test_another_seed_is_asked_the_same(dataset: Path, training, watched: Path, 
 
     asked, original = [], monitor.validate
 
-    def validate(learner: Any, held: Any, **more: Any) -> Any:
+    def validate(video_model: Any, held: Any, **more: Any) -> Any:
         asked.append((held.u, [(draw.row, draw.frames, draw.caption, draw.given.tolist()) for draw in held.draws]))
-        return original(learner, held, **more)
+        return original(video_model, held, **more)
 
     monkeypatch.setattr(monitor, "validate", validate)
     for seed in (0, 1):
@@ -130,10 +130,10 @@ def test_the_averages_are_validated_and_held_out_clips_read(
     seen, read, view = [], set(), Dataset.view
     original = monitor.validate
 
-    def validate(learner: Any, held: Any, **more: Any) -> Any:
+    def validate(video_model: Any, held: Any, **more: Any) -> Any:
         before = set(read)
-        seen.append({name: value.clone() for name, value in learner.state_dict().items()})
-        found = original(learner, held, **more)
+        seen.append({name: value.clone() for name, value in video_model.state_dict().items()})
+        found = original(video_model, held, **more)
         assert read - before <= set(open_dataset(dataset).split("val"))
         return found
 
@@ -149,7 +149,7 @@ def test_the_averages_are_validated_and_held_out_clips_read(
 def test_killed_while_looking(dataset: Path, training, watched: Path, tmp_path: Path, monkeypatch, at: int) -> None:
     """After the validation and before the sheet: the same command makes what is missing, and nothing twice."""
     asked = training(dataset, tmp_path / "run", validate_every=2, sample_every=3)
-    calls, original = [], Watch.look
+    calls, original = [], TrainingMonitor.run
 
     def look(*arguments: Any, **more: Any) -> Any:
         calls.append(1)
@@ -158,7 +158,7 @@ def test_killed_while_looking(dataset: Path, training, watched: Path, tmp_path: 
         yield from original(*arguments, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "look", look)
+        patch.setattr(TrainingMonitor, "run", look)
         with pytest.raises(KeyboardInterrupt):
             train(asked)
     train(asked)
@@ -172,7 +172,7 @@ def test_without_held_out_clips_it_is_said_once(dataset: Path, training, told, t
 
     clips = str(dataset.parent / "clips")
     prep(PrepSettings(sources=(clips,), output=tmp_path / "data", size=16, frames=8, preview=0, val_fraction=0))
-    _, notes = told(train.steps(training(tmp_path / "data", tmp_path / "run", steps=2, validate_every=1)))
+    _, notes = told(train.events(training(tmp_path / "data", tmp_path / "run", steps=2, validate_every=1)))
     assert len([note for note in notes if "no held-out clips" in note.text]) == 1
     assert not any("validation_loss" in row for row in rows_of(tmp_path / "run"))
 
@@ -201,9 +201,9 @@ def test_prompts_of_a_file_are_drawn_with_the_same_noise(dataset, training, tmp_
 
     prompts, sheet = [], generate.sample_sheet
 
-    def noted_sheet(learner: Any, asked: Any, *rest: Any, **more: Any) -> None:
+    def noted_sheet(video_model: Any, asked: Any, *rest: Any, **more: Any) -> None:
         prompts.append(list(asked))
-        sheet(learner, asked, *rest, **more)
+        sheet(video_model, asked, *rest, **more)
 
     monkeypatch.setattr(generate, "fill", fill)
     monkeypatch.setattr(generate, "sample_sheet", noted_sheet)
@@ -295,18 +295,18 @@ def test_that_the_text_is_ignored_is_said_once(tmp_path: Path) -> None:
         found = Validation(
             clips=9, loss=1.0, free=1.0, observed=None, bands=(1.0,) * 4, text_gain=gain, text_gain_error=0.02
         )
-        notes = notes_of(log.add_validation(step, "trunk", found))
+        notes = notes_of(log.add_validation(step, "stable", found))
         said += [step for note in notes if note.level == "warning" and "ignored" in note.text]
     assert said == [800]
 
 
 def test_progress_has_the_figures_of_the_table(tmp_path: Path) -> None:
     log = TrainingLog(tmp_path, 10, batch_size=4)
-    list(log.add_validation(0, "trunk", Validation(clips=9, loss=0.7, free=0.7, observed=None, bands=(1.0,) * 4)))
+    list(log.add_validation(0, "stable", Validation(clips=9, loss=0.7, free=0.7, observed=None, bands=(1.0,) * 4)))
     events = [event for step in range(1, 11) for event in log.add(a_report(step, [0.1, 0.2, 0.3, 0.4]))]
     last = [event for event in events if isinstance(event, Progress)][-1]
     figures = dict(last.figures)
-    assert (last.done, last.total, figures["phase"], figures["loss"]) == (10, 10, "trunk", "0.2500")
+    assert (last.done, last.total, figures["phase"], figures["loss"]) == (10, 10, "stable", "0.2500")
     assert figures["validation"] == "0.7000" and figures["level above 2"] == "0.3500"
     assert {"gradient norm", "learning rate", "clips/s", "memory", "left"} <= set(figures)
     assert all(name.isascii() and value.isascii() for name, value in figures.items())
@@ -342,7 +342,7 @@ def test_a_tracker_is_told_all(dataset, training, run, tmp_path, monkeypatch, ca
     assert (told[0][0], told[-1][0]) == ("init", "finish")
     start = told[0][2]
     assert (start["project"], start["name"], start["resume"]) == ("vidiff", "run", "allow")
-    assert start["config"]["batch_size"] == 4 and start["config"]["optimiser.lr"] == 1e-3
+    assert start["config"]["batch_size"] == 4 and start["config"]["optimizer.lr"] == 1e-3
     logged = [(more["step"], values[0]) for function, values, more in told if function == "log"]
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
@@ -405,7 +405,7 @@ def test_a_tracker_that_fails_stops_no_training(dataset, training, told, run, tm
         raise ConnectionError("the server is down\nand more")
 
     monkeypatch.setattr(module, "log", log)
-    report, notes = told(train.steps(training(dataset, tmp_path / "run", track="wandb")))
+    report, notes = told(train.events(training(dataset, tmp_path / "run", track="wandb")))
     warnings = [note.text for note in notes if note.level == "warning"]
     assert warnings == ["--track wandb failed and is told nothing more: ConnectionError: the server is down."]
     assert report.steps == 6
@@ -431,6 +431,6 @@ def test_a_checkpoint_of_other_clips_is_gone_on_with_and_it_is_said(dataset, run
     place = run / "checkpoints" / "step-000004"
     for data, times in ((tmp_path / "other", 1), (dataset, 0)):
         text = training(data, tmp_path / f"run-{times}", resume=str(place))
-        _, notes = told(train.steps(text))
+        _, notes = told(train.events(text))
         said = f"{place} was trained on other clips than those of {data}, which come from here on."
         assert [note.text for note in notes].count(said) == times

@@ -30,49 +30,50 @@ from vidiff_cli.diffusion.levels import alpha_sigma, cosine, grid
 from vidiff_cli.diffusion.noise import Prior, seeded, white
 from vidiff_cli.diffusion.samplers import ddpm
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.frames import Timeline, extension, interpolation, plan
+from vidiff_cli.frames import plan
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.load_model import Model
+from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.runs import monitor
-from vidiff_cli.text.learned import vocabulary_of
-from vidiff_cli.training.state import new_learner
+from vidiff_cli.text.learned import collect_vocabulary
+from vidiff_cli.timeline import Timeline, extension, interpolation
+from vidiff_cli.training.state import new_video_model
 
 T, SIDE, STEPS = 4, 8, 3
 DIFFUSION = DiffusionSettings(low=-11.0, high=13.0, shift=-1.5)  # nothing of it is a default
 CAPTIONS = ["a red square", "a blue circle"]
 
 
-def network_of(*, motion: bool) -> Model:
+def network_of(*, motion: bool) -> LoadedModel:
     """A small one with noise on every weight, so that all paths are live."""
     network = NetworkSettings(
-        base=8, multipliers=(1, 2), patch=1, head_width=8, embedding=16, text_width=8, motion=motion
+        base_channels=8, channel_mult=(1, 2), patch_size=1, head_dim=8, embedding=16, context_dim=8, motion=motion
     )
     settings = ModelSettings(
         width=SIDE,
         height=SIDE,
         frames=T,
         fps="8",
-        frame_steps=(1, 2),
+        frame_strides=(1, 2),
         network=network,
         diffusion=DIFFUSION,
-        text=TextSettings(vocabulary=vocabulary_of(CAPTIONS)),
+        text=TextSettings(vocabulary=collect_vocabulary(CAPTIONS)),
     )
-    learner, generator = new_learner(settings, seed=0), torch.Generator().manual_seed(0)
+    video_model, generator = new_video_model(settings, seed=0), torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in learner.parameters():
+        for parameter in video_model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    learner.requires_grad_(False).eval()
+    video_model.requires_grad_(False).eval()
     cpu = torch.device("cpu")
-    return Model(
-        learner=learner, settings=settings, path=Path(), hash="", clips_seen=0, device=cpu, dtype=torch.float32
+    return LoadedModel(
+        video_model=video_model, settings=settings, path=Path(), hash="", clips_seen=0, device=cpu, dtype=torch.float32
     )
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
+def model() -> LoadedModel:
     return network_of(motion=False)
 
 
@@ -109,19 +110,19 @@ def pixels(count: int) -> np.ndarray:
 
 
 def make(
-    model: Model, line: Timeline, asked: GenerationSettings, condition: str, prompts: Sequence[str] = ("",)
+    model: LoadedModel, line: Timeline, asked: GenerationSettings, condition: str, prompts: Sequence[str] = ("",)
 ) -> Tensor:
     """The video of a timeline whose given frames are `pixels`."""
     total, given = len(line.times), sorted(line.given)
     frames = torch.full((len(prompts), 3, total, SIDE, SIDE), math.nan)
     frames[:, :, given] = gen.as_video(pixels(len(given)))
-    job = gen.Job(
+    job = gen.VideoJob(
         windows=plan(total, given, window=T, overlap=2),
         times=line.times,
         prompts=lambda number: prompts,
         seeds=list(range(len(prompts))),
     )
-    return gen.in_memory(model, asked, job, frames, condition=condition)
+    return gen.generate_in_memory(model, asked, job, frames, condition=condition)
 
 
 LINES = {
@@ -135,7 +136,7 @@ LINES = {
 @pytest.mark.parametrize("name", LINES)
 @pytest.mark.parametrize("condition", ["learned", "replacement"])
 def test_the_network_is_shown_what_training_showed_it(
-    model: Model, shown: list[Shown], name: str, condition: str
+    model: LoadedModel, shown: list[Shown], name: str, condition: str
 ) -> None:
     """The model's own levels, the same times in seconds, the given frames in place, clean and told of."""
     line = LINES[name]
@@ -146,7 +147,7 @@ def test_the_network_is_shown_what_training_showed_it(
     for number, call in enumerate(shown):
         window, level = windows[number // STEPS], levels[number % STEPS]
         told = torch.tensor([condition == "learned" and frame in window.observed for frame in window.frames])
-        assert torch.equal(call.told.given[0], told) and call.told.isolated is None
+        assert torch.equal(call.told.observed[0], told) and call.told.is_image is None
         torch.testing.assert_close(call.level[0][~told].double(), level.expand(int((~told).sum())), rtol=1e-6, atol=0)
         assert (call.level[0][told] == DIFFUSION.high).all(), "as in training: the clean end of the model's levels"
         clean = alpha_sigma(torch.tensor(DIFFUSION.high, dtype=torch.float64))[0]
@@ -181,7 +182,7 @@ def test_the_network_is_shown_what_motion_makes_of_a_window(shown: list[Shown], 
         assert torch.equal(told.estimate, estimate) and torch.equal(told.uncertainty, uncertainty)  # type: ignore[arg-type]
 
 
-def test_levels_are_those_that_training_drew(model: Model) -> None:
+def test_levels_are_those_that_training_drew(model: LoadedModel) -> None:
     """A sampling grid is the schedule of training at equal steps of u, which training draws evenly."""
     settings = model.settings.diffusion
     u = torch.linspace(1, 0, 9, dtype=torch.float64)
@@ -197,7 +198,7 @@ def noisy(z: Tensor, level: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("given", [1, 3])
 @pytest.mark.parametrize(("sampler", "weight"), [("dpmpp-2m", 10.0), ("ddim", 20.0), ("ddpm", 10.0)])
-def test_conditions_by_name(model: Model, given: int, sampler: str, weight: float) -> None:
+def test_conditions_by_name(model: LoadedModel, given: int, sampler: str, weight: float) -> None:
     """Reconstruction: a gradient through the denoiser, by default with the weight of its sampler and frame size."""
     weight *= (16 / SIDE) ** (2 / 3)
     generator = torch.Generator().manual_seed(0)
@@ -219,7 +220,7 @@ def test_conditions_by_name(model: Model, given: int, sampler: str, weight: floa
     assert torch.equal(some(z, level), own(z, level)) and not torch.equal(own(z, level), made["replacement"])
 
 
-def test_guidance_works_on_a_real_network_through_all_of_generation(model: Model) -> None:
+def test_guidance_works_on_a_real_network_through_all_of_generation(model: LoadedModel) -> None:
     """Which runs without gradients otherwise. A weight of 0 is replacement, bit for bit; the default is not."""
     line = LINES["extension"]
     asked = settings_of(sampler="ddim")
@@ -232,7 +233,7 @@ def test_guidance_works_on_a_real_network_through_all_of_generation(model: Model
 
 
 @pytest.mark.parametrize(("condition", "langevin"), [("reconstruction", 0.1), ("replacement", 0.0), ("learned", 0.0)])
-def test_ddpm_corrects_where_it_guides(model: Model, condition: str, langevin: float) -> None:
+def test_ddpm_corrects_where_it_guides(model: LoadedModel, condition: str, langevin: float) -> None:
     """By default with reconstruction only, for which it was tuned; by --langevin wherever it is asked for."""
     z, level = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), DIFFUSION
 
@@ -250,7 +251,7 @@ def test_ddpm_corrects_where_it_guides(model: Model, condition: str, langevin: f
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp-2m"])
 @pytest.mark.parametrize("asked", ["static", 0.9])
-def test_every_sampler_is_handed_bounded_estimates(model: Model, sampler: str, asked: str | float) -> None:
+def test_every_sampler_is_handed_bounded_estimates(model: LoadedModel, sampler: str, asked: str | float) -> None:
     """After the last step nothing but the estimate is left: it lies within the pixel range."""
     z = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     sample = gen.sampler(settings_of(sampler=sampler, threshold=asked), model, "replacement")
@@ -258,7 +259,7 @@ def test_every_sampler_is_handed_bounded_estimates(model: Model, sampler: str, a
     assert float(made.abs().max()) <= 1 + 1e-2 and float(noisy(z, torch.zeros(2, T)).abs().max()) > 2
 
 
-def test_prompts_beside_no_prompt(model: Model) -> None:
+def test_prompts_beside_no_prompt(model: LoadedModel) -> None:
     """In one batch: the clip without a prompt has the null text, as clips without a caption have in training."""
     z, level = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.zeros(2, T)
     times, given = torch.arange(T).expand(2, T) / 8, torch.zeros(2, T, dtype=torch.bool)
@@ -271,7 +272,7 @@ def test_prompts_beside_no_prompt(model: Model) -> None:
     assert float((nulls - words).abs().amax(dim=(1, 2, 3, 4)).min()) > 1e-2
 
 
-def test_guidance_scale_runs_from_the_null_text_past_the_prompt(model: Model) -> None:
+def test_guidance_scale_runs_from_the_null_text_past_the_prompt(model: LoadedModel) -> None:
     z, level = torch.randn(1, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.zeros(1, T)
     times, given = torch.arange(T)[None] / 8, torch.zeros(1, T, dtype=torch.bool)
 
@@ -300,7 +301,7 @@ def test_pixels_are_the_same_numbers_in_training_sampling_and_files() -> None:
 
 @pytest.mark.parametrize("condition", ["learned", "replacement"])
 def test_numbers_that_are_no_pixels_are_an_error_not_a_black_video(
-    model: Model, monkeypatch: pytest.MonkeyPatch, condition: str
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, condition: str
 ) -> None:
     """A network can overflow in half precision; a clamp at the end would hide it."""
     original = Denoiser.forward
@@ -330,7 +331,7 @@ def test_sheets_while_training_show_the_averaged_weights(
 ) -> None:
     """As sampling will: a sheet is a promise of what the result makes."""
     shown: list[dict[str, Tensor]] = []
-    monkeypatch.setattr(gen, "sample_sheet", lambda learner, *rest, **more: shown.append(learner.state_dict()))
+    monkeypatch.setattr(gen, "sample_sheet", lambda video_model, *rest, **more: shown.append(video_model.state_dict()))
     report = train(training(dataset, tmp_path / "run", steps=3, sample_every=1))
     average, raw = (load_file(report.checkpoint / f"{name}.safetensors") for name in ("ema", "model"))
     assert len(shown) == 4 and shown[-1].keys() == average.keys()
@@ -351,13 +352,13 @@ def test_training_reads_the_train_side_only(
         return original(self, index)
 
     monkeypatch.setattr(Dataset, "view", view)
-    monkeypatch.setattr(monitor.Watch, "errors", lambda *_: None)
+    monkeypatch.setattr(monitor.TrainingMonitor, "errors", lambda *_: None)
     train(training(dataset, tmp_path / "run", steps=3))
     opened = open_dataset(dataset)
     assert read == set(opened.split("train")) and opened.split("val")
 
 
-def test_windows_have_noise_of_their_own(model: Model, shown: list[Shown]) -> None:
+def test_windows_have_noise_of_their_own(model: LoadedModel, shown: list[Shown]) -> None:
     """Noise of (seed, window): the same for a prompt or none, other for every window and seed."""
     for prompts in (("",), (CAPTIONS[0],)):
         make(model, LINES["none given"], settings_of(guidance_scale=1.0), "replacement", prompts)
@@ -369,13 +370,15 @@ def test_windows_have_noise_of_their_own(model: Model, shown: list[Shown]) -> No
         assert torch.equal(starts[number][0], expected) and torch.equal(starts[windows + number][0], expected)
 
 
-def with_settings(model: Model, **more: Any) -> Model:
+def with_settings(model: LoadedModel, **more: Any) -> LoadedModel:
     """The same weights, of a model that says other things of itself."""
     return replace(model, settings=ModelSettings.model_validate(model.settings.model_dump() | more))
 
 
 @pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
-def test_sampling_draws_the_noise_that_the_model_was_trained_with(model: Model, shown: list[Shown], name: str) -> None:
+def test_sampling_draws_the_noise_that_the_model_was_trained_with(
+    model: LoadedModel, shown: list[Shown], name: str
+) -> None:
     """The first z of every window, and the gradient of reconstruction guidance, which is multiplied by its
     covariance."""
     own = with_settings(model, diffusion=DIFFUSION.model_dump() | {"noise": name, "noise_strength": 0.6})
@@ -383,7 +386,7 @@ def test_sampling_draws_the_noise_that_the_model_was_trained_with(model: Model, 
     make(own, LINES["none given"], settings_of(), "replacement")
     for number, call in enumerate(shown[::STEPS]):
         noise = torch.randn(1, 3, T, SIDE, SIDE, generator=seeded(0, number))
-        torch.testing.assert_close(call.z, prior.of(noise), rtol=0, atol=1e-6)
+        torch.testing.assert_close(call.z, prior.correlate(noise), rtol=0, atol=1e-6)
     generator = torch.Generator().manual_seed(0)
     z, known = (torch.randn(2, 3, T, SIDE, SIDE, generator=generator) for _ in range(2))
     level, observed = torch.full((2, T), -0.5), (torch.arange(T) < 2).expand(2, T)
@@ -394,7 +397,7 @@ def test_sampling_draws_the_noise_that_the_model_was_trained_with(model: Model, 
     assert not torch.allclose(made, clamp_known(reconstruct(noisy, known, observed, 10.0), known, observed)(z, level))
 
 
-def test_context_noise_is_that_of_training(model: Model, shown: list[Shown]) -> None:
+def test_context_noise_is_that_of_training(model: LoadedModel, shown: list[Shown]) -> None:
     """Given frames at their place on the model's own schedule, with noise of that level, and told as given; the video
     holds them as they are."""
     own = with_settings(model, context_noise=0.5)
@@ -408,7 +411,7 @@ def test_context_noise_is_that_of_training(model: Model, shown: list[Shown]) -> 
     assert len(windows) > 1 and sigma > 0.1
     for number, call in enumerate(shown):
         window = windows[number // STEPS]
-        given = call.told.given[0]
+        given = call.told.observed[0]
         assert given.tolist() == [frame in window.observed for frame in window.frames]
         assert (call.level[0][given] == level.float()).all()
         noise = torch.randn(1, 3, T, SIDE, SIDE, generator=seeded(0, number // STEPS, 1))
@@ -419,7 +422,7 @@ def test_context_noise_is_that_of_training(model: Model, shown: list[Shown]) -> 
     assert not torch.equal(video, make(own, line, settings_of(), "learned"))
 
 
-def test_context_noise_that_was_not_trained_is_refused(model: Model) -> None:
+def test_context_noise_that_was_not_trained_is_refused(model: LoadedModel) -> None:
     for most, condition, message in (
         (0.0, "auto", "this model takes given frames clean: found --context-noise 0.4; leave it out, or train with"),
         (0.3, "learned", "trained on given frames of less noise: found --context-noise 0.4, expected at most 0.3"),

@@ -21,8 +21,8 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.text.learned import LearnedText
 from vidiff_cli.worlds import films
 from vidiff_cli.worlds.film_draws import draw_film
-from vidiff_cli.worlds.parts import draw_scene, held_out
 from vidiff_cli.worlds.scenes import render
+from vidiff_cli.worlds.splits import draw_scene, held_out
 
 Training = Callable[..., TrainSettings]
 FILMS = {"size": 16, "clips": 4, "held_out": 1}
@@ -37,7 +37,7 @@ def test_clips_are_the_scenes_of_their_numbers_and_the_last_ones_are_held_out() 
         scene = draw_scene("whole", 3, number % 40, side="train" if number < 40 else "held-out")
         assert world.clips[number].captions == [scene.caption]
         assert np.array_equal(world.view(number), render(scene, np.arange(31) / 16, canvas=16))
-        assert all(held_out(t.colour, t.shape, t.move) == (number >= 40) for t in scene.things)
+        assert all(held_out(t.color, t.shape, t.move) == (number >= 40) for t in scene.things)
 
 
 def test_another_process_has_the_same_clips_and_other_settings_another_digest() -> None:
@@ -74,7 +74,7 @@ def test_films_are_trained_on_without_text(tmp_path: Path, training: Training, t
     assert report is not None
     config = json.loads((report.run / "config.json").read_text())
     assert config["model"]["text"]["kind"] == "none" and config["model"]["fps"] == "24"
-    assert told(info.steps(report.run))[0].dataset == "world:films"
+    assert told(info.events(report.run))[0].dataset == "world:films"
 
 
 def test_training_needs_no_files_knows_the_words_and_resumes_exactly(
@@ -89,10 +89,10 @@ def test_training_needs_no_files_knows_the_words_and_resumes_exactly(
     one, other = (load_file(report.checkpoint / "model.safetensors") for report in (whole, resumed))
     assert all(np.array_equal(one[name], other[name]) for name in one)
     config = json.loads((whole.run / "config.json").read_text())
-    assert config["train"]["world"]["part"] == "straight" and config["model"]["frame_steps"] == [1, 2, 4]
+    assert config["train"]["world"]["part"] == "straight" and config["model"]["frame_strides"] == [1, 2, 4]
     words = LearnedText(config["model"]["text"]["vocabulary"]).unknown_words("a cyan disc surfing to the upper left")
     assert words == ("surfing",)
-    about, notes = told(info.steps(whole.run))
+    about, notes = told(info.events(whole.run))
     assert about.dataset == "world:shapes" and not [note for note in notes if "not to be found" in note.text]
     with pytest.raises(VidiffError, match=r"world\.part|other clips"):
         train(settings("whole", 6).model_copy(update={"world": StreamSettings(part="one", size=16, clips=40)}))

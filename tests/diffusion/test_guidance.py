@@ -173,7 +173,7 @@ def test_several_observations_are_summed_into_one_gradient() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 2.0])
-def test_a_clip_does_not_depend_on_its_neighbours(weight: float) -> None:
+def test_a_clip_does_not_depend_on_its_neighbors(weight: float) -> None:
     together = reconstruct(curved, KNOWN, OBSERVED, weight)(Z, LEVEL)
     for clip in range(B):
         one = slice(clip, clip + 1)
@@ -340,7 +340,7 @@ def test_the_dynamic_threshold_has_one_bound_per_clip() -> None:
     bound = ordered[round(0.9 * SIZE) - 1]
     same(made[0], x[0].clamp(-bound, bound) / bound, 1e-12)
     alone = threshold(lambda z, level: x[:1], percentile=0.9)(Z[:1], LEVEL[:1])
-    assert torch.equal(alone, made[:1]), "a clip depends on its neighbours"
+    assert torch.equal(alone, made[:1]), "a clip depends on its neighbors"
     same(threshold(lambda z, level: x, percentile=1.0)(Z, LEVEL)[0], x[0] / x[0].abs().max(), 1e-12)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vidiff_cli.diffusion.levels import alpha_sigma, cosine, diffuse, grid, onwards, per_frame
+from vidiff_cli.diffusion.levels import add_noise, alpha_sigma, cosine, grid, levels_from, per_frame
 from vidiff_cli.diffusion.targets import target, x_from
 
 LEVELS = st.floats(-20.0, 20.0)
@@ -96,7 +96,7 @@ def test_diffuse_scales_each_frame_by_its_own_level() -> None:
     generator = torch.Generator().manual_seed(0)
     x, noise = torch.randn(2, 2, 3, 4, 5, 2, generator=generator, dtype=torch.float64)
     level = torch.tensor([[-20.0, 0.0, 20.0, 3.0], [1.0, -5.0, 8.0, 0.5]], dtype=torch.float64)
-    z = diffuse(x, noise, level)
+    z = add_noise(x, noise, level)
     for clip in range(2):
         for frame in range(4):
             alpha, sigma = scales(float(level[clip, frame]))
@@ -109,8 +109,8 @@ def test_scales_keep_their_digits_in_half_precision(level: float, dtype: torch.d
     """They are computed from float64 levels: e^19.3 is no float16, and 19.3 no bfloat16."""
     at, one = torch.full((1, 1), level), torch.ones(1, 1, 1, 1, 1, dtype=dtype)
     alpha, sigma = scales(level)
-    assert float(diffuse(one, 0 * one, at)) == pytest.approx(alpha, rel=0.005)
-    assert float(diffuse(0 * one, one, at)) == pytest.approx(sigma, rel=0.005)
+    assert float(add_noise(one, 0 * one, at)) == pytest.approx(alpha, rel=0.005)
+    assert float(add_noise(0 * one, one, at)) == pytest.approx(sigma, rel=0.005)
     assert float(target("v", 0 * one, one, at)) == pytest.approx(alpha, rel=0.005)
     assert float(x_from("v", one, 0 * one, at)) == pytest.approx(-sigma, rel=0.005)
 
@@ -123,11 +123,11 @@ def test_levels_of_the_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_sampling_can_go_on_from_any_level() -> None:
     levels = grid(16)
-    assert torch.equal(onwards(levels, -20.0), levels)
-    assert torch.equal(onwards(levels, float(levels[5])), levels[5:])
+    assert torch.equal(levels_from(levels, -20.0), levels)
+    assert torch.equal(levels_from(levels, float(levels[5])), levels[5:])
     between = 0.5 * float(levels[5] + levels[6])
-    later = onwards(levels, between)
+    later = levels_from(levels, between)
     assert later.dtype == levels.dtype and float(later[0]) == between and torch.equal(later[1:], levels[6:])
     for outside in (-20.1, 20.0, 21.0):
         with pytest.raises(ValueError, match="lies outside"):
-            onwards(levels, outside)
+            levels_from(levels, outside)

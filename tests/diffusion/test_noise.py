@@ -17,9 +17,9 @@ from vidiff_cli.diffusion.noise import (
     INDEPENDENT,
     PRIORS,
     Prior,
+    freenoise_index,
     low_pass,
-    renewed,
-    reused,
+    mix_frequencies,
     seeded,
     white,
 )
@@ -31,7 +31,7 @@ CORRELATED = [name for name in PRIORS if name != "independent"]
 def drawn(prior: Prior, alone: Tensor | None = None) -> Tensor:
     """Two clips of noise, (2, t, 60,000): every pixel is a sample."""
     like = torch.empty(2, 3, T, 100, 200)
-    noise = prior.of(white(like, seeded(0)), alone)
+    noise = prior.correlate(white(like, seeded(0)), alone)
     return noise.transpose(1, 2).reshape(2, T, -1)
 
 
@@ -131,7 +131,10 @@ def test_lowpass_is_a_gaussian_filter_whose_variance_is_made_one_again() -> None
 
 def test_an_independent_prior_is_white_noise_itself() -> None:
     noise = white(torch.zeros(2, 3, T, 4, 4), seeded(0))
-    assert INDEPENDENT.of(noise) is noise and INDEPENDENT.of(noise, torch.ones(2, T, dtype=torch.bool)) is noise
+    assert (
+        INDEPENDENT.correlate(noise) is noise
+        and INDEPENDENT.correlate(noise, torch.ones(2, T, dtype=torch.bool)) is noise
+    )
     assert torch.equal(INDEPENDENT.covariance(T), torch.eye(T, dtype=torch.float64))
 
 
@@ -173,7 +176,7 @@ def test_settings_hold_the_strength_that_is_used() -> None:
 def test_noise_can_be_whitened_again(name: str) -> None:
     prior = Prior(name=name, strength=0.0 if name == "independent" else 0.7)
     plain = white(torch.empty(2, 3, T, 5, 5, dtype=torch.float64), seeded(0))
-    torch.testing.assert_close(prior.whitened(prior.of(plain)), plain, rtol=0, atol=1e-10)
+    torch.testing.assert_close(prior.whiten(prior.correlate(plain)), plain, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(16, 8), (16, 4), (16, 12), (16, 1), (16, 16), (7, 3), (5, 4), (1, 1)])
@@ -181,7 +184,7 @@ def test_noise_is_used_again_window_after_window(window: int, stride: int) -> No
     """Every window in step has all noises once; what is new in it is what the last one let go, in another order."""
 
     def noises(start: int, length: int = window) -> list[int]:
-        return [reused(place, window=window, stride=stride, seed=3) for place in range(start, start + length)]
+        return [freenoise_index(place, window=window, stride=stride, seed=3) for place in range(start, start + length)]
 
     assert noises(0) == list(range(window))
     moved = 0
@@ -196,12 +199,12 @@ def test_noise_is_used_again_window_after_window(window: int, stride: int) -> No
         assert moved > 50, "shuffled, and not always in the same way"
         orders = {tuple(gone.index(each) for each in new) for gone, new in zip(*shuffles(window, stride), strict=True)}
         assert len(orders) > 10
-        other = [reused(place, window=window, stride=stride, seed=4) for place in range(window, 3 * window)]
+        other = [freenoise_index(place, window=window, stride=stride, seed=4) for place in range(window, 3 * window)]
         assert other != noises(window, 2 * window), "by the seed"
 
 
 def shuffles(window: int, stride: int) -> tuple[list[list[int]], list[list[int]]]:
-    places = [reused(place, window=window, stride=stride, seed=3) for place in range(window + 30 * stride)]
+    places = [freenoise_index(place, window=window, stride=stride, seed=3) for place in range(window + 30 * stride)]
     gone = [places[block * stride : (block + 1) * stride] for block in range(30)]
     return gone, [places[window + block * stride : window + (block + 1) * stride] for block in range(30)]
 
@@ -209,7 +212,7 @@ def shuffles(window: int, stride: int) -> tuple[list[list[int]], list[list[int]]
 def test_a_stride_that_leaves_gaps_is_refused() -> None:
     for stride in (0, 17):
         with pytest.raises(ValueError, match="expected 1 to 16"):
-            reused(20, window=16, stride=stride, seed=0)
+            freenoise_index(20, window=16, stride=stride, seed=0)
 
 
 @pytest.mark.parametrize("shape", [(8, 6, 6), (7, 5, 4), (16, 1, 1), (1, 9, 8)])
@@ -234,11 +237,13 @@ def test_renewed_noise_is_white(shape: tuple[int, int, int]) -> None:
     size = math.prod(shape)
     each = torch.eye(size, dtype=torch.float64).reshape(size, 1, *shape)
     none = torch.zeros_like(each)
-    old, new = renewed(each, none).reshape(size, size), renewed(none, each).reshape(size, size)
+    old, new = mix_frequencies(each, none).reshape(size, size), mix_frequencies(none, each).reshape(size, size)
     torch.testing.assert_close(old.T @ old + new.T @ new, torch.eye(size, dtype=torch.float64), rtol=0, atol=1e-10)
     steady = torch.ones(1, 1, *shape, dtype=torch.float64)
-    torch.testing.assert_close(renewed(steady, torch.zeros_like(steady)), steady, rtol=0, atol=1e-10)
-    torch.testing.assert_close(renewed(torch.zeros_like(steady), steady), torch.zeros_like(steady), rtol=0, atol=1e-10)
+    torch.testing.assert_close(mix_frequencies(steady, torch.zeros_like(steady)), steady, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        mix_frequencies(torch.zeros_like(steady), steady), torch.zeros_like(steady), rtol=0, atol=1e-10
+    )
     flicker = steady.clone()
     flicker[:, :, 1::2] = -1
-    assert float((renewed(torch.zeros_like(steady), flicker) - flicker).abs().max()) < 1e-4
+    assert float((mix_frequencies(torch.zeros_like(steady), flicker) - flicker).abs().max()) < 1e-4

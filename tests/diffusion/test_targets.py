@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vidiff_cli.config.model import suits
-from vidiff_cli.diffusion.levels import alpha_sigma, diffuse, per_frame
+from vidiff_cli.diffusion.levels import add_noise, alpha_sigma, per_frame
 from vidiff_cli.diffusion.targets import (
     WEIGHTINGS,
-    Kind,
+    PredictionType,
     eps_from_x,
     error_scale,
     loss_weight,
@@ -21,7 +21,7 @@ from vidiff_cli.diffusion.targets import (
     x_from,
 )
 
-KINDS: tuple[Kind, ...] = ("eps", "x", "v")
+KINDS: tuple[PredictionType, ...] = ("eps", "x", "v")
 LEVELS = st.lists(st.floats(-20.0, 20.0), min_size=6, max_size=6)
 
 
@@ -30,7 +30,7 @@ def example(levels: list[float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(len(levels))
     x, noise = torch.randn(2, 2, 2, 3, 2, 2, generator=generator, dtype=torch.float64)
     level = torch.tensor(levels, dtype=torch.float64).reshape(2, 3)
-    return x, noise, diffuse(x, noise, level), level
+    return x, noise, add_noise(x, noise, level), level
 
 
 def same(a: Tensor, b: Tensor, scale: Tensor | float = 1.0) -> None:
@@ -84,7 +84,7 @@ def test_a_weighting_is_one_weight_on_x_whatever_is_predicted(level: float) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_plain_loss_of_a_prediction_has_weight_one_exactly(kind: Kind) -> None:
+def test_the_plain_loss_of_a_prediction_has_weight_one_exactly(kind: PredictionType) -> None:
     level = torch.linspace(-20, 20, 9)[None]
     assert torch.equal(loss_weight(kind, kind, level), torch.ones_like(level))
 

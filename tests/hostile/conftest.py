@@ -22,11 +22,11 @@ from typer.testing import CliRunner
 from vidiff_cli.checkpoint import write_tensors
 from vidiff_cli.cli.app import app
 from vidiff_cli.config.model import ModelSettings
-from vidiff_cli.training.state import new_learner
+from vidiff_cli.training.state import new_video_model
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import encode
 
-NETWORK = {"base": 8, "head_width": 8, "embedding": 16, "text_width": 16}
+NETWORK = {"base": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}
 QUICK = ("--steps", "1", "--seed", "1", "--device", "cpu", "--quiet")
 SMALL = [f"--set=network.{name}={value}" for name, value in NETWORK.items()]
 TRAIN = (*SMALL, "--batch-size", "2", "--frames", "4", "--sample-every", "0", "--device", "cpu", "--text", "learned")
@@ -142,8 +142,8 @@ def save_model(path: Path, **settings: Any) -> Path:
     """An untrained network of 16x16 pixels and four frames as a checkpoint file."""
     values = {"width": 16, "height": 16, "frames": 4, "fps": "8", "network": NETWORK, "text": {"vocabulary": (5, 6)}}
     model = ModelSettings.model_validate(values | settings)
-    header = {"model": model.model_dump(mode="json"), "step": 1, "phase": "trunk", "clips_seen": 4, "weights": "ema"}
-    write_tensors(path, new_learner(model, 0).state_dict(), header)
+    header = {"model": model.model_dump(mode="json"), "step": 1, "phase": "stable", "clips_seen": 4, "weights": "ema"}
+    write_tensors(path, new_video_model(model, 0).state_dict(), header)
     return path
 
 

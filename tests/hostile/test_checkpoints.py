@@ -122,21 +122,21 @@ def _header(path: Path) -> dict:
 
 
 SETTINGS = [
-    ("network.base", 10**6),
-    ("network.base", 8192),
-    ("network.base", 10**18),
+    ("network.base_channels", 10**6),
+    ("network.base_channels", 8192),
+    ("network.base_channels", 10**18),
     ("network.embedding", 10**9),
     ("network.embedding", 65_536),
-    ("network.multipliers", [64] * 8),
-    ("network.multipliers", [1] * 100_000),
-    ("network.multipliers", [10**9]),
-    ("network.multipliers", [0]),
-    ("network.multipliers", []),
-    ("network.blocks", 10**9),
-    ("network.blocks", 32),
+    ("network.channel_mult", [64] * 8),
+    ("network.channel_mult", [1] * 100_000),
+    ("network.channel_mult", [10**9]),
+    ("network.channel_mult", [0]),
+    ("network.channel_mult", []),
+    ("network.num_res_blocks", 10**9),
+    ("network.num_res_blocks", 32),
     ("network.channels", 10**9),
-    ("network.patch", 10**6),
-    ("network.text_width", 0),
+    ("network.patch_size", 10**6),
+    ("network.context_dim", 0),
     ("text.depth", 10**9),
     ("text.max_tokens", 10**12),
     ("text.vocabulary", list(range(10_000))),
@@ -149,9 +149,9 @@ SETTINGS = [
     ("fps", "-3"),
     ("fps", "x"),
     ("fps", 8),
-    ("frame_steps", []),
-    ("frame_steps", [0]),
-    ("frame_steps", [10**30]),
+    ("frame_strides", []),
+    ("frame_strides", [0]),
+    ("frame_strides", [10**30]),
     ("diffusion.high", 1e308),
     ("diffusion.shift", 1e300),
     ("diffusion.low", float("-inf")),
@@ -176,7 +176,7 @@ def test_settings_that_the_weights_do_not_have(rejected, rewrite, model, tmp_pat
     def build(*_: object, **__: object):
         pytest.fail("a network was built")
 
-    monkeypatch.setattr("vidiff_cli.training.state.new_learner", build)
+    monkeypatch.setattr("vidiff_cli.training.state.new_video_model", build)
     rejected(rewrite(model, set_one, path))
 
 
@@ -184,7 +184,7 @@ def test_a_frame_size_that_no_weight_depends_on(rejected, rewrite, model, tmp_pa
     def enlarge(table):
         header = json.loads(table["__metadata__"]["vidiff"])
         header["model"] |= {"width": 16_384, "height": 16_384}
-        header["model"]["network"]["attention_side"] = 4096
+        header["model"]["network"]["attention_max_size"] = 4096
         table["__metadata__"]["vidiff"] = json.dumps(header)
 
     rejected(rewrite(model, enlarge, tmp_path / "model.safetensors"))
@@ -276,8 +276,8 @@ def test_a_damaged_log_does_not_stop_a_training(vidiff, made, copy, training, ro
     assert result.code == 0, result
 
 
-STATES = [b"", b"{", b"[]", b"\xff", b'{"step":"x","phase":1}', b'{"step":1e400,"phase":"trunk","ema_updates":2}']
-STATES += [b'{"step":-5,"phase":"trunk","ema_updates":1}', b'{"step":1,"phase":"zzz","ema_updates":1}']
+STATES = [b"", b"{", b"[]", b"\xff", b'{"step":"x","phase":1}', b'{"step":1e400,"phase":"stable","ema_updates":2}']
+STATES += [b'{"step":-5,"phase":"stable","ema_updates":1}', b'{"step":1,"phase":"zzz","ema_updates":1}']
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -289,7 +289,7 @@ def test_a_checkpoint_with_a_damaged_state_is_not_written_over(vidiff, sentence,
     assert files(copy / "checkpoints") == before
 
 
-@pytest.mark.parametrize("name", ["model", "ema", "optimiser"])
+@pytest.mark.parametrize("name", ["model", "ema", "optimizer"])
 def test_a_checkpoint_with_a_part_cut_or_gone(refused, made, copy, training, name, files):
     part = copy / "checkpoints" / "step-000001" / f"{name}.safetensors"
     part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])

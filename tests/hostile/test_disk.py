@@ -17,7 +17,7 @@ import pytest
 from vidiff_cli.checkpoint import write_folder, write_tensors, write_text
 from vidiff_cli.dataset import dataset
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 PREP = ("--size", "16", "--frames", "4", "--quiet")
 
@@ -139,7 +139,7 @@ def test_every_writer_on_a_full_disk(small_disk, files, hidden):
         "folder": lambda path: write_folder(path, lambda place: write_tensors(place / "a", large, {})),
         "rows.jsonl": lambda path: dataset.write_rows(path, [{"a": "x" * 300_000}]),
         "shard.safetensors": lambda path: dataset.write_tensors(path, {"a": np.zeros(400_000, np.uint8)}),
-        "sheet.png": lambda path: contact_sheet([Row(label="a", frames=frames)] * 8, path),
+        "sheet.png": lambda path: contact_sheet([SheetRow(label="a", frames=frames)] * 8, path),
     }
     for name in writers:
         target = disk / name
@@ -185,7 +185,7 @@ def test_the_folder_of_the_output_vanishes(refused, clip, model, quick, tmp_path
         shutil.rmtree("out")
         yield from making(*arguments, **more)
 
-    monkeypatch.setattr(module, "make", vanish)
+    monkeypatch.setattr(module, "sample_windows", vanish)
     for command in (("extend", clip(), "--num-frames", "2"), ("interpolate", clip()), ("sample",)):
         error = refused(*command, "-m", model, *quick, "-o", "out/a.mp4")
         assert "no such file or directory" in error.lower()

@@ -102,7 +102,7 @@ def test_a_file_that_names_others_is_refused_and_nothing_is_fetched(kind, canari
 
 
 def test_what_stands_in_the_file_would_work_without_the_guard(canaries, server, tmp_path):
-    """The canaries are alive: ffmpeg, told nothing, follows a playlist to its neighbour and to the web server."""
+    """The canaries are alive: ffmpeg, told nothing, follows a playlist to its neighbor and to the web server."""
     path = tmp_path / "list.m3u8"
     for target in ("canary.ts", f"{server.url}/canary.ts"):
         path.write_text(TEXTS["hls"].format(video=target, picture="", port=0))

@@ -226,7 +226,13 @@ def test_a_sidecar_says_neither_where_to_write_nor_what_to_read_as_prompts(vidif
 
 
 def test_training_and_prep_settings_that_cannot_be(refused, made, training, tmp_path):
-    for text in ("optimiser.lr=nan", "optimiser.lr=inf", "network.base=1000000", "network.blocks=99", "frames=10000"):
+    for text in (
+        "optimizer.lr=nan",
+        "optimizer.lr=inf",
+        "network.base_channels=1000000",
+        "network.num_res_blocks=99",
+        "frames=10000",
+    ):
         refused("train", made / "dataset", "-o", "run", "--steps", "1", *training, "--quiet", "--set", text)
     for text in ("size=100000", "fps=0", "val_fraction=nan", "stride=0", "frames=0", "fps=" + "9" * 4400):
         refused("prep", made / "clips", "-o", "dataset", "--quiet", "--set", text)

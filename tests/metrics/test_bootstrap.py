@@ -5,31 +5,31 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidiff_cli.metrics.bootstrap import around, drawn_counts, mean_of, normal
+from vidiff_cli.metrics.bootstrap import around, bootstrap_mean, drawn_counts, normal
 
 
 def test_the_interval_of_a_mean_holds_the_truth_nineteen_times_of_twenty() -> None:
     rng = np.random.default_rng(0)
-    trials = [mean_of(rng.exponential(2.0, 60).tolist(), seed=number) for number in range(100)]
+    trials = [bootstrap_mean(rng.exponential(2.0, 60).tolist(), seed=number) for number in range(100)]
     held = sum(each.low <= 2.0 <= each.high for each in trials if each.low is not None and each.high is not None)
     assert 85 <= held <= 99
 
 
 def test_the_width_is_that_of_the_normal_approximation_and_falls_with_the_root_of_the_videos() -> None:
     rng = np.random.default_rng(1)
-    few, many = (mean_of(rng.normal(5, 1, count).tolist(), seed=0) for count in (50, 5000))
+    few, many = (bootstrap_mean(rng.normal(5, 1, count).tolist(), seed=0) for count in (50, 5000))
     widths = [each.high - each.low for each in (few, many) if each.low is not None and each.high is not None]
     assert widths[0] == pytest.approx(2 * 1.96 / np.sqrt(50), rel=0.25)
     assert widths[0] / widths[1] == pytest.approx(10, rel=0.25)
 
 
 def test_what_is_missing_is_left_out_and_what_is_infinite_has_no_interval() -> None:
-    found = mean_of([1.0, np.nan, 3.0], seed=0)
+    found = bootstrap_mean([1.0, np.nan, 3.0], seed=0)
     assert (found.value, found.videos) == (2.0, 2)
-    assert mean_of([np.inf, 1.0], seed=0).low is None
-    assert mean_of([np.nan], seed=0).value is None
-    assert mean_of([4.0], seed=0).low is None
-    same = mean_of([7.0] * 9, seed=0)
+    assert bootstrap_mean([np.inf, 1.0], seed=0).low is None
+    assert bootstrap_mean([np.nan], seed=0).value is None
+    assert bootstrap_mean([4.0], seed=0).low is None
+    same = bootstrap_mean([7.0] * 9, seed=0)
     assert (same.low, same.value, same.high) == (7.0, 7.0, 7.0)
 
 

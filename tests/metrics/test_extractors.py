@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.metrics.extractors import SmallNetwork, hash_of, random_extractor, small_extractor
+from vidiff_cli.metrics.extractors import SmallNetwork, hash_state, random_extractor, small_extractor
 from vidiff_cli.metrics.features import Features
 from vidiff_cli.metrics.i3d import i3d
 
@@ -101,9 +101,9 @@ def test_another_file_is_no_i3d(tmp_path: Path) -> None:
 def test_a_hash_is_of_the_numbers_not_of_their_storage() -> None:
     state = {name: value.half() for name, value in SmallNetwork().state_dict().items()}
     again = {name: value.float() for name, value in reversed(state.items())}
-    assert hash_of(state) == hash_of(again)
+    assert hash_state(state) == hash_state(again)
     again["layers.0.bias"] = again["layers.0.bias"] + 1
-    assert hash_of(state) != hash_of(again)
+    assert hash_state(state) != hash_state(again)
     with pytest.raises(VidiffError, match="not the weights of the small extractor"):
         small_extractor("small", {"layers.0.bias": torch.zeros(3)}, CPU, trained_on="")
 

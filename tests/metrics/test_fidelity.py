@@ -49,7 +49,7 @@ def slow_ms_ssim(one: np.ndarray, other: np.ndarray, count: int) -> float:
 
 
 def test_ssim_and_ms_ssim_are_those_of_the_papers() -> None:
-    """Odd sizes, three colours, several frames: every value is the mean over the colours."""
+    """Odd sizes, three colors, several frames: every value is the mean over the colors."""
     truth, made = frames(2, 31, 25, 3), frames(2, 31, 25, 3, seed=1)
     made[1] = np.clip(truth[1].astype(int) * 0.8 + 30, 0, 255)
     for frame, (value, multi) in enumerate(zip(ssim(made, truth), ms_ssim(made, truth), strict=True)):

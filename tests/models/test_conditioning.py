@@ -42,7 +42,7 @@ def test_levels_keep_their_digits_in_half_precision(dtype: torch.dtype) -> None:
 
 
 def test_gaps_are_told_in_frames_of_the_base_rate() -> None:
-    """Log time to the neighbours, 0 for one frame; and whether there is a neighbour."""
+    """Log time to the neighbors, 0 for one frame; and whether there is a neighbor."""
     times, alone = torch.tensor([[0.0, 1.0, 3.0, 3.5]]), torch.zeros(1, 4, dtype=torch.bool)
     two, half = math.log(2), math.log(0.5)
     expected = [[0.0, 0.0, 0.0, 1.0], [0.0, two, 1.0, 1.0], [two, half, 1.0, 1.0], [half, 0.0, 1.0, 0.0]]

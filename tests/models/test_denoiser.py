@@ -5,17 +5,17 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
-from vidiff_cli.diffusion.levels import cosine, diffuse, grid
+from vidiff_cli.diffusion.levels import add_noise, cosine, grid
 from vidiff_cli.diffusion.samplers import ddim
-from vidiff_cli.diffusion.targets import Kind, loss_weight, target, x_from
+from vidiff_cli.diffusion.targets import PredictionType, loss_weight, target, x_from
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
 
 T, SIDE = 4, 8
-NETWORK = NetworkSettings(base=16, multipliers=(1, 2), patch=2, head_width=8, embedding=32, text_width=0)
+NETWORK = NetworkSettings(base_channels=16, channel_mult=(1, 2), patch_size=2, head_dim=8, embedding=32, context_dim=0)
 
 
-def tiny(kind: Kind) -> Denoiser:
+def tiny(kind: PredictionType) -> Denoiser:
     settings = ModelSettings(
         width=SIDE,
         height=SIDE,
@@ -36,11 +36,11 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 def told(b: int) -> Conditioning:
     times = (torch.arange(T) * 1001 / 30000).expand(b, T)
-    return Conditioning(times=times, given=torch.zeros(b, T, dtype=torch.bool))
+    return Conditioning(times=times, observed=torch.zeros(b, T, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("kind", ["v", "eps", "x"])
-def test_the_estimate_is_read_from_the_prediction(kind: Kind) -> None:
+def test_the_estimate_is_read_from_the_prediction(kind: PredictionType) -> None:
     denoiser = tiny(kind)
     with torch.no_grad():
         for parameter in denoiser.parameters():
@@ -65,22 +65,22 @@ def test_it_learns_one_clip_by_heart_and_samples_it() -> None:
     clip = torch.full((1, 3, T, SIDE, SIDE), -1.0)
     for frame in range(T):
         clip[0, :, frame, 2:5, frame : frame + 3] = torch.tensor([1.0, 0.2, -0.5])[:, None, None]
-    optimiser = torch.optim.AdamW(denoiser.parameters(), lr=4e-3, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=4e-3, betas=(0.9, 0.99))
 
     def loss(b: int, seed: int) -> Tensor:
         level = cosine((torch.arange(b) + 0.5) / b, shift=-2.5)[:, None].expand(b, T)
         noise, x = randn(b, 3, T, SIDE, SIDE, seed=seed), clip.expand(b, -1, -1, -1, -1)
-        prediction = denoiser.predict(diffuse(x, noise, level), level, told(b))
+        prediction = denoiser.predict(add_noise(x, noise, level), level, told(b))
         errors = (prediction - target("x", x, noise, level)).square().mean(dim=(1, 3, 4))
         return (errors * loss_weight("truncated", "x", level)).mean()
 
     with torch.no_grad():
         before = float(loss(16, seed=1000))
     for step in range(steps):
-        optimiser.param_groups[0]["lr"] = 4e-3 * min(1.0, 2 * (steps - step) / steps)
-        optimiser.zero_grad()
+        optimizer.param_groups[0]["lr"] = 4e-3 * min(1.0, 2 * (steps - step) / steps)
+        optimizer.zero_grad()
         loss(4, seed=step).backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         assert float(loss(16, seed=1000)) < before / 20
         made = ddim(lambda z, level: denoiser(z, level.float(), told(1)), randn(1, 3, T, SIDE, SIDE), grid(12))

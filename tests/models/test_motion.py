@@ -34,7 +34,7 @@ def denoiser(kind: str = "v", *, motion: bool = True, noise: float = 0.1) -> Den
         frames=T,
         fps=str(FPS),
         network=NetworkSettings(
-            base=8, multipliers=(1, 2), patch=2, head_width=8, embedding=16, text_width=0, motion=motion
+            base_channels=8, channel_mult=(1, 2), patch_size=2, head_dim=8, embedding=16, context_dim=0, motion=motion
         ),
         diffusion=DiffusionSettings(target=kind),  # type: ignore[arg-type]
         text=TextSettings(kind="none"),
@@ -51,7 +51,7 @@ def denoiser(kind: str = "v", *, motion: bool = True, noise: float = 0.1) -> Den
 def inputs() -> tuple[Tensor, Tensor, Conditioning]:
     told = Conditioning(
         times=(torch.arange(T) / FPS).expand(B, T).contiguous(),
-        given=OBSERVED,
+        observed=OBSERVED,
         estimate=randn(B, C, T, SIDE, SIDE, seed=1).clamp(-1, 1),
         uncertainty=randn(B, 1, T, SIDE, SIDE, seed=2).abs(),
         estimated_from=OBSERVED,
@@ -94,8 +94,8 @@ def test_an_image_beside_a_clip_has_no_estimate(kind: str) -> None:
     """It is what it is without, whatever stands in its place."""
     model = denoiser(kind)
     z, level, told = inputs()
-    told = replace(told, isolated=(torch.arange(T) >= 3).expand(B, T), given=OBSERVED & (torch.arange(T) < 3))
-    told = replace(told, estimated_from=told.given)
+    told = replace(told, is_image=(torch.arange(T) >= 3).expand(B, T), observed=OBSERVED & (torch.arange(T) < 3))
+    told = replace(told, estimated_from=told.observed)
     shown = model(z, level, told)
     assert torch.equal(shown[:, :, 3:], model(z, level, without(told))[:, :, 3:])
     other = replace(told, estimate=torch.cat([told.estimate[:, :, :3], told.estimate[:, :, 3:] + 1], dim=2))  # type: ignore[index]

@@ -29,16 +29,16 @@ KINDS = [
 every_kind = pytest.mark.parametrize(("temporal", "positions"), KINDS, ids=lambda name: name)
 
 
-def network(temporal: str = "both", positions: str = "relative", *, patch: int = 1, text_width: int = WIDTH) -> UNet3D:
+def network(temporal: str = "both", positions: str = "relative", *, patch: int = 1, context_dim: int = WIDTH) -> UNet3D:
     settings = NetworkSettings(
-        base=16,
-        multipliers=(1, 2),
-        patch=patch,
-        head_width=8,
+        base_channels=16,
+        channel_mult=(1, 2),
+        patch_size=patch,
+        head_dim=8,
         embedding=32,
         temporal=temporal,  # type: ignore[arg-type]
         positions=positions,  # type: ignore[arg-type]
-        text_width=text_width,
+        context_dim=context_dim,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -57,7 +57,7 @@ def inputs(b: int = B, t: int = T) -> tuple[Tensor, Tensor, Conditioning]:
     """z, levels and what else the network is told, all of it different over frames and clips."""
     told = Conditioning(
         times=(SECONDS * torch.arange(t)).expand(b, t).contiguous(),
-        given=torch.arange(b * t).reshape(b, t) % 4 == 1,
+        observed=torch.arange(b * t).reshape(b, t) % 4 == 1,
         tokens=randn(b, LENGTH, WIDTH, seed=1),
         token_mask=torch.arange(LENGTH) < torch.tensor([[3], [5]])[:b],
         pooled=randn(b, WIDTH, seed=2),
@@ -76,29 +76,29 @@ def changed_frames(one: Tensor, other: Tensor) -> list[bool]:
 
 
 @every_kind
-@pytest.mark.parametrize("isolated", [(4, 5), (0, 3), (1, 2, 5)], ids=str)
-def test_an_image_sees_and_is_seen_by_no_other_frame(temporal: str, positions: str, isolated: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("is_image", [(4, 5), (0, 3), (1, 2, 5)], ids=str)
+def test_an_image_sees_and_is_seen_by_no_other_frame(temporal: str, positions: str, is_image: tuple[int, ...]) -> None:
     """Whatever is changed of one frame, images elsewhere stay bit for bit, and an image changes nothing but itself."""
     net = network(temporal, positions)
     z, level, told = inputs()
-    images = torch.tensor([frame in isolated for frame in range(T)])
-    told = replace(told, isolated=images.expand(B, T))
+    images = torch.tensor([frame in is_image for frame in range(T)])
+    told = replace(told, is_image=images.expand(B, T))
     before = run(net, z, level, told)
     for frame in range(T):
         at = torch.arange(T) == frame
         after = [
             run(net, z + at[:, None, None], level, told),
             run(net, z, level + at, told),
-            run(net, z, level, replace(told, given=told.given ^ at)),
+            run(net, z, level, replace(told, observed=told.observed ^ at)),
         ]
         for made in after:
             changed = changed_frames(before, made)
-            if frame in isolated:
+            if frame in is_image:
                 assert changed == at.tolist()
             else:
-                assert changed[frame] and not any(changed[image] for image in isolated)
-        if frame not in isolated and temporal != "convolution":
-            assert all(changed_frames(before, after[0])[other] for other in range(T) if other not in isolated)
+                assert changed[frame] and not any(changed[image] for image in is_image)
+        if frame not in is_image and temporal != "convolution":
+            assert all(changed_frames(before, after[0])[other] for other in range(T) if other not in is_image)
 
 
 @every_kind
@@ -107,7 +107,7 @@ def test_the_time_of_an_image_reaches_no_other_frame(temporal: str, positions: s
     z, level, told = inputs()
     for image in (0, 3, T - 1):
         at = (torch.arange(T) == image).expand(B, T)
-        here = replace(told, isolated=at)
+        here = replace(told, is_image=at)
         moved = replace(here, times=told.times + 10 * SECONDS * at)
         assert not any(changed_frames(run(net, z, level, here), run(net, z, level, moved)))
 
@@ -116,11 +116,11 @@ def test_the_time_of_an_image_reaches_no_other_frame(temporal: str, positions: s
 def test_a_video_of_one_frame_is_an_image(temporal: str, positions: str) -> None:
     net = network(temporal, positions)
     z, level, told = inputs()
-    together = run(net, z, level, replace(told, isolated=torch.ones(B, T, dtype=torch.bool)))
-    mixed = run(net, z, level, replace(told, isolated=(torch.arange(T) >= 3).expand(B, T)))
+    together = run(net, z, level, replace(told, is_image=torch.ones(B, T, dtype=torch.bool)))
+    mixed = run(net, z, level, replace(told, is_image=(torch.arange(T) >= 3).expand(B, T)))
     for frame in range(T):
         one = slice(frame, frame + 1)
-        only = replace(told, times=told.times[:, one], given=told.given[:, one])
+        only = replace(told, times=told.times[:, one], observed=told.observed[:, one])
         alone = run(net, z[:, :, one], level[:, one], only)
         torch.testing.assert_close(together[:, :, one], alone, atol=1e-5, rtol=1e-5)
         if frame >= 3:
@@ -129,7 +129,7 @@ def test_a_video_of_one_frame_is_an_image(temporal: str, positions: str) -> None
 
 @every_kind
 def test_frames_of_a_video_do_see_one_another(temporal: str, positions: str) -> None:
-    """With attention every frame reaches every other; with convolutions its neighbours, and on through the depth."""
+    """With attention every frame reaches every other; with convolutions its neighbors, and on through the depth."""
     net = network(temporal, positions)
     z, level, told = inputs()
     before = run(net, z, level, told)
@@ -148,7 +148,7 @@ def test_only_differences_of_times_matter(temporal: str, positions: str) -> None
 
 
 @every_kind
-def test_a_clip_does_not_depend_on_its_neighbours(temporal: str, positions: str) -> None:
+def test_a_clip_does_not_depend_on_its_neighbors(temporal: str, positions: str) -> None:
     net = network(temporal, positions)
     z, level, told = inputs()
     assert told.tokens is not None and told.token_mask is not None and told.pooled is not None
@@ -158,7 +158,7 @@ def test_a_clip_does_not_depend_on_its_neighbours(temporal: str, positions: str)
         alone = replace(
             told,
             times=told.times[one],
-            given=told.given[one],
+            observed=told.observed[one],
             tokens=told.tokens[one],
             token_mask=told.token_mask[one],
             pooled=told.pooled[one],
@@ -215,7 +215,7 @@ def test_the_null_text_is_used_in_both_of_its_parts() -> None:
 
 
 def test_a_network_without_text_takes_none() -> None:
-    net = network(text_width=0)
+    net = network(context_dim=0)
     z, level, told = inputs()
     assert torch.equal(run(net, z, level, told), run(net, z, level, told.without_text()))
     assert not any("text" in name or "null" in name for name, _ in net.named_parameters())
@@ -225,10 +225,10 @@ def test_level_and_given_are_told_per_frame() -> None:
     """With images only, a change for one frame is seen by that frame alone: and it is seen."""
     net = network()
     z, level, told = inputs()
-    told = replace(told, isolated=torch.ones(B, T, dtype=torch.bool))
+    told = replace(told, is_image=torch.ones(B, T, dtype=torch.bool))
     before = run(net, z, level, told)
     at = torch.arange(T) == 2
-    for made in (run(net, z, level + at, told), run(net, z, level, replace(told, given=told.given ^ at))):
+    for made in (run(net, z, level + at, told), run(net, z, level, replace(told, observed=told.observed ^ at))):
         assert changed_frames(before, made) == at.tolist()
         assert float((made - before).abs().max()) > 1e-3
 
@@ -246,7 +246,9 @@ def test_gradient_reaches_every_parameter(temporal: str, positions: str, patch: 
 
 
 def test_a_fresh_network_predicts_nothing() -> None:
-    settings = NetworkSettings(base=16, multipliers=(1, 2), patch=1, head_width=8, embedding=32, text_width=WIDTH)
+    settings = NetworkSettings(
+        base_channels=16, channel_mult=(1, 2), patch_size=1, head_dim=8, embedding=32, context_dim=WIDTH
+    )
     z, level, told = inputs()
     assert not run(UNet3D(settings, side=SIDE, frame_seconds=SECONDS), z, level, told).any()
 
@@ -285,8 +287,8 @@ def test_a_time_convolution_is_a_deep_3d_convolution_and_nothing_for_images() ->
     deep.load_state_dict({"weight": time.conv.weight[..., None], "bias": time.conv.bias})
     x = randn(2, 4, 5, 7, 6)
     folded = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    linked = torch.tensor([[True] * 5, [True, True, True, False, False]])
-    made = time(folded, linked).unflatten(0, (2, 5)).transpose(1, 2)
+    temporal_mask = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    made = time(folded, temporal_mask).unflatten(0, (2, 5)).transpose(1, 2)
     torch.testing.assert_close(made[0], deep(x)[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(made[1, :, :3], deep(x[1:, :, :3])[0], atol=1e-5, rtol=1e-5)
     assert not made[1, :, 3:].any()
@@ -304,6 +306,6 @@ def test_attention_is_the_softmax_form_on_both_of_its_ways(n: int, m: int, biase
 
 @pytest.mark.parametrize("multipliers", [(1,), (1, 2, 4), (3, 5)])
 def test_channels_that_do_not_divide_into_heads_are_refused(multipliers: tuple[int, ...]) -> None:
-    assert NetworkSettings(base=32, multipliers=multipliers, head_width=32).head_width == 32
+    assert NetworkSettings(base_channels=32, channel_mult=multipliers, head_dim=32).head_dim == 32
     with pytest.raises(ValueError, match="heads"):
-        NetworkSettings(base=32, multipliers=(*multipliers, 4), head_width=24)
+        NetworkSettings(base_channels=32, channel_mult=(*multipliers, 4), head_dim=24)

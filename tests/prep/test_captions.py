@@ -16,9 +16,9 @@ def captions_in(folder: Path, choice: str = "auto", *, columns: bool = False) ->
 
 def texts(found: Captions) -> dict[str, tuple[str, ...]]:
     """The captions of each source, all of which must be of the whole file."""
-    assert all(part.start_seconds is part.stop_seconds is None for parts in found.of.values() for part in parts)
-    assert all(len(parts) <= 1 for parts in found.of.values())
-    return {name: parts[0].captions if parts else () for name, parts in found.of.items()}
+    assert all(part.start_seconds is part.stop_seconds is None for parts in found.by_source.values() for part in parts)
+    assert all(len(parts) <= 1 for parts in found.by_source.values())
+    return {name: parts[0].captions if parts else () for name, parts in found.by_source.items()}
 
 
 def lost(found: Captions) -> list[str]:

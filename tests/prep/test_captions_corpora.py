@@ -103,7 +103,7 @@ def test_counts_of_a_published_file_equal_an_independent_count(published: Path, 
     assert found.sentences == expected_sentences - len(broken)
     assert sum(row.kind == "video" for row in found.missing) == expected_videos
     assert [row.what for row in found.missing if row.kind == "annotation"] == ["nothing.mp4"]
-    assert not found.of["nothing.mp4"]
+    assert not found.by_source["nothing.mp4"]
 
 
 def test_the_published_counts_are_these(published: Path) -> None:
@@ -133,7 +133,7 @@ def test_every_video_of_activitynet_gets_its_own_segments(published: Path, tmp_p
         )
         assert expected == Counter(
             (round((part.start_seconds or 0) * 1000), round((part.stop_seconds or 0) * 1000), text)
-            for part in found.of[f"{name}.mp4"]
+            for part in found.by_source[f"{name}.mp4"]
             for text in part.captions
         )
     assert not found.missing
@@ -141,7 +141,7 @@ def test_every_video_of_activitynet_gets_its_own_segments(published: Path, tmp_p
 
 def test_times_are_exact_and_sentences_lose_their_leading_blank(published: Path, tmp_path: Path) -> None:
     found = captions_of(videos(tmp_path, "v_QOlSCBRmfWY.mp4"), published / TRAIN)
-    first, second, _ = found.of["v_QOlSCBRmfWY.mp4"]
+    first, second, _ = found.by_source["v_QOlSCBRmfWY.mp4"]
     lead = "A young woman is seen standing in a room and leads into her dancing."
     assert first == cut("0.83", "19.86", lead)
     assert second.captions[0].startswith("The girl dances")
@@ -150,7 +150,7 @@ def test_times_are_exact_and_sentences_lose_their_leading_blank(published: Path,
 
 def test_activitynet_without_its_prefix_and_both_validation_files(published: Path, tmp_path: Path) -> None:
     found = captions_of(videos(tmp_path, "uqiMw7tQ1Cc.mkv"), published / VAL_1, published / VAL_2)
-    starts = [part.start_seconds for part in found.of["uqiMw7tQ1Cc.mkv"]]
+    starts = [part.start_seconds for part in found.by_source["uqiMw7tQ1Cc.mkv"]]
     assert starts == [0, Fraction("0.28"), Fraction("4.14"), Fraction("13.79"), Fraction("33.36")]
     assert found.annotated_videos == 4917  # val_2 has the same videos
     assert found.sentences == 17505 + 1777
@@ -163,26 +163,26 @@ def test_all_twenty_sentences_of_a_video_are_kept(published: Path, tmp_path: Pat
     for name in names:
         said = [" ".join(item["caption"].split()) for item in given["sentences"] if item["video_id"] == name]
         assert len(said) == 20
-        assert found.of[f"{name}.mp4"] == (whole(*said),)
+        assert found.by_source[f"{name}.mp4"] == (whole(*said),)
     assert found.columns["video0.mp4"]["category"] == "9"
     assert found.columns["video0.mp4"]["url"].endswith("9lZi22qLlEo")
 
 
 def test_the_archive_and_a_part_of_it_say_nothing_twice(published: Path, tmp_path: Path) -> None:
     folder = videos(tmp_path, "video0.mp4")
-    once = captions_of(folder, published / ZIP).of
+    once = captions_of(folder, published / ZIP).by_source
     assert len(once["video0.mp4"][0].captions) == 20
-    assert captions_of(folder, published / ZIP, published / FIRST_100).of == once
+    assert captions_of(folder, published / ZIP, published / FIRST_100).by_source == once
 
 
 def test_ids_that_begin_with_a_dash_or_underscore(published: Path, tmp_path: Path) -> None:
     folder = videos(tmp_path, "-1hTK0wGrTg.mp4", "_xOx9hkJoBk.mp4", "-xbTvALWCIg.webm")
     panda = captions_of(folder, published / PANDA)
-    first = panda.of["-1hTK0wGrTg.mp4"][0]
+    first = panda.by_source["-1hTK0wGrTg.mp4"][0]
     assert (first.start_seconds, first.stop_seconds) == (Fraction("19.227"), Fraction("28.278"))
     assert "purple background" in first.captions[0]
     youcook2 = captions_of(folder, published / YOUCOOK2)
-    assert [bool(youcook2.of[name]) for name in sorted(youcook2.of)] == [False, True, True]
+    assert [bool(youcook2.by_source[name]) for name in sorted(youcook2.by_source)] == [False, True, True]
     assert {youcook2.columns[name]["subset"] for name in ("_xOx9hkJoBk.mp4", "-xbTvALWCIg.webm")} <= {
         "training",
         "validation",
@@ -197,7 +197,7 @@ def test_webvid_flat_and_in_its_folders(published: Path, tmp_path: Path) -> None
     nested = videos(tmp_path / "nested", *(f"{row['page_dir']}/{row['videoid']}.mp4" for row in spread))
     for folder in (flat, nested):
         found = captions_of(folder, published / WEBVID)
-        said = {Path(name).stem: parts for name, parts in found.of.items()}
+        said = {Path(name).stem: parts for name, parts in found.by_source.items()}
         assert said == {row["videoid"]: (whole(" ".join(row["name"].split())),) for row in spread}
 
 
@@ -207,15 +207,15 @@ def test_the_page_folder_decides_between_two_files_of_an_id(tmp_path: Path) -> N
     table = tmp_path / "webvid.csv"
     table.write_text(f"{header}7,u,PT00H00M01S,two,seven\n8,u,PT00H00M01S,elsewhere,eight\n")
     found = captions_of(folder, table)
-    assert found.of == {"one/7.mp4": (), "two/7.mp4": (whole("seven"),), "two/8.mp4": (), "three/8.mp4": ()}
+    assert found.by_source == {"one/7.mp4": (), "two/7.mp4": (whole("seven"),), "two/8.mp4": (), "three/8.mp4": ()}
     assert [row.what for row in found.missing if row.kind == "video"] == ["8"]
 
 
 def test_vatex_clips_and_full_videos(published: Path, tmp_path: Path) -> None:
     folder = videos(tmp_path, "5-xGskbsBgI_000055_000065.mp4", "uaoC__dKucA.mp4")
     found = captions_of(folder, published / VATEX)
-    (clip,) = found.of["5-xGskbsBgI_000055_000065.mp4"]
-    (part,) = found.of["uaoC__dKucA.mp4"]
+    (clip,) = found.by_source["5-xGskbsBgI_000055_000065.mp4"]
+    (part,) = found.by_source["uaoC__dKucA.mp4"]
     assert (clip.start_seconds, clip.stop_seconds, len(clip.captions)) == (None, None, 10)
     assert (part.start_seconds, part.stop_seconds, len(part.captions)) == (518, 528, 10)
     assert [row.what for row in found.missing] == ["nJ6KPT1uwe8_000047_000057"]
@@ -234,13 +234,13 @@ def test_neither_order_nor_absence_moves_a_caption(published: Path, tmp_path: Pa
     some = [*ids[:25], "not-annotated"]
     folder = videos(tmp_path / "videos", *(f"{video}.mp4" for video in some))
     before, after = captions_of(folder, published / name), captions_of(folder, other)
-    assert {key: sorted_captions(parts) for key, parts in before.of.items()} == {
-        key: sorted_captions(parts) for key, parts in after.of.items()
+    assert {key: sorted_captions(parts) for key, parts in before.by_source.items()} == {
+        key: sorted_captions(parts) for key, parts in after.by_source.items()
     }
-    assert all(after.of[f"{video}.mp4"] for video in some[:-1])
+    assert all(after.by_source[f"{video}.mp4"] for video in some[:-1])
     (folder / f"{some[0]}.mp4").unlink()
-    fewer = captions_of(folder, other).of
-    assert fewer == {key: parts for key, parts in after.of.items() if key in fewer}
+    fewer = captions_of(folder, other).by_source
+    assert fewer == {key: parts for key, parts in after.by_source.items() if key in fewer}
 
 
 def sorted_captions(parts: tuple[Segment, ...]) -> list[tuple[Any, Any, list[str]]]:
@@ -296,7 +296,7 @@ def test_a_corpus_lying_with_the_videos_is_found_by_its_content(published: Path,
     (tmp_path / "settings.json").write_text('{"a": [1, 2], "videos": {}}')
     (tmp_path / "mine.txt").write_text("my own")
     found = captions_of(folder)
-    assert found.of[video]
+    assert found.by_source[video]
     assert found.origin == {video: FORMAT_OF[name], "mine.mp4": "sidecar"}
     assert any(f"using {tmp_path / f'stuff{other}'}" in note and FORMAT_OF[name] in note for note in found.notes)
     assert not any("settings.json" in note for note in found.notes)
@@ -313,7 +313,11 @@ def test_a_found_corpus_of_other_videos_is_not_used(published: Path, tmp_path: P
 
 def test_a_video_that_is_there_twice_is_given_to_nobody(published: Path, tmp_path: Path) -> None:
     found = captions_of(videos(tmp_path, "a/video0.mp4", "b/video0.avi", "video1.mp4"), published / FIRST_100)
-    assert [bool(found.of[name]) for name in ("a/video0.mp4", "b/video0.avi", "video1.mp4")] == [False, False, True]
+    assert [bool(found.by_source[name]) for name in ("a/video0.mp4", "b/video0.avi", "video1.mp4")] == [
+        False,
+        False,
+        True,
+    ]
     reason = "a/video0.mp4, b/video0.avi"
     where = str(published / FIRST_100)
     expected = Missing(kind="video", what="video0", where=where, reason=f"several files are this video: {reason}")
@@ -325,16 +329,16 @@ def test_a_video_that_is_there_twice_is_given_to_nobody(published: Path, tmp_pat
 
 def test_a_thumbnail_is_not_the_video(published: Path, tmp_path: Path) -> None:
     found = captions_of(videos(tmp_path, "video0.mp4", "video0.jpg"), published / FIRST_100)
-    assert found.of["video0.mp4"]
-    assert not found.of["video0.jpg"]
+    assert found.by_source["video0.mp4"]
+    assert not found.by_source["video0.jpg"]
 
 
 def test_text_files_of_a_real_folder(data_dir: Path) -> None:
     folder = data_dir / "user_dirs" / "sidecar_txt"
     found = captions_of(folder)
-    assert len(found.of) == 4
-    for name, parts in found.of.items():
+    assert len(found.by_source) == 4
+    for name, parts in found.by_source.items():
         assert parts == (whole((folder / name).with_suffix(".txt").read_text().strip()),)
     assert set(found.origin.values()) == {"sidecar"}
     assert not found.missing
-    assert captions_of(folder, format="sidecar").of == found.of
+    assert captions_of(folder, format="sidecar").by_source == found.by_source

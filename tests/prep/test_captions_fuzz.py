@@ -18,35 +18,35 @@ from hypothesis import strategies as st
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions import FORMATS, Captions
-from vidiff_cli.prep.captions.collector import Book
+from vidiff_cli.prep.captions.collector import CaptionCollector
 from vidiff_cli.prep.captions.document import Document, documents
 from vidiff_cli.prep.captions.formats import recognise
 from vidiff_cli.prep.captions.literal import parse_list
 from vidiff_cli.prep.captions.types import CONTROL
-from vidiff_cli.prep.scan import Source
+from vidiff_cli.prep.scan import MediaSource
 
 IDS = ("-a_B3456789", "_xOx9hkJoBk", "v_QOlSCBRmfW", "0123456789a")
 SLOW = 60_000  # milliseconds: far above what any of these small files takes on a busy machine, below a hang
 READABLE = [name for name in FORMATS if name != "sidecar"]
 
 
-def sources(*names: str) -> list[Source]:
+def sources(*names: str) -> list[MediaSource]:
     root = Path("/nowhere")
-    return [Source(path=root / name, root=root, name=name, bytes=1, mtime_ns=1) for name in names]
+    return [MediaSource(path=root / name, root=root, name=name, bytes=1, mtime_ns=1) for name in names]
 
 
 HERE = sources(*(f"{name}.mp4" for name in IDS))
 
 
-def read(content: bytes, format: str, of: list[Source] | None = None) -> Captions:
-    book = Book(HERE if of is None else of)
+def read(content: bytes, format: str, of: list[MediaSource] | None = None) -> Captions:
+    book = CaptionCollector(HERE if of is None else of)
     book.read(Document(Path("/nowhere/captions"), "", content), format, anywhere=True)
     return book.captions()
 
 
 def check(found: Captions) -> None:
     """What is handed on can be written, shown on a terminal and cut."""
-    for parts in found.of.values():
+    for parts in found.by_source.values():
         times = [(part.start_seconds, part.stop_seconds) for part in parts]
         assert len(set(times)) == len(times)
         bounded = [(start, stop) for start, stop in times if start is not None and stop is not None]
@@ -166,7 +166,7 @@ def test_cut_formats_are_read_as_written(format: str, write: Callable[[Any], byt
         expected = sorted(
             (Fraction(at, 1000), Fraction(at + long, 1000), text) for at, long, text in dense.get(name, ())
         )
-        parts = found.of[f"{name}.mp4"]
+        parts = found.by_source[f"{name}.mp4"]
         assert sorted((p.start_seconds, p.stop_seconds, text) for p in parts for text in p.captions) == expected
     assert found.annotated_videos == len(dense)
     assert not [row for row in found.missing if row.kind == "row"]
@@ -181,7 +181,7 @@ def test_lists_of_sentences_are_read_as_written(format: str, write: Callable[[An
     ending = "_000001_000011.mp4" if format == "vatex" else ".mp4"
     found = read(content, format, sources(*(f"{name}{ending}" for name in IDS)))
     check(found)
-    said = {name: [text for part in found.of[f"{name}{ending}"] for text in part.captions] for name in IDS}
+    said = {name: [text for part in found.by_source[f"{name}{ending}"] for text in part.captions] for name in IDS}
     once = format == "jsonl"  # a table's repeated captions are one
     assert said == {name: list(dict.fromkeys(flat.get(name, ()))) if once else flat.get(name, []) for name in IDS}
 
@@ -195,7 +195,7 @@ def test_rows_are_read_as_written(format: str, write: Callable[[Any], bytes], pl
     assert recognise(Document(Path("any"), "", content)) == format
     found = read(content, format)
     check(found)
-    said = {name: " ".join(text for part in found.of[f"{name}.mp4"] for text in part.captions) for name in IDS}
+    said = {name: " ".join(text for part in found.by_source[f"{name}.mp4"] for text in part.captions) for name in IDS}
     assert said == {name: plain.get(name, "") for name in IDS}
 
 

@@ -14,7 +14,7 @@ import pytest
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions import FORMATS, Captions, Segment, read_captions
 from vidiff_cli.prep.captions import document as document_module
-from vidiff_cli.prep.scan import Source, scan
+from vidiff_cli.prep.scan import MediaSource, scan
 
 
 @pytest.fixture
@@ -32,7 +32,9 @@ def captions_of(folder: Path, *files: Path, format: str = "auto") -> Captions:
 
 
 def said(found: Captions) -> dict[str, list[str]]:
-    return {Path(name).stem: [text for part in parts for text in part.captions] for name, parts in found.of.items()}
+    return {
+        Path(name).stem: [text for part in parts for text in part.captions] for name, parts in found.by_source.items()
+    }
 
 
 def rows(found: Captions, path: Path) -> dict[str, str]:
@@ -148,7 +150,7 @@ def test_segments_that_are_none_are_named_by_their_entry(folder: Path) -> None:
     content = path.read_text().replace("[[1, 2.5]", "[[1, 2.5], [0, NaN], [0, 1e999999999999999999999]")
     path.write_text(content.replace('"sentences": ["0"', '"sentences": ["0", "nan", "huge"'))
     found = captions_of(folder, path)
-    assert found.of["a.mp4"] == (
+    assert found.by_source["a.mp4"] == (
         Segment(start_seconds=Fraction(1), stop_seconds=Fraction(5, 2), captions=("0",)),
         Segment(start_seconds=Fraction(2), stop_seconds=Fraction(3), captions=("9",)),
     )
@@ -165,7 +167,7 @@ def test_segments_that_are_none_are_named_by_their_entry(folder: Path) -> None:
 def test_equal_segments_are_one_with_all_captions_also_of_two_files(folder: Path) -> None:
     one = written(folder, activitynet(a=([[3, 4], [0, 1], [0.0, 1.0]], ["z", "x", "y"])), "1")
     two = written(folder, activitynet(a=([[0, 1], [0, 2]], ["w", "x"])), "2")
-    parts = captions_of(folder, one, two).of["a.mp4"]
+    parts = captions_of(folder, one, two).by_source["a.mp4"]
     assert [(part.start_seconds, part.stop_seconds, part.captions) for part in parts] == [
         (0, 1, ("x", "y", "w")),
         (0, 2, ("x",)),
@@ -331,7 +333,7 @@ def test_paths_written_on_windows(folder: Path) -> None:
     (folder / "sub").mkdir()
     (folder / "sub" / "e.mp4").write_bytes(b"x")
     (folder / "metadata.csv").write_text("file_name,text\nsub\\e.mp4,found\n")
-    assert captions_of(folder).of["sub/e.mp4"][0].captions == ("found",)
+    assert captions_of(folder).by_source["sub/e.mp4"][0].captions == ("found",)
 
 
 def test_a_corpus_wins_over_the_text_file_and_a_format_limits_what_is_found(folder: Path) -> None:
@@ -349,10 +351,10 @@ def test_a_corpus_wins_over_the_text_file_and_a_format_limits_what_is_found(fold
 
 def test_a_folder_of_pictures_is_a_video_by_its_whole_name(folder: Path) -> None:
     pictures = folder / "v_x.1"
-    source = Source(path=pictures, root=folder, name="v_x.1", bytes=1, mtime_ns=1, pictures=(pictures / "1.png",))
+    source = MediaSource(path=pictures, root=folder, name="v_x.1", bytes=1, mtime_ns=1, pictures=(pictures / "1.png",))
     path = written(
         folder, {**activitynet(x=([[0, 1]], ["another"])), "v_x.1": activitynet(x=([[0, 1]], ["it"]))["v_x"]}
     )
-    assert read_captions([source], (str(path),)).of["v_x.1"][0].captions == ("it",)
+    assert read_captions([source], (str(path),)).by_source["v_x.1"][0].captions == ("it",)
     (folder / "v_x.1.txt").write_text("beside")
-    assert read_captions([source]).of["v_x.1"][0].captions == ("beside",)
+    assert read_captions([source]).by_source["v_x.1"][0].captions == ("beside",)

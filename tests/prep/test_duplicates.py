@@ -18,7 +18,7 @@ from vidiff_cli.prep import near_duplicates as module
 from vidiff_cli.prep.near_duplicates import TOLERANCE, near_duplicates
 from vidiff_cli.prep.quality_filters import fingerprint
 from vidiff_cli.video.decode import decode
-from vidiff_cli.worlds.shapes import COLOURS, draw_numbered, render
+from vidiff_cli.worlds.shapes import COLORS, draw_numbered, render
 
 
 def each_with_each(prints: list[bytes], groups: list[int], tolerance: int) -> dict[int, int]:
@@ -78,8 +78,8 @@ def test_odd_input_is_a_clear_error() -> None:
         near_duplicates([b"ab", b"ac"], [0])
 
 
-def test_shapes_on_one_path_in_other_colours_are_different_clips() -> None:
-    scenes = [replace(draw_numbered(1, number), colour=colour) for number in range(30) for colour in COLOURS]
+def test_shapes_on_one_path_in_other_colors_are_different_clips() -> None:
+    scenes = [replace(draw_numbered(1, number), color=color) for number in range(30) for color in COLORS]
     assert near_duplicates([fingerprint(render(scene)) for scene in scenes], range(len(scenes))) == {}
 
 
@@ -104,7 +104,7 @@ def test_the_same_material_encoded_anew_is_found(data_dir: Path, tmp_path: Path,
 
 
 def test_different_films_of_one_kind_are_not_found(data_dir: Path) -> None:
-    """Signs by the same person at the same place; radar loops of neighbouring squares."""
+    """Signs by the same person at the same place; radar loops of neighboring squares."""
     files = [*sorted((data_dir / "corpus/asl_gestures").glob("*.mkv"))[:6]]
     files += sorted((data_dir / "corpus/fmi_radar").glob("*.mp4"))[:12]
     prints = [(each, path.name) for path in files for each in _prints(path)]

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidiff_cli.prep.quality_filters import Limits, clip_scores, fault, fingerprint
+from vidiff_cli.prep.quality_filters import Limits, clip_scores, fingerprint, reject_reason
 from vidiff_cli.video.decode import decode
-from vidiff_cli.video.scene_detection import FrameScores, Measure
-from vidiff_cli.worlds.shapes import COLOURS, draw_numbered, render
+from vidiff_cli.video.scene_detection import FrameScores, SceneMeasure
+from vidiff_cli.worlds.shapes import COLORS, draw_numbered, render
 
 
 def measured(frames: np.ndarray) -> FrameScores:
-    measure = Measure()
+    measure = SceneMeasure()
     measure.add(frames)
     return measure.done()
 
@@ -56,24 +56,24 @@ def test_scores_are_of_the_clip_alone() -> None:
 
 def test_faults_follow_the_limits() -> None:
     good = {"motion": 5.0, "contrast": 30.0, "brightness": 100.0}
-    assert fault(good, Limits()) is None
-    assert fault(good | {"motion": 0.2}, Limits()) == "static"
-    assert fault(good | {"motion": 0.2}, Limits(min_motion=0)) is None
-    assert fault(good | {"contrast": 1.0}, Limits()) == "flat"
-    assert fault(good | {"contrast": 1.0, "brightness": 3.0}, Limits()) == "black"
-    assert fault(good | {"contrast": 1.0}, Limits(min_contrast=0)) is None
-    assert fault(good | {"brightness": 8.0}, Limits()) is None
-    assert fault(good | {"brightness": 8.0}, Limits(min_brightness=10)) == "black"
+    assert reject_reason(good, Limits()) is None
+    assert reject_reason(good | {"motion": 0.2}, Limits()) == "static"
+    assert reject_reason(good | {"motion": 0.2}, Limits(min_motion=0)) is None
+    assert reject_reason(good | {"contrast": 1.0}, Limits()) == "flat"
+    assert reject_reason(good | {"contrast": 1.0, "brightness": 3.0}, Limits()) == "black"
+    assert reject_reason(good | {"contrast": 1.0}, Limits(min_contrast=0)) is None
+    assert reject_reason(good | {"brightness": 8.0}, Limits()) is None
+    assert reject_reason(good | {"brightness": 8.0}, Limits(min_brightness=10)) == "black"
     image = {"contrast": 30.0, "brightness": 100.0}
-    assert fault(image, Limits()) is None and fault(image | {"contrast": 0.0}, Limits()) == "flat"
+    assert reject_reason(image, Limits()) is None and reject_reason(image | {"contrast": 0.0}, Limits()) == "flat"
     nothing = Limits(min_motion=0, min_contrast=0, min_brightness=0)
-    assert fault({"motion": 0.0, "contrast": 0.0, "brightness": 0.0}, nothing) is None
+    assert reject_reason({"motion": 0.0, "contrast": 0.0, "brightness": 0.0}, nothing) is None
 
 
 @settings(max_examples=25, deadline=None)
 @given(number=st.integers(0, 10**6), canvas=st.sampled_from([16, 32, 64]))
 def test_the_world_of_shapes_is_never_at_fault(number: int, canvas: int) -> None:
-    assert fault(scores(render(draw_numbered(0, number, canvas=canvas))), Limits()) is None
+    assert reject_reason(scores(render(draw_numbered(0, number, canvas=canvas))), Limits()) is None
 
 
 @pytest.mark.parametrize(
@@ -96,16 +96,14 @@ def test_real_films(data_dir: Path, name: str, expected: str | None, rate: int) 
     film = decode(data_dir / name, size=(64, 64), fps=Fraction(rate), max_frames=32)
     found = measured(film.frames)
     count = min(16, len(film.frames))
-    assert fault(clip_scores(found, len(film.frames) - count, count, Fraction(rate)), Limits()) == expected
+    assert reject_reason(clip_scores(found, len(film.frames) - count, count, Fraction(rate)), Limits()) == expected
 
 
-def test_fingerprints_have_one_length_and_tell_colours_apart() -> None:
+def test_fingerprints_have_one_length_and_tell_colors_apart() -> None:
     lengths = {len(fingerprint(np.zeros((t, *size, 3), np.uint8))) for t in (1, 2, 16) for size in ((1, 1), (64, 96))}
     assert len(lengths) == 1
     for number in range(20):
         clip = draw_numbered(3, number)
-        looks = [
-            np.frombuffer(fingerprint(render(replace(clip, colour=each))), np.uint8).astype(int) for each in COLOURS
-        ]
+        looks = [np.frombuffer(fingerprint(render(replace(clip, color=each))), np.uint8).astype(int) for each in COLORS]
         apart = [abs(looks[a] - looks[b]).max() for a in range(4) for b in range(a)]
         assert min(apart) > 25

@@ -77,7 +77,7 @@ def damaged(frames):
 
 
 def captioned(frames):
-    frames[3].with_suffix(".txt").write_text("a grey square", encoding="utf-8")
+    frames[3].with_suffix(".txt").write_text("a gray square", encoding="utf-8")
     return frames
 
 

@@ -126,7 +126,7 @@ def test_the_rows_that_are_asked_for_are_parsed_and_no_others(folder: Path, monk
     truth = list(open_dataset(folder).clips)
     dataset, parsed = open_dataset(folder), []
     original = dataset.clip_of
-    monkeypatch.setattr(dataset, "clip_of", lambda row, spec: (parsed.append(row["id"]), original(row, spec))[1])
+    monkeypatch.setattr(dataset, "clip_from_row", lambda row, spec: (parsed.append(row["id"]), original(row, spec))[1])
     assert (dataset.clips[7], dataset.clips[-9], dataset.clips[7]) == (truth[7], truth[0], truth[7])
     assert parsed == ["clip-7", "clip-0"]
     assert list(dataset.clips[2:4]) == truth[2:4] and len(dataset.clips) == COUNT

@@ -20,10 +20,10 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Note
 from vidiff_cli.prep import decode as prep_decode
 from vidiff_cli.prep import extract as cut_module
-from vidiff_cli.prep.extract import Cutting, Job, clip_starts
-from vidiff_cli.prep.extract_cache import Piece
+from vidiff_cli.prep.extract import ClipSpec, ExtractJob, clip_starts
+from vidiff_cli.prep.extract_cache import ExtractedSource
 from vidiff_cli.prep.scan import scan
-from vidiff_cli.prep.selection import spread
+from vidiff_cli.prep.selection import spread_evenly
 from vidiff_cli.system.worker_pool import CRASHED, TOO_LONG, TOO_MUCH, Outcome
 from vidiff_cli.video.decode import decode
 
@@ -115,7 +115,7 @@ def test_interrupted_and_uninterrupted_runs_give_the_same_bytes(
             yield outcome
 
     monkeypatch.setattr(prep_decode.worker_pool, "run", counting)
-    steps = prep.steps(settings(mixed, tmp_path / "halves", workers=1))
+    steps = prep.events(settings(mixed, tmp_path / "halves", workers=1))
     while len(asked) < 3:
         next(steps)
     with pytest.raises(KeyboardInterrupt):
@@ -164,7 +164,7 @@ def test_a_complete_dataset_is_left_alone(mixed: Path, tmp_path: Path, monkeypat
     before = files_of(tmp_path / "out")
     with monkeypatch.context() as patch:
         patch.setattr(prep_decode.worker_pool, "run", None)
-        notes = [event.text for event in prep.steps(settings(mixed, tmp_path / "out")) if isinstance(event, Note)]
+        notes = [event.text for event in prep.events(settings(mixed, tmp_path / "out")) if isinstance(event, Note)]
         again = prep(settings(mixed, tmp_path / "out", workers=1))
     assert any(note.startswith("Nothing to do") for note in notes)
     assert again.already_complete
@@ -211,11 +211,11 @@ def test_no_clip_is_an_error_with_the_reason_and_nothing_like_a_dataset(mixed: P
 
 
 @pytest.mark.parametrize(
-    ("colour", "fix"), [((200, 30, 30), "flat.*--min-contrast 0"), ((0, 0, 0), "black.*--min-contrast 0")]
+    ("color", "fix"), [((200, 30, 30), "flat.*--min-contrast 0"), ((0, 0, 0), "black.*--min-contrast 0")]
 )
-def test_where_a_filter_takes_all_its_flag_is_named(tmp_path: Path, colour: tuple[int, int, int], fix: str) -> None:
+def test_where_a_filter_takes_all_its_flag_is_named(tmp_path: Path, color: tuple[int, int, int], fix: str) -> None:
     (tmp_path / "in").mkdir()
-    Image.new("RGB", (16, 16), colour).save(tmp_path / "in" / "a.png")
+    Image.new("RGB", (16, 16), color).save(tmp_path / "in" / "a.png")
     with pytest.raises(VidiffError, match=fix):
         prep(settings(tmp_path / "in", tmp_path / "out", min_contrast=2.0))
 
@@ -231,7 +231,7 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (source,) = scan([str(mixed / "a.mp4")]).sources
-    cutting = Cutting(
+    cutting = ClipSpec(
         size=16,
         aspect="square",
         frames=8,
@@ -241,7 +241,7 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
         decoder="auto",
         images_fps=Fraction(25),
     )
-    job = Job(source=source, segments=(), cutting=cutting, path=tmp_path / "piece.safetensors")
+    job = ExtractJob(source=source, segments=(), cutting=cutting, path=tmp_path / "piece.safetensors")
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("internal\n  trouble")
@@ -249,10 +249,12 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
     with monkeypatch.context() as patch:
         patch.setattr(cut_module, "read", broken)
         piece = cut_module.cut(job)
-    assert isinstance(piece, Piece) and piece.reason == "cannot be decoded: RuntimeError: internal trouble"
+    assert isinstance(piece, ExtractedSource) and piece.reason == "cannot be decoded: RuntimeError: internal trouble"
     assert not job.path.exists(), "another run may have more luck"
     piece = cut_module.cut(job)
-    assert isinstance(piece, Piece) and [cut.start for cut in piece.cuts] == [0, 8] and job.path.exists()
+    assert (
+        isinstance(piece, ExtractedSource) and [cut.start for cut in piece.candidates] == [0, 8] and job.path.exists()
+    )
 
 
 @pytest.mark.parametrize("kind", [TOO_LONG, TOO_MUCH, CRASHED])
@@ -303,7 +305,7 @@ def test_a_column_keeps_sources_together_and_holds_out_a_value(make_clip: MakeCl
 
 def test_clip_starts_fit_and_spread() -> None:
     def starts(total: int, frames: int, stride: int, most: int | None) -> tuple[int, ...]:
-        return spread(clip_starts((0, total), total, (0,), frames, stride), most)
+        return spread_evenly(clip_starts((0, total), total, (0,), frames, stride), most)
 
     assert starts(16, 16, 16, None) == (0,)
     assert starts(15, 16, 16, None) == ()

@@ -258,7 +258,7 @@ def test_a_folder_of_numbered_pictures_is_a_video(tmp_path: Path) -> None:
 
 
 def test_no_clip_contains_a_cut(tmp_path: Path) -> None:
-    """Scenes of other colours and patterns, cut at known frames; without scenes the cuts stay inside."""
+    """Scenes of other colors and patterns, cut at known frames; without scenes the cuts stay inside."""
     rng = np.random.default_rng(1)
     cuts, parts = [13, 22, 24], []
     for start, stop in pairwise([0, *cuts, 40]):

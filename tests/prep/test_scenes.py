@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vidiff_cli.video.decode import decode
-from vidiff_cli.video.scene_detection import FrameScores, Measure, scene_starts, thumbnails
+from vidiff_cli.video.scene_detection import FrameScores, SceneMeasure, scene_starts, thumbnails
 
 
 def measured(frames: np.ndarray, block: int = 32) -> FrameScores:
-    measure = Measure()
+    measure = SceneMeasure()
     for start in range(0, len(frames), block):
         measure.add(frames[start : start + block])
     return measure.done()
@@ -28,14 +28,14 @@ def scene(seed: int, frames: int, height: int = 64, width: int = 64, speed: floa
     """A camera that pans over a random landscape by `speed` of the width a frame, while a square moves past it."""
     rng = np.random.default_rng(seed)
     cell, length = max(2, min(height, width) // 8), width + round(frames * speed * width) + 1
-    colours = rng.integers(0, 256, (-(-height // cell), -(-length // cell), 3)).astype(np.uint8)
-    landscape = np.asarray(Image.fromarray(colours).resize((length, height), Image.Resampling.BILINEAR))
-    side, colour = min(height, width) // 4, rng.integers(0, 256, 3)
+    colors = rng.integers(0, 256, (-(-height // cell), -(-length // cell), 3)).astype(np.uint8)
+    landscape = np.asarray(Image.fromarray(colors).resize((length, height), Image.Resampling.BILINEAR))
+    side, color = min(height, width) // 4, rng.integers(0, 256, 3)
     film = np.empty((frames, height, width, 3), np.uint8)
     for t in range(frames):
         moved = round(t * speed * width)
         film[t] = landscape[:, moved : moved + width]
-        film[t, side : 2 * side, max(0, width - side - moved) : width - moved] = colour
+        film[t, side : 2 * side, max(0, width - side - moved) : width - moved] = color
     return film
 
 
@@ -102,7 +102,7 @@ def test_a_fast_pan_noise_strobes_and_fades_are_no_cuts(rate: int) -> None:
         assert scene_starts(measured(film[::rate].astype(np.uint8))) == (0,)
 
 
-def test_one_colour_then_another_is_a_cut_and_a_slide_show_is_cut_at_every_slide() -> None:
+def test_one_color_then_another_is_a_cut_and_a_slide_show_is_cut_at_every_slide() -> None:
     flat = np.repeat(np.array([[20, 20, 60], [200, 180, 20], [90, 90, 90]], np.uint8), 8, axis=0)
     assert scene_starts(measured(np.broadcast_to(flat[:, None, None], (24, 32, 48, 3)))) == (0, 8, 16)
     slides = np.concatenate([np.repeat(scene(index, 1), 7, axis=0) for index in range(5)])
@@ -119,7 +119,7 @@ def film_of(size: tuple[int, int]) -> np.ndarray:
 @given(data=st.data(), count=st.integers(0, 40), size=st.sampled_from(SIZES))
 def test_scores_do_not_depend_on_the_blocks(data: st.DataObject, count: int, size: tuple[int, int]) -> None:
     film = film_of(size)[:count]
-    whole, measure = measured(film, 1000), Measure()
+    whole, measure = measured(film, 1000), SceneMeasure()
     done = 0
     while done < count:
         block = data.draw(st.integers(0, 9))

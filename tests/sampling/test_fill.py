@@ -16,7 +16,7 @@ from vidiff_cli.diffusion.levels import alpha_sigma, grid
 from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, seeded
 from vidiff_cli.diffusion.samplers import Denoise, Noise, ddpm
 from vidiff_cli.frames import Scheme, Window, plan
-from vidiff_cli.sampling.windows import Condition, Sample, eight_bits, fill
+from vidiff_cli.sampling.windows import Conditioner, SampleFn, fill, quantize_8bit
 
 B, C, N, T, SIDE = 3, 2, 20, 8, 3
 GIVEN = [0, 1, 2]
@@ -46,7 +46,7 @@ def guided(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
     return clamp_known(reconstruct(denoise, known, observed, 2.0), known, observed)
 
 
-CONDITIONS: dict[str, Condition] = {"replacement": clamp_known, "reconstruction": guided, "learned": hold_known}
+CONDITIONS: dict[str, Conditioner] = {"replacement": clamp_known, "reconstruction": guided, "learned": hold_known}
 WINDOWS = plan(N, GIVEN, window=T, overlap=3)
 
 
@@ -56,8 +56,8 @@ def run(
     *,
     windows: list[Window] = WINDOWS,
     denoise: Callable[[Window, Tensor, Tensor], Denoise] = lambda *_: smooth,
-    draw: Sample = sample,
-    condition: Condition = clamp_known,
+    draw: SampleFn = sample,
+    condition: Conditioner = clamp_known,
     start: int = 0,
     prior: Prior = INDEPENDENT,
     context_noise: bool = False,
@@ -87,7 +87,7 @@ def test_given_frames_are_never_taken_from_a_sampler() -> None:
     frames = video()
     states = run(frames, [0], draw=lambda denoise, z, noise: torch.full_like(z, 0.5))
     assert torch.equal(states[-1][:, :, GIVEN], frames[:, :, GIVEN])
-    assert states[-1][:, :, len(GIVEN) :].unique().tolist() == [float(eight_bits(torch.tensor(0.5)))]
+    assert states[-1][:, :, len(GIVEN) :].unique().tolist() == [float(quantize_8bit(torch.tensor(0.5)))]
 
 
 def test_what_was_made_is_not_made_again() -> None:
@@ -115,7 +115,7 @@ def test_a_run_from_start_repeats_the_uninterrupted_one(start: int, condition: s
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_a_clip_with_its_own_seed_does_not_depend_on_its_neighbours(condition: str) -> None:
+def test_a_clip_with_its_own_seed_does_not_depend_on_its_neighbors(condition: str) -> None:
     together = run(video(), [5, 6, 7], condition=CONDITIONS[condition])[-1]
     for clip, seed in enumerate([5, 6, 7]):
         alone = run(video()[clip : clip + 1], [seed], condition=CONDITIONS[condition])[-1]
@@ -180,7 +180,7 @@ def test_windows_observe_the_rounded_frames_that_were_made() -> None:
     states = [video(), *run(video(), [1, 2, 3], denoise=denoise, condition=condition)]
     assert all(torch.equal(*pair) for one, two in zip(shown, told, strict=True) for pair in zip(one, two, strict=True))
     made = states[-1][:, :, len(GIVEN) :]
-    assert torch.equal(made, eight_bits(made)), "what is made is at 8-bit values"
+    assert torch.equal(made, quantize_8bit(made)), "what is made is at 8-bit values"
     assert made.abs().max() <= 1 and len(made.unique()) > 50
     for (known, observed), window, before in zip(shown, WINDOWS, states, strict=False):
         assert observed.dtype == torch.bool and observed.shape == (B, T)
@@ -211,19 +211,19 @@ def test_the_denoiser_is_asked_for_by_window() -> None:
     made = run(video(), [0], denoise=denoise)[-1]
     assert asked == WINDOWS
     for window in WINDOWS:
-        expected = eight_bits(torch.tensor(min(window.makes) / 23))
+        expected = quantize_8bit(torch.tensor(min(window.makes) / 23))
         assert all(made[:, :, frame].eq(expected).all() for frame in window.makes)
 
 
 def test_eight_bits_are_the_nearest_of_256_values() -> None:
     levels = torch.arange(256) / 127.5 - 1
-    torch.testing.assert_close(eight_bits(levels), levels, atol=1e-6, rtol=0)
+    torch.testing.assert_close(quantize_8bit(levels), levels, atol=1e-6, rtol=0)
     x = torch.linspace(-1.2, 1.2, 10_001)
-    rounded = eight_bits(x)
-    assert torch.equal(rounded, eight_bits(rounded)) and len(rounded.unique()) == 256
+    rounded = quantize_8bit(x)
+    assert torch.equal(rounded, quantize_8bit(rounded)) and len(rounded.unique()) == 256
     assert float((rounded - x.clamp(-1, 1)).abs().max()) <= 0.5 / 127.5 + 1e-6
     pixels = ((rounded + 1) * 127.5).round().to(torch.uint8)
-    assert torch.equal(eight_bits(pixels.float() / 127.5 - 1), rounded), "through a file and back"
+    assert torch.equal(quantize_8bit(pixels.float() / 127.5 - 1), rounded), "through a file and back"
 
 
 def first_draws(prior: Prior, seeds: list[int], *, context: bool = False) -> list[Tensor]:
@@ -259,10 +259,10 @@ def test_all_noise_of_a_window_has_the_prior_of_the_model(name: str) -> None:
     prior = Prior(name=name, strength=0.7)
     made, plain = first_draws(prior, [5, 6, 7]), first_draws(INDEPENDENT, [5, 6, 7])
     for one, other in zip(made, plain, strict=True):
-        torch.testing.assert_close(one, prior.of(other), rtol=0, atol=1e-6)
+        torch.testing.assert_close(one, prior.correlate(other), rtol=0, atol=1e-6)
         assert torch.equal(one[:, :, 0], other[:, :, 0]) and not torch.allclose(one, other, atol=0.1)
     alone = run(video()[1:2], [6], prior=prior)[-1]
-    assert torch.equal(run(video(), [5, 6, 7], prior=prior)[-1][1:2], alone), "a clip does not depend on its neighbours"
+    assert torch.equal(run(video(), [5, 6, 7], prior=prior)[-1][1:2], alone), "a clip does not depend on its neighbors"
 
 
 def test_observed_frames_may_be_shown_with_noise_of_their_own() -> None:

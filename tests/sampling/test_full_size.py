@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.frames import Timeline, divided, extension, interpolation, join, loop
 from vidiff_cli.motion import interpolate, optical_flow
 from vidiff_cli.sampling.full_size import PAST, FullFrame, full_frames, plan_steps, to_bytes
+from vidiff_cli.timeline import Timeline, extension, interpolation, join, loop, split_at_cuts
 
 SIZE = (48, 64)
 FPS = Fraction(12)
@@ -74,7 +74,7 @@ TIMELINES = {
     "24 to 25": (7, interpolation(7, Fraction(24), fps=Fraction(25))),
     "half the rate": (7, interpolation(7, FPS, fps=FPS / 2)),
     "a variable rate": (8, interpolation(8, FPS, times=UNEVEN, fps=Fraction(48))),
-    "copies at a cut": (8, divided(interpolation(8, FPS, factor=3), starts={4}, same={2})),
+    "copies at a cut": (8, split_at_cuts(interpolation(8, FPS, factor=3), starts={4}, same={2})),
     "after": (9, extension(9, FPS, new=3)),
     "after one frame": (1, extension(1, FPS, new=2)),
     "before": (6, extension(6, FPS, new=3, before=True)),
@@ -92,7 +92,7 @@ def test_every_written_frame_once_in_order_and_given_ones_byte_for_byte(name: st
     assert [each.rank for each in found] == list(dict.fromkeys(timeline.written))
     for each in found:
         assert each.frame.shape == (*SIZE, 3) and each.frame.dtype == np.uint8
-        shown = timeline.copies.get(each.rank, each.rank)
+        shown = timeline.repeats.get(each.rank, each.rank)
         if shown in timeline.given:
             assert np.array_equal(each.frame, frames[timeline.given[shown]]) and each.uncertainty is None
         else:
@@ -141,10 +141,10 @@ def test_a_cut_is_not_crossed() -> None:
     """Neither where the timeline has scenes nor where it does not say so: two pictures are never mixed."""
     frames = [*film(3), *film(3, seed=9)]
     plain = interpolation(6, FPS, factor=2)
-    for timeline in (plain, divided(plain, starts={3})):
+    for timeline in (plain, split_at_cuts(plain, starts={3})):
         found = {each.rank: each.frame for each in full_frames(timeline, iter(frames))}
         assert np.array_equal(found[5], frames[2])
-    steps = plan_steps(divided(plain, starts={3}))
+    steps = plan_steps(split_at_cuts(plain, starts={3}))
     assert all(max(step.needs) <= 4 or min(step.needs) >= 6 for step in steps)
 
 
@@ -165,7 +165,7 @@ def test_beside_a_flash_a_frame_follows_from_those_around(flash: int) -> None:
     [
         (interpolation(40, FPS, factor=2), 3),
         (interpolation(40, Fraction(24), fps=Fraction(60)), 3),
-        (divided(interpolation(40, FPS, factor=2), starts={20}), 3),
+        (split_at_cuts(interpolation(40, FPS, factor=2), starts={20}), 3),
         (extension(40, FPS, new=1), 1),
         (join(38, 2, FPS, gap=1), 3),
     ],

@@ -19,7 +19,7 @@ from vidiff_cli.diffusion.levels import alpha_sigma, grid
 from vidiff_cli.diffusion.noise import INDEPENDENT, PRIORS, Prior
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.frames import plan
-from vidiff_cli.sampling.windows import Condition, fill
+from vidiff_cli.sampling.windows import Conditioner, fill
 
 CLIPS, FRAMES, WINDOW, OVERLAP, GIVEN, STEPS = 4096, 64, 16, 8, 16, 64
 SEAMS = range(GIVEN, FRAMES, WINDOW - OVERLAP)
@@ -57,7 +57,7 @@ def truth(process: str, seed: int, clips: int = CLIPS) -> Tensor:
     return (white @ root.T)[:, None, :, None, None]
 
 
-def guided(weight: float, of: Tensor | None = None) -> Condition:
+def guided(weight: float, of: Tensor | None = None) -> Conditioner:
     return lambda denoise, known, observed: clamp_known(
         reconstruct(denoise, known, observed, weight, covariance=of), known, observed
     )
@@ -66,7 +66,7 @@ def guided(weight: float, of: Tensor | None = None) -> Condition:
 LOWPASS = Prior(name="lowpass", strength=0.5)
 
 
-METHODS: dict[str, tuple[Condition, float]] = {
+METHODS: dict[str, tuple[Conditioner, float]] = {
     "exact conditional": (hold_known, 0.0),
     "replacement": (clamp_known, 0.0),
     "replacement + Langevin": (clamp_known, 0.1),
@@ -182,7 +182,7 @@ def made_freely(prior: Prior, sampler: str, *, of_model: Prior, started: bool = 
 
     def sample(denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
         if not started:
-            z = of_model.of(torch.randn(z.shape, generator=torch.Generator().manual_seed(5), dtype=z.dtype))
+            z = of_model.correlate(torch.randn(z.shape, generator=torch.Generator().manual_seed(5), dtype=z.dtype))
         if sampler == "ddpm":
             return ddpm(denoise, z, grid(48), correct=correct, noise=noise)
         return SAMPLERS[sampler](denoise, z, grid(48))

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight
-from vidiff_cli.diffusion.levels import alpha_sigma, grid, onwards
-from vidiff_cli.diffusion.noise import reused, seeded, white
+from vidiff_cli.diffusion.levels import alpha_sigma, grid, levels_from
+from vidiff_cli.diffusion.noise import freenoise_index, seeded, white
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
-from vidiff_cli.frames import Scheme, Timeline, Window, extension, interpolation, join, loop, plans
-from vidiff_cli.sampling.initial_noise import FREE_INIT_LEVEL, Sample, Start, free_init, fresh, previous_frames
-from vidiff_cli.sampling.windows import Condition, fill
+from vidiff_cli.frames import Scheme, Window
+from vidiff_cli.sampling.initial_noise import FREE_INIT_LEVEL, InitNoise, SampleFn, free_init, fresh, previous_frames
+from vidiff_cli.sampling.windows import Conditioner, fill
+from vidiff_cli.timeline import Timeline, extension, interpolation, join, loop, plans
 
 WINDOW, OVERLAP = 16, 8
 
@@ -108,7 +109,7 @@ def root_of(matrix: Tensor) -> Tensor:
     return vectors * values.clamp(min=0).sqrt() @ vectors.T
 
 
-def by_count(weight: float) -> Condition:
+def by_count(weight: float) -> Conditioner:
     """A weight that is as said for 8 observed frames, more for fewer, by clip."""
 
     def condition(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
@@ -118,7 +119,7 @@ def by_count(weight: float) -> Condition:
     return condition
 
 
-def guided(weight: float | Callable[[Tensor], Tensor]) -> Condition:
+def guided(weight: float | Callable[[Tensor], Tensor]) -> Conditioner:
     return lambda denoise, known, observed: clamp_known(reconstruct(denoise, known, observed, weight), known, observed)
 
 
@@ -137,7 +138,7 @@ class Units:
         return part.reshape(like.shape)
 
 
-CONDITIONS: dict[str, Callable[[float], Condition]] = {
+CONDITIONS: dict[str, Callable[[float], Conditioner]] = {
     "exact": lambda weight: hold_known,
     "replacement": lambda weight: clamp_known,
     "reconstruction": guided,
@@ -169,7 +170,12 @@ def made(
 
 
 def filled(
-    process: str, windows: list[Window], video: Tensor, condition: Condition, sample: Sample, begin: Start = fresh
+    process: str,
+    windows: list[Window],
+    video: Tensor,
+    condition: Conditioner,
+    sample: SampleFn,
+    begin: InitNoise = fresh,
 ) -> Tensor:
     def denoise(window: Window, known: Tensor, observed: Tensor) -> Denoise:
         return ideal(process, window.frames)
@@ -181,7 +187,7 @@ def filled(
             denoise=denoise,
             sample=sample,
             condition=condition,
-            begin=begin,
+            init_noise=begin,
             seeds=[0],
             finish=lambda x: x,
         ):
@@ -306,7 +312,7 @@ def test_few_frames_need_more_weight_to_guide(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PLANS if len(PLANS[name].windows()) > 1])
 def test_what_is_learned_makes_what_one_large_window_would(name: str) -> None:
-    """A process without memory beyond its last frame: windows that see their neighbours lack nothing. The rest is the
+    """A process without memory beyond its last frame: windows that see their neighbors lack nothing. The rest is the
     error of 48 steps, which is not the same for windows of other lengths."""
     windows, one = made("AR(1)", name, "exact"), made("AR(1)", name, "exact", window=64)
     assert len(PLANS[name].windows(64)) == 1
@@ -357,7 +363,7 @@ def test_a_gap_is_joined_at_both_ends(name: str) -> None:
 LONG = extension(8, FPS, new=56)
 
 
-def begun(process: str, condition: Condition, begin: Callable[[Callable[[Tensor], Tensor]], Start]) -> Tensor:
+def begun(process: str, condition: Conditioner, begin: Callable[[Callable[[Tensor], Tensor]], InitNoise]) -> Tensor:
     """Covariance of a long extension whose windows begin as said; `begin` is handed what makes unit vectors."""
     windows = plans(LONG, window=WINDOW, overlap=OVERLAP)
     given, total = sorted(LONG.given), len(LONG.times)
@@ -366,7 +372,7 @@ def begun(process: str, condition: Condition, begin: Callable[[Callable[[Tensor]
     video[: len(given), 0, given, 0, 0] = root_of(covariance(process, given))
 
     def sample(denoise: Denoise, z: Tensor, noise: Noise, level: float | None = None, /) -> Tensor:
-        return SAMPLERS["dpmpp-2m"](denoise, z, grid(48) if level is None else onwards(grid(48), level))
+        return SAMPLERS["dpmpp-2m"](denoise, z, grid(48) if level is None else levels_from(grid(48), level))
 
     return gram(filled(process, windows, video, condition, sample, begin(units.take)))
 
@@ -382,7 +388,7 @@ def moved(law: Tensor) -> float:
     return sum(float(law[k, k] + law[7, 7] - 2 * law[k, 7]) for k in range(8, 16))
 
 
-def from_fresh(take: Callable[[Tensor], Tensor]) -> Start:
+def from_fresh(take: Callable[[Tensor], Tensor]) -> InitNoise:
     return lambda window, number, known, noise: (take(noise), None)
 
 
@@ -392,8 +398,8 @@ def test_previous_frames_hold_the_motion_back(process: str) -> None:
     nearer to the truth by it, those that know what they observe do not."""
     law = covariance(process, range(64))
 
-    def at(level: float, condition: Condition) -> Tensor:
-        def begin(take: Callable[[Tensor], Tensor]) -> Start:
+    def at(level: float, condition: Conditioner) -> Tensor:
+        def begin(take: Callable[[Tensor], Tensor]) -> InitNoise:
             start = previous_frames(level)
             return lambda window, number, known, noise: start(window, number, known, take(noise))
 
@@ -412,11 +418,11 @@ def test_noise_used_again_keeps_a_long_video_to_what_it_shows(process: str) -> N
     law = covariance(process, range(64))
     windows = plans(LONG, window=WINDOW, overlap=OVERLAP)
 
-    def bank(take: Callable[[Tensor], Tensor]) -> Start:
+    def bank(take: Callable[[Tensor], Tensor]) -> InitNoise:
         rows = take(torch.zeros(8 + WINDOW * (len(windows) + 1), 1, WINDOW, 1, 1, dtype=torch.float64))
 
         def start(window: Window, number: int, known: Tensor, noise: Tensor) -> tuple[Tensor, None]:
-            slots = [reused(frame, window=WINDOW, stride=WINDOW - OVERLAP, seed=1) for frame in window.frames]
+            slots = [freenoise_index(frame, window=WINDOW, stride=WINDOW - OVERLAP, seed=1) for frame in window.frames]
             assert sorted(slots) == list(range(WINDOW))
             return rows[:, :, slots], None
 
@@ -437,7 +443,7 @@ def test_free_init_leaves_the_law_alone(process: str) -> None:
     passes, law = 3, covariance(process, range(WINDOW))
 
     def sample(denoise: Denoise, z: Tensor, noise: Noise, level: float | None = None, /) -> Tensor:
-        return SAMPLERS["dpmpp-2m"](denoise, z, grid(48) if level is None else onwards(grid(48), level))
+        return SAMPLERS["dpmpp-2m"](denoise, z, grid(48) if level is None else levels_from(grid(48), level))
 
     def after(level: float, *, published: bool = False) -> Tensor:
         units = Units(WINDOW * 2 * passes, 0)

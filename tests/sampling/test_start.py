@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known
-from vidiff_cli.diffusion.levels import alpha_sigma, grid, onwards
-from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, low_pass, reused, seeded, white
+from vidiff_cli.diffusion.levels import alpha_sigma, grid, levels_from
+from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, freenoise_index, low_pass, seeded, white
 from vidiff_cli.diffusion.samplers import Denoise, Noise, ddim
-from vidiff_cli.frames import Scheme, Window, extension, plans
+from vidiff_cli.frames import Scheme, Window
 from vidiff_cli.sampling.initial_noise import FREE_INIT_LEVEL, free_init, free_noise, fresh, previous_frames
 from vidiff_cli.sampling.windows import fill
+from vidiff_cli.timeline import extension, plans
 
 WINDOW, OVERLAP, SIDE = 8, 3, 40
 LEVELS = grid(12)
@@ -91,7 +92,7 @@ def test_what_a_window_makes_has_noise_of_the_first_window_while_any_is_left(nam
 
         def slots(frames: frozenset[int]) -> set[int]:
             first = windows[0].frames[0]
-            return {reused(frame - first, window=WINDOW, stride=WINDOW - OVERLAP, seed=5) for frame in frames}
+            return {freenoise_index(frame - first, window=WINDOW, stride=WINDOW - OVERLAP, seed=5) for frame in frames}
 
         def from_bank(frames: frozenset[int], window: Window = window, z: Tensor = z) -> set[int]:
             places = [place for place, frame in enumerate(window.frames) if frame in frames]
@@ -133,7 +134,7 @@ def test_a_long_video_by_noise_used_again_is_filled_like_any_other() -> None:
             return torch.zeros_like(z)
 
         frames = torch.zeros(2, 3, total, 2, 2)
-        options = {"sample": spy, "condition": clamp_known, "seeds": [5, 6], "begin": begin}
+        options = {"sample": spy, "condition": clamp_known, "seeds": [5, 6], "init_noise": begin}
         list(fill(windows, frames, denoise=lambda *_: lambda z, level: z, **options))
 
     start = free_noise(window=WINDOW, stride=WINDOW - OVERLAP, first=windows[0].frames[0], seeds=[5, 6])
@@ -178,12 +179,12 @@ class Walk:
         self.calls.append((z, level))
         if self.result is not None:
             return self.result.expand(z.shape)
-        return ddim(denoise, z, LEVELS if level is None else onwards(LEVELS, level))
+        return ddim(denoise, z, LEVELS if level is None else levels_from(LEVELS, level))
 
 
 def from_stream(seed: int, prior: Prior = INDEPENDENT) -> Noise:
     stream = seeded(seed)
-    return lambda like, generator: prior.of(white(like, stream))
+    return lambda like, generator: prior.correlate(white(like, stream))
 
 
 def test_one_pass_of_free_init_is_the_sampler() -> None:
@@ -209,7 +210,7 @@ def test_every_pass_goes_on_from_the_low_frequencies_of_the_last() -> None:
     walk, z = Walk(), white(torch.empty(1, 2, *shape, dtype=torch.float64), seeded(1))
     made = free_init(walk, passes=3, level=-3.0)(denoise, z, from_stream(0))
     assert [level for _, level in walk.calls] == [None, -3.0, -3.0]
-    later = len(onwards(LEVELS, -3.0)) - 1
+    later = len(levels_from(LEVELS, -3.0)) - 1
     assert len(calls) == 12 + 2 * later and 0 < later < 12 and calls[12] == -3.0
     assert torch.equal(free_init(Walk(), passes=3, level=-3.0)(denoise, z, from_stream(0)), made), "by its noise alone"
     assert free_init(walk, passes=2)(denoise, z, from_stream(0)) is not None and walk.calls[-1][1] == FREE_INIT_LEVEL
@@ -236,7 +237,7 @@ def test_free_init_begins_its_passes_with_noise_of_the_prior(prior: Prior) -> No
     error = 6 * math.sqrt(2 / rows.shape[1])
     torch.testing.assert_close(torch.cov(rows).double(), prior.covariance(frames), rtol=0, atol=error + 0.02)
     spectrum = (
-        torch.fft.fftn(prior.whitened(begun), dim=(-3, -2, -1)).abs().square().mean(dim=(0, 1)) / begun[0, 0].numel()
+        torch.fft.fftn(prior.whiten(begun), dim=(-3, -2, -1)).abs().square().mean(dim=(0, 1)) / begun[0, 0].numel()
     )
     low = low_pass((frames, side, side)) > 0.99
     assert float(spectrum[low].mean()) == pytest.approx(1 / (1 + math.exp(FREE_INIT_LEVEL)), abs=0.06)

@@ -13,7 +13,7 @@ from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, 
 from vidiff_cli.diffusion.levels import alpha_sigma, grid
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.frames import plan
-from vidiff_cli.sampling.windows import Condition, fill
+from vidiff_cli.sampling.windows import Conditioner, fill
 
 COUNT, C, T, SIDE = 8, 3, 8, 4
 
@@ -36,12 +36,12 @@ def ideal(z: Tensor, level: Tensor) -> Tensor:
     return torch.einsum("bk,kcthw->bcthw", chances, CLIPS.to(z.dtype))
 
 
-def guided(weight: float) -> Condition:
+def guided(weight: float) -> Conditioner:
     return lambda denoise, known, observed: clamp_known(reconstruct(denoise, known, observed, weight), known, observed)
 
 
 def generate(
-    name: str, condition: Condition, given: list[int], wanted: Tensor, seeds: list[int], *, langevin: float = 0.0
+    name: str, condition: Conditioner, given: list[int], wanted: Tensor, seeds: list[int], *, langevin: float = 0.0
 ) -> Tensor:
     """Through plan and fill: the video (b c t h w) with the frames `given` of the clips `wanted`."""
 
@@ -56,7 +56,7 @@ def generate(
     return video
 
 
-def share_right(name: str, condition: Condition, given: list[int], *, langevin: float = 0.0) -> float:
+def share_right(name: str, condition: Conditioner, given: list[int], *, langevin: float = 0.0) -> float:
     """Share of 128 videos whose made frames are those of the clip that the given frames belong to, to 1e-2."""
     wanted = CLIPS.repeat(16, 1, 1, 1, 1)
     made = generate(name, condition, given, wanted, list(range(len(wanted))), langevin=langevin)

@@ -360,7 +360,7 @@ def test_the_adapter_is_a_text_encoder(tiny_clip: Any) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.sampled_from(CAPTIONS), min_size=1, max_size=5))
-def test_a_caption_does_not_see_its_neighbours(tiny_clip: Any, captions: list[str]) -> None:
+def test_a_caption_does_not_see_its_neighbors(tiny_clip: Any, captions: list[str]) -> None:
     """The frozen embedding bit for bit; what the adapter makes of it up to the order of a matrix product's sums."""
     encoder = adapted_once(tiny_clip)
     together = encoder(captions)

@@ -1,18 +1,18 @@
-"""Laws of the learned text encoder: neighbours, padding, unknown words and gradients."""
+"""Laws of the learned text encoder: neighbors, padding, unknown words and gradients."""
 
 import pytest
 import torch
 
 from vidiff_cli.errors import UsageError
 from vidiff_cli.text.encoder import TextEmbedding, TextEncoder
-from vidiff_cli.text.learned import LearnedText, vocabulary_of
+from vidiff_cli.text.learned import LearnedText, collect_vocabulary
 
 CAPTIONS = ["a red square moving left", "a small blue plus, moving up slowly", "green"]
 
 
 def learned(depth: int = 1, **settings: int) -> LearnedText:
     torch.manual_seed(0)
-    return LearnedText(vocabulary_of(CAPTIONS), depth=depth, **settings)
+    return LearnedText(collect_vocabulary(CAPTIONS), depth=depth, **settings)
 
 
 def same(one: TextEmbedding, row: int, other: TextEmbedding, other_row: int) -> None:
@@ -23,9 +23,9 @@ def same(one: TextEmbedding, row: int, other: TextEmbedding, other_row: int) -> 
 
 
 def test_the_vocabulary_is_sorted_and_does_not_depend_on_order() -> None:
-    vocabulary = vocabulary_of(CAPTIONS)
-    assert vocabulary == vocabulary_of(reversed(CAPTIONS)) == tuple(sorted(set(vocabulary)))
-    assert vocabulary_of([]) == vocabulary_of([""]) == ()
+    vocabulary = collect_vocabulary(CAPTIONS)
+    assert vocabulary == collect_vocabulary(reversed(CAPTIONS)) == tuple(sorted(set(vocabulary)))
+    assert collect_vocabulary([]) == collect_vocabulary([""]) == ()
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
@@ -38,7 +38,7 @@ def test_shapes_and_padding(depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [0, 2])
-def test_a_caption_does_not_see_its_neighbours(depth: int) -> None:
+def test_a_caption_does_not_see_its_neighbors(depth: int) -> None:
     encoder = learned(depth)
     together = encoder(CAPTIONS)
     for row, caption in enumerate(CAPTIONS):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
-from vidiff_cli.text.learned import vocabulary_of
-from vidiff_cli.training.loader import Source
-from vidiff_cli.training.state import Learner, new_learner
+from vidiff_cli.text.learned import collect_vocabulary
+from vidiff_cli.training.loader import ClipSource
+from vidiff_cli.training.state import VideoModel, new_video_model
 
 CAPTIONS = ["a red square moving left", "a blue circle", "green", "two words"]
 
@@ -36,24 +36,24 @@ def row() -> type[StubRow]:
 
 
 @pytest.fixture
-def make_source() -> Callable[[Sequence[StubRow]], Source]:
+def make_source() -> Callable[[Sequence[StubRow]], ClipSource]:
     """A source of 4x4 clips: pixel values are (row, frame, 0), so that a frame says where it is from."""
 
-    def make(rows: Sequence[StubRow]) -> Source:
+    def make(rows: Sequence[StubRow]) -> ClipSource:
         def read(number: int, frames: Sequence[int]) -> np.ndarray:
             assert all(0 <= frame < rows[number].frames for frame in frames)
             video = np.zeros((len(frames), 4, 4, 3), dtype=np.uint8)
             video[..., 0], video[..., 1] = number, np.array(frames)[:, None, None]
             return video
 
-        return Source(rows=rows, read=read)
+        return ClipSource(rows=rows, read=read)
 
     return make
 
 
 @pytest.fixture
-def make_learner() -> Callable[..., Learner]:
-    """A tiny learner of 4x4 clips with a learned text tower; `noise` on every weight makes all paths live."""
+def make_video_model() -> Callable[..., VideoModel]:
+    """A tiny model of 4x4 clips with a learned text tower; `noise` on every weight makes all paths live."""
 
     def make(
         *,
@@ -62,29 +62,29 @@ def make_learner() -> Callable[..., Learner]:
         diffusion: DiffusionSettings | None = None,
         dropout: float = 0.0,
         motion: bool = False,
-    ) -> Learner:
+    ) -> VideoModel:
         settings = ModelSettings(
             width=4,
             height=4,
             frames=4,
             network=NetworkSettings(
-                base=8,
-                multipliers=(1, 2),
-                patch=1,
-                head_width=8,
+                base_channels=8,
+                channel_mult=(1, 2),
+                patch_size=1,
+                head_dim=8,
                 embedding=16,
-                text_width=8,
+                context_dim=8,
                 dropout=dropout,
                 motion=motion,
             ),
             diffusion=diffusion or DiffusionSettings(),
-            text=TextSettings(vocabulary=vocabulary_of(CAPTIONS)),
+            text=TextSettings(vocabulary=collect_vocabulary(CAPTIONS)),
         )
-        learner = new_learner(settings, seed)
+        video_model = new_video_model(settings, seed)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for parameter in learner.parameters():
+            for parameter in video_model.parameters():
                 parameter.add_(noise * torch.randn(parameter.shape, generator=generator))
-        return learner
+        return video_model
 
     return make

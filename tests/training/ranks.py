@@ -21,13 +21,13 @@ import torch.distributed.fsdp  # slow: before the processes are forked, for all 
 import torch.distributed.tensor
 
 from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
-from vidiff_cli.config.train import OptimiserSettings, TrainSettings
+from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.text.learned import vocabulary_of
-from vidiff_cli.training.distributed import ALONE, Launch, Parallel, Together, together
-from vidiff_cli.training.loader import Source
-from vidiff_cli.training.loop import Schedule, train_steps
-from vidiff_cli.training.state import TrainState, new_learner
+from vidiff_cli.text.learned import collect_vocabulary
+from vidiff_cli.training.distributed import ALONE, DistributedContext, MultiProcess, ProcessInfo, init_distributed
+from vidiff_cli.training.loader import ClipSource
+from vidiff_cli.training.loop import LRSchedule, train_steps
+from vidiff_cli.training.state import TrainState, new_video_model
 
 CAPTIONS = ("a red square moving left", "a blue circle", "")
 CPU = torch.device("cpu")
@@ -42,82 +42,82 @@ class Row:
     captions: Sequence[str] = CAPTIONS
 
 
-def source() -> Source:
+def source() -> ClipSource:
     clips = np.random.default_rng(0).integers(0, 256, (7, 8, 4, 4, 3), dtype=np.uint8)
-    return Source(rows=[Row()] * 7, read=lambda number, frames: clips[number][list(frames)])
+    return ClipSource(rows=[Row()] * 7, read=lambda number, frames: clips[number][list(frames)])
 
 
 def settings(**more: Any) -> TrainSettings:
     """Five clips a step: two ranks have two and three of them."""
-    optimiser = OptimiserSettings(warmup=2, muon_lr=2e-3, ema=0.7, ema_more=(0.5,))
-    return TrainSettings.model_validate({"steps": STEPS, "batch_size": 5, "seed": 5, "optimiser": optimiser} | more)
+    optimizer = OptimizerSettings(warmup=2, muon_lr=2e-3, ema=0.7, ema_more=(0.5,))
+    return TrainSettings.model_validate({"steps": STEPS, "batch_size": 5, "seed": 5, "optimizer": optimizer} | more)
 
 
-def state(parallel: Parallel = ALONE) -> TrainState:
+def state(parallel: DistributedContext = ALONE) -> TrainState:
     network = NetworkSettings(
-        base=8,
-        multipliers=(1, 2),
-        blocks=1,
-        patch=1,
-        head_width=8,
+        base_channels=8,
+        channel_mult=(1, 2),
+        num_res_blocks=1,
+        patch_size=1,
+        head_dim=8,
         embedding=16,
-        text_width=8,
+        context_dim=8,
         dropout=0.2,
         motion=True,
     )
     model = ModelSettings(
-        width=4, height=4, frames=4, network=network, text=TextSettings(vocabulary=vocabulary_of(CAPTIONS))
+        width=4, height=4, frames=4, network=network, text=TextSettings(vocabulary=collect_vocabulary(CAPTIONS))
     )
-    learner = new_learner(model, seed=0)
+    video_model = new_video_model(model, seed=0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # all paths live
-        for parameter in learner.parameters():
+        for parameter in video_model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    parallel.prepare(learner)
-    return TrainState(learner, settings().optimiser)
+    parallel.prepare(video_model)
+    return TrainState(video_model, settings().optimizer)
 
 
-def steps(of: TrainState, asked: TrainSettings, parallel: Parallel = ALONE) -> Iterator[Any]:
-    schedule = Schedule.of(STEPS, asked.optimiser)
+def steps(of: TrainState, asked: TrainSettings, parallel: DistributedContext = ALONE) -> Iterator[Any]:
+    schedule = LRSchedule.of_run(STEPS, asked.optimizer)
     return train_steps(of, source(), asked, schedule, device=CPU, dtype=torch.float32, parallel=parallel)
 
 
 def trained(
-    folder: Path, parallel: Parallel = ALONE, asked: TrainSettings | None = None, *, start: Path | None = None
+    folder: Path, parallel: DistributedContext = ALONE, asked: TrainSettings | None = None, *, start: Path | None = None
 ) -> None:
     """Trains to the end, from a checkpoint or from nothing as it is: folder/step-N, and folder/reports.json."""
     now = state(parallel)
     if start is not None:
-        now.load(start if parallel.main else None, parallel=parallel)
+        now.load(start if parallel.is_main else None, parallel=parallel)
     reports = []
     for report in steps(now, asked or settings(), parallel):
         reports.append([report.loss, report.gradient_norm, *report.per_clip.tolist(), *report.rows])
         if report.step == STEPS or (report.step == STOP and asked is None):
             now.save(folder / f"step-{report.step}", clips_seen=0, parallel=parallel)
-    if parallel.main:
+    if parallel.is_main:
         (folder / "reports.json").write_text(json.dumps(reports))
 
 
-def equal(folder: Path, launch: Launch) -> None:
+def equal(folder: Path, launch: ProcessInfo) -> None:
     """DDP and FSDP from nothing, and in parts from a checkpoint that one process made."""
-    with together(launch, CPU, kind="ddp", timeout_seconds=30) as ddp:
-        fsdp = Together(launch, CPU, "fsdp")
+    with init_distributed(launch, CPU, kind="ddp", timeout_seconds=30) as ddp:
+        fsdp = MultiProcess(launch, CPU, "fsdp")
         for name, parallel in (("ddp", ddp), ("fsdp", fsdp)):
             trained(folder / name, parallel)
             begun = folder / "alone" / f"step-{STOP}"
-            trained(folder / f"{name}-later", parallel, settings(accumulate=2), start=begun)
+            trained(folder / f"{name}-later", parallel, settings(grad_accum_steps=2), start=begun)
         trained(folder / "ddp-of-fsdp", ddp, start=folder / "fsdp" / f"step-{STOP}")
-        assert ddp.agree({"of": launch.rank}) == {"of": 0}
-        assert ddp.largest(launch.rank + 3) == 4
+        assert ddp.broadcast_object({"of": launch.rank}) == {"of": 0}
+        assert ddp.all_reduce_max(launch.rank + 3) == 4
         held = [value.to_local().numel() for value in state(fsdp).ema.shadow.values()]  # type: ignore[attr-defined]
         (folder / f"held-{launch.rank}.json").write_text(json.dumps(sum(held)))
 
 
-def ended(folder: Path, launch: Launch, how: str) -> None:
+def ended(folder: Path, launch: ProcessInfo, how: str) -> None:
     """Rank 1 ends in some way in the second step: what a rank makes of it is folder/HOW-N.json."""
     found: BaseException | None = None
     try:
-        with together(launch, CPU, kind="ddp", timeout_seconds=10 if how == "silent" else 30) as parallel:
+        with init_distributed(launch, CPU, kind="ddp", timeout_seconds=10 if how == "silent" else 30) as parallel:
             for report in steps(state(parallel), settings(), parallel):
                 if launch.rank and report.step == 1:
                     if how == "error":
@@ -145,7 +145,7 @@ def fork(scenario: Callable[..., None], folder: Path, *more: str) -> list[int]:
                 os.environ.update(
                     {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(rank)}
                 )
-                scenario(folder, Launch.of(os.environ), *more)
+                scenario(folder, ProcessInfo.from_environment(os.environ), *more)
                 code = 0
             except Exception:
                 traceback.print_exc()

@@ -15,13 +15,20 @@ from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.config.train import ObjectiveSettings
 from vidiff_cli.diffusion.levels import alpha_sigma
 from vidiff_cli.training import auxiliary_losses
-from vidiff_cli.training.auxiliary_losses import FLOOR, GATE, SHARE, LowNoise, auxiliary_of, kept_share
+from vidiff_cli.training.auxiliary_losses import (
+    FLOOR,
+    GATE,
+    SHARE,
+    LowNoiseLosses,
+    make_auxiliary_losses,
+    subsample_rate,
+)
 from vidiff_cli.training.flow_loss import ResidualFlow
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import Auxiliary, diffusion_loss
-from vidiff_cli.training.state import Learner
+from vidiff_cli.training.state import VideoModel
 
-Maker = Callable[..., Learner]
+Maker = Callable[..., VideoModel]
 B, T = 4, 4
 CPU = torch.device("cpu")
 NONE = torch.zeros(B, T, dtype=torch.bool)
@@ -37,7 +44,7 @@ def batch(given: Tensor = NONE, *, u: Tensor | None = None) -> Batch:
         noise=noise(B, 3, T, 4, 4, seed=1),
         u=torch.tensor([0.02, 0.1, 0.15, 0.2]) if u is None else u,  # levels 5.9 to 2.2
         times=(torch.arange(T) / 8).expand(B, T).contiguous(),
-        given=given,
+        observed=given,
         dropped=torch.tensor([False, True, False, True]),
         captions=("a red square", "a blue circle", "", "green"),
     )
@@ -54,10 +61,10 @@ def flow(weight: float = 1.0) -> Auxiliary:
         nowhere = first.new_zeros(len(first), 2, *first.shape[2:])
         return nowhere, nowhere
 
-    return LowNoise(terms={"flow": (weight, ResidualFlow(still))})
+    return LowNoiseLosses(terms={"flow": (weight, ResidualFlow(still))})
 
 
-def squared(calls: list[Tensor] | None = None, **more: float) -> LowNoise:
+def squared(calls: list[Tensor] | None = None, **more: float) -> LowNoiseLosses:
     """Plain squared error as the term, which keeps a note of what it was shown."""
 
     def term(x_hat: Tensor, video: Tensor, made: Tensor) -> Tensor:
@@ -65,16 +72,16 @@ def squared(calls: list[Tensor] | None = None, **more: float) -> LowNoise:
             calls.append(x_hat)
         return (x_hat - video).square().mean(dim=(1, 2, 3, 4))
 
-    return LowNoise(terms={"squared": (1.0, term)}, **more)
+    return LowNoiseLosses(terms={"squared": (1.0, term)}, **more)
 
 
 def test_off_is_nothing_and_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("vidiff_cli.training.flow_loss", "vidiff_cli.training.perceptual_loss", "torchvision"):
         monkeypatch.setitem(sys.modules, name, None)  # to import it is an error now
     module = runpy.run_path(auxiliary_losses.__file__)
-    assert module["auxiliary_of"](ObjectiveSettings(), DiffusionSettings(), CPU) is None
+    assert module["make_auxiliary_losses"](ObjectiveSettings(), DiffusionSettings(), CPU) is None
     with pytest.raises(ImportError):
-        module["auxiliary_of"](ObjectiveSettings(flow_loss=0.1), DiffusionSettings(), CPU)
+        module["make_auxiliary_losses"](ObjectiveSettings(flow_loss=0.1), DiffusionSettings(), CPU)
 
 
 def test_the_perceptual_loss_says_which_weights_it_needs() -> None:
@@ -85,12 +92,12 @@ def test_the_perceptual_loss_says_which_weights_it_needs() -> None:
 
 def test_what_the_settings_ask_for_is_built() -> None:
     """With their weights, and the flow of motion/ where no file is named."""
-    made = auxiliary_of(ObjectiveSettings(flow_loss=0.2), DiffusionSettings(shift=2.0), CPU)
-    assert isinstance(made, LowNoise) and made.keep == kept_share(DiffusionSettings(shift=2.0)) < 1
+    made = make_auxiliary_losses(ObjectiveSettings(flow_loss=0.2), DiffusionSettings(shift=2.0), CPU)
+    assert isinstance(made, LowNoiseLosses) and made.keep == subsample_rate(DiffusionSettings(shift=2.0)) < 1
     assert {name: weight for name, (weight, _) in made.terms.items()} == {"flow": 0.2}
     moving = torch.stack([noise(1, 3, 16, 16).roll(step, dims=-1) for step in range(T)], dim=2)
     smooth = torch.nn.functional.avg_pool3d(moving, (1, 5, 5), 1, (0, 2, 2))
-    drawn = replace(batch(), video=smooth, given=NONE[:1], u=torch.tensor([0.15]))
+    drawn = replace(batch(), video=smooth, observed=NONE[:1], u=torch.tensor([0.15]))
     still = smooth + 0.1 * noise(1, 3, 1, 16, 16, seed=2)
     assert float(replace(made, keep=1.0)(still, drawn, at(3.0)[:1])["flow"]) > 0
 
@@ -151,12 +158,12 @@ def test_given_frames_count_nothing() -> None:
     assert torch.equal(shown[0][:, :, 0], drawn.video[:, :, 0])
 
 
-def test_images_beside_the_clips_count_nothing(make_learner: Maker) -> None:
+def test_images_beside_the_clips_count_nothing(make_video_model: Maker) -> None:
     """They have no motion: the term is that of the clips, and the network does not hear of what it makes of images."""
-    isolated = torch.tensor([[False, False, False, True]] * B)
-    drawn = replace(batch(), isolated=isolated)
-    learner, shown = make_learner(noise=0.1), list[Tensor]()
-    loss = diffusion_loss(learner.denoiser, learner.text, drawn, auxiliary=squared(shown))
+    is_image = torch.tensor([[False, False, False, True]] * B)
+    drawn = replace(batch(), is_image=is_image)
+    video_model, shown = make_video_model(noise=0.1), list[Tensor]()
+    loss = diffusion_loss(video_model.denoiser, video_model.text, drawn, auxiliary=squared(shown))
     assert shown[0].shape[2] == T - 1 and float(loss.terms["squared"]) > 0
 
 
@@ -165,17 +172,17 @@ def test_a_quarter_of_the_batch_is_looked_at_whatever_the_schedule(shift: float)
     """On average; the sum over the chosen ones is that over all. Each clip is chosen by itself."""
     from vidiff_cli.diffusion.levels import cosine
 
-    keep, size, looked, total = kept_share(DiffusionSettings(shift=shift)), 64, 0, 0.0
+    keep, size, looked, total = subsample_rate(DiffusionSettings(shift=shift)), 64, 0, 0.0
     loss = squared(calls := [], keep=keep)
     steps = 40
     for step in range(steps):
         u = (torch.arange(size) + torch.rand((), generator=torch.Generator().manual_seed(step))) / size
         level = cosine(u.double(), shift=shift).float()[:, None]
-        drawn = replace(batch(), video=torch.zeros(size, 1, 1, 1, 1), given=torch.zeros(size, 1).bool(), u=u)
+        drawn = replace(batch(), video=torch.zeros(size, 1, 1, 1, 1), observed=torch.zeros(size, 1).bool(), u=u)
         calls.clear()
         total += float(loss(torch.sigmoid(-level).sqrt()[:, :, None, None, None], drawn, level)["squared"]) / steps
         looked += sum(len(call) for call in calls)
-        halves = [replace(drawn, video=drawn.video[part], given=drawn.given[part], u=u[part]) for part in HALVES]
+        halves = [replace(drawn, video=drawn.video[part], observed=drawn.observed[part], u=u[part]) for part in HALVES]
         parts = [
             loss(torch.sigmoid(-level[part]).sqrt()[:, :, None, None, None], half, level[part])["squared"]
             for part, half in zip(HALVES, halves, strict=True)
@@ -192,9 +199,9 @@ def test_a_quarter_of_the_batch_is_looked_at_whatever_the_schedule(shift: float)
 HALVES = (slice(0, 32), slice(32, 64))
 
 
-def test_gradients_reach_the_network_scaled_by_sigma(make_learner: Maker) -> None:
+def test_gradients_reach_the_network_scaled_by_sigma(make_video_model: Maker) -> None:
     """x_hat = alpha z - sigma v: the gradient of a prediction is -sigma times that of x_hat."""
-    learner, drawn = make_learner(noise=0.1), batch()
+    video_model, drawn = make_video_model(noise=0.1), batch()
     seen: list[tuple[Tensor, Tensor]] = []
     predictions: list[Tensor] = []
     inner = flow()
@@ -204,7 +211,7 @@ def test_gradients_reach_the_network_scaled_by_sigma(make_learner: Maker) -> Non
         seen.append((x_hat, level))
         return inner(x_hat, drawn, level)
 
-    predict = learner.denoiser.predict
+    predict = video_model.denoiser.predict
 
     def keeping(*args: object) -> Tensor:
         made = predict(*args)  # type: ignore[arg-type]
@@ -212,13 +219,13 @@ def test_gradients_reach_the_network_scaled_by_sigma(make_learner: Maker) -> Non
         predictions.append(made)
         return made
 
-    learner.denoiser.predict = keeping  # type: ignore[method-assign]
-    loss = diffusion_loss(learner.denoiser, learner.text, drawn, auxiliary=watched)
-    plain = diffusion_loss(learner.denoiser, learner.text, drawn)
+    video_model.denoiser.predict = keeping  # type: ignore[method-assign]
+    loss = diffusion_loss(video_model.denoiser, video_model.text, drawn, auxiliary=watched)
+    plain = diffusion_loss(video_model.denoiser, video_model.text, drawn)
     torch.testing.assert_close(loss.total - plain.total, loss.terms["flow"], rtol=1e-4, atol=1e-6)
     loss.total.backward()
     first = predictions[0].grad
-    learner.zero_grad()
+    video_model.zero_grad()
     plain.total.backward()
     (x_hat, level), second = seen[0], predictions[1].grad
     assert first is not None and second is not None and x_hat.grad is not None
@@ -227,23 +234,23 @@ def test_gradients_reach_the_network_scaled_by_sigma(make_learner: Maker) -> Non
     torch.testing.assert_close(first - second, -sigma * x_hat.grad, rtol=1e-3, atol=1e-6)
 
 
-def test_every_parameter_hears_the_flow_loss_alone(make_learner: Maker) -> None:
+def test_every_parameter_hears_the_flow_loss_alone(make_video_model: Maker) -> None:
     given = torch.tensor([[False] * T, [True, False, False, False]] * 2)
-    learner, drawn = make_learner(noise=0.1), batch(given)
+    video_model, drawn = make_video_model(noise=0.1), batch(given)
     heard: list[Tensor] = []
 
     def alone(x_hat: Tensor, drawn: Batch, level: Tensor) -> dict[str, Tensor]:
         heard.append(flow()(x_hat, drawn, level)["flow"])
         return {}
 
-    diffusion_loss(learner.denoiser, learner.text, drawn, auxiliary=alone)
+    diffusion_loss(video_model.denoiser, video_model.text, drawn, auxiliary=alone)
     heard[0].backward()
-    for name, parameter in learner.named_parameters():
+    for name, parameter in video_model.named_parameters():
         assert parameter.grad is not None and float(parameter.grad.abs().max()) > 0, name
 
 
-def test_under_autocast_the_terms_are_float32(make_learner: Maker) -> None:
-    learner, drawn = make_learner(noise=0.1), batch()
+def test_under_autocast_the_terms_are_float32(make_video_model: Maker) -> None:
+    video_model, drawn = make_video_model(noise=0.1), batch()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = diffusion_loss(learner.denoiser, learner.text, drawn, auxiliary=flow())
+        loss = diffusion_loss(video_model.denoiser, video_model.text, drawn, auxiliary=flow())
     assert loss.terms["flow"].dtype == torch.float32 and bool(loss.total.isfinite())

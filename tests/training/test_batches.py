@@ -17,18 +17,18 @@ from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.dataset.schema import Clip
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training.bucket_sampler import SAMPLE
-from vidiff_cli.training.clip_sampling import draw_clip
-from vidiff_cli.training.loader import Batch, Source, Wanted, draw_batch, draw_batches
+from vidiff_cli.training.clip_sampling import sample_clip
+from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batch, draw_batches
 
-SourceMaker = Callable[[Sequence[Any]], Source]
+SourceMaker = Callable[[Sequence[Any]], ClipSource]
 
 
 def draw(
-    source: Source,
+    source: ClipSource,
     *,
     size: int = 8,
     window: int = 4,
-    frame_steps: Sequence[int] = (1, 2),
+    frame_strides: Sequence[int] = (1, 2),
     seed: int = 0,
     step: int = 0,
     objective: ObjectiveSettings | None = None,
@@ -40,7 +40,7 @@ def draw(
         objective or ObjectiveSettings(),
         size=size,
         window=window,
-        frame_steps=frame_steps,
+        frame_strides=frame_strides,
         seed=seed,
         step=step,
         device=torch.device("cpu"),
@@ -79,10 +79,10 @@ def test_a_batch_follows_from_seed_and_step_alone(make_source: SourceMaker, row:
 def test_no_draw_is_used_for_two_things(make_source: SourceMaker, row: type) -> None:
     """With one clip a step, its level, what is given and whether its caption is dropped are independent draws."""
     source = make_source([row(frames=4)] * 7)
-    objective = ObjectiveSettings(observed=0.5, drop_text=0.5, drop_text_observed=0.5)
-    batches = [draw(source, size=1, frame_steps=(1,), step=step, objective=objective) for step in range(400)]
+    objective = ObjectiveSettings(observed=0.5, caption_dropout=0.5, caption_dropout_observed=0.5)
+    batches = [draw(source, size=1, frame_strides=(1,), step=step, objective=objective) for step in range(400)]
     u = np.array([float(batch.u) for batch in batches])
-    given = np.array([bool(batch.given.any()) for batch in batches])
+    given = np.array([bool(batch.observed.any()) for batch in batches])
     dropped = np.array([bool(batch.dropped) for batch in batches])
     for one, other in ((u, given), (u, dropped), (given, dropped)):
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
@@ -105,9 +105,9 @@ def test_levels_are_stratified(make_source: SourceMaker, row: type, size: int) -
 
 def test_shares_of_observed_clips_and_dropped_captions(make_source: SourceMaker, row: type) -> None:
     source = make_source([row(frames=8)] * 50)
-    objective = ObjectiveSettings(observed=0.6, drop_text=0.12, drop_text_observed=0.35)
+    objective = ObjectiveSettings(observed=0.6, caption_dropout=0.12, caption_dropout_observed=0.35)
     batches = [draw(source, size=32, window=8, step=step, objective=objective) for step in range(80)]
-    observed = torch.cat([batch.given.any(dim=1) for batch in batches])
+    observed = torch.cat([batch.observed.any(dim=1) for batch in batches])
     dropped = torch.cat([batch.dropped for batch in batches])
     # a scattered pattern (one in five) may be empty: of 8 frames once in about nine times
     assert float(observed.double().mean()) == pytest.approx(0.6 * (1 - 0.2 / 9), abs=0.04)
@@ -118,10 +118,10 @@ def test_shares_of_observed_clips_and_dropped_captions(make_source: SourceMaker,
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_shares_of_none_and_all(make_source: SourceMaker, row: type, share: float) -> None:
     source = make_source([row(frames=8)] * 5)
-    objective = ObjectiveSettings(observed=share, drop_text=share, drop_text_observed=share)
+    objective = ObjectiveSettings(observed=share, caption_dropout=share, caption_dropout_observed=share)
     batch = draw(source, size=64, window=8, objective=objective)
     assert batch.dropped.tolist() == [bool(share)] * 64
-    assert batch.given.any() == bool(share) and not batch.given.all(dim=1).any()
+    assert batch.observed.any() == bool(share) and not batch.observed.all(dim=1).any()
 
 
 def test_every_epoch_sees_every_clip_once_in_a_new_order(make_source: SourceMaker, row: type) -> None:
@@ -138,7 +138,7 @@ def test_windows_stand_anywhere_at_every_frame_step_and_know_their_times(make_so
     source = make_source([row(frames=10, fps="30000/1001")] * 3)
     seen: Counter[tuple[int, int]] = Counter()
     for step in range(60):
-        batch = draw(source, window=4, frame_steps=(1, 2, 3, 8), step=step)
+        batch = draw(source, window=4, frame_strides=(1, 2, 3, 8), step=step)
         for frames, times in zip(frames_of(batch)[1], batch.times.tolist(), strict=True):
             (apart,) = {late - early for early, late in pairwise(frames)}
             seen[frames[0], apart] += 1
@@ -153,7 +153,7 @@ def test_pixels_noise_and_captions(make_source: SourceMaker, row: type) -> None:
         assert batch.video.shape == batch.noise.shape == (8, 3, 3, 4, 4) and batch.video.dtype == torch.float32
         assert float(batch.video[:, 2].unique()) == -1.0, "0 is -1"
         rows, _ = frames_of(batch)
-        assert batch.rows == tuple(rows) and batch.isolated is None
+        assert batch.rows == tuple(rows) and batch.is_image is None
         assert all(caption.endswith(f"of {number}") for caption, number in zip(batch.captions, rows, strict=True))
     assert len({caption for batch in batches for caption in batch.captions}) == 18
     noise = torch.cat([batch.noise for batch in batches])
@@ -163,7 +163,7 @@ def test_pixels_noise_and_captions(make_source: SourceMaker, row: type) -> None:
 
 def test_a_clip_without_a_caption_counts_as_dropped(make_source: SourceMaker, row: type) -> None:
     source = make_source([row(frames=4, captions=())] * 3)
-    batch = draw(source, objective=ObjectiveSettings(drop_text=0, drop_text_observed=0))
+    batch = draw(source, objective=ObjectiveSettings(caption_dropout=0, caption_dropout_observed=0))
     assert batch.dropped.all() and batch.captions == ("",) * 8
 
 
@@ -171,7 +171,7 @@ def test_clips_shorter_than_the_window_are_taken_whole(make_source: SourceMaker,
     batch = draw(make_source([row(frames=3)] * 5), window=8)
     assert frames_of(batch)[1] == [[0, 1, 2]] * 8
     still = draw(make_source([row(frames=1, fps="0")] * 5), window=8)
-    assert still.video.shape[2] == 1 and not still.given.any() and not still.times.any()
+    assert still.video.shape[2] == 1 and not still.observed.any() and not still.times.any()
 
 
 def test_clips_of_different_lengths_do_not_meet_in_a_batch(make_source: SourceMaker, row: type) -> None:
@@ -192,10 +192,10 @@ def test_clips_of_other_shapes_are_put_off_and_never_lost(row: type) -> None:
     def read(number: int, frames: Sequence[int]) -> np.ndarray:
         return np.full((len(frames), *shapes[number][1:], 3), number, dtype=np.uint8)
 
-    source = Source(rows=rows, read=read, shapes=np.array(shapes))
+    source = ClipSource(rows=rows, read=read, shapes=np.array(shapes))
     seen: Counter[int] = Counter()
     for step in range(20):
-        batch = draw(source, size=8, step=step, frame_steps=(1,))
+        batch = draw(source, size=8, step=step, frame_strides=(1,))
         numbers = frames_of(batch)[0]
         assert len(numbers) == len(batch.u) == 8
         assert {(min(4, shapes[n][0]), *shapes[n][1:]) for n in numbers} == {tuple(batch.video.shape[2:])}
@@ -226,9 +226,9 @@ def test_more_ranks_than_clips_is_said(make_source: SourceMaker, row: type) -> N
         draw(make_source([row(frames=4)] * 5), size=2, world=3)
 
 
-def wanted_with(workers: int) -> Wanted:
+def wanted_with(workers: int) -> BatchSpec:
     loader = LoaderSettings(workers=workers)
-    return Wanted(objective=ObjectiveSettings(), loader=loader, size=4, window=3, frame_steps=(1, 2), seed=5)
+    return BatchSpec(objective=ObjectiveSettings(), loader=loader, size=4, window=3, frame_strides=(1, 2), seed=5)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -237,7 +237,7 @@ def test_workers_and_a_resume_change_nothing(make_source: SourceMaker, row: type
     """Also from the middle of an epoch; and reading ahead ends where the training does."""
     rows, device = [row(frames=9)] * 11, torch.device("cpu")
     source, asked = make_source(rows), list[int]()
-    counted = Source(rows=rows, read=lambda number, frames: (asked.append(number), source.read(number, frames))[1])
+    counted = ClipSource(rows=rows, read=lambda number, frames: (asked.append(number), source.read(number, frames))[1])
     found = list(draw_batches(counted, wanted_with(workers), start=start, stop=12, device=device))
     one_by_one = [draw(source, size=4, window=3, seed=5, step=step) for step in range(start, 12)]
     assert len(found) == 12 - start and all(map(same, found, one_by_one))
@@ -249,7 +249,7 @@ def test_what_goes_wrong_in_a_thread_is_raised_and_no_thread_stays(row: type, wo
     def read(number: int, frames: Sequence[int]) -> np.ndarray:
         raise VidiffError("the disk is gone")
 
-    source = Source(rows=[row(frames=4)] * 5, read=read)
+    source = ClipSource(rows=[row(frames=4)] * 5, read=read)
     before = threading.active_count()
     with pytest.raises(VidiffError, match="the disk is gone"):
         next(draw_batches(source, wanted_with(workers), start=0, stop=9, device=torch.device("cpu")))
@@ -270,7 +270,7 @@ def test_leaving_early_ends_the_threads(make_source: SourceMaker, row: type) -> 
 def test_frames_reach_the_network_as_they_are(row: type) -> None:
     """No frame is turned, mirrored or cropped, least of all one frame of a clip alone."""
     clips = np.random.default_rng(0).integers(0, 256, (6, 7, 4, 4, 3), dtype=np.uint8)
-    source = Source(rows=[row(frames=7)] * 6, read=lambda number, frames: clips[number][list(frames)])
+    source = ClipSource(rows=[row(frames=7)] * 6, read=lambda number, frames: clips[number][list(frames)])
     windows = {
         clips[number, list(frames)].tobytes()
         for number in range(6)
@@ -284,7 +284,7 @@ def test_frames_reach_the_network_as_they_are(row: type) -> None:
             assert clip.tobytes() in windows
 
 
-IMAGES = ObjectiveSettings(image_fraction=1 / 3, drop_text=0.5)
+IMAGES = ObjectiveSettings(image_fraction=1 / 3, caption_dropout=0.5)
 
 
 @pytest.mark.parametrize(("fraction", "count"), [(0.0, 0), (0.2, 2), (1 / 3, 4), (0.5, 8)])
@@ -292,14 +292,14 @@ def test_images_have_the_share_of_the_frames_that_is_asked_for(
     make_source: SourceMaker, row: type, fraction: float, count: int
 ) -> None:
     batch = draw(make_source([row(frames=12)] * 9), window=8, objective=ObjectiveSettings(image_fraction=fraction))
-    assert batch.video.shape[2] == batch.noise.shape[2] == batch.times.shape[1] == batch.given.shape[1] == 8 + count
+    assert batch.video.shape[2] == batch.noise.shape[2] == batch.times.shape[1] == batch.observed.shape[1] == 8 + count
     if not count:
-        assert batch.isolated is None and batch.without_images() is batch
+        assert batch.is_image is None and batch.without_images() is batch
         return
-    assert batch.isolated is not None and batch.isolated.tolist() == [[False] * 8 + [True] * count] * 8
-    assert not batch.given[:, 8:].any() and not batch.times[:, 8:].any()
+    assert batch.is_image is not None and batch.is_image.tolist() == [[False] * 8 + [True] * count] * 8
+    assert not batch.observed[:, 8:].any() and not batch.times[:, 8:].any()
     still = draw(make_source([row(frames=1, fps="0")] * 9), objective=ObjectiveSettings(image_fraction=fraction))
-    assert still.isolated is None and still.video.shape[2] == 1, "an image needs no image beside it"
+    assert still.is_image is None and still.video.shape[2] == 1, "an image needs no image beside it"
 
 
 def test_a_clip_is_the_same_with_images_beside_it(make_source: SourceMaker, row: type) -> None:
@@ -309,7 +309,7 @@ def test_a_clip_is_the_same_with_images_beside_it(make_source: SourceMaker, row:
         plain = draw(make_source(rows), step=step, objective=IMAGES.model_copy(update={"image_fraction": 0.0}))
         beside = draw(make_source(rows), step=step, objective=IMAGES)
         clips = beside.without_images()
-        assert same(replace(clips, noise=plain.noise), plain) and beside.isolated is not None
+        assert same(replace(clips, noise=plain.noise), plain) and beside.is_image is not None
         assert same(draw(make_source(rows), step=step, objective=IMAGES), beside)
 
 
@@ -328,7 +328,7 @@ def test_images_are_any_frames_for_which_the_caption_is_true(make_source: Source
     assert {each[1:] for each in seen if each[0]} == {(image, frame) for image in range(5) for frame in range(9)}
     assert {each[1:] for each in seen if not each[0]} == {(image, frame) for image in range(5) for frame in range(9)}
     lonely = draw(make_source([row(frames=9)]), objective=IMAGES)
-    assert lonely.isolated is not None and not lonely.video[:, 0].ne(-1).any(), "there is no other clip"
+    assert lonely.is_image is not None and not lonely.video[:, 0].ne(-1).any(), "there is no other clip"
 
 
 @pytest.mark.parametrize("crop", [0, 4])
@@ -339,7 +339,7 @@ def test_images_are_as_large_as_the_clips_beside_them(row: type, crop: int) -> N
     def read(number: int, frames: Sequence[int]) -> np.ndarray:
         return np.full((len(frames), *shapes[number][1:], 3), number, dtype=np.uint8)
 
-    source = Source(rows=[row(frames=6, captions=())] * 10, read=read, shapes=shapes)
+    source = ClipSource(rows=[row(frames=6, captions=())] * 10, read=read, shapes=shapes)
     mixed = 0
     for step in range(10):
         batch = draw_batch(
@@ -347,7 +347,7 @@ def test_images_are_as_large_as_the_clips_beside_them(row: type, crop: int) -> N
             IMAGES,
             size=5,
             window=3,
-            frame_steps=(1,),
+            frame_strides=(1,),
             seed=0,
             step=step,
             device=torch.device("cpu"),
@@ -364,7 +364,7 @@ def test_ranks_share_images_and_context_too(make_source: SourceMaker, row: type,
     rows, objective = [row(frames=12)] * 7, IMAGES.model_copy(update={"context_noise": 0.5, "observed": 1.0})
     whole = draw(make_source(rows), size=size, objective=objective)
     parts = [draw(make_source(rows), size=size, objective=objective, rank=rank, world=world) for rank in range(world)]
-    assert tensors_of(whole) >= {"context", "isolated"}
+    assert tensors_of(whole) >= {"context", "is_image"}
     for name in tensors_of(whole):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
 
@@ -385,21 +385,21 @@ def test_half_of_the_given_frames_have_noise_drawn_for_their_clip(make_source: S
 
 def test_captions_are_dropped_at_the_rates_asked_for(row: type) -> None:
     """Of 8,000 draws, within four standard deviations."""
-    objective = ObjectiveSettings(observed=0.5, drop_text=0.1, drop_text_observed=0.3)
+    objective = ObjectiveSettings(observed=0.5, caption_dropout=0.1, caption_dropout_observed=0.3)
     draws = [
-        draw_clip(
+        sample_clip(
             row(frames=8),
             0,
             objective,
             LoaderSettings(),
             window=8,
-            frame_steps=(1,),
+            frame_strides=(1,),
             rng=np.random.default_rng([0, SAMPLE, 0, number]),
         )
         for number in range(8_000)
     ]
     for observed, rate in ((False, 0.1), (True, 0.3)):
-        dropped = [each.dropped for each in draws if bool(each.given.any()) == observed]
+        dropped = [each.dropped for each in draws if bool(each.observed.any()) == observed]
         assert np.mean(dropped) == pytest.approx(rate, abs=4 * (rate * (1 - rate) / len(dropped)) ** 0.5)
 
 
@@ -415,5 +415,7 @@ def test_a_clip_is_named_by_its_source(row: type) -> None:
         shard="0",
         group=None,
     )
-    source = Source(rows=[row(frames=4), clip], read=lambda number, frames: np.zeros((len(frames), 4, 4, 3), np.uint8))
+    source = ClipSource(
+        rows=[row(frames=4), clip], read=lambda number, frames: np.zeros((len(frames), 4, 4, 3), np.uint8)
+    )
     assert [source.name(number) for number in range(2)] == ["clip 0", "films/a.mp4 at 2.5 s"]

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
-from vidiff_cli.training.clip_sampling import is_sided
-from vidiff_cli.training.loader import Batch, Source, draw_batch
+from vidiff_cli.training.clip_sampling import forbids_flip
+from vidiff_cli.training.loader import Batch, ClipSource, draw_batch
 
 HEIGHT, WIDTH = 6, 9
 
@@ -23,11 +23,11 @@ def clips_of(count: int) -> np.ndarray:
 def draw(rows, step: int, **loader: object) -> Batch:
     clips = clips_of(len(rows))
     return draw_batch(
-        Source(rows=rows, read=lambda number, frames: clips[number][list(frames)]),
+        ClipSource(rows=rows, read=lambda number, frames: clips[number][list(frames)]),
         ObjectiveSettings(),
         size=8,
         window=3,
-        frame_steps=(1,),
+        frame_strides=(1,),
         seed=0,
         step=step,
         device=torch.device("cpu"),
@@ -66,7 +66,7 @@ def test_crops_and_mirrors_change_no_other_draw(row: type) -> None:
     rows = [row(frames=4, captions=("one", "two"))] * 5
     for step in range(10):
         plain, changed = draw(rows, step), draw(rows, step, flip=True, crop=4)
-        for name in ("u", "times", "given", "dropped"):
+        for name in ("u", "times", "observed", "dropped"):
             assert torch.equal(getattr(plain, name), getattr(changed, name))
         assert plain.captions == changed.captions
         assert (pixels(plain)[:, 0, 0, 0, 0] == pixels(changed)[:, 0, 0, 0, 0]).all()
@@ -92,7 +92,7 @@ FREE = ["a bright day", "an upright bass", "a dog runs", "copyright", "the clock
 @pytest.mark.parametrize("caption", SIDED)
 def test_a_clip_with_a_side_in_any_caption_is_never_mirrored(row: type, caption: str) -> None:
     """Whichever of its captions is drawn."""
-    assert is_sided([caption]) and is_sided(["a dog runs", caption])
+    assert forbids_flip([caption]) and forbids_flip(["a dog runs", caption])
     rows = [row(frames=4, captions=("a dog", caption))] * 5
     for step in range(4):
         assert (pixels(draw(rows, step, flip=True))[:, :, :, 0, 2] == 0).all()
@@ -100,4 +100,4 @@ def test_a_clip_with_a_side_in_any_caption_is_never_mirrored(row: type, caption:
 
 @pytest.mark.parametrize("caption", FREE)
 def test_other_captions_have_no_side(caption: str) -> None:
-    assert not is_sided([caption])
+    assert not forbids_flip([caption])

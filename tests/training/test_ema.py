@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from vidiff_cli.checkpoint import read_header
-from vidiff_cli.config.train import OptimiserSettings
+from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training.ema import Ema
-from vidiff_cli.training.state import Learner, TrainState, open_learner
+from vidiff_cli.training.state import TrainState, VideoModel, open_video_model
 
-Maker = Callable[..., Learner]
+Maker = Callable[..., VideoModel]
 
 
 def module(value: float) -> nn.Module:
@@ -64,9 +64,9 @@ def test_several_decays_are_as_many_averages() -> None:
     assert len({float(each["weight"][0, 0]) for each in (together.shadow, *together.more.values())}) == 3
 
 
-def test_other_averages_are_files_beside_the_main_one(make_learner: Maker, tmp_path: Path) -> None:
-    settings = OptimiserSettings(ema=0.9, ema_more=(0.5, 0.9999))
-    state = TrainState(make_learner(noise=0.1), settings)
+def test_other_averages_are_files_beside_the_main_one(make_video_model: Maker, tmp_path: Path) -> None:
+    settings = OptimizerSettings(ema=0.9, ema_more=(0.5, 0.9999))
+    state = TrainState(make_video_model(noise=0.1), settings)
     with torch.no_grad():
         for number, average in enumerate(state.ema.more.values(), start=1):
             for value in average.values():
@@ -77,18 +77,18 @@ def test_other_averages_are_files_beside_the_main_one(make_learner: Maker, tmp_p
         "ema-0.5.safetensors",
         "ema-0.9999.safetensors",
     }
-    learner, header = open_learner(tmp_path / "step-0" / "ema-0.9999.safetensors")
-    assert header["decay"] == 0.9999 and {float(value.unique()) for value in learner.state_dict().values()} == {2.0}
+    video_model, header = open_video_model(tmp_path / "step-0" / "ema-0.9999.safetensors")
+    assert header["decay"] == 0.9999 and {float(value.unique()) for value in video_model.state_dict().values()} == {2.0}
     assert "decay" not in read_header(tmp_path / "step-0" / "ema.safetensors"), "old files and new ones are alike"
-    other = TrainState(make_learner(seed=9), settings)
+    other = TrainState(make_video_model(seed=9), settings)
     other.load(tmp_path / "step-0")
     for decay, average in state.ema.more.items():
         assert all(torch.equal(average[name], other.ema.more[decay][name]) for name in average)
     with pytest.raises(VidiffError, match=r"no checkpoint file .*ema-0\.7\.safetensors"):
-        TrainState(make_learner(), settings.model_copy(update={"ema_more": (0.7,)})).load(tmp_path / "step-0")
+        TrainState(make_video_model(), settings.model_copy(update={"ema_more": (0.7,)})).load(tmp_path / "step-0")
 
 
 def test_no_decay_is_named_twice() -> None:
     for wrong in ((0.5, 0.5), (0.9,), (1.0,)):
         with pytest.raises(ValueError, match="ema_more"):
-            OptimiserSettings(ema=0.9, ema_more=wrong)
+            OptimizerSettings(ema=0.9, ema_more=wrong)

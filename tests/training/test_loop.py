@@ -12,44 +12,44 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidiff_cli.config.train import OptimiserSettings, TrainSettings
+from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training import loop
 from vidiff_cli.training import step_guard as guards
-from vidiff_cli.training.distributed import ALONE, Parallel
-from vidiff_cli.training.loader import Batch, Source
-from vidiff_cli.training.loop import OutOfMemory, Schedule, StepReport, split_batch, train_steps
+from vidiff_cli.training.distributed import ALONE, DistributedContext
+from vidiff_cli.training.loader import Batch, ClipSource
+from vidiff_cli.training.loop import LRSchedule, OutOfMemory, StepReport, split_batch, train_steps
 from vidiff_cli.training.objective import Loss
-from vidiff_cli.training.state import Learner, TrainState
-from vidiff_cli.training.step_guard import ENOUGH, GIVE_UP_AFTER, Guard
+from vidiff_cli.training.state import TrainState, VideoModel
+from vidiff_cli.training.step_guard import ENOUGH, GIVE_UP_AFTER, StepGuard
 
-Maker = Callable[..., Learner]
+Maker = Callable[..., VideoModel]
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def source(row: type) -> Source:
+def source(row: type) -> ClipSource:
     clips = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 4, 3), dtype=np.uint8)
 
     def read(number: int, frames: Sequence[int]) -> np.ndarray:
         return clips[number][list(frames)]
 
-    return Source(rows=[row(frames=4, captions=("a red square", "blue"))] * 7, read=read)
+    return ClipSource(rows=[row(frames=4, captions=("a red square", "blue"))] * 7, read=read)
 
 
-def settings_of(steps: int, *, accumulate: int = 1, **optimiser: Any) -> TrainSettings:
-    chosen = {"warmup": 2, "decay": 0.0, "ema": 0.7, **optimiser}
+def settings_of(steps: int, *, accumulate: int = 1, **optimizer: Any) -> TrainSettings:
+    chosen = {"warmup": 2, "decay": 0.0, "ema": 0.7, **optimizer}
     return TrainSettings(
-        steps=steps, batch_size=5, seed=5, accumulate=accumulate, frames=4, optimiser=OptimiserSettings(**chosen)
+        steps=steps, batch_size=5, seed=5, grad_accum_steps=accumulate, frames=4, optimizer=OptimizerSettings(**chosen)
     )
 
 
 def go(
-    state: TrainState, source: Source, settings: TrainSettings, *, until: int | None = None, **more: Any
+    state: TrainState, source: ClipSource, settings: TrainSettings, *, until: int | None = None, **more: Any
 ) -> list[StepReport]:
     reports = []
     more = {"device": CPU, "dtype": torch.float32} | more
-    for report in train_steps(state, source, settings, Schedule.of(settings.steps, settings.optimiser), **more):
+    for report in train_steps(state, source, settings, LRSchedule.of_run(settings.steps, settings.optimizer), **more):
         reports.append(report)
         if report.step == until:
             break
@@ -57,7 +57,7 @@ def go(
 
 
 def weights(state: TrainState) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in state.learner.state_dict().items()}
+    return {name: value.clone() for name, value in state.video_model.state_dict().items()}
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -71,18 +71,18 @@ def batch_of(clips: int) -> Batch:
         noise=torch.randn(clips, 3, 2, 4, 4, generator=draw),
         u=torch.rand(clips, generator=draw),
         times=torch.rand(clips, 2, generator=draw),
-        given=torch.rand(clips, 2, generator=draw) < 0.5,
+        observed=torch.rand(clips, 2, generator=draw) < 0.5,
         dropped=torch.rand(clips, generator=draw) < 0.5,
         captions=tuple(map(str, range(clips))),
         rows=tuple(range(clips)),
     )
 
 
-class Squares(Parallel):
+class Squares(DistributedContext):
     """A loss in float64 instead of the network's."""
 
-    def loss(self, learner: Any, batch: Batch, auxiliary: Any = None) -> Loss:
-        per_clip = learner(batch.video.flatten(1)).square().sum(dim=1)
+    def loss(self, video_model: Any, batch: Batch, auxiliary: Any = None) -> Loss:
+        per_clip = video_model(batch.video.flatten(1)).square().sum(dim=1)
         return Loss(total=per_clip.mean(), per_clip=per_clip.detach(), observed=batch.dropped, level=batch.u)
 
 
@@ -100,12 +100,12 @@ def test_the_gradient_of_the_parts_is_the_gradient_of_the_batch(accumulate: int)
     assert torch.allclose(sum_.per_clip, whole.per_clip, rtol=1e-14) and torch.equal(sum_.level, whole.level)
 
 
-def test_accumulation_makes_the_same_step_of_the_network(make_learner: Maker, source: Source) -> None:
+def test_accumulation_makes_the_same_step_of_the_network(make_video_model: Maker, source: ClipSource) -> None:
     steps, found = 1, []
     for accumulate in (1, 3):
         settings = settings_of(steps, accumulate=accumulate)
-        state = TrainState(make_learner(noise=0.1), settings.optimiser)
-        found.append((go(state, source, settings)[0], [value.grad for value in state.learner.parameters()]))
+        state = TrainState(make_video_model(noise=0.1), settings.optimizer)
+        found.append((go(state, source, settings)[0], [value.grad for value in state.video_model.parameters()]))
     (one, first), (three, second) = found
     assert three.loss == pytest.approx(one.loss, rel=1e-5) and three.rows == one.rows
     assert np.allclose(three.per_clip, one.per_clip, rtol=1e-4) and np.array_equal(three.levels, one.levels)
@@ -128,11 +128,11 @@ def test_a_batch_is_split_without_loss() -> None:
 
 
 def test_fp16_overflows_halve_the_scale_and_leave_the_weights(
-    make_learner: Maker, source: Source, monkeypatch: pytest.MonkeyPatch
+    make_video_model: Maker, source: ClipSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "SCALE", 2.0**40)
     settings = settings_of(GIVE_UP_AFTER + 2)
-    state = TrainState(make_learner(noise=0.1), settings.optimiser)
+    state = TrainState(make_video_model(noise=0.1), settings.optimizer)
     before = weights(state)
     reports = go(state, source, settings, dtype=torch.float16)
     assert [report.reason for report in reports] == ["overflow"] * len(reports) and equal(before, weights(state))
@@ -141,51 +141,51 @@ def test_fp16_overflows_halve_the_scale_and_leave_the_weights(
 
 
 def test_fp16_steps_are_nearly_those_of_float32_and_resume_bit_for_bit(
-    make_learner: Maker, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_video_model: Maker, source: ClipSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guards, "GROW_AFTER", 2)  # so that the scale changes on both sides of the stop
-    settings = settings_of(5, clip=100.0)
-    exact, whole, first = (TrainState(make_learner(noise=0.1), settings.optimiser) for _ in range(3))
+    settings = settings_of(5, max_grad_norm=100.0)
+    exact, whole, first = (TrainState(make_video_model(noise=0.1), settings.optimizer) for _ in range(3))
     wanted = go(exact, source, settings)
     reports = go(whole, source, settings, dtype=torch.float16)
     assert not any(report.skipped for report in reports) and whole.guard.scale.value == 2.0**18
     assert reports[0].gradient_norm == pytest.approx(wanted[0].gradient_norm, rel=0.02), "the scale is divided out"
     early = go(first, source, settings, dtype=torch.float16, until=3)
     first.save(tmp_path / "step-3", clips_seen=15)
-    second = TrainState(make_learner(seed=9), settings.optimiser)
+    second = TrainState(make_video_model(seed=9), settings.optimizer)
     second.load(tmp_path / "step-3")
     assert repr(early + go(second, source, settings, dtype=torch.float16)) == repr(reports)
-    assert equal(weights(whole), weights(second)) and second.guard.as_json() == whole.guard.as_json()
+    assert equal(weights(whole), weights(second)) and second.guard.state_dict() == whole.guard.state_dict()
 
 
-def test_other_formats_have_no_scale(make_learner: Maker, source: Source) -> None:
+def test_other_formats_have_no_scale(make_video_model: Maker, source: ClipSource) -> None:
     settings = settings_of(1)
-    state = TrainState(make_learner(), settings.optimiser)
+    state = TrainState(make_video_model(), settings.optimizer)
     go(state, source, settings, dtype=torch.bfloat16)
     assert state.guard.scale.value == 1.0
 
 
-class Spoilt(Parallel):
+class Spoilt(DistributedContext):
     """Losses of some steps are multiplied."""
 
     def __init__(self, factors: dict[int, float]) -> None:
         self.factors, self.step = factors, 0
 
-    def loss(self, learner: Any, batch: Batch, auxiliary: Any = None) -> Loss:
-        loss = super().loss(learner, batch, auxiliary)
+    def loss(self, video_model: Any, batch: Batch, auxiliary: Any = None) -> Loss:
+        loss = super().loss(video_model, batch, auxiliary)
         self.step += 1
         factor = self.factors.get(self.step, 1.0)
         return Loss(total=loss.total * factor, per_clip=loss.per_clip, observed=loss.observed, level=loss.level)
 
 
-def test_an_update_that_is_not_finite_is_skipped_and_named(make_learner: Maker, source: Source) -> None:
+def test_an_update_that_is_not_finite_is_skipped_and_named(make_video_model: Maker, source: ClipSource) -> None:
     settings = settings_of(3)
-    state = TrainState(make_learner(), settings.optimiser)
+    state = TrainState(make_video_model(), settings.optimizer)
     steps = train_steps(
         state,
         source,
         settings,
-        Schedule.of(3, settings.optimiser),
+        LRSchedule.of_run(3, settings.optimizer),
         device=CPU,
         dtype=torch.float32,
         parallel=Spoilt({2: math.nan}),
@@ -199,49 +199,49 @@ def test_an_update_that_is_not_finite_is_skipped_and_named(make_learner: Maker, 
 
 
 def test_a_spike_is_skipped_also_after_a_resume(
-    make_learner: Maker, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_video_model: Maker, source: ClipSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guards, "ENOUGH", 3)
-    settings = settings_of(7, spike=50.0)
-    whole, first = (TrainState(make_learner(noise=0.1), settings.optimiser) for _ in range(2))
+    settings = settings_of(7, grad_spike_factor=50.0)
+    whole, first = (TrainState(make_video_model(noise=0.1), settings.optimizer) for _ in range(2))
     reports = go(whole, source, settings, parallel=Spoilt({5: 1e4}))
     assert [report.reason for report in reports] == ["", "", "", "", "spike", "", ""]
     assert whole.ema.updates == 6, "no update of the weights, none of their average"
     go(first, source, settings, parallel=ALONE, until=4)
     first.save(tmp_path / "step-4", clips_seen=20)
-    second = TrainState(make_learner(), settings.optimiser)
+    second = TrainState(make_video_model(), settings.optimizer)
     second.load(tmp_path / "step-4")
     late = go(second, source, settings, parallel=Spoilt({1: 1e4}))
     assert repr(late) == repr(reports[4:]) and equal(weights(whole), weights(second))
 
 
 def test_without_a_bound_a_spike_is_an_update_like_any_other() -> None:
-    guard = Guard()
+    guard = StepGuard()
     for _ in range(ENOUGH + 5):
-        assert guard.judge(1.0, 1.0, spike=0.0) == ""
-    assert guard.judge(1.0, 1e9, spike=0.0) == "" and guard.judge(1.0, 1e9, spike=10.0) == "spike"
+        assert guard.check(1.0, 1.0, spike=0.0) == ""
+    assert guard.check(1.0, 1e9, spike=0.0) == "" and guard.check(1.0, 1e9, spike=10.0) == "spike"
 
 
 def test_a_guard_that_somebody_has_edited_is_refused() -> None:
-    good = Guard().as_json()
+    good = StepGuard().state_dict()
     for bad in ({"norms": 3}, good | {"scale": 0}, good | {"norms": [math.nan]}, good | {"unsound": "many"}):
         with pytest.raises((TypeError, ValueError, KeyError)):
-            Guard().take(bad)
-    Guard().take(good)
+            StepGuard().load_state_dict(bad)
+    StepGuard().load_state_dict(good)
 
 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError("x: can't allocate memory: y")]
 )
 def test_out_of_memory_is_an_error_of_its_own_and_leaves_the_state(
-    make_learner: Maker, source: Source, error: Exception, tmp_path: Path
+    make_video_model: Maker, source: ClipSource, error: Exception, tmp_path: Path
 ) -> None:
-    class Full(Parallel):
-        def loss(self, learner: Any, batch: Batch, auxiliary: Any = None) -> Loss:
+    class Full(DistributedContext):
+        def loss(self, video_model: Any, batch: Batch, auxiliary: Any = None) -> Loss:
             raise error
 
     settings = settings_of(3)
-    state = TrainState(make_learner(), settings.optimiser)
+    state = TrainState(make_video_model(), settings.optimizer)
     go(state, source, settings, until=1)
     before = weights(state)
     with pytest.raises(OutOfMemory, match="out of memory at step 2"):
@@ -250,12 +250,12 @@ def test_out_of_memory_is_an_error_of_its_own_and_leaves_the_state(
     state.save(tmp_path / "step-1", clips_seen=5)
 
 
-def test_other_errors_of_a_step_stay_what_they_are(make_learner: Maker, source: Source) -> None:
-    class Broken(Parallel):
-        def loss(self, learner: Any, batch: Batch, auxiliary: Any = None) -> Loss:
+def test_other_errors_of_a_step_stay_what_they_are(make_video_model: Maker, source: ClipSource) -> None:
+    class Broken(DistributedContext):
+        def loss(self, video_model: Any, batch: Batch, auxiliary: Any = None) -> Loss:
             raise RuntimeError("shapes do not match")
 
     settings = settings_of(1)
     with pytest.raises(RuntimeError, match="shapes") as caught:
-        go(TrainState(make_learner(), settings.optimiser), source, settings, parallel=Broken())
+        go(TrainState(make_video_model(), settings.optimizer), source, settings, parallel=Broken())
     assert not isinstance(caught.value, VidiffError)

@@ -12,10 +12,10 @@ from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.generation.generate import as_video
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.motion import estimate_clip
-from vidiff_cli.training.loader import Batch, Source, Wanted, draw_batch, draw_batches
+from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batch, draw_batches
 from vidiff_cli.training.motion_estimates import estimate_frames
-from vidiff_cli.training.objective import conditioning_of, diffusion_loss
-from vidiff_cli.training.state import Learner
+from vidiff_cli.training.objective import diffusion_loss, make_conditioning
+from vidiff_cli.training.state import VideoModel
 
 CLIPS, FRAMES, SIDE = 6, 8, 20
 CPU = torch.device("cpu")
@@ -33,18 +33,18 @@ def film(number: int) -> np.ndarray:
 
 
 @pytest.fixture
-def source(row: type) -> Source:
+def source(row: type) -> ClipSource:
     clips = [film(number) for number in range(CLIPS)]
-    return Source(rows=[row(frames=FRAMES)] * CLIPS, read=lambda number, frames: clips[number][list(frames)])
+    return ClipSource(rows=[row(frames=FRAMES)] * CLIPS, read=lambda number, frames: clips[number][list(frames)])
 
 
-def draw(source: Source, *, step: int = 0, loader: LoaderSettings | None = None, **objective: float) -> Batch:
+def draw(source: ClipSource, *, step: int = 0, loader: LoaderSettings | None = None, **objective: float) -> Batch:
     return draw_batch(
         source,
-        ObjectiveSettings.model_validate({"observed": 0.8, "drop_text": 0.0} | objective),
+        ObjectiveSettings.model_validate({"observed": 0.8, "caption_dropout": 0.0} | objective),
         size=6,
         window=6,
-        frame_steps=(1,),
+        frame_strides=(1,),
         seed=0,
         step=step,
         device=CPU,
@@ -53,7 +53,7 @@ def draw(source: Source, *, step: int = 0, loader: LoaderSettings | None = None,
     )
 
 
-def test_the_estimate_is_that_of_generation_bit_for_bit(source: Source) -> None:
+def test_the_estimate_is_that_of_generation_bit_for_bit(source: ClipSource) -> None:
     """Which knows one clip alone, its given frames from a file, and nothing in the place of the others."""
     seen = 0
     for step in range(4):
@@ -83,19 +83,19 @@ def test_no_estimate_knows_frames_that_are_not_observed() -> None:
     assert error[0] == error[4] == 0 and float(error[1:4].max()) < 0.05
 
 
-def test_ranks_workers_and_what_was_asked_before_change_no_estimate(source: Source) -> None:
+def test_ranks_workers_and_what_was_asked_before_change_no_estimate(source: ClipSource) -> None:
     wanted = {
         "objective": ObjectiveSettings(observed=0.8),
         "size": 6,
         "window": 6,
-        "frame_steps": (1,),
+        "frame_strides": (1,),
         "seed": 0,
         "motion": True,
     }
 
     def batches(workers: int, rank: int = 0, world: int = 1, start: int = 0) -> list[Batch]:
-        fresh = Source(rows=source.rows, read=source.read)
-        asked = Wanted(loader=LoaderSettings(workers=workers, crop=16), rank=rank, world=world, **wanted)  # type: ignore[arg-type]
+        fresh = ClipSource(rows=source.rows, read=source.read)
+        asked = BatchSpec(loader=LoaderSettings(workers=workers, crop=16), rank=rank, world=world, **wanted)  # type: ignore[arg-type]
         return list(draw_batches(fresh, asked, start=start, stop=4, device=CPU))
 
     alone, threads = batches(0), batches(2)
@@ -108,73 +108,73 @@ def test_ranks_workers_and_what_was_asked_before_change_no_estimate(source: Sour
             assert step < 2 or torch.equal(getattr(batch, name), getattr(resumed[step - 2], name))
 
 
-def test_readers_leave_the_threads_of_the_step_alone(source: Source) -> None:
+def test_readers_leave_the_threads_of_the_step_alone(source: ClipSource) -> None:
     torch.set_num_threads(3)  # the fixture sets them back
-    wanted = Wanted(
-        objective=ObjectiveSettings(), loader=LoaderSettings(workers=2), size=2, window=4, frame_steps=(1,), seed=0
+    wanted = BatchSpec(
+        objective=ObjectiveSettings(), loader=LoaderSettings(workers=2), size=2, window=4, frame_strides=(1,), seed=0
     )
     seen = [torch.get_num_threads() for _ in draw_batches(source, wanted, start=0, stop=3, device=CPU)]
     assert seen == [3, 3, 3] and torch.get_num_threads() == 3
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_a_share_of_the_estimates_is_dropped_and_no_other_draw_changes(source: Source, share: float) -> None:
+def test_a_share_of_the_estimates_is_dropped_and_no_other_draw_changes(source: ClipSource, share: float) -> None:
     shown = given = 0
     for step in range(20):
-        batch, other = draw(source, step=step, drop_estimate=share), draw(source, step=step, drop_estimate=0.0)
+        batch, other = draw(source, step=step, estimate_dropout=share), draw(source, step=step, estimate_dropout=0.0)
         same = {field.name for field in fields(batch)} - {*SHOWN}
         pairs = [(getattr(batch, name), getattr(other, name)) for name in same]
         assert all(torch.equal(one, two) if isinstance(one, Tensor) else one == two for one, two in pairs)
         assert batch.estimated_from is not None and batch.estimate is not None and other.estimate is not None
         kept = batch.estimated_from.any(dim=1)
-        assert torch.equal(batch.estimated_from, batch.given & kept[:, None])
+        assert torch.equal(batch.estimated_from, batch.observed & kept[:, None])
         assert torch.equal(batch.estimate[kept], other.estimate[kept]) and not batch.estimate[~kept].any()
-        shown, given = shown + int(kept.sum()), given + int(batch.given.any(dim=1).sum())
+        shown, given = shown + int(kept.sum()), given + int(batch.observed.any(dim=1).sum())
     assert abs(shown / given - (1 - share)) < 0.12 and given > 60
 
 
-def test_images_beside_clips_have_none(source: Source) -> None:
-    batch = draw(source, image_fraction=0.4, drop_estimate=0.0)
-    told = conditioning_of(batch, None)
-    assert batch.isolated is not None and batch.estimate is not None and batch.estimate.shape == batch.video.shape
+def test_images_beside_clips_have_none(source: ClipSource) -> None:
+    batch = draw(source, image_fraction=0.4, estimate_dropout=0.0)
+    told = make_conditioning(batch, None)
+    assert batch.is_image is not None and batch.estimate is not None and batch.estimate.shape == batch.video.shape
     assert not batch.estimate[:, :, 6:].any() and not told.estimated[:, 6:].any() and told.estimated[:, :6].any()
-    plain, clips = draw(source, drop_estimate=0.0), batch.without_images()
-    assert all(torch.equal(getattr(clips, name), getattr(plain, name)) for name in (*SHOWN, "given", "times"))
+    plain, clips = draw(source, estimate_dropout=0.0), batch.without_images()
+    assert all(torch.equal(getattr(clips, name), getattr(plain, name)) for name in (*SHOWN, "observed", "times"))
 
 
-def test_a_model_that_is_shown_no_motion_has_batches_without(source: Source) -> None:
-    batch = draw_batch(source, ObjectiveSettings(), size=6, window=6, frame_steps=(1,), seed=0, step=0, device=CPU)
+def test_a_model_that_is_shown_no_motion_has_batches_without(source: ClipSource) -> None:
+    batch = draw_batch(source, ObjectiveSettings(), size=6, window=6, frame_strides=(1,), seed=0, step=0, device=CPU)
     assert all(getattr(batch, name) is None for name in SHOWN)
 
 
 def test_every_weight_has_a_gradient_whatever_a_batch_shows(
-    source: Source, make_learner: Callable[..., Learner]
+    source: ClipSource, make_video_model: Callable[..., VideoModel]
 ) -> None:
     """A process that waits for the gradients of the others would wait forever for one that has none."""
-    learner = make_learner(noise=0.1, motion=True)
+    video_model = make_video_model(noise=0.1, motion=True)
     for drop in (0.0, 1.0):
-        learner.zero_grad()
-        batch = draw(source, drop_estimate=drop)
-        diffusion_loss(learner.denoiser, learner.text, batch).total.backward()
-        gradients = {name: parameter.grad for name, parameter in learner.named_parameters()}
+        video_model.zero_grad()
+        batch = draw(source, estimate_dropout=drop)
+        diffusion_loss(video_model.denoiser, video_model.text, batch).total.backward()
+        gradients = {name: parameter.grad for name, parameter in video_model.named_parameters()}
         assert all(value is not None for value in gradients.values())
         own = [float(value.abs().max()) for name, value in gradients.items() if "gate" in name or "estimate" in name]  # type: ignore[union-attr]
         assert len(own) == 3 and all(bool(value) == (drop == 0) for value in own)
 
 
-def test_a_dropped_estimate_is_not_seen(source: Source, make_learner: Callable[..., Learner]) -> None:
+def test_a_dropped_estimate_is_not_seen(source: ClipSource, make_video_model: Callable[..., VideoModel]) -> None:
     """The loss is that of the same network without, bit for bit."""
-    learner = make_learner(noise=0.1, motion=True)
-    dropped, shown = draw(source, drop_estimate=1.0), draw(source, drop_estimate=0.0)
-    losses = [diffusion_loss(learner.denoiser, learner.text, batch).per_clip for batch in (dropped, shown)]
+    video_model = make_video_model(noise=0.1, motion=True)
+    dropped, shown = draw(source, estimate_dropout=1.0), draw(source, estimate_dropout=0.0)
+    losses = [diffusion_loss(video_model.denoiser, video_model.text, batch).per_clip for batch in (dropped, shown)]
     none = Batch(**{field.name: getattr(dropped, field.name) for field in fields(dropped) if field.name not in SHOWN})
-    assert torch.equal(losses[0], diffusion_loss(learner.denoiser, learner.text, none).per_clip)
-    given = dropped.given.any(dim=1)
+    assert torch.equal(losses[0], diffusion_loss(video_model.denoiser, video_model.text, none).per_clip)
+    given = dropped.observed.any(dim=1)
     assert torch.equal(losses[0][~given], losses[1][~given]) and bool((losses[0][given] != losses[1][given]).all())
 
 
-def test_conditioning_hands_on_all_of_it(source: Source) -> None:
+def test_conditioning_hands_on_all_of_it(source: ClipSource) -> None:
     batch: Batch = draw(source)
-    told: Conditioning = conditioning_of(batch, None)
+    told: Conditioning = make_conditioning(batch, None)
     names: Sequence[str] = SHOWN
     assert all(getattr(told, name) is getattr(batch, name) for name in names)

@@ -11,13 +11,13 @@ from torch import Tensor
 from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.diffusion.levels import alpha_sigma, cosine
 from vidiff_cli.diffusion.noise import Prior
-from vidiff_cli.diffusion.targets import WEIGHTINGS, Kind, loss_weight, target
+from vidiff_cli.diffusion.targets import WEIGHTINGS, PredictionType, loss_weight, target
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import diffusion_loss
-from vidiff_cli.training.state import Learner
+from vidiff_cli.training.state import VideoModel
 
-Maker = Callable[..., Learner]
+Maker = Callable[..., VideoModel]
 B, T = 4, 4
 GIVEN = torch.tensor([[False] * 4, [True, True, False, False], [False, True, False, True], [True, True, True, False]])
 
@@ -29,25 +29,25 @@ def batch() -> Batch:
         noise=torch.randn(B, 3, T, 4, 4, generator=generator),
         u=torch.tensor([0.1, 0.4, 0.6, 0.95]),
         times=(torch.arange(T) / 8).expand(B, T).contiguous(),
-        given=GIVEN,
+        observed=GIVEN,
         dropped=torch.tensor([False, True, False, True]),
         captions=("a red square", "a blue circle", "", "green"),
     )
 
 
-def loss(learner: Learner, drawn: Batch) -> Tensor:
-    return diffusion_loss(learner.denoiser, learner.text, drawn).total
+def loss(video_model: VideoModel, drawn: Batch) -> Tensor:
+    return diffusion_loss(video_model.denoiser, video_model.text, drawn).total
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
-@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("kind", get_args(PredictionType))
 def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(
-    make_learner: Maker, kind: Kind, weighting: str
+    make_video_model: Maker, kind: PredictionType, weighting: str
 ) -> None:
     """A fresh network predicts zero. The mean is over the frames that are made, then over the clips."""
     diffusion = DiffusionSettings(target=kind, weighting=weighting, shift=-1.5, low=-12, high=15)  # type: ignore[arg-type]
-    learner, drawn = make_learner(diffusion=diffusion), batch()
-    made = diffusion_loss(learner.denoiser, learner.text, drawn)
+    video_model, drawn = make_video_model(diffusion=diffusion), batch()
+    made = diffusion_loss(video_model.denoiser, video_model.text, drawn)
     level = cosine(drawn.u.double(), low=-12, high=15, shift=-1.5).float()[:, None].expand(B, T)
     power = target(kind, drawn.video, drawn.noise, level).square().mean(dim=(1, 3, 4)) * loss_weight(
         weighting, kind, level
@@ -59,87 +59,91 @@ def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(
     assert not made.per_clip.requires_grad and made.total.requires_grad
 
 
-def test_given_frames_are_shown_clean_and_told_as_given(make_learner: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    learner, drawn = make_learner(), batch()
+def test_given_frames_are_shown_clean_and_told_as_given(
+    make_video_model: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video_model, drawn = make_video_model(), batch()
     seen: list[tuple[Tensor, Tensor, Conditioning]] = []
 
     def predict(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
         seen.append((z, level, told))
         return z.detach().clone().requires_grad_(True)
 
-    monkeypatch.setattr(learner.denoiser, "predict", predict)
-    loss(learner, drawn)
+    monkeypatch.setattr(video_model.denoiser, "predict", predict)
+    loss(video_model, drawn)
     ((z, level, told),) = seen
     shown = GIVEN[:, None, :, None, None].expand(z.shape)
     assert torch.equal(z[shown], drawn.video[shown]) and not torch.isclose(z[~shown], drawn.video[~shown]).all()
     assert (level[GIVEN] == 20).all()
     for clip in range(B):
         assert level[clip][~GIVEN[clip]].unique().tolist() == [pytest.approx(float(cosine(drawn.u)[clip]), rel=1e-5)]
-    assert torch.equal(told.given, GIVEN) and torch.equal(told.times, drawn.times) and told.isolated is None
+    assert torch.equal(told.observed, GIVEN) and torch.equal(told.times, drawn.times) and told.is_image is None
     assert told.dropped is not None and torch.equal(told.dropped, drawn.dropped)
     assert told.token_mask is not None and told.token_mask.sum(dim=1).tolist() == [3, 3, 1, 1]
 
 
-def test_what_a_network_predicts_of_given_frames_counts_nothing(make_learner: Maker) -> None:
+def test_what_a_network_predicts_of_given_frames_counts_nothing(make_video_model: Maker) -> None:
     """Neither a changed target there nor a changed prediction there changes the loss, or any gradient."""
-    learner, drawn = make_learner(noise=0.1), batch()
+    video_model, drawn = make_video_model(noise=0.1), batch()
     shown = GIVEN[:, None, :, None, None]
     other = replace(drawn, noise=torch.where(shown, drawn.noise + 5, drawn.noise))
     gradients = []
     for each in (drawn, other):
-        learner.zero_grad()
-        value = loss(learner, each)
+        video_model.zero_grad()
+        value = loss(video_model, each)
         value.backward()
-        gradients.append([value.detach(), *(parameter.grad.clone() for parameter in learner.parameters())])  # type: ignore[union-attr]
+        gradients.append([value.detach(), *(parameter.grad.clone() for parameter in video_model.parameters())])  # type: ignore[union-attr]
     assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
     changed = replace(drawn, noise=torch.where(shown, drawn.noise, drawn.noise + 0.1))
-    assert not torch.equal(loss(learner, changed), gradients[0][0])
+    assert not torch.equal(loss(video_model, changed), gradients[0][0])
 
 
-def test_a_clip_counts_the_same_however_much_of_it_is_given(make_learner: Maker) -> None:
+def test_a_clip_counts_the_same_however_much_of_it_is_given(make_video_model: Maker) -> None:
     """Where all frames are alike, the loss of a clip is that of one of its frames."""
-    learner, drawn = make_learner(), batch()
+    video_model, drawn = make_video_model(), batch()
     alike = replace(
         drawn,
         video=drawn.video[:1, :, :1].expand_as(drawn.video),
         noise=drawn.noise[:1, :, :1].expand_as(drawn.noise),
         u=torch.full((B,), 0.5),
     )
-    per_clip = diffusion_loss(learner.denoiser, learner.text, alike).per_clip
+    per_clip = diffusion_loss(video_model.denoiser, video_model.text, alike).per_clip
     torch.testing.assert_close(per_clip, per_clip[:1].expand(B))
 
 
-def test_a_dropped_caption_is_not_seen(make_learner: Maker) -> None:
-    learner, drawn = make_learner(noise=0.1), batch()
-    before = diffusion_loss(learner.denoiser, learner.text, drawn).per_clip
+def test_a_dropped_caption_is_not_seen(make_video_model: Maker) -> None:
+    video_model, drawn = make_video_model(noise=0.1), batch()
+    before = diffusion_loss(video_model.denoiser, video_model.text, drawn).per_clip
     others = replace(drawn, captions=("a red square", "two words", "", "moving left"))
-    after = diffusion_loss(learner.denoiser, learner.text, others).per_clip
+    after = diffusion_loss(video_model.denoiser, video_model.text, others).per_clip
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
     heard = replace(drawn, captions=("two words", *drawn.captions[1:]))
-    assert abs(float(diffusion_loss(learner.denoiser, learner.text, heard).per_clip[0] - before[0])) > 1e-4
+    assert abs(float(diffusion_loss(video_model.denoiser, video_model.text, heard).per_clip[0] - before[0])) > 1e-4
 
 
-def test_gradient_reaches_every_parameter_of_network_text_and_null_text(make_learner: Maker) -> None:
-    learner = make_learner(noise=0.1)
-    loss(learner, batch()).backward()
-    assert learner.text is not None and any(name.startswith("text.") for name, _ in learner.named_parameters())
-    for name, parameter in learner.named_parameters():
+def test_gradient_reaches_every_parameter_of_network_text_and_null_text(make_video_model: Maker) -> None:
+    video_model = make_video_model(noise=0.1)
+    loss(video_model, batch()).backward()
+    assert video_model.text is not None and any(name.startswith("text.") for name, _ in video_model.named_parameters())
+    for name, parameter in video_model.named_parameters():
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().max()) > 0, name
 
 
-def test_the_null_text_is_trained_by_dropped_captions_only(make_learner: Maker) -> None:
-    learner = make_learner(noise=0.1)
+def test_the_null_text_is_trained_by_dropped_captions_only(make_video_model: Maker) -> None:
+    video_model = make_video_model(noise=0.1)
     for dropped in (True, False):
-        learner.zero_grad()
-        loss(learner, replace(batch(), dropped=torch.full((B,), dropped))).backward()
-        for null in (learner.denoiser.network.null_token, learner.denoiser.network.null_pooled):
+        video_model.zero_grad()
+        loss(video_model, replace(batch(), dropped=torch.full((B,), dropped))).backward()
+        for null in (video_model.denoiser.network.null_token, video_model.denoiser.network.null_pooled):
             assert null.grad is not None and bool(null.grad.any()) == dropped
-        tower = next(iter(learner.text.parameters()))  # type: ignore[union-attr]
+        tower = next(iter(video_model.text.parameters()))  # type: ignore[union-attr]
         assert (tower.grad is not None and bool(tower.grad.any())) != dropped
 
 
-def seen_by(learner: Learner, drawn: Batch, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor, Conditioning]:
+def seen_by(
+    video_model: VideoModel, drawn: Batch, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Tensor, Tensor, Conditioning]:
     """z, levels and conditioning that the network is shown."""
     seen: list[tuple[Tensor, Tensor, Conditioning]] = []
 
@@ -148,22 +152,25 @@ def seen_by(learner: Learner, drawn: Batch, monkeypatch: pytest.MonkeyPatch) -> 
         return z.detach().clone().requires_grad_(True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(learner.denoiser, "predict", predict)
-        loss(learner, drawn)
+        patch.setattr(video_model.denoiser, "predict", predict)
+        loss(video_model, drawn)
     return seen[0]
 
 
 @pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
 def test_noise_has_the_prior_of_the_model_in_what_is_shown_and_in_the_target(
-    make_learner: Maker, monkeypatch: pytest.MonkeyPatch, name: str
+    make_video_model: Maker, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Also under autocast, which would take digits from it. The batch itself stays white."""
     diffusion = DiffusionSettings.model_validate({"noise": name, "noise_strength": 0.7, "target": "eps"})
-    learner, drawn = make_learner(diffusion=diffusion), replace(batch(), given=torch.zeros(B, T, dtype=torch.bool))
-    noise = Prior(name=name, strength=0.7).of(drawn.noise)
+    video_model, drawn = (
+        make_video_model(diffusion=diffusion),
+        replace(batch(), observed=torch.zeros(B, T, dtype=torch.bool)),
+    )
+    noise = Prior(name=name, strength=0.7).correlate(drawn.noise)
     with torch.autocast("cpu", torch.bfloat16):
-        z, level, _ = seen_by(learner, drawn, monkeypatch)
-        made = diffusion_loss(learner.denoiser, learner.text, drawn)
+        z, level, _ = seen_by(video_model, drawn, monkeypatch)
+        made = diffusion_loss(video_model.denoiser, video_model.text, drawn)
     alpha, sigma = (scale[:, None, :, None, None] for scale in alpha_sigma(level.double()))
     torch.testing.assert_close(z.double(), alpha * drawn.video + sigma * noise, rtol=0, atol=1e-5)
     power = noise.square().mean(dim=(1, 3, 4)) * loss_weight("v", "eps", level)
@@ -174,12 +181,12 @@ CONTEXT = torch.tensor([0.5, 0.45, 0.0, 0.25])
 
 
 def test_given_frames_are_shown_with_the_noise_of_their_level(
-    make_learner: Maker, monkeypatch: pytest.MonkeyPatch
+    make_video_model: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each clip's own level, told to the network; without noise they are the frames themselves, as ever."""
     drawn = replace(batch(), context=CONTEXT)
-    z, level, told = seen_by(make_learner(), drawn, monkeypatch)
-    assert torch.equal(told.given, GIVEN)
+    z, level, told = seen_by(make_video_model(), drawn, monkeypatch)
+    assert torch.equal(told.observed, GIVEN)
     alpha, sigma = (scale[:, None, :, None, None] for scale in alpha_sigma(level.double()))
     noisy = (alpha * drawn.video + sigma * drawn.noise).float()
     for clip in (1, 2, 3):
@@ -187,25 +194,25 @@ def test_given_frames_are_shown_with_the_noise_of_their_level(
         assert (level[clip][GIVEN[clip]] == at).all() and (level[clip][~GIVEN[clip]] != at).all()
         expected = noisy[clip] if clip != 2 else drawn.video[clip]
         torch.testing.assert_close(z[clip][:, GIVEN[clip]], expected[:, GIVEN[clip]], rtol=0, atol=1e-6)
-    clean, _, _ = seen_by(make_learner(), batch(), monkeypatch)
+    clean, _, _ = seen_by(make_video_model(), batch(), monkeypatch)
     for clip in (0, 2):
         assert torch.equal(z[clip], clean[clip])
     assert torch.equal(z[:, :, 3][~GIVEN[:, 3]], clean[:, :, 3][~GIVEN[:, 3]])
-    made = diffusion_loss(make_learner().denoiser, None, drawn)
+    made = diffusion_loss(make_video_model().denoiser, None, drawn)
     torch.testing.assert_close(made.level, cosine(drawn.u.double()).float())
 
 
 def test_the_noise_of_given_frames_says_nothing_of_the_others(
-    make_learner: Maker, monkeypatch: pytest.MonkeyPatch
+    make_video_model: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a prior that frames share: what is shown of given frames is their own white noise, and does not follow from
     that of the frames that are made, nor the other way round. In sampling it is drawn apart too."""
-    learner = make_learner(diffusion=DiffusionSettings.model_validate({"noise": "shared"}))
+    video_model = make_video_model(diffusion=DiffusionSettings.model_validate({"noise": "shared"}))
     drawn = replace(batch(), context=CONTEXT)
     shown = GIVEN[:, None, :, None, None]
     for part in (shown, ~shown):
         other = replace(drawn, noise=torch.where(part, drawn.noise + 3, drawn.noise))
-        before, after = (seen_by(learner, each, monkeypatch)[0] for each in (drawn, other))
+        before, after = (seen_by(video_model, each, monkeypatch)[0] for each in (drawn, other))
         assert torch.equal(torch.where(part, 0, before), torch.where(part, 0, after))
         assert not torch.equal(before, after)
 
@@ -222,27 +229,27 @@ def with_images(drawn: Batch, seed: int = 7) -> Batch:
         video=torch.cat([drawn.video, video.tanh()], dim=2),
         noise=torch.cat([drawn.noise, noise], dim=2),
         times=torch.cat([drawn.times, torch.zeros(B, J)], dim=1),
-        given=torch.cat([drawn.given, torch.zeros(B, J, dtype=torch.bool)], dim=1),
-        isolated=(torch.arange(T + J) >= T).expand(B, -1),
+        observed=torch.cat([drawn.observed, torch.zeros(B, J, dtype=torch.bool)], dim=1),
+        is_image=(torch.arange(T + J) >= T).expand(B, -1),
     )
 
 
 @pytest.mark.parametrize("noise", ["independent", "mixed"])
-def test_beside_images_a_clip_is_what_it_is_alone(make_learner: Maker, noise: str) -> None:
+def test_beside_images_a_clip_is_what_it_is_alone(make_video_model: Maker, noise: str) -> None:
     """Its loss, and by the shares of the frames that of images beside it, of which each is that of a clip of one
     frame."""
-    learner = make_learner(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": noise}))
+    video_model = make_video_model(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": noise}))
     drawn = with_images(batch())
-    together = diffusion_loss(learner.denoiser, learner.text, drawn)
-    alone = diffusion_loss(learner.denoiser, learner.text, batch())
+    together = diffusion_loss(video_model.denoiser, video_model.text, drawn)
+    alone = diffusion_loss(video_model.denoiser, video_model.text, batch())
     torch.testing.assert_close(together.per_clip, alone.per_clip, rtol=1e-4, atol=1e-6)
     assert together.observed.tolist() == alone.observed.tolist() and torch.equal(together.level, alone.level)
     images = []
     for place in range(T, T + J):
         one = slice(place, place + 1)
         parts = {name: getattr(drawn, name)[:, :, one] for name in ("video", "noise")}
-        image = replace(drawn, **parts, times=drawn.times[:, one], given=drawn.given[:, one], isolated=None)
-        images.append(loss(learner, image))
+        image = replace(drawn, **parts, times=drawn.times[:, one], observed=drawn.observed[:, one], is_image=None)
+        images.append(loss(video_model, image))
     share = J / (T + J)
     torch.testing.assert_close(together.terms["images"], share * torch.stack(images).mean(), rtol=1e-4, atol=1e-6)
     expected = (1 - share) * together.per_clip.mean() + together.terms["images"]
@@ -251,21 +258,21 @@ def test_beside_images_a_clip_is_what_it_is_alone(make_learner: Maker, noise: st
 
 @pytest.mark.parametrize("noise", ["independent", "progressive"])
 def test_images_and_clips_learn_nothing_of_one_another(
-    make_learner: Maker, monkeypatch: pytest.MonkeyPatch, noise: str
+    make_video_model: Maker, monkeypatch: pytest.MonkeyPatch, noise: str
 ) -> None:
     """Neither sees the other: changing a clip, pixels and noise, changes no prediction for its images, bit for bit,
     and its pixels have no gradient from them; and the other way round; nor does one image see another."""
-    learner = make_learner(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": noise}))
+    video_model = make_video_model(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": noise}))
     drawn = with_images(batch())
     predicted: list[Tensor] = []
-    predict = learner.denoiser.predict
+    predict = video_model.denoiser.predict
 
     def keep(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
         predicted.append(predict(z, level, told))
         return predicted[-1]
 
-    monkeypatch.setattr(learner.denoiser, "predict", keep)
-    loss(learner, drawn)
+    monkeypatch.setattr(video_model.denoiser, "predict", keep)
+    loss(video_model, drawn)
     for part in (slice(0, T), slice(T, T + 1), slice(T + 1, T + 3)):
         inside = torch.zeros(T + J, dtype=torch.bool)
         inside[part] = True
@@ -275,26 +282,26 @@ def test_images_and_clips_learn_nothing_of_one_another(
             video=torch.where(mask, -drawn.video, drawn.video),
             noise=torch.where(mask, drawn.noise + 1, drawn.noise),
         )
-        loss(learner, other)
+        loss(video_model, other)
         assert torch.equal(predicted[-1][:, :, ~inside], predicted[0][:, :, ~inside])
         assert not torch.equal(predicted[-1][:, :, inside], predicted[0][:, :, inside])
         followed = replace(drawn, video=drawn.video.clone().requires_grad_(True))
-        loss(learner, followed)
+        loss(video_model, followed)
         predicted[-1][:, :, inside].square().sum().backward()
         assert followed.video.grad is not None
         reached = followed.video.grad.abs().amax(dim=(0, 1, 3, 4)) > 0
         assert not reached[~inside].any() and reached[inside].all()
 
 
-def test_auxiliary_losses_see_clips_only(make_learner: Maker) -> None:
-    learner, drawn = make_learner(noise=0.1), with_images(batch())
+def test_auxiliary_losses_see_clips_only(make_video_model: Maker) -> None:
+    video_model, drawn = make_video_model(noise=0.1), with_images(batch())
 
     def look(x_hat: Tensor, clips: Batch, level: Tensor) -> dict[str, Tensor]:
-        assert x_hat.shape == clips.video.shape == batch().video.shape and level.shape == clips.given.shape == (B, T)
-        assert torch.equal(clips.video, batch().video) and clips.isolated is None
+        assert x_hat.shape == clips.video.shape == batch().video.shape and level.shape == clips.observed.shape == (B, T)
+        assert torch.equal(clips.video, batch().video) and clips.is_image is None
         return {"other": x_hat.mean()}
 
-    made = diffusion_loss(learner.denoiser, learner.text, drawn, auxiliary=look)
-    plain = diffusion_loss(learner.denoiser, learner.text, drawn)
+    made = diffusion_loss(video_model.denoiser, video_model.text, drawn, auxiliary=look)
+    plain = diffusion_loss(video_model.denoiser, video_model.text, drawn)
     assert set(made.terms) == {"other", "images"}
     torch.testing.assert_close(made.total - plain.total, made.terms["other"], rtol=1e-3, atol=1e-6)

@@ -15,9 +15,9 @@ from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.generation.generate import as_video
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.training import one_pass
-from vidiff_cli.training.loader import Source
+from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.one_pass import OnePassErrors, choose_clips, measure_errors, read_errors
-from vidiff_cli.training.state import Learner
+from vidiff_cli.training.state import VideoModel
 from vidiff_cli.training.validation import SEED
 
 SIDE, FRAMES = 8, 20
@@ -30,7 +30,7 @@ def film(number: int) -> np.ndarray:
 
 @dataclass
 class Stub:
-    """A learner whose frames are what `make` says of (z, level, conditioning)."""
+    """A model whose frames are what `make` says of (z, level, conditioning)."""
 
     settings: ModelSettings
     make: Callable[[Tensor, Tensor, Conditioning], Tensor]
@@ -39,16 +39,16 @@ class Stub:
         return self.make(z, level, told)
 
 
-def source_of(row: type, clips: int, read: Callable[[int], np.ndarray] = film) -> Source:
-    return Source(rows=[row(frames=FRAMES)] * clips, read=lambda number, frames: read(number)[list(frames)])
+def source_of(row: type, clips: int, read: Callable[[int], np.ndarray] = film) -> ClipSource:
+    return ClipSource(rows=[row(frames=FRAMES)] * clips, read=lambda number, frames: read(number)[list(frames)])
 
 
-def measured(source: Source, frames: int, make: Callable[[Tensor, Tensor, Conditioning], Tensor]) -> OnePassErrors:
-    settings = ModelSettings(width=SIDE, height=SIDE, frames=frames, frame_steps=(1, 2))
+def measured(source: ClipSource, frames: int, make: Callable[[Tensor, Tensor, Conditioning], Tensor]) -> OnePassErrors:
+    settings = ModelSettings(width=SIDE, height=SIDE, frames=frames, frame_strides=(1, 2))
     held = choose_clips(source, settings)
     assert held is not None
-    learner: Any = Stub(settings, make)
-    return measure_errors(learner, held, split="val", device=CPU, dtype=torch.float32, at_once=3)
+    video_model: Any = Stub(settings, make)
+    return measure_errors(video_model, held, split="val", device=CPU, dtype=torch.float32, at_once=3)
 
 
 @pytest.mark.parametrize("t", range(3, 20))
@@ -77,7 +77,7 @@ def test_the_estimate_is_measured_beside_what_the_network_makes(row: type) -> No
     films = [as_video(film(number)) for number in range(4)]
 
     def truth(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
-        return torch.cat([_found(films, clip, told.given[place]) for place, clip in enumerate(z)])
+        return torch.cat([_found(films, clip, told.observed[place]) for place, clip in enumerate(z)])
 
     copied = measured(source_of(row, 4), 9, lambda z, level, told: told.estimate)  # type: ignore[arg-type,return-value]
     exact = measured(source_of(row, 4), 9, truth)
@@ -116,10 +116,12 @@ def test_the_network_is_shown_noise_and_the_given_frames(row: type) -> None:
 
     def make(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
         settings = ModelSettings().diffusion
-        assert torch.equal(level, torch.where(told.given, settings.high, settings.low))
-        assert told.tokens is None and told.estimated_from is not None and torch.equal(told.given, told.estimated_from)
+        assert torch.equal(level, torch.where(told.observed, settings.high, settings.low))
+        assert (
+            told.tokens is None and told.estimated_from is not None and torch.equal(told.observed, told.estimated_from)
+        )
         noise = [torch.randn(z.shape[1:], generator=seeded(SEED, place)) for place in range(4)]
-        for clip, given in zip(z, told.given, strict=True):
+        for clip, given in zip(z, told.observed, strict=True):
             _found(films, clip, given)
             assert any(torch.equal(clip[:, ~given], each[:, ~given]) for each in noise)
         return torch.zeros_like(z)
@@ -128,24 +130,25 @@ def test_the_network_is_shown_noise_and_the_given_frames(row: type) -> None:
 
 
 def test_at_most_sixteen_clips_of_models_that_are_given_frames(row: type) -> None:
-    model = ModelSettings(width=SIDE, height=SIDE, frames=6, frame_steps=(1, 2))
+    model = ModelSettings(width=SIDE, height=SIDE, frames=6, frame_strides=(1, 2))
     held = choose_clips(source_of(row, 40), model)
     assert held is not None and len(held.draws) == len({draw.row for draw in held.draws}) == 16
-    assert all(draw.frames.step == 1 and not draw.given.any() for draw in held.draws)
+    assert all(draw.frames.step == 1 and not draw.observed.any() for draw in held.draws)
     assert choose_clips(source_of(row, 0), model) is None
     assert choose_clips(source_of(row, 4), model.model_copy(update={"conditioning": "none"})) is None
     assert choose_clips(source_of(row, 4), model.model_copy(update={"frames": 2})) is None
 
 
-def test_a_real_network_is_measured(row: type, make_learner: Callable[..., Learner]) -> None:
+def test_a_real_network_is_measured(row: type, make_video_model: Callable[..., VideoModel]) -> None:
     """And left as it was; the same twice."""
-    learner = make_learner(noise=0.1, motion=True).eval()
+    video_model = make_video_model(noise=0.1, motion=True).eval()
     source = source_of(row, 5, lambda number: film(number)[:, :4, :4])
-    held = choose_clips(source, learner.settings)
+    held = choose_clips(source, video_model.settings)
     assert held is not None
     before = torch.get_rng_state()
     one, two = (
-        measure_errors(learner, held, split="train", device=CPU, dtype=torch.float32, at_once=count) for count in (2, 2)
+        measure_errors(video_model, held, split="train", device=CPU, dtype=torch.float32, at_once=count)
+        for count in (2, 2)
     )
     assert one == two and torch.equal(before, torch.get_rng_state())
     assert all(0 < model < 2 for model, _ in [*one.between.values(), *one.beyond.values()])

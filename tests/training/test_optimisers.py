@@ -1,4 +1,4 @@
-"""Every parameter is in exactly one optimiser, and Muon's update is orthogonal and of AdamW's size."""
+"""Every parameter is in exactly one optimizer, and Muon's update is orthogonal and of AdamW's size."""
 
 from collections.abc import Callable
 
@@ -6,50 +6,50 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidiff_cli.config.train import OptimiserSettings
-from vidiff_cli.training.optimizers import Muon, build_optimisers, check_cover, orthogonal
-from vidiff_cli.training.state import Learner
+from vidiff_cli.config.train import OptimizerSettings
+from vidiff_cli.training.optimizers import Muon, build_optimizers, check_cover, orthogonal
+from vidiff_cli.training.state import VideoModel
 
-Maker = Callable[..., Learner]
+Maker = Callable[..., VideoModel]
 
 
-def names_in(learner: Learner, optimiser: torch.optim.Optimizer) -> list[str]:
-    names = {id(value): name for name, value in learner.named_parameters()}
-    return [names[id(value)] for group in optimiser.param_groups for value in group["params"]]
+def names_in(video_model: VideoModel, optimizer: torch.optim.Optimizer) -> list[str]:
+    names = {id(value): name for name, value in video_model.named_parameters()}
+    return [names[id(value)] for group in optimizer.param_groups for value in group["params"]]
 
 
 @pytest.mark.parametrize("muon_lr", [0.0, 2e-3])
-def test_every_parameter_is_in_exactly_one_optimiser(make_learner: Maker, muon_lr: float) -> None:
-    learner = make_learner()
-    optimisers = build_optimisers(learner, OptimiserSettings(muon_lr=muon_lr))
-    assert set(optimisers) == ({"adamw", "muon"} if muon_lr else {"adamw"})
-    held = [name for optimiser in optimisers.values() for name in names_in(learner, optimiser)]
-    assert sorted(held) == sorted(name for name, _ in learner.named_parameters())
+def test_every_parameter_is_in_exactly_one_optimizer(make_video_model: Maker, muon_lr: float) -> None:
+    video_model = make_video_model()
+    optimizers = build_optimizers(video_model, OptimizerSettings(muon_lr=muon_lr))
+    assert set(optimizers) == ({"adamw", "muon"} if muon_lr else {"adamw"})
+    held = [name for optimizer in optimizers.values() for name in names_in(video_model, optimizer)]
+    assert sorted(held) == sorted(name for name, _ in video_model.named_parameters())
 
 
-def test_muon_holds_hidden_matrices_and_adamw_the_rest(make_learner: Maker) -> None:
-    learner = make_learner()
-    optimisers = build_optimisers(learner, OptimiserSettings(muon_lr=2e-3))
-    parameters = dict(learner.named_parameters())
-    muon = names_in(learner, optimisers["muon"])
+def test_muon_holds_hidden_matrices_and_adamw_the_rest(make_video_model: Maker) -> None:
+    video_model = make_video_model()
+    optimizers = build_optimizers(video_model, OptimizerSettings(muon_lr=2e-3))
+    parameters = dict(video_model.named_parameters())
+    muon = names_in(video_model, optimizers["muon"])
     assert all(parameters[name].ndim >= 2 for name in muon)
     assert not any(word in name for name in muon for word in ("stem", "head", "text.embedding", "positions", "null"))
     assert any(name.startswith("text.layers") for name in muon) and any("qkv" in name for name in muon)
 
 
 @pytest.mark.parametrize("muon_lr", [0.0, 2e-3])
-def test_weights_decay_and_vectors_and_tables_do_not(make_learner: Maker, muon_lr: float) -> None:
+def test_weights_decay_and_vectors_and_tables_do_not(make_video_model: Maker, muon_lr: float) -> None:
     """Steps on gradients of zero: what moves is decay."""
-    learner = make_learner(noise=0.1)
-    settings = OptimiserSettings(lr=0.1, muon_lr=muon_lr, weight_decay=0.5)
-    optimisers = build_optimisers(learner, settings)
-    before = {name: value.detach().clone() for name, value in learner.named_parameters()}
-    for value in learner.parameters():
+    video_model = make_video_model(noise=0.1)
+    settings = OptimizerSettings(lr=0.1, muon_lr=muon_lr, weight_decay=0.5)
+    optimizers = build_optimizers(video_model, settings)
+    before = {name: value.detach().clone() for name, value in video_model.named_parameters()}
+    for value in video_model.parameters():
         value.grad = torch.zeros_like(value)
-    for optimiser in optimisers.values():
-        optimiser.step()
-    muon = names_in(learner, optimisers["muon"]) if muon_lr else []
-    for name, value in learner.named_parameters():
+    for optimizer in optimizers.values():
+        optimizer.step()
+    muon = names_in(video_model, optimizers["muon"]) if muon_lr else []
+    for name, value in video_model.named_parameters():
         kept = value.ndim < 2 or name in ("text.embedding.weight", "text.positions")
         factor = 1.0 if kept else 1 - 0.5 * (muon_lr if name in muon else 0.1)
         torch.testing.assert_close(value.detach(), factor * before[name], msg=name)
@@ -59,10 +59,10 @@ def test_a_forgotten_or_doubled_parameter_is_a_bug() -> None:
     layer = nn.Linear(2, 3)
     named = dict(layer.named_parameters())
     check_cover(named, {"adamw": torch.optim.AdamW(layer.parameters())})
-    with pytest.raises(AssertionError, match="exactly one optimiser: bias"):
+    with pytest.raises(AssertionError, match="exactly one optimizer: bias"):
         check_cover(named, {"adamw": torch.optim.AdamW([layer.weight])})
     twice = {"adamw": torch.optim.AdamW(layer.parameters()), "muon": Muon([layer.weight], lr=0.1)}
-    with pytest.raises(AssertionError, match="exactly one optimiser: weight"):
+    with pytest.raises(AssertionError, match="exactly one optimizer: weight"):
         check_cover(named, twice)
     layer.bias.requires_grad_(False)
     check_cover(dict(layer.named_parameters()), {"adamw": torch.optim.AdamW([layer.weight])})
@@ -109,15 +109,15 @@ def test_muon_skips_what_has_no_gradient() -> None:
 def test_both_find_the_bottom(name: str) -> None:
     goal = torch.randn(6, 9, generator=torch.Generator().manual_seed(1))
     weight = nn.Parameter(torch.zeros(6, 9))
-    optimiser = torch.optim.AdamW([weight], weight_decay=0) if name == "adamw" else Muon([weight], lr=0.0)
+    optimizer = torch.optim.AdamW([weight], weight_decay=0) if name == "adamw" else Muon([weight], lr=0.0)
 
     def loss() -> Tensor:
         return (weight - goal).square().mean()
 
     before = loss().detach()
     for step in range(200):
-        optimiser.param_groups[0]["lr"] = 0.1 * (1 - step / 200)
-        optimiser.zero_grad()
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 200)
+        optimizer.zero_grad()
         loss().backward()
-        optimiser.step()
+        optimizer.step()
     assert bool(loss() < before / 100)

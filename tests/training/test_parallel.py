@@ -16,12 +16,12 @@ import torch
 
 from vidiff_cli.checkpoint import read_tensors
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.distributed import ALONE, Launch, together
+from vidiff_cli.training.distributed import ALONE, ProcessInfo, init_distributed
 from vidiff_cli.training.loader import Batch
 
 SCRIPT = Path(__file__).with_name("ranks.py")
 RANKS = runpy.run_path(str(SCRIPT))
-FILES = ("model.safetensors", "ema.safetensors", "ema-0.5.safetensors", "optimiser.safetensors")
+FILES = ("model.safetensors", "ema.safetensors", "ema-0.5.safetensors", "optimizer.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def same(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_two_ranks_are_one(runs: Path, kind: str) -> None:
-    """Losses, gradient norms, the losses of all clips and their numbers in every step; weights, averages and optimisers
+    """Losses, gradient norms, the losses of all clips and their numbers in every step; weights, averages and optimizers
     after the first and the last, where the ranks have two and three clips of each batch."""
     torch.testing.assert_close(reports(runs / kind), reports(runs / "alone"), rtol=1e-4, atol=0)
     for step in (1, 3):
@@ -99,15 +99,19 @@ def test_both_ranks_end_well(runs: Path) -> None:
     assert json.loads((runs / "codes.json").read_text()) == [0, 0]
 
 
-def launch(**more: str) -> Launch:
-    return Launch.of({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1", "LOCAL_RANK": "1"} | more)
+def launch(**more: str) -> ProcessInfo:
+    return ProcessInfo.from_environment(
+        {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1", "LOCAL_RANK": "1"} | more
+    )
 
 
 def test_one_process_is_alone_and_does_nothing() -> None:
     for environment in ({}, {"RANK": "3"}, {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}):
-        assert Launch.of(environment) == Launch(rank=0, world=1, local=0)
-    with together(Launch.of({}), torch.device("cpu"), kind="fsdp", timeout_seconds=1) as parallel:
-        assert parallel is ALONE and parallel.main and parallel.weight(4, 4) == 1.0
+        assert ProcessInfo.from_environment(environment) == ProcessInfo(rank=0, world=1, local=0)
+    with init_distributed(
+        ProcessInfo.from_environment({}), torch.device("cpu"), kind="fsdp", timeout_seconds=1
+    ) as parallel:
+        assert parallel is ALONE and parallel.is_main and parallel.weight(4, 4) == 1.0
 
 
 def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +119,7 @@ def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert launch().device("auto") == launch().device("cuda") == "cuda:1"
-    assert Launch(rank=0, world=1, local=0).device("cuda:1") == "cuda:1"
+    assert ProcessInfo(rank=0, world=1, local=0).device("cuda:1") == "cuda:1"
     with pytest.raises(VidiffError, match="more processes on this machine than GPUs: found process 3 and 2 GPUs"):
         launch(LOCAL_RANK="2").device("auto")
     with pytest.raises(VidiffError, match="cannot share one GPU"):
@@ -135,8 +139,8 @@ def test_a_broken_environment_is_one_sentence(wrong: dict[str, str]) -> None:
         {"dropped": torch.ones(2, dtype=torch.bool)},
         {"captions": ("", "")},
         {"frames": 1},
-        {"given": True},
-        {"given": True, "estimated_from": torch.zeros(2, 4, dtype=torch.bool)},
+        {"observed": True},
+        {"observed": True, "estimated_from": torch.zeros(2, 4, dtype=torch.bool)},
     ],
     ids=["plain", "no captions", "empty captions", "images", "given", "no estimate"],
 )
@@ -144,14 +148,14 @@ def test_every_weight_has_a_gradient_in_every_step(batch: dict[str, Any]) -> Non
     """DDP and FSDP wait for all of them: a weight that some batch does not use would need a search in every step."""
     frames = batch.pop("frames", 4)
     given = torch.zeros(2, frames, dtype=torch.bool)
-    given[:, 0] = batch.pop("given", False)
+    given[:, 0] = batch.pop("observed", False)
     video = torch.zeros(2, 3, frames, 4, 4)
     whole = {
         "video": video,
         "noise": torch.ones_like(video),
         "u": torch.tensor([0.3, 0.6]),
         "times": torch.arange(frames).expand(2, frames) / 8,
-        "given": given,
+        "observed": given,
         "dropped": torch.zeros(2, dtype=torch.bool),
         "captions": ("a red square", "a blue circle"),
         "rows": (0, 1),
@@ -160,9 +164,9 @@ def test_every_weight_has_a_gradient_in_every_step(batch: dict[str, Any]) -> Non
         "uncertainty": video[:, :1],
         "estimated_from": given,
     }
-    learner = RANKS["state"]().learner
-    ALONE.loss(learner, Batch(**(whole | batch))).total.backward()
-    assert [name for name, value in learner.named_parameters() if value.grad is None] == []
+    video_model = RANKS["state"]().video_model
+    ALONE.loss(video_model, Batch(**(whole | batch))).total.backward()
+    assert [name for name, value in video_model.named_parameters() if value.grad is None] == []
 
 
 def test_ranks_tell_each_other_no_pickles() -> None:

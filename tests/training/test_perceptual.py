@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.text.tokenizer import mend_torchvision
+from vidiff_cli.text.tokenizer import patch_torchvision_nms
 from vidiff_cli.training.perceptual_loss import MEAN, Perceptual, perceptual
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Random weights of the two networks; of r3d_18 only what is used, for the rest is 120 MB."""
-    mend_torchvision()
+    patch_torchvision_nms()
     from torchvision.models import video
 
     folder, made = tmp_path_factory.mktemp("features"), {}
@@ -67,11 +67,11 @@ def test_features_that_are_turned_around_are_four_apart() -> None:
     loss = Perceptual([torch.nn.Conv3d(3, 3, 1, bias=False)], (0,), side=4)
     loss._stages[0].weight.data = torch.eye(3).view(3, 3, 1, 1, 1)  # type: ignore[union-attr]
     loss._stages[0].requires_grad_(False)
-    grey = (torch.tensor(MEAN) * 2 - 1).view(1, 3, 1, 1, 1)
-    colour = 0.1 * noise(1, 3, 4, 4, 4)
+    gray = (torch.tensor(MEAN) * 2 - 1).view(1, 3, 1, 1, 1)
+    color = 0.1 * noise(1, 3, 4, 4, 4)
     made = torch.ones(1, 4, dtype=torch.bool)
-    assert float(loss(grey + 3 * colour, grey + colour, made)) == pytest.approx(0.0, abs=1e-3)
-    assert float(loss(grey - colour, grey + colour, made)) == pytest.approx(4.0, rel=1e-2)
+    assert float(loss(gray + 3 * color, gray + color, made)) == pytest.approx(0.0, abs=1e-3)
+    assert float(loss(gray - color, gray + color, made)) == pytest.approx(4.0, rel=1e-2)
 
 
 def test_the_network_is_frozen_in_evaluation_mode_and_passes_the_gradient_on(

@@ -8,22 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vidiff_cli.config.train import OptimiserSettings
+from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.training.ema import Ema
-from vidiff_cli.training.loop import Schedule
+from vidiff_cli.training.loop import LRSchedule
 
 
 @settings(deadline=None)
 @given(steps=st.integers(1, 400), decay=st.floats(0, 0.99), warmup=st.integers(0, 60))
 def test_a_schedule_rises_stays_and_falls_to_more_than_zero(steps: int, decay: float, warmup: int) -> None:
-    schedule = Schedule.of(steps, OptimiserSettings(decay=decay, warmup=warmup))
-    assert 0 < schedule.trunk <= steps and abs(steps - schedule.trunk - decay * steps) <= 1
+    schedule = LRSchedule.of_run(steps, OptimizerSettings(decay=decay, warmup=warmup))
+    assert 0 < schedule.stable <= steps and abs(steps - schedule.stable - decay * steps) <= 1
     factors = [schedule.factor(step) for step in range(steps)]
     assert all(0 < factor <= 1 for factor in factors)
-    for step in range(schedule.trunk):
+    for step in range(schedule.stable):
         assert factors[step] == (min(1.0, (step + 1) / warmup) if warmup else 1.0)
-    if warmup <= schedule.trunk < steps:
-        branch = factors[schedule.trunk :]
+    if warmup <= schedule.stable < steps:
+        branch = factors[schedule.stable :]
         assert branch[0] == 1.0 and branch[-1] == pytest.approx(1 / len(branch))
         falls = [early - late for early, late in pairwise(branch)]
         assert falls == pytest.approx([1 / len(branch)] * len(falls), abs=1e-9)
@@ -32,10 +32,10 @@ def test_a_schedule_rises_stays_and_falls_to_more_than_zero(steps: int, decay: f
 @settings(deadline=None)
 @given(short=st.integers(1, 300), more=st.integers(0, 300), decay=st.floats(0, 0.99), warmup=st.integers(0, 60))
 def test_the_trunk_does_not_know_how_long_the_run_will_be(short: int, more: int, decay: float, warmup: int) -> None:
-    chosen = OptimiserSettings(decay=decay, warmup=warmup)
-    one, other = Schedule.of(short, chosen), Schedule.of(short + more, chosen)
-    assert one.trunk <= other.trunk
-    assert [one.factor(step) for step in range(one.trunk)] == [other.factor(step) for step in range(one.trunk)]
+    chosen = OptimizerSettings(decay=decay, warmup=warmup)
+    one, other = LRSchedule.of_run(short, chosen), LRSchedule.of_run(short + more, chosen)
+    assert one.stable <= other.stable
+    assert [one.factor(step) for step in range(one.stable)] == [other.factor(step) for step in range(one.stable)]
 
 
 def test_the_average_warms_up_and_then_keeps_its_decay() -> None:
@@ -71,7 +71,7 @@ def test_the_average_is_apart_from_the_module_and_takes_buffers() -> None:
 @settings(deadline=None)
 @given(steps=st.integers(1, 400), warmup=st.integers(0, 60))
 def test_a_cosine_rises_and_falls_to_nearly_nothing(steps: int, warmup: int) -> None:
-    schedule = Schedule.of(steps, OptimiserSettings(schedule="cosine", warmup=warmup))
+    schedule = LRSchedule.of_run(steps, OptimizerSettings(schedule="cosine", warmup=warmup))
     factors = [schedule.factor(step) for step in range(steps)]
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[:warmup] == [(step + 1) / warmup for step in range(min(warmup, steps))]

@@ -17,47 +17,47 @@ from vidiff_cli.training import validation
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss
-from vidiff_cli.training.validation import EDGES, HeldOut, Validation, hold_out, ignores_text, validate
+from vidiff_cli.training.validation import EDGES, Validation, ValidationSet, ignores_text, make_validation_set, validate
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def learner(make_learner: Callable[..., Any]) -> Any:
+def video_model(make_video_model: Callable[..., Any]) -> Any:
     """Weights that make every path live, the text's too."""
-    return make_learner(noise=0.3)
+    return make_video_model(noise=0.3)
 
 
 @pytest.fixture
-def held(make_source: Callable[..., Any], row: Any, learner: Any) -> HeldOut:
+def held(make_source: Callable[..., Any], row: Any, video_model: Any) -> ValidationSet:
     """Twenty clips, two of another shape and every fifth without a caption."""
     rows = [row(frames=3 if n % 10 == 7 else 6, captions=() if n % 5 == 0 else ("a red square",)) for n in range(20)]
-    found = hold_out(make_source(rows), learner.settings)
+    found = make_validation_set(make_source(rows), video_model.settings)
     assert found is not None
     return found
 
 
-def look(learner: Any, held: HeldOut, **more: Any) -> Validation:
-    return validate(learner, held, device=CPU, dtype=torch.float32, **more)
+def look(video_model: Any, held: ValidationSet, **more: Any) -> Validation:
+    return validate(video_model, held, device=CPU, dtype=torch.float32, **more)
 
 
-def test_it_is_a_function_of_the_clips_and_the_weights(learner, held, make_source) -> None:
+def test_it_is_a_function_of_the_clips_and_the_weights(video_model, held, make_source) -> None:
     """Whatever random numbers were drawn before, and however many clips are looked at at a time."""
-    first = look(learner, held)
+    first = look(video_model, held)
     torch.manual_seed(1)
     np.random.seed(1)
-    again = hold_out(held.source, learner.settings)
-    assert again is not None and look(learner, again) == first
-    alone = look(learner, held, at_once=3)
+    again = make_validation_set(held.source, video_model.settings)
+    assert again is not None and look(video_model, again) == first
+    alone = look(video_model, held, at_once=3)
     assert alone.clips == first.clips == 20
     assert alone.loss == pytest.approx(first.loss, rel=1e-5)
     assert alone.bands == pytest.approx(first.bands, rel=1e-5)
     with torch.no_grad():
-        next(learner.parameters()).mul_(1.01)
-    assert look(learner, held).loss != first.loss
+        next(video_model.parameters()).mul_(1.01)
+    assert look(video_model, held).loss != first.loss
 
 
-def test_motion_is_shown_where_the_network_knows_it_and_never_dropped(held, make_learner, monkeypatch) -> None:
+def test_motion_is_shown_where_the_network_knows_it_and_never_dropped(held, make_video_model, monkeypatch) -> None:
     """At every level of noise, whatever share of the estimates is dropped in training."""
     seen: list[Batch] = []
 
@@ -66,34 +66,34 @@ def test_motion_is_shown_where_the_network_knows_it_and_never_dropped(held, make
         return diffusion_loss(denoiser, text, batch)
 
     monkeypatch.setattr(validation, "diffusion_loss", loss)
-    look(make_learner(noise=0.3, motion=True), held)
+    look(make_video_model(noise=0.3, motion=True), held)
     assert seen and all(batch.estimated_from is not None for batch in seen)
     for batch in seen:
-        assert torch.equal(batch.estimated_from, batch.given)  # type: ignore[arg-type]
+        assert torch.equal(batch.estimated_from, batch.observed)  # type: ignore[arg-type]
         pixels = ((batch.video + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
-        expected = estimate_frames(pixels, batch.given.numpy(), batch.times.double().numpy())
+        expected = estimate_frames(pixels, batch.observed.numpy(), batch.times.double().numpy())
         assert torch.equal(batch.estimate, expected[0]) and torch.equal(batch.uncertainty, expected[1])  # type: ignore[arg-type]
     seen.clear()
-    look(make_learner(noise=0.3), held)
+    look(make_video_model(noise=0.3), held)
     assert seen and all(batch.estimate is None for batch in seen)
 
 
-def test_nothing_is_touched(learner, held) -> None:
-    learner.train()
-    for parameter in learner.parameters():
+def test_nothing_is_touched(video_model, held) -> None:
+    video_model.train()
+    for parameter in video_model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    before = {name: value.clone() for name, value in video_model.state_dict().items()}
     random, numpy_random = torch.get_rng_state(), np.random.get_state()[1].copy()
-    look(learner, held)
-    assert learner.training and all(module.training for module in learner.modules())
+    look(video_model, held)
+    assert video_model.training and all(module.training for module in video_model.modules())
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     assert torch.get_rng_state().equal(random) and (np.random.get_state()[1] == numpy_random).all()
-    assert all(value.equal(before[name]) for name, value in learner.state_dict().items())
-    assert all(value.requires_grad and bool((value.grad == 1).all()) for value in learner.parameters())
+    assert all(value.equal(before[name]) for name, value in video_model.state_dict().items())
+    assert all(value.requires_grad and bool((value.grad == 1).all()) for value in video_model.parameters())
 
 
-def test_dropout_and_gradients_are_off_and_come_back_after_an_error(learner, held, monkeypatch) -> None:
-    learner.train()
+def test_dropout_and_gradients_are_off_and_come_back_after_an_error(video_model, held, monkeypatch) -> None:
+    video_model.train()
     seen: list[tuple[bool, bool]] = []
 
     def loss(denoiser: Any, *_: Any) -> None:
@@ -102,15 +102,15 @@ def test_dropout_and_gradients_are_off_and_come_back_after_an_error(learner, hel
 
     monkeypatch.setattr(validation, "diffusion_loss", loss)
     with pytest.raises(ZeroDivisionError):
-        look(learner, held)
-    assert seen == [(False, False)] and learner.training and torch.is_grad_enabled()
+        look(video_model, held)
+    assert seen == [(False, False)] and video_model.training and torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("shift", [0.0, -2.5, 3.0])
-def test_levels_are_stratified_within_every_band(make_source, row, make_learner, shift: float) -> None:
+def test_levels_are_stratified_within_every_band(make_source, row, make_video_model, shift: float) -> None:
     """Shares are those of uniform u; in a band, each of n equal parts has one clip, however often it is looked at."""
     diffusion = DiffusionSettings(shift=shift)
-    found = hold_out(make_source([row(frames=4)] * 12), make_learner(diffusion=diffusion).settings)
+    found = make_validation_set(make_source([row(frames=4)] * 12), make_video_model(diffusion=diffusion).settings)
     assert found is not None and found.shares.sum() == pytest.approx(1)
     u = found.u[::2]
     assert (u == found.u[1::2]).all()
@@ -125,14 +125,14 @@ def test_levels_are_stratified_within_every_band(make_source, row, make_learner,
         np.testing.assert_allclose(parts, np.arange(12) + 0.5, atol=0.05)
 
 
-def test_a_band_that_the_schedule_does_not_reach(make_source, row, make_learner) -> None:
-    learner = make_learner(noise=0.3, diffusion=DiffusionSettings(low=-20, high=1))
-    found = look(learner, hold_out(make_source([row(frames=4)] * 4), learner.settings))
+def test_a_band_that_the_schedule_does_not_reach(make_source, row, make_video_model) -> None:
+    video_model = make_video_model(noise=0.3, diffusion=DiffusionSettings(low=-20, high=1))
+    found = look(video_model, make_validation_set(make_source([row(frames=4)] * 4), video_model.settings))
     assert found.bands[3] is None and math.isfinite(found.loss)
     assert all(band is not None and math.isfinite(band) for band in found.bands[:3])
 
 
-def test_means_are_over_the_clips_they_name(learner, held, monkeypatch) -> None:
+def test_means_are_over_the_clips_they_name(video_model, held, monkeypatch) -> None:
     """With a loss that tells the clip, whether frames are given, the level and the caption, all numbers are known."""
 
     def loss(denoiser: Any, text: Any, batch: Any) -> Any:
@@ -143,9 +143,9 @@ def test_means_are_over_the_clips_they_name(learner, held, monkeypatch) -> None:
         return type(real)(total=value.mean(), per_clip=value, observed=real.observed, level=real.level)
 
     monkeypatch.setattr(validation, "diffusion_loss", loss)
-    found = look(learner, held)
+    found = look(video_model, held)
     number = np.arange(20)
-    given = np.array([draw.given.any() for draw in held.draws])
+    given = np.array([draw.observed.any() for draw in held.draws])
     captioned = number % 5 != 0
     assert (given == (number % 2 == 1)).all()
     base = number + 100 * given + 10_000 * ~captioned
@@ -159,21 +159,23 @@ def test_means_are_over_the_clips_they_name(learner, held, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 16])
-def test_each_of_few_clips_is_looked_at_both_ways(make_source, row, learner, count: int) -> None:
+def test_each_of_few_clips_is_looked_at_both_ways(make_source, row, video_model, count: int) -> None:
     """So that one held-out clip is enough for the loss without and with given frames."""
     source = make_source([row(frames=6, captions=("a red square",))] * count)
-    draws = hold_out(source, learner.settings).draws
+    draws = make_validation_set(source, video_model.settings).draws
     assert [draw.row for draw in draws] == [number for number in range(count) for _ in range(2)]
-    assert [bool(draw.given.any()) for draw in draws] == [False, True] * count
-    found = look(learner, hold_out(source, learner.settings))
+    assert [bool(draw.observed.any()) for draw in draws] == [False, True] * count
+    found = look(video_model, make_validation_set(source, video_model.settings))
     assert found.clips == count and found.free > 0 and found.observed > 0
     assert found.loss == pytest.approx((found.free + found.observed) / 2, rel=1e-6)
     assert (found.text_gain_error is None) == (count < validation.FEWEST_CLIPS), "two looks at a clip are one clip"
-    pictures = hold_out(make_source([row(frames=1)] * count), learner.settings.model_copy(update={"frames": 1}))
+    pictures = make_validation_set(
+        make_source([row(frames=1)] * count), video_model.settings.model_copy(update={"frames": 1})
+    )
     assert len(pictures.draws) == count
 
 
-def test_the_error_of_the_gain_is_over_clips(make_source, row, learner, monkeypatch) -> None:
+def test_the_error_of_the_gain_is_over_clips(make_source, row, video_model, monkeypatch) -> None:
     """Of eight clips that gain 0 to 7, whichever way they are looked at: the error of eight numbers, not of sixteen."""
 
     def loss(denoiser: Any, text: Any, batch: Any) -> Any:
@@ -183,26 +185,29 @@ def test_the_error_of_the_gain_is_over_clips(make_source, row, learner, monkeypa
         return type(real)(total=value.mean(), per_clip=value, observed=real.observed, level=real.level)
 
     monkeypatch.setattr(validation, "diffusion_loss", loss)
-    found = look(learner, hold_out(make_source([row(frames=6, captions=("a red square",))] * 8), learner.settings))
+    found = look(
+        video_model,
+        make_validation_set(make_source([row(frames=6, captions=("a red square",))] * 8), video_model.settings),
+    )
     assert (found.text_gain, found.text_gain_error) == (
         pytest.approx(3.5),
         pytest.approx(np.arange(8).std(ddof=1) / 8**0.5),
     )
 
 
-def test_many_clips_are_bounded_and_evenly_spaced(make_source, row, make_learner) -> None:
-    found = hold_out(make_source([row(frames=4)] * 250), make_learner().settings)
+def test_many_clips_are_bounded_and_evenly_spaced(make_source, row, make_video_model) -> None:
+    found = make_validation_set(make_source([row(frames=4)] * 250), make_video_model().settings)
     assert found is not None
     numbers = [draw.row for draw in found.draws]
     assert len(numbers) == 32 and (numbers[0], numbers[-1]) == (0, 249) and set(np.diff(numbers)) == {8, 9}
-    assert hold_out(make_source([]), make_learner().settings) is None
+    assert make_validation_set(make_source([]), make_video_model().settings) is None
 
 
-def test_without_learned_conditioning_no_frames_are_given(make_source, row, learner) -> None:
-    settings = learner.settings.model_copy(update={"conditioning": "none"})
-    found = hold_out(make_source([row(frames=6)] * 6), settings)
-    assert found is not None and not any(draw.given.any() for draw in found.draws)
-    assert look(learner, found).observed is None
+def test_without_learned_conditioning_no_frames_are_given(make_source, row, video_model) -> None:
+    settings = video_model.settings.model_copy(update={"conditioning": "none"})
+    found = make_validation_set(make_source([row(frames=6)] * 6), settings)
+    assert found is not None and not any(draw.observed.any() for draw in found.draws)
+    assert look(video_model, found).observed is None
 
 
 @pytest.mark.parametrize(

@@ -8,25 +8,25 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
-from vidiff_cli.config.train import OptimiserSettings, TrainSettings
+from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_network, recompute_stages
 from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.training.loader import Source
-from vidiff_cli.training.loop import Schedule, StepReport, train_steps
-from vidiff_cli.training.state import Learner, TrainState, new_learner
+from vidiff_cli.training.loader import ClipSource
+from vidiff_cli.training.loop import LRSchedule, StepReport, train_steps
+from vidiff_cli.training.state import TrainState, VideoModel, new_video_model
 
-Maker = Callable[..., Learner]
+Maker = Callable[..., VideoModel]
 CPU = torch.device("cpu")
 
 
-def passed(learner: Learner, dtype: torch.dtype) -> tuple[dict[str, Tensor], int]:
+def passed(video_model: VideoModel, dtype: torch.dtype) -> tuple[dict[str, Tensor], int]:
     """The gradients of a loss, and the bytes that were kept for the backward pass."""
     torch.manual_seed(3)
-    network, kept = learner.denoiser.network, dict[int, int]()
+    network, kept = video_model.denoiser.network, dict[int, int]()
     z, level = torch.randn(2, 3, 4, 4, 4), torch.randn(2, 4)
-    told = Conditioning(times=torch.arange(4.0).expand(2, -1) / 8, given=level > 1)
+    told = Conditioning(times=torch.arange(4.0).expand(2, -1) / 8, observed=level > 1)
 
     def keep(value: Tensor) -> Tensor:
         kept[value.data_ptr()] = value.nbytes
@@ -38,7 +38,7 @@ def passed(learner: Learner, dtype: torch.dtype) -> tuple[dict[str, Tensor], int
     ):
         loss = network(z, level, told).float().square().mean()
     loss.backward()
-    return {name: value.grad for name, value in learner.named_parameters() if value.grad is not None}, sum(
+    return {name: value.grad for name, value in video_model.named_parameters() if value.grad is not None}, sum(
         kept.values()
     )
 
@@ -46,11 +46,11 @@ def passed(learner: Learner, dtype: torch.dtype) -> tuple[dict[str, Tensor], int
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_checkpointing_gives_the_same_gradient_and_keeps_less(
-    make_learner: Maker, dtype: torch.dtype, dropout: float
+    make_video_model: Maker, dtype: torch.dtype, dropout: float
 ) -> None:
-    plain, wrapped = (make_learner(noise=0.1) for _ in range(2))
-    for learner in (plain, wrapped):
-        for part in learner.modules():
+    plain, wrapped = (make_video_model(noise=0.1) for _ in range(2))
+    for video_model in (plain, wrapped):
+        for part in video_model.modules():
             if isinstance(part, ClipDropout):
                 part.p, part.seeds = dropout, (1, 2)
     recompute_stages(wrapped.denoiser.network)
@@ -62,43 +62,50 @@ def test_checkpointing_gives_the_same_gradient_and_keeps_less(
 
 
 @pytest.mark.slow
-def test_a_compiled_network_makes_the_same_step(make_source: Callable[..., Source], row: type) -> None:
+def test_a_compiled_network_makes_the_same_step(make_source: Callable[..., ClipSource], row: type) -> None:
     """By a backend that traces forward and backward but writes no C++, which would take a minute; dropout draws the
     same outside the graphs."""
     plain, compiled = state_of(), state_of()
-    compile_network(compiled.learner.denoiser.network, backend="aot_eager")
+    compile_network(compiled.video_model.denoiser.network, backend="aot_eager")
     wanted, found = (step_of(state, make_source([row(frames=4)] * 4)) for state in (plain, compiled))
     assert found.loss == pytest.approx(wanted.loss, rel=1e-5)
     assert found.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-4)
-    for name, value in plain.learner.state_dict().items():
-        torch.testing.assert_close(compiled.learner.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    for name, value in plain.video_model.state_dict().items():
+        torch.testing.assert_close(compiled.video_model.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_a_network_that_cannot_be_compiled_is_one_sentence(make_source: Callable[..., Source], row: type) -> None:
+def test_a_network_that_cannot_be_compiled_is_one_sentence(make_source: Callable[..., ClipSource], row: type) -> None:
     def backend(graph: object, inputs: object) -> Any:
         raise RuntimeError("No working C++ compiler found in a list:\n of places")
 
     state = state_of()
-    before = {name: value.clone() for name, value in state.learner.state_dict().items()}
-    compile_network(state.learner.denoiser.network, backend=backend)
+    before = {name: value.clone() for name, value in state.video_model.state_dict().items()}
+    compile_network(state.video_model.denoiser.network, backend=backend)
     with pytest.raises(VidiffError, match=r"cannot compile the network: found .*No working C\+\+ compiler") as error:
         step_of(state, make_source([row(frames=4)] * 4))
     text = str(error.value)
     assert "\n" not in text and text.endswith("; leave out --compile, or install a C++ compiler (g++).")
-    assert state.step == 0 and all(value.equal(before[name]) for name, value in state.learner.state_dict().items())
+    assert state.step == 0 and all(value.equal(before[name]) for name, value in state.video_model.state_dict().items())
 
 
 def state_of() -> TrainState:
     """The smallest network, with dropout."""
     network = NetworkSettings(
-        base=8, multipliers=(1,), patch=1, head_width=8, embedding=16, text_width=0, temporal="attention", dropout=0.3
+        base_channels=8,
+        channel_mult=(1,),
+        patch_size=1,
+        head_dim=8,
+        embedding=16,
+        context_dim=0,
+        temporal="attention",
+        dropout=0.3,
     )
     model = ModelSettings(width=4, height=4, frames=4, network=network, text=TextSettings(kind="none"))
-    return TrainState(new_learner(model, 0), OptimiserSettings(warmup=0))
+    return TrainState(new_video_model(model, 0), OptimizerSettings(warmup=0))
 
 
-def step_of(state: TrainState, source: Source) -> StepReport:
+def step_of(state: TrainState, source: ClipSource) -> StepReport:
     settings = TrainSettings(batch_size=2, seed=5)
-    schedule = Schedule.of(3, settings.optimiser)
+    schedule = LRSchedule.of_run(3, settings.optimizer)
     steps = train_steps(state, source, settings, schedule, device=CPU, dtype=torch.float32)
     return next(steps)

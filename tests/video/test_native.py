@@ -1,4 +1,4 @@
-"""Made frames at the input's size: given ones untouched, colours that meet, no rings at edges, little memory."""
+"""Made frames at the input's size: given ones untouched, colors that meet, no rings at edges, little memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.frames import extension, interpolation
+from vidiff_cli.timeline import extension, interpolation
 from vidiff_cli.video import decode, decord_backend, encode, probe
 from vidiff_cli.video.restore_resolution import enlarged, full_size, native, native_size
 
@@ -31,7 +31,7 @@ CLIPS = [  # upright, turned, odd sizes, pixels that are not square, ten bits, a
 
 
 def picture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """(h w c) uint8: smooth, away from black and white, so that colours can be moved without clipping."""
+    """(h w c) uint8: smooth, away from black and white, so that colors can be moved without clipping."""
     coarse = np.random.default_rng(seed).integers(70, 180, (4, 6, 3), np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -76,7 +76,7 @@ def test_the_working_size_covers_the_whole_picture(width, height, multiple, time
     assert (size[0] >= size[1]) == (width >= height) or stretch != 1
 
 
-def test_a_colour_fault_of_the_model_is_mended_at_the_join_and_held():
+def test_a_color_fault_of_the_model_is_mended_at_the_join_and_held():
     whole = np.stack([np.roll(picture(90, 160), shift, axis=1) for shift in range(12)])
     small = shrunk(whole, (40, 24))
     line = extension(4, Fraction(8), new=8)
@@ -106,7 +106,7 @@ def test_between_two_joins_the_correction_changes_linearly():
     assert np.abs(moved - ideal).max() < 0.6
 
 
-def test_a_picture_that_moves_is_no_colour_fault():
+def test_a_picture_that_moves_is_no_color_fault():
     """A white square, a twentieth of the picture, leaves between the given frame and the first made one."""
     whole = np.full((2, 80, 80, 3), 60, np.uint8)
     whole[0, 10:28, 10:28] = 255

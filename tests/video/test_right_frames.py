@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.video import Reading, encode, ffmpeg, probe, read
+from vidiff_cli.video import DecodedVideo, encode, ffmpeg, probe, read
 from vidiff_cli.video.probe import VideoInfo
 from vidiff_cli.video.resample import resampled, unit
 
@@ -127,7 +127,7 @@ def studio(tmp_path_factory, draw) -> Callable[..., Path]:
     return make
 
 
-def joined(reading: Reading) -> tuple[list[Fraction], np.ndarray]:
+def joined(reading: DecodedVideo) -> tuple[list[Fraction], np.ndarray]:
     blocks = list(reading.blocks)
     assert all(len(times) == len(frames) <= 32 for times, frames in blocks)
     return [time for times, _ in blocks for time in times], np.concatenate([frames for _, frames in blocks])

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.frames import interpolation
+from vidiff_cli.timeline import interpolation
 from vidiff_cli.video import encode, ffmpeg, probe
 
 RATE = 48000

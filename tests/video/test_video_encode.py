@@ -66,10 +66,10 @@ def test_no_size_is_ever_rescaled(width, height, suffix):
         assert abs(decode(path).frames.astype(int) - 128).max() <= 4
 
 
-def test_colours_are_bt709_and_close(tmp_path):
+def test_colors_are_bt709_and_close(tmp_path):
     frames = np.zeros((4, 32, 64, 3), np.uint8)
-    for left, colour in ((0, (255, 0, 0)), (16, (0, 255, 0)), (32, (0, 0, 255)), (48, (255, 255, 255))):
-        frames[:, :, left : left + 16] = colour
+    for left, color in ((0, (255, 0, 0)), (16, (0, 255, 0)), (32, (0, 0, 255)), (48, (255, 255, 255))):
+        frames[:, :, left : left + 16] = color
     encode(tmp_path / "a.mp4", frames, Fraction(8))
     assert (
         "yuv420p(tv, bt709, progressive)" in ffmpeg.run(ffmpeg.reading(tmp_path / "a.mp4"))[1]

@@ -29,8 +29,8 @@ from vidiff_cli.video.probe import probe
 from vidiff_cli.viz.gallery import (
     ENLARGED,
     LONGEST_TEXT,
-    Entry,
     Gallery,
+    GalleryEntry,
     Media,
     browser_type,
     media_of_file,
@@ -69,7 +69,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def written(tmp_path: Path, *entries: tuple[Entry, Media | None], title: str = "clips", sort: str = "") -> str:
+def written(tmp_path: Path, *entries: tuple[GalleryEntry, Media | None], title: str = "clips", sort: str = "") -> str:
     path = tmp_path / "gallery.html"
     with Gallery(limit=1e8) as page:
         assert all([page.add(*each) for each in entries])
@@ -93,7 +93,7 @@ def test_no_text_changes_the_structure_of_the_page(tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("page")
 
     def shape(name: str) -> list[tuple[str, list[str]]]:
-        entry = Entry(name=name, kind="clip", prompt=name, facts={name: name}, scores={name: 1.0}, problem=name)
+        entry = GalleryEntry(name=name, kind="clip", prompt=name, facts={name: name}, scores={name: 1.0}, problem=name)
         page = Page(written(folder, (entry, PICTURE), title=name))
         assert json.loads(page.all("li")[0]["data-keys"] or "")[name] == 1.0
         return [(tag, sorted(attributes)) for tag, attributes in page.tags]
@@ -108,7 +108,9 @@ def test_texts_are_shown_as_they_are_but_for_what_no_page_should_obey() -> None:
 
 
 def test_keys_can_be_read_whatever_is_in_them(tmp_path: Path) -> None:
-    entry = Entry(name="<\u2028&" * 10**5, kind="clip", seed=10**30, scores={"a": float("nan"), "b": 1e300, "c": -1.0})
+    entry = GalleryEntry(
+        name="<\u2028&" * 10**5, kind="clip", seed=10**30, scores={"a": float("nan"), "b": 1e300, "c": -1.0}
+    )
     keys = json.loads(
         Page(written(tmp_path, (entry, None))).all("li")[0]["data-keys"] or "", parse_constant=pytest.fail
     )
@@ -117,7 +119,9 @@ def test_keys_can_be_read_whatever_is_in_them(tmp_path: Path) -> None:
 
 def test_the_page_names_no_other_place_and_lets_only_its_own_script_run(tmp_path: Path) -> None:
     video = media_of_frames(noise(), Fraction(8))
-    content = written(tmp_path, (Entry(name=HOSTILE, kind="clip"), video), (Entry(name="b", kind="image"), PICTURE))
+    content = written(
+        tmp_path, (GalleryEntry(name=HOSTILE, kind="clip"), video), (GalleryEntry(name="b", kind="image"), PICTURE)
+    )
     page = Page(content)
     assert [tag for tag, attributes in page.tags if any(name.startswith("on") for name in attributes)] == []
     places = [
@@ -131,7 +135,7 @@ def test_the_page_names_no_other_place_and_lets_only_its_own_script_run(tmp_path
 
 
 def test_what_finds_no_room_is_left_out_and_counted(tmp_path: Path) -> None:
-    entry, big = Entry(name="a", kind="image"), Media(kind="image/png", content=bytes(30_000))
+    entry, big = GalleryEntry(name="a", kind="image"), Media(kind="image/png", content=bytes(30_000))
     with Gallery(limit=100_000) as page:
         assert [page.add(entry, media) for media in (big, big, big, PICTURE)] == [True, True, False, True]
         assert (page.shown, page.left_out) == (3, 1) and page.bytes <= 100_000
@@ -255,11 +259,11 @@ def listening() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-def entries(*prompts: str) -> list[tuple[Entry, Media | None]]:
+def entries(*prompts: str) -> list[tuple[GalleryEntry, Media | None]]:
     """Videos whose score falls from one to the next; the last entry has neither score nor video."""
     made = []
     for number, prompt in enumerate(prompts):
-        entry = Entry(
+        entry = GalleryEntry(
             name=f"clip-{number}",
             kind="clip",
             prompt=prompt,
@@ -269,7 +273,7 @@ def entries(*prompts: str) -> list[tuple[Entry, Media | None]]:
             scores={"motion": 10.0 - number},
         )
         made.append((entry, media_of_frames(noise(8, seed=number), Fraction(8))))
-    return [*made, (Entry(name="broken", kind="clip", prompt="red too", problem="it is damaged"), None)]
+    return [*made, (GalleryEntry(name="broken", kind="clip", prompt="red too", problem="it is damaged"), None)]
 
 
 @in_browser

@@ -1,4 +1,4 @@
-"""Half blocks hold every pixel, keep to the width of the terminal, and have a likeness without colours."""
+"""Half blocks hold every pixel, keep to the width of the terminal, and have a likeness without colors."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def pixels(lines: list[Text]) -> np.ndarray:
     for row, line in enumerate(lines):
         for span in line.spans:
             for column in range(span.start, span.end):
-                colours = (span.style.color, span.style.bgcolor)
-                for half, colour in enumerate(colours):
-                    found[2 * row + half, column] = -1 if colour is None else tuple(colour.triplet)
+                colors = (span.style.color, span.style.bgcolor)
+                for half, color in enumerate(colors):
+                    found[2 * row + half, column] = -1 if color is None else tuple(color.triplet)
     return found
 
 
@@ -50,27 +50,27 @@ def test_a_smaller_frame_is_enlarged_by_a_whole_number_and_an_odd_height_ends_ha
     width=st.integers(1, 60),
     columns=st.integers(1, 130),
     every=st.booleans(),
-    colour=st.booleans(),
+    color=st.booleans(),
 )
-def test_lines_fit_the_terminal(frames: int, height: int, width: int, columns: int, every: bool, colour: bool) -> None:
-    lines = half_blocks(clip(frames, height, width), columns, every=every, colour=colour)
+def test_lines_fit_the_terminal(frames: int, height: int, width: int, columns: int, every: bool, color: bool) -> None:
+    lines = half_blocks(clip(frames, height, width), columns, every=every, color=color)
     fitting = max(1, (columns + GAP) // (CELL + GAP))
     rows = -(-frames // fitting) if every else 1
     assert 0 < max(line.cell_len for line in lines) <= columns
     assert len(lines) <= rows * (1 + (PICTURE_LINES if frames == 1 or (fitting == 1 and not every) else MOST_LINES))
-    assert {sign for line in lines for sign in line.plain} <= set(f"{HALF} " if colour else SHADES)
+    assert {sign for line in lines for sign in line.plain} <= set(f"{HALF} " if color else SHADES)
 
 
 def test_few_of_many_are_the_first_the_last_and_what_lies_evenly_between() -> None:
-    grey = np.arange(9, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3) * 20
-    shown = pixels(half_blocks(grey, 3 * CELL + 2 * GAP))
+    gray = np.arange(9, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3) * 20
+    shown = pixels(half_blocks(gray, 3 * CELL + 2 * GAP))
     assert [int(shown[0, place, 0]) for place in (0, 17, 34)] == [0, 80, 160]
-    assert len(half_blocks(grey, 3 * CELL + 2 * GAP, every=True)) == 3 * 8 + 2
+    assert len(half_blocks(gray, 3 * CELL + 2 * GAP, every=True)) == 3 * 8 + 2
 
 
-def test_without_colour_brighter_is_a_denser_sign() -> None:
+def test_without_color_brighter_is_a_denser_sign() -> None:
     ramp = np.linspace(0, 255, 24).astype(np.uint8)[None, None, :, None].repeat(4, 1).repeat(3, 3)
-    lines = half_blocks(ramp, 24, colour=False)
+    lines = half_blocks(ramp, 24, color=False)
     places = [SHADES.index(sign) for sign in lines[0].plain]
     assert places == sorted(places) and places[0] == 0 and places[-1] == len(SHADES) - 1
     assert all(not line.spans for line in lines)

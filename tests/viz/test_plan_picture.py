@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.frames import Timeline, Window, extension, interpolation, plan
+from vidiff_cli.frames import Window, plan
+from vidiff_cli.timeline import Timeline, extension, interpolation
 from vidiff_cli.viz.plan_plot import (
-    COLOURS,
+    COLORS,
     COPIED,
     LABELS,
     LOW,
@@ -42,10 +43,10 @@ def drawn(path: Path, windows: list[Window], timeline: Timeline, **more) -> np.n
 
 
 def row_of(picture: np.ndarray, y: int, total: int) -> list[int]:
-    """The kinds of a row's cells, read from the colours at their middles."""
+    """The kinds of a row's cells, read from the colors at their middles."""
     span = min(WIDE, total * WIDEST_CELL)
     cells = [picture[y, LEFT + int((frame + 0.4) * span / total)] for frame in range(total)]
-    return [int(np.flatnonzero((cell == COLOURS).all(axis=1))[0]) for cell in cells]
+    return [int(np.flatnonzero((cell == COLORS).all(axis=1))[0]) for cell in cells]
 
 
 @pytest.mark.parametrize(("total", "window"), [(10, 4), (40, 8), (200, 16), (500, 16)])
@@ -102,7 +103,7 @@ def test_a_narrow_pixel_shows_what_is_made(tmp_path: Path) -> None:
     timeline = extension(0, F(25), new=4200)
     windows = [Window(frames=(7, 2000), observed=frozenset([7]), makes=frozenset([2000]))]
     picture = drawn(tmp_path / "plan.png", windows, timeline)
-    made = np.flatnonzero((picture[FIRST + 5, LEFT : LEFT + WIDE] == COLOURS[MADE]).all(axis=1))
+    made = np.flatnonzero((picture[FIRST + 5, LEFT : LEFT + WIDE] == COLORS[MADE]).all(axis=1))
     assert made.tolist() == [2000 * WIDE // 4200]
 
 

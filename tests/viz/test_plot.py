@@ -61,7 +61,7 @@ def rows_of_a_run(*parts: str) -> list[dict]:
     """Sixty rows with what is named: a loss with bands, a validation every tenth, a decay branch at the end."""
     rows: list[dict] = []
     for step in range(10, 610, 10):
-        row: dict = {"step": step, "phase": "trunk" if step <= 400 or "decay" not in parts else "decay"}
+        row: dict = {"step": step, "phase": "stable" if step <= 400 or "decay" not in parts else "decay"}
         row |= {"loss": 1 / step, "lr": 1e-3, "gradient_norm": 2 / step}
         if "bands" in parts:
             row |= {f"loss_{key}": (4 - n) / step for n, key in enumerate(LEVELS)}
@@ -71,9 +71,9 @@ def rows_of_a_run(*parts: str) -> list[dict]:
     return rows
 
 
-def pixels(path: Path, colour: str) -> int:
-    """How many pixels of a picture are of a colour, nearly."""
-    wanted = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+def pixels(path: Path, color: str) -> int:
+    """How many pixels of a picture are of a color, nearly."""
+    wanted = [int(color[place : place + 2], 16) for place in (1, 3, 5)]
     with Image.open(path) as image:
         away = np.abs(np.asarray(image.convert("RGB")).astype(int) - wanted).max(axis=-1)
     return int((away < 12).sum())
@@ -88,11 +88,11 @@ def test_validation_is_drawn_where_there_is_one(tmp_path: Path) -> None:
     assert size(with_it)[1] > size(loss)[1] == size(without)[1]  # the gain of captions has a panel of its own
 
 
-def test_every_band_has_its_colour(tmp_path: Path) -> None:
+def test_every_band_has_its_color(tmp_path: Path) -> None:
     bands = plot_metrics(rows_of_a_run("bands"), tmp_path / "bands.png")
     without = plot_metrics(rows_of_a_run(), tmp_path / "without.png")
-    for _, colour in LEVELS.values():
-        assert pixels(bands, colour) > 400 > pixels(without, colour)
+    for _, color in LEVELS.values():
+        assert pixels(bands, color) > 400 > pixels(without, color)
 
 
 def test_the_decay_branch_is_marked(tmp_path: Path) -> None:
@@ -100,9 +100,9 @@ def test_the_decay_branch_is_marked(tmp_path: Path) -> None:
 
     def columns(path: Path) -> int:
         with Image.open(path) as image:
-            grey = np.asarray(image.convert("L")).astype(int)
-        inner = grey[:, 120:-20] < 215
+            gray = np.asarray(image.convert("L")).astype(int)
+        inner = gray[:, 120:-20] < 215
         return int((inner.mean(axis=0) > 0.35).sum())
 
     assert columns(plot_metrics(rows_of_a_run("decay"), tmp_path / "decay.png")) >= 1
-    assert columns(plot_metrics(rows_of_a_run(), tmp_path / "trunk.png")) == 0
+    assert columns(plot_metrics(rows_of_a_run(), tmp_path / "stable.png")) == 0

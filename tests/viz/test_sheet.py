@@ -15,13 +15,13 @@ from vidiff_cli.viz.contact_sheet import (
     LABEL_WIDTH,
     MARGIN,
     SEAM,
-    Row,
+    SheetRow,
     _evenly,
     _with_seam,
     contact_sheet,
     progress_sheet,
 )
-from vidiff_cli.viz.fonts import font_of, wrap
+from vidiff_cli.viz.fonts import load_font, wrap
 
 LEFT = MARGIN + LABEL_WIDTH + GAP
 
@@ -43,27 +43,27 @@ def cell(sheet: np.ndarray, place: int, side: int) -> np.ndarray:
 @pytest.mark.parametrize(("scale", "factor"), [(None, 5), (3, 3)])
 def test_small_frames_are_enlarged_without_smoothing(tmp_path: Path, scale: int | None, factor: int) -> None:
     frames = clip(4, 16)
-    sheet = opened(contact_sheet([Row(label="noise", frames=frames)], tmp_path / "new" / "sheet.png", scale=scale))
+    sheet = opened(contact_sheet([SheetRow(label="noise", frames=frames)], tmp_path / "new" / "sheet.png", scale=scale))
     for place, frame in enumerate(frames):
         assert (cell(sheet, place, 16 * factor) == frame.repeat(factor, 0).repeat(factor, 1)).all()
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["sheet.png"]
 
 
 def test_only_given_frames_have_the_border(tmp_path: Path) -> None:
-    sheet = opened(contact_sheet([Row(label="a", frames=clip(4, 16), given=[0, 2])], tmp_path / "sheet.png"))
+    sheet = opened(contact_sheet([SheetRow(label="a", frames=clip(4, 16), given=[0, 2])], tmp_path / "sheet.png"))
     for place in range(4):
         x = LEFT + place * (80 + 2 * BORDER + GAP)
         assert (tuple(sheet[MARGIN + 20, x]) == GIVEN) == (place in (0, 2))
 
 
-def lines(sheet: np.ndarray, colour: tuple[int, int, int]) -> list[int]:
-    """Columns of the sheet's first row that are of this colour from top to bottom."""
-    return np.flatnonzero((sheet[MARGIN : MARGIN + 80] == colour).all(axis=(0, 2))).tolist()
+def lines(sheet: np.ndarray, color: tuple[int, int, int]) -> list[int]:
+    """Columns of the sheet's first row that are of this color from top to bottom."""
+    return np.flatnonzero((sheet[MARGIN : MARGIN + 80] == color).all(axis=(0, 2))).tolist()
 
 
 @pytest.mark.parametrize("given", [range(3), range(3, 6)])
 def test_seams_and_window_borders_are_drawn_between_their_frames(tmp_path: Path, given: range) -> None:
-    row = Row(label="a", frames=clip(6, 16), given=given, seams=[3], borders=[3, 5])
+    row = SheetRow(label="a", frames=clip(6, 16), given=given, seams=[3], borders=[3, 5])
     sheet = opened(contact_sheet([row], tmp_path / "sheet.png"))
     step = 80 + 2 * BORDER + GAP
     seam, border = lines(sheet, SEAM), lines(sheet, FAINT)
@@ -73,7 +73,7 @@ def test_seams_and_window_borders_are_drawn_between_their_frames(tmp_path: Path,
     for place, frame in enumerate(row.frames):
         assert (cell(sheet, place, 80) == frame.repeat(5, 0).repeat(5, 1)).all()  # no line covers a picture
         assert (tuple(sheet[MARGIN + 20, LEFT + place * step]) == GIVEN) == (place in given)
-    plain = opened(contact_sheet([Row(label="a", frames=row.frames)], tmp_path / "plain.png"))
+    plain = opened(contact_sheet([SheetRow(label="a", frames=row.frames)], tmp_path / "plain.png"))
     assert lines(plain, SEAM) == lines(plain, FAINT) == [] and plain.shape[0] < sheet.shape[0]  # nor a legend
 
 
@@ -85,19 +85,22 @@ def test_a_thinned_row_shows_both_frames_at_its_seam() -> None:
 
 
 def test_large_frames_are_reduced_and_long_clips_thinned(tmp_path: Path) -> None:
-    sheet = opened(contact_sheet([Row(label="long", frames=clip(300, 200))], tmp_path / "sheet.png"))
+    sheet = opened(contact_sheet([SheetRow(label="long", frames=clip(300, 200))], tmp_path / "sheet.png"))
     assert sheet.shape[1] < 2800 and sheet.shape[0] < 300
     assert _evenly(300, 24)[0] == 0 and _evenly(300, 24)[-1] == 299 and len(set(_evenly(300, 24))) == 24
     assert _evenly(5, 24) == [0, 1, 2, 3, 4]
 
 
 def test_rows_of_different_sizes_share_a_sheet(tmp_path: Path) -> None:
-    rows = [Row(label="small", frames=clip(2, 16)), Row(label="wide", frames=np.zeros((3, 40, 70, 3), np.uint8))]
+    rows = [
+        SheetRow(label="small", frames=clip(2, 16)),
+        SheetRow(label="wide", frames=np.zeros((3, 40, 70, 3), np.uint8)),
+    ]
     assert opened(contact_sheet(rows, tmp_path / "sheet.jpg")).ndim == 3
 
 
 def test_labels_are_wrapped_and_never_wider_than_their_column() -> None:
-    font = font_of(14)
+    font = load_font(14)
     text = "a small red square moving right slowly in_a_file_with_a_name_that_never_seems_to_end_at_all.mp4 数字"
     lines = wrap(text, font, 150, 20)
     assert all(font.getlength(line) <= 150 for line in lines)
@@ -112,18 +115,18 @@ def test_labels_are_wrapped_and_never_wider_than_their_column() -> None:
 )
 def test_what_is_no_clip_is_a_clear_error(tmp_path: Path, frames: np.ndarray) -> None:
     with pytest.raises(VidiffError, match="'odd' is not a clip"):
-        contact_sheet([Row(label="odd", frames=frames)], tmp_path / "sheet.png")
+        contact_sheet([SheetRow(label="odd", frames=frames)], tmp_path / "sheet.png")
     with pytest.raises(VidiffError, match="at least one row"):
         contact_sheet([], tmp_path / "sheet.png")
     with pytest.raises(VidiffError, match="no name for a picture"):
-        contact_sheet([Row(label="fine", frames=clip(1, 8))], tmp_path / "sheet.txt")
+        contact_sheet([SheetRow(label="fine", frames=clip(1, 8))], tmp_path / "sheet.txt")
     assert list(tmp_path.iterdir()) == []
 
 
 # --- one prompt over the steps -----------------------------------------------------------------------------------
 
 
-def colour(value: int, frames: int = 3) -> np.ndarray:
+def color(value: int, frames: int = 3) -> np.ndarray:
     return np.full((frames, 8, 8, 3), value, np.uint8)
 
 
@@ -132,26 +135,26 @@ def test_a_progress_sheet_shows_the_first_row_of_every_sheet(tmp_path: Path) -> 
     sheets = []
     for step, value in ((0, 40), (10, 120), (20, 200)):
         rows = [
-            Row(label="a very long label " * 9, frames=colour(value)),
-            Row(label="other", frames=colour(255 - value)),
+            SheetRow(label="a very long label " * 9, frames=color(value)),
+            SheetRow(label="other", frames=color(255 - value)),
         ]
         sheets.append((f"step {step}", contact_sheet(rows, tmp_path / f"step-{step}.png")))
     path = progress_sheet(sheets, tmp_path / "progress.png", title="a prompt")
     assert path is not None
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
     assert Image.open(path).width == Image.open(sheets[0][1]).width  # without the labels of the sheets
-    grey = (pixels == pixels[..., :1]).all(axis=-1)
-    found = [value for value in (40, 120, 200) if (grey & (pixels[..., 0] == value)).sum() >= 3 * 80 * 80]
+    gray = (pixels == pixels[..., :1]).all(axis=-1)
+    found = [value for value in (40, 120, 200) if (gray & (pixels[..., 0] == value)).sum() >= 3 * 80 * 80]
     assert found == [40, 120, 200]
-    tops = [int(np.argwhere(grey & (pixels[..., 0] == value))[:, 0].min()) for value in found]
+    tops = [int(np.argwhere(gray & (pixels[..., 0] == value))[:, 0].min()) for value in found]
     assert tops == sorted(tops) and len(set(tops)) == 3
     for value in (255 - 40, 255 - 120, 255 - 200):
-        assert (grey & (pixels[..., 0] == value)).sum() < 100
+        assert (gray & (pixels[..., 0] == value)).sum() < 100
 
 
 def test_a_progress_sheet_of_many_shows_the_first_and_the_last(tmp_path: Path) -> None:
     sheets = [
-        (f"step {n}", contact_sheet([Row(label="", frames=colour(n + 60, 1))], tmp_path / f"{n}.png"))
+        (f"step {n}", contact_sheet([SheetRow(label="", frames=color(n + 60, 1))], tmp_path / f"{n}.png"))
         for n in range(40)
     ]
     path = progress_sheet(sheets, tmp_path / "progress.png", title="")
@@ -161,7 +164,7 @@ def test_a_progress_sheet_of_many_shows_the_first_and_the_last(tmp_path: Path) -
 
 
 def test_sheets_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
-    good = contact_sheet([Row(label="", frames=colour(90))], tmp_path / "good.png")
+    good = contact_sheet([SheetRow(label="", frames=color(90))], tmp_path / "good.png")
     (tmp_path / "half.png").write_bytes(good.read_bytes()[:60])
     (tmp_path / "text.png").write_text("no picture")
     Image.new("RGB", (300, 300)).save(tmp_path / "foreign.png")

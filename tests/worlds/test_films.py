@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vidiff_cli.worlds.cutouts import KINDS, cut
 from vidiff_cli.worlds.film_draws import BORDERS, CUTS, REPEATS, STILL, draw_film
-from vidiff_cli.worlds.films import RATE, Film, render
+from vidiff_cli.worlds.films import RATE, WorldFilm, render
 from vidiff_cli.worlds.layers import Layer, inward
 from vidiff_cli.worlds.outlines import draw_outline
 from vidiff_cli.worlds.textures import SIDE, photograph
@@ -20,7 +20,7 @@ from vidiff_cli.worlds.textures import SIDE, photograph
 NUMBERS = range(6)
 
 
-def undisturbed(film: Film) -> Film:
+def undisturbed(film: WorldFilm) -> WorldFilm:
     """The film without what is not continuous in time."""
     return replace(film, noise=0.0, repeats=0.0, scenes=film.scenes[:1], cut_seconds=math.inf)
 
@@ -36,7 +36,7 @@ def power_slope(gray: np.ndarray) -> float:
     return float(np.polyfit(np.log(bands), np.log(np.array(energy) + 1e-9), 1)[0])
 
 
-def fastest(film: Film) -> float:
+def fastest(film: WorldFilm) -> float:
     """How far the middle of any layer moves in the picture in a frame's time, a third into the film."""
     scene, when = film.scenes[0], np.array([0.3, 0.3 + 1 / RATE])
     camera = scene.camera.at(when)
@@ -159,7 +159,7 @@ def test_photographs_go_on_beyond_their_borders() -> None:
 def test_limbs_turn_about_their_joints() -> None:
     """The joint of a limb stays where it is on the body, whatever both do."""
 
-    def limbs(film: Film) -> list[Layer]:
+    def limbs(film: WorldFilm) -> list[Layer]:
         return [layer for layer in film.scenes[0].layers if len(layer.motions) == 2]
 
     film = next(film for number in range(100) if limbs(film := draw_film(0, number)))

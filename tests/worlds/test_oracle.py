@@ -7,7 +7,7 @@ import pytest
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds.oracle import positions, read
-from vidiff_cli.worlds.shapes import ATTRIBUTES, Scene, draw, render
+from vidiff_cli.worlds.shapes import ATTRIBUTES, ShapeScene, draw, render
 
 Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -27,12 +27,12 @@ def blurred(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.rint((wide[:, :, :-2] + 2 * wide[:, :, 1:-1] + wide[:, :, 2:]) / 4).astype(np.uint8)
 
 
-def dim_on_grey(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def dim_on_gray(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.rint(frames * 0.6 + 20).astype(np.uint8)
 
 
 def half_the_chroma(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What yuv420p does: every block of 2 x 2 pixels shares its colour, only the luma stays."""
+    """What yuv420p does: every block of 2 x 2 pixels shares its color, only the luma stays."""
     luma = frames @ np.array([0.299, 0.587, 0.114])
     chroma = frames - luma[..., None]
     t, h, w, _ = frames.shape
@@ -40,7 +40,7 @@ def half_the_chroma(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(np.rint(luma[..., None] + shared), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("spoil", [clean, noisy, blurred, dim_on_grey, half_the_chroma])
+@pytest.mark.parametrize("spoil", [clean, noisy, blurred, dim_on_gray, half_the_chroma])
 @pytest.mark.parametrize("length", [8, 16])
 def test_every_attribute_is_right_in_99_of_100(spoil: Spoil, length: int) -> None:
     rng = np.random.default_rng(5)
@@ -66,7 +66,7 @@ def test_other_canvases(canvas: int) -> None:
         np.testing.assert_allclose(seen.speed_px_per_frame, np.abs(np.diff(scene.positions, axis=0)).max(), rtol=0.03)
 
 
-def one_scene(**words: str) -> Scene:
+def one_scene(**words: str) -> ShapeScene:
     return draw(np.random.default_rng(1), attributes=words)
 
 
@@ -83,8 +83,8 @@ def test_faint_noise_is_nothing() -> None:
 
 
 def test_what_stands_still_moves_in_no_direction() -> None:
-    seen = read(np.repeat(render(one_scene(colour="red", shape="plus"))[:1], 16, axis=0))
-    assert (seen.colour, seen.shape, seen.direction, seen.speed) == ("red", "plus", None, None)
+    seen = read(np.repeat(render(one_scene(color="red", shape="plus"))[:1], 16, axis=0))
+    assert (seen.color, seen.shape, seen.direction, seen.speed) == ("red", "plus", None, None)
 
 
 def test_what_leaps_about_moves_in_no_direction() -> None:
@@ -110,15 +110,15 @@ def test_a_speck_elsewhere_is_not_the_object() -> None:
     assert np.abs(positions(frames)[5] - scene.positions[5]).max() < 0.05
 
 
-def test_an_object_that_changes_its_colour_has_none() -> None:
-    frames = render(one_scene(colour="red"))
+def test_an_object_that_changes_its_color_has_none() -> None:
+    frames = render(one_scene(color="red"))
     frames[8:] = frames[8:][..., [1, 0, 2]]
-    assert read(frames).colour is None
+    assert read(frames).color is None
 
 
-def test_a_grey_object_has_no_colour() -> None:
+def test_a_gray_object_has_no_color() -> None:
     frames = np.repeat(render(one_scene()).max(3, keepdims=True), 3, axis=3)
-    assert read(frames).colour is None
+    assert read(frames).color is None
 
 
 def test_stride_keeps_the_word_for_the_speed() -> None:

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds import scenes
-from vidiff_cli.worlds.parts import MOVES, PARTS, draw_scene, held_out, phrases_of
-from vidiff_cli.worlds.reader import read
+from vidiff_cli.worlds.captions import parse_words
+from vidiff_cli.worlds.scene_oracle import read
 from vidiff_cli.worlds.scenes import SECONDS, Scene, Thing, coverage, render
-from vidiff_cli.worlds.wording import words_of
+from vidiff_cli.worlds.splits import MOVES, PARTS, draw_scene, held_out, split_phrases
 
 EIGHTHS = np.arange(16) / 8
 NUMBERS = st.integers(0, 10**6)
 PART = st.sampled_from(sorted(PARTS))
 
 
-def by_colour(words: dict) -> list[dict]:
-    return sorted(words["things"], key=lambda thing: thing["colour"])
+def by_color(words: dict) -> list[dict]:
+    return sorted(words["things"], key=lambda thing: thing["color"])
 
 
 @settings(max_examples=60, deadline=None)
@@ -39,7 +39,7 @@ def test_every_thing_is_wholly_in_the_picture_all_the_time_and_two_never_touch(p
     scene, fine = draw_scene(part, 0, number, side="any"), np.linspace(0, SECONDS, 76)
     covered = []
     for thing in scene.things:
-        wide = coverage(thing.shape, 0.25 + thing.centres(fine) / 2, thing.sides(fine) / 2, thing.angles(fine), 128)
+        wide = coverage(thing.shape, 0.25 + thing.centers(fine) / 2, thing.sides(fine) / 2, thing.angles(fine), 128)
         outside = wide.copy()
         outside[:, 31:97, 31:97] = 0  # one pixel for the edge
         assert outside.sum() == 0 and (wide.sum(axis=(1, 2)) > 0).all()
@@ -55,10 +55,10 @@ def test_the_oracle_reads_all_of_it_back(part: str, number: int, canvas: int) ->
     scene = draw_scene(part, 5, number, side="any")
     seen = read(render(scene, EIGHTHS, canvas=canvas), EIGHTHS)
     assert seen.words["ground"] == scene.ground.kind
-    assert by_colour(seen.words) == by_colour(scene.words)
+    assert by_color(seen.words) == by_color(scene.words)
     for thing in seen.things:
-        true = next(one for one in scene.things if one.colour == thing.words["colour"])
-        assert np.abs(thing.centres - true.centres(EIGHTHS)).max() * canvas < 0.125
+        true = next(one for one in scene.things if one.color == thing.words["color"])
+        assert np.abs(thing.centers - true.centers(EIGHTHS)).max() * canvas < 0.125
 
 
 def test_of_500_true_clips_at_least_99_percent_are_read_right() -> None:
@@ -66,7 +66,7 @@ def test_of_500_true_clips_at_least_99_percent_are_read_right() -> None:
     for number in range(500):
         scene = draw_scene("whole", 11, number, side="any")
         seen = read(render(scene, EIGHTHS, canvas=32), EIGHTHS)
-        wrong += seen.ground != scene.ground.kind or by_colour(seen.words) != by_colour(scene.words)
+        wrong += seen.ground != scene.ground.kind or by_color(seen.words) != by_color(scene.words)
     assert wrong <= 5
 
 
@@ -84,7 +84,7 @@ def test_the_oracle_bears_what_generated_clips_have(spoil) -> None:
     for number in range(60):
         scene = draw_scene("whole", 7, number)
         seen = read(spoil(render(scene, EIGHTHS, canvas=32), rng), EIGHTHS)
-        wrong += by_colour(seen.words) != by_colour(scene.words)
+        wrong += by_color(seen.words) != by_color(scene.words)
     assert wrong <= 3
 
 
@@ -93,7 +93,7 @@ def test_the_oracle_sees_nothing_where_nothing_is_and_noise_is_no_motion() -> No
     assert read(np.zeros((16, 32, 32, 3), np.uint8), EIGHTHS).things == ()
     for thing in read(rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8), EIGHTHS).things:
         assert thing.words["shape"] is None
-    one = Thing(colour="red", shape="square", motion="still", size="large")
+    one = Thing(color="red", shape="square", motion="still", size="large")
     frames = render(Scene(things=(one,), ground=scenes.Ground(), caption=""), EIGHTHS, canvas=32)
     for number in range(len(frames)):  # at another place in every frame
         frames[number] = np.roll(frames[number], rng.integers(-9, 10, 2), axis=(0, 1))
@@ -111,7 +111,7 @@ def test_the_oracle_refuses_what_is_no_clip() -> None:
 @given(PART, NUMBERS)
 def test_a_caption_says_what_the_scene_shows(part: str, number: int) -> None:
     scene = draw_scene(part, 0, number, side="any")
-    said, true = words_of(scene.caption), scene.words
+    said, true = parse_words(scene.caption), scene.words
     assert said["ground"] == true["ground"]
     for told, thing in zip(said["things"], true["things"], strict=True):
         unsaid = {name for name in told if told[name] is None and thing[name] is not None}
@@ -121,7 +121,7 @@ def test_a_caption_says_what_the_scene_shows(part: str, number: int) -> None:
 
 def test_what_goes_around_in_a_circle_need_not_be_one() -> None:
     for way in ("circling", "going around in a circle", "running in circles"):
-        (thing,) = words_of(f"a small yellow box {way}")["things"]
+        (thing,) = parse_words(f"a small yellow box {way}")["things"]
         assert (thing["shape"], thing["motion"], thing["size"]) == ("square", "circling", "small")
 
 
@@ -135,26 +135,26 @@ def test_captions_say_the_same_in_many_ways() -> None:
 
 def test_the_phrases_have_every_word_of_the_captions_and_no_other() -> None:
     for part in PARTS:
-        known = {word.strip(",") for phrase in phrases_of(part) for word in phrase.split()}
+        known = {word.strip(",") for phrase in split_phrases(part) for word in phrase.split()}
         said = {word.strip(",") for n in range(4000) for word in draw_scene(part, 0, n).caption.split()}
         assert said <= known
         assert part == "whole" or "beside" not in known
-    assert "bouncing" not in " ".join(phrases_of("straight"))
+    assert "bouncing" not in " ".join(split_phrases("straight"))
 
 
 @settings(max_examples=200, deadline=None)
 @given(PART, NUMBERS)
 def test_no_training_scene_has_a_held_out_combination(part: str, number: int) -> None:
     def rare(scene: Scene) -> list[bool]:
-        return [held_out(thing.colour, thing.shape, thing.move) for thing in scene.things]
+        return [held_out(thing.color, thing.shape, thing.move) for thing in scene.things]
 
     assert not any(rare(draw_scene(part, 0, number, side="train")))
     assert all(rare(draw_scene(part, 0, number, side="held-out")))
 
 
 def test_one_combination_of_nine_is_held_out_and_every_pair_of_words_is_trained() -> None:
-    colours, shapes = tuple(scenes.COLOURS), PARTS["straight"].shapes
-    everything = list(product(colours, shapes, MOVES[:8]))
+    colors, shapes = tuple(scenes.COLORS), PARTS["straight"].shapes
+    everything = list(product(colors, shapes, MOVES[:8]))
     kept = [words for words in everything if not held_out(*words)]
     assert 0.08 < 1 - len(kept) / len(everything) < 0.14
     for first, second in ((0, 1), (0, 2), (1, 2)):

@@ -12,17 +12,17 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds.shapes import (
     ARM,
     ATTRIBUTES,
-    COLOURS,
+    COLORS,
     COMBINATIONS,
     SIZES,
     SPEEDS,
-    Scene,
+    ShapeScene,
     coverage,
     draw,
     draw_numbered,
     frames_that_fit,
+    parse_caption,
     render,
-    words_of,
 )
 
 scenes = st.builds(
@@ -33,25 +33,25 @@ scenes = st.builds(
 )
 
 
-def area(scene: Scene) -> float:
+def area(scene: ShapeScene) -> float:
     part = 1.0 if scene.shape == "square" else ARM * (2 - ARM)
     return part * scene.side_px**2
 
 
 @settings(max_examples=40, deadline=None)
 @given(scenes)
-def test_total_brightness_is_area_times_colour(scene: Scene) -> None:
+def test_total_brightness_is_area_times_color(scene: ShapeScene) -> None:
     covered = coverage(scene.shape, scene.side_px, scene.positions, scene.canvas)
     np.testing.assert_allclose(covered.sum((1, 2)), area(scene), rtol=1e-12)
     assert covered.min() >= 0 and covered.max() <= 1 + 1e-12
     light = render(scene).astype(float).sum((1, 2))
     edge_pixels = 12 * (scene.side_px + 2)  # rounding to 8 bits moves each of them by half a level at most
-    assert np.abs(light - area(scene) * np.asarray(COLOURS[scene.colour])).max() <= 0.5 * edge_pixels
+    assert np.abs(light - area(scene) * np.asarray(COLORS[scene.color])).max() <= 0.5 * edge_pixels
 
 
 @settings(max_examples=40, deadline=None)
 @given(scenes)
-def test_the_centroid_is_the_position(scene: Scene) -> None:
+def test_the_centroid_is_the_position(scene: ShapeScene) -> None:
     covered = coverage(scene.shape, scene.side_px, scene.positions, scene.canvas)
     pixel = np.arange(scene.canvas) + 0.5
     total = covered.sum((1, 2))
@@ -63,7 +63,7 @@ def test_the_centroid_is_the_position(scene: Scene) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(scenes)
-def test_the_path_is_straight_uniform_and_inside(scene: Scene) -> None:
+def test_the_path_is_straight_uniform_and_inside(scene: ShapeScene) -> None:
     path, half = scene.positions, scene.side_px / 2
     assert (path >= half - 1e-9).all() and (path <= scene.canvas - half + 1e-9).all()
     steps = np.diff(path, axis=0)
@@ -71,14 +71,14 @@ def test_the_path_is_straight_uniform_and_inside(scene: Scene) -> None:
     assert np.allclose(steps, steps[:1])
 
 
-def test_fully_covered_pixels_have_the_colour_and_the_background_is_black() -> None:
-    scene = Scene(
-        colour="yellow", shape="square", size="small", direction="right", speed="slowly",
+def test_fully_covered_pixels_have_the_color_and_the_background_is_black() -> None:
+    scene = ShapeScene(
+        color="yellow", shape="square", size="small", direction="right", speed="slowly",
         canvas=16, frames=1, fps=Fraction(8), start=(6.0, 9.0),
     )  # fmt: skip
     frame = render(scene)[0]
-    assert (frame[7:11, 4:8] == COLOURS["yellow"]).all()
-    assert frame.sum() == 16 * sum(COLOURS["yellow"])
+    assert (frame[7:11, 4:8] == COLORS["yellow"]).all()
+    assert frame.sum() == 16 * sum(COLORS["yellow"])
 
 
 def test_a_quarter_of_a_pixel_shifts_a_quarter_of_the_light() -> None:
@@ -110,8 +110,8 @@ def test_captions_say_the_attributes() -> None:
     assert scene.attributes == dict(COMBINATIONS[0])
     assert scene.caption == "a small red square moving left slowly"
     for combination in COMBINATIONS:
-        assert words_of(draw(np.random.default_rng(0), attributes=combination).caption) == dict(combination)
-    assert words_of("A BLUE plus, please") == {"colour": "blue", "shape": "plus"}
+        assert parse_caption(draw(np.random.default_rng(0), attributes=combination).caption) == dict(combination)
+    assert parse_caption("A BLUE plus, please") == {"color": "blue", "shape": "plus"}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -127,8 +127,8 @@ def test_the_longest_clip_fits_and_one_frame_more_is_an_error_that_says_so(size:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"attributes": {"colour": "pink"}}, "pink.*red or green"),
-        ({"attributes": {"weight": "heavy"}}, "weight.*colour, shape"),
+        ({"attributes": {"color": "pink"}}, "pink.*red or green"),
+        ({"attributes": {"weight": "heavy"}}, "weight.*color, shape"),
         ({"canvas": 4}, "8 px or more"),
         ({"frames": 0}, "at least one frame"),
         ({"frames": 18}, "at most 17 frames"),

@@ -22,9 +22,9 @@ from vidiff_cli.video.decode import decode
 from vidiff_cli.worlds import films
 from vidiff_cli.worlds.film_draws import draw_film
 from vidiff_cli.worlds.oracle import read
-from vidiff_cli.worlds.parts import held_out
-from vidiff_cli.worlds.reader import read as read_scene
+from vidiff_cli.worlds.scene_oracle import read as read_scene
 from vidiff_cli.worlds.shapes import draw_numbered, render
+from vidiff_cli.worlds.splits import held_out
 
 
 def settings_for(folder: Path, **other: object) -> WorldSettings:
@@ -72,7 +72,7 @@ def test_a_clip_depends_on_the_seed_and_its_number_alone(tmp_path: Path) -> None
 
 
 def test_progress_counts_every_clip(tmp_path: Path) -> None:
-    events = list(world.steps(settings_for(tmp_path / "clips", clips=3)))
+    events = list(world.events(settings_for(tmp_path / "clips", clips=3)))
     assert [event.done for event in events if isinstance(event, Progress)] == [1, 2, 3]
 
 
@@ -101,7 +101,7 @@ def test_nothing_stays_of_a_run_that_fails_or_is_stopped(
     folder = tmp_path / "clips"
     if existed:
         folder.mkdir()
-    steps = world.steps(settings_for(folder))
+    steps = world.events(settings_for(folder))
     next(event for event in steps if isinstance(event, Progress))
     steps.close()
     assert folder.exists() == existed and not list(tmp_path.rglob("clip-*"))
@@ -141,13 +141,13 @@ def test_clips_of_the_larger_world_are_read_back_by_its_oracle(tmp_path: Path, p
     for truth in json.loads((report.folder / "trajectories.json").read_text()):
         decoded = decode(report.folder / truth["file"])
         seen = read_scene(decoded.frames, np.arange(16) / 8)
-        told = {thing["colour"]: thing for thing in truth["things"]}
+        told = {thing["color"]: thing for thing in truth["things"]}
         assert seen.ground == truth["ground"]
-        assert {thing.words["colour"]: thing.words for thing in seen.things} == told
-        assert all(held_out(t["colour"], t["shape"], t["direction"] or t["motion"]) for t in truth["things"])
+        assert {thing.words["color"]: thing.words for thing in seen.things} == told
+        assert all(held_out(t["color"], t["shape"], t["direction"] or t["motion"]) for t in truth["things"])
         for thing, positions in zip(truth["things"], truth["positions"], strict=True):
-            found = next(one for one in seen.things if one.words["colour"] == thing["colour"])
-            assert np.abs(found.centres * 32 - np.asarray(positions)).max() < 0.4
+            found = next(one for one in seen.things if one.words["color"] == thing["color"])
+            assert np.abs(found.centers * 32 - np.asarray(positions)).max() < 0.4
 
 
 def test_clips_that_the_larger_world_does_not_have_are_one_sentence(tmp_path: Path) -> None:

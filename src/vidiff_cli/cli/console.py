@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from vidiff_cli.cli.live import LiveProgress, clock
-from vidiff_cli.errors import UsageError, sentence_of
+from vidiff_cli.errors import UsageError, error_sentence
 from vidiff_cli.events import Event, Note, Progress
 from vidiff_cli.system.pace import Pace
 
@@ -203,17 +203,15 @@ def print_json(value: object) -> None:
     _print(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
-def print_rows(rows: Sequence[Sequence[str]], *, colours: Mapping[str, str] | None = None) -> None:
-    """Columns on stdout for a person: never wrapped or cut, on a terminal with the colours of the cells so named.
+def print_rows(rows: Sequence[Sequence[str]], *, colors: Mapping[str, str] | None = None) -> None:
+    """Columns on stdout for a person: never wrapped or cut, on a terminal with the colors of the cells so named.
 
     What a file or a caption says is shown, not obeyed: control characters come out as escapes.
     """
-    console, colours = Console(highlight=False, soft_wrap=True), colours or {}
+    console, colors = Console(highlight=False, soft_wrap=True), colors or {}
     for *cells, last in aligned(rows):
         with console.capture() as line:
-            console.print(
-                Text("  ").join([*(Text(cell, colours.get(cell.rstrip(), "")) for cell in cells), Text(last)])
-            )
+            console.print(Text("  ").join([*(Text(cell, colors.get(cell.rstrip(), "")) for cell in cells), Text(last)]))
         _print(line.get().rstrip())
 
 
@@ -283,7 +281,7 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
         if tell_all:
             lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
             _say(escape("\n".join(shown(line) for line in lines)))
-        _say(f"[red]Error:[/red] {escape(shown(sentence_of(error, verbose=tell_all)))}")
+        _say(f"[red]Error:[/red] {escape(shown(error_sentence(error, verbose=tell_all)))}")
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
 

@@ -7,7 +7,7 @@ import typer
 from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_rows, stderr
 from vidiff_cli.cli.options import AsJson, Quiet, Verbose
 
-COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
+COLORS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
 
 def doctor(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
@@ -18,7 +18,7 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = Fal
     from vidiff_cli.commands.doctor import doctor as task
 
     with errors_as_sentences(verbose):
-        report = follow(task.steps(), quiet=quiet, verbose=verbose)
+        report = follow(task.events(), quiet=quiet, verbose=verbose)
     if as_json:
         print_json(report)
     else:
@@ -26,7 +26,7 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = Fal
         for row in report.checks:
             rows.append((row.name, row.status, row.found))
             rows += [("", "", f"fix: {row.fix}")] if row.fix else []
-        print_rows(rows, colours=COLOURS)
+        print_rows(rows, colors=COLORS)
     if not quiet:
         counted = f"{report.faults} faults, {report.warnings} warnings"
         stderr().print(f"{counted} in {report.seconds:.1f} s.")

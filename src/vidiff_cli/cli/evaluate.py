@@ -75,8 +75,8 @@ def evaluate(
     """
     settings = settings_from(ctx, EvaluateSettings)
     from vidiff_cli.commands.evaluate import evaluate as task
-    from vidiff_cli.commands.evaluate import rows_of
+    from vidiff_cli.commands.evaluate import table_rows
 
     with errors_as_sentences(verbose):
-        report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
-    print_json(report) if as_json else print_rows(rows_of(report))
+        report = follow(task.events(settings), quiet=quiet, verbose=verbose)
+    print_json(report) if as_json else print_rows(table_rows(report))

@@ -45,5 +45,5 @@ def export(
     from vidiff_cli.commands.export import export as task
 
     with errors_as_sentences(verbose):
-        report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
+        report = follow(task.events(settings), quiet=quiet, verbose=verbose)
     print_json(report) if as_json else print_paths(report.folder)

@@ -91,7 +91,7 @@ def extend(
     from vidiff_cli.commands.extend import extend as task
 
     with errors_as_sentences(verbose):
-        report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
+        report = follow(task.events(settings), quiet=quiet, verbose=verbose)
     if not quiet and isinstance(report, ExtendReport):
         jump = "" if report.seam_jump is None else f", seam jump {' '.join(map('{:.2f}'.format, report.seam_jump))}"
         stderr().print(f"Frames: {report.given} given, {report.made} made ({report.condition}){jump}.")

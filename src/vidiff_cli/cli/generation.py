@@ -80,7 +80,7 @@ def make_many(
     from vidiff_cli.commands.many import many
 
     with errors_as_sentences(verbose):
-        report = follow(many.steps(settings, inputs), quiet=quiet, verbose=verbose)
+        report = follow(many.events(settings, inputs), quiet=quiet, verbose=verbose)
     if as_json:
         print_json(report)
     elif settings.dry_run:

@@ -45,7 +45,7 @@ def info(
     from vidiff_cli.commands.info import info as task
 
     with errors_as_sentences(verbose):
-        report = follow(task.steps(path, plot=plot), quiet=quiet, verbose=verbose)
+        report = follow(task.events(path, plot=plot), quiet=quiet, verbose=verbose)
     print_json(report) if as_json else print_rows(list(ROWS[report.kind](report)))
 
 
@@ -56,7 +56,7 @@ def _checkpoint(about: AboutCheckpoint) -> Rows:
     yield "trained", f"{_count(about.step)} steps ({about.phase or 'phase unknown'}), {about.clips_seen:,} clips seen"
     rates = ", ".join(f"{float(rate):g}" for rate in about.rates)
     yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
-    yield "frame steps", f"{', '.join(map(str, about.frame_steps))} at {about.fps} fps"
+    yield "frame steps", f"{', '.join(map(str, about.frame_strides))} at {about.fps} fps"
     noise = f" of strength {about.noise_strength:g}" if about.noise_strength else ""
     yield "predicts", f"{about.target}, weighted {about.weighting}, from {about.noise} noise{noise}"
     noisy = f"; --context-noise up to {about.context_noise:g}" if about.context_noise else ""

@@ -94,7 +94,7 @@ def interpolate(
     from vidiff_cli.commands.interpolate import interpolate as task
 
     with errors_as_sentences(verbose):
-        report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
+        report = follow(task.events(settings), quiet=quiet, verbose=verbose)
     if not quiet and isinstance(report, InterpolateReport):
         held = f", {report.held} held" if report.held else ""
         counts = f"{report.given} given, {report.made} made ({report.condition}){held}"

@@ -69,7 +69,7 @@ def prep(
     from vidiff_cli.commands.prep import prep as task
 
     with errors_as_sentences(verbose):
-        report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
+        report = follow(task.events(settings), quiet=quiet, verbose=verbose)
     if not quiet:
         _show(report)
     print_json(report) if as_json else print_paths(report.folder)

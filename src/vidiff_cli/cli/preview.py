@@ -57,7 +57,7 @@ def preview(
     from vidiff_cli.commands.preview import preview as task
 
     with errors_as_sentences(verbose):
-        report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
+        report = follow(task.events(settings), quiet=quiet, verbose=verbose)
         if as_json:
             print_json(_without_pixels(report))
         elif report.output is not None:
@@ -72,25 +72,25 @@ def _without_pixels(report: PreviewReport) -> dict[str, object]:
 
 
 def _draw(report: PreviewReport, console: Console, *, every: bool) -> None:
-    """Each entry with some of its frames; in colours where the terminal has them, no pictures where there is none."""
-    from vidiff_cli.viz.gallery import facts_of
+    """Each entry with some of its frames; in colors where the terminal has them, no pictures where there is none."""
+    from vidiff_cli.viz.gallery import entry_facts
     from vidiff_cli.viz.terminal import HALF, half_blocks
 
     for name, value in report.facts.items():
         console.print(Text(f"{name}  ", "dim").append(shown(value)))
-    colour = console.color_system is not None and not console.no_color and _can_print(HALF, console.encoding)
+    color = console.color_system is not None and not console.no_color and _can_print(HALF, console.encoding)
     for entry, strip in zip(report.entries, report.strips, strict=True):
         console.print()
         console.print(Text(shown(entry.name), "bold"))
         if entry.prompt:
             console.print(Text(shown(entry.prompt)))
-        said = ", ".join(f"{name} {value}" for name, value in facts_of(entry).items())
+        said = ", ".join(f"{name} {value}" for name, value in entry_facts(entry).items())
         if said:
             console.print(Text(shown(said), "dim"))
         if entry.problem:
             console.print(Text(shown(entry.problem), "yellow"))
         if strip is not None and console.is_terminal:
-            for line in half_blocks(strip, console.width, colour=colour, every=every):
+            for line in half_blocks(strip, console.width, color=color, every=every):
                 console.print(line)
     if not console.is_terminal:
         console.print("Frames are drawn on a terminal only: -o sheet.png or -o gallery.html writes them to a file.")

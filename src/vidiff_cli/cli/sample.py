@@ -78,5 +78,5 @@ def sample(
     from vidiff_cli.commands.sample import sample as task
 
     with errors_as_sentences(verbose):
-        report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
+        report = follow(task.events(settings), quiet=quiet, verbose=verbose)
     print_json(report) if as_json else print_paths(*report.paths)

@@ -57,10 +57,10 @@ def train(
     ] = None,
     steps: Annotated[int | None, setting(TrainSettings, "steps", panel=RUN)] = None,
     batch_size: Annotated[str | None, setting(TrainSettings, "batch_size", panel=RUN)] = None,
-    accumulate: Annotated[int | None, setting(TrainSettings, "accumulate", panel=RUN)] = None,
+    accumulate: Annotated[int | None, setting(TrainSettings, "grad_accum_steps", panel=RUN)] = None,
     gradient_checkpointing: Annotated[str | None, setting(TrainSettings, "gradient_checkpointing", panel=RUN)] = None,
     compile: Annotated[bool | None, setting(TrainSettings, "compile", "--compile/--no-compile", panel=RUN)] = None,
-    optimiser__lr: Annotated[float | None, setting(TrainSettings, "optimiser.lr", panel=RUN)] = None,
+    optimizer__lr: Annotated[float | None, setting(TrainSettings, "optimizer.lr", panel=RUN)] = None,
     precision: Annotated[str | None, setting(TrainSettings, "precision", panel=RUN)] = None,
     parallel: Annotated[str | None, setting(TrainSettings, "parallel", panel=RUN)] = None,
     resume: Annotated[str | None, setting(TrainSettings, "resume", panel=RUN)] = None,
@@ -112,11 +112,11 @@ def train(
             return
         if plan:
             from vidiff_cli.commands.estimate import as_rows
-            from vidiff_cli.commands.estimate import plan as planned
+            from vidiff_cli.commands.estimate import estimate_cost as planned
 
-            found = follow(planned.steps(settings), quiet=quiet, verbose=verbose)
+            found = follow(planned.events(settings), quiet=quiet, verbose=verbose)
             print_json(found) if as_json else print_rows(as_rows(found))
             return
-        report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
+        report = follow(task.events(settings), quiet=quiet, verbose=verbose)
     if report is not None:  # of several processes, the first one has it
         print_json(report) if as_json else print_paths(report.run)

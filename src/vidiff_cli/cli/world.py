@@ -51,14 +51,14 @@ def shapes(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make clips of coloured shapes that move, each with its caption, and trajectories.json with the truth.
+    """Make clips of colored shapes that move, each with its caption, and trajectories.json with the truth.
 
     Example: vidiff world shapes clips -n 256
     """
     settings = settings_from(ctx, WorldSettings)
     from vidiff_cli.commands.world import world
 
-    report = follow(world.steps(settings), quiet=quiet, verbose=verbose)
+    report = follow(world.events(settings), quiet=quiet, verbose=verbose)
     print_json(report) if as_json else print_paths(report.folder)
 
 
@@ -86,5 +86,5 @@ def films(
     settings = settings_from(ctx, FilmFolderSettings)
     from vidiff_cli.commands.world import world
 
-    report = follow(world.steps(settings), quiet=quiet, verbose=verbose)
+    report = follow(world.events(settings), quiet=quiet, verbose=verbose)
     print_json(report) if as_json else print_paths(report.folder)

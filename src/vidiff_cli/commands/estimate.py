@@ -19,18 +19,18 @@ from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import available_memory, choose_device, choose_dtype, dtype_name, peak_memory, restart_peak
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Steps, task
+from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.frame_store import free_bytes
-from vidiff_cli.runs.run_dir import config_of
-from vidiff_cli.runs.setup import consistent, introduce, model_settings, source_of
+from vidiff_cli.runs.run_dir import read_config
+from vidiff_cli.runs.setup import consistent, describe_training, model_settings, open_clip_source
 from vidiff_cli.runs.text_encoder import choose_text
 from vidiff_cli.runs.worker_rank import first_state
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.encoder import CaptionEmbedding
-from vidiff_cli.training.auxiliary_losses import auxiliary_of
-from vidiff_cli.training.cost_estimate import FLOAT, Estimate, estimate
+from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
+from vidiff_cli.training.cost_estimate import FLOAT, CostEstimate, estimate
 from vidiff_cli.training.distributed import ALONE
-from vidiff_cli.training.loop import OutOfMemory, Schedule, is_out_of_memory, train_steps
+from vidiff_cli.training.loop import LRSchedule, OutOfMemory, is_out_of_memory, train_steps
 
 GIB = 2**30
 ROOM = 0.85  # of a GPU's memory that a plan fills: the rest is for what an estimate does not see
@@ -40,7 +40,7 @@ LEAST_STEPS, MEASURED_STEPS, MEASURED_SECONDS = 3, 8, 20.0  # memory settles aft
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlanReport:
+class CostReport:
     """What a training will cost. Memory and seconds are measured in real steps where they fit, else estimated (None
     seconds). `change` is the cheapest change with which a training fits that does not."""
 
@@ -67,7 +67,7 @@ class PlanReport:
 
 
 @task
-def plan(settings: TrainSettings) -> Steps[PlanReport]:
+def estimate_cost(settings: TrainSettings) -> EventStream[CostReport]:
     """What `train` with these settings will need and how long it will take, from a few real steps. Writes nothing.
 
     Raises VidiffError for a dataset that cannot be read.
@@ -80,10 +80,10 @@ def plan(settings: TrainSettings) -> Steps[PlanReport]:
     settings, tower = yield from choose_text(settings, dataset, None)
     model = model_settings(settings, dataset, clip=tower.settings if tower else None)
     del tower
-    settings = yield from settle(settings, model, device)
+    settings = yield from resolve_batch_size(settings, model, device)
     room = available_memory(device)
     wanted = _estimate(settings, model)
-    yield from introduce(settings, model, dataset, device, wanted.parameters)
+    yield from describe_training(settings, model, dataset, device, wanted.parameters)
     seconds, memory, told = None, wanted.bytes, "estimated"
     if wanted.bytes <= room:
         yield Note("Measuring a few steps...")
@@ -94,12 +94,12 @@ def plan(settings: TrainSettings) -> Steps[PlanReport]:
             memory = max(memory, room + 1)
     fits = memory <= room
     checkpoint = wanted.fixed_bytes - wanted.parameters * FLOAT  # all but the gradients
-    return PlanReport(
+    return CostReport(
         preset=settings.preset,
         device=str(device),
         precision=settings.precision,
         batch_size=settings.batch_size,
-        accumulate=settings.accumulate,
+        accumulate=settings.grad_accum_steps,
         gradient_checkpointing=settings.gradient_checkpointing,
         clip=f"{model.frames} frames of {model.width}x{model.height}",
         parameters=wanted.parameters,
@@ -113,12 +113,13 @@ def plan(settings: TrainSettings) -> Steps[PlanReport]:
         steps=settings.steps,
         seconds_to_finish=None if seconds is None else seconds * settings.steps,
         checkpoint_bytes=checkpoint,
-        disk_bytes=checkpoint * (settings.keep + 3),  # the end of the trunk, the result, and one that is being written
+        disk_bytes=checkpoint
+        * (settings.keep + 3),  # the end of the stable phase, the result, and one that is being written
         disk_free_bytes=free_bytes(settings.output or Path("runs")),
     )
 
 
-def as_rows(found: PlanReport) -> list[tuple[str, str]]:
+def as_rows(found: CostReport) -> list[tuple[str, str]]:
     """The plan for a person: names and values."""
     per_step = "not measured" if found.seconds_per_step is None else f"{found.seconds_per_step:.3g} s"
     whole = "not known" if found.seconds_to_finish is None else _duration(found.seconds_to_finish)
@@ -154,9 +155,9 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
-def settle(
+def resolve_batch_size(
     settings: TrainSettings, model: ModelSettings, device: torch.device, *, run: Path | None = None, world: int = 1
-) -> Steps[TrainSettings]:
+) -> EventStream[TrainSettings]:
     """The settings with the batch size and gradient checkpointing decided, where they are `auto`; a `run` that is there
     already has decided its batch size. Warns where the estimate is above the memory there is."""
     if not settings.batch_size:
@@ -193,7 +194,7 @@ def _largest_batch(settings: TrainSettings, model: ModelSettings, device: torch.
 
 
 def _kept_batch(run: Path | None) -> int | None:
-    train = config_of(run).get("train")
+    train = read_config(run).get("train")
     kept = train.get("batch_size") if isinstance(train, dict) else None
     return kept if type(kept) is int and kept > 0 else None
 
@@ -205,8 +206,8 @@ def cheapest_change(
     operation, checkpointing a third more of them, fewer frames another model. `scale` is what a step really took of
     its estimate."""
     clips = max(1, settings.batch_size // world)
-    parts = [settings.accumulate * 2**power for power in range(clips.bit_length())]
-    parts = [count for count in parts if count <= clips] or [settings.accumulate]
+    parts = [settings.grad_accum_steps * 2**power for power in range(clips.bit_length())]
+    parts = [count for count in parts if count <= clips] or [settings.grad_accum_steps]
     cases = [
         (count, checkpointing, frames)
         for frames in dict.fromkeys((model.frames, max(1, model.frames // 2), max(1, model.frames // 4)))
@@ -214,11 +215,11 @@ def cheapest_change(
         for count in parts
     ]
     for count, checkpointing, frames in cases:
-        asked = settings.model_copy(update={"accumulate": count, "gradient_checkpointing": checkpointing})
+        asked = settings.model_copy(update={"grad_accum_steps": count, "gradient_checkpointing": checkpointing})
         needed = _estimate(asked, model.model_copy(update={"frames": frames}), world).bytes
         if needed * scale <= room:
             options = {
-                f"--accumulate {count}": count != settings.accumulate,
+                f"--accumulate {count}": count != settings.grad_accum_steps,
                 "--gradient-checkpointing on": checkpointing != settings.gradient_checkpointing,
                 f"--frames {frames}": frames != model.frames,
             }
@@ -237,9 +238,9 @@ def memory_explained(settings: TrainSettings, model: ModelSettings, save: Callab
         kept = ""
         if isinstance(error, OutOfMemory):
             kept = ", and the steps before it are saved" if save() else ""
-        smaller = max(1, settings.batch_size // (2 * settings.accumulate))
+        smaller = max(1, settings.batch_size // (2 * settings.grad_accum_steps))
         ways = [
-            f"take fewer clips at once (--accumulate {2 * settings.accumulate}, or --batch-size {smaller})",
+            f"take fewer clips at once (--accumulate {2 * settings.grad_accum_steps}, or --batch-size {smaller})",
             "compute activations again (--gradient-checkpointing on)",
             "take fewer --frames or a smaller --preset",
         ]
@@ -250,7 +251,7 @@ def memory_explained(settings: TrainSettings, model: ModelSettings, save: Callab
         ) from error
 
 
-def _estimate(settings: TrainSettings, model: ModelSettings, world: int = 1) -> Estimate:
+def _estimate(settings: TrainSettings, model: ModelSettings, world: int = 1) -> CostEstimate:
     return estimate(settings, model, half=settings.precision in ("bf16", "fp16"), world=world)
 
 
@@ -263,15 +264,15 @@ def _measure(
         import matplotlib.figure  # noqa: F401
 
     state = first_state(settings, model, device, ALONE)
-    if isinstance(state.learner.text, AdaptedText) and model.text.clip is not None:
+    if isinstance(state.video_model.text, AdaptedText) and model.text.clip is not None:
         clip = model.text.clip
         blank = CaptionEmbedding(tokens=torch.zeros(16, clip.width), pooled=torch.zeros(clip.pooled))
-        state.learner.text.frozen = lambda _: blank
-    schedule = Schedule.of(max(settings.steps, MEASURED_STEPS), settings.optimiser)
+        state.video_model.text.frozen = lambda _: blank
+    schedule = LRSchedule.of_run(max(settings.steps, MEASURED_STEPS), settings.optimizer)
     dtype = choose_dtype(settings.precision, device)
-    auxiliary = auxiliary_of(settings.objective, settings.diffusion, device)
+    auxiliary = make_auxiliary_losses(settings.objective, settings.diffusion, device)
     steps = train_steps(
-        state, source_of(settings, dataset), settings, schedule, device=device, dtype=dtype, auxiliary=auxiliary
+        state, open_clip_source(settings, dataset), settings, schedule, device=device, dtype=dtype, auxiliary=auxiliary
     )
     durations, began = list[float](), time.monotonic()
     before = began

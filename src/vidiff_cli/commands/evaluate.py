@@ -13,9 +13,9 @@ from vidiff_cli.evaluation import model_samples
 from vidiff_cli.evaluation.clip_score import open_similarity
 from vidiff_cli.evaluation.distances import frechet_distance, kernel_estimate
 from vidiff_cli.evaluation.extractors import open_extractors
-from vidiff_cli.evaluation.measure_videos import Instruments, Measured, measured
+from vidiff_cli.evaluation.measure_videos import MeasureContext, Measured, measure_videos
 from vidiff_cli.evaluation.measures import CLIP, FIDELITY, OVER_TIME, TRUE_WARPING, WORDS
-from vidiff_cli.evaluation.protocol import cautions, explained, protocol_of
+from vidiff_cli.evaluation.protocol import cautions, describe_protocol, explained
 from vidiff_cli.evaluation.report import (
     JSON,
     PLOT,
@@ -23,7 +23,7 @@ from vidiff_cli.evaluation.report import (
     EvaluateReport,
     Result,
     check_target,
-    rows_of,
+    table_rows,
     write_report,
 )
 from vidiff_cli.evaluation.video_sets import (
@@ -33,19 +33,19 @@ from vidiff_cli.evaluation.video_sets import (
     files_set,
     is_dataset,
     is_run,
-    pairs_of,
+    make_pairs,
     world_set,
 )
 from vidiff_cli.evaluation.view import View, choose_view
-from vidiff_cli.events import Note, Steps, task
+from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.metrics.bootstrap import Estimate, mean_of
+from vidiff_cli.metrics.bootstrap import ConfidenceInterval, bootstrap_mean
 
-__all__ = ["EvaluateReport", "evaluate", "rows_of"]
+__all__ = ["EvaluateReport", "evaluate", "table_rows"]
 
 
 @task
-def evaluate(settings: EvaluateSettings) -> Steps[EvaluateReport]:
+def evaluate(settings: EvaluateSettings) -> EventStream[EvaluateReport]:
     """Compares generated videos with real ones, or a run's samples with its held-out clips.
 
     Videos are read one after the other: memory does not grow with their number. Raises VidiffError for videos, weights
@@ -59,7 +59,7 @@ def evaluate(settings: EvaluateSettings) -> Steps[EvaluateReport]:
     warnings = list[str]()
     real, generated, view, truth = yield from _sides(settings, warnings)
     given = _given(settings, view, generated)
-    tools = Instruments(
+    tools = MeasureContext(
         view=view,
         extractors=extractors if min(len(real.items), len(generated.items)) > 1 else (),
         given=given,
@@ -72,15 +72,15 @@ def evaluate(settings: EvaluateSettings) -> Steps[EvaluateReport]:
     for text in warnings:
         yield Note(text, "warning")
     yield from explained(view, given, truth, similarity)
-    found = yield from measured(real, tools, what="real videos")
-    made = yield from measured(generated, tools, what="generated videos", truth=truth)
+    found = yield from measure_videos(real, tools, what="real videos")
+    made = yield from measure_videos(generated, tools, what="generated videos", truth=truth)
     results = yield from _results(settings, tools, found, made)
     report = EvaluateReport(
         folder=settings.output,
         json=settings.output / JSON,
         table=settings.output / TABLE,
         plot=settings.output / PLOT,
-        protocol=protocol_of(settings, real, generated, tools, truth, (found, made)),
+        protocol=describe_protocol(settings, real, generated, tools, truth, (found, made)),
         results=tuple(results),
         by_frame={
             measure.name: tuple(float(total / count) if count else None for total, count in sums.T)
@@ -97,7 +97,7 @@ def evaluate(settings: EvaluateSettings) -> Steps[EvaluateReport]:
 Sides = tuple[VideoSet, VideoSet, View, list[Item] | None]
 
 
-def _sides(settings: EvaluateSettings, warnings: list[str]) -> Steps[Sides]:
+def _sides(settings: EvaluateSettings, warnings: list[str]) -> EventStream[Sides]:
     """Both sides, the view of them, and the real video for each generated one where they are compared one by one."""
     first, second = settings.real, settings.generated
     if second is not None and is_run(first):
@@ -108,11 +108,11 @@ def _sides(settings: EvaluateSettings, warnings: list[str]) -> Steps[Sides]:
         fix = "name the generated videos, or a run to sample from"
         raise UsageError(f"there is nothing to compare {first} with", fix=fix)
     run = first if second is None else second if is_run(second) else None
-    stream = None if run is None or settings.dataset is not None else model_samples.world_of(run)
+    stream = None if run is None or settings.dataset is not None else model_samples.training_world(run)
     if stream is not None and (second is None or str(first) == ADDRESS):
         source, real = Path(ADDRESS), world_set(stream, settings.side, settings.count or stream.held_out)
     else:
-        source = model_samples.dataset_of(settings, first) if second is None else first
+        source = model_samples.training_dataset(settings, first) if second is None else first
         is_data = second is None or is_dataset(source)
         real = dataset_set(source, settings.side) if is_data else (yield from files_set(source))
         real = real.some(settings.count)
@@ -120,7 +120,7 @@ def _sides(settings: EvaluateSettings, warnings: list[str]) -> Steps[Sides]:
         assert second is not None
         generated = dataset_set(second, "all") if is_dataset(second) else (yield from files_set(second))
         generated = generated.some(settings.count)
-        truth = pairs_of(real.items, generated.items, settings.paired)
+        truth = make_pairs(real.items, generated.items, settings.paired)
         view = choose_view(settings, [("real", real.items), ("generated", generated.items)])
         _check_enough(real, generated, paired=truth is not None)
         return real, generated, view, truth
@@ -128,7 +128,7 @@ def _sides(settings: EvaluateSettings, warnings: list[str]) -> Steps[Sides]:
         raise UsageError("samples of a run have no real video of their own", fix="leave out --paired")
     if source != Path(ADDRESS) and model_samples.is_other_dataset(run, real):
         warnings.append(f"{source} is not what {run} was trained on, or has changed since.")
-    asked = model_samples.sampling_of(settings, run)
+    asked = model_samples.sampling_settings(settings, run)
     model = gen.open_model(asked)
     count = settings.count or len(real.items)
     if count < 2 or len(real.items) < 2:
@@ -163,7 +163,9 @@ def _given(settings: EvaluateSettings, view: View, generated: VideoSet) -> froze
     return given
 
 
-def _results(settings: EvaluateSettings, tools: Instruments, real: Measured, made: Measured) -> Steps[list[Result]]:
+def _results(
+    settings: EvaluateSettings, tools: MeasureContext, real: Measured, made: Measured
+) -> EventStream[list[Result]]:
     results = list[Result]()
     for extractor in tools.extractors:
         one, other = real.features[extractor.name], made.features[extractor.name]
@@ -179,9 +181,9 @@ def _results(settings: EvaluateSettings, tools: Instruments, real: Measured, mad
         ("text", (CLIP, *WORDS.values())),
     ):
         for measure in measures:
-            value = mean_of(made.numbers.get(measure, ()), seed=settings.seed)
+            value = bootstrap_mean(made.numbers.get(measure, ()), seed=settings.seed)
             if value.videos:
-                theirs = mean_of(real.numbers.get(measure, ()), seed=settings.seed)
+                theirs = bootstrap_mean(real.numbers.get(measure, ()), seed=settings.seed)
                 results.append(
                     Result(
                         name=measure.name,
@@ -195,5 +197,5 @@ def _results(settings: EvaluateSettings, tools: Instruments, real: Measured, mad
     return results
 
 
-def _distance(name: str, value: Estimate, halves: Estimate | None) -> Result:
+def _distance(name: str, value: ConfidenceInterval, halves: ConfidenceInterval | None) -> Result:
     return Result(name=name, kind="distance", unit="", better="lower", generated=value, real=halves)

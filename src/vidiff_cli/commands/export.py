@@ -16,7 +16,7 @@ from vidiff_cli.dataset.dataset import Dataset, open_dataset
 from vidiff_cli.dataset.jsonl import row_bytes, unwritable
 from vidiff_cli.dataset.videofolder import FOLDERS, METADATA, Target, check_folder, metadata, targets, write_video
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Progress, Steps, task
+from vidiff_cli.events import EventStream, Progress, task
 from vidiff_cli.system.locks import hidden_folder, remove
 
 STAGING = ".vidiff-export-"
@@ -34,7 +34,7 @@ class ExportReport:
 
 
 @task
-def export(settings: ExportSettings) -> Steps[ExportReport]:
+def export(settings: ExportSettings) -> EventStream[ExportReport]:
     """Writes every clip as a video, and metadata.jsonl beside them. The folder appears when all of it is there.
 
     Raises VidiffError for a dataset that cannot be read and a folder that is not empty (with `overwrite`: that holds

@@ -13,26 +13,27 @@ import numpy as np
 from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.config.generate import ExtendSettings
 from vidiff_cli.errors import UsageError, VidiffError
-from vidiff_cli.events import Note, Steps, task
-from vidiff_cli.frames import Timeline, Window, extension, loop
+from vidiff_cli.events import EventStream, Note, task
+from vidiff_cli.frames import Window
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.completion import (
-    Completed,
-    Place,
-    PlanReport,
-    Work,
-    choose_place,
+    CompletedVideo,
+    CompletionPlan,
+    OutputTarget,
+    WindowPlanReport,
     complete,
-    drawn_plan,
-    notes,
+    describe_plan,
+    open_output,
+    output_size,
     photo_fps,
-    size_of,
-    work_of,
+    plan_completion,
+    plot_plan,
 )
-from vidiff_cli.generation.load_model import Model
-from vidiff_cli.generation.output import Sound, compared, largest_difference, write_video
-from vidiff_cli.generation.source_clip import Clip, read_clip, working_size
-from vidiff_cli.sampling.color_anchor import Drift, look, warnings
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.output import SoundSource, verify_lossless, write_comparison, write_video
+from vidiff_cli.generation.source_clip import SourceClip, read_clip, working_size
+from vidiff_cli.sampling.color_anchor import Drift, frame_stats, warnings
+from vidiff_cli.timeline import Timeline, extension, loop
 from vidiff_cli.video.probe import probe
 
 DEFAULT_SECONDS = 2.0
@@ -66,7 +67,9 @@ class ExtendReport:
 
 
 @task
-def extend(settings: ExtendSettings, *, opened: Model | None = None) -> Steps[ExtendReport | PlanReport]:
+def extend(
+    settings: ExtendSettings, *, opened: LoadedModel | None = None
+) -> EventStream[ExtendReport | WindowPlanReport]:
     """Extends a video by --seconds or --num-frames; its own frames stay as they are.
 
     Every finished window is kept beside the output, so that an interrupted call goes on where it was.
@@ -84,8 +87,8 @@ def extend(settings: ExtendSettings, *, opened: Model | None = None) -> Steps[Ex
     model = opened or gen.open_completing_model(settings)
     if model is not None and model.settings.frames == 1:
         raise VidiffError("this model makes single pictures", fix="train on videos to extend one")
-    window, folder = PAST if model is None else model.settings.frames, gen.folder_of(settings)
-    overlap = gen.overlap_of(settings.overlap, window)
+    window, folder = PAST if model is None else model.settings.frames, gen.output_folder(settings)
+    overlap = gen.choose_overlap(settings.overlap, window)
     steady = None if info.is_image else info.fps  # a variable rate becomes a steady one
     clip = read_clip(info, folder, *working_size(info, model, settings), fps=steady)
     rate = (settings.fps or photo_fps(model)) if info.is_image else clip.fps
@@ -93,7 +96,7 @@ def extend(settings: ExtendSettings, *, opened: Model | None = None) -> Steps[Ex
     height, width = clip.size
     gen.check_amount(len(clip) + new, width, height, folder)
     prompts = settings.prompt or ("",)
-    work = work_of(
+    work = plan_completion(
         settings,
         model,
         clip,
@@ -103,15 +106,15 @@ def extend(settings: ExtendSettings, *, opened: Model | None = None) -> Steps[Ex
         what="looped" if settings.loop else "extended",
         prompt=lambda number: prompts[min(number, len(prompts) - 1)],
     )
-    yield from notes(settings, clip, work)
+    yield from describe_plan(settings, clip, work)
     if settings.dry_run:
-        return (yield from drawn_plan(settings, clip, work))
-    with choose_place(settings, model, clip, work) as place:
+        return (yield from plot_plan(settings, clip, work))
+    with open_output(settings, model, clip, work) as place:
         if model is None:
             yield from gen.introduce_estimate(settings, len(clip))
         else:
-            yield from gen.introduce(model, settings, place.seed, settings.prompt)
-            yield from gen.rate_note(model, rate)
+            yield from gen.announce_model(model, settings, place.seed, settings.prompt)
+            yield from gen.warn_fps(model, rate)
         done = yield from complete(model, settings, clip, work, place)
         report = yield from _write(settings, model, clip, work, place, done, began)
         place.journal.remove()
@@ -126,25 +129,25 @@ def _timeline(settings: ExtendSettings, count: int, rate: Fraction, new: int, ov
 
 def _write(
     settings: ExtendSettings,
-    model: Model | None,
-    clip: Clip,
-    work: Work,
-    place: Place,
-    done: Completed,
+    model: LoadedModel | None,
+    clip: SourceClip,
+    work: CompletionPlan,
+    place: OutputTarget,
+    done: CompletedVideo,
     began: float,
-) -> Steps[ExtendReport]:
+) -> EventStream[ExtendReport]:
     line = work.timeline
     given, made = sorted(set(line.given) & set(line.written)), [rank for rank in line.written if rank not in line.given]
     new = len(made)
     delay = Fraction(new) / work.rate if settings.before else Fraction(0)
-    done = yield from write_video(settings, clip, work, place, done, Sound(delay=delay, stop=settings.loop))
+    done = yield from write_video(settings, clip, work, place, done, SoundSource(delay=delay, stop=settings.loop))
     frames = lambda ranks: done.reel.read(ranks)[:, 0]  # noqa: E731
     windows = done.windows or _as_windows(made, set(line.given))
     ours = _of_the_scene(line, windows)
     jumps, drift = seam_jumps(frames, windows, ours), _drift(frames, windows, ours)
     for text in warnings(drift.windows, drift.given) if drift else ():
         yield Note(text, "warning")
-    height, width = size_of(settings, clip)
+    height, width = output_size(settings, clip)
     report = ExtendReport(
         path=place.path,
         given=len(given),
@@ -157,8 +160,8 @@ def _write(
         windows=len(done.windows),
         seam_jump=jumps,
         drift=drift,
-        given_difference=largest_difference(settings, clip, work, place.path),
-        sheet=compared(settings, clip, work, done, place),
+        given_difference=verify_lossless(settings, clip, work, place.path),
+        sheet=write_comparison(settings, clip, work, done, place),
         seconds=time.monotonic() - began,
     )
     if settings.sidecar:
@@ -185,7 +188,7 @@ def _as_windows(made: Sequence[int], given: set[int]) -> list[Window]:
 
 def _of_the_scene(line: Timeline, windows: Sequence[Window]) -> list[int]:
     """The given ranks of the scene that goes on: a cut is no usual change, and what was before it looks otherwise."""
-    scene = next((scene for scene in line.scenes if windows and windows[0].frames[0] in scene), range(0))
+    scene = next((scene for scene in line.segments if windows and windows[0].frames[0] in scene), range(0))
     return [rank for rank in sorted(line.given) if rank in scene]
 
 
@@ -194,9 +197,9 @@ Frames = Callable[[Sequence[int]], np.ndarray]
 
 
 def seam_jumps(frames: Frames, windows: Sequence[Window], given: Sequence[int]) -> tuple[float, ...] | None:
-    """Mean square change where a window's frames meet those it observed, over that between neighbouring given frames.
+    """Mean square change where a window's frames meet those it observed, over that between neighboring given frames.
 
-    None where there are no two neighbouring given frames that differ.
+    None where there are no two neighboring given frames that differ.
     """
     there = set(given)
     usual = np.mean([_change(frames, frame) for frame in given if frame + 1 in there] or [0.0])
@@ -230,5 +233,5 @@ def _drift(frames: Frames, windows: Sequence[Window], given: Sequence[int]) -> D
     for window in windows:
         made = sorted(window.makes)
         before = frames([made[0] - 1])[0] if made[0] - 1 in window.observed else None
-        looks.append(look(frames(made), before, ranks=made))
-    return Drift(given=look(frames(nearest), ranks=nearest), windows=tuple(looks))
+        looks.append(frame_stats(frames(made), before, ranks=made))
+    return Drift(given=frame_stats(frames(nearest), ranks=nearest), windows=tuple(looks))

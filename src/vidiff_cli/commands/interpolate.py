@@ -11,25 +11,25 @@ from pathlib import Path
 from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.config.generate import InterpolateSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Steps, task
-from vidiff_cli.frames import interpolation, join
+from vidiff_cli.events import EventStream, task
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.completion import (
-    Completed,
-    Place,
-    PlanReport,
-    Work,
-    choose_place,
+    CompletedVideo,
+    CompletionPlan,
+    OutputTarget,
+    WindowPlanReport,
     complete,
-    drawn_plan,
-    notes,
+    describe_plan,
+    open_output,
+    output_size,
     photo_fps,
-    size_of,
-    work_of,
+    plan_completion,
+    plot_plan,
 )
-from vidiff_cli.generation.load_model import Model
-from vidiff_cli.generation.output import Sound, compared, largest_difference, write_video
-from vidiff_cli.generation.source_clip import Clip, cover, read_clip, working_size
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.output import SoundSource, verify_lossless, write_comparison, write_video
+from vidiff_cli.generation.source_clip import SourceClip, cover, read_clip, working_size
+from vidiff_cli.timeline import interpolation, join
 from vidiff_cli.video.probe import VideoInfo, probe
 
 WINDOW = 16  # frames, where no model has one of its own
@@ -61,7 +61,9 @@ class InterpolateReport:
 
 
 @task
-def interpolate(settings: InterpolateSettings, *, opened: Model | None = None) -> Steps[InterpolateReport | PlanReport]:
+def interpolate(
+    settings: InterpolateSettings, *, opened: LoadedModel | None = None
+) -> EventStream[InterpolateReport | WindowPlanReport]:
     """Brings a video to --fps, or multiplies its rate; given frames at an output time are written as they are. With
     --to, makes the frames between two videos or photos.
 
@@ -81,33 +83,35 @@ def interpolate(settings: InterpolateSettings, *, opened: Model | None = None) -
     if model is not None and model.settings.frames < 3:
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.settings.frames} frames")
     clip, work = _joined(settings, model, info, other) if other is not None else _faster(settings, model, info)
-    yield from notes(settings, clip, work)
+    yield from describe_plan(settings, clip, work)
     if settings.dry_run:
-        return (yield from drawn_plan(settings, clip, work))
-    with choose_place(settings, model, clip, work) as place:
+        return (yield from plot_plan(settings, clip, work))
+    with open_output(settings, model, clip, work) as place:
         if model is None:
             yield from gen.introduce_estimate(settings, len(clip))
         else:
-            yield from gen.introduce(model, settings, place.seed, [settings.prompt or ""])
-            yield from gen.rate_note(model, work.timeline.fps)
+            yield from gen.announce_model(model, settings, place.seed, [settings.prompt or ""])
+            yield from gen.warn_fps(model, work.timeline.fps)
         done = yield from complete(model, settings, clip, work, place)
         report = yield from _write(settings, model, clip, work, place, done, began)
         place.journal.remove()
         return report
 
 
-def _faster(settings: InterpolateSettings, model: Model | None, info: VideoInfo) -> tuple[Clip, Work]:
+def _faster(
+    settings: InterpolateSettings, model: LoadedModel | None, info: VideoInfo
+) -> tuple[SourceClip, CompletionPlan]:
     """One video, and the frames that it lacks at another rate."""
     factor = settings.slow_motion or settings.factor or (None if settings.fps else 2)
     scaled, crop = working_size(info, model, settings)
     announced = (info.duration_seconds or 0) * float(settings.fps or info.fps * (factor or 1))
-    gen.check_amount(int(announced), *crop, gen.folder_of(settings))
-    clip = read_clip(info, gen.folder_of(settings), scaled, crop)
+    gen.check_amount(int(announced), *crop, gen.output_folder(settings))
+    clip = read_clip(info, gen.output_folder(settings), scaled, crop)
     if len(clip) < 2:
         fix = "vidiff extend goes on from a single frame"
         raise VidiffError(f"{settings.input} has a single frame", expected="a video of two frames or more", fix=fix)
     wanted = (clip.times[-1] + 1 / clip.fps) * (settings.fps or clip.fps * (factor or 1))
-    gen.check_amount(len(clip) + int(wanted), *crop, gen.folder_of(settings))
+    gen.check_amount(len(clip) + int(wanted), *crop, gen.output_folder(settings))
     timeline = interpolation(
         len(clip),
         clip.fps,
@@ -118,7 +122,7 @@ def _faster(settings: InterpolateSettings, model: Model | None, info: VideoInfo)
     )
     rate = clip.fps if settings.slow_motion else timeline.fps
     what, overlap = f"{float(rate):g}fps", OVERLAP if model is None else min(OVERLAP, model.settings.frames - 1)
-    return clip, work_of(
+    return clip, plan_completion(
         settings,
         model,
         clip,
@@ -130,9 +134,11 @@ def _faster(settings: InterpolateSettings, model: Model | None, info: VideoInfo)
     )
 
 
-def _joined(settings: InterpolateSettings, model: Model | None, info: VideoInfo, other: VideoInfo) -> tuple[Clip, Work]:
+def _joined(
+    settings: InterpolateSettings, model: LoadedModel | None, info: VideoInfo, other: VideoInfo
+) -> tuple[SourceClip, CompletionPlan]:
     """Two inputs and the frames between them, at the rate and the size of the first."""
-    folder, (scaled, crop) = gen.folder_of(settings), working_size(info, model, settings)
+    folder, (scaled, crop) = gen.output_folder(settings), working_size(info, model, settings)
     first = read_clip(info, folder, scaled, crop, fps=None if info.is_image else info.fps)
     fps = (
         Fraction(settings.fps or (other.fps if not other.is_image else photo_fps(model)))
@@ -146,28 +152,30 @@ def _joined(settings: InterpolateSettings, model: Model | None, info: VideoInfo,
     gen.check_amount(len(clip) + gap, crop[0], crop[1], folder)
     timeline = join(len(first), len(clip) - len(first), fps, gap=gap)
     prompt = settings.prompt or ""
-    return clip, work_of(settings, model, clip, timeline, overlap=overlap, what="joined", prompt=lambda number: prompt)
+    return clip, plan_completion(
+        settings, model, clip, timeline, overlap=overlap, what="joined", prompt=lambda number: prompt
+    )
 
 
 def _write(
     settings: InterpolateSettings,
-    model: Model | None,
-    clip: Clip,
-    work: Work,
-    place: Place,
-    done: Completed,
+    model: LoadedModel | None,
+    clip: SourceClip,
+    work: CompletionPlan,
+    place: OutputTarget,
+    done: CompletedVideo,
     began: float,
-) -> Steps[InterpolateReport]:
+) -> EventStream[InterpolateReport]:
     line = work.timeline
     after = None
     if settings.to is not None:
         shown = line.times[next(rank for rank, number in line.given.items() if number == clip.parts[0].count)]
         after = settings.to, shown
-    sound = Sound(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold, after=after)
+    sound = SoundSource(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold, after=after)
     done = yield from write_video(settings, clip, work, place, done, sound)
     given = set(line.written) & set(line.given)
-    made = set(line.written) - set(line.given) - set(line.copies)
-    height, width = size_of(settings, clip)
+    made = set(line.written) - set(line.given) - set(line.repeats)
+    height, width = output_size(settings, clip)
     report = InterpolateReport(
         path=place.path,
         frames=len(line.written),
@@ -180,8 +188,8 @@ def _write(
         seed=place.seed,
         condition=done.condition,
         windows=len(done.windows),
-        given_difference=largest_difference(settings, clip, work, place.path),
-        sheet=compared(settings, clip, work, done, place),
+        given_difference=verify_lossless(settings, clip, work, place.path),
+        sheet=write_comparison(settings, clip, work, done, place),
         seconds=time.monotonic() - began,
     )
     if settings.sidecar:

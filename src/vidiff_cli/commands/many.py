@@ -25,14 +25,14 @@ from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.commands.extend import ExtendReport, extend
 from vidiff_cli.commands.interpolate import InterpolateReport, interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
-from vidiff_cli.errors import UsageError, VidiffError, sentence_of
-from vidiff_cli.events import Event, Note, Progress, Steps, Task, task
+from vidiff_cli.errors import UsageError, VidiffError, error_sentence
+from vidiff_cli.events import Event, EventStream, Note, Progress, Task, task
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.completion import Settings
-from vidiff_cli.generation.load_model import Model
-from vidiff_cli.generation.resume_journal import journal_of
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.resume_journal import journal_path
 from vidiff_cli.generation.sidecar import read_sidecar
-from vidiff_cli.prep.scan import Source, scan
+from vidiff_cli.prep.scan import MediaSource, scan
 from vidiff_cli.system import worker_pool
 from vidiff_cli.system.locks import hidden_folder
 from vidiff_cli.video.encode import HIDDEN, RECIPES
@@ -96,7 +96,7 @@ Made = Generator[tuple[_Film, Event | FilmReport]]
 
 
 @task
-def many(settings: Settings, inputs: Sequence[Path]) -> Steps[ManyReport]:
+def many(settings: Settings, inputs: Sequence[Path]) -> EventStream[ManyReport]:
     """Extends or interpolates the films of `inputs` (files, and folders with all videos in them and below) into the
     folder `settings.output`, as `settings` say but for their own input. --jobs films at a time.
 
@@ -163,7 +163,7 @@ def _planned(settings: Settings, inputs: Sequence[Path]) -> list[_Film]:
     return films
 
 
-def _videos(inputs: Sequence[Path], folder: Path) -> list[Source]:
+def _videos(inputs: Sequence[Path], folder: Path) -> list[MediaSource]:
     """All that is named itself, and the videos in folders. VidiffError where there is none."""
     named = {Path(os.path.abspath(each.expanduser())) for each in inputs}
     found = scan([str(each) for each in inputs], exclude=folder).sources
@@ -173,7 +173,7 @@ def _videos(inputs: Sequence[Path], folder: Path) -> list[Source]:
     return videos
 
 
-def _probed(films: Sequence[_Film]) -> Steps[list[_Film]]:
+def _probed(films: Sequence[_Film]) -> EventStream[list[_Film]]:
     """The films with their numbers of frames, or what is the matter with them."""
     probed = []
     for number, film in enumerate(films, 1):
@@ -250,18 +250,18 @@ def _apart(job: _Job) -> list[Event | FilmReport] | VidiffError:
     torch.set_num_threads(job.threads)
     sys.argv = list(job.argv)  # for the sidecar
     try:
-        events = list(_film(job.settings, job.film, _model_of(job.settings)))  # type: ignore[arg-type]
+        events = list(_film(job.settings, job.film, _find_model(job.settings)))  # type: ignore[arg-type]
     except VidiffError as error:
         return error
     return [event for event in events if not isinstance(event, Progress)]
 
 
 @cache
-def _model_of(settings: Settings) -> Model | None:
+def _find_model(settings: Settings) -> LoadedModel | None:
     return gen.open_completing_model(settings)
 
 
-def _film(settings: Settings, film: _Film, model: Model | None) -> Generator[Event | FilmReport]:
+def _film(settings: Settings, film: _Film, model: LoadedModel | None) -> Generator[Event | FilmReport]:
     """The events of one film, and its report at the end. A UsageError, which all films would have, is raised."""
     began = time.monotonic()
     made = TASKS[type(settings)]
@@ -272,10 +272,10 @@ def _film(settings: Settings, film: _Film, model: Model | None) -> Generator[Eve
         own = settings.model_copy(update={"input": film.path, "output": film.result})
         sidecar = read_sidecar(film.result)
         if film.result.exists():
-            if sidecar is not None and _is_of(sidecar, own, model):
+            if sidecar is not None and _was_made_by(sidecar, own, model):
                 yield FilmReport(name=film.name, path=film.result, status="finished", seconds=time.monotonic() - began)
                 return
-            if not (settings.overwrite or journal_of(film.result).exists()):
+            if not (settings.overwrite or journal_path(film.result).exists()):
                 found = "a file without a sidecar" if sidecar is None else "made otherwise, or of another input"
                 fix = "pass --overwrite, or choose another folder"
                 raise VidiffError(f"{film.result} exists", found=found, fix=fix)
@@ -284,11 +284,11 @@ def _film(settings: Settings, film: _Film, model: Model | None) -> Generator[Eve
         if settings.dry_run:
             yield FilmReport(name=film.name, path=film.result, status="planned", seconds=time.monotonic() - began)
             return
-        report = yield from made.steps(own, opened=model)
+        report = yield from made.events(own, opened=model)
     except UsageError:
         raise
     except Exception as error:  # of any kind: the next film may be a good one
-        yield _failed(film, time.monotonic() - began, sentence_of(error))
+        yield _failed(film, time.monotonic() - began, error_sentence(error))
         return
     seconds = time.monotonic() - began
     yield FilmReport(name=film.name, path=film.result, status="made", seconds=seconds, report=report)
@@ -298,7 +298,7 @@ def _failed(film: _Film, seconds: float, reason: str) -> FilmReport:
     return FilmReport(name=film.name, path=film.result, status="failed", seconds=seconds, reason=reason)
 
 
-def _is_of(sidecar: Mapping[str, Any], settings: Settings, model: Model | None) -> bool:
+def _was_made_by(sidecar: Mapping[str, Any], settings: Settings, model: LoadedModel | None) -> bool:
     """Whether a sidecar tells of a result of these settings, this model and this input."""
     wanted = gen.recorded_settings(settings, model, settings.seed)
     said = {name: value for name, value in sidecar["settings"].items() if name not in FREE}

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidiff_cli.config.prep import PrepSettings, part_of
+from vidiff_cli.config.prep import PrepSettings, parse_shard
 from vidiff_cli.dataset.dataset import DatasetSpec, open_dataset, read_rows, read_spec
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Steps, task
-from vidiff_cli.prep.decode import merged, pieces_of
-from vidiff_cli.prep.plan import PREVIEW, REJECTED, Plan, is_complete, journal_of, plan_of
+from vidiff_cli.events import EventStream, Note, task
+from vidiff_cli.prep.decode import extract_sources, merged
+from vidiff_cli.prep.plan import PREVIEW, REJECTED, Plan, is_complete, open_cache, plan_prep
 from vidiff_cli.prep.previews import preview, preview_rejected
 from vidiff_cli.prep.quality_filters import Limits
-from vidiff_cli.prep.selection import Choice, Materials, select
-from vidiff_cli.prep.write_dataset import LEDGER, MISSING, assemble, verdict, write_ledgers
+from vidiff_cli.prep.selection import Selection, SelectionInput, select
+from vidiff_cli.prep.write_dataset import LEDGER, MISSING, assemble, source_status, write_ledgers
 from vidiff_cli.system.locks import LOCK, alone, folder_alone, remove_leftovers
 
 KEEPING = {
@@ -58,14 +58,14 @@ class PrepReport:
 
 
 @task
-def prep(settings: PrepSettings) -> Steps[PrepReport]:
+def prep(settings: PrepSettings) -> EventStream[PrepReport]:
     """Makes the dataset folder `settings.output`; run again after an interruption, it continues.
 
     VidiffError: a source does not exist, the output holds something else or other settings, no clip is left, or (with
     `strict`) a source is rejected. Bad files are no error: each becomes a row of ledger.jsonl with its reason.
     """
     started = time.monotonic()
-    plan = plan_of(settings)
+    plan = plan_prep(settings)
     fix = "wait for it to end, or give another folder with -o"
     if settings.shard is not None:
         with _part_alone(settings, fix):
@@ -77,21 +77,21 @@ def prep(settings: PrepSettings) -> Steps[PrepReport]:
 def _part_alone(settings: PrepSettings, fix: str) -> contextlib.AbstractContextManager[bool]:
     """Parts share the folder, each has a lock of its own."""
     assert settings.shard is not None
-    part, parts = part_of(settings.shard)
+    part, parts = parse_shard(settings.shard)
     return alone(settings.output / f"{LOCK}-{part}-of-{parts}", settings.output, fix=fix)
 
 
-def _prepare_part(plan: Plan, started: float) -> Steps[PrepReport]:
+def _prepare_part(plan: Plan, started: float) -> EventStream[PrepReport]:
     """Only decodes: whatever depends on all sources is done by --merge."""
     settings = plan.settings
     assert settings.shard is not None
     if is_complete(plan):
         yield Note(f"Nothing to do: {settings.output} is complete, with the same settings and sources.")
         return _report(plan, read_spec(settings.output), started, already_complete=True)
-    part, parts = part_of(settings.shard)
+    part, parts = parse_shard(settings.shard)
     sources = [source for source in plan.scan.sources if _part(source.name, parts) == part]
-    journal = journal_of(settings)
-    pieces, resumed = yield from pieces_of(plan, journal, sources)
+    journal = open_cache(settings)
+    pieces, resumed = yield from extract_sources(plan, journal, sources)
     rejected = Counter(piece.kind for piece in pieces.values() if piece.kind)
     yield Note(f"Part {settings.shard} is done. When all are: the same command with --merge instead of --shard.")
     return PrepReport(
@@ -121,14 +121,14 @@ def _part(name: str, parts: int) -> int:
     return int.from_bytes(digest[:8], "big") % parts + 1
 
 
-def _prepare(plan: Plan, started: float, *, locked: bool) -> Steps[PrepReport]:
+def _prepare(plan: Plan, started: float, *, locked: bool) -> EventStream[PrepReport]:
     settings = plan.settings
     for text in plan.captions.notes:
         yield Note(text, "warning")
     complete = is_complete(plan)
     if locked:
         remove_leftovers(settings.output)
-    journal = journal_of(settings)
+    journal = open_cache(settings)
     if complete:
         yield Note(f"Nothing to do: {settings.output} is complete, with the same settings and sources.")
         dataset = open_dataset(settings.output)
@@ -141,8 +141,8 @@ def _prepare(plan: Plan, started: float, *, locked: bool) -> Steps[PrepReport]:
         pieces = merged(plan, journal)
         resumed = len(pieces)
     else:
-        pieces, resumed = yield from pieces_of(plan, journal, plan.scan.sources)
-    materials = Materials(
+        pieces, resumed = yield from extract_sources(plan, journal, plan.scan.sources)
+    materials = SelectionInput(
         sources=plan.scan.sources, captions=plan.captions, groups=plan.groups, pieces=pieces, journal=journal
     )
     limits = Limits(min_motion=settings.min_motion, min_contrast=settings.min_contrast)
@@ -161,7 +161,7 @@ def _prepare(plan: Plan, started: float, *, locked: bool) -> Steps[PrepReport]:
     return _report(plan, spec, started, resumed=resumed)
 
 
-def _check_worth_storing(plan: Plan, materials: Materials, choice: Choice) -> None:
+def _check_worth_storing(plan: Plan, materials: SelectionInput, choice: Selection) -> None:
     """VidiffError where no clip is left, or where a source was rejected and `strict` is set; the ledger says why."""
     output, total = plan.settings.output, len(materials.sources)
     verdicts = _verdicts(materials, choice)
@@ -187,13 +187,13 @@ def _check_worth_storing(plan: Plan, materials: Materials, choice: Choice) -> No
     )
 
 
-def _verdicts(materials: Materials, choice: Choice) -> dict[str, tuple[str, str]]:
+def _verdicts(materials: SelectionInput, choice: Selection) -> dict[str, tuple[str, str]]:
     """(kind, reason) of every source that gave no clip, in the order of their names."""
     refused: dict[str, Counter[str]] = {}
     for each in choice.refused:
         refused.setdefault(each.source.name, Counter())[each.why] += 1
     found = {
-        source.name: verdict(
+        source.name: source_status(
             materials.pieces[source.name], refused.get(source.name, {}), taken=source.name in choice.taken
         )
         for source in materials.sources
@@ -201,12 +201,12 @@ def _verdicts(materials: Materials, choice: Choice) -> dict[str, tuple[str, str]
     return {name: said for name, said in found.items() if said[0]}
 
 
-def _remarks(plan: Plan, materials: Materials, choice: Choice) -> Iterator[str]:
+def _remarks(plan: Plan, materials: SelectionInput, choice: Selection) -> Iterator[str]:
     kept, size = list(choice.taken), plan.settings.size
     small = sorted(name for name in kept if min(materials.pieces[name].width, materials.pieces[name].height) < size)
     if small:
         yield f"{len(small)} sources are smaller than {size} pixels and were enlarged, such as {small[0]}."
-    silent = sorted(name for name in kept if not plan.captions.of[name])
+    silent = sorted(name for name in kept if not plan.captions.by_source[name])
     if len(silent) == len(kept):
         yield "No captions: a model trained on this dataset knows no words."
     elif silent:

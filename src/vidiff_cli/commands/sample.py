@@ -13,11 +13,11 @@ import numpy as np
 
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Steps, task
+from vidiff_cli.events import EventStream, task
 from vidiff_cli.frames import Window, plan
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.frame_store import Reel, evenly
-from vidiff_cli.generation.load_model import Model
+from vidiff_cli.generation.frame_store import FrameStore, evenly
+from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
 from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.video.encode import encode
@@ -43,7 +43,7 @@ class SampleReport:
 
 
 @task
-def sample(settings: SampleSettings) -> Steps[SampleReport]:
+def sample(settings: SampleSettings) -> EventStream[SampleReport]:
     """Makes videos: `count` of each prompt, video i with seed + i. More frames than the model's window are made by
     sliding it.
 
@@ -64,16 +64,16 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
             fix="leave it out",
         )
     total, fps = settings.num_frames or model.settings.frames, Fraction(settings.fps or model.fps)
-    height, width, folder = model.settings.height, model.settings.width, gen.folder_of(settings)
+    height, width, folder = model.settings.height, model.settings.width, gen.output_folder(settings)
     gen.check_amount(total * min(settings.batch_size, len(prompts)), width, height, folder)
     windows, condition = _windows(settings, model, total), gen.choose_condition(settings, model)
     times = [Fraction(frame) / fps for frame in range(total)]
     with _journal(settings, model, prompts, times) as journal:
         seed = journal.seed
-        yield from gen.introduce(model, settings, seed, prompts)
+        yield from gen.announce_model(model, settings, seed, prompts)
         if settings.strict_prompt:
             _check_words(model, prompts)
-        yield from gen.rate_note(model, fps)
+        yield from gen.warn_fps(model, fps)
         paths = _paths(settings, prompts, seed, total, model)
         begun = journal.videos + (settings.batch_size if journal.complete else 0)
         for number, path in enumerate(paths[journal.videos :], journal.videos):
@@ -83,7 +83,7 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
         for first in range(journal.videos, len(prompts), settings.batch_size):
             batch = slice(first, first + settings.batch_size)
             some, again = prompts[batch], journal.complete
-            job = gen.Job(
+            job = gen.VideoJob(
                 windows=windows,
                 times=times,
                 prompts=lambda number, some=some: some,
@@ -94,7 +94,10 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
                 yield from gen.save_memory(model, settings, shape, condition)
                 seconds = gen.estimate_seconds(model, settings, job, shape, condition)
                 yield from gen.long_note(seconds * len(prompts) / len(some))
-            what, reel = f"videos {first + 1}-{first + len(some)}", Reel(journal.frames((len(some), height, width, 3)))
+            what, reel = (
+                f"videos {first + 1}-{first + len(some)}",
+                FrameStore(journal.frames((len(some), height, width, 3))),
+            )
             yield from gen.generate(model, settings, job, reel, condition=condition, journal=journal, what=what)
             for clip, (path, prompt, own) in enumerate(zip(paths[batch], some, job.seeds, strict=True)):
                 frames = reel.in_order(range(total), clip)
@@ -114,7 +117,7 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
             fps=fps,
             width=width,
             height=height,
-            sheet=_sheet(rows, total, gen.sheet_of(paths[0])) if rows else None,
+            sheet=_sheet(rows, total, gen.sheet_path(paths[0])) if rows else None,
             seconds=time.monotonic() - began,
         )
         journal.remove()
@@ -123,22 +126,22 @@ def sample(settings: SampleSettings) -> Steps[SampleReport]:
 
 @contextmanager
 def _journal(
-    settings: SampleSettings, model: Model, prompts: list[str], times: Sequence[Fraction]
+    settings: SampleSettings, model: LoadedModel, prompts: list[str], times: Sequence[Fraction]
 ) -> Iterator[WindowJournal]:
     """What keeps finished windows and videos. VidiffError where another process makes the very same files."""
     suffix, own = ".mkv" if settings.lossless else ".mp4", "" if settings.seed is None else f"_s{settings.seed}"
     size = f"{len(times)}f_{model.settings.width}x{model.settings.height}"
     target = settings.output or Path(f"{gen.slug(prompts[0])}{own}_{size}{suffix}")
-    key = gen.key_of(settings, model, times, prompts)
+    key = gen.journal_key(settings, model, times, prompts)
     with window_journal(target, key, settings.seed, share=settings.output is None and settings.seed is None) as journal:
         yield journal
 
 
 def _sheet(rows: list[tuple[str, np.ndarray]], total: int, path: Path) -> Path:
-    from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+    from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
     numbers = evenly(total, SHEET_FRAMES)
-    return contact_sheet([Row(label=label, frames=frames, numbers=numbers) for label, frames in rows], path)
+    return contact_sheet([SheetRow(label=label, frames=frames, numbers=numbers) for label, frames in rows], path)
 
 
 def _prompts(settings: SampleSettings) -> list[str]:
@@ -147,23 +150,23 @@ def _prompts(settings: SampleSettings) -> list[str]:
     return [*settings.prompts, *found] or [""]
 
 
-def _check_words(model: Model, prompts: list[str]) -> None:
+def _check_words(model: LoadedModel, prompts: list[str]) -> None:
     """VidiffError for words that the model has never seen: for one without captions, all of them."""
     fix = "leave out --strict-prompt"
-    if model.learner.text is None and any(prompts):
+    if model.video_model.text is None and any(prompts):
         raise VidiffError("the model was trained without captions", found="a prompt", fix=fix)
     if unknown := [word for prompt in prompts for word in model.unknown_words(prompt)]:
         raise VidiffError("the model has never seen some words", found=", ".join(dict.fromkeys(unknown)), fix=fix)
 
 
-def _windows(settings: SampleSettings, model: Model, total: int) -> list[Window]:
+def _windows(settings: SampleSettings, model: LoadedModel, total: int) -> list[Window]:
     window = model.settings.frames
     if window == 1 and total > 1:
         raise VidiffError("this model makes single pictures", found=f"{total} frames asked for", fix="train on videos")
-    return plan(total, (), window=window, overlap=gen.overlap_of(settings.overlap, window))
+    return plan(total, (), window=window, overlap=gen.choose_overlap(settings.overlap, window))
 
 
-def _paths(settings: SampleSettings, prompts: list[str], seed: int, total: int, model: Model) -> list[Path]:
+def _paths(settings: SampleSettings, prompts: list[str], seed: int, total: int, model: LoadedModel) -> list[Path]:
     """One file per video: -o for a single one; for several -o is their folder, or a name that gets the seed added."""
     output, suffix = settings.output, ".mkv" if settings.lossless else ".mp4"
     if output is not None and len(prompts) == 1:

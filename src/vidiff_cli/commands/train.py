@@ -9,18 +9,18 @@ from pathlib import Path
 
 import torch
 
-from vidiff_cli.commands.estimate import memory_explained, settle
+from vidiff_cli.commands.estimate import memory_explained, resolve_batch_size
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import choose_device, choose_dtype, dtype_name
-from vidiff_cli.events import Note, Progress, Steps, task
-from vidiff_cli.runs.finetune import start_of, with_known_words
+from vidiff_cli.events import EventStream, Note, Progress, task
+from vidiff_cli.runs.finetune import inherit_settings, with_known_words
 from vidiff_cli.runs.metrics_log import TrainingLog
-from vidiff_cli.runs.monitor import Watch, is_due
+from vidiff_cli.runs.monitor import TrainingMonitor, is_due
 from vidiff_cli.runs.run_dir import (
+    INTERRUPT_ONLY,
     OTHER_FOLDER,
-    PASSING,
     check_replaceable,
     check_run,
     complete_save,
@@ -34,19 +34,19 @@ from vidiff_cli.runs.run_dir import (
 from vidiff_cli.runs.setup import (
     at_peak_seconds,
     consistent,
-    introduce,
+    describe_training,
     model_settings,
-    source_of,
+    open_clip_source,
 )
 from vidiff_cli.runs.text_encoder import choose_text, embed_captions
 from vidiff_cli.runs.trackers import open_tracker, tracking
-from vidiff_cli.runs.worker_rank import accompany, first_state, told
+from vidiff_cli.runs.worker_rank import first_state, run_worker_rank, told
 from vidiff_cli.system.locks import folder_alone
-from vidiff_cli.system.signals import Deferred
+from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.adapter import AdaptedText
-from vidiff_cli.training.auxiliary_losses import auxiliary_of
-from vidiff_cli.training.distributed import Launch, Parallel, together
-from vidiff_cli.training.loop import Schedule, train_steps
+from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
+from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
+from vidiff_cli.training.loop import LRSchedule, train_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,18 +66,18 @@ class TrainReport:
 
 
 @task
-def train(settings: TrainSettings) -> Steps[TrainReport | None]:
+def train(settings: TrainSettings) -> EventStream[TrainReport | None]:
     """Trains a model on a dataset, or goes on with an unfinished run.
 
     Under torchrun this is one of several processes: the first one tells and writes all there is, the others return
     None. Raises VidiffError for a dataset that cannot be read, a run folder with other settings, a divergence.
     """
-    launch = Launch.of(os.environ)
+    launch = ProcessInfo.from_environment(os.environ)
     device = choose_device(launch.device(settings.device))
-    with together(launch, device, kind=settings.parallel, timeout_seconds=settings.patience) as parallel:
+    with init_distributed(launch, device, kind=settings.parallel, timeout_seconds=settings.patience) as parallel:
         dataset = open_clips(settings)
-        if not parallel.main:
-            return accompany(dataset, device, parallel)
+        if not parallel.is_main:
+            return run_worker_rank(dataset, device, parallel)
         name = dataset.folder.resolve().name.replace(":", "-")  # of a world, too
         run = settings.output or Path("runs") / f"{name}-{settings.preset or 'custom'}"
         with folder_alone(run, fix=f"wait for it to end, or {OTHER_FOLDER}") as locked:
@@ -85,8 +85,14 @@ def train(settings: TrainSettings) -> Steps[TrainReport | None]:
 
 
 def _train(
-    settings: TrainSettings, dataset: Dataset, run: Path, device: torch.device, parallel: Parallel, *, locked: bool
-) -> Steps[TrainReport]:
+    settings: TrainSettings,
+    dataset: Dataset,
+    run: Path,
+    device: torch.device,
+    parallel: DistributedContext,
+    *,
+    locked: bool,
+) -> EventStream[TrainReport]:
     began = time.monotonic()
     dtype = choose_dtype(settings.precision, device)
     settings = consistent(settings.model_copy(update={"precision": dtype_name(dtype)}))
@@ -95,17 +101,17 @@ def _train(
     if replacing:
         check_replaceable(run)
     before = None if replacing else run
-    settings, tower = yield from choose_text(start_of(settings, before), dataset, before)
+    settings, tower = yield from choose_text(inherit_settings(settings, before), dataset, before)
     model = model_settings(settings, dataset, clip=tower.settings if tower else None)
     model = with_known_words(model, settings, before)
-    settings = yield from settle(settings, model, device, run=before, world=parallel.world)
-    auxiliary = auxiliary_of(settings.objective, settings.diffusion, device)
+    settings = yield from resolve_batch_size(settings, model, device, run=before, world=parallel.world)
+    auxiliary = make_auxiliary_losses(settings.objective, settings.diffusion, device)
     resumed = not replacing and check_run(run, settings, model, dataset)
     if locked:
         remove_unfinished(run)
-    schedule = Schedule.of(settings.steps, settings.optimiser)
+    schedule = LRSchedule.of_run(settings.steps, settings.optimizer)
     place = resume_from(checkpoints, settings, schedule, resumed=resumed)
-    parallel.agree(told(settings, model, dataset, resumed=place is not None))
+    parallel.broadcast_object(told(settings, model, dataset, resumed=place is not None))
     state = first_state(settings, model, device, parallel, resumed=place is not None)
     if place is not None:
         state.load(place, parallel=parallel)
@@ -115,19 +121,19 @@ def _train(
             yield Note(f"Continuing {run} at step {state.step} of {settings.steps}.")
         if place.parent != checkpoints and other_dataset(place, dataset):
             yield Note(f"{place} was trained on other clips than those of {dataset.folder}, which come from here on.")
-    parameters = sum(value.numel() for value in state.learner.parameters())
-    yield from introduce(settings, model, dataset, device, parameters)
-    watch = Watch(settings, model, dataset, device=device, dtype=dtype)
+    parameters = sum(value.numel() for value in state.video_model.parameters())
+    yield from describe_training(settings, model, dataset, device, parameters)
+    watch = TrainingMonitor(settings, model, dataset, device=device, dtype=dtype)
     tracker = open_tracker(settings.track, run) if settings.track != "none" else None
-    yield from watch.introduce()
-    if tower is not None and isinstance(state.learner.text, AdaptedText):
-        state.learner.text.frozen = yield from embed_captions(tower.to(device), dataset, more=watch.captions)
+    yield from watch.announce()
+    if tower is not None and isinstance(state.video_model.text, AdaptedText):
+        state.video_model.text.frozen = yield from embed_captions(tower.to(device), dataset, more=watch.captions)
         del tower  # its embeddings are all that training needs
         parallel.barrier()  # the others take the embeddings from the dataset's folder
     if replacing:
         remove_run(run)
     write_config(run, settings, model, dataset)
-    source = source_of(settings, dataset)
+    source = open_clip_source(settings, dataset)
     log = TrainingLog(
         run,
         settings.steps,
@@ -142,7 +148,7 @@ def _train(
 
     def keep(*, regular: bool) -> None:
         log.sync()
-        state.notes = {"unlogged": log.unlogged()} | ({} if regular else {PASSING: True})
+        state.notes = {"unlogged": log.unlogged()} | ({} if regular else {INTERRUPT_ONLY: True})
         errors = watch.errors(state, parallel) if regular else None
         save_checkpoint(state, checkpoints, settings, schedule, parallel, errors=errors)
         log.plot()
@@ -154,30 +160,30 @@ def _train(
 
     yield Progress(what="training", done=state.step, total=settings.steps)
     with (
-        Deferred(several=parallel.world > 1) as interrupt,
+        DeferredSignals(several=parallel.world > 1) as interrupt,
         tracking(tracker, settings),
         memory_explained(settings, model, keep_what_is_made),
     ):
         if place is not None and place.parent == checkpoints:
             complete_save(place, settings, schedule)
             log.plot(newer_than=log.path)
-        yield from watch.look(state, run, log, parallel, again=False)
+        yield from watch.run(state, run, log, parallel, again=False)
         for report in train_steps(
             state, source, settings, schedule, device=device, dtype=dtype, parallel=parallel, auxiliary=auxiliary
         ):
             yield from log.add(report)
-            ending = report.step in (schedule.trunk, schedule.steps)
+            ending = report.step in (schedule.stable, schedule.steps)
             if ending:
                 log.flush()
             regular = ending or report.step % settings.checkpoint_every == 0
-            signal = parallel.largest(interrupt.number)
+            signal = parallel.all_reduce_max(interrupt.number)
             if regular or signal:
                 keep(regular=regular)
             if signal:
                 without = " without --overwrite" if settings.overwrite else ""
                 yield Note(f"Saved {run} at step {report.step}; the same command{without} continues.")
-                interrupt.act(signal)
-            yield from watch.look(state, run, log, parallel)
+                interrupt.reraise(signal)
+            yield from watch.run(state, run, log, parallel)
     latest = (checkpoints / "latest").read_text(encoding="utf-8", errors="replace").strip()
     checkpoint = checkpoints / Path(latest).name  # the name only: a path from a file is not trusted
     return TrainReport(

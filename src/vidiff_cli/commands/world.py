@@ -19,12 +19,12 @@ import numpy as np
 
 from vidiff_cli.config.world import FilmFolderSettings, WorldSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Progress, Steps, task
+from vidiff_cli.events import EventStream, Note, Progress, task
 from vidiff_cli.system.locks import hidden_folder
 from vidiff_cli.video.encode import encode
 from vidiff_cli.worlds import scenes, shapes
-from vidiff_cli.worlds.parts import draw_scene
 from vidiff_cli.worlds.shapes import draw_numbered
+from vidiff_cli.worlds.splits import draw_scene
 
 TRUTH = "trajectories.json"  # arrives last: a folder that has it is complete
 STAGING = ".world-"
@@ -47,7 +47,7 @@ class WorldReport:
 
 
 @task
-def world(settings: WorldSettings | FilmFolderSettings) -> Steps[WorldReport]:
+def world(settings: WorldSettings | FilmFolderSettings) -> EventStream[WorldReport]:
     """Writes clip-00000.mp4 with its caption in clip-00000.txt and so on, and the truth about all in trajectories.json.
     Films have no captions.
 
@@ -131,7 +131,7 @@ def _larger(settings: WorldSettings, seed: int, number: int) -> tuple[Truth, Cal
         "caption": scene.caption,
         **scene.words,
         "fps": str(settings.fps),
-        "positions": [_rounded(settings.size * thing.centres(seconds)) for thing in scene.things],
+        "positions": [_rounded(settings.size * thing.centers(seconds)) for thing in scene.things],
     }
     return truth, partial(scenes.render, scene, seconds, canvas=settings.size)
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 RATIO = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
 
 
-def ratio_of(aspect: str) -> Fraction:
+def parse_aspect(aspect: str) -> Fraction:
     """Width over height of "W:H". ValueError for anything else."""
     found = RATIO.fullmatch(aspect)
     if not found or not Fraction(1, 8) <= Fraction(int(found[1]), int(found[2])) <= 8:

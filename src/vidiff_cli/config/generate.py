@@ -179,7 +179,7 @@ class ExtendSettings(CompletionSettings):
     )
     loop: bool = Field(default=False, description="make the end meet the beginning, so that the video can be repeated")
     drift_control: Literal["none", "first"] = Field(
-        default="none", description="first: hold colours and contrast of new frames near to those of the given ones"
+        default="none", description="first: hold colors and contrast of new frames near to those of the given ones"
     )
     scheme: Literal["autoregressive", "hierarchical"] = Field(
         default="autoregressive", description="order in which frames are made"

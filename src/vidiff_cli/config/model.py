@@ -15,15 +15,19 @@ class NetworkSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    channels: int = Field(default=3, ge=1, le=64, description="colour channels of a frame")
-    base: int = Field(default=48, ge=8, le=8192, multiple_of=8, description="channels at the highest resolution")
-    multipliers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+    channels: int = Field(default=3, ge=1, le=64, description="color channels of a frame")
+    base_channels: int = Field(
+        default=48, ge=8, le=8192, multiple_of=8, description="channels at the highest resolution"
+    )
+    channel_mult: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
         default=(1, 2), min_length=1, max_length=8, description="channel multiplier of each resolution"
     )
-    blocks: int = Field(default=1, ge=1, le=32, description="residual blocks per resolution, down and up")
-    patch: int = Field(default=2, ge=1, le=64, description="side of the patch stem (space to depth); 1 is no patching")
-    head_width: int = Field(default=24, ge=4, le=4096, description="channels of an attention head")
-    attention_side: int = Field(
+    num_res_blocks: int = Field(default=1, ge=1, le=32, description="residual blocks per resolution, down and up")
+    patch_size: int = Field(
+        default=2, ge=1, le=64, description="side of the patch stem (space to depth); 1 is no patching"
+    )
+    head_dim: int = Field(default=24, ge=4, le=4096, description="channels of an attention head")
+    attention_max_size: int = Field(
         default=16, ge=0, le=4096, description="attention where a feature map is at most this many cells wide"
     )
     embedding: int = Field(default=192, ge=16, le=65_536, description="width of the embedding of level, time and text")
@@ -34,7 +38,9 @@ class NetworkSettings(BaseModel):
         default="relative", description="how temporal attention sees time"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout inside residual blocks")
-    text_width: int = Field(default=64, ge=0, le=16_384, description="width of a text token; 0 is a model without text")
+    context_dim: int = Field(
+        default=64, ge=0, le=16_384, description="width of a text token; 0 is a model without text"
+    )
     motion: bool = Field(
         default=False,
         description="shown the motion-compensated estimate of the frames that it makes between or beyond given ones; "
@@ -43,15 +49,15 @@ class NetworkSettings(BaseModel):
 
     @model_validator(mode="after")
     def _whole_heads(self) -> NetworkSettings:
-        for width in (self.base * multiplier for multiplier in self.multipliers):
-            if width % max(1, width // self.head_width):
-                raise ValueError(f"{width} channels do not divide into heads of about head_width {self.head_width}")
+        for width in (self.base_channels * multiplier for multiplier in self.channel_mult):
+            if width % max(1, width // self.head_dim):
+                raise ValueError(f"{width} channels do not divide into heads of about head_dim {self.head_dim}")
         return self
 
     @property
     def multiple(self) -> int:
         """Height and width must be multiples of this."""
-        return self.patch * 2 ** (len(self.multipliers) - 1)
+        return self.patch_size * 2 ** (len(self.channel_mult) - 1)
 
 
 def suits(weighting: str, target: str) -> bool:
@@ -107,7 +113,7 @@ class DiffusionSettings(BaseModel):
         default=0.0,
         ge=0,
         le=0.99,
-        description="correlation of the noise of neighbouring frames; 0: the noise's own, 0.5 (mixed, lowpass), 0.894 "
+        description="correlation of the noise of neighboring frames; 0: the noise's own, 0.5 (mixed, lowpass), 0.894 "
         "(progressive) or 0.9 (shared)",
     )
 
@@ -173,7 +179,7 @@ class ModelSettings(BaseModel):
     height: int = Field(default=16, ge=1, le=16_384, description="pixels")
     frames: int = Field(default=8, ge=1, le=4096, description="frames of a window")
     fps: str = Field(default="8", description="base rate of the training clips, as an exact fraction")
-    frame_steps: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+    frame_strides: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
         default=(1,), min_length=1, description="steps between the frames of a window in training"
     )
     conditioning: Literal["mixed", "none"] = Field(default="mixed", description="trained on random observed frames too")

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from vidiff_cli.config.aspect import ratio_of
+from vidiff_cli.config.aspect import parse_aspect
 from vidiff_cli.config.fields import Rate
 
 CaptionFormat = Literal[
@@ -24,7 +24,7 @@ ELSEWHERE = {"sources", "output", "captions", "caption_format", "workers", "time
 SHAPING = {"size", "aspect", "frames", "fps", "stride", "scenes", "decoder", "images_fps"}
 
 
-def part_of(shard: str) -> tuple[int, int]:
+def parse_shard(shard: str) -> tuple[int, int]:
     """(I, N) of "I/N", 1 <= I <= N. ValueError for anything else."""
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
@@ -124,14 +124,14 @@ class PrepSettings(BaseModel):
     @classmethod
     def _known_aspect(cls, value: str) -> str:
         if value not in ("square", "keep"):
-            ratio_of(value)
+            parse_aspect(value)
         return value
 
     @field_validator("shard")
     @classmethod
     def _known_shard(cls, value: str | None) -> str | None:
         if value is not None:
-            part_of(value)
+            parse_shard(value)
         return value
 
     @model_validator(mode="after")

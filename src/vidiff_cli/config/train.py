@@ -21,26 +21,26 @@ from vidiff_cli.config.world import FilmSettings, StreamSettings
 from vidiff_cli.errors import UsageError
 
 
-class OptimiserSettings(BaseModel):
+class OptimizerSettings(BaseModel):
     """How the weights move."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    lr: float = Field(default=1e-3, gt=0, description="learning rate of the trunk (AdamW)")
+    lr: float = Field(default=1e-3, gt=0, description="learning rate of the stable phase (AdamW)")
     muon_lr: float = Field(
         default=0.0, ge=0, description="learning rate of Muon on hidden matrices and kernels; 0: AdamW for all"
     )
     betas: tuple[float, float] = Field(default=(0.9, 0.99), description="AdamW's averages")
     weight_decay: float = Field(default=0.01, ge=0, description="decoupled weight decay of matrices and kernels")
-    schedule: Literal["trunk", "cosine"] = Field(
-        default="trunk",
-        description="learning rate after the warm-up; trunk: constant, then down to zero in the decay branch, so that "
+    schedule: Literal["stable", "cosine"] = Field(
+        default="stable",
+        description="learning rate after the warm-up; stable: constant, then down to zero in the decay branch, so that "
         "a run can be made longer; cosine: half a cosine down to zero at the last step",
     )
     warmup: int = Field(default=50, ge=0, description="steps over which the learning rate rises from zero")
     decay: float = Field(default=0.4, ge=0, lt=1, description="share of the steps in the decay branch at the end")
-    clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
-    spike: float = Field(
+    max_grad_norm: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    grad_spike_factor: float = Field(
         default=0.0,
         ge=0,
         description="an update whose gradient norm is this many times the median of the last ones is "
@@ -56,9 +56,9 @@ class OptimiserSettings(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _each_average_once(self) -> OptimiserSettings:
+    def _each_average_once(self) -> OptimizerSettings:
         if len({self.ema, *self.ema_more}) <= len(self.ema_more):
-            raise ValueError(f"optimiser.ema_more names an average twice: {self.ema} and {self.ema_more}")
+            raise ValueError(f"optimizer.ema_more names an average twice: {self.ema} and {self.ema_more}")
         return self
 
 
@@ -70,11 +70,13 @@ class ObjectiveSettings(BaseModel):
     observed: float = Field(
         default=0.5, ge=0, le=1, description="share of clips with some frames given clean; 0: no learned condition"
     )
-    drop_text: float = Field(
+    caption_dropout: float = Field(
         default=0.12, ge=0, le=1, description="share of captions dropped, for classifier-free guidance"
     )
-    drop_text_observed: float = Field(default=0.35, ge=0, le=1, description="the same for clips with given frames")
-    drop_estimate: float = Field(
+    caption_dropout_observed: float = Field(
+        default=0.35, ge=0, le=1, description="the same for clips with given frames"
+    )
+    estimate_dropout: float = Field(
         default=0.15,
         ge=0,
         le=1,
@@ -194,7 +196,7 @@ class TrainSettings(BaseModel):
     preset: str | None = Field(
         default=None, description="tiny, small, base or kinetics; chosen from the dataset and the device if not given"
     )
-    steps: int = Field(default=1000, ge=1, description="optimiser steps, the decay branch included")
+    steps: int = Field(default=1000, ge=1, description="optimizer steps, the decay branch included")
     batch_size: Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)] = Field(
         default=32, ge=0, description="clips per step; auto: as many as fit, decided once for a run"
     )
@@ -211,7 +213,9 @@ class TrainSettings(BaseModel):
         default="auto", description="auto continues an unfinished run; never refuses one; or a checkpoint folder"
     )
     checkpoint_every: int = Field(default=250, ge=1, description="steps between checkpoints")
-    keep: int = Field(default=2, ge=1, description="checkpoints kept; the end of the trunk and the result always are")
+    keep: int = Field(
+        default=2, ge=1, description="checkpoints kept; the end of the stable phase and the result always are"
+    )
     sample_every: int = Field(default=250, ge=0, description="steps between sample sheets; 0: none")
     prompts: Path | None = Field(
         default=None, description="prompts of the sample sheets, one a line; captions of the dataset if not given"
@@ -225,7 +229,7 @@ class TrainSettings(BaseModel):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         default="auto", description="auto: bf16 where the device computes in it"
     )
-    accumulate: int = Field(
+    grad_accum_steps: int = Field(
         default=1, ge=1, description="parts in which a batch goes through the network: less memory, the same step"
     )
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
@@ -251,7 +255,7 @@ class TrainSettings(BaseModel):
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionChoice = Field(default=DiffusionChoice(), validate_default=True)
     text: TextChoice = TextChoice()
-    optimiser: OptimiserSettings = OptimiserSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     loader: LoaderSettings = LoaderSettings()
     world: StreamSettings = StreamSettings()
@@ -261,7 +265,7 @@ class TrainSettings(BaseModel):
     @classmethod
     def _target_follows_the_patch(cls, diffusion: DiffusionChoice, info: ValidationInfo) -> DiffusionChoice:
         network = info.data.get("network")  # none where it is in error itself
-        return diffusion if network is None else diffusion.decided(network.patch)
+        return diffusion if network is None else diffusion.decided(network.patch_size)
 
 
 @cache

@@ -14,7 +14,7 @@ from vidiff_cli.config.fields import Rate, recorded_rate
 ADDRESS = "world:shapes"
 FILMS = "world:films"
 
-Part = Literal["straight", "one", "whole", "lasting"]  # of the larger world (`worlds/parts.py`)
+Part = Literal["straight", "one", "whole", "lasting"]  # of the larger world (`worlds/splits.py`)
 
 
 def _world_rate(fps: str) -> str:
@@ -91,7 +91,7 @@ class WorldSettings(BaseModel):
     folder: Path = Field(description="The folder for the clips.")
     part: Literal["simple"] | Part = Field(
         default="simple",
-        description="What the clips show: simple, one of two shapes in four colours that moves along an axis; "
+        description="What the clips show: simple, one of two shapes in four colors that moves along an axis; "
         "straight, more of each in eight directions; one, with all motions and grounds; whole, also two things; "
         "lasting, one thing whose motion never ends.",
     )

@@ -31,7 +31,7 @@ from vidiff_cli.dataset.schema import (
     JOURNAL,
     Clip,
     DatasetSpec,
-    clip_of,
+    clip_from_row,
     read_spec,
     write_clips,
     write_spec,
@@ -94,7 +94,7 @@ class Clips(Sequence[Clip]):
             raise damaged(self._path, (getattr(error, "strerror", None) or str(error)).lower()) from error
         if zlib.crc32(line) != index.row_sum[number]:  # of the line that was looked at when the index was made
             raise damaged(self._path, f"another line {number + 1} than when it was opened")
-        return clip_of(json.loads(line), self._spec)
+        return clip_from_row(json.loads(line), self._spec)
 
 
 class Dataset:

@@ -91,10 +91,10 @@ def parse_clip(row: Mapping[str, Any], path: Path, number: int, spec: DatasetSpe
             raise damaged(path, f"{name} = {row[name]!r:.60} in line {number}")
     if row["frames"] > 1 and row["fps"] == "0":
         raise damaged(path, f"{row['frames']} frames without a rate in line {number}")
-    return clip_of(row, spec)
+    return clip_from_row(row, spec)
 
 
-def clip_of(row: Mapping[str, Any], spec: DatasetSpec) -> Clip:
+def clip_from_row(row: Mapping[str, Any], spec: DatasetSpec) -> Clip:
     """The clip of a row that is known to be sound."""
     values = {name: row[name] for name in COLUMNS if name in row}
     if len(values) < len(COLUMNS):

@@ -20,7 +20,7 @@ from vidiff_cli.dataset.index import SIDES, Index, ShardFile
 from vidiff_cli.dataset.schema import Clip, DatasetSpec
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds import film_draws, films, scenes
-from vidiff_cli.worlds.parts import Side, draw_scene, phrases_of
+from vidiff_cli.worlds.splits import HoldOut, draw_scene, split_phrases
 
 
 def open_clips(settings: TrainSettings) -> Dataset:
@@ -127,7 +127,7 @@ class WorldClips(DrawnClips):
     def scene(self, index: int) -> scenes.Scene:
         """The scene of clip `index`."""
         number, held_out = self.number(index)
-        side: Side = "held-out" if held_out else "train"
+        side: HoldOut = "held-out" if held_out else "train"
         return draw_scene(self.settings.part, self.settings.seed, number, side=side)
 
     def draw(self, index: int, seconds: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ class WorldClips(DrawnClips):
 
     def captions(self) -> tuple[str, ...]:
         """Phrases with every word of the train clips' captions, which are too many."""
-        return phrases_of(self.settings.part)
+        return split_phrases(self.settings.part)
 
 
 class FilmClips(DrawnClips):

@@ -41,7 +41,7 @@ def threshold(denoise: Denoise, *, percentile: float | None = None) -> Denoise:
     """Keeps x_hat inside [-1, 1]: by clipping, or dynamically with a `percentile` in (0, 1] of the whole clip.
 
     Dynamic: s = max(1, quantile of |x_hat| over the clip), x_hat <- clip(x_hat, -s, s) / s. One s per clip, never per
-    frame (the brightness would flicker) nor per batch (samples would depend on their neighbours). Source: Saharia et
+    frame (the brightness would flicker) nor per batch (samples would depend on their neighbors). Source: Saharia et
     al. 2022, section 2.3.
     """
     if percentile is not None and not 0 < percentile <= 1:

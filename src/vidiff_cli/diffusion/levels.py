@@ -50,7 +50,7 @@ def grid(steps: int, *, low: float = LOW, high: float = HIGH, shift: float = 0.0
     return cosine(torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64), low=low, high=high, shift=shift)
 
 
-def onwards(levels: Tensor, level: float) -> Tensor:
+def levels_from(levels: Tensor, level: float) -> Tensor:
     """The levels of a sampling that goes on from z at `level`: that level, then those of `levels` above it.
 
     Shapes: (steps + 1,) -> (1 to steps + 1,) and one more where `level` is none of them. Raises ValueError for a level
@@ -69,7 +69,7 @@ def per_frame(level: Tensor, like: Tensor) -> Tensor:
     return level[:, None, :, None, None]
 
 
-def diffuse(x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+def add_noise(x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
     """z = alpha x + sigma noise: a video (b c t h w) at levels (b, t). Source: VDM section 2."""
     alpha, sigma = alpha_sigma(per_frame(level.double(), x))
     return alpha.to(x.dtype) * x + sigma.to(x.dtype) * noise

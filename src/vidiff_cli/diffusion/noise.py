@@ -46,7 +46,7 @@ def _gaussian(apart: Tensor, strength: float) -> Tensor:
     return torch.where(apart == 0, torch.ones_like(apart), (1 - FLOOR) * (strength / (1 - FLOOR)) ** apart.square())
 
 
-# Correlation of the noise of two frames so many places apart, where that of neighbours is `strength`.
+# Correlation of the noise of two frames so many places apart, where that of neighbors is `strength`.
 PRIORS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "independent": lambda apart, strength: _constant(apart, 0.0),
     "mixed": _constant,
@@ -60,7 +60,7 @@ PRIORS: dict[str, Callable[[Tensor, float], Tensor]] = {
 class Prior:
     """Noise of unit variance in every frame, with a known covariance S over the frames of a window.
 
-    `strength` is the correlation of neighbouring frames, from 0 (independent) to 1 - FLOOR. `mixed` has one noise for
+    `strength` is the correlation of neighboring frames, from 0 (independent) to 1 - FLOOR. `mixed` has one noise for
     all frames and one for each (PYoCo's mixed noise, strength = a^2 / (1 + a^2)); `shared` is the same with nearly all
     of it in common; `progressive` is an autoregression along the frames (PYoCo's, strength = a / sqrt(1 + a^2));
     `lowpass` is white noise through a Gaussian filter over the frames. Source: Ge et al. 2023 (PYoCo), section 4.1.
@@ -94,7 +94,7 @@ class Prior:
         place = torch.arange(frames, dtype=torch.float64)
         return PRIORS[self.name]((place[:, None] - place).abs(), self.strength)
 
-    def of(self, noise: Tensor, alone: Tensor | None = None) -> Tensor:
+    def correlate(self, noise: Tensor, alone: Tensor | None = None) -> Tensor:
         """White noise (b c t h w) with the covariance of the prior; white noise itself where that is independent.
 
         Frames marked in `alone` (b, t) keep their own noise, bit for bit, and no other frame has a share of it: images
@@ -111,7 +111,7 @@ class Prior:
         root = root.to(noise.device, noise.dtype).expand(len(noise), -1, -1)
         return torch.einsum("bst,bcthw->bcshw", root, noise)
 
-    def whitened(self, noise: Tensor) -> Tensor:
+    def whiten(self, noise: Tensor) -> Tensor:
         """The white noise (b c t h w) that `of` makes this noise from."""
         if self.is_white:
             return noise
@@ -130,13 +130,13 @@ def _root(prior: Prior, frames: int) -> Tensor:
 SHUFFLE = 4  # seeded(seed, block, SHUFFLE) shuffles a block of FreeNoise; fill's CONTEXT is 1, those of start 2 and 3
 
 
-def reused(place: int, *, window: int, stride: int, seed: int) -> int:
+def freenoise_index(place: int, *, window: int, stride: int, seed: int) -> int:
     """FreeNoise: which of the first `window` noises, 0 to window - 1, the frame at `place` (any integer) has.
 
     The frames of the first window have their own. Each `stride` frames after it have the noises of the `stride` frames
     that a window lets go when it slides on by as many, shuffled by (seed, block); before it the same backwards. So
     every window that begins at a multiple of the stride has every noise once, and is white. No other window can be
-    trusted to: were all windows of neighbours white, frame i + window could only have the noise of frame i, unshuffled.
+    trusted to: were all windows of neighbors white, frame i + window could only have the noise of frame i, unshuffled.
     Source: Qiu et al. 2024 (FreeNoise), local noise shuffling.
     """
     if not 1 <= stride <= window:
@@ -166,7 +166,7 @@ def low_pass(shape: Sequence[int]) -> Tensor:
     return 1 / (1 + (distance / CUTOFF**2) ** ORDER)
 
 
-def renewed(noise: Tensor, fresh: Tensor) -> Tensor:
+def mix_frequencies(noise: Tensor, fresh: Tensor) -> Tensor:
     """The low frequencies (over t, h, w) of `noise`, the high ones of `fresh`: white, of unit variance, if both are.
 
     FreeInit weighs them with H and 1 - H, which has less than unit variance where both have a part (half of it where H

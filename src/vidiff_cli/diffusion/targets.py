@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vidiff_cli.diffusion.levels import alpha_sigma, per_frame
 
-Kind = Literal["eps", "x", "v"]
+PredictionType = Literal["eps", "x", "v"]
 
 
 def _scales(z: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,7 +23,7 @@ def _scales(z: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
     return alpha.to(z.dtype), sigma.to(z.dtype)
 
 
-def x_from(kind: Kind, prediction: Tensor, z: Tensor, level: Tensor) -> Tensor:
+def x_from(kind: PredictionType, prediction: Tensor, z: Tensor, level: Tensor) -> Tensor:
     """x_hat from a prediction of `kind`. Shapes: prediction, z (b c t h w), level (b, t) -> (b c t h w)."""
     alpha, sigma = _scales(z, level)
     views = {
@@ -46,20 +46,20 @@ def v_from_x(x: Tensor, z: Tensor, level: Tensor) -> Tensor:
     return (alpha * z - x) / sigma
 
 
-def prediction_from(kind: Kind, x: Tensor, z: Tensor, level: Tensor) -> Tensor:
+def prediction_from(kind: PredictionType, x: Tensor, z: Tensor, level: Tensor) -> Tensor:
     """The prediction of `kind` whose x_hat is x: the inverse of `x_from`, shapes as there."""
     views = {"x": lambda: x, "eps": lambda: eps_from_x(x, z, level), "v": lambda: v_from_x(x, z, level)}
     return views[_known(kind)]()
 
 
-def target(kind: Kind, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+def target(kind: PredictionType, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
     """What a network of `kind` should predict for z = alpha x + sigma noise. Shapes: (b c t h w), level (b, t)."""
     alpha, sigma = _scales(x, level)
     views = {"x": lambda: x, "eps": lambda: noise, "v": lambda: alpha * noise - sigma * x}
     return views[_known(kind)]()
 
 
-def error_scale(kind: Kind, level: Tensor) -> Tensor:
+def error_scale(kind: PredictionType, level: Tensor) -> Tensor:
     """Squared ratio of the error of x_hat to the error of the prediction: 1 (x), sigma^2/alpha^2 (eps), sigma^2 (v)."""
     views = {
         "x": lambda: torch.ones_like(level),
@@ -81,7 +81,7 @@ WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def loss_weight(weighting: str, kind: Kind, level: Tensor) -> Tensor:
+def loss_weight(weighting: str, kind: PredictionType, level: Tensor) -> Tensor:
     """Factor on the squared error of the *prediction* so that the loss is the weighted squared error of x_hat.
 
     Shapes: level (b, t) -> (b, t). Computed in float64: plain v-MSE of a v-network is exactly 1 everywhere.

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vidiff_cli.events import Progress, Steps
-from vidiff_cli.metrics.bootstrap import Estimate, around, drawn_counts, normal
+from vidiff_cli.events import EventStream, Progress
+from vidiff_cli.metrics.bootstrap import ConfidenceInterval, around, drawn_counts, normal
 from vidiff_cli.metrics.distance import frechet, kernel_distance, moments
 from vidiff_cli.metrics.features import Features
 
@@ -17,7 +17,7 @@ FEWEST_HALVED = 4
 
 def frechet_distance(
     real: Features, generated: Features, *, replicates: int, seed: int, what: str
-) -> Steps[tuple[Estimate, Estimate | None]]:
+) -> EventStream[tuple[ConfidenceInterval, ConfidenceInterval | None]]:
     """The Frechet distance, and that of two random halves of the real videos (None for fewer than four)."""
     value = frechet(moments(real.blocks), moments(generated.blocks))
     found = list[float]()
@@ -35,18 +35,20 @@ def frechet_distance(
     return estimate, _of_halves(real, seed, lambda one, other: frechet(moments(one), moments(other)))
 
 
-def kernel_estimate(real: Features, generated: Features, *, seed: int) -> tuple[Estimate, Estimate | None]:
+def kernel_estimate(
+    real: Features, generated: Features, *, seed: int
+) -> tuple[ConfidenceInterval, ConfidenceInterval | None]:
     """The kernel distance with its jackknife interval, and that of two random halves of the real videos."""
     found = kernel_distance(real.blocks, generated.blocks)
     estimate = normal(found.value, found.error, min(len(real), len(generated)))
     return estimate, _of_halves(real, seed, lambda one, other: kernel_distance(one, other).value)
 
 
-def _of_halves(real: Features, seed: int, distance) -> Estimate | None:
+def _of_halves(real: Features, seed: int, distance) -> ConfidenceInterval | None:
     if len(real) < FEWEST_HALVED:
         return None
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,))).permutation(len(real))
     half = np.zeros(len(real), dtype=bool)
     half[order[: len(real) // 2]] = True
     value = distance(real.chosen(half), real.chosen(~half))
-    return Estimate(value=value, low=None, high=None, videos=len(real) // 2)
+    return ConfidenceInterval(value=value, low=None, high=None, videos=len(real) // 2)

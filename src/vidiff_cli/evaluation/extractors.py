@@ -60,9 +60,9 @@ def shapes_extractor(device: torch.device) -> Extractor:
 
 def _of_torchvision(name: str, path: Path, device: torch.device) -> Extractor:
     """torchvision's r3d_18 or s3d without its last layer: the means of its last features over all places."""
-    from vidiff_cli.text.tokenizer import mend_torchvision
+    from vidiff_cli.text.tokenizer import patch_torchvision_nms
 
-    mend_torchvision()
+    patch_torchvision_nms()
     from torchvision.models import video
 
     known, state = KNOWN[name], read_weights(path)

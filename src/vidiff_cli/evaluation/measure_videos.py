@@ -20,7 +20,7 @@ from vidiff_cli.evaluation.measures import (
     CLIP,
     TRUE_WARPING,
     WORDS,
-    Measure,
+    MeasureSpec,
     counted,
     fidelity,
     over_time,
@@ -29,14 +29,14 @@ from vidiff_cli.evaluation.measures import (
 from vidiff_cli.evaluation.motion import motion
 from vidiff_cli.evaluation.video_sets import Item, VideoSet
 from vidiff_cli.evaluation.view import View
-from vidiff_cli.events import Progress, Steps
+from vidiff_cli.events import EventStream, Progress
 from vidiff_cli.metrics.extractors import Extractor
 from vidiff_cli.metrics.features import Features
 from vidiff_cli.metrics.temporal import warping_error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Instruments:
+class MeasureContext:
     """What each video is measured with; `given` are the frames that do not count."""
 
     view: View
@@ -56,21 +56,23 @@ class Measured:
     any difference from the real ones, `sha256` of all pixels that were measured, in order."""
 
     videos: int
-    numbers: dict[Measure, list[float]]
+    numbers: dict[MeasureSpec, list[float]]
     features: dict[str, Features]
-    by_frame: dict[Measure, np.ndarray] = field(default_factory=dict)
+    by_frame: dict[MeasureSpec, np.ndarray] = field(default_factory=dict)
     equal_frames: int = 0
     sha256: str = ""
 
 
-def measured(side: VideoSet, tools: Instruments, *, what: str, truth: Sequence[Item] | None = None) -> Steps[Measured]:
+def measure_videos(
+    side: VideoSet, tools: MeasureContext, *, what: str, truth: Sequence[Item] | None = None
+) -> EventStream[Measured]:
     """Measures all videos of a side; `truth`: the real video that each is compared with, one by one.
 
     Memory: the frames of one or two videos, and a few numbers for each. VidiffError for one that cannot be read.
     """
-    numbers = defaultdict[Measure, list[float]](list)
+    numbers = defaultdict[MeasureSpec, list[float]](list)
     features = {extractor.name: Features(tools.folder) for extractor in tools.extractors}
-    sums = dict[Measure, np.ndarray]()
+    sums = dict[MeasureSpec, np.ndarray]()
     equal, digest = 0, hashlib.sha256()
     for done, item in enumerate(side.items):
         yield Progress(what=what, done=done, total=len(side.items))
@@ -103,8 +105,8 @@ def measured(side: VideoSet, tools: Instruments, *, what: str, truth: Sequence[I
     )
 
 
-def _of_one(frames: np.ndarray, item: Item, tools: Instruments) -> dict[Measure, float]:
-    found = dict[Measure, float]()
+def _of_one(frames: np.ndarray, item: Item, tools: MeasureContext) -> dict[MeasureSpec, float]:
+    found = dict[MeasureSpec, float]()
     if tools.temporal and len(frames) > 1:
         found |= over_time(frames, motion(frames, tools.device), tools.given)
     if tools.similarity is not None:

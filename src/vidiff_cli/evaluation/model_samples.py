@@ -22,29 +22,29 @@ from vidiff_cli.device import dtype_name
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.evaluation.video_sets import Item, VideoSet
 from vidiff_cli.evaluation.view import View
-from vidiff_cli.events import Note, Progress, Steps
+from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.frames import plan
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.builtin import builtin_file, is_builtin
-from vidiff_cli.generation.frame_store import FrameFile
-from vidiff_cli.generation.load_model import Model
-from vidiff_cli.runs.run_dir import config_of
+from vidiff_cli.generation.frame_store import DiskFrameArray
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.runs.run_dir import read_config
 
 AT_ONCE = 16
 
 
-def sampling_of(settings: EvaluateSettings, model: Path) -> GenerationSettings:
+def sampling_settings(settings: EvaluateSettings, model: Path) -> GenerationSettings:
     """How the model is sampled: the settings of `vidiff sample`, with the device and the seed of this evaluation."""
     told = {"model": model, "device": settings.device, "seed": settings.seed}
     return settings.sampling.model_copy(update=told)
 
 
-def world_of(run: Path) -> StreamSettings | None:
+def training_world(run: Path) -> StreamSettings | None:
     """The part of the shapes world that a run, or the model in the box, was trained on; None for another dataset."""
     if is_builtin(run):
         told = read_header(builtin_file()).get("world")
     else:
-        trained = config_of(run).get("train")
+        trained = read_config(run).get("train")
         told = trained.get("world") if isinstance(trained, dict) and trained.get("dataset") == ADDRESS else None
     try:
         return StreamSettings.model_validate(told) if told is not None else None
@@ -52,12 +52,12 @@ def world_of(run: Path) -> StreamSettings | None:
         raise VidiffError(f"{run} does not say which world it was trained on") from error
 
 
-def dataset_of(settings: EvaluateSettings, run: Path) -> Path:
+def training_dataset(settings: EvaluateSettings, run: Path) -> Path:
     """The dataset that a run was trained on. VidiffError where it cannot be found."""
     fix = "name it with --dataset"
     if settings.dataset is not None:
         return settings.dataset
-    trained = config_of(run).get("train")
+    trained = read_config(run).get("train")
     named = trained.get("dataset") if isinstance(trained, dict) else None
     if not isinstance(named, str):
         raise VidiffError(f"{run} does not say what it was trained on", fix=fix)
@@ -68,11 +68,11 @@ def dataset_of(settings: EvaluateSettings, run: Path) -> Path:
 
 def is_other_dataset(run: Path, real: VideoSet) -> bool:
     """Whether the dataset has changed since the run was trained on it."""
-    before = config_of(run).get("dataset")
+    before = read_config(run).get("dataset")
     return isinstance(before, str) and before != real.facts.get("sha256")
 
 
-def announced(model: Model, count: int, frames: int | None) -> list[Item]:
+def announced(model: LoadedModel, count: int, frames: int | None) -> list[Item]:
     """What samples will be like, to choose the view of both sides before any is made."""
     one = Item(
         name=f"samples of {model.name}",
@@ -91,19 +91,19 @@ def _not_yet(view: View) -> np.ndarray:
 
 
 def samples(
-    model: Model, settings: GenerationSettings, run: Path, prompts: Sequence[str], frames: int, folder: Path
-) -> Steps[VideoSet]:
+    model: LoadedModel, settings: GenerationSettings, run: Path, prompts: Sequence[str], frames: int, folder: Path
+) -> EventStream[VideoSet]:
     """One video of `frames` for each prompt, video i with seed + i; they lie in a file without a name in `folder`."""
     seed, condition = settings.seed or 0, gen.choose_condition(settings, model)
     window = model.settings.frames
     windows = plan(frames, (), window=window, overlap=max(1, window // 2))
     height, width, channels = model.settings.height, model.settings.width, model.settings.network.channels
     gen.check_amount(frames * len(prompts), width, height, folder)
-    file = FrameFile.temporary(folder, (frames, height, width, 3))
-    yield from gen.introduce(model, settings, seed, prompts)
+    file = DiskFrameArray.temporary(folder, (frames, height, width, 3))
+    yield from gen.announce_model(model, settings, seed, prompts)
     for first in range(0, len(prompts), AT_ONCE):
         some = prompts[first : first + AT_ONCE]
-        job = gen.Job(
+        job = gen.VideoJob(
             windows=windows,
             times=[Fraction(frame) / model.fps for frame in range(frames)],
             prompts=lambda number, some=some: some,
@@ -115,7 +115,7 @@ def samples(
             yield from gen.long_note(seconds * len(prompts) / len(some))
         yield Progress(what="samples", done=first, total=len(prompts))
         empty = torch.zeros(len(some), channels, frames, height, width)
-        videos = gen.in_memory(model, settings, job, empty, condition=condition)
+        videos = gen.generate_in_memory(model, settings, job, empty, condition=condition)
         file.write(range(first, first + len(some)), np.stack([gen.as_frames(video) for video in videos]))
     yield Progress(what="samples", done=len(prompts), total=len(prompts))
     if not any(prompts):
@@ -146,6 +146,6 @@ def samples(
     return VideoSet(title=title, pixels="sampler tensor rounded to 8 bits", items=items, facts=facts)
 
 
-def _from_samples(file: FrameFile, number: int, view: View) -> np.ndarray:
+def _from_samples(file: DiskFrameArray, number: int, view: View) -> np.ndarray:
     video = file.read([number])[0]
     return np.stack([view.framed(video[frame]) for frame in range(view.frames)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vidiff_cli.metrics.temporal import Motion, motion_of
+from vidiff_cli.metrics.temporal import ClipMotion, make_motion
 from vidiff_cli.motion import forward_backward_mask, optical_flow
 from vidiff_cli.motion.warping import resize, resize_flow
 
@@ -14,8 +14,8 @@ PAIRS = 16  # of frames at a time
 
 
 @torch.no_grad()
-def motion(frames: np.ndarray, device: torch.device) -> Motion:
-    """The flow between neighbouring frames, uint8 (t h w c), and where it can be trusted: forth and back agree."""
+def motion(frames: np.ndarray, device: torch.device) -> ClipMotion:
+    """The flow between neighboring frames, uint8 (t h w c), and where it can be trusted: forth and back agree."""
     height, width = frames.shape[1:3]
     flows, masks = [], []
     for first in range(0, len(frames) - 1, PAIRS):
@@ -26,5 +26,5 @@ def motion(frames: np.ndarray, device: torch.device) -> Motion:
         flows.append(resize_flow(forward, (height, width)).cpu().numpy())
         masks.append(seen[:, 0].cpu().numpy() > 0.5)
     if not flows:
-        return motion_of(np.zeros((0, 2, height, width)), np.zeros((0, height, width)))
-    return motion_of(np.concatenate(flows), np.concatenate(masks))
+        return make_motion(np.zeros((0, 2, height, width)), np.zeros((0, height, width)))
+    return make_motion(np.concatenate(flows), np.concatenate(masks))

@@ -13,7 +13,7 @@ from vidiff_cli import __version__
 from vidiff_cli.config.evaluate import EvaluateSettings
 from vidiff_cli.evaluation.clip_score import Similarity
 from vidiff_cli.evaluation.distances import FEWEST
-from vidiff_cli.evaluation.measure_videos import Instruments, Measured
+from vidiff_cli.evaluation.measure_videos import MeasureContext, Measured
 from vidiff_cli.evaluation.motion import METHOD
 from vidiff_cli.evaluation.video_sets import Item, VideoSet
 from vidiff_cli.evaluation.view import RESIZING, View
@@ -22,7 +22,7 @@ from vidiff_cli.metrics.extractors import Extractor
 from vidiff_cli.metrics.fidelity import scales
 
 
-def cautions(real: VideoSet, generated: VideoSet, tools: Instruments, paired: bool) -> Iterator[str]:
+def cautions(real: VideoSet, generated: VideoSet, tools: MeasureContext, paired: bool) -> Iterator[str]:
     """What makes the numbers say less than they seem to."""
     few = min(len(real.items), len(generated.items))
     if tools.extractors and few < FEWEST:
@@ -57,11 +57,11 @@ def explained(
         yield Note("No CLIP similarity: there are no CLIP weights at hand (--clip-model names them).")
 
 
-def protocol_of(
+def describe_protocol(
     settings: EvaluateSettings,
     real: VideoSet,
     generated: VideoSet,
-    tools: Instruments,
+    tools: MeasureContext,
     truth: Sequence[Item] | None,
     measured: tuple[Measured, Measured],
 ) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def protocol_of(
         "real_column_of_distances": "two random halves of the real videos: half as many, so higher than for all",
         "intervals": {
             "level": 0.95,
-            "frechet": f"bootstrap over videos, {settings.bootstrap} replicates, centred on the value",
+            "frechet": f"bootstrap over videos, {settings.bootstrap} replicates, centerd on the value",
             "kernel": "jackknife over videos",
             "others": "bootstrap over videos, 1000 replicates, percentiles",
         },

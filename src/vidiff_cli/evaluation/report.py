@@ -13,7 +13,7 @@ from typing import Any
 
 from vidiff_cli.dataset.jsonl import write_atomic
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.metrics.bootstrap import Estimate
+from vidiff_cli.metrics.bootstrap import ConfidenceInterval
 from vidiff_cli.viz.evaluation_plot import plot_evaluation
 
 JSON, TABLE, PLOT = "evaluation.json", "evaluation.md", "evaluation.png"
@@ -30,8 +30,8 @@ class Result:
     kind: str
     unit: str
     better: str
-    generated: Estimate
-    real: Estimate | None = None
+    generated: ConfidenceInterval
+    real: ConfidenceInterval | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +78,7 @@ def write_report(report: EvaluateReport) -> None:
     plot_evaluation(rows, report.by_frame, report.plot, title=_title(report))
 
 
-def rows_of(report: EvaluateReport) -> list[tuple[str, ...]]:
+def table_rows(report: EvaluateReport) -> list[tuple[str, ...]]:
     """The table: a heading, then a row for each number."""
     heading = ("measure", "generated", "95 % interval", "real", "better", "unit")
     return [heading, *(_row(each) for each in report.results)]
@@ -95,7 +95,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}" if math.isfinite(value) else "infinite"
 
 
-def _interval(estimate: Estimate) -> str:
+def _interval(estimate: ConfidenceInterval) -> str:
     return "-" if estimate.low is None else f"{_number(estimate.low)} to {_number(estimate.high)}"
 
 
@@ -106,7 +106,7 @@ def _title(report: EvaluateReport) -> str:
 
 
 def _page(report: EvaluateReport) -> list[str]:
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows_of(report)]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in table_rows(report)]
     lines = ["# Evaluation", "", _title(report) + ".", ""]
     lines += ["| " + " | ".join(cells[0]) + " |", "|" + "---|" * len(cells[0])]
     lines += ["| " + " | ".join(row) + " |" for row in cells[1:]]

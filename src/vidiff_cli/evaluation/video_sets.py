@@ -23,11 +23,11 @@ from vidiff_cli.dataset.dataset import JOURNAL, Dataset, open_dataset
 from vidiff_cli.dataset.world_dataset import WorldClips
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.evaluation.view import View
-from vidiff_cli.events import Progress, Steps
+from vidiff_cli.events import EventStream, Progress
 from vidiff_cli.generation.builtin import is_builtin
-from vidiff_cli.generation.completion import compare_of
-from vidiff_cli.generation.sidecar import sidecar_of
-from vidiff_cli.prep.scan import Source, scan
+from vidiff_cli.generation.completion import compare_path
+from vidiff_cli.generation.sidecar import sidecar_path
+from vidiff_cli.prep.scan import MediaSource, scan
 from vidiff_cli.video.decode import read
 from vidiff_cli.video.image_file import read_image
 from vidiff_cli.video.probe import VideoInfo, probe
@@ -150,14 +150,14 @@ def world_set(stream: StreamSettings, side: str, count: int) -> VideoSet:
     )
 
 
-def files_set(path: Path) -> Steps[VideoSet]:
+def files_set(path: Path) -> EventStream[VideoSet]:
     """The videos of a folder (recursive), a file or a glob, and folders of numbered pictures, each probed.
 
     Photos are left out, and what `--compare` wrote beside a video. VidiffError: there is none, or one is damaged.
     """
     text = str(path)
     found = scan([text], images="frames")
-    compared = {compare_of(source.path) for source in found.sources}
+    compared = {compare_path(source.path) for source in found.sources}
     wanted = [source for source in found.sources if source.path not in compared]
     items, codecs = list[Item](), Counter[str]()
     for done, source in enumerate(wanted):
@@ -188,7 +188,7 @@ def files_set(path: Path) -> Steps[VideoSet]:
     )
 
 
-def _of_pictures(source: Source) -> Item:
+def _of_pictures(source: MediaSource) -> Item:
     first = probe(source.pictures[0])
     prompt, given = _told(source.path)
     return Item(
@@ -204,7 +204,7 @@ def _of_pictures(source: Source) -> Item:
     )
 
 
-def _from_pictures(source: Source, view: View) -> np.ndarray:
+def _from_pictures(source: MediaSource, view: View) -> np.ndarray:
     frames = [read_image(path, None) for path in source.pictures[: view.frames]]
     for path, frame in zip(source.pictures, frames, strict=False):
         if frame.shape != frames[0].shape:
@@ -212,7 +212,7 @@ def _from_pictures(source: Source, view: View) -> np.ndarray:
     return np.stack([view.framed(frame) for frame in frames])
 
 
-def _of_file(source: Source, info: VideoInfo) -> Item:
+def _of_file(source: MediaSource, info: VideoInfo) -> Item:
     announced = None if info.duration_seconds is None else round(info.duration_seconds * info.fps)
     prompt, given = _told(source.path)
     return Item(
@@ -260,7 +260,7 @@ def _from_file(info: VideoInfo, view: View) -> np.ndarray:
 def _told(path: Path) -> tuple[str | None, frozenset[int] | None]:
     """The prompt and the given frames that the files beside a video tell of, where they do."""
     try:
-        content = json.loads(read_text(sidecar_of(path), what="the sidecar"))
+        content = json.loads(read_text(sidecar_path(path), what="the sidecar"))
         settings, command = content["settings"], content["command"]
     except (VidiffError, ValueError, LookupError, TypeError, RecursionError):
         return _caption(path), None
@@ -294,7 +294,7 @@ def _size(frame: np.ndarray) -> str:
     return f"{frame.shape[1]}x{frame.shape[0]}"
 
 
-def pairs_of(real: Sequence[Item], generated: Sequence[Item], paired: bool | None) -> list[Item] | None:
+def make_pairs(real: Sequence[Item], generated: Sequence[Item], paired: bool | None) -> list[Item] | None:
     """For each generated video the real one that it is compared with; None where they are not compared one by one.
 
     By name where the names agree; two single videos are a pair; `paired` demands it: by order where names differ.

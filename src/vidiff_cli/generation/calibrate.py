@@ -14,20 +14,23 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.generate import CompletionSettings
-from vidiff_cli.events import Note, Steps
-from vidiff_cli.frames import Timeline, Window
+from vidiff_cli.events import EventStream, Note
+from vidiff_cli.frames import Window
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.load_model import Model
-from vidiff_cli.generation.source_clip import Clip
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.source_clip import SourceClip
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.sampling.merge import FULL_GAIN, NO_GAIN, Gain, GainOf, fit_gain, gain_by_step
+from vidiff_cli.timeline import Timeline
 
 PLACES = 4  # of the input, at which frames are held back
 HORIZONS = (1, 2, 4, 8)  # frames beyond the last, that have a weight of their own
 BETWEEN, BEYOND = 3, 4  # frames that are needed at least to hold some back
 
 
-def calibrate(model: Model, settings: CompletionSettings, clip: Clip, line: Timeline, condition: str) -> Steps[GainOf]:
+def calibrate(
+    model: LoadedModel, settings: CompletionSettings, clip: SourceClip, line: Timeline, condition: str
+) -> EventStream[GainOf]:
     """The weight of what the model makes at a rank, by whether it lies between given frames or how far beyond them.
 
     An input too short to hold anything back says nothing: the model's word is taken where nothing is known of the
@@ -37,7 +40,7 @@ def calibrate(model: Model, settings: CompletionSettings, clip: Clip, line: Time
     lone = len(given) == 1
     scenes = _runs(clip)
     between, beyond = NO_GAIN, [(1.0, FULL_GAIN if lone else NO_GAIN)]
-    made = [rank for rank in range(len(line.times)) if rank not in line.given and rank not in line.copies]
+    made = [rank for rank in range(len(line.times)) if rank not in line.given and rank not in line.repeats]
     inner = [rank for rank in made if given[0] < rank < given[-1]]
     if inner and max(map(len, scenes), default=0) >= BETWEEN:
         between = _gain_between(model, settings, clip, scenes, condition)
@@ -55,7 +58,7 @@ def calibrate(model: Model, settings: CompletionSettings, clip: Clip, line: Time
     return gain_of
 
 
-def _runs(clip: Clip) -> list[range]:
+def _runs(clip: SourceClip) -> list[range]:
     """The frames of the input, scene by scene."""
     edges = [0, *clip.starts, len(clip)]
     return [range(low, high) for low, high in pairwise(edges)]
@@ -69,7 +72,7 @@ def _places(scenes: Sequence[range], length: int) -> list[int]:
 
 
 def _gain_between(
-    model: Model, settings: CompletionSettings, clip: Clip, scenes: Sequence[range], condition: str
+    model: LoadedModel, settings: CompletionSettings, clip: SourceClip, scenes: Sequence[range], condition: str
 ) -> Gain:
     """Every other frame of some windows is held back."""
     length = min(model.settings.frames, max(map(len, scenes)))
@@ -81,7 +84,7 @@ def _gain_between(
 
 
 def _gains_beyond(
-    model: Model, settings: CompletionSettings, clip: Clip, scenes: Sequence[range], condition: str
+    model: LoadedModel, settings: CompletionSettings, clip: SourceClip, scenes: Sequence[range], condition: str
 ) -> list[tuple[float, Gain]]:
     """The second half of some windows is held back."""
     length = min(model.settings.frames, max(map(len, scenes)))
@@ -100,9 +103,9 @@ def _gains_beyond(
 
 
 def _tried(
-    model: Model,
+    model: LoadedModel,
     settings: CompletionSettings,
-    clip: Clip,
+    clip: SourceClip,
     scenes: Sequence[range],
     observed: Tensor,
     condition: str,
@@ -117,8 +120,8 @@ def _tried(
     tries = []
     for number in range(settings.samples):
         seeds = [number * len(starts) + place for place in range(len(starts))]
-        job = gen.Job(windows=[window], times=times, prompts=lambda _: [""] * len(starts), seeds=seeds)
-        tries.append(gen.in_memory(model, settings, job, video, condition=condition))
+        job = gen.VideoJob(windows=[window], times=times, prompts=lambda _: [""] * len(starts), seeds=seeds)
+        tries.append(gen.generate_in_memory(model, settings, job, video, condition=condition))
     made = torch.stack(tries).mean(0)
     masks = observed[None].expand(len(starts), -1)
     moments = torch.tensor([float(time) for time in times])[None].expand(len(starts), -1)

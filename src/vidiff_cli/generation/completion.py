@@ -15,16 +15,17 @@ import numpy as np
 
 from vidiff_cli.config.generate import CompletionSettings, ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Event, Note, Steps
-from vidiff_cli.frames import Scheme, Timeline, Window, divided, plans
+from vidiff_cli.events import Event, EventStream, Note
+from vidiff_cli.frames import Scheme, Window
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.calibrate import calibrate
-from vidiff_cli.generation.frame_store import Reel
-from vidiff_cli.generation.load_model import Model
+from vidiff_cli.generation.frame_store import FrameStore
+from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
-from vidiff_cli.generation.source_clip import Clip, Size
+from vidiff_cli.generation.source_clip import Size, SourceClip
 from vidiff_cli.sampling import color_anchor
 from vidiff_cli.sampling.merge import GainOf
+from vidiff_cli.timeline import Timeline, plans, split_at_cuts
 
 PHOTO_FPS = Fraction(24)  # where no model has a rate
 ANCHORS = 16  # given frames that --drift-control first holds to
@@ -33,14 +34,14 @@ Settings = ExtendSettings | InterpolateSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Completed:
+class CompletedVideo:
     """All frames of a timeline by rank: the given ones as they were read, the others made, at the clip's size.
 
     `gain_of`: how much of the model's frames is added to the estimates. `doubts`: the uncertainty (h w, uint8 levels)
     of frames that were written.
     """
 
-    reel: Reel
+    reel: FrameStore
     windows: Sequence[Window]
     condition: str
     gain_of: GainOf | None = None
@@ -48,7 +49,7 @@ class Completed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class OutputTarget:
     """The file of the result, what keeps finished windows until then, and the seed. `again`: an interrupted call made
     all windows, so that the files of the result may be there."""
 
@@ -59,7 +60,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
+class CompletionPlan:
     """What is to be completed, in which order, with which prompt for each window."""
 
     timeline: Timeline
@@ -70,7 +71,7 @@ class Work:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlanReport:
+class WindowPlanReport:
     """What --dry-run tells: the picture of the plan, and its counts of frames and windows."""
 
     path: Path
@@ -81,10 +82,10 @@ class PlanReport:
     lines: tuple[str, ...]
 
 
-def work_of(
+def plan_completion(
     settings: CompletionSettings,
-    model: Model | None,
-    clip: Clip,
+    model: LoadedModel | None,
+    clip: SourceClip,
     timeline: Timeline,
     *,
     overlap: int,
@@ -92,15 +93,15 @@ def work_of(
     scheme: Scheme = "autoregressive",
     prompt: Callable[[int], str],
     rate: Fraction | None = None,
-) -> Work:
+) -> CompletionPlan:
     """The windows of a timeline; none without a model. Frames across a cut, and between two equal frames, are copies:
     nothing is made there."""
-    timeline = divided(timeline, starts=clip.starts if settings.scenes else (), same=clip.same)
+    timeline = split_at_cuts(timeline, starts=clip.starts if settings.scenes else (), same=clip.same)
     windows = [] if model is None else plans(timeline, window=model.settings.frames, overlap=overlap, scheme=scheme)
-    return Work(timeline=timeline, windows=windows, prompt=prompt, rate=rate or timeline.fps, what=what)
+    return CompletionPlan(timeline=timeline, windows=windows, prompt=prompt, rate=rate or timeline.fps, what=what)
 
 
-def name_of(settings: Settings, work: Work, size: Size, seed: int | None) -> Path:
+def output_path(settings: Settings, work: CompletionPlan, size: Size, seed: int | None) -> Path:
     """The file of the result where none is asked for."""
     own = "" if seed is None else f"_s{seed}"
     end = f"{len(work.timeline.written)}f_{size[1]}x{size[0]}{'.mkv' if settings.lossless else '.mp4'}"
@@ -108,32 +109,34 @@ def name_of(settings: Settings, work: Work, size: Size, seed: int | None) -> Pat
 
 
 @contextmanager
-def choose_place(settings: Settings, model: Model | None, clip: Clip, work: Work) -> Iterator[Place]:
+def open_output(
+    settings: Settings, model: LoadedModel | None, clip: SourceClip, work: CompletionPlan
+) -> Iterator[OutputTarget]:
     """Where the result goes, kept from other processes: as asked, else named after the input and the seed.
 
     The name of the journal has no random seed: the same command finds it, and the seed of the interrupted call in it.
     VidiffError if the result cannot be written, or is being made by another process.
     """
-    key = gen.key_of(settings, model, work.timeline.times, [clip.digest])
-    size = size_of(settings, clip)
-    with window_journal(name_of(settings, work, size, settings.seed), key, settings.seed) as journal:
-        target, again = name_of(settings, work, size, journal.seed), journal.complete
-        path = gen.check_files(target, settings, work.rate, again=again, compared=(compare_of(target),))
-        journal.clear(gen.sidecar_of(path), gen.sheet_of(path), compare_of(path))
-        yield Place(path=path, journal=journal, seed=journal.seed, again=again)
+    key = gen.journal_key(settings, model, work.timeline.times, [clip.digest])
+    size = output_size(settings, clip)
+    with window_journal(output_path(settings, work, size, settings.seed), key, settings.seed) as journal:
+        target, again = output_path(settings, work, size, journal.seed), journal.complete
+        path = gen.check_files(target, settings, work.rate, again=again, compared=(compare_path(target),))
+        journal.clear(gen.sidecar_path(path), gen.sheet_path(path), compare_path(path))
+        yield OutputTarget(path=path, journal=journal, seed=journal.seed, again=again)
 
 
-def photo_fps(model: Model | None) -> Fraction:
+def photo_fps(model: LoadedModel | None) -> Fraction:
     """The rate of a video made of photos, which have none: that of the model's training."""
     return PHOTO_FPS if model is None else model.fps
 
 
-def compare_of(path: Path) -> Path:
+def compare_path(path: Path) -> Path:
     """out.mp4 -> out_compare.mp4."""
     return path.with_name(path.stem + "_compare.mp4")
 
 
-def size_of(settings: CompletionSettings, clip: Clip) -> tuple[int, int]:
+def output_size(settings: CompletionSettings, clip: SourceClip) -> tuple[int, int]:
     """Height and width of the result."""
     if settings.size == "model":
         return clip.size
@@ -144,10 +147,10 @@ def size_of(settings: CompletionSettings, clip: Clip) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def notes(settings: CompletionSettings, clip: Clip, work: Work) -> Iterator[Event]:
+def describe_plan(settings: CompletionSettings, clip: SourceClip, work: CompletionPlan) -> Iterator[Event]:
     """What a person should know before anything is made: the size, and what is not made at all."""
     (height, width), info = clip.size, clip.info
-    result = size_of(settings, clip)
+    result = output_size(settings, clip)
     if work.windows and result != clip.size:
         yield Note(f"The model works at {width}x{height}; the result has {result[1]}x{result[0]}.")
     if result != (info.height, info.width):
@@ -157,11 +160,11 @@ def notes(settings: CompletionSettings, clip: Clip, work: Work) -> Iterator[Even
     if cuts:
         yield Note(f"{cuts} scene cut{'s' * (cuts > 1)} in the input: no frame is made from both sides of one.")
     equal = sum(work.timeline.given[rank] in clip.same for rank in work.timeline.given)
-    if equal and work.timeline.copies:
+    if equal and work.timeline.repeats:
         yield Note(f"{equal} frames of the input repeat the one before: between the two, nothing is made.")
 
 
-def drawn_plan(settings: Settings, clip: Clip, work: Work) -> Steps[PlanReport]:
+def plot_plan(settings: Settings, clip: SourceClip, work: CompletionPlan) -> EventStream[WindowPlanReport]:
     """--dry-run: the picture of the plan beside where the result would be, and nothing else."""
     from vidiff_cli.viz.plan_plot import plan_lines, plan_picture
 
@@ -171,10 +174,10 @@ def drawn_plan(settings: Settings, clip: Clip, work: Work) -> Steps[PlanReport]:
         "given": line.given,
         "times": line.times,
         "written": line.written,
-        "copies": line.copies,
-        "runs": gen.batches_of(work.windows, 1),
+        "copies": line.repeats,
+        "runs": gen.batch_windows(work.windows, 1),
     }
-    target = name_of(settings, work, size_of(settings, clip), settings.seed)
+    target = output_path(settings, work, output_size(settings, clip), settings.seed)
     path = target.with_name(target.stem + "_plan.png")
     if path.exists() and not settings.overwrite:
         raise VidiffError(f"{path} exists", fix="choose another name for the result, or pass --overwrite")
@@ -182,23 +185,25 @@ def drawn_plan(settings: Settings, clip: Clip, work: Work) -> Steps[PlanReport]:
     lines = tuple(plan_lines(work.windows, **told))
     for text in lines:
         yield Note(text)
-    made = len(line.times) - len({*line.given, *line.copies})
-    return PlanReport(
+    made = len(line.times) - len({*line.given, *line.repeats})
+    return WindowPlanReport(
         path=path, frames=len(line.written), given=len(line.given), made=made, windows=len(work.windows), lines=lines
     )
 
 
-def complete(model: Model | None, settings: Settings, clip: Clip, work: Work, place: Place) -> Steps[Completed]:
+def complete(
+    model: LoadedModel | None, settings: Settings, clip: SourceClip, work: CompletionPlan, place: OutputTarget
+) -> EventStream[CompletedVideo]:
     """Makes what a model has to say of the frames of the timeline that are not given, window after window.
 
     Given frames are copied into the result, never taken from a sampler. Finished windows are kept in the journal.
     """
     line, (height, width) = work.timeline, clip.size
     count = settings.samples if model is not None and work.windows else 1
-    reel = Reel(place.journal.frames((count, height, width, 3)), clip.frames, sources_of(line))
+    reel = FrameStore(place.journal.frames((count, height, width, 3)), clip.frames, written_sources(line))
     if model is None or not work.windows:
         place.journal.save(0, 0, of=0)
-        return Completed(reel=reel, windows=[], condition="estimate")
+        return CompletedVideo(reel=reel, windows=[], condition="estimate")
     condition = gen.choose_condition(settings, model)
     if settings.condition == "auto":
         trained = "was" if condition == "learned" else "was not"
@@ -206,8 +211,8 @@ def complete(model: Model | None, settings: Settings, clip: Clip, work: Work, pl
     anchor = None
     if isinstance(settings, ExtendSettings) and settings.drift_control == "first":
         nearest = range(min(ANCHORS, len(clip))) if settings.before else range(max(0, len(clip) - ANCHORS), len(clip))
-        anchor = color_anchor.anchored(clip.frames.read(nearest))
-    job = gen.Job(
+        anchor = color_anchor.match_color_statistics(clip.frames.read(nearest))
+    job = gen.VideoJob(
         windows=work.windows,
         times=line.times,
         prompts=lambda number: [work.prompt(number)] * count,
@@ -220,9 +225,9 @@ def complete(model: Model | None, settings: Settings, clip: Clip, work: Work, pl
         yield from gen.long_note(gen.estimate_seconds(model, settings, job, shape, condition))
     gain_of = (yield from calibrate(model, settings, clip, line, condition)) if settings.detail == "both" else None
     yield from gen.generate(model, settings, job, reel, condition=condition, journal=place.journal)
-    return Completed(reel=reel, windows=work.windows, condition=condition, gain_of=gain_of)
+    return CompletedVideo(reel=reel, windows=work.windows, condition=condition, gain_of=gain_of)
 
 
-def sources_of(line: Timeline) -> dict[int, int]:
+def written_sources(line: Timeline) -> dict[int, int]:
     """The source frame of every rank that is given or a copy."""
-    return {**line.given, **{rank: line.given[of] for rank, of in line.copies.items()}}
+    return {**line.given, **{rank: line.given[of] for rank, of in line.repeats.items()}}

@@ -20,7 +20,7 @@ from vidiff_cli.errors import VidiffError
 BLOCK_BYTES = 4 * 2**20  # that `in_order` holds at a time
 
 
-class FrameFile:
+class DiskFrameArray:
     """uint8 frames of one `shape` (... h w c) by their number in a file; what was never written is black.
 
     Not memory-mapped: pages of a map count as memory of the process. VidiffError where the disk fails.
@@ -31,7 +31,7 @@ class FrameFile:
         self._bytes = int(np.prod(self.shape))
 
     @classmethod
-    def temporary(cls, folder: Path, shape: Sequence[int]) -> FrameFile:
+    def temporary(cls, folder: Path, shape: Sequence[int]) -> DiskFrameArray:
         """Without a name, in `folder`, which is made: it is gone with the process, however that ends."""
         with _disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ class FrameFile:
         self._file.close()
 
 
-class Reel:
+class FrameStore:
     """All frames of b videos in the making by their rank: `given` ones (h w c), as `sources` (rank -> number) finds
     them in their file, and `made` ones (b h w c), which are written as they come.
 
@@ -79,7 +79,7 @@ class Reel:
     """
 
     def __init__(
-        self, made: FrameFile, given: FrameFile | None = None, sources: Mapping[int, int] | None = None
+        self, made: DiskFrameArray, given: DiskFrameArray | None = None, sources: Mapping[int, int] | None = None
     ) -> None:
         self.made, self._given, self._sources = made, given, sources or {}
 
@@ -115,12 +115,12 @@ def _mean(frames: np.ndarray) -> np.ndarray:
     )
 
 
-class Shown:
+class FrameSlice:
     """Frames of a reel as one clip (t h w c) that is read frame by frame: for a contact sheet."""
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, reel: Reel, ranks: Sequence[int]) -> None:
+    def __init__(self, reel: FrameStore, ranks: Sequence[int]) -> None:
         self._reel, self._ranks = reel, ranks
         self.shape = (len(ranks), *reel.made.shape[1:])
 

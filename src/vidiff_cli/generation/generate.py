@@ -28,22 +28,22 @@ from vidiff_cli.checkpoint import write_text
 from vidiff_cli.config.generate import CompletionSettings, GenerationSettings
 from vidiff_cli.device import available_memory, choose_device, choose_dtype, dtype_name
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight, threshold
-from vidiff_cli.diffusion.levels import cosine, grid, onwards
+from vidiff_cli.diffusion.levels import cosine, grid, levels_from
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note, Progress
-from vidiff_cli.frames import Window, together
-from vidiff_cli.generation.frame_store import Reel, free_bytes
-from vidiff_cli.generation.load_model import HARDLY_TRAINED, Model, load_model, newest_run
+from vidiff_cli.frames import Window, batch_independent_windows
+from vidiff_cli.generation.frame_store import FrameStore, free_bytes
+from vidiff_cli.generation.load_model import HARDLY_TRAINED, LoadedModel, load_model, newest_run
 from vidiff_cli.generation.resume_journal import WindowJournal
-from vidiff_cli.generation.sidecar import sidecar_of
+from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.models.acceleration import recompute_stages
 from vidiff_cli.runs.text_encoder import download_note
-from vidiff_cli.sampling.initial_noise import Sample, Start, free_init, free_noise, fresh, previous_frames
-from vidiff_cli.sampling.windows import Condition, eight_bits, fill, make
+from vidiff_cli.sampling.initial_noise import InitNoise, SampleFn, free_init, free_noise, fresh, previous_frames
+from vidiff_cli.sampling.windows import Conditioner, fill, quantize_8bit, sample_windows
 from vidiff_cli.training.cost_estimate import kept_bytes
-from vidiff_cli.training.state import Learner
+from vidiff_cli.training.state import VideoModel
 from vidiff_cli.video.encode import check_output
 
 LONG_SECONDS = 60
@@ -57,7 +57,7 @@ WEIGHTS = {"dpmpp-2m": 10.0, "ddim": 20.0, "ddpm": 10.0}  # of reconstruction gu
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class VideoJob:
     """One batch of videos to make: windows over `times` (n seconds), a prompt per clip (b) and window, a seed per
     clip."""
 
@@ -68,7 +68,7 @@ class Job:
     anchor: Callable[[Tensor], Tensor] | None = None  # applied to what a window made (b c m h w)
 
 
-def open_model(settings: GenerationSettings) -> Model:
+def open_model(settings: GenerationSettings) -> LoadedModel:
     """The model of the settings on its device. VidiffError also for a --condition that it was not trained for."""
     device = choose_device(settings.device)
     model = load_model(settings.model, device, choose_dtype(settings.dtype, device), clip=settings.clip_model)
@@ -76,7 +76,7 @@ def open_model(settings: GenerationSettings) -> Model:
     return model
 
 
-def open_completing_model(settings: CompletionSettings) -> Model | None:
+def open_completing_model(settings: CompletionSettings) -> LoadedModel | None:
     """The model of an extension or interpolation; None where the estimate by motion is taken alone: because it is asked
     for, or because no model is named and there is no run. VidiffError as `open_model`, and for what needs a model."""
     if settings.detail != "estimate" and (settings.model is not None or newest_run() is not None):
@@ -88,27 +88,29 @@ def open_completing_model(settings: CompletionSettings) -> Model | None:
     return None
 
 
-def introduce(model: Model, settings: GenerationSettings, seed: int, prompts: Sequence[str]) -> Iterator[Event]:
+def announce_model(
+    model: LoadedModel, settings: GenerationSettings, seed: int, prompts: Sequence[str]
+) -> Iterator[Event]:
     """Says which model, device and seed are used, and what may disappoint."""
     yield Note(f"Model {model.name} on {model.device} in {dtype_name(model.dtype)}, seed {seed}.")
-    if model.in_the_box and settings.model is None:
-        yield Note("There is no run under runs/: the model in the box knows coloured shapes that move, nothing else.")
+    if model.is_builtin and settings.model is None:
+        yield Note("There is no run under runs/: the model in the box knows colored shapes that move, nothing else.")
     if model.clips_seen < HARDLY_TRAINED:
         yield Note(f"This model is hardly trained: it has seen {model.clips_seen:,} clips.", "warning")
     negative = [settings.negative_prompt] if settings.negative_prompt else []
     for prompt in dict.fromkeys([*prompts, *negative]):
         if unknown := model.unknown_words(prompt):
             yield Note(_unknown(model, unknown, prompt), "warning")
-    if any([*prompts, *negative]) and model.learner.text is None:
+    if any([*prompts, *negative]) and model.video_model.text is None:
         yield Note("The model was trained without captions: the prompt has no effect.", "warning")
     if any([*prompts, *negative]) and model.settings.text.clip is not None:
         yield from download_note(model.settings.text.clip, settings.clip_model)
     model.embed_prompts([*prompts, *negative])
 
 
-def _unknown(model: Model, words: Sequence[str], prompt: str) -> str:
+def _unknown(model: LoadedModel, words: Sequence[str], prompt: str) -> str:
     named = ", ".join(words)
-    if not model.in_the_box:
+    if not model.is_builtin:
         return f"The model has never seen: {named} (in {prompt!r})."
     known = 'it knows such as "a small red circle moving left"'
     return (
@@ -117,7 +119,7 @@ def _unknown(model: Model, words: Sequence[str], prompt: str) -> str:
     )
 
 
-def choose_condition(settings: GenerationSettings, model: Model) -> str:
+def choose_condition(settings: GenerationSettings, model: LoadedModel) -> str:
     """`auto` is the learned condition of a model that was trained with it, else reconstruction guidance."""
     trained = model.settings.conditioning == "mixed"
     if settings.condition == "learned" and not trained:
@@ -139,7 +141,7 @@ def choose_condition(settings: GenerationSettings, model: Model) -> str:
     return chosen
 
 
-def prior_of(model: Model) -> Prior:
+def noise_prior(model: LoadedModel) -> Prior:
     """The noise that a model was trained with."""
     return Prior(name=model.settings.diffusion.noise, strength=model.settings.diffusion.noise_strength)
 
@@ -151,9 +153,9 @@ def reconstruction_weight(settings: GenerationSettings, side: int) -> float:
     return WEIGHTS[settings.sampler] * (16 / side) ** (2 / 3) if asked is None else asked
 
 
-def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condition:
+def conditioner(name: str, settings: GenerationSettings, model: LoadedModel) -> Conditioner:
     """denoise -> denoise for one of the three ways to condition."""
-    diffusion, prior = model.settings.diffusion, prior_of(model)
+    diffusion, prior = model.settings.diffusion, noise_prior(model)
 
     def reconstruction(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
         constant = reconstruction_weight(settings, min(known.shape[-2:]))
@@ -164,7 +166,7 @@ def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condit
     place = torch.tensor(settings.context_noise, dtype=torch.float64)
     level = float(cosine(place, low=diffusion.low, high=diffusion.high, shift=diffusion.shift))
 
-    ways: dict[str, Condition] = {
+    ways: dict[str, Conditioner] = {
         "reconstruction": reconstruction,
         "replacement": clamp_known,
         "learned": partial(hold_known, level=level),
@@ -172,24 +174,26 @@ def conditioner(name: str, settings: GenerationSettings, model: Model) -> Condit
     return ways[name]
 
 
-def sampler(settings: GenerationSettings, model: Model, condition: str) -> Sample:
+def sampler(settings: GenerationSettings, model: LoadedModel, condition: str) -> SampleFn:
     """The sampler of the settings with the model's levels and the threshold closed over."""
     diffusion = model.settings.diffusion
-    levels = grid(steps_of(settings, model, condition), low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
+    levels = grid(
+        sampling_steps(settings, model, condition), low=diffusion.low, high=diffusion.high, shift=diffusion.shift
+    )
     bound = partial(threshold, percentile=None if settings.threshold == "static" else float(settings.threshold))
     default = LANGEVIN if condition == "reconstruction" else 0.0
     correct = default if settings.langevin is None else settings.langevin
 
     def sample(denoise: Denoise, z: Tensor, noise: Noise, level: float | None = None, /) -> Tensor:
-        walked = levels if level is None else onwards(levels, level)
+        walked = levels if level is None else levels_from(levels, level)
         if settings.sampler == "ddpm":
             return ddpm(bound(denoise), z, walked, correct=correct, noise=noise)
         return SAMPLERS[settings.sampler](bound(denoise), z, walked)
 
-    return free_init(sample, passes=settings.freeinit, prior=prior_of(model))
+    return free_init(sample, passes=settings.freeinit, prior=noise_prior(model))
 
 
-def steps_of(settings: GenerationSettings, model: Model, condition: str) -> int:
+def sampling_steps(settings: GenerationSettings, model: LoadedModel, condition: str) -> int:
     """Sampling steps: as asked, else 1 where the given frames and their motion leave little open, which is the mean of
     what is possible (docs/films.md)."""
     if settings.steps is not None:
@@ -198,7 +202,9 @@ def steps_of(settings: GenerationSettings, model: Model, condition: str) -> int:
     return 1 if narrow else STEPS
 
 
-def begin_of(settings: GenerationSettings, model: Model, windows: Sequence[Window], seeds: Sequence[int]) -> Start:
+def choose_init_noise(
+    settings: GenerationSettings, model: LoadedModel, windows: Sequence[Window], seeds: Sequence[int]
+) -> InitNoise:
     """What windows begin with, by --start-noise."""
     diffusion = model.settings.diffusion
     if settings.start_noise == "freenoise" and windows:
@@ -206,7 +212,7 @@ def begin_of(settings: GenerationSettings, model: Model, windows: Sequence[Windo
         step = abs(windows[1].frames[0] - first.frames[0]) if len(windows) > 1 else len(first.frames)
         stride = max(1, min(step, model.settings.frames))
         return free_noise(
-            window=model.settings.frames, stride=stride, first=first.frames[0], seeds=seeds, prior=prior_of(model)
+            window=model.settings.frames, stride=stride, first=first.frames[0], seeds=seeds, prior=noise_prior(model)
         )
     if settings.start_noise == "previous":
         place = torch.tensor(PREVIOUS, dtype=torch.float64)
@@ -215,10 +221,10 @@ def begin_of(settings: GenerationSettings, model: Model, windows: Sequence[Windo
 
 
 def generate(
-    model: Model,
+    model: LoadedModel,
     settings: GenerationSettings,
-    job: Job,
-    reel: Reel,
+    job: VideoJob,
+    reel: FrameStore,
     *,
     condition: str,
     journal: WindowJournal | None = None,
@@ -229,7 +235,7 @@ def generate(
     With a `journal` every finished window is kept, and a repeated call goes on after the last one; the file is removed
     by the caller when the result is safe.
     """
-    batches, start = batches_of(job.windows, len(job.seeds)), 0
+    batches, start = batch_windows(job.windows, len(job.seeds)), 0
     if journal is not None:
         if journal.stale:
             yield Note("The windows kept by an interrupted call are of other settings or another input: making all.")
@@ -241,7 +247,7 @@ def generate(
             journal.save(start, journal.checksum, of=start)
     if start:
         yield Note(f"Continuing after window {start} of {len(job.windows)}.")
-    making = make(
+    making = sample_windows(
         job.windows,
         [batch for batch in batches if batch.start >= start],
         lambda ranks: _shown(reel, ranks, model.device),
@@ -267,7 +273,9 @@ def generate(
                 journal.save(done, checksum, of=len(job.windows))
 
 
-def in_memory(model: Model, settings: GenerationSettings, job: Job, frames: Tensor, *, condition: str) -> Tensor:
+def generate_in_memory(
+    model: LoadedModel, settings: GenerationSettings, job: VideoJob, frames: Tensor, *, condition: str
+) -> Tensor:
     """The same for short videos (b c n h w) that hold the given frames in place: returns them with all frames made."""
     video = frames
     filling = fill(
@@ -283,25 +291,25 @@ def in_memory(model: Model, settings: GenerationSettings, job: Job, frames: Tens
     return video.cpu()
 
 
-def _how(model: Model, settings: GenerationSettings, job: Job, condition: str) -> dict[str, Any]:
+def _how(model: LoadedModel, settings: GenerationSettings, job: VideoJob, condition: str) -> dict[str, Any]:
     """What `make` and `fill` are told alike."""
     return {
         "sample": sampler(settings, model, condition),
         "condition": conditioner(condition, settings, model),
         "seeds": job.seeds,
-        "prior": prior_of(model),
+        "prior": noise_prior(model),
         "context_noise": settings.context_noise > 0 and condition == "learned",
-        "begin": begin_of(settings, model, job.windows, job.seeds),
-        "finish": lambda made: eight_bits(made if job.anchor is None else job.anchor(made)),
+        "init_noise": choose_init_noise(settings, model, job.windows, job.seeds),
+        "finish": lambda made: quantize_8bit(made if job.anchor is None else job.anchor(made)),
     }
 
 
-def batches_of(windows: Sequence[Window], clips: int) -> list[range]:
+def batch_windows(windows: Sequence[Window], clips: int) -> list[range]:
     """Windows that are sampled together: a few clips fill the machine, more would only take memory."""
-    return together(windows, max(1, TOGETHER // clips))
+    return batch_independent_windows(windows, max(1, TOGETHER // clips))
 
 
-def _checksum(reel: Reel, windows: Sequence[Window]) -> int:
+def _checksum(reel: FrameStore, windows: Sequence[Window]) -> int:
     """Of what these windows made."""
     checksum = 0
     for window in windows:
@@ -309,15 +317,15 @@ def _checksum(reel: Reel, windows: Sequence[Window]) -> int:
     return checksum
 
 
-def _shown(reel: Reel, ranks: Sequence[int], device: torch.device) -> Tensor:
+def _shown(reel: FrameStore, ranks: Sequence[int], device: torch.device) -> Tensor:
     """Frames of a reel for the network (b c n h w)."""
     return from_pixels(torch.from_numpy(reel.read(ranks))).permute(1, 4, 0, 2, 3).contiguous().to(device)
 
 
 def _denoiser(
-    model: Model,
+    model: LoadedModel,
     settings: GenerationSettings,
-    job: Job,
+    job: VideoJob,
     condition: str,
     windows: Sequence[Window],
     known: Tensor,
@@ -350,7 +358,9 @@ def _check_finite(made: Tensor, where: str) -> None:
         raise VidiffError("the network's numbers are not finite", found=f"NaN in {where}", fix=fix)
 
 
-def save_memory(model: Model, settings: GenerationSettings, shape: Sequence[int], condition: str) -> Iterator[Event]:
+def save_memory(
+    model: LoadedModel, settings: GenerationSettings, shape: Sequence[int], condition: str
+) -> Iterator[Event]:
     """Gradient checkpointing for the guidance of windows of `shape` (b c t h w), where it is asked for or needed."""
     if condition != "reconstruction" or settings.gradient_checkpointing == "off":
         return
@@ -361,11 +371,11 @@ def save_memory(model: Model, settings: GenerationSettings, shape: Sequence[int]
     if short and settings.gradient_checkpointing == "auto":
         yield Note(f"Guidance would keep {needed / 2**30:.1f} GiB: parts of the network are computed twice instead.")
     if short or settings.gradient_checkpointing == "on":
-        recompute_stages(model.learner.denoiser.network)
+        recompute_stages(model.video_model.denoiser.network)
 
 
 def estimate_seconds(
-    model: Model, settings: GenerationSettings, job: Job, shape: Sequence[int], condition: str
+    model: LoadedModel, settings: GenerationSettings, job: VideoJob, shape: Sequence[int], condition: str
 ) -> float:
     """Wall seconds that a job will take, from one measured pass of the network over a window of `shape` (b c t h w)."""
     z = torch.zeros(*shape, device=model.device)
@@ -377,7 +387,11 @@ def estimate_seconds(
         denoise(z, times)
         once = time.perf_counter() - began
     prompted = (any(job.prompts(0)) or settings.negative_prompt) and settings.guidance_scale != 1
-    passes = steps_of(settings, model, condition) * (2 if prompted else 1) * (3 if condition == "reconstruction" else 1)
+    passes = (
+        sampling_steps(settings, model, condition)
+        * (2 if prompted else 1)
+        * (3 if condition == "reconstruction" else 1)
+    )
     return once * passes * (2 if settings.sampler == "ddpm" and condition == "reconstruction" else 1) * len(job.windows)
 
 
@@ -387,7 +401,9 @@ def long_note(seconds: float) -> Iterator[Event]:
         yield Note(f"This will take about {seconds / 60:.0f} minutes.")
 
 
-def key_of(settings: GenerationSettings, model: Model | None, times: Sequence[Fraction], given: Sequence[str]) -> str:
+def journal_key(
+    settings: GenerationSettings, model: LoadedModel | None, times: Sequence[Fraction], given: Sequence[str]
+) -> str:
     """Stands for all that decides a video: settings, weights, times, and the prompts or digests of frames that are
     given."""
     asked = settings.model_dump(
@@ -425,7 +441,7 @@ def slug(text: str) -> str:
     return short.strip("-") or "video"
 
 
-def sheet_of(path: Path) -> Path:
+def sheet_path(path: Path) -> Path:
     """out.mp4 -> out_sheet.png."""
     return path.with_name(path.stem + "_sheet.png")
 
@@ -440,8 +456,8 @@ def check_files(
     checked before.
     """
     target = check_output(path, fps=fps, lossless=settings.lossless, overwrite=settings.overwrite or again)
-    beside = [sidecar_of(target)] if settings.sidecar else []
-    beside += [sheet_of(target), *compared] if settings.compare else []
+    beside = [sidecar_path(target)] if settings.sidecar else []
+    beside += [sheet_path(target), *compared] if settings.compare else []
     for other in beside:
         if other.is_dir():
             raise VidiffError(f"{other} is a folder", fix="choose another name for the result")
@@ -451,7 +467,12 @@ def check_files(
 
 
 def write_sidecar(
-    path: Path, command: str, settings: GenerationSettings, model: Model | None, seed: int, facts: dict[str, object]
+    path: Path,
+    command: str,
+    settings: GenerationSettings,
+    model: LoadedModel | None,
+    seed: int,
+    facts: dict[str, object],
 ) -> None:
     """Writes how a video was made beside it. `settings` are enough to repeat it (all but the output path).
 
@@ -469,16 +490,16 @@ def write_sidecar(
         "versions": {"vidiff": __version__, "torch": torch.__version__, "numpy": version("numpy")},
         **facts,
     }
-    write_text(sidecar_of(path), json.dumps(content, indent=2) + "\n")
+    write_text(sidecar_path(path), json.dumps(content, indent=2) + "\n")
 
 
-def recorded_settings(settings: GenerationSettings, model: Model | None, seed: int | None) -> dict[str, object]:
+def recorded_settings(settings: GenerationSettings, model: LoadedModel | None, seed: int | None) -> dict[str, object]:
     """Settings as a sidecar records them: with what was chosen for this result, without where it was written."""
     resolved = {"seed": seed, **({"model": model.name} if model else {"detail": "estimate"})}
     return settings.model_dump(mode="json", exclude={"output", "overwrite", "jobs"}) | resolved
 
 
-def network_size(width: int, height: int, model: Model) -> tuple[tuple[int, int], tuple[int, int]]:
+def network_size(width: int, height: int, model: LoadedModel) -> tuple[tuple[int, int], tuple[int, int]]:
     """(scaled size, crop) of an input: short side the model's, long side cropped to the network's multiple."""
     multiple, short = model.settings.network.multiple, min(model.settings.width, model.settings.height)
     scale = Fraction(short, min(width, height))
@@ -487,36 +508,43 @@ def network_size(width: int, height: int, model: Model) -> tuple[tuple[int, int]
     return (scaled[0], scaled[1]), (crop[0], crop[1])
 
 
-def rate_note(model: Model, fps: Fraction) -> Iterator[Event]:
+def warn_fps(model: LoadedModel, fps: Fraction) -> Iterator[Event]:
     """A warning where a rate lies outside the rates that the model was trained at."""
-    slowest, fastest = model.fps / max(model.settings.frame_steps), model.fps
+    slowest, fastest = model.fps / max(model.settings.frame_strides), model.fps
     if not slowest * Fraction(9, 10) <= fps <= fastest * Fraction(11, 10):
         trained = f"{float(slowest):g}" if slowest == fastest else f"{float(slowest):g} to {float(fastest):g}"
         yield Note(f"The model was trained at {trained} fps, and this is {float(fps):g} fps.", "warning")
 
 
 def sample_sheet(
-    learner: Learner, prompts: Sequence[str], path: Path, *, device: torch.device, dtype: torch.dtype
+    video_model: VideoModel, prompts: Sequence[str], path: Path, *, device: torch.device, dtype: torch.dtype
 ) -> None:
     """A contact sheet of one window per prompt, made in 16 steps: how a run is doing."""
-    from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+    from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
-    learner.requires_grad_(False).eval()
-    model = Model(
-        learner=learner, settings=learner.settings, path=path, hash="", clips_seen=0, device=device, dtype=dtype
+    video_model.requires_grad_(False).eval()
+    model = LoadedModel(
+        video_model=video_model,
+        settings=video_model.settings,
+        path=path,
+        hash="",
+        clips_seen=0,
+        device=device,
+        dtype=dtype,
     )
     settings = GenerationSettings(steps=16)
     length = model.settings.frames
-    job = Job(
+    job = VideoJob(
         windows=[Window(frames=tuple(range(length)), observed=frozenset(), makes=frozenset(range(length)))],
         times=[Fraction(frame) / model.fps for frame in range(length)],
         prompts=lambda number: prompts,
         seeds=list(range(len(prompts))),
     )
     shape = (len(prompts), model.settings.network.channels, length, model.settings.height, model.settings.width)
-    video = in_memory(model, settings, job, torch.zeros(shape), condition="replacement")
+    video = generate_in_memory(model, settings, job, torch.zeros(shape), condition="replacement")
     rows = [
-        Row(label=prompt or "(no caption)", frames=as_frames(clip)) for prompt, clip in zip(prompts, video, strict=True)
+        SheetRow(label=prompt or "(no caption)", frames=as_frames(clip))
+        for prompt, clip in zip(prompts, video, strict=True)
     ]
     contact_sheet(rows, path)
 
@@ -544,12 +572,12 @@ def check_amount(frames: int, width: int, height: int, folder: Path) -> None:
         raise VidiffError(what, found=size, expected=f"at most {room:,}", fix=fix)
 
 
-def folder_of(settings: GenerationSettings) -> Path:
+def output_folder(settings: GenerationSettings) -> Path:
     """Where the result goes, and the frames in the making."""
     return (settings.output or Path("video")).parent
 
 
-def overlap_of(asked: int | None, window: int) -> int:
+def choose_overlap(asked: int | None, window: int) -> int:
     """Frames that a window is shown of what was before: as asked, else half of it. VidiffError where nothing would be
     made."""
     if asked is not None and asked >= window:

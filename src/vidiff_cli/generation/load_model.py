@@ -22,7 +22,7 @@ from vidiff_cli.motion import estimate_clip
 from vidiff_cli.runs.text_encoder import prompt_reader
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.training.one_pass import OnePassErrors, read_errors
-from vidiff_cli.training.state import AVERAGE, Learner, open_learner
+from vidiff_cli.training.state import AVERAGE, VideoModel, open_video_model
 
 RUNS = Path("runs")
 LONGEST_NAME = 200  # of a checkpoint folder
@@ -30,11 +30,11 @@ HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its sam
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Model:
+class LoadedModel:
     """A loaded model: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of its frames in one
     pass, where the checkpoint tells them."""
 
-    learner: Learner
+    video_model: VideoModel
     settings: ModelSettings
     path: Path
     hash: str
@@ -44,14 +44,14 @@ class Model:
     errors: OnePassErrors | None = None
 
     @property
-    def in_the_box(self) -> bool:
+    def is_builtin(self) -> bool:
         """Whether it is the model that came with vidiff."""
         return self.path == builtin_file()
 
     @property
     def name(self) -> str:
         """What --model calls it."""
-        return str(BUILTIN if self.in_the_box else self.path)
+        return str(BUILTIN if self.is_builtin else self.path)
 
     @property
     def fps(self) -> Fraction:
@@ -72,7 +72,7 @@ class Model:
         """A denoiser with times (b, t) in seconds, given flags (b, t) and one prompt per clip closed over; "" is no
         prompt. A network that is shown motion is shown what it makes of the frames of `known` (b c t h w) that are
         `observed` (b t)."""
-        plain = Conditioning(times=times, given=given)
+        plain = Conditioning(times=times, observed=given)
         if self.settings.network.motion and known is not None and observed is not None and bool(observed.any()):
             estimate, uncertainty = estimate_clip(known, observed, times)
             plain = replace(plain, estimate=estimate, uncertainty=uncertainty, estimated_from=observed)
@@ -84,19 +84,19 @@ class Model:
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Words that the text encoder has never seen."""
-        return self.learner.text.unknown_words(prompt) if self.learner.text is not None else ()
+        return self.video_model.text.unknown_words(prompt) if self.video_model.text is not None else ()
 
     def embed_prompts(self, prompts: Sequence[str]) -> None:
         """Embeds prompts before any work is done. VidiffError where the encoder's weights are missing or others."""
-        if self.learner.text is not None and any(prompts):
+        if self.video_model.text is not None and any(prompts):
             with torch.no_grad():
-                self.learner.text([prompt for prompt in dict.fromkeys(prompts) if prompt])
+                self.video_model.text([prompt for prompt in dict.fromkeys(prompts) if prompt])
 
     def _with_text(self, plain: Conditioning, prompts: Sequence[str]) -> Conditioning:
-        if self.learner.text is None or not any(prompts):
+        if self.video_model.text is None or not any(prompts):
             return plain
         with torch.no_grad():
-            embedded = self.learner.text(prompts)
+            embedded = self.video_model.text(prompts)
         return replace(
             plain,
             tokens=embedded.tokens,
@@ -107,36 +107,36 @@ class Model:
 
     def _denoise(self, conditioning: Conditioning, z: Tensor, level: Tensor) -> Tensor:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.learner.denoiser(z, level.float(), conditioning)
+            return self.video_model.denoiser(z, level.float(), conditioning)
 
 
-def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, clip: str | None = None) -> Model:
+def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, clip: str | None = None) -> LoadedModel:
     """A model from a run folder, a checkpoint folder or file, or "builtin"; None is the newest run under runs/, else
     the one in the box.
 
     `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt.
     """
     path = find_checkpoint(model)
-    learner, header = open_learner(path)
-    learner.requires_grad_(False).eval().to(device)
-    encoder = learner.settings.text.clip
+    video_model, header = open_video_model(path)
+    video_model.requires_grad_(False).eval().to(device)
+    encoder = video_model.settings.text.clip
     if clip is not None and encoder is None:
         raise UsageError(f"{path} has no CLIP encoder", found=f"--clip-model {clip}", fix="leave it out")
-    if encoder is not None and isinstance(learner.text, AdaptedText):
-        learner.text.frozen = prompt_reader(encoder, clip, device)
-    return Model(
-        learner=learner,
-        settings=learner.settings,
+    if encoder is not None and isinstance(video_model.text, AdaptedText):
+        video_model.text.frozen = prompt_reader(encoder, clip, device)
+    return LoadedModel(
+        video_model=video_model,
+        settings=video_model.settings,
         path=path,
         hash=file_hash(path),
         clips_seen=_clips_seen(header, path),
         device=device,
         dtype=dtype,
-        errors=errors_of(header, path),
+        errors=read_one_pass_errors(header, path),
     )
 
 
-def errors_of(header: Mapping[str, object], path: Path) -> OnePassErrors | None:
+def read_one_pass_errors(header: Mapping[str, object], path: Path) -> OnePassErrors | None:
     """What the header of the checkpoint `path` says of its errors. VidiffError where it is no such thing."""
     try:
         return read_errors(header.get("errors"))

@@ -21,12 +21,20 @@ from torch import Tensor
 
 from vidiff_cli.device import choose_device
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Progress, Steps
+from vidiff_cli.events import EventStream, Progress
 from vidiff_cli.frames import Window
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.completion import Completed, Place, Settings, Work, compare_of, size_of, sources_of
-from vidiff_cli.generation.frame_store import FrameFile, Reel, Shown
-from vidiff_cli.generation.source_clip import Clip, cover
+from vidiff_cli.generation.completion import (
+    CompletedVideo,
+    CompletionPlan,
+    OutputTarget,
+    Settings,
+    compare_path,
+    output_size,
+    written_sources,
+)
+from vidiff_cli.generation.frame_store import DiskFrameArray, FrameSlice, FrameStore
+from vidiff_cli.generation.source_clip import SourceClip, cover
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.sampling.full_size import FullFrame, full_frames
 from vidiff_cli.sampling.merge import GainOf, add_correction
@@ -39,7 +47,7 @@ MOST_SEAMS = 8  # that a contact sheet marks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sound:
+class SoundSource:
     """How the sound of the first input goes with the result (see `encode`)."""
 
     delay: Fraction = Fraction(0)
@@ -49,14 +57,21 @@ class Sound:
 
 
 def write_video(
-    settings: Settings, clip: Clip, work: Work, place: Place, done: Completed, sound: Sound
-) -> Steps[Completed]:
+    settings: Settings,
+    clip: SourceClip,
+    work: CompletionPlan,
+    place: OutputTarget,
+    done: CompletedVideo,
+    sound: SoundSource,
+) -> EventStream[CompletedVideo]:
     """The file of the result, with the sound and the facts (title, date, ...) of the first input.
 
     Returns what was made with the frames as they were written, at the clip's size.
     """
     line, own = work.timeline, settings.input
-    written = Reel(FrameFile.temporary(place.path.parent, (1, *clip.frames.shape)), clip.frames, sources_of(line))
+    written = FrameStore(
+        DiskFrameArray.temporary(place.path.parent, (1, *clip.frames.shape)), clip.frames, written_sources(line)
+    )
     doubts: dict[int, np.ndarray] = {}
     writing = partial(
         encode,
@@ -79,7 +94,7 @@ def write_video(
         for made in frames:
             for _ in range(repeats[made.rank]):
                 writer.give(made.frame)
-            if made.rank not in line.given and made.rank not in line.copies:
+            if made.rank not in line.given and made.rank not in line.repeats:
                 small = Image.fromarray(made.frame).resize((width, height), Image.Resampling.BOX)
                 written.write([made.rank], np.asarray(small)[None, None])
                 if settings.compare and made.uncertainty is not None:
@@ -87,13 +102,15 @@ def write_video(
                     doubts[made.rank] = np.asarray(doubt).clip(0, 255).astype(np.uint8)
             count += repeats[made.rank]
             yield Progress(what="frames", done=count, total=len(line.written))
-    return Completed(reel=written, windows=done.windows, condition=done.condition, gain_of=done.gain_of, doubts=doubts)
+    return CompletedVideo(
+        reel=written, windows=done.windows, condition=done.condition, gain_of=done.gain_of, doubts=doubts
+    )
 
 
-def _frames(settings: Settings, clip: Clip, work: Work, done: Completed) -> Generator[FullFrame]:
+def _frames(settings: Settings, clip: SourceClip, work: CompletionPlan, done: CompletedVideo) -> Generator[FullFrame]:
     """Every written frame once, in order: the given ones at the size of the result, the others as --detail says."""
     line = work.timeline
-    height, width = size_of(settings, clip)
+    height, width = output_size(settings, clip)
     whole = (
         clip.frames.in_order(range(len(clip)))
         if (height, width) == clip.size and settings.size == "model"
@@ -103,7 +120,9 @@ def _frames(settings: Settings, clip: Clip, work: Work, done: Completed) -> Gene
         if settings.detail == "model" and work.windows:
             ranks = list(dict.fromkeys(line.written))
             at_its_size = settings.size == "model"
-            frames = done.reel.in_order(ranks) if at_its_size else native(done.reel, sources_of(line), ranks, given)
+            frames = (
+                done.reel.in_order(ranks) if at_its_size else native(done.reel, written_sources(line), ranks, given)
+            )
             yield from (FullFrame(rank=rank, frame=frame) for rank, frame in zip(ranks, frames, strict=True))
             return
         correct = _Correction(done.reel, work, done.gain_of) if work.windows and done.gain_of else None
@@ -117,7 +136,7 @@ class _Correction:
     on a model was shown what follows from its own frames: there its frame counts as it is.
     """
 
-    def __init__(self, reel: Reel, work: Work, gain_of: GainOf) -> None:
+    def __init__(self, reel: FrameStore, work: CompletionPlan, gain_of: GainOf) -> None:
         self._reel, self._line, self._gain_of = reel, work.timeline, gain_of
         self._window_of = {rank: window for window in work.windows for rank in window.makes}
         self._latest: tuple[Window, Tensor] | None = None
@@ -125,7 +144,7 @@ class _Correction:
     def __call__(self, rank: int, estimate: Tensor, uncertainty: Tensor) -> Tensor:
         small = gen.as_video(self._reel[rank][None])[:, :, 0].to(estimate)
         window, gain = self._window_of[rank], self._gain_of(rank)
-        if not window.observed <= {*self._line.given, *self._line.copies}:
+        if not window.observed <= {*self._line.given, *self._line.repeats}:
             return add_correction(estimate, uncertainty, small, gain)
         shown = self._shown(window)[:, :, window.frames.index(rank)].to(estimate)
         return add_correction(estimate, uncertainty, small, gain, shown=shown)
@@ -141,14 +160,14 @@ class _Correction:
         return self._latest[1]
 
 
-def _whole(clip: Clip, size: tuple[int, int]) -> Iterator[np.ndarray]:
+def _whole(clip: SourceClip, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """All given frames at the size (w, h) of the result."""
     return chain.from_iterable(
         full_size(part.info, fps=part.fps, size=cover(part.info, size), crop=size) for part in clip.parts
     )
 
 
-def largest_difference(settings: Settings, clip: Clip, work: Work, path: Path) -> int | None:
+def verify_lossless(settings: Settings, clip: SourceClip, work: CompletionPlan, path: Path) -> int | None:
     """How far the given frames in a lossless file are from what was read, in 8-bit levels; None for other files.
 
     VidiffError where they differ at all.
@@ -156,7 +175,7 @@ def largest_difference(settings: Settings, clip: Clip, work: Work, path: Path) -
     if not settings.lossless or is_folder(path) or path.suffix.lower() != ".mkv":
         return None
     line = work.timeline
-    height, width = size_of(settings, clip)
+    height, width = output_size(settings, clip)
     largest = 0
     for reading in read(path):  # a second one begins anew
         ranks, number, frame, largest = iter(line.written), -1, None, 0
@@ -177,46 +196,48 @@ def largest_difference(settings: Settings, clip: Clip, work: Work, path: Path) -
     return largest
 
 
-def compared(settings: Settings, clip: Clip, work: Work, done: Completed, place: Place) -> Path | None:
+def write_comparison(
+    settings: Settings, clip: SourceClip, work: CompletionPlan, done: CompletedVideo, place: OutputTarget
+) -> Path | None:
     """--compare: a contact sheet beside the result, and a video that shows the input beside it; the sheet's path."""
     if not settings.compare:
         return None
     from vidiff_cli.viz.side_by_side import side_by_side
 
-    line, sources = work.timeline, sources_of(work.timeline)
+    line, sources = work.timeline, written_sources(work.timeline)
     there = sorted(sources)
     # the input as it is at that time: its last frame so far
     shown = [sources[there[max(0, bisect_right(there, rank) - 1)]] for rank in line.written]
     beside = side_by_side(clip.frames.in_order(shown), done.reel.in_order(line.written))
-    encode(compare_of(place.path), beside, work.rate, overwrite=settings.overwrite, again=place.again)
+    encode(compare_path(place.path), beside, work.rate, overwrite=settings.overwrite, again=place.again)
     return compare_sheet(work, clip, done, place.path)
 
 
-def compare_sheet(work: Work, clip: Clip, done: Completed, path: Path) -> Path:
+def compare_sheet(work: CompletionPlan, clip: SourceClip, done: CompletedVideo, path: Path) -> Path:
     """What was given above the result, in which given frames and seams are marked, and how unsure each pixel is."""
-    from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+    from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
     line, reel = work.timeline, done.reel
     makers = {rank: number for number, window in enumerate(done.windows) for rank in window.makes}
-    makers = makers or {rank: 0 for rank in line.written if rank not in sources_of(line)}
+    makers = makers or {rank: 0 for rank in line.written if rank not in written_sources(line)}
     made = [makers.get(rank) for rank in line.written]  # None: not made
     meetings = [number for number in range(1, len(made)) if made[number] != made[number - 1]]
     seams = [number for number in meetings if None in (made[number - 1], made[number])]
     given = {number: number for number in range(len(clip))}
     marked = [number for number, rank in enumerate(line.written) if rank in line.given]
     rows = [
-        Row(label="given", frames=Shown(Reel(reel.made, clip.frames, given), range(len(clip)))),
-        Row(
+        SheetRow(label="given", frames=FrameSlice(FrameStore(reel.made, clip.frames, given), range(len(clip)))),
+        SheetRow(
             label="result",
-            frames=Shown(reel, line.written),
+            frames=FrameSlice(reel, line.written),
             given=marked,
             seams=seams if len(seams) <= MOST_SEAMS else (),  # an interpolation has two at every frame
             borders=sorted(set(meetings) - set(seams)),
         ),
     ]
     if done.doubts:
-        rows.append(Row(label="uncertainty", frames=_Doubts(done.doubts, line.written, clip.size), given=marked))
-    return contact_sheet(rows, gen.sheet_of(path))
+        rows.append(SheetRow(label="uncertainty", frames=_Doubts(done.doubts, line.written, clip.size), given=marked))
+    return contact_sheet(rows, gen.sheet_path(path))
 
 
 class _Doubts:

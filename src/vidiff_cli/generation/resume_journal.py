@@ -18,9 +18,9 @@ import torch
 
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation.frame_store import FrameFile
+from vidiff_cli.generation.frame_store import DiskFrameArray
 from vidiff_cli.system.locks import alone, remove, remove_leftovers
-from vidiff_cli.system.signals import Deferred
+from vidiff_cli.system.signals import DeferredSignals
 
 FIX = "wait for it to end, or give another name with -o or another --seed"
 
@@ -50,11 +50,11 @@ class WindowJournal:
         self.videos, self.windows = int(header.get("videos", 0)), int(header.get("windows", 0))
         self.complete, self.checksum = bool(header.get("complete")), int(header.get("checksum", 0))
         self._shape = header.get("shape")
-        self._frames: FrameFile | None = None
+        self._frames: DiskFrameArray | None = None
         found = header.get("seed") if seed is None else seed
         self.seed = secrets.randbelow(2**31) if found is None else int(found)
 
-    def frames(self, shape: Sequence[int]) -> FrameFile:
+    def frames(self, shape: Sequence[int]) -> DiskFrameArray:
         """The frames made so far, of `shape` (b h w c): of an interrupted call where its windows are still there."""
         if self._frames is None:
             self._frames = self._ending.enter_context(contextlib.closing(self._opened(shape)))
@@ -68,14 +68,14 @@ class WindowJournal:
         self._shape, self.windows, self.complete, self.checksum = list(shape), 0, False, 0
         self._frames.empty(shape)
 
-    def _opened(self, shape: Sequence[int]) -> FrameFile:
+    def _opened(self, shape: Sequence[int]) -> DiskFrameArray:
         if not self.kept:
-            return FrameFile.temporary(self.path.parent, shape)
-        path = frames_of(self.path)
+            return DiskFrameArray.temporary(self.path.parent, shape)
+        path = frames_path(self.path)
         if self.stale or not path.is_file():
             self._shape = None
         try:
-            return FrameFile(os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b"), shape)
+            return DiskFrameArray(os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b"), shape)
         except OSError as error:
             found = (error.strerror or str(error)).lower()
             raise VidiffError(f"the frames in the making cannot be kept in {path.parent}", found=found) from error
@@ -117,17 +117,17 @@ class WindowJournal:
     def remove(self) -> None:
         """The result is safe, with all that belongs to it: what interrupts the rest of the call comes too late, as the
         same command would now find its own result in the way."""
-        self._ending.enter_context(Deferred())
+        self._ending.enter_context(DeferredSignals())
         if self.kept:
             self.path.unlink(missing_ok=True)
-            frames_of(self.path).unlink(missing_ok=True)
+            frames_path(self.path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def window_journal(target: Path, key: str, seed: int | None, *, share: bool = False) -> Iterator[WindowJournal]:
     """The journal of a result, while no other process can make the same. VidiffError where one does; or, with `share`
     (a random seed gives each its own names), a journal that keeps nothing."""
-    path = journal_of(target)
+    path = journal_path(target)
     with contextlib.ExitStack() as ending, contextlib.ExitStack() as stack:
         try:
             locked = stack.enter_context(alone(path.with_name(path.name + ".lock"), target, fix=FIX))
@@ -142,15 +142,15 @@ def window_journal(target: Path, key: str, seed: int | None, *, share: bool = Fa
             yield journal
         finally:
             if not path.exists():  # no window is done
-                remove(frames_of(path))
+                remove(frames_path(path))
 
 
-def journal_of(path: Path) -> Path:
+def journal_path(path: Path) -> Path:
     """out.mp4 -> .out.mp4.partial."""
     return path.with_name(f".{path.name}.partial")
 
 
-def frames_of(journal: Path) -> Path:
+def frames_path(journal: Path) -> Path:
     """.out.mp4.partial -> .out.mp4.partial.frames."""
     return journal.with_name(f"{journal.name}.frames")
 

@@ -25,7 +25,7 @@ class MadeBy:
     repeat: str
 
 
-def sidecar_of(path: Path) -> Path:
+def sidecar_path(path: Path) -> Path:
     """out.mp4 -> out.json."""
     return path.with_suffix(".json") if path.suffix else path.with_name(path.name + ".json")
 
@@ -33,7 +33,7 @@ def sidecar_of(path: Path) -> Path:
 def made_by(path: Path) -> MadeBy | None:
     """What the sidecar beside a video or a folder of frames says; None without one that vidiff wrote."""
     path = path if path.name else path.absolute()  # "." has a name of its own
-    content, sidecar = read_sidecar(path), sidecar_of(path)
+    content, sidecar = read_sidecar(path), sidecar_path(path)
     if content is None:
         return None
     checkpoint = content["checkpoint"] or {}
@@ -52,7 +52,7 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
     """Content of the sidecar beside a result: command, settings, seed, checkpoint (None where no model took part),
     versions and more. None without one that vidiff wrote."""
     try:
-        sidecar = sidecar_of(path)
+        sidecar = sidecar_path(path)
         if not sidecar.is_file() or sidecar.stat().st_size > LONGEST_SIDECAR:
             return None
         content = json.loads(sidecar.read_text(encoding="utf-8"))

@@ -15,14 +15,14 @@ import torch
 
 from vidiff_cli.config.generate import CompletionSettings
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.frame_store import FrameFile
-from vidiff_cli.generation.load_model import Model
+from vidiff_cli.generation.frame_store import DiskFrameArray
+from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.motion import repeated_frames
 from vidiff_cli.video.decode import read
 from vidiff_cli.video.probe import VideoInfo
 from vidiff_cli.video.resample import measured_rate
 from vidiff_cli.video.restore_resolution import native_size
-from vidiff_cli.video.scene_detection import Measure, scene_starts
+from vidiff_cli.video.scene_detection import SceneMeasure, scene_starts
 
 Size = tuple[int, int]
 
@@ -31,7 +31,7 @@ LEAST_FOR_CUTS = 6  # frames: of fewer, none shows what the usual change is
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class SourcePart:
     """One input: what probing said, how many frames were read, and at which rate (None: its own times)."""
 
     info: VideoInfo
@@ -40,14 +40,14 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Clip:
+class SourceClip:
     """One input or two at the model's size: their frames in a file, one after the other, the times of the first one's
     (seconds, from 0), and what was seen in passing: the `digest` of all pixels, the first frame of each scene of an
     input but its very first, and the frames that repeat the one before (but for what
     encoding makes of it)."""
 
-    parts: tuple[Part, ...]
-    frames: FrameFile
+    parts: tuple[SourcePart, ...]
+    frames: DiskFrameArray
     times: tuple[Fraction, ...]
     fps: Fraction
     digest: str
@@ -68,7 +68,7 @@ class Clip:
         return self.frames.shape[0], self.frames.shape[1]
 
 
-def working_size(info: VideoInfo, model: Model | None, settings: CompletionSettings) -> tuple[Size, Size]:
+def working_size(info: VideoInfo, model: LoadedModel | None, settings: CompletionSettings) -> tuple[Size, Size]:
     """(scaled size, crop) of an input. But for --size model all of the picture is covered, a little stretched."""
     if settings.size == "model" and model is not None:
         return gen.network_size(info.width, info.height, model)
@@ -88,16 +88,16 @@ def read_clip(
     crop: Size,
     *,
     fps: Fraction | None = None,
-    after: Clip | None = None,
-) -> Clip:
+    after: SourceClip | None = None,
+) -> SourceClip:
     """The frames of an input, scaled and cropped, in a file in `folder` that has no name; `after`: behind those of
     another input. VidiffError as `decode`, and where the disk is full."""
     gen.check_amount(int((info.duration_seconds or 0) * float(fps or info.fps)), *crop, folder)
-    frames = after.frames if after else FrameFile.temporary(folder, (crop[1], crop[0], 3))
+    frames = after.frames if after else DiskFrameArray.temporary(folder, (crop[1], crop[0], 3))
     first = len(after) if after else 0
     for reading in read(info, size=scaled, crop=crop, fps=fps):
         times, same = list[Fraction](), list[int]()
-        measure, digest, before = Measure(), hashlib.sha256(after.digest.encode() if after else b""), None
+        measure, digest, before = SceneMeasure(), hashlib.sha256(after.digest.encode() if after else b""), None
         for moments, block in reading.blocks:
             gen.check_amount(len(times) + len(block), crop[0], crop[1], folder)
             for number, frame in enumerate(block, first + len(times)):
@@ -109,14 +109,14 @@ def read_clip(
             measure.add(block)
             digest.update(np.ascontiguousarray(block).data)
             times += moments
-    part = Part(info=info, count=len(times), fps=None if info.is_image else fps)
+    part = SourcePart(info=info, count=len(times), fps=None if info.is_image else fps)
     scores = measure.done()
     cuts = scene_starts(scores) if len(times) >= LEAST_FOR_CUTS else ()
     starts = tuple(first + start for start in cuts if start)
     again = torch.nonzero(repeated_frames(torch.from_numpy(scores.change)))[:, 0]
     same = sorted({*same, *(first + again).tolist()})
     if after:
-        return Clip(
+        return SourceClip(
             parts=(*after.parts, part),
             frames=frames,
             times=after.times,
@@ -125,7 +125,7 @@ def read_clip(
             starts=(*after.starts, *starts),
             same=(*after.same, *same),
         )
-    return Clip(
+    return SourceClip(
         parts=(part,),
         frames=frames,
         times=tuple(times),

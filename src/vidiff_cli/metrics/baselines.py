@@ -1,6 +1,6 @@
 """What any interpolation has to beat: frames between others without a model.
 
-Legend: n given frames, m wanted ones, h and w pixels, c colours; uint8.
+Legend: n given frames, m wanted ones, h and w pixels, c colors; uint8.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ MEANS = 1000  # replicates of a mean: they cost nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
+class ConfidenceInterval:
     """A number with its 95 % interval, and of how many videos it is; None where there is no interval or no number."""
 
     value: float | None
@@ -25,7 +25,7 @@ class Estimate:
     videos: int
 
 
-def mean_of(values: Sequence[float], *, seed: int) -> Estimate:
+def bootstrap_mean(values: Sequence[float], *, seed: int) -> ConfidenceInterval:
     """The mean of one number per video and the percentile interval of 1,000 bootstrap means.
 
     Numbers that are not there (nan) are left out. Infinite ones (the PSNR of equal frames) make the mean infinite,
@@ -33,14 +33,14 @@ def mean_of(values: Sequence[float], *, seed: int) -> Estimate:
     """
     known = np.array([value for value in values if not np.isnan(value)], dtype=np.float64)
     if not len(known):
-        return Estimate(value=None, low=None, high=None, videos=0)
+        return ConfidenceInterval(value=None, low=None, high=None, videos=0)
     value = float(known.mean())
     if len(known) < 2 or not np.isfinite(value):
-        return Estimate(value=value, low=None, high=None, videos=len(known))
+        return ConfidenceInterval(value=value, low=None, high=None, videos=len(known))
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(len(known),)))
     means = np.array([known[rng.integers(len(known), size=len(known))].mean() for _ in range(MEANS)])
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value=value, low=float(low), high=float(high), videos=len(known))
+    return ConfidenceInterval(value=value, low=float(low), high=float(high), videos=len(known))
 
 
 def drawn_counts(videos: int, replicates: int, *, seed: int, which: int) -> Iterator[np.ndarray]:
@@ -50,7 +50,7 @@ def drawn_counts(videos: int, replicates: int, *, seed: int, which: int) -> Iter
         yield np.bincount(rng.integers(videos, size=videos), minlength=videos)
 
 
-def around(value: float, replicates: Sequence[float], videos: int) -> Estimate:
+def around(value: float, replicates: Sequence[float], videos: int) -> ConfidenceInterval:
     """A distance with the spread of its replicates laid around it, not below 0.
 
     Sets drawn with repetitions lie further apart than the sets that they are drawn from, by about as much as these lie
@@ -58,14 +58,14 @@ def around(value: float, replicates: Sequence[float], videos: int) -> Estimate:
     is in no interval.
     """
     if len(replicates) < 2:
-        return Estimate(value=value, low=None, high=None, videos=videos)
+        return ConfidenceInterval(value=value, low=None, high=None, videos=videos)
     spread = np.asarray(replicates) - np.mean(replicates)
     low, high = np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value=value, low=max(0.0, value + float(low)), high=value + float(high), videos=videos)
+    return ConfidenceInterval(value=value, low=max(0.0, value + float(low)), high=value + float(high), videos=videos)
 
 
-def normal(value: float, error: float, videos: int) -> Estimate:
+def normal(value: float, error: float, videos: int) -> ConfidenceInterval:
     """A number with its standard error: 1.96 of them either way."""
     if not np.isfinite(error):
-        return Estimate(value=value, low=None, high=None, videos=videos)
-    return Estimate(value=value, low=value - NORMAL * error, high=value + NORMAL * error, videos=videos)
+        return ConfidenceInterval(value=value, low=None, high=None, videos=videos)
+    return ConfidenceInterval(value=value, low=value - NORMAL * error, high=value + NORMAL * error, videos=videos)

@@ -122,7 +122,7 @@ def small_extractor(name: str, state: Mapping[str, Tensor], device: torch.device
     network.eval().requires_grad_(False).to(device)
     return Extractor(
         name=name,
-        sha256=hash_of(state),
+        sha256=hash_state(state),
         dimension=network.dimension,
         features=of_network(network, device),
         trained_on=trained_on,
@@ -144,7 +144,7 @@ def as_pixels(frames: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(3, 0, 1, 2)[None].float().contiguous()
 
 
-def hash_of(state: Mapping[str, Tensor]) -> str:
+def hash_state(state: Mapping[str, Tensor]) -> str:
     """sha256 of weights by name, as float32 in little-endian order, whatever file they came in."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):

@@ -1,6 +1,6 @@
 """PSNR, SSIM and multi-scale SSIM of frames against true ones.
 
-Legend: n frames, h and w pixels, c colours; frames are uint8 (n h w c). Every function returns one float64 per frame.
+Legend: n frames, h and w pixels, c colors; frames are uint8 (n h w c). Every function returns one float64 per frame.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from full s
 
 
 def psnr(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio in dB over all pixels and colours of a frame; infinite for equal frames."""
+    """Peak signal-to-noise ratio in dB over all pixels and colors of a frame; infinite for equal frames."""
     _check(made, truth)
     difference = made.astype(np.int32) - truth
     error = np.square(difference, out=difference).mean(axis=(1, 2, 3), dtype=np.float64)
@@ -25,7 +25,7 @@ def psnr(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def ssim(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Structural similarity, at most 1: mean over all places where the 11x11 window fits, and over the colours.
+    """Structural similarity, at most 1: mean over all places where the 11x11 window fits, and over the colors.
 
     Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity, IEEE
     Transactions on Image Processing, 2004. ValueError for frames below 11 pixels.
@@ -37,7 +37,7 @@ def ssim(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def ms_ssim(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Multi-scale structural similarity, at most 1, over `scales(h, w)` halvings: contrast and structure at every scale
-    and luminance at the coarsest, each to the power of its weight; mean over the colours.
+    and luminance at the coarsest, each to the power of its weight; mean over the colors.
 
     Fewer than five scales fit frames below 176 pixels: then the weights of those that do are scaled to a sum of 1, so
     that figures of small and of large frames are not comparable. With one scale it is `ssim`. A negative factor counts
@@ -70,7 +70,7 @@ def scales(height: int, width: int) -> int:
 
 
 def _each(measure: Callable[[np.ndarray, np.ndarray], np.ndarray], made: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The measure of (c h w) pictures in float64, frame by frame: memory stays small. Mean over the colours."""
+    """The measure of (c h w) pictures in float64, frame by frame: memory stays small. Mean over the colors."""
     pairs = zip(made, truth, strict=True)
     planes = ((np.moveaxis(each.astype(np.float64), -1, 0) for each in pair) for pair in pairs)
     return np.array([measure(*pair).mean() for pair in planes])

@@ -1,6 +1,6 @@
 """How the frames of one video follow one another: warping error, flicker, motion, seams and drift.
 
-Legend: t frames, h and w pixels, c colours; frames are uint8 (t h w c). Every function returns one float64 for a video,
+Legend: t frames, h and w pixels, c colors; frames are uint8 (t h w c). Every function returns one float64 for a video,
 nan where it says nothing of it. Optical flow comes from outside (`Motion`), so that nothing here depends on a network.
 """
 
@@ -18,8 +18,8 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Motion:
-    """What optical flow says of a video, for each pair of neighbouring frames.
+class ClipMotion:
+    """What optical flow says of a video, for each pair of neighboring frames.
 
     `flow` (t-1 2 h w): where a pixel goes, x before y, in pixels; `places` (t-1 2 h w): the pixel (x, y) of the next
     frame that it arrives at, not rounded; `seen` (t-1 h w): whether it is visible there.
@@ -30,24 +30,24 @@ class Motion:
     seen: np.ndarray
 
 
-def motion_of(flow: np.ndarray, seen: np.ndarray) -> Motion:
+def make_motion(flow: np.ndarray, seen: np.ndarray) -> ClipMotion:
     """The motion of flows (t-1 2 h w) and masks (t-1 h w)."""
     height, width = flow.shape[2:]
     grid = np.stack(np.broadcast_arrays(np.arange(width)[None, :], np.arange(height)[:, None]))
-    return Motion(flow=flow.astype(np.float64), places=flow + grid, seen=seen.astype(bool))
+    return ClipMotion(flow=flow.astype(np.float64), places=flow + grid, seen=seen.astype(bool))
 
 
-def warping_error(frames: np.ndarray, motion: Motion) -> float:
-    """The mean square of what changes along the motion, in pixels of [0, 1]: the mean over the colours, over the
+def warping_error(frames: np.ndarray, motion: ClipMotion) -> float:
+    """The mean square of what changes along the motion, in pixels of [0, 1]: the mean over the colors, over the
     visible pixels of a pair, then over the pairs that have any.
 
     The motion may be that of a true video, which then shows in which way the frames should have moved.
-    Source: Lai et al. 2018, equations 9 and 10 (the sum over colours there is a mean here).
+    Source: Lai et al. 2018, equations 9 and 10 (the sum over colors there is a mean here).
     """
     return _over_pairs(frames, motion, motion.seen, lambda change: np.square(change / PEAK).mean(axis=-1))
 
 
-def flicker(frames: np.ndarray, motion: Motion) -> float:
+def flicker(frames: np.ndarray, motion: ClipMotion) -> float:
     """The mean |change| where nothing moves (flow below half a pixel, visible), in levels of 0..255.
 
     VBench's flickering (Huang et al. 2023) for any video: that one is defined for videos in which nothing moves at all.
@@ -58,7 +58,7 @@ def flicker(frames: np.ndarray, motion: Motion) -> float:
 
 def _over_pairs(
     frames: np.ndarray,
-    motion: Motion,
+    motion: ClipMotion,
     mask: np.ndarray,
     measure: Callable[[np.ndarray], np.ndarray],
     *,
@@ -85,13 +85,13 @@ def sampled(picture: np.ndarray, places: np.ndarray) -> np.ndarray:
     return (1 - down) * upper + down * lower
 
 
-def motion_magnitude(motion: Motion) -> float:
+def motion_magnitude(motion: ClipMotion) -> float:
     """The mean length of the flow over visible pixels, in pixels per frame."""
     lengths = np.hypot(motion.flow[:, 0], motion.flow[:, 1])
     return float(lengths[motion.seen].mean()) if motion.seen.any() else np.nan
 
 
-def motion_change(motion: Motion) -> float:
+def motion_change(motion: ClipMotion) -> float:
     """How uneven the motion is: the mean length of what a pixel's motion differs by from its next one, in pixels per
     frame and frame, over the pixels that are visible in both. 0 for even motion; nan below three frames."""
     lengths = []
@@ -110,8 +110,8 @@ def changes(frames: np.ndarray) -> np.ndarray:
 
 
 def seam_jump(frames: np.ndarray, given: Collection[int]) -> float:
-    """The largest mean square change where given frames meet made ones, over that between neighbouring given frames; 1
-    is seamless. nan where there is no seam, no two neighbouring given frames, or where these do not differ."""
+    """The largest mean square change where given frames meet made ones, over that between neighboring given frames; 1
+    is seamless. nan where there is no seam, no two neighboring given frames, or where these do not differ."""
     there = set(given)
     steps = changes(frames)
     inside = [steps[frame] for frame in range(len(steps)) if {frame, frame + 1} <= there]
@@ -120,14 +120,14 @@ def seam_jump(frames: np.ndarray, given: Collection[int]) -> float:
     return float(max(seams)) / usual if seams and usual else np.nan
 
 
-def colour_drift(frames: np.ndarray, numbers: Sequence[int] | None = None) -> float:
-    """How fast the mean colour moves in one direction: the length of its least-squares slope over the three colours, in
-    levels per frame. `numbers` (t) of the frames, where they are not neighbours. nan for one frame."""
+def color_drift(frames: np.ndarray, numbers: Sequence[int] | None = None) -> float:
+    """How fast the mean color moves in one direction: the length of its least-squares slope over the three colors, in
+    levels per frame. `numbers` (t) of the frames, where they are not neighbors. nan for one frame."""
     return float(np.linalg.norm(_slope(frames.mean(axis=(1, 2), dtype=np.float64), numbers)))
 
 
 def sharpness_drift(frames: np.ndarray, numbers: Sequence[int] | None = None) -> float:
-    """The least-squares slope of sharpness (mean |difference| of luma of neighbouring pixels), in levels per frame:
+    """The least-squares slope of sharpness (mean |difference| of luma of neighboring pixels), in levels per frame:
     below 0 the video blurs. nan for one frame, and for frames of one pixel."""
     values = []
     for frame in frames:

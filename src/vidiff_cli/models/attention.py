@@ -31,9 +31,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 class SpaceAttention(nn.Module):
     """Every cell of a frame attends to the cells of the same frame."""
 
-    def __init__(self, width: int, head_width: int) -> None:
+    def __init__(self, width: int, head_dim: int) -> None:
         super().__init__()
-        self.heads = max(1, width // head_width)
+        self.heads = max(1, width // head_dim)
         self.norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = _zero(nn.Linear(width, width))
@@ -49,12 +49,12 @@ class SpaceAttention(nn.Module):
 class TextAttention(nn.Module):
     """Every cell of every frame attends to the text tokens of its clip."""
 
-    def __init__(self, width: int, head_width: int, text_width: int) -> None:
+    def __init__(self, width: int, head_dim: int, context_dim: int) -> None:
         super().__init__()
-        self.heads = max(1, width // head_width)
+        self.heads = max(1, width // head_dim)
         self.norm = nn.LayerNorm(width)
         self.q = nn.Linear(width, width, bias=False)
-        self.kv = nn.Linear(text_width, 2 * width, bias=False)
+        self.kv = nn.Linear(context_dim, 2 * width, bias=False)
         self.out = _zero(nn.Linear(width, width))
 
     def forward(self, x: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
@@ -92,9 +92,9 @@ class TimeAttention(nn.Module):
     """Every cell attends to the same cell of the other frames. An image's attention matrix is the identity (VDM section
     3)."""
 
-    def __init__(self, width: int, head_width: int, positions: str) -> None:
+    def __init__(self, width: int, head_dim: int, positions: str) -> None:
         super().__init__()
-        self.heads = max(1, width // head_width)
+        self.heads = max(1, width // head_dim)
         self.norm = nn.LayerNorm(width)
         self.relative = RelativeTime(self.heads) if positions == "relative" else None
         self.qkv = nn.Linear(width, 3 * width, bias=False)

@@ -1,8 +1,8 @@
 """Residual blocks of the factorised network: convolution in space, convolution in time, and changes of resolution.
 
 Shapes: features are (b t) c h w in channels-last memory, so that norms, 1x1 convolutions and attention read one layout.
-Norms act on one frame alone: nothing leaks over time. `embedding` is (b t, d), `linked` (b, t) marks frames that may
-see their neighbours.
+Norms act on one frame alone: nothing leaks over time. `embedding` is (b t, d), `temporal_mask` (b, t) marks frames that
+may see their neighbors.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ZeroConv(nn.Conv2d):
 
 
 class TimeConv(nn.Module):
-    """A 3x1x1 convolution: each frame and its two neighbours, cell by cell; nothing for an image (Imagen Video, section
+    """A 3x1x1 convolution: each frame and its two neighbors, cell by cell; nothing for an image (Imagen Video, section
     2.2)."""
 
     def __init__(self, channels: int) -> None:
@@ -62,18 +62,18 @@ class TimeConv(nn.Module):
         nn.init.zeros_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, linked: Tensor) -> Tensor:
-        """(b t) c h w, linked (b, t) bool -> (b t) c h w, zero for frames that are not linked."""
-        b, t = linked.shape
+    def forward(self, x: Tensor, temporal_mask: Tensor) -> Tensor:
+        """(b t) c h w, temporal_mask (b, t) bool -> (b t) c h w, zero for frames that are not temporal_mask."""
+        b, t = temporal_mask.shape
         _, c, h, w = x.shape
-        mask = linked[:, None, :, None].to(x.dtype)
+        mask = temporal_mask[:, None, :, None].to(x.dtype)
         # (b t) c h w channels-last is the memory of (b, c, t, h w) channels-last: no copy.
         rows = x.permute(0, 2, 3, 1).reshape(b, t, h * w, c).permute(0, 3, 1, 2)
         mixed = self.conv(rows * mask) * mask
         return mixed.permute(0, 2, 3, 1).reshape(b * t, h, w, c).permute(0, 3, 1, 2)
 
 
-class Film(nn.Module):
+class AdaGroupNorm(nn.Module):
     """Norm, then scale and shift by the embedding of the frame, then SiLU."""
 
     def __init__(self, channels: int, embedding: int) -> None:
@@ -131,20 +131,20 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm = FrameNorm(inputs)
         self.first = SpaceConv(inputs, outputs)
-        self.film = Film(outputs, embedding)
+        self.ada_norm = AdaGroupNorm(outputs, embedding)
         self.dropout = ClipDropout(dropout)
         self.second = SpaceConv(outputs, outputs, zero=True)
         self.skip = SpaceConv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        self.time_film = Film(outputs, embedding) if over_time else None
+        self.time_ada_norm = AdaGroupNorm(outputs, embedding) if over_time else None
         self.time = TimeConv(outputs) if over_time else None
 
-    def forward(self, x: Tensor, embedding: Tensor, linked: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, temporal_mask: Tensor) -> Tensor:
         """(b t) c h w, (b t, d), (b, t) -> (b t) c' h w."""
         inner = self.first(functional.silu(self.norm(x)))
-        x = self.skip(x) + self.second(self.dropout(self.film(inner, embedding)))
-        if self.time is None or self.time_film is None:
+        x = self.skip(x) + self.second(self.dropout(self.ada_norm(inner, embedding)))
+        if self.time is None or self.time_ada_norm is None:
             return x
-        return x + self.time(self.time_film(x, embedding), linked)
+        return x + self.time(self.time_ada_norm(x, embedding), temporal_mask)
 
 
 class Down(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditioning:
-    """Per clip and frame: `times` (b, t) in seconds, `given` (b, t) bool; `isolated` (b, t) bool marks images, which
+    """Per clip and frame: `times` (b, t) in seconds, `given` (b, t) bool; `is_image` (b, t) bool marks images, which
     see no other frame (None: none are). Text: `tokens` (b, l, d), `token_mask` (b, l) bool, `pooled` (b, d); None is
     the learned null text for all clips, `dropped` (b) bool for some.
 
@@ -24,8 +24,8 @@ class Conditioning:
     """
 
     times: Tensor
-    given: Tensor
-    isolated: Tensor | None = None
+    observed: Tensor
+    is_image: Tensor | None = None
     tokens: Tensor | None = None
     token_mask: Tensor | None = None
     pooled: Tensor | None = None
@@ -38,9 +38,9 @@ class Conditioning:
     def estimated(self) -> Tensor:
         """Which frames have an estimate (b, t): those of clips with frames to make one of, without their images."""
         if self.estimated_from is None:
-            return torch.zeros_like(self.given)
-        estimated = self.estimated_from.any(dim=1, keepdim=True).expand_as(self.given)
-        return estimated if self.isolated is None else estimated & ~self.isolated
+            return torch.zeros_like(self.observed)
+        estimated = self.estimated_from.any(dim=1, keepdim=True).expand_as(self.observed)
+        return estimated if self.is_image is None else estimated & ~self.is_image
 
     def without_text(self) -> Conditioning:
         """The same with the learned null text: the unconditional branch of classifier-free guidance."""
@@ -56,17 +56,17 @@ def sinusoidal(position: Tensor, width: int, *, longest: float = 10_000.0) -> Te
 
 
 class FrameEmbedding(nn.Module):
-    """Level, whether given, the time to the neighbouring frames and the pooled text -> one vector per frame (b, t,
+    """Level, whether given, the time to the neighboring frames and the pooled text -> one vector per frame (b, t,
     d)."""
 
-    def __init__(self, width: int, text_width: int) -> None:
+    def __init__(self, width: int, context_dim: int) -> None:
         super().__init__()
         self.width = width
         self.level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.gaps = nn.Sequential(nn.Linear(4, width // 2), nn.SiLU(), nn.Linear(width // 2, width))
         # Starts at zero: a unit-variance flag would swamp the level.
         self.given = nn.Parameter(torch.zeros(width))
-        self.text = nn.Linear(text_width, width) if text_width else None
+        self.text = nn.Linear(context_dim, width) if context_dim else None
 
     def forward(self, level: Tensor, gaps: Tensor, given: Tensor, pooled: Tensor | None) -> Tensor:
         """level (b, t), gaps (b, t, 4), given (b, t) bool, pooled (b, d_text) or None -> (b, t, d)."""
@@ -77,14 +77,14 @@ class FrameEmbedding(nn.Module):
         return total if self.text is None or pooled is None else total + self.text(pooled)[:, None]
 
 
-def gap_features(times: Tensor, isolated: Tensor) -> Tensor:
+def gap_features(times: Tensor, is_image: Tensor) -> Tensor:
     """Log time to the frame before and after, in units of frames, and whether there is one: (b, t) -> (b, t, 4).
 
-    Tells the temporal convolutions, which see neighbours only, how far away those are. `times` in frames of the base
+    Tells the temporal convolutions, which see neighbors only, how far away those are. `times` in frames of the base
     rate.
     """
     apart = (times[:, 1:] - times[:, :-1]).clamp(min=1e-3).log().clamp(-6.0, 6.0)
-    joined = ~(isolated[:, 1:] | isolated[:, :-1])
+    joined = ~(is_image[:, 1:] | is_image[:, :-1])
     apart, joined = torch.where(joined, apart, torch.zeros_like(apart)), joined.to(times.dtype)
     none = torch.zeros_like(times[:, :1])
     before, after = torch.cat([none, apart], 1), torch.cat([apart, none], 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vidiff_cli.config.model import ModelSettings
-from vidiff_cli.diffusion.targets import Kind, prediction_from, x_from
+from vidiff_cli.diffusion.targets import PredictionType, prediction_from, x_from
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
 
@@ -43,7 +43,9 @@ class Denoiser(nn.Module):
         return x_from(self.settings.diffusion.target, self.predict(z, level, conditioning), z, level)
 
 
-def mix_estimate(kind: Kind, prediction: Tensor, estimate: Tensor, share: Tensor, z: Tensor, level: Tensor) -> Tensor:
+def mix_estimate(
+    kind: PredictionType, prediction: Tensor, estimate: Tensor, share: Tensor, z: Tensor, level: Tensor
+) -> Tensor:
     """The prediction of `kind` whose x_hat is share * estimate + (1 - share) * (x_hat of `prediction`).
 
     For a given z and level, x_hat is an affine function of the prediction: x_hat(p) = a z + b p. As the shares sum to

@@ -18,21 +18,21 @@ from vidiff_cli.models.blocks import Down, FrameNorm, ResidualBlock, SpaceConv, 
 from vidiff_cli.models.conditioning import Conditioning, FrameEmbedding, gap_features
 
 
-class Context:
+class ForwardContext:
     """What every stage of one forward pass shares, computed once."""
 
-    __slots__ = ("embedding", "linked", "text_bias", "time_bias", "times", "tokens")
+    __slots__ = ("embedding", "temporal_mask", "text_bias", "time_bias", "times", "tokens")
 
     def __init__(
         self,
         embedding: Tensor,  # (b t, d), after SiLU
         times: Tensor,  # (b, t) in frames of the base rate
-        linked: Tensor,  # (b, t) bool: may see its neighbours
+        temporal_mask: Tensor,  # (b, t) bool: may see its neighbors
         time_bias: Tensor | None,  # (b, 1, 1, t, t)
         tokens: Tensor | None,  # (b, l, d)
         text_bias: Tensor | None,  # (b, 1, 1, l)
     ) -> None:
-        self.embedding, self.times, self.linked = embedding, times, linked
+        self.embedding, self.times, self.temporal_mask = embedding, times, temporal_mask
         self.time_bias, self.tokens, self.text_bias = time_bias, tokens, text_bias
 
 
@@ -41,17 +41,17 @@ class Stage(nn.Module):
 
     def __init__(self, settings: NetworkSettings, inputs: int, outputs: int, *, attention: bool) -> None:
         super().__init__()
-        head, over_time = settings.head_width, settings.temporal
+        head, over_time = settings.head_dim, settings.temporal
         self.block = ResidualBlock(
             inputs, outputs, settings.embedding, over_time=over_time != "attention", dropout=settings.dropout
         )
         self.space = SpaceAttention(outputs, head) if attention else None
-        self.text = TextAttention(outputs, head, settings.text_width) if attention and settings.text_width else None
+        self.text = TextAttention(outputs, head, settings.context_dim) if attention and settings.context_dim else None
         attend_over_time = over_time != "convolution" and attention
         self.time = TimeAttention(outputs, head, settings.positions) if attend_over_time else None
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        x = self.block(x, context.embedding, context.linked)
+    def forward(self, x: Tensor, context: ForwardContext) -> Tensor:
+        x = self.block(x, context.embedding, context.temporal_mask)
         if self.space is not None:
             x = self.space(x)
         if self.text is not None and context.tokens is not None and context.text_bias is not None:
@@ -65,8 +65,8 @@ class _EstimateStem(nn.Module):
 
     def __init__(self, settings: NetworkSettings, outputs: int) -> None:
         super().__init__()
-        self.patch = settings.patch
-        self.conv = ZeroConv((settings.channels + 2) * settings.patch**2, outputs, bias=False)
+        self.patch = settings.patch_size
+        self.conv = ZeroConv((settings.channels + 2) * settings.patch_size**2, outputs, bias=False)
 
     def forward(self, conditioning: Conditioning) -> Tensor:
         """-> (b t) c' h/patch w/patch."""
@@ -90,31 +90,31 @@ class UNet3D(nn.Module):
     def __init__(self, settings: NetworkSettings, *, side: int, frame_seconds: float) -> None:
         super().__init__()
         self.settings, self.frame_seconds = settings, frame_seconds
-        widths = [settings.base * multiplier for multiplier in settings.multipliers]
-        cells = [side // settings.patch // 2**depth for depth in range(len(widths))]
-        small = [count <= settings.attention_side for count in cells]
-        pixels = settings.channels * settings.patch**2
-        self.embedding = FrameEmbedding(settings.embedding, settings.text_width)
-        if settings.text_width:
-            self.null_token = nn.Parameter(0.02 * torch.randn(settings.text_width))
-            self.null_pooled = nn.Parameter(0.02 * torch.randn(settings.text_width))
+        widths = [settings.base_channels * multiplier for multiplier in settings.channel_mult]
+        cells = [side // settings.patch_size // 2**depth for depth in range(len(widths))]
+        small = [count <= settings.attention_max_size for count in cells]
+        pixels = settings.channels * settings.patch_size**2
+        self.embedding = FrameEmbedding(settings.embedding, settings.context_dim)
+        if settings.context_dim:
+            self.null_token = nn.Parameter(0.02 * torch.randn(settings.context_dim))
+            self.null_pooled = nn.Parameter(0.02 * torch.randn(settings.context_dim))
         self.stem = SpaceConv(pixels, widths[0])
         self.stem_estimate = _EstimateStem(settings, widths[0]) if settings.motion else None
-        self.down, self.shrink, self.up, self.grow = (nn.ModuleList() for _ in range(4))
+        self.down, self.downsamplers, self.up, self.upsamplers = (nn.ModuleList() for _ in range(4))
         for depth, width in enumerate(widths):
-            stages = [Stage(settings, width, width, attention=small[depth]) for _ in range(settings.blocks)]
+            stages = [Stage(settings, width, width, attention=small[depth]) for _ in range(settings.num_res_blocks)]
             self.down.append(nn.ModuleList(stages))
             if depth + 1 < len(widths):
-                self.shrink.append(Down(width, widths[depth + 1]))
+                self.downsamplers.append(Down(width, widths[depth + 1]))
         self.middle = nn.ModuleList([Stage(settings, widths[-1], widths[-1], attention=small[-1]) for _ in range(2)])
         for depth in reversed(range(len(widths))):
             width = widths[depth]
-            stages = [Stage(settings, 2 * width, width, attention=small[depth]) for _ in range(settings.blocks)]
+            stages = [Stage(settings, 2 * width, width, attention=small[depth]) for _ in range(settings.num_res_blocks)]
             self.up.append(nn.ModuleList(stages))
             if depth > 0:
-                self.grow.append(Up(width, widths[depth - 1]))
+                self.upsamplers.append(Up(width, widths[depth - 1]))
         self.head = nn.Sequential(FrameNorm(widths[0]), nn.SiLU(), SpaceConv(widths[0], pixels, zero=True))
-        self.gate = ZeroConv(widths[0], settings.patch**2) if settings.motion else None
+        self.gate = ZeroConv(widths[0], settings.patch_size**2) if settings.motion else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
@@ -123,7 +123,7 @@ class UNet3D(nn.Module):
             raise ValueError(f"frames are {width}x{height}, expected multiples of {self.settings.multiple}")
         context = self._context(level, conditioning)
         x = rearrange(z, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
-        x = self.stem(functional.pixel_unshuffle(x, self.settings.patch))
+        x = self.stem(functional.pixel_unshuffle(x, self.settings.patch_size))
         if self.stem_estimate is not None and conditioning.estimate is not None:
             x = x + self.stem_estimate(conditioning)
         skips = []
@@ -131,35 +131,35 @@ class UNet3D(nn.Module):
             for stage in stages:  # type: ignore[attr-defined]
                 x = stage(x, context)
                 skips.append(x)
-            if depth < len(self.shrink):
-                x = self.shrink[depth](x)
+            if depth < len(self.downsamplers):
+                x = self.downsamplers[depth](x)
         for stage in self.middle:
             x = stage(x, context)
         for depth, stages in enumerate(self.up):
             for stage in stages:  # type: ignore[attr-defined]
                 x = stage(torch.cat([x, skips.pop()], dim=1), context)
-            if depth < len(self.grow):
-                x = self.grow[depth](x)
+            if depth < len(self.upsamplers):
+                x = self.upsamplers[depth](x)
         norm, activation, pixels = self.head
         x = activation(norm(x))
         parts = [pixels(x)] if self.gate is None else [pixels(x), self.gate(x)]
-        x = torch.cat([functional.pixel_shuffle(part, self.settings.patch) for part in parts], dim=1)
+        x = torch.cat([functional.pixel_shuffle(part, self.settings.patch_size) for part in parts], dim=1)
         return rearrange(x, "(b t) c h w -> b c t h w", b=b)
 
-    def _context(self, level: Tensor, conditioning: Conditioning) -> Context:
+    def _context(self, level: Tensor, conditioning: Conditioning) -> ForwardContext:
         b, t = level.shape
-        isolated = conditioning.isolated
-        if t == 1 or isolated is None:
-            isolated = torch.full((b, t), t == 1, device=level.device)  # an image is a video of one frame
-        times = _elapsed(conditioning.times.float() / self.frame_seconds, isolated)
+        is_image = conditioning.is_image
+        if t == 1 or is_image is None:
+            is_image = torch.full((b, t), t == 1, device=level.device)  # an image is a video of one frame
+        times = _elapsed(conditioning.times.float() / self.frame_seconds, is_image)
         tokens, bias, pooled = self._text(conditioning, b, level.device)
-        embedding = self.embedding(level, gap_features(times, isolated), conditioning.given, pooled)
-        return Context(
+        embedding = self.embedding(level, gap_features(times, is_image), conditioning.observed, pooled)
+        return ForwardContext(
             embedding=functional.silu(embedding).flatten(0, 1),
             times=times,
-            linked=~isolated,
+            temporal_mask=~is_image,
             # without images the tensors need not be asked, which would stop a GPU and break a compiled graph
-            time_bias=None if t == 1 or conditioning.isolated is None else _time_bias(isolated, t),
+            time_bias=None if t == 1 or conditioning.is_image is None else _time_bias(is_image, t),
             tokens=tokens,
             text_bias=bias,
         )
@@ -168,7 +168,7 @@ class UNet3D(nn.Module):
         self, conditioning: Conditioning, b: int, device: torch.device
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Tokens (b, l, d), their logit bias (b, 1, 1, l) and pooled (b, d), with the null text where there is none."""
-        if not self.settings.text_width:
+        if not self.settings.context_dim:
             return None, None, None
         tokens, mask, pooled = conditioning.tokens, conditioning.token_mask, conditioning.pooled
         if tokens is None or mask is None or pooled is None:
@@ -184,17 +184,17 @@ class UNet3D(nn.Module):
         return tokens, bias[:, None, None], pooled
 
 
-def _elapsed(times: Tensor, isolated: Tensor) -> Tensor:
+def _elapsed(times: Tensor, is_image: Tensor) -> Tensor:
     """Times (b, t) since the first frame of the video; images are at no time."""
-    start = times.masked_fill(isolated, float("inf")).amin(dim=1, keepdim=True)
-    return torch.where(isolated, 0.0, times - start)
+    start = times.masked_fill(is_image, float("inf")).amin(dim=1, keepdim=True)
+    return torch.where(is_image, 0.0, times - start)
 
 
-def _time_bias(isolated: Tensor, t: int) -> Tensor | None:
+def _time_bias(is_image: Tensor, t: int) -> Tensor | None:
     """0 where frame i may see frame j, -inf where not: images see themselves, videos all but images. (b, 1, 1, t,
     t)."""
-    if not isolated.is_meta and not bool(isolated.any()):  # a meta tensor has no values to ask for
+    if not is_image.is_meta and not bool(is_image.any()):  # a meta tensor has no values to ask for
         return None
-    itself = torch.eye(t, dtype=torch.bool, device=isolated.device)
-    allowed = itself | ~(isolated[:, :, None] | isolated[:, None, :])
-    return torch.zeros(allowed.shape, device=isolated.device).masked_fill(~allowed, float("-inf"))[:, None, None]
+    itself = torch.eye(t, dtype=torch.bool, device=is_image.device)
+    allowed = itself | ~(is_image[:, :, None] | is_image[:, None, :])
+    return torch.zeros(allowed.shape, device=is_image.device).masked_fill(~allowed, float("-inf"))[:, None, None]

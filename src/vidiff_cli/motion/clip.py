@@ -40,7 +40,7 @@ class _Gap:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _End:
+class _ClipEnd:
     """Frames of a clip at `places` beyond the last of its observed ones in `past`, which are evenly spaced, after so
     many steps of their distance (`moments`); the past may run backwards in time."""
 
@@ -62,7 +62,7 @@ def estimate_clip(
     """
     estimate = torch.where(observed[:, None, :, None, None], video, torch.zeros((), dtype=video.dtype))
     uncertainty = torch.zeros_like(video[:, :1])
-    gaps, ends = list[_Gap](), list[_End]()
+    gaps, ends = list[_Gap](), list[_ClipEnd]()
     for clip, (seen, moments) in enumerate(zip(observed.tolist(), times.tolist(), strict=True)):
         there = [place for place, is_there in enumerate(seen) if is_there]
         gaps += _gaps(clip, there, moments)
@@ -101,7 +101,7 @@ def _gaps(clip: int, there: Sequence[int], times: Sequence[float]) -> Iterator[_
         )
 
 
-def _ends(clip: int, there: Sequence[int], times: Sequence[float]) -> Iterator[_End]:
+def _ends(clip: int, there: Sequence[int], times: Sequence[float]) -> Iterator[_ClipEnd]:
     """The frames after the last observed one, and those before the first."""
     if not there:
         return
@@ -117,7 +117,7 @@ def _ends(clip: int, there: Sequence[int], times: Sequence[float]) -> Iterator[_
                 break
             past.append(place)
         steps = tuple(abs(times[place] - times[nearest]) / (span or 1.0) for place in places)
-        yield _End(clip=clip, past=tuple(reversed(past)), places=places, moments=steps)
+        yield _ClipEnd(clip=clip, past=tuple(reversed(past)), places=places, moments=steps)
 
 
 def _equal(one: float, other: float) -> bool:

@@ -19,12 +19,12 @@ from vidiff_cli.motion.interpolation import MISMATCH
 from vidiff_cli.motion.warping import (
     box,
     consistency,
+    field_size,
     fill_holes,
     inside,
     mean_distance,
     resize,
     resize_flow,
-    size_of,
     splat,
     warp,
 )
@@ -65,14 +65,14 @@ class Trend:
         change = box(self.change * (1.5 - seen), ERROR_BOX)
         everywhere = change.mean((2, 3), keepdim=True)
         uncertainty = ERROR * step**ERROR_GROWTH * torch.lerp(change, everywhere, EVERYWHERE)
-        return frame, resize(uncertainty, size_of(last))
+        return frame, resize(uncertainty, field_size(last))
 
     def moved(self, last: Tensor, step: float) -> tuple[Tensor, Tensor]:
         """The last frame moved on by `step` (1 c h w), and where that is sure (1 1 h' w')."""
         damping = self.damping
         way = step if damping == 1 else damping * (1 - damping**step) / (1 - damping)
         flow = -way * fill_holes(*splat(self.velocity, way * self.velocity, self.importance))
-        moved = warp(last, resize_flow(flow, size_of(last)), "bicubic").clamp(-1, 1)
+        moved = warp(last, resize_flow(flow, field_size(last)), "bicubic").clamp(-1, 1)
         return moved, warp(self.agreement, flow) * inside(flow)
 
     def share(self, step: float) -> float:
@@ -109,7 +109,7 @@ def extrapolate(past: Tensor, steps: Sequence[float], *, flow: Flow = optical_fl
 
 def reduced(frame: Tensor) -> Tensor:
     """A frame (b c h w) at the size at which motion is found."""
-    return resize(frame, flow_size(*size_of(frame)))
+    return resize(frame, flow_size(*field_size(frame)))
 
 
 def fit_trend(past: Sequence[Tensor], *, flow: Flow = optical_flow) -> Trend:

@@ -1,8 +1,8 @@
 """Optical flow by dense inverse search: where small patches of one frame are found again in the other.
 
 Coarse to fine, in patches that overlap; each descends from where the coarser level puts it and from where its
-neighbours were found. Source: Kroeger et al. 2016 (dense inverse search, without its variational refinement, which
-gained nothing here); the proposals of neighbours are those of Barnes et al. 2009 (PatchMatch).
+neighbors were found. Source: Kroeger et al. 2016 (dense inverse search, without its variational refinement, which
+gained nothing here); the proposals of neighbors are those of Barnes et al. 2009 (PatchMatch).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vidiff_cli.motion.warping import pyramid, resize, resize_flow, size_of
+from vidiff_cli.motion.warping import field_size, pyramid, resize, resize_flow
 
 SHORT_SIDE = 160  # pixels, at which motion is found: larger frames are reduced to it
 SMALLEST_SIDE = 8  # of the coarsest level
@@ -39,7 +39,7 @@ def optical_flow(first: Tensor, second: Tensor, *, short_side: int = SHORT_SIDE)
 
 def full_size_flow(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """`optical_flow` of each pair of frames (b c h w) and back, in pixels of the frames: (b 2 h w), (b 2 h w)."""
-    forward, backward = (resize_flow(flow, size_of(first)) for flow in optical_flow(first, second))
+    forward, backward = (resize_flow(flow, field_size(first)) for flow in optical_flow(first, second))
     return forward, backward
 
 
@@ -63,7 +63,7 @@ def _pyramid_search(first: Tensor, second: Tensor) -> Tensor:
     levels = pyramid(first, second, smallest=SMALLEST_SIDE)
     flow = first.new_zeros(len(first), 2, *levels[-1][0].shape[2:])
     for one, two in reversed(levels):
-        flow = _search(resize_flow(flow, size_of(one)), one, two)
+        flow = _search(resize_flow(flow, field_size(one)), one, two)
     return flow
 
 

@@ -17,12 +17,12 @@ from vidiff_cli.motion.flow import optical_flow
 from vidiff_cli.motion.warping import (
     box,
     consistency,
+    field_size,
     fill_holes,
     inside,
     mean_distance,
     resize,
     resize_flow,
-    size_of,
     splat,
     warp,
 )
@@ -86,7 +86,7 @@ class _Pair:
     ) -> None:
         self.first, self.second, self.flows = first, second, flows
         forward, backward = flows
-        self.size, self.small = size_of(first), size_of(forward)
+        self.size, self.small = field_size(first), field_size(forward)
         a, b = resize(first, self.small), resize(second, self.small)
         self.agreement = consistency(forward, backward), consistency(backward, forward)
         left = mean_distance(a, warp(b, forward)), mean_distance(b, warp(a, backward))

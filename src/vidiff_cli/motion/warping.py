@@ -31,7 +31,7 @@ def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
 
 def resize(field: Tensor, size: tuple[int, int]) -> Tensor:
     """A field (b c h w) at another size: linear, antialiased where it shrinks."""
-    if size_of(field) == size:
+    if field_size(field) == size:
         return field
     return functional.interpolate(field, size, mode="bilinear", antialias=size[0] < field.shape[2])
 
@@ -96,8 +96,8 @@ def splat(fields: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
 def pyramid(one: Tensor, other: Tensor, *, smallest: int) -> list[tuple[Tensor, Tensor]]:
     """Two fields (b c h w), and both at half the size again and again, down to a short side of `smallest` or more."""
     levels = [(one, other)]
-    while min(size_of(levels[-1][1])) >= 2 * smallest:
-        height, width = size_of(levels[-1][1])
+    while min(field_size(levels[-1][1])) >= 2 * smallest:
+        height, width = field_size(levels[-1][1])
         half = (-(-height // 2), -(-width // 2))
         one, other = (functional.interpolate(each, half, mode="area") for each in levels[-1])
         levels.append((one, other))
@@ -110,7 +110,7 @@ def fill_holes(total: Tensor, weight: Tensor) -> Tensor:
     levels = pyramid(total, weight, smallest=2)
     field = levels[-1][0] / levels[-1][1].clamp(min=1e-6)
     for sums, weights in reversed(levels[:-1]):
-        around = resize(field, size_of(weights))
+        around = resize(field, field_size(weights))
         field = torch.lerp(around, sums / weights.clamp(min=1e-6), (20 * weights).clamp(max=1))
     return field
 
@@ -120,7 +120,7 @@ def mean_distance(one: Tensor, other: Tensor) -> Tensor:
     return (one - other).abs().mean(1, keepdim=True)
 
 
-def size_of(field: Tensor) -> tuple[int, int]:
+def field_size(field: Tensor) -> tuple[int, int]:
     """(h, w) of a field (b c h w)."""
     return field.shape[2], field.shape[3]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vidiff_cli.config.aspect import ratio_of
+from vidiff_cli.config.aspect import parse_aspect
 
 LARGEST_RATIO = 2  # of `keep`: long side over short side
 FINEST = 8  # pixels: the long side of a given aspect is a multiple of it
@@ -38,7 +38,7 @@ def _sizes(short: int, aspect: str, *, tall: bool) -> list[tuple[int, int]]:
 
 
 def _exact(short: int, aspect: str) -> tuple[int, int]:
-    ratio = ratio_of(aspect)
+    ratio = parse_aspect(aspect)
     multiple = FINEST if short % FINEST == 0 else 2 if short % 2 == 0 else 1
     long = max(short, round(short * max(ratio, 1 / ratio) / multiple) * multiple)
     return (long, short) if ratio >= 1 else (short, long)

@@ -10,20 +10,22 @@ from pathlib import Path
 
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Progress, Steps
-from vidiff_cli.prep.extract import UNEXPECTED, Cutting, Job, cut
-from vidiff_cli.prep.extract_cache import Journal, Piece, Unwritten, partial_of
+from vidiff_cli.events import EventStream, Note, Progress
+from vidiff_cli.prep.extract import UNEXPECTED, ClipSpec, ExtractJob, cut
+from vidiff_cli.prep.extract_cache import ExtractCache, ExtractedSource, Unwritten, partial_path
 from vidiff_cli.prep.plan import Plan
-from vidiff_cli.prep.scan import Source
+from vidiff_cli.prep.scan import MediaSource
 from vidiff_cli.system import worker_pool
 from vidiff_cli.system.locks import remove
 
 # what another run may have more luck with
 AGAIN = {UNEXPECTED, worker_pool.TOO_LONG, worker_pool.TOO_MUCH, worker_pool.CRASHED}
-Pieces = dict[str, Piece]  # by the source's name
+Pieces = dict[str, ExtractedSource]  # by the source's name
 
 
-def pieces_of(plan: Plan, journal: Journal, sources: Sequence[Source]) -> Steps[tuple[Pieces, int]]:
+def extract_sources(
+    plan: Plan, journal: ExtractCache, sources: Sequence[MediaSource]
+) -> EventStream[tuple[Pieces, int]]:
     """Decodes what the journal lacks; every finished source is in the journal before the next event. Returns all pieces
     and how many of them were finished before."""
     pieces = {name: piece for name, piece in _known(plan, journal, sources).items() if piece.kind not in AGAIN}
@@ -42,16 +44,18 @@ def pieces_of(plan: Plan, journal: Journal, sources: Sequence[Source]) -> Steps[
     return pieces, resumed
 
 
-def _known(plan: Plan, journal: Journal, sources: Sequence[Source]) -> Pieces:
+def _known(plan: Plan, journal: ExtractCache, sources: Sequence[MediaSource]) -> Pieces:
     """What the journal has of these sources."""
-    found = ((source.name, journal.read(source, plan.captions.of[source.name])) for source in sources)
+    found = ((source.name, journal.read(source, plan.captions.by_source[source.name])) for source in sources)
     return {name: piece for name, piece in found if piece is not None}
 
 
-def _decoded(plan: Plan, journal: Journal, sources: Sequence[Source]) -> Iterator[tuple[Source, Piece]]:
+def _decoded(
+    plan: Plan, journal: ExtractCache, sources: Sequence[MediaSource]
+) -> Iterator[tuple[MediaSource, ExtractedSource]]:
     """The pieces of sources as they are finished, by worker processes. Where decord ends badly, ffmpeg has a try."""
     settings = plan.settings
-    again: list[Job] = []
+    again: list[ExtractJob] = []
     jobs = (_job(plan, journal, source, settings.decoder) for source in sources)
     for outcome in _outcomes(jobs, len(sources), settings):
         job, piece = outcome.job, _result(outcome)
@@ -64,14 +68,14 @@ def _decoded(plan: Plan, journal: Journal, sources: Sequence[Source]) -> Iterato
 
 
 def _outcomes(
-    jobs: Iterator[Job], count: int, settings: PrepSettings
-) -> Iterator[worker_pool.Outcome[Job, Piece | Unwritten]]:
+    jobs: Iterator[ExtractJob], count: int, settings: PrepSettings
+) -> Iterator[worker_pool.Outcome[ExtractJob, ExtractedSource | Unwritten]]:
     """What the workers return. An interrupt, or a full disk, stops them in the middle: what they were writing goes."""
     if not count:
         return
-    open_jobs: dict[Path, Job] = {}
+    open_jobs: dict[Path, ExtractJob] = {}
 
-    def given() -> Iterator[Job]:
+    def given() -> Iterator[ExtractJob]:
         for job in jobs:
             open_jobs[job.path] = job
             yield job
@@ -88,11 +92,11 @@ def _outcomes(
             for outcome in running:
                 del open_jobs[outcome.job.path]
                 if outcome.kind:  # its worker was killed
-                    remove(partial_of(outcome.job.path))
+                    remove(partial_path(outcome.job.path))
                 yield outcome
     finally:
         for path in open_jobs:
-            remove(partial_of(path))
+            remove(partial_path(path))
 
 
 def _cores() -> int:
@@ -100,21 +104,21 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _result(outcome: worker_pool.Outcome[Job, Piece | Unwritten]) -> Piece:
+def _result(outcome: worker_pool.Outcome[ExtractJob, ExtractedSource | Unwritten]) -> ExtractedSource:
     if isinstance(outcome.result, Unwritten):
         raise outcome.result
-    return outcome.result or Piece(kind=outcome.kind, reason=outcome.problem or outcome.kind)
+    return outcome.result or ExtractedSource(kind=outcome.kind, reason=outcome.problem or outcome.kind)
 
 
-def _remembered(journal: Journal, job: Job, piece: Piece) -> Piece:
+def _remembered(journal: ExtractCache, job: ExtractJob, piece: ExtractedSource) -> ExtractedSource:
     if piece.kind in AGAIN:  # nothing was written, but --merge has to know
         journal.write(job.source, job.segments, piece)
     return piece
 
 
-def _job(plan: Plan, journal: Journal, source: Source, decoder: str) -> Job:
-    settings, segments = plan.settings, plan.captions.of[source.name]
-    cutting = Cutting(
+def _job(plan: Plan, journal: ExtractCache, source: MediaSource, decoder: str) -> ExtractJob:
+    settings, segments = plan.settings, plan.captions.by_source[source.name]
+    cutting = ClipSpec(
         size=settings.size,
         aspect=settings.aspect,
         frames=settings.frames,
@@ -124,10 +128,10 @@ def _job(plan: Plan, journal: Journal, source: Source, decoder: str) -> Job:
         decoder=decoder,
         images_fps=settings.images_fps,
     )
-    return Job(source=source, segments=segments, cutting=cutting, path=journal.path(source, segments))
+    return ExtractJob(source=source, segments=segments, cutting=cutting, path=journal.path(source, segments))
 
 
-def merged(plan: Plan, journal: Journal) -> Pieces:
+def merged(plan: Plan, journal: ExtractCache) -> Pieces:
     """VidiffError where some part is not done."""
     pieces = _known(plan, journal, plan.scan.sources)
     missing = [source.name for source in plan.scan.sources if source.name not in pieces]

@@ -17,14 +17,14 @@ from pathlib import Path
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.aspect_ratio import Framing, framing
 from vidiff_cli.prep.captions import Segment
-from vidiff_cli.prep.extract_cache import Cut, Piece, PieceWriter, Unwritten
+from vidiff_cli.prep.extract_cache import ClipCandidate, ExtractedSource, ExtractWriter, Unwritten
 from vidiff_cli.prep.quality_filters import clip_scores, fingerprint
-from vidiff_cli.prep.scan import Source
+from vidiff_cli.prep.scan import MediaSource
 from vidiff_cli.system.worker_process import announce
-from vidiff_cli.video.decode import MOST_FRAMES, Reading, read
+from vidiff_cli.video.decode import MOST_FRAMES, DecodedVideo, read
 from vidiff_cli.video.image_sequence import pictures_info, read_pictures
 from vidiff_cli.video.probe import VideoInfo, probe
-from vidiff_cli.video.scene_detection import FrameScores, Measure, scene_starts
+from vidiff_cli.video.scene_detection import FrameScores, SceneMeasure, scene_starts
 
 UNEXPECTED = "cannot be decoded"  # by an error that no one foresaw; it may be the machine's fault, not the file's
 BEYOND_SECONDS = 1  # by which a segment may end after its file: annotations are rounded
@@ -32,7 +32,7 @@ LEAST_SECONDS, TIMES_REAL = 120.0, 10.0  # that decoding may take, and as a mult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cutting:
+class ClipSpec:
     """The settings that shape frames, as in `PrepSettings`."""
 
     size: int
@@ -46,23 +46,23 @@ class Cutting:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class ExtractJob:
     """A source to cut, the segments to cut it into (none: all of it), and the journal's file for it."""
 
-    source: Source
+    source: MediaSource
     segments: tuple[Segment, ...]
-    cutting: Cutting
+    cutting: ClipSpec
     path: Path
 
 
-def cut(job: Job) -> Piece | Unwritten:
+def cut(job: ExtractJob) -> ExtractedSource | Unwritten:
     """Writes the piece of a source into the journal and returns it. Never raises for a bad file.
 
     A piece of kind UNEXPECTED is not written, so that it is tried again. `Unwritten` is returned, not raised: it has to
     reach another process as it is.
     """
     try:
-        with PieceWriter(job.path) as writer:
+        with ExtractWriter(job.path) as writer:
             piece, prints = _cut(job, writer)
             if piece.kind:
                 writer.restart()
@@ -73,31 +73,31 @@ def cut(job: Job) -> Piece | Unwritten:
         return error
 
 
-def _cut(job: Job, writer: PieceWriter) -> tuple[Piece, list[bytes]]:
+def _cut(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[bytes]]:
     source = job.source
     if source.problem:
-        return Piece(kind="cannot be read", reason=source.problem), []
+        return ExtractedSource(kind="cannot be read", reason=source.problem), []
     try:
         return _decoded(job, writer)
     except Unwritten:
         raise
     except VidiffError as error:
-        return Piece(kind=_kind(error, source), reason=str(error).replace(str(source.path), source.name)), []
+        return ExtractedSource(kind=_kind(error, source), reason=str(error).replace(str(source.path), source.name)), []
     except MemoryError:
         raise
     except Exception as error:  # a decoder's own error: one broken file must never stop the run
         what = " ".join(str(error).split())[:300]
-        return Piece(kind=UNEXPECTED, reason=f"{UNEXPECTED}: {type(error).__name__}: {what}"), []
+        return ExtractedSource(kind=UNEXPECTED, reason=f"{UNEXPECTED}: {type(error).__name__}: {what}"), []
 
 
-def _decoded(job: Job, writer: PieceWriter) -> tuple[Piece, list[bytes]]:
+def _decoded(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[bytes]]:
     cutting = job.cutting
     info, readings = _readings(job)
     announce(max(LEAST_SECONDS, TIMES_REAL * (info.duration_seconds or 0.0)))
     intervals = _intervals(job.segments, _rate(info, cutting), info.start_seconds)
     for reading in readings:
         writer.restart()
-        measure, total = Measure(), 0
+        measure, total = SceneMeasure(), 0
         for _, frames in reading.blocks:
             measure.add(frames)
             for start, stop in _overlaps(intervals, total, total + len(frames)):
@@ -108,7 +108,7 @@ def _decoded(job: Job, writer: PieceWriter) -> tuple[Piece, list[bytes]]:
     return _finished(job, info, reading, measure.done(), intervals, writer)
 
 
-def _readings(job: Job) -> tuple[VideoInfo, Iterator[Reading]]:
+def _readings(job: ExtractJob) -> tuple[VideoInfo, Iterator[DecodedVideo]]:
     cutting, source = job.cutting, job.source
     if source.pictures:
         info = pictures_info(source.path, source.pictures, cutting.images_fps)
@@ -130,11 +130,11 @@ def _readings(job: Job) -> tuple[VideoInfo, Iterator[Reading]]:
     return info, readings
 
 
-def _framing(info: VideoInfo, cutting: Cutting) -> Framing:
+def _framing(info: VideoInfo, cutting: ClipSpec) -> Framing:
     return framing(info.width, info.height, short=cutting.size, aspect=cutting.aspect)
 
 
-def _rate(info: VideoInfo, cutting: Cutting) -> Fraction:
+def _rate(info: VideoInfo, cutting: ClipSpec) -> Fraction:
     """Never above the source's own."""
     return min(cutting.fps, info.fps) if info.fps > 0 else cutting.fps
 
@@ -170,10 +170,15 @@ def _overlaps(intervals: Sequence[Interval], start: int, stop: int) -> Iterator[
 
 
 def _finished(
-    job: Job, info: VideoInfo, reading: Reading, scores: FrameScores, intervals: list[Interval], writer: PieceWriter
-) -> tuple[Piece, list[bytes]]:
+    job: ExtractJob,
+    info: VideoInfo,
+    reading: DecodedVideo,
+    scores: FrameScores,
+    intervals: list[Interval],
+    writer: ExtractWriter,
+) -> tuple[ExtractedSource, list[bytes]]:
     cutting, total = job.cutting, len(scores)
-    piece = Piece(
+    piece = ExtractedSource(
         decoder=reading.decoder,
         fallback=reading.fallback,
         width=info.width,
@@ -186,7 +191,7 @@ def _finished(
     )
     scenes = scene_starts(scores) if cutting.scenes and total else (0,)
     segments = list(enumerate(job.segments)) if not info.is_image else [(number, _WHOLE) for number in _first(job)]
-    found: list[Cut] = []
+    found: list[ClipCandidate] = []
     unused: list[tuple[int, str]] = []
     for number, segment in segments or [(-1, _WHOLE)]:
         starts = clip_starts(
@@ -197,9 +202,9 @@ def _finished(
         rate = reading.fps or Fraction(1)
         for start in starts:
             measured = clip_scores(scores, start, piece.clip_frames, rate)
-            found.append(Cut(start=start, offset=_offset(intervals, start), segment=number, scores=measured))
+            found.append(ClipCandidate(start=start, offset=_offset(intervals, start), segment=number, scores=measured))
     found.sort(key=lambda each: (each.start, each.segment))
-    piece = replace(piece, scenes=len(scenes), cuts=tuple(found), unused=tuple(unused))
+    piece = replace(piece, scenes=len(scenes), candidates=tuple(found), unused=tuple(unused))
     if not found:
         return _without_clips(piece, job), []
     known: dict[int, bytes] = {}
@@ -212,7 +217,7 @@ def _finished(
 _WHOLE = Segment(start_seconds=None, stop_seconds=None, captions=())
 
 
-def _first(job: Job) -> range:
+def _first(job: ExtractJob) -> range:
     return range(min(1, len(job.segments)))
 
 
@@ -236,7 +241,7 @@ def _offset(intervals: Sequence[Interval], frame: int) -> int:
     )
 
 
-def _shortfall(segment: Segment, piece: Piece, starts: Sequence[int]) -> str:
+def _shortfall(segment: Segment, piece: ExtractedSource, starts: Sequence[int]) -> str:
     """Why a segment yields no clip, or not all that it promises; "" where all is well."""
     if segment.start_seconds is None or segment.stop_seconds is None:
         return ""
@@ -252,7 +257,7 @@ def _shortfall(segment: Segment, piece: Piece, starts: Sequence[int]) -> str:
     return ""
 
 
-def _without_clips(piece: Piece, job: Job) -> Piece:
+def _without_clips(piece: ExtractedSource, job: ExtractJob) -> ExtractedSource:
     count, rate = piece.frames, float(piece.rate)
     if piece.unused and count >= piece.clip_frames:
         return replace(piece, kind="no segment fits", reason=f"no segment fits: {piece.unused[0][1]}")
@@ -264,7 +269,7 @@ def _without_clips(piece: Piece, job: Job) -> Piece:
     return replace(piece, kind="too short", reason=f"too short: {found}")
 
 
-def _kind(error: VidiffError, source: Source) -> str:
+def _kind(error: VidiffError, source: MediaSource) -> str:
     """An error without the file's name and the details, so that equal reasons can be counted."""
     what = error.what.replace(str(source.path), "").replace(source.path.name, "")
     return re.sub(r"[(:].*", "", what.strip(" :"), flags=re.DOTALL).strip() or UNEXPECTED

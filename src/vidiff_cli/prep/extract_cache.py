@@ -27,14 +27,14 @@ from vidiff_cli.dataset.jsonl import JOURNAL, unwritable
 from vidiff_cli.dataset.shards import Shard, uint8_entry
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions import Segment
-from vidiff_cli.prep.scan import Source
+from vidiff_cli.prep.scan import MediaSource
 
 PIECE_FORMAT = 2
 HEADER_BYTES = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cut:
+class ClipCandidate:
     """A clip that could be made of a source: `start` is its first frame, counted at the piece's fps from the source's
     first frame, `offset` the same among the frames that were kept, `segment` a number among the source's segments
     (-1: the source has none). `scores` as `filters.clip_scores`."""
@@ -46,7 +46,7 @@ class Cut:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
+class ExtractedSource:
     """What became of one source; plain data, so that it can stand in a journal.
 
     `kind` is "" where there are clips, else the reason in two or three words, `reason` the whole sentence. `width` and
@@ -67,7 +67,7 @@ class Piece:
     start_seconds: float = 0.0
     clip_frames: int = 0
     scenes: int = 0
-    cuts: tuple[Cut, ...] = ()
+    candidates: tuple[ClipCandidate, ...] = ()
     unused: tuple[tuple[int, str], ...] = ()
 
     @property
@@ -81,19 +81,19 @@ class Piece:
         return float(self.frames / self.rate) if self.rate else 0.0
 
 
-def _piece(row: Mapping[str, object]) -> Piece:
+def _piece(row: Mapping[str, object]) -> ExtractedSource:
     """From its JSON. TypeError, ValueError, KeyError for anything else."""
     values = dict(row)
     values["size"] = tuple(values["size"])  # type: ignore[arg-type]
-    values["cuts"] = tuple(Cut(**each) for each in values["cuts"])  # type: ignore[union-attr]
+    values["cuts"] = tuple(ClipCandidate(**each) for each in values["cuts"])  # type: ignore[union-attr]
     values["unused"] = tuple((int(number), str(why)) for number, why in values["unused"])  # type: ignore[union-attr]
-    piece = Piece(**values)  # type: ignore[arg-type]
+    piece = ExtractedSource(**values)  # type: ignore[arg-type]
     if not isinstance(piece.kind, str) or piece.rate < 0:
         raise ValueError("no piece")
     return piece
 
 
-class Journal:
+class ExtractCache:
     """The finished sources in OUTPUT/.journal. Processes may write different sources at once.
 
     `shaping`: the settings that shape frames, as JSON.
@@ -103,7 +103,7 @@ class Journal:
         self.folder = output / JOURNAL
         self._shaping = dict(shaping)
 
-    def path(self, source: Source, segments: Sequence[Segment]) -> Path:
+    def path(self, source: MediaSource, segments: Sequence[Segment]) -> Path:
         """Where the piece of a source lies, or is to lie."""
         times = [(str(each.start_seconds), str(each.stop_seconds)) for each in segments]
         key = [PIECE_FORMAT, source.name, source.bytes, source.mtime_ns, times, self._shaping]
@@ -117,7 +117,7 @@ class Journal:
         except OSError as error:
             raise _unwritten(self.folder, error) from error
 
-    def read(self, source: Source, segments: Sequence[Segment]) -> Piece | None:
+    def read(self, source: MediaSource, segments: Sequence[Segment]) -> ExtractedSource | None:
         """What became of a source in an earlier run, None where it was not finished."""
         path = self.path(source, segments)
         if not path.is_file():
@@ -125,24 +125,24 @@ class Journal:
         try:
             shard = Shard(path)
             piece = _piece(json.loads(shard.tensor("piece").tobytes()))
-            whole = not piece.cuts or (
-                len(shard.shape("frames") or ()) == 4 and (shard.shape("prints") or (0,))[0] == len(piece.cuts)
+            whole = not piece.candidates or (
+                len(shard.shape("frames") or ()) == 4 and (shard.shape("prints") or (0,))[0] == len(piece.candidates)
             )
             return piece if whole else None
         except (VidiffError, LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RecursionError):
             return None  # damaged: decode it again
 
-    def frames(self, source: Source, segments: Sequence[Segment]) -> np.ndarray:
+    def frames(self, source: MediaSource, segments: Sequence[Segment]) -> np.ndarray:
         """The frames of a source that were kept, uint8 (t h w c), memory-mapped."""
         return Shard(self.path(source, segments)).tensor("frames")
 
-    def prints(self, source: Source, segments: Sequence[Segment]) -> np.ndarray:
+    def prints(self, source: MediaSource, segments: Sequence[Segment]) -> np.ndarray:
         """A fingerprint per cut, uint8 (clips, bytes)."""
         return Shard(self.path(source, segments)).tensor("prints")
 
-    def write(self, source: Source, segments: Sequence[Segment], piece: Piece) -> None:
+    def write(self, source: MediaSource, segments: Sequence[Segment], piece: ExtractedSource) -> None:
         """Marks a source as finished that has no frames."""
-        with PieceWriter(self.path(source, segments)) as writer:
+        with ExtractWriter(self.path(source, segments)) as writer:
             writer.finish(piece, [])
 
     def remove(self) -> None:
@@ -154,19 +154,19 @@ class Unwritten(VidiffError):
     """A piece could not be written: no fault of its source."""
 
 
-def partial_of(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
     """What a piece is called while it is written."""
     return path.with_name(f".{path.name}.part")
 
 
-class PieceWriter:
+class ExtractWriter:
     """Writes a piece block after block, as a context: nothing is left unless `finish` was called.
 
     `Unwritten` where it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._partial = path, partial_of(path)
+        self.path, self._partial = path, partial_path(path)
         self._shape: tuple[int, int, int] = (0, 0, 0)
         self.count = 0  # frames so far
         try:
@@ -176,7 +176,7 @@ class PieceWriter:
             raise _unwritten(path, error) from error
         self.restart()
 
-    def __enter__(self) -> PieceWriter:
+    def __enter__(self) -> ExtractWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -216,7 +216,7 @@ class PieceWriter:
             raise _unwritten(self.path, error) from error
         return frames
 
-    def finish(self, piece: Piece, prints: Sequence[bytes]) -> None:
+    def finish(self, piece: ExtractedSource, prints: Sequence[bytes]) -> None:
         """Writes the rest and gives the file its name: from now on the source is finished."""
         text = json.dumps(asdict(piece)).encode()
         parts = [("prints", [len(prints), len(prints[0]) if prints else 0], b"".join(prints))]

@@ -12,9 +12,9 @@ from vidiff_cli.dataset.dataset import JOURNAL, read_spec
 from vidiff_cli.dataset.index import NAME as INDEX
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions import Captions, read_captions
-from vidiff_cli.prep.extract_cache import Journal
-from vidiff_cli.prep.scan import Scan, Source, scan
-from vidiff_cli.prep.splits import check_held_out, groups_of
+from vidiff_cli.prep.extract_cache import ExtractCache
+from vidiff_cli.prep.scan import MediaSource, Scan, scan
+from vidiff_cli.prep.splits import assign_groups, check_held_out
 from vidiff_cli.prep.write_dataset import LEDGER, MISSING
 from vidiff_cli.system.locks import LOCK
 
@@ -32,7 +32,7 @@ class Plan:
     fingerprint: str
 
 
-def plan_of(settings: PrepSettings) -> Plan:
+def plan_prep(settings: PrepSettings) -> Plan:
     """Looks at the sources and their captions; decodes nothing.
 
     VidiffError: no source, captions that cannot be read, or a held-out group that no source belongs to.
@@ -41,7 +41,7 @@ def plan_of(settings: PrepSettings) -> Plan:
     captions = read_captions(
         found.sources, settings.captions, format=settings.caption_format, columns=settings.split_by is not None
     )
-    groups = groups_of(found.sources, captions, settings.split_by)
+    groups = assign_groups(found.sources, captions, settings.split_by)
     check_held_out(settings.hold_out, groups.values())
     facts = [
         [source.name, source.bytes, source.mtime_ns, _said(captions, source), groups[source.name]]
@@ -51,12 +51,14 @@ def plan_of(settings: PrepSettings) -> Plan:
     return Plan(settings=settings, scan=found, captions=captions, groups=groups, fingerprint=fingerprint)
 
 
-def _said(captions: Captions, source: Source) -> list[list[object]]:
-    return [[str(each.start_seconds), str(each.stop_seconds), each.captions] for each in captions.of[source.name]]
+def _said(captions: Captions, source: MediaSource) -> list[list[object]]:
+    return [
+        [str(each.start_seconds), str(each.stop_seconds), each.captions] for each in captions.by_source[source.name]
+    ]
 
 
-def journal_of(settings: PrepSettings) -> Journal:
-    return Journal(settings.output, settings.shaping())
+def open_cache(settings: PrepSettings) -> ExtractCache:
+    return ExtractCache(settings.output, settings.shaping())
 
 
 def is_complete(plan: Plan) -> bool:

@@ -4,42 +4,42 @@ from __future__ import annotations
 
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.dataset.dataset import Dataset
-from vidiff_cli.events import Note, Steps
+from vidiff_cli.events import EventStream, Note
 from vidiff_cli.prep.plan import PREVIEW, REJECTED
-from vidiff_cli.prep.selection import Choice, Materials
+from vidiff_cli.prep.selection import Selection, SelectionInput
 
 
-def preview(dataset: Dataset, settings: PrepSettings) -> Steps[None]:
+def preview(dataset: Dataset, settings: PrepSettings) -> EventStream[None]:
     """preview.png: some clips, evenly spread over the dataset, with their captions."""
     path = settings.output / PREVIEW
     if settings.preview == 0 or path.exists():
         return
-    from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+    from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
     count = min(settings.preview, len(dataset))
     rows = []
     for index in (number * len(dataset) // count for number in range(count)):
         clip = dataset.clips[index]
         label = f"{clip.source}: {' / '.join(clip.captions) or 'no caption'}"
-        rows.append(Row(label=label, frames=dataset.frames(index)))
+        rows.append(SheetRow(label=label, frames=dataset.frames(index)))
     contact_sheet(rows, path)
     yield Note(f"Look at what will be trained on: {path}")
 
 
-def preview_rejected(materials: Materials, choice: Choice, settings: PrepSettings) -> Steps[None]:
+def preview_rejected(materials: SelectionInput, choice: Selection, settings: PrepSettings) -> EventStream[None]:
     """rejected.png: some of the clips that were left out, with the reason; of each reason at least one."""
     if settings.preview == 0 or not choice.refused:
         return
-    from vidiff_cli.viz.contact_sheet import Row, contact_sheet
+    from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
     firsts = {each.why: each for each in reversed(choice.refused)}
     count = min(settings.preview, len(choice.refused))
     spread = [choice.refused[number * len(choice.refused) // count] for number in range(count)]
     rows = []
     for each in list(dict.fromkeys([*firsts.values(), *spread]))[: max(count, len(firsts))]:
-        cut = materials.pieces[each.source.name].cuts[each.number]
+        cut = materials.pieces[each.source.name].candidates[each.number]
         scores = ", ".join(f"{name} {value:g}" for name, value in cut.scores.items())
         why = f"{each.why} of {each.like}" if each.like else f"{each.why} ({scores})"
-        rows.append(Row(label=f"{why}: {each.source.name}", frames=materials.frames(each.source, cut)))
+        rows.append(SheetRow(label=f"{why}: {each.source.name}", frames=materials.frames(each.source, cut)))
     contact_sheet(rows, settings.output / REJECTED)
     yield Note(f"Look at what was left out: {settings.output / REJECTED}")

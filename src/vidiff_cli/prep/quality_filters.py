@@ -42,8 +42,8 @@ def clip_scores(scores: FrameScores, start: int, frames: int, fps: Fraction) -> 
     return {name: round(float(value), 3) for name, value in found.items()}
 
 
-def fault(scores: Mapping[str, float], limits: Limits) -> str | None:
-    """What is wrong with a clip of these scores: "black", "flat" (of one colour), "static", or None."""
+def reject_reason(scores: Mapping[str, float], limits: Limits) -> str | None:
+    """What is wrong with a clip of these scores: "black", "flat" (of one color), "static", or None."""
     if scores["contrast"] < limits.min_contrast:
         return "black" if scores["brightness"] < BLACK else "flat"
     if scores["brightness"] < limits.min_brightness:
@@ -54,8 +54,8 @@ def fault(scores: Mapping[str, float], limits: Limits) -> str | None:
 def fingerprint(frames: np.ndarray) -> bytes:
     """Stands for the look of a clip, uint8 (t h w c): FINGERPRINT_BYTES bytes, to be compared by `near_duplicates`.
 
-    Mean colours over a grid at evenly spaced instants from the first frame to the last: another encoding, another
-    resolution or another container of the same material changes them little, another colour of one object changes some
+    Mean colors over a grid at evenly spaced instants from the first frame to the last: another encoding, another
+    resolution or another container of the same material changes them little, another color of one object changes some
     of them much.
     """
     instants = [round(index * (len(frames) - 1) / (INSTANTS - 1)) for index in range(INSTANTS)]

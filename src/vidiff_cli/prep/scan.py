@@ -19,7 +19,7 @@ SUFFIXES_TEXT = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".s
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class MediaSource:
     """One file to prepare, or one folder of numbered `pictures` that are the frames of a video.
 
     `name` is its path relative to what was given, unique, with forward slashes.
@@ -38,7 +38,7 @@ class Source:
 class Scan:
     """The sources, sorted by name; the number of other files (captions, tables, ...) found beside them."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[MediaSource, ...]
     other_files: int
 
 
@@ -71,7 +71,7 @@ def scan(given: Sequence[str], *, exclude: Path | None = None, images: str = "st
     return Scan(sources=tuple(sorted(sources, key=lambda source: source.name)), other_files=len(other - set(found)))
 
 
-def _sources(found: Mapping[Path, Path], base: Path | None, images: str) -> Iterator[Source]:
+def _sources(found: Mapping[Path, Path], base: Path | None, images: str) -> Iterator[MediaSource]:
     taken: set[Path] = set()
     folders = [] if images == "stills" else frame_folders(found, least=2 if images == "frames" else FEWEST)
     for folder in folders:
@@ -82,11 +82,11 @@ def _sources(found: Mapping[Path, Path], base: Path | None, images: str) -> Iter
             yield _source(path, root, base)
 
 
-def _picture_source(folder: FrameFolder, root: Path, base: Path | None) -> Source:
+def _picture_source(folder: FrameFolder, root: Path, base: Path | None) -> MediaSource:
     parts = [_source(path, root, base) for path in folder.frames]
     problem = next((part.problem for part in parts if part.problem), None)
     name = folder.folder.relative_to(base).as_posix() if base else folder.folder.as_posix()
-    return Source(
+    return MediaSource(
         path=folder.folder,
         root=root,
         name=folder.folder.name if name == "." else name,
@@ -154,12 +154,16 @@ def _common(roots: Sequence[Path]) -> Path | None:
         return None
 
 
-def _source(path: Path, root: Path, base: Path | None) -> Source:
+def _source(path: Path, root: Path, base: Path | None) -> MediaSource:
     name = path.relative_to(base).as_posix() if base else path.as_posix()
     try:
         status = path.stat()
     except OSError as error:
-        return Source(path=path, root=root, name=name, bytes=0, mtime_ns=0, problem=f"unreadable: {error.strerror}")
+        return MediaSource(
+            path=path, root=root, name=name, bytes=0, mtime_ns=0, problem=f"unreadable: {error.strerror}"
+        )
     # Opening a pipe waits for a writer for ever.
     problem = None if stat.S_ISREG(status.st_mode) else "not a regular file"
-    return Source(path=path, root=root, name=name, bytes=status.st_size, mtime_ns=status.st_mtime_ns, problem=problem)
+    return MediaSource(
+        path=path, root=root, name=name, bytes=status.st_size, mtime_ns=status.st_mtime_ns, problem=problem
+    )

@@ -8,12 +8,12 @@ from typing import Literal
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions import Captions
-from vidiff_cli.prep.scan import Source
+from vidiff_cli.prep.scan import MediaSource
 
 Side = Literal["train", "val"]
 
 
-def groups_of(sources: Sequence[Source], captions: Captions, column: str | None) -> dict[str, str | None]:
+def assign_groups(sources: Sequence[MediaSource], captions: Captions, column: str | None) -> dict[str, str | None]:
     """The group of each source by name: its value in `column` of the caption table, None where it has none.
 
     VidiffError: no table has such a column.

@@ -22,16 +22,16 @@ from vidiff_cli.dataset.dataset import (
     write_shards,
     write_spec,
 )
-from vidiff_cli.prep.extract_cache import Piece
-from vidiff_cli.prep.scan import Source
-from vidiff_cli.prep.selection import Choice, Materials
+from vidiff_cli.prep.extract_cache import ExtractedSource
+from vidiff_cli.prep.scan import MediaSource
+from vidiff_cli.prep.selection import Selection, SelectionInput
 from vidiff_cli.prep.splits import Side, split
 
 LEDGER, MISSING = "ledger.jsonl", "missing.jsonl"
 
 
 def assemble(
-    output: Path, settings: PrepSettings, materials: Materials, choice: Choice, fingerprint: str
+    output: Path, settings: PrepSettings, materials: SelectionInput, choice: Selection, fingerprint: str
 ) -> DatasetSpec:
     """Writes the dataset in the order of the sources' names: the same bytes however the work was divided."""
     kept = [source for source in materials.sources if source.name in choice.taken]
@@ -53,7 +53,7 @@ def assemble(
     write_ledgers(output, materials, choice)
     buckets = Counter((clip.width, clip.height) for clip in clips)
     (width, height), _ = max(buckets.items(), key=lambda each: (each[1], each[0]))
-    matched = sum(bool(materials.captions.of[source.name]) for source in kept)
+    matched = sum(bool(materials.captions.by_source[source.name]) for source in kept)
     spec = DatasetSpec(
         vidiff=__version__,
         width=width,
@@ -77,24 +77,26 @@ def assemble(
     return spec
 
 
-def _frames(kept: Iterable[Source], materials: Materials, choice: Choice) -> Iterator[tuple[str, np.ndarray]]:
+def _frames(
+    kept: Iterable[MediaSource], materials: SelectionInput, choice: Selection
+) -> Iterator[tuple[str, np.ndarray]]:
     for source in kept:
         piece = materials.pieces[source.name]
         frames = materials.journal.frames(source, materials.segments(source))
         for number in choice.taken[source.name]:
-            offset = piece.cuts[number].offset
+            offset = piece.candidates[number].offset
             yield _clip_id(source, number), frames[offset : offset + piece.clip_frames]
 
 
-def _clip_id(source: Source, number: int) -> str:
+def _clip_id(source: MediaSource, number: int) -> str:
     # Of the name alone: a source that comes or goes changes no other clip's id.
     return f"{hashlib.sha256(source.name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}-{number:05d}"
 
 
-def _clips(source: Source, materials: Materials, choice: Choice, side: Side) -> Iterator[Clip]:
+def _clips(source: MediaSource, materials: SelectionInput, choice: Selection, side: Side) -> Iterator[Clip]:
     piece, segments = materials.pieces[source.name], materials.segments(source)
     for number in choice.taken[source.name]:
-        cut = piece.cuts[number]
+        cut = piece.candidates[number]
         yield Clip(
             id=_clip_id(source, number),
             source=source.name,
@@ -111,17 +113,17 @@ def _clips(source: Source, materials: Materials, choice: Choice, side: Side) -> 
         )
 
 
-def _seconds(source: Source, materials: Materials, choice: Choice) -> float:
+def _seconds(source: MediaSource, materials: SelectionInput, choice: Selection) -> float:
     """Seconds of video that the clips of a source cover, overlaps counted once; an image has none."""
     piece = materials.pieces[source.name]
-    starts = sorted({piece.cuts[number].start for number in choice.taken.get(source.name, ())})
+    starts = sorted({piece.candidates[number].start for number in choice.taken.get(source.name, ())})
     if not starts or not piece.rate:
         return 0.0
     covered = sum(min(later - start, piece.clip_frames) for start, later in pairwise(starts)) + piece.clip_frames
     return float(covered / piece.rate)
 
 
-def write_ledgers(output: Path, materials: Materials, choice: Choice) -> None:
+def write_ledgers(output: Path, materials: SelectionInput, choice: Selection) -> None:
     """ledger.jsonl: exactly one row per source, in the order of their names. missing.jsonl: what annotation files speak
     of and is not here, or not usable."""
     refused: dict[str, Counter[str]] = {}
@@ -130,7 +132,7 @@ def write_ledgers(output: Path, materials: Materials, choice: Choice) -> None:
     rows = []
     for source in materials.sources:
         piece, taken = materials.pieces[source.name], choice.taken.get(source.name, ())
-        kind, reason = verdict(piece, refused.get(source.name, {}), taken=bool(taken))
+        kind, reason = source_status(piece, refused.get(source.name, {}), taken=bool(taken))
         rows.append(
             {
                 "source": source.name,
@@ -163,7 +165,7 @@ def write_ledgers(output: Path, materials: Materials, choice: Choice) -> None:
         (output / MISSING).unlink(missing_ok=True)
 
 
-def verdict(piece: Piece, refused: Mapping[str, int], *, taken: bool) -> tuple[str, str]:
+def source_status(piece: ExtractedSource, refused: Mapping[str, int], *, taken: bool) -> tuple[str, str]:
     """(kind, reason) of a source that gave no clip, ("", "") of one that is kept."""
     if piece.kind or taken:
         return piece.kind, piece.reason

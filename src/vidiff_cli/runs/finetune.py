@@ -13,21 +13,21 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
-from vidiff_cli.runs.run_dir import config_of
+from vidiff_cli.runs.run_dir import read_config
 from vidiff_cli.text.learned import EMPTY
-from vidiff_cli.training.state import Learner, open_learner
+from vidiff_cli.training.state import VideoModel, open_video_model
 
 EMBEDDING = "text.embedding.weight"
 MOTION = ("denoiser.network.stem_estimate.", "denoiser.network.gate.")  # weights of a network that is shown motion
 
 
-def start_of(settings: TrainSettings, run: Path | None) -> TrainSettings:
+def inherit_settings(settings: TrainSettings, run: Path | None) -> TrainSettings:
     """The settings with `start_from` as the checkpoint file that it names; of a `run` that is there already, the one
     that it began with. VidiffError where there is none."""
     given = settings.start_from
     if given is None:
         return settings
-    before = config_of(run).get("train", {})
+    before = read_config(run).get("train", {})
     recorded = before.get("start_from") if isinstance(before, dict) else None
     if isinstance(recorded, str) and Path(recorded).is_relative_to(given):
         return settings.model_copy(update={"start_from": Path(recorded)})
@@ -38,7 +38,7 @@ def inherited(checkpoint: Path, run: Path | None = None) -> dict[str, Any]:
     """The settings of a training that a checkpoint decides: its network, its diffusion, its text encoder. A `run` that
     is there already knows them, also when the checkpoint has gone."""
     try:
-        model = ModelSettings.model_validate(config_of(run)["model"]).model_dump(mode="json")
+        model = ModelSettings.model_validate(read_config(run)["model"]).model_dump(mode="json")
     except (KeyError, ValidationError):
         model = _model_of(find_checkpoint(checkpoint)).model_dump(mode="json")
     text = model["text"]
@@ -55,7 +55,7 @@ def with_known_words(model: ModelSettings, settings: TrainSettings, run: Path | 
     if settings.start_from is None or model.text.kind != "learned":
         return model
     known: object = None
-    before = config_of(run).get("model")
+    before = read_config(run).get("model")
     if isinstance(before, dict) and isinstance(before.get("text"), dict):
         known = before["text"].get("vocabulary")
     if not isinstance(known, list):
@@ -65,14 +65,14 @@ def with_known_words(model: ModelSettings, settings: TrainSettings, run: Path | 
 
 
 @torch.no_grad()
-def take_over(learner: Learner, path: Path) -> None:
-    """Puts the weights of a checkpoint file into a new learner of the same network; words that only the learner knows
-    keep their first embedding, and where only the learner is shown motion, what it has for that begins at zero.
+def take_over(video_model: VideoModel, path: Path) -> None:
+    """Puts the weights of a checkpoint file into a new model of the same network; words that only the model knows
+    keep their first embedding, and where only the model is shown motion, what it has for that begins at zero.
     VidiffError for another network, target or text encoder."""
-    other, _ = open_learner(path)
-    old, new = other.settings, learner.settings
+    other, _ = open_video_model(path)
+    old, new = other.settings, video_model.settings
     _compare(old, new, path)
-    found, present = other.state_dict(), learner.state_dict()
+    found, present = other.state_dict(), video_model.state_dict()
     if new.text.kind == "learned":
         rows = {token: row for row, token in enumerate(sorted(set(new.text.vocabulary)), start=EMPTY + 1)}
         shared = [(rows[token], row) for row, token in enumerate(sorted(set(old.text.vocabulary)), start=EMPTY + 1)]
@@ -87,9 +87,9 @@ def take_over(learner: Learner, path: Path) -> None:
         raise VidiffError(
             f"the weights of {path} do not fit frames of {new.width}x{new.height}",
             found=f"a network made for {old.width}x{old.height}, with attention at other places",
-            fix="set network.attention_side so that the same feature maps have it, or keep the frame size",
+            fix="set network.attention_max_size so that the same feature maps have it, or keep the frame size",
         )
-    learner.load_state_dict(found)
+    video_model.load_state_dict(found)
 
 
 def _compare(old: ModelSettings, new: ModelSettings, path: Path) -> None:
@@ -110,7 +110,7 @@ def _compare(old: ModelSettings, new: ModelSettings, path: Path) -> None:
 
 def _decisive(model: ModelSettings) -> dict[str, object]:
     text = model.text
-    free = {"dropout", "attention_side"}  # a wrong attention_side shows in the names of the weights
+    free = {"dropout", "attention_max_size"}  # a wrong attention_max_size shows in the names of the weights
     network = {name: value for name, value in model.network.model_dump().items() if name not in free}
     settings: dict[str, object] = {f"network.{name}": value for name, value in network.items()}
     settings |= {"diffusion.target": model.diffusion.target, "text": text.kind}

@@ -30,7 +30,7 @@ from vidiff_cli.runs.trackers import Careful
 from vidiff_cli.system.pace import Pace
 from vidiff_cli.training.loop import STUCK_AFTER, StepReport
 from vidiff_cli.training.step_guard import name_clips
-from vidiff_cli.training.validation import BANDS, Validation, bands_of, ignores_text
+from vidiff_cli.training.validation import BANDS, Validation, ignores_text, noise_bands
 
 LOG_EVERY = 10
 SHOW_EVERY_SECONDS = 1.0
@@ -143,18 +143,19 @@ class TrainingLog:
                 why, level = SKIPPED[report.reason] if report.reason in SKIPPED else SKIPPED["not finite"]
                 numbers = f"loss {report.loss:.3g}, gradient norm {report.gradient_norm:.3g}"
                 yield Note(
-                    f"The update of step {report.step} was not made: {why} ({numbers}). {self.clips_of(report)}{last}",
+                    f"The update of step {report.step} was not made: {why} ({numbers}). "
+                    f"{self.describe_clips(report)}{last}",
                     level,
                 )
         usual = max((loss for loss in self.recent if math.isfinite(loss)), default=math.inf)
         if not report.skipped and len(self.recent) >= SPIKE_AFTER and report.loss > SPIKE * usual:
             yield Note(
                 f"The loss of step {report.step} is {report.loss:.3g}, and was at most {usual:.3g} in the "
-                f"{len(self.recent)} steps before. {self.clips_of(report)}",
+                f"{len(self.recent)} steps before. {self.describe_clips(report)}",
                 "warning",
             )
 
-    def clips_of(self, report: StepReport) -> str:
+    def describe_clips(self, report: StepReport) -> str:
         """A sentence that names the source clips of a step, those with the highest loss first."""
         return f"Its {name_clips(report.rows, report.per_clip, self.clip_name)}." if report.rows else ""
 
@@ -218,7 +219,7 @@ class TrainingLog:
                 f"The text seems to be ignored: with captions the validation loss is lower by {gains[-1][1]:.2g} only "
                 f"(standard error {gains[-1][2]:.2g}). Look at the captions in the dataset's preview.png: do they "
                 "belong to the clips, and tell them apart? Longer training, --text clip and a lower share of dropped "
-                "captions (objective.drop_text) help the text.",
+                "captions (objective.caption_dropout) help the text.",
                 "warning",
             )
 
@@ -277,7 +278,7 @@ class TrainingLog:
 
 def _entry(report: StepReport) -> dict[str, Any]:
     """A step as it is kept for its row, as JSON: of every band the sum of losses and the number of clips."""
-    bands = bands_of(report.levels)
+    bands = noise_bands(report.levels)
     losses = np.asarray(report.per_clip, np.float64)
     sound = np.isfinite(losses)
     return {

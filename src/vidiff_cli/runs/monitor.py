@@ -19,18 +19,18 @@ from vidiff_cli.dataset.index import SIDES
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.runs.metrics_log import TrainingLog
-from vidiff_cli.runs.setup import source_of
+from vidiff_cli.runs.setup import open_clip_source
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.prompts_file import read_prompts
-from vidiff_cli.training.distributed import Parallel
+from vidiff_cli.training.distributed import DistributedContext
 from vidiff_cli.training.one_pass import OnePassErrors, choose_clips, measure_errors
-from vidiff_cli.training.state import Learner, TrainState
-from vidiff_cli.training.validation import AT_ONCE, HeldOut, hold_out, validate
+from vidiff_cli.training.state import TrainState, VideoModel
+from vidiff_cli.training.validation import AT_ONCE, ValidationSet, make_validation_set, validate
 
 PROMPTS, MOST_PROMPTS = 4, 16  # on a sheet: of the dataset, of a file
 
 
-class Watch:
+class TrainingMonitor:
     """Makes what is due at a step. After a kill, the same command makes up for what is missing."""
 
     def __init__(
@@ -44,12 +44,12 @@ class Watch:
     ) -> None:
         self.settings, self.device, self.dtype = settings, device, dtype
         self.prompts = sheet_prompts(settings.prompts) if settings.prompts else own_prompts(dataset)
-        self.held: HeldOut | None = None
-        crop, held_out = settings.loader.crop, source_of(settings, dataset, side="val")
+        self.held: ValidationSet | None = None
+        crop, held_out = settings.loader.crop, open_clip_source(settings, dataset, side="val")
         if settings.validate_every:
-            self.held = hold_out(held_out, model, crop=crop)
+            self.held = make_validation_set(held_out, model, crop=crop)
         self.split = "val" if len(held_out.rows) else "train"
-        chosen = held_out if self.split == "val" else source_of(settings, dataset)
+        chosen = held_out if self.split == "val" else open_clip_source(settings, dataset)
         self.measured = choose_clips(chosen, model, crop=crop)
 
     @property
@@ -57,7 +57,7 @@ class Watch:
         """What the text encoder will be asked for besides the captions of the training."""
         return [*self.prompts, *(self.held.captions if self.held else ())]
 
-    def introduce(self) -> Iterator[Event]:
+    def announce(self) -> Iterator[Event]:
         """Says once what cannot be looked at."""
         if self.settings.validate_every and self.held is None:
             measured = ", and what a checkpoint says of its errors is of clips that it was trained on"
@@ -66,33 +66,35 @@ class Watch:
                 f"{measured if self.measured else ''}."
             )
 
-    def look(
-        self, state: TrainState, run: Path, log: TrainingLog, parallel: Parallel, *, again: bool = True
+    def run(
+        self, state: TrainState, run: Path, log: TrainingLog, parallel: DistributedContext, *, again: bool = True
     ) -> Iterator[Event]:
         """Makes the validation and the sample sheet of this step, where they are due; a sheet that is there already,
         of another branch perhaps, is made `again`."""
         if not is_due(state.step, self.settings):
             return
-        averages = parallel.gather(state.ema.shadow)  # the other ranks do the same, whatever is there already
+        averages = parallel.gather_full_state(
+            state.ema.shadow
+        )  # the other ranks do the same, whatever is there already
         held = self.held if _due(self.settings, state.step, self.settings.validate_every) else None
         held = None if log.has_validation(state.step) else held
         sheet = run / "samples" / f"step-{state.step:06d}.png"
         draw = _due(self.settings, state.step, self.settings.sample_every) and (again or not sheet.is_file())
         if held is None and not draw:
             return
-        learner = averaged(state, averages, self.device)
+        video_model = averaged(state, averages, self.device)
         if held is not None:
-            found = validate(learner, held, device=self.device, dtype=self.dtype, at_once=self._at_once())
+            found = validate(video_model, held, device=self.device, dtype=self.dtype, at_once=self._at_once())
             yield from log.add_validation(state.step, state.phase, found)
         if draw:
-            yield from self._sheet(learner, sheet, state.step, log)
+            yield from self._sheet(video_model, sheet, state.step, log)
         log.plot()
         log.end_look()
 
-    def errors(self, state: TrainState, parallel: Parallel) -> OnePassErrors | None:
+    def errors(self, state: TrainState, parallel: DistributedContext) -> OnePassErrors | None:
         """How far off the averaged weights are in one pass (`training/one_pass.py`), for the checkpoint of this step;
         None for a model that is given no frames. All ranks gather the averages at the same time."""
-        averages = parallel.gather(state.ema.shadow)
+        averages = parallel.gather_full_state(state.ema.shadow)
         if self.measured is None:
             return None
         return measure_errors(
@@ -106,15 +108,15 @@ class Watch:
 
     def _at_once(self) -> int:
         """Clips that go through the network together: no more than in a step."""
-        return max(1, min(AT_ONCE, self.settings.batch_size // self.settings.accumulate))
+        return max(1, min(AT_ONCE, self.settings.batch_size // self.settings.grad_accum_steps))
 
-    def _sheet(self, learner: Learner, path: Path, step: int, log: TrainingLog) -> Iterator[Event]:
+    def _sheet(self, video_model: VideoModel, path: Path, step: int, log: TrainingLog) -> Iterator[Event]:
         """samples/step-N.png, and samples/progress.png: the first prompt at every step."""
         from vidiff_cli.generation.generate import sample_sheet
         from vidiff_cli.viz.contact_sheet import progress_sheet
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        sample_sheet(learner, self.prompts, path, device=self.device, dtype=self.dtype)
+        sample_sheet(video_model, self.prompts, path, device=self.device, dtype=self.dtype)
         sheets = {int(sheet.stem[5:]): sheet for sheet in path.parent.glob("step-*.png") if sheet.stem[5:].isdecimal()}
         before = [(f"step {number}", sheets[number]) for number in sorted(sheets) if number <= step]
         progress_sheet(before, path.with_name("progress.png"), title=self.prompts[0])
@@ -132,14 +134,14 @@ def _due(settings: TrainSettings, step: int, every: int) -> bool:
     return every > 0 and (step % every == 0 or step == settings.steps)
 
 
-def averaged(state: TrainState, averages: Mapping[str, Tensor], device: torch.device) -> Learner:
-    """A learner with the averaged weights, for looking only: on the device of the averages it shares their memory."""
+def averaged(state: TrainState, averages: Mapping[str, Tensor], device: torch.device) -> VideoModel:
+    """A model with the averaged weights, for looking only: on the device of the averages it shares their memory."""
     with torch.device("meta"):
-        learner = Learner(state.learner.settings)
-    learner.load_state_dict({name: value.to(device) for name, value in averages.items()}, assign=True)
-    if isinstance(learner.text, AdaptedText) and isinstance(state.learner.text, AdaptedText):
-        learner.text.frozen = state.learner.text.frozen
-    return learner.requires_grad_(False).eval()
+        video_model = VideoModel(state.video_model.settings)
+    video_model.load_state_dict({name: value.to(device) for name, value in averages.items()}, assign=True)
+    if isinstance(video_model.text, AdaptedText) and isinstance(state.video_model.text, AdaptedText):
+        video_model.text.frozen = state.video_model.text.frozen
+    return video_model.requires_grad_(False).eval()
 
 
 def sheet_prompts(path: Path) -> list[str]:

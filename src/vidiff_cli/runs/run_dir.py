@@ -1,6 +1,6 @@
 """The run folder of a training: whose it is, what it holds, where to go on from, and which checkpoints are kept.
 
-`config.json` (resolved settings), `metrics.jsonl`, `loss.png`, `samples/`, `checkpoints/step-N` of the trunk,
+`config.json` (resolved settings), `metrics.jsonl`, `loss.png`, `samples/`, `checkpoints/step-N` of the stable phase,
 `checkpoints/step-N-of-M` of the decay branch of a run of M steps, `checkpoints/latest` (the name of the newest).
 """
 
@@ -19,12 +19,12 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.runs.trackers import FILES as TRACKER_FILES
 from vidiff_cli.runs.trackers import flat
 from vidiff_cli.system.locks import LOCK, remove, remove_leftovers
-from vidiff_cli.training.distributed import ALONE, Parallel
-from vidiff_cli.training.loop import Schedule
+from vidiff_cli.training.distributed import ALONE, DistributedContext
+from vidiff_cli.training.loop import LRSchedule
 from vidiff_cli.training.one_pass import OnePassErrors
 from vidiff_cli.training.state import STATE, Phase, TrainState
 
-FREE_TO_CHANGE = {
+MUTABLE_SETTINGS = {
     "steps",
     "resume",
     "overwrite",
@@ -38,10 +38,10 @@ FREE_TO_CHANGE = {
     "device",
     "parallel",
     "patience",
-    "accumulate",
+    "grad_accum_steps",
     "gradient_checkpointing",
     "compile",
-    "optimiser.spike",
+    "optimizer.grad_spike_factor",
     "text.clip_model",
     "loader.workers",
     "loader.cache_bytes",
@@ -50,10 +50,12 @@ FREE_TO_CHANGE = {
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 OWN_FILES = {"config.json", "metrics.jsonl", "checkpoints", "samples", "loss.png", *TRACKER_FILES}
 OTHER_FOLDER = "give another folder with -o"
-PASSING = "passing"  # in a checkpoint's notes: made because of an interrupt, in the way once there is a later one
+INTERRUPT_ONLY = (
+    "passing"  # in a checkpoint's notes: made because of an interrupt, in the way once there is a later one
+)
 
 
-def config_of(run: Path | None) -> dict[str, Any]:
+def read_config(run: Path | None) -> dict[str, Any]:
     """config.json of a run folder; nothing where it cannot be read, which `check_run` says."""
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8")) if run else {}
@@ -94,7 +96,7 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
     if content[0] == content[1]:
         old["train.dataset"] = new["train.dataset"]  # the same clips in another place
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    changed = [name for name in changed if name.removeprefix("train.") not in FREE_TO_CHANGE and name != "vidiff"]
+    changed = [name for name in changed if name.removeprefix("train.") not in MUTABLE_SETTINGS and name != "vidiff"]
     if changed:
         name = min(changed, key=lambda name: not name.startswith("train."))  # what a person set, not what followed
         raise VidiffError(
@@ -108,7 +110,7 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
 
 def other_dataset(place: Path, dataset: Dataset) -> bool:
     """Whether a checkpoint folder is of a run that says that it was trained on other clips."""
-    before = config_of(place.parents[1]).get("dataset")
+    before = read_config(place.parents[1]).get("dataset")
     return isinstance(before, str) and before != dataset.digest()
 
 
@@ -119,7 +121,7 @@ def _short(value: object) -> str:
 
 def check_replaceable(run: Path) -> None:
     """--overwrite removes a run and nothing else: VidiffError for a folder that holds other things."""
-    if not config_of(run).keys() >= {"vidiff", "train", "model"}:
+    if not read_config(run).keys() >= {"vidiff", "train", "model"}:
         raise VidiffError(f"{run / 'config.json'} belongs to no run", fix=OTHER_FOLDER)
     if foreign := sorted(entry.name for entry in run.iterdir() if not _is_own(entry.name)):
         raise VidiffError(f"{run} holds more than a run", found=foreign[0], fix=OTHER_FOLDER)
@@ -164,9 +166,9 @@ def write_config(run: Path, settings: TrainSettings, model: ModelSettings, datas
         raise VidiffError(f"the run folder {run} cannot be written", found=error.strerror) from error
 
 
-def resume_from(checkpoints: Path, settings: TrainSettings, schedule: Schedule, *, resumed: bool) -> Path | None:
-    """The checkpoint to go on from: the one asked for; of a run that is `resumed`, the last of the trunk or of this
-    very decay branch."""
+def resume_from(checkpoints: Path, settings: TrainSettings, schedule: LRSchedule, *, resumed: bool) -> Path | None:
+    """The checkpoint to go on from: the one asked for; of a run that is `resumed`, the last of the stable phase or of
+    this very decay branch."""
     if settings.resume not in ("auto", "never"):
         return _asked_for(Path(settings.resume), settings.steps)
     if not resumed:
@@ -184,13 +186,13 @@ def resume_from(checkpoints: Path, settings: TrainSettings, schedule: Schedule, 
             damaged.append(folder / STATE)
             continue
         lengths |= {steps} if steps else set()
-        usable = step <= schedule.trunk if phase == "trunk" else steps == schedule.steps
+        usable = step <= schedule.stable if phase == "stable" else steps == schedule.steps
         if usable and (best is None or step > best[0]):
             best = (step, folder)
     if best is None and damaged:  # to begin anew would write over what can perhaps be repaired
         fix = "restore it, or start again with --overwrite"
         raise VidiffError(f"the run cannot be continued: {min(damaged)} is damaged", fix=fix)
-    if best is None and lengths and not schedule.trunk:
+    if best is None and lengths and not schedule.stable:
         raise VidiffError(
             f"{checkpoints.parent} has followed a cosine from its first step, and cannot have another length",
             found=f"--steps {schedule.steps}",
@@ -224,8 +226,8 @@ def save_checkpoint(
     state: TrainState,
     checkpoints: Path,
     settings: TrainSettings,
-    schedule: Schedule,
-    parallel: Parallel = ALONE,
+    schedule: LRSchedule,
+    parallel: DistributedContext = ALONE,
     *,
     errors: OnePassErrors | None = None,
 ) -> None:
@@ -238,22 +240,22 @@ def save_checkpoint(
     _remove_older(checkpoints / name, settings, schedule)
 
 
-def complete_save(newest: Path, settings: TrainSettings, schedule: Schedule) -> None:
+def complete_save(newest: Path, settings: TrainSettings, schedule: LRSchedule) -> None:
     """Does what `save_checkpoint` does after the folder is there: a kill may have come between."""
     pointer = newest.parent / "latest"
     pointed = Path(pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else "none").name
     if _notes(newest.parent / pointed).get("step", -1) > _notes(newest)["step"]:
-        return  # the result of a run that is now to be longer: better than the trunk that is gone on with
+        return  # the result of a run that is now to be longer: better than the stable phase that is gone on with
     if pointed != newest.name:
         write_text(pointer, newest.name + "\n")
     _remove_older(newest, settings, schedule)
 
 
-def _remove_older(newest: Path, settings: TrainSettings, schedule: Schedule) -> None:
-    """Of the checkpoints, `keep` stay, and the end of the trunk, and results."""
-    always = {newest.name, f"step-{schedule.trunk:06d}"}
+def _remove_older(newest: Path, settings: TrainSettings, schedule: LRSchedule) -> None:
+    """Of the checkpoints, `keep` stay, and the end of the stable phase, and results."""
+    always = {newest.name, f"step-{schedule.stable:06d}"}
     others = [folder for folder in newest.parent.glob("step-*") if folder.name not in always and not _is_result(folder)]
-    passing = [folder for folder in others if _notes(folder).get("notes", {}).get(PASSING)]
+    passing = [folder for folder in others if _notes(folder).get("notes", {}).get(INTERRUPT_ONLY)]
     others = sorted((folder for folder in others if folder not in passing), key=lambda folder: _age(folder))
     for folder in (*passing, *others[: max(0, len(others) - settings.keep + 1)]):
         remove_folder(folder)

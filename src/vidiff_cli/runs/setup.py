@@ -22,8 +22,8 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.training.clip_cache import ClipCache
 from vidiff_cli.training.cost_estimate import estimate
-from vidiff_cli.training.distributed import Launch
-from vidiff_cli.training.loader import Source
+from vidiff_cli.training.distributed import ProcessInfo
+from vidiff_cli.training.loader import ClipSource
 
 
 def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:
@@ -43,20 +43,20 @@ def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSetti
     vocabulary: tuple[int, ...] = ()
     choice = settings.text
     asked = "learned" if choice.kind == "auto" and clip is None else choice.kind
-    kind = asked if index.captions[train].any() and network.text_width else "none"
+    kind = asked if index.captions[train].any() and network.context_dim else "none"
     if kind == "learned":
-        from vidiff_cli.text.learned import vocabulary_of
+        from vidiff_cli.text.learned import collect_vocabulary
 
-        vocabulary = vocabulary_of(dataset.captions())
+        vocabulary = collect_vocabulary(dataset.captions())
     return ModelSettings(
         width=width,
         height=height,
         frames=frames,
         fps=str(max(set(rates), key=rates.__getitem__)),
-        frame_steps=tuple(fitting if frames > 1 else [1]),
+        frame_strides=tuple(fitting if frames > 1 else [1]),
         conditioning=settings.conditioning,
         context_noise=settings.objective.context_noise if settings.conditioning == "mixed" else 0.0,
-        network=network if kind != "none" else network.model_copy(update={"text_width": 0}),
+        network=network if kind != "none" else network.model_copy(update={"context_dim": 0}),
         diffusion=settings.diffusion,
         text=TextSettings(
             kind="clip" if kind == "auto" else kind,
@@ -88,7 +88,7 @@ def _frame_size(settings: TrainSettings, dataset: Dataset) -> tuple[int, int]:
 
 def default_preset(settings: TrainSettings) -> str:
     """The preset for a dataset and a device: tiny up to 32 pixels, else small; base on a large GPU."""
-    if Launch.of(os.environ).world > 1:
+    if ProcessInfo.from_environment(os.environ).world > 1:
         with contextlib.suppress(VidiffError):  # which the training says again, once for all processes
             return _default_preset(settings)
         return "tiny"
@@ -104,12 +104,12 @@ def _default_preset(settings: TrainSettings) -> str:
     return "base" if large else "small"
 
 
-def source_of(settings: TrainSettings, dataset: Dataset, *, side: str = "train") -> Source:
+def open_clip_source(settings: TrainSettings, dataset: Dataset, *, side: str = "train") -> ClipSource:
     """One side of the split, read from its memory-mapped shards, or from memory where the settings ask for it."""
     index = dataset.index
     chosen = np.flatnonzero(index.side == SIDES.index(side))
     cache = ClipCache(lambda number: dataset.view(int(chosen[number])), settings.loader.cache_bytes)
-    return Source(
+    return ClipSource(
         rows=_Chosen(dataset.clips, chosen),
         read=cache.read
         if settings.loader.cache_bytes
@@ -158,13 +158,13 @@ def consistent(settings: TrainSettings) -> TrainSettings:
     return settings
 
 
-def introduce(
+def describe_training(
     settings: TrainSettings, model: ModelSettings, dataset: Dataset, device: torch.device, parameters: int
 ) -> Iterator[Event]:
     if device.type == "cpu":
         yield Note(f"No GPU: training on the CPU with {torch.get_num_threads()} threads in {settings.precision}.")
-    clips, patch = len(dataset.split("train")), model.network.patch
-    steps = " or ".join(map(str, model.frame_steps))
+    clips, patch = len(dataset.split("train")), model.network.patch_size
+    steps = " or ".join(map(str, model.frame_strides))
     yield Note(
         f"{settings.preset or 'custom'}: {parameters / 1e6:.2f} M parameters, predicts {model.diffusion.target} in "
         f"patches of {patch}x{patch}; {clips} clips, "

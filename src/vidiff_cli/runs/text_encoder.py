@@ -16,7 +16,7 @@ from vidiff_cli.config.model import ClipSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.events import Event, Note, Progress
-from vidiff_cli.runs.run_dir import config_of
+from vidiff_cli.runs.run_dir import read_config
 from vidiff_cli.text.adapter import Frozen
 from vidiff_cli.text.clip_names import (
     DEFAULT_CLIP,
@@ -33,10 +33,10 @@ from vidiff_cli.text.encoder import CaptionEmbedding
 
 ESTIMATE_AFTER, LONG_SECONDS = 20, 60  # captions measured before the estimate; shorter times are not worth a note
 OTHERWISE = "train another run with --text learned"
-Kind = Literal["clip", "learned", "none"]
+TextKind = Literal["clip", "learned", "none"]
 
 
-class WaitingTower:
+class LazyTower:
     """The tower that a run was started with: opened for the first caption that has no embedding yet, most often never.
 
     `encode` raises VidiffError where its weights cannot be had.
@@ -46,7 +46,7 @@ class WaitingTower:
         self.settings, self.where = settings, where
         self._device = torch.device("cpu")
 
-    def to(self, device: torch.device) -> WaitingTower:
+    def to(self, device: torch.device) -> LazyTower:
         """Says where it is to work."""
         self._device = device
         return self
@@ -56,19 +56,19 @@ class WaitingTower:
 
     @cached_property
     def _opened(self) -> ClipTower:
-        return open_same_tower(self.settings, _read(self.where), otherwise=OTHERWISE).to(self._device)
+        return open_same_tower(self.settings, _parse_clip_arg(self.where), otherwise=OTHERWISE).to(self._device)
 
 
 def choose_text(
     settings: TrainSettings, dataset: Dataset, run: Path | None
-) -> Generator[Event, None, tuple[TrainSettings, ClipTower | WaitingTower | None]]:
+) -> Generator[Event, None, tuple[TrainSettings, ClipTower | LazyTower | None]]:
     """The settings with `auto` decided, and the tower where that is CLIP.
 
     A `run` that is there already has decided: the same command continues it, whatever weights have come or gone. Its
     tower is opened when it is needed, or where --clip-model names weights that may be others.
     """
-    choice, (kind, clip) = settings.text, _of_run(run)
-    useful = settings.network.text_width > 0 and len(dataset.captions()) > 0
+    choice, (kind, clip) = settings.text, _text_config_of_run(run)
+    useful = settings.network.context_dim > 0 and len(dataset.captions()) > 0
     if choice.kind != "auto" or choice.clip_model is not None:
         kind = "clip" if choice.kind == "auto" else choice.kind  # who names an encoder wants it
     elif kind is None:
@@ -77,9 +77,9 @@ def choose_text(
     settings = settings.model_copy(update={"text": choice.model_copy(update={"kind": kind})})
     if kind != "clip" or not useful:
         return settings, None
-    name = _read(choice.clip_model)
-    if clip is not None and _is_that(name, clip):
-        return settings, WaitingTower(clip, choice.clip_model)
+    name = _parse_clip_arg(choice.clip_model)
+    if clip is not None and _same_weights(name, clip):
+        return settings, LazyTower(clip, choice.clip_model)
     if clip is not None:
         yield from download_note(clip, choice.clip_model)
         return settings, open_same_tower(clip, name, otherwise=OTHERWISE)
@@ -88,7 +88,7 @@ def choose_text(
     return settings, open_tower(name, otherwise="train with --text learned")
 
 
-def _automatic(useful: bool) -> tuple[Kind, list[Note]]:
+def _automatic(useful: bool) -> tuple[TextKind, list[Note]]:
     if not useful:
         return "none", []
     if weights_at_hand() is not None:
@@ -97,10 +97,10 @@ def _automatic(useful: bool) -> tuple[Kind, list[Note]]:
     return "learned", [Note(text)]
 
 
-def _of_run(run: Path | None) -> tuple[Kind | None, ClipSettings | None]:
+def _text_config_of_run(run: Path | None) -> tuple[TextKind | None, ClipSettings | None]:
     """The kind and the CLIP that a run was started with; whatever is wrong with its config is said elsewhere."""
     try:
-        config = config_of(run)
+        config = read_config(run)
         kind, clip = config["train"]["text"]["kind"], config["model"]["text"].get("clip")
         kind = kind if kind in ("clip", "learned", "none") else None
         return kind, ClipSettings.model_validate(clip) if kind == "clip" and clip is not None else None
@@ -108,14 +108,14 @@ def _of_run(run: Path | None) -> tuple[Kind | None, ClipSettings | None]:
         return None, None
 
 
-def _is_that(name: ClipName, clip: ClipSettings) -> bool:
+def _same_weights(name: ClipName, clip: ClipSettings) -> bool:
     """Whether a name leaves no doubt which weights it means: none at all, or those of a model's own tag."""
     named = (name.model or clip.encoder, name.weights or clip.weights)
     return name.file is None and named == (clip.encoder, clip.weights)
 
 
 def embed_captions(
-    tower: ClipTower | WaitingTower, dataset: Dataset, *, more: Sequence[str] = ()
+    tower: ClipTower | LazyTower, dataset: Dataset, *, more: Sequence[str] = ()
 ) -> Generator[Event, None, EmbeddingCache]:
     """The embeddings of all captions to train on, and of `more` texts, kept in the dataset's folder; only those that
     are missing are made."""
@@ -124,7 +124,7 @@ def embed_captions(
         yield Note(f"{store.damaged} damaged files in {store.folder} are made again.", "warning")
     captions = ["", *dataset.captions(), *more]
     total, began = len(store.missing(captions)), time.monotonic()
-    if total and isinstance(tower, WaitingTower):
+    if total and isinstance(tower, LazyTower):
         yield from download_note(tower.settings, tower.where)
     with contextlib.closing(store.fill(captions, tower.encode)) as filling:
         for done in filling:
@@ -145,7 +145,7 @@ def prompt_reader(clip: ClipSettings, where: str | None, device: torch.device) -
 
     The tower is opened when the first prompt comes: a video without one needs no weights.
     """
-    name = _read(where)
+    name = _parse_clip_arg(where)
 
     @cache
     def tower() -> ClipTower:
@@ -160,11 +160,11 @@ def prompt_reader(clip: ClipSettings, where: str | None, device: torch.device) -
 
 def download_note(clip: ClipSettings, where: str | None) -> Iterator[Note]:
     """Says that the weights of a model's CLIP have to be downloaded, where they do."""
-    name = _read(where)
+    name = _parse_clip_arg(where)
     yield from _download_note(ClipName(model=name.model or clip.encoder, weights=name.weights or clip.weights))
 
 
-def _read(where: str | None) -> ClipName:
+def _parse_clip_arg(where: str | None) -> ClipName:
     return ClipName(model=None, weights=None) if where is None else read_name(where)
 
 

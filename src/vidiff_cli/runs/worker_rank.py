@@ -15,14 +15,14 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_network, recompute_stages
 from vidiff_cli.runs.finetune import take_over
 from vidiff_cli.runs.monitor import is_due
-from vidiff_cli.runs.setup import source_of
-from vidiff_cli.system.signals import Deferred
+from vidiff_cli.runs.setup import open_clip_source
+from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.embedding_cache import EmbeddingCache
-from vidiff_cli.training.auxiliary_losses import auxiliary_of
-from vidiff_cli.training.distributed import Parallel
-from vidiff_cli.training.loop import Schedule, train_steps
-from vidiff_cli.training.state import TrainState, new_learner
+from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
+from vidiff_cli.training.distributed import DistributedContext
+from vidiff_cli.training.loop import LRSchedule, train_steps
+from vidiff_cli.training.state import TrainState, new_video_model
 
 
 def told(settings: TrainSettings, model: ModelSettings, dataset: Dataset, *, resumed: bool) -> dict[str, Any]:
@@ -36,44 +36,49 @@ def told(settings: TrainSettings, model: ModelSettings, dataset: Dataset, *, res
 
 
 def first_state(
-    settings: TrainSettings, model: ModelSettings, device: torch.device, parallel: Parallel, *, resumed: bool = False
+    settings: TrainSettings,
+    model: ModelSettings,
+    device: torch.device,
+    parallel: DistributedContext,
+    *,
+    resumed: bool = False,
 ) -> TrainState:
     """The state before the first step, which a checkpoint is loaded into where training is `resumed`; with FSDP, in
     shards from here on."""
-    learner = new_learner(model, settings.seed)
+    video_model = new_video_model(model, settings.seed)
     if settings.start_from is not None and not resumed:
-        take_over(learner, settings.start_from)
-    learner.to(device)
+        take_over(video_model, settings.start_from)
+    video_model.to(device)
     if settings.gradient_checkpointing == "on":
-        recompute_stages(learner.denoiser.network)
+        recompute_stages(video_model.denoiser.network)
     if settings.compile:
-        compile_network(learner.denoiser.network)
-    parallel.prepare(learner)
-    return TrainState(learner, settings.optimiser)
+        compile_network(video_model.denoiser.network)
+    parallel.prepare(video_model)
+    return TrainState(video_model, settings.optimizer)
 
 
-def accompany(dataset: Dataset, device: torch.device, parallel: Parallel) -> None:
+def run_worker_rank(dataset: Dataset, device: torch.device, parallel: DistributedContext) -> None:
     """What all ranks but the first do: the same steps, without a word or a file. It calls what rank 0 calls (`_train`
     in train.py) in the same order, for ranks wait for each other."""
-    orders = parallel.agree({})
+    orders = parallel.broadcast_object({})
     settings, model = TrainSettings.model_validate(orders["train"]), ModelSettings.model_validate(orders["model"])
     if dataset.digest() != orders["dataset"]:
         raise VidiffError(f"the dataset {dataset.folder} of process {parallel.rank} is not that of the first one")
     dtype = choose_dtype(settings.precision, device)
-    auxiliary = auxiliary_of(settings.objective, settings.diffusion, device)
-    schedule = Schedule.of(settings.steps, settings.optimiser)
+    auxiliary = make_auxiliary_losses(settings.objective, settings.diffusion, device)
+    schedule = LRSchedule.of_run(settings.steps, settings.optimizer)
     state = first_state(settings, model, device, parallel, resumed=orders["resumed"])
     if orders["resumed"]:
         state.load(None, parallel=parallel)
-    if model.text.clip is not None and isinstance(state.learner.text, AdaptedText):
+    if model.text.clip is not None and isinstance(state.video_model.text, AdaptedText):
         parallel.barrier()
-        state.learner.text.frozen = _embeddings(dataset, model)
-    with Deferred(several=True) as interrupt:
+        state.video_model.text.frozen = _embeddings(dataset, model)
+    with DeferredSignals(several=True) as interrupt:
         if is_due(state.step, settings):
-            parallel.gather(state.ema.shadow)
+            parallel.gather_full_state(state.ema.shadow)
         for report in train_steps(
             state,
-            source_of(settings, dataset),
+            open_clip_source(settings, dataset),
             settings,
             schedule,
             device=device,
@@ -81,17 +86,17 @@ def accompany(dataset: Dataset, device: torch.device, parallel: Parallel) -> Non
             parallel=parallel,
             auxiliary=auxiliary,
         ):
-            signal = parallel.largest(interrupt.number)
-            ending = report.step in (schedule.trunk, schedule.steps)
+            signal = parallel.all_reduce_max(interrupt.number)
+            ending = report.step in (schedule.stable, schedule.steps)
             regular = ending or report.step % settings.checkpoint_every == 0
             if regular:
-                parallel.gather(state.ema.shadow)  # `Watch.errors`
+                parallel.gather_full_state(state.ema.shadow)  # `Watch.errors`
             if regular or signal:
                 state.save(Path(), clips_seen=0, parallel=parallel)
             if signal:
-                interrupt.act(signal)
+                interrupt.reraise(signal)
             if is_due(report.step, settings):
-                parallel.gather(state.ema.shadow)
+                parallel.gather_full_state(state.ema.shadow)
 
 
 def _embeddings(dataset: Dataset, model: ModelSettings) -> EmbeddingCache:

@@ -1,9 +1,9 @@
-"""How what a window made differs from what was given, number by number; and holding its colours near to that.
+"""How what a window made differs from what was given, number by number; and holding its colors near to that.
 
-A model that goes on from its own frames passes every small error of colour, contrast or sharpness on to the next
+A model that goes on from its own frames passes every small error of color, contrast or sharpness on to the next
 window, where it grows. These numbers show it before an eye does.
 
-Legend: b clips, n frames, m made frames, h and w pixels, c = 3 colours; levels are those of 8 bits, 0..255.
+Legend: b clips, n frames, m made frames, h and w pixels, c = 3 colors; levels are those of 8 bits, 0..255.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ ROUNDING = FLAT / 1000  # so that the given frames themselves, in another number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
-    """Numbers of neighbouring frames, in levels: means over the frames.
+class FrameStats:
+    """Numbers of neighboring frames, in levels: means over the frames.
 
-    `mean` of luma; `contrast`, its standard deviation over a frame; `saturation`, the largest minus the smallest colour
-    of a pixel; `sharpness`, the mean |difference| of luma between neighbouring pixels; `motion`, the mean |difference|
-    between neighbouring frames over all colours, None where there are none.
+    `mean` of luma; `contrast`, its standard deviation over a frame; `saturation`, the largest minus the smallest color
+    of a pixel; `sharpness`, the mean |difference| of luma between neighboring pixels; `motion`, the mean |difference|
+    between neighboring frames over all colors, None where there are none.
     """
 
     mean: float
@@ -40,11 +40,13 @@ class Look:
     motion: float | None
 
 
-def look(pixels: np.ndarray, before: np.ndarray | None = None, *, ranks: Sequence[int] | None = None) -> Look:
+def frame_stats(
+    pixels: np.ndarray, before: np.ndarray | None = None, *, ranks: Sequence[int] | None = None
+) -> FrameStats:
     """The look of frames, uint8 (n h w c), in the order of time; `before` (h w c) is shown just before the first.
 
-    Where not all of them are neighbours (a window that makes every fourth frame), `ranks` says which are: only
-    neighbouring ranks count as motion. ValueError for no frames.
+    Where not all of them are neighbors (a window that makes every fourth frame), `ranks` says which are: only
+    neighboring ranks count as motion. ValueError for no frames.
     """
     if not len(pixels):
         raise ValueError("no frames have no look")
@@ -53,12 +55,12 @@ def look(pixels: np.ndarray, before: np.ndarray | None = None, *, ranks: Sequenc
     steps: list[float] = []
     for place, frame in enumerate(pixels):  # frame by frame: memory stays small
         sums += _numbers(frame)
-        neighbour = before if place == 0 else pixels[place - 1] if ranks[place] == ranks[place - 1] + 1 else None
-        if neighbour is not None:
-            steps.append(float(np.abs(frame.astype(np.int16) - neighbour).mean()))
+        neighbor = before if place == 0 else pixels[place - 1] if ranks[place] == ranks[place - 1] + 1 else None
+        if neighbor is not None:
+            steps.append(float(np.abs(frame.astype(np.int16) - neighbor).mean()))
     mean, contrast, saturation, sharpness = (round(float(value), 3) for value in sums / len(pixels))
     motion = round(float(np.mean(steps)), 3) if steps else None
-    return Look(mean=mean, contrast=contrast, saturation=saturation, sharpness=sharpness, motion=motion)
+    return FrameStats(mean=mean, contrast=contrast, saturation=saturation, sharpness=sharpness, motion=motion)
 
 
 def _numbers(frame: np.ndarray) -> np.ndarray:
@@ -73,11 +75,11 @@ def _numbers(frame: np.ndarray) -> np.ndarray:
 class Drift:
     """The look of the given frames, and of what each window made, in the order in which the windows were made."""
 
-    given: Look
-    windows: tuple[Look, ...]
+    given: FrameStats
+    windows: tuple[FrameStats, ...]
 
     @property
-    def changes(self) -> tuple[Look, ...]:
+    def changes(self) -> tuple[FrameStats, ...]:
         """Each window against the given frames, as `change` says it."""
         return tuple(change(each, self.given) for each in self.windows)
 
@@ -92,19 +94,19 @@ class Drift:
         return ["  ".join([row[0].ljust(wide[0]), *map(str.rjust, row[1:], wide[1:])]) for row in rows]
 
 
-def change(made: Look, given: Look) -> Look:
+def change(made: FrameStats, given: FrameStats) -> FrameStats:
     """The mean as a difference in levels, the other numbers as ratios; None where there was no motion to compare.
 
-    Both sides of a ratio have a level added: of a grey wall without any contrast nothing is infinitely more.
+    Both sides of a ratio have a level added: of a gray wall without any contrast nothing is infinitely more.
     """
     ratios = {
         name: None if value is None or then is None else round((value + 1) / (then + 1), 3)
         for (name, value), then in zip(_values(made).items(), _values(given).values(), strict=True)
     }
-    return Look(**(ratios | {"mean": round(made.mean - given.mean, 3)}))  # type: ignore[arg-type]
+    return FrameStats(**(ratios | {"mean": round(made.mean - given.mean, 3)}))  # type: ignore[arg-type]
 
 
-def warnings(looks: Sequence[Look], reference: Look) -> list[str]:
+def warnings(looks: Sequence[FrameStats], reference: FrameStats) -> list[str]:
     """One sentence for each number that leaves its bound in some window: where it first does, and how far it goes.
 
     The bounds are what real video keeps to without any model: see BOUNDS.
@@ -135,14 +137,14 @@ def _far(name: str, value: float | None) -> float:
     return abs(value) if name == "mean" else max(value, 1 / max(value, 1e-3))
 
 
-def _values(of: Look) -> dict[str, float | None]:
+def _values(of: FrameStats) -> dict[str, float | None]:
     return {name: getattr(of, name) for name in NAMES}
 
 
-def anchored(reference: np.ndarray) -> Callable[[Tensor], Tensor]:
-    """What holds the colours of made frames near those of the given ones: `reference`, uint8 (n h w c).
+def match_color_statistics(reference: np.ndarray) -> Callable[[Tensor], Tensor]:
+    """What holds the colors of made frames near those of the given ones: `reference`, uint8 (n h w c).
 
-    It maps (b c m h w) in [-1, 1] to the same, frame by frame: the mean and the standard deviation of every colour are
+    It maps (b c m h w) in [-1, 1] to the same, frame by frame: the mean and the standard deviation of every color are
     moved to the nearest value within the range that the given frames span themselves. A frame inside it is untouched,
     so that honest change of that size stays; and as frames alike become frames alike, no seam is made. Against drift
     that a simulation adds to real scenes this is better than moving every frame to the mean of the given ones, or
@@ -167,5 +169,5 @@ def anchored(reference: np.ndarray) -> Callable[[Tensor], Tensor]:
 
 
 def _means_and_spreads(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(b c n h w) -> of every colour of every frame, (b c n 1 1)."""
+    """(b c n h w) -> of every color of every frame, (b c n 1 1)."""
     return x.mean(dim=(3, 4), keepdim=True), x.std(dim=(3, 4), keepdim=True, correction=0)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.frames import Timeline
 from vidiff_cli.motion import interpolate, is_flash, optical_flow
 from vidiff_cli.motion.extrapolation import Trend, fit_trend, reduced
+from vidiff_cli.timeline import Timeline
 
 PAST = 16  # given frames that tell how the motion goes on
 EVEN = 0.01  # share by which two spans of time may differ and still count as equal
@@ -59,11 +59,11 @@ class FullFrame:
 def plan_steps(timeline: Timeline) -> list[Step]:
     """The steps in which the written frames of a timeline are made, in the order of the output."""
     given = sorted(timeline.given)
-    scene_of = {rank: scene for scene in timeline.scenes for rank in scene}
+    scene_of = {rank: scene for scene in timeline.segments for rank in scene}
 
     def step_of(rank: int) -> Step:
-        if rank in timeline.given or rank in timeline.copies:
-            return Step(ranks=(rank,), before=(timeline.copies.get(rank, rank),), after=(), shown=True)
+        if rank in timeline.given or rank in timeline.repeats:
+            return Step(ranks=(rank,), before=(timeline.repeats.get(rank, rank),), after=(), shown=True)
         place, scene = bisect_left(given, rank), scene_of[rank]
         before = [each for each in reversed(given[max(0, place - PAST) : place]) if each in scene]
         after = [each for each in given[place : place + PAST] if each in scene]
@@ -139,7 +139,7 @@ def _between(timeline: Timeline, step: Step, frames: _Frames) -> Iterator[tuple[
     def flows_of(ranks: tuple[int, ...], inner: int, *, earlier: bool) -> tuple[Tensor, Tensor] | None:
         if not ranks or abs(abs(times[ranks[0]] - times[inner]) - span) > EVEN * span:
             return None
-        if not timeline.copies.keys().isdisjoint(range(*sorted((ranks[0], inner)))):
+        if not timeline.repeats.keys().isdisjoint(range(*sorted((ranks[0], inner)))):
             return None  # a repeat, which is no step of the motion
         pair = (ranks[0], inner) if earlier else (inner, ranks[0])
         return frames.flows(given[pair[0]], given[pair[1]])

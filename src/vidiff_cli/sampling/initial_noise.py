@@ -12,20 +12,20 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vidiff_cli.diffusion.levels import diffuse
-from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, renewed, reused, seeded
+from vidiff_cli.diffusion.levels import add_noise
+from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, freenoise_index, mix_frequencies, seeded
 from vidiff_cli.diffusion.samplers import Denoise, Noise
 from vidiff_cli.frames import Window
 
 
-class Sample(Protocol):
+class SampleFn(Protocol):
     """(denoise, z, noise) -> z at the last level: a sampler with its levels closed over. `level` is that of z, where it
     is not the first of them: sampling goes on from there (`levels.onwards`)."""
 
     def __call__(self, denoise: Denoise, z: Tensor, noise: Noise, level: float | None = None, /) -> Tensor: ...
 
 
-Start = Callable[[Window, int, Tensor, Tensor], tuple[Tensor, float | None]]
+InitNoise = Callable[[Window, int, Tensor, Tensor], tuple[Tensor, float | None]]
 """(window, its number, known: b c t h w, fresh noise: b c t h w) -> (z to begin with, its level or None for the first).
 
 Fresh noise is drawn for every window and has the covariance of the prior. `known` counts where the window observes."""
@@ -42,7 +42,9 @@ def fresh(window: Window, number: int, known: Tensor, noise: Tensor) -> tuple[Te
     return noise, None
 
 
-def free_noise(*, window: int, stride: int, first: int = 0, seeds: Sequence[int], prior: Prior = INDEPENDENT) -> Start:
+def free_noise(
+    *, window: int, stride: int, first: int = 0, seeds: Sequence[int], prior: Prior = INDEPENDENT
+) -> InitNoise:
     """FreeNoise: all windows begin with the noises of the first one, shuffled (`noise.reused`), so that a long video
     keeps to what it shows. A frame has the same noise in every window.
 
@@ -62,17 +64,17 @@ def free_noise(*, window: int, stride: int, first: int = 0, seeds: Sequence[int]
             part = torch.randn(like.shape, generator=seeded(seed, number, OWN), dtype=like.dtype)
             used: set[int] = set()
             for place in sorted(range(len(planned.frames)), key=lambda at: planned.frames[at] in planned.observed):
-                index = reused(planned.frames[place] - first, window=window, stride=stride, seed=seed)
+                index = freenoise_index(planned.frames[place] - first, window=window, stride=stride, seed=seed)
                 if index not in used:
                     part[:, :, place] = bank[:, :, index]
                 used.add(index)
-            parts.append(prior.of(part))
+            parts.append(prior.correlate(part))
         return torch.cat(parts).to(noise.device), None
 
     return start
 
 
-def previous_frames(level: float, start: Start = fresh) -> Start:
+def previous_frames(level: float, start: InitNoise = fresh) -> InitNoise:
     """Begins at `level`, with z = alpha x + sigma noise where x repeats for every frame the nearest one observed.
 
     The higher the level, the more of x is left: the new frames look like the old ones, and move less. A window that
@@ -87,12 +89,12 @@ def previous_frames(level: float, start: Start = fresh) -> Start:
         frames = window.frames
         nearest = [min(seen, key=lambda place: abs(frames[place] - frame)) for frame in frames]
         levels = torch.full((len(known), len(frames)), level, dtype=torch.float64, device=known.device)
-        return diffuse(known[:, :, nearest], started[0], levels), level
+        return add_noise(known[:, :, nearest], started[0], levels), level
 
     return begin
 
 
-def free_init(sample: Sample, *, passes: int, level: float = FREE_INIT_LEVEL, prior: Prior = INDEPENDENT) -> Sample:
+def free_init(sample: SampleFn, *, passes: int, level: float = FREE_INIT_LEVEL, prior: Prior = INDEPENDENT) -> SampleFn:
     """FreeInit: samples, brings the result back to `level`, keeps the low frequencies of that, and samples again from
     there with other high ones (`noise.renewed`); `passes` samplings in all, 1 being `sample` itself.
 
@@ -112,9 +114,9 @@ def free_init(sample: Sample, *, passes: int, level: float = FREE_INIT_LEVEL, pr
         x = sample(denoise, z, noise) if begin is None else sample(denoise, z, noise, begin)
         levels = torch.full((len(z), z.shape[2]), level, dtype=torch.float64, device=z.device)
         for _ in range(passes - 1):
-            noisy = diffuse(x, noise(z, None), levels)
-            mixed = renewed(prior.whitened(noisy), prior.whitened(noise(z, None)))
-            x = sample(denoise, prior.of(mixed), noise, level)
+            noisy = add_noise(x, noise(z, None), levels)
+            mixed = mix_frequencies(prior.whiten(noisy), prior.whiten(noise(z, None)))
+            x = sample(denoise, prior.correlate(mixed), noise, level)
         return x
 
     return again

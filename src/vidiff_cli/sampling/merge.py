@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vidiff_cli.motion.warping import resize, size_of
+from vidiff_cli.motion.warping import field_size, resize
 
 CLASSES = 3  # of uncertainty, equally large
 USUAL_COUNTS = 0.1  # how much the usual weight counts, beside all that was measured
@@ -80,11 +80,11 @@ def add_correction(
     one. Where the weight is 0 the estimate stays as it is. Shapes: estimate (1 c h w), uncertainty (1 1 h w), small and
     shown (1 c h' w').
     """
-    size = size_of(small)
+    size = field_size(small)
     weight = gain.weight(resize(uncertainty, size))
     correction = weight * (small - (resize(estimate, size) if shown is None else shown))
-    if size != size_of(estimate):
-        correction = functional.interpolate(correction, size_of(estimate), mode="bicubic")
+    if size != field_size(estimate):
+        correction = functional.interpolate(correction, field_size(estimate), mode="bicubic")
     return (estimate + correction).clamp(-1, 1)
 
 

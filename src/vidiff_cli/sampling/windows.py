@@ -14,34 +14,34 @@ from torch import Generator, Tensor
 from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, seeded
 from vidiff_cli.diffusion.samplers import Denoise, Noise
 from vidiff_cli.frames import Window
-from vidiff_cli.sampling.initial_noise import Sample, Start, fresh
+from vidiff_cli.sampling.initial_noise import InitNoise, SampleFn, fresh
 
-Condition = Callable[..., Denoise]
+Conditioner = Callable[..., Denoise]
 """(denoise, known: b c t h w, observed: b t) -> denoise: a way to condition, with its weight closed over. One that
 shows observed frames with noise also takes `noise=`, a `Noise`."""
 
 CONTEXT = 1  # seeded(seed, window) is for the sampler, seeded(seed, window, CONTEXT) for the noise of observed frames
 
 
-def eight_bits(x: Tensor) -> Tensor:
+def quantize_8bit(x: Tensor) -> Tensor:
     """x in [-1, 1] at the nearest of 256 values: what a file holds, so that a continued run sees what it would read."""
     # In float64, for a GPU divides float32 by multiplying with the reciprocal: other last bits than those of a file.
     return (((x.clamp(-1, 1) + 1) * 127.5).round().double() / 127.5 - 1).to(x.dtype)
 
 
-def make(
+def sample_windows(
     windows: Sequence[Window],
     batches: Sequence[range],
-    look: Callable[[Sequence[int]], Tensor],
+    read_frames: Callable[[Sequence[int]], Tensor],
     *,
     denoise: Callable[[Sequence[Window], Tensor, Tensor], Denoise],
-    sample: Sample,
-    condition: Condition,
+    sample: SampleFn,
+    condition: Conditioner,
     seeds: Sequence[int],
     prior: Prior = INDEPENDENT,
     context_noise: bool = False,
-    begin: Start = fresh,
-    finish: Callable[[Tensor], Tensor] = eight_bits,
+    init_noise: InitNoise = fresh,
+    finish: Callable[[Tensor], Tensor] = quantize_8bit,
 ) -> Iterator[list[Tensor]]:
     """Yields what the windows of each batch make, (b c m h w) for each: their frames in ascending order.
 
@@ -51,14 +51,14 @@ def make(
     clips, asked for once: the frames in `known` (k b c t h w) count where `observed` (k b t) is True. `condition` is
     applied where they observe any.
 
-    `seeds` is one per clip, so that a clip does not depend on its neighbours, or one for all b; every draw follows from
+    `seeds` is one per clip, so that a clip does not depend on its neighbors, or one for all b; every draw follows from
     (seed, number of the window), whatever the batch. The sampler's noise has the covariance of the `prior`. With
     `context_noise` the condition is handed white noise of another stream. `begin` says what a window starts from, and
     at which level; `finish` is applied to what is made.
     """
     for batch in batches:
         some = [windows[number] for number in batch]
-        known = torch.cat([_known(window, look) for window in some])
+        known = torch.cat([_known(window, read_frames) for window in some])
         clips = len(known) // len(some)
         masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in some])
         mask = masks.to(known.device).repeat_interleave(clips, dim=0)
@@ -68,7 +68,7 @@ def make(
             denoiser = condition(denoiser, known, mask, **more)
         noise = _noise(seeds, batch, clips, prior=prior)
         parts = zip(some, batch, known.split(clips), noise(known, None).split(clips), strict=True)
-        starts = [begin(window, number, seen, drawn) for window, number, seen, drawn in parts]
+        starts = [init_noise(window, number, seen, drawn) for window, number, seen, drawn in parts]
         z, level = torch.cat([start for start, _ in starts]), starts[0][1]
         sampled = (sample(denoiser, z, noise) if level is None else sample(denoiser, z, noise, level)).split(clips)
         made = []
@@ -84,13 +84,13 @@ def fill(
     *,
     denoise: Callable[[Window, Tensor, Tensor], Denoise],
     start: int = 0,
-    sample: Sample,
-    condition: Condition,
+    sample: SampleFn,
+    condition: Conditioner,
     seeds: Sequence[int],
     prior: Prior = INDEPENDENT,
     context_noise: bool = False,
-    begin: Start = fresh,
-    finish: Callable[[Tensor], Tensor] = eight_bits,
+    init_noise: InitNoise = fresh,
+    finish: Callable[[Tensor], Tensor] = quantize_8bit,
 ) -> Iterator[Tensor]:
     """Yields a video in memory (b c n h w) after each window, with the frames that the window makes filled in: `make`
     with every window by itself.
@@ -99,7 +99,7 @@ def fill(
     elsewhere is not looked at.
     """
     video = frames.clone()
-    making = make(
+    making = sample_windows(
         windows,
         [range(number, number + 1) for number in range(start, len(windows))],
         lambda wanted: video[:, :, list(wanted)],
@@ -109,7 +109,7 @@ def fill(
         seeds=seeds,
         prior=prior,
         context_noise=context_noise,
-        begin=begin,
+        init_noise=init_noise,
         finish=finish,
     )
     for window, (made,) in zip(windows[start:], making, strict=True):
@@ -137,7 +137,9 @@ def _noise(seeds: Sequence[int], numbers: range, clips: int, *parts: int, prior:
         each = clips // len(seeds)
         shape = (each, *like.shape[1:])
         drawn = [
-            prior.of(torch.randn(shape, generator=stream, dtype=like.dtype)) for some in streams for stream in some
+            prior.correlate(torch.randn(shape, generator=stream, dtype=like.dtype))
+            for some in streams
+            for stream in some
         ]
         return torch.cat(drawn).to(like.device)
 

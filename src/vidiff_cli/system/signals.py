@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class Deferred:
+class DeferredSignals:
     """While it is open, a first SIGINT, SIGTERM, SIGHUP or SIGUSR1 is only remembered; a second one acts at once,
     unless there are to be several: what starts many processes passes on signals that they have had. Ignored ones
     (nohup) stay ignored. Nothing outside the main thread."""
@@ -18,7 +18,7 @@ class Deferred:
         self._handlers: dict[int, Any] = {}
         self._caught: tuple[int, FrameType | None] | None = None
 
-    def __enter__(self) -> Deferred:
+    def __enter__(self) -> DeferredSignals:
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
                 number = getattr(signal, name, None)  # Windows has no SIGHUP
@@ -42,7 +42,7 @@ class Deferred:
         """The signal that has come; 0: none."""
         return self._caught[0] if self._caught else 0
 
-    def act(self, number: int = 0) -> None:
+    def reraise(self, number: int = 0) -> None:
         """Lets the remembered signal do what it would have done: most often raise KeyboardInterrupt. So does a signal
         of this `number`, which another process that works at the same has had."""
         if self._caught is None and not number:
@@ -55,5 +55,5 @@ class Deferred:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.asked and not self._several:
-            self.act()
+            self.reraise()
         self._caught = (number, frame)

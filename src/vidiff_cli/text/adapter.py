@@ -21,7 +21,7 @@ class AdaptedText(nn.Module):
     """Captions -> TextEmbedding: the embeddings of a frozen encoder, normalised and mapped to `width`.
 
     `frozen` gives the embedding of a caption: a cache in training, the encoder itself in generation. Whoever opens the
-    learner sets it; it is no part of the weights.
+    model sets it; it is no part of the weights.
     """
 
     def __init__(self, settings: ClipSettings, width: int) -> None:

@@ -141,9 +141,9 @@ def is_tag(model: str, weights: str) -> bool:
 
 def import_open_clip() -> None:
     """Imports open_clip, also beside a torchvision that was built for another torch."""
-    from vidiff_cli.text.tokenizer import mend_torchvision
+    from vidiff_cli.text.tokenizer import patch_torchvision_nms
 
-    mend_torchvision()
+    patch_torchvision_nms()
     with quiet():
         import open_clip  # noqa: F401
 

@@ -23,7 +23,7 @@ class ClipTower:
 
     The tokens are its states after the last norm, up to the end-of-text mark; the pooled vector is open_clip's
     `encode_text`, projected and not normalised. Both are rounded to half precision, so that a stored embedding is equal
-    to a fresh one. A caption goes through the tower alone: a batch would make its last bits depend on its neighbours,
+    to a fresh one. A caption goes through the tower alone: a batch would make its last bits depend on its neighbors,
     and is hardly faster on a CPU.
     """
 

@@ -28,7 +28,7 @@ class CaptionEmbedding:
 
 
 class TextEncoder(Protocol):
-    """Captions in, embeddings out; a caption's embedding does not depend on its neighbours in the batch."""
+    """Captions in, embeddings out; a caption's embedding does not depend on its neighbors in the batch."""
 
     width: int
 

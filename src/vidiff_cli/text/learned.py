@@ -15,7 +15,7 @@ from vidiff_cli.text.tokenizer import is_punctuation, token_ids, word_ids, words
 EMPTY = 0  # row of the embedding table that stands for a caption without a known token
 
 
-def vocabulary_of(captions: Iterable[str]) -> tuple[int, ...]:
+def collect_vocabulary(captions: Iterable[str]) -> tuple[int, ...]:
     """The token ids that occur in the captions, sorted: the vocabulary of a `LearnedText` trained on them."""
     return tuple(sorted({token for caption in captions for token in token_ids(caption)}))
 

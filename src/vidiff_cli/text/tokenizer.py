@@ -21,7 +21,7 @@ CACHED_CAPTIONS = 65_536
 _mended: torch.library.Library | None = None
 
 
-def mend_torchvision() -> str | None:
+def patch_torchvision_nms() -> str | None:
     """Let torchvision be imported although its compiled operators do not load; call before importing open_clip.
 
     torchvision describes two operators to torch while it is imported, and torch refuses to describe an operator that
@@ -54,7 +54,7 @@ def mend_torchvision() -> str | None:
 
 @lru_cache(maxsize=1)
 def _tokenizer() -> "SimpleTokenizer":
-    mend_torchvision()
+    patch_torchvision_nms()
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()

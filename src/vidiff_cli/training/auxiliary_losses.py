@@ -27,7 +27,9 @@ Term = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x_hat, video: n c t h w, made: n t) -> squared error in x, per clip (n)."""
 
 
-def auxiliary_of(objective: ObjectiveSettings, diffusion: DiffusionSettings, device: torch.device) -> Auxiliary | None:
+def make_auxiliary_losses(
+    objective: ObjectiveSettings, diffusion: DiffusionSettings, device: torch.device
+) -> Auxiliary | None:
     """The auxiliary losses that the settings ask for; None where they are off, and then nothing of them is imported.
 
     VidiffError for weights that cannot be read.
@@ -44,10 +46,10 @@ def auxiliary_of(objective: ObjectiveSettings, diffusion: DiffusionSettings, dev
 
         assert objective.perceptual_weights is not None  # the settings see to it
         terms["perceptual"] = objective.perceptual_loss, perceptual(objective.perceptual_weights, device)
-    return LowNoise(terms=terms, keep=kept_share(diffusion)) if terms else None
+    return LowNoiseLosses(terms=terms, keep=subsample_rate(diffusion)) if terms else None
 
 
-def kept_share(diffusion: DiffusionSettings) -> float:
+def subsample_rate(diffusion: DiffusionSettings) -> float:
     """The share of the clips above the gate that are looked at, so that they are `SHARE` of all at most."""
     u = torch.linspace(0, 1, 10_001, dtype=torch.float64)
     levels = cosine(u, low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
@@ -55,7 +57,7 @@ def kept_share(diffusion: DiffusionSettings) -> float:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LowNoise:
+class LowNoiseLosses:
     """Weighted terms by name, each the mean over the batch of g(level) / max(sigma^2, FLOOR) times the term of a clip.
 
     g is 1 from the gate upwards and 0 below: below it nothing is computed. With `keep` below one, clips above the gate
@@ -68,7 +70,7 @@ class LowNoise:
 
     def __call__(self, x_hat: Tensor, batch: Batch, level: Tensor) -> dict[str, Tensor]:
         """x_hat (b c t h w), level (b, t) -> scalars with a gradient; zeros where no clip is above the gate."""
-        made = ~batch.given
+        made = ~batch.observed
         lowest = torch.where(made, level, torch.inf).amin(dim=1).float()
         open_ = (lowest >= GATE) & made.any(dim=1)
         if self.keep < 1.0:

@@ -19,7 +19,7 @@ import numpy as np
 EPOCH, BATCH, SAMPLE, IMAGES, DROPOUT = 1, 2, 3, 4, 5
 
 
-class Order:
+class BucketBatchSampler:
     """The batches of clips whose shapes are numbered by `shapes` (n), for a seed and a batch size."""
 
     def __init__(self, shapes: np.ndarray, *, size: int, seed: int) -> None:

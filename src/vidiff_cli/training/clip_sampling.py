@@ -26,7 +26,7 @@ _SIDED = re.compile(
 )
 
 
-class Row(Protocol):
+class ClipRow(Protocol):
     """What is needed to know of a clip."""
 
     @property
@@ -37,15 +37,15 @@ class Row(Protocol):
     def captions(self) -> Sequence[str]: ...
 
 
-class Rows(Protocol):
+class ClipRows(Protocol):
     """The clips of a source, by number."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Row: ...
+    def __getitem__(self, index: int, /) -> ClipRow: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
+class ClipSample:
     """The choices for one sample. `corner` is the top left pixel of the crop, as shares of the room that there is;
     `context` is the place on the schedule (0 clean, 1 noise) at which given frames are shown; `unmoved`: the estimate
     that they give is not."""
@@ -53,7 +53,7 @@ class Draw:
     row: int
     frames: range
     times: tuple[float, ...]
-    given: np.ndarray
+    observed: np.ndarray
     caption: str
     dropped: bool
     mirrored: bool
@@ -61,7 +61,7 @@ class Draw:
     context: float = 0.0
     unmoved: bool = False
 
-    def of(self, frames: np.ndarray, crop: int) -> np.ndarray:
+    def crop_frames(self, frames: np.ndarray, crop: int) -> np.ndarray:
         """The part (t h w c) of the window's frames that is drawn: a view."""
         if crop:
             top, left = (
@@ -71,40 +71,40 @@ class Draw:
         return frames[:, :, ::-1] if self.mirrored else frames
 
 
-def draw_clip(
-    row: Row,
+def sample_clip(
+    row: ClipRow,
     number: int,
     objective: ObjectiveSettings,
     loader: LoaderSettings,
     *,
     window: int,
-    frame_steps: Sequence[int],
+    frame_strides: Sequence[int],
     rng: np.random.Generator,
-) -> Draw:
+) -> ClipSample:
     """The choices for clip `number`: a window at a random start and frame step; a shorter clip is taken whole."""
     length = min(window, row.frames)
-    fitting = [step for step in frame_steps if (length - 1) * step < row.frames] or [1]
+    fitting = [step for step in frame_strides if (length - 1) * step < row.frames] or [1]
     step = fitting[_below(len(fitting), rng)]
     start = _below(row.frames - (length - 1) * step, rng)
-    given, drop = np.zeros(length, dtype=bool), objective.drop_text
+    given, drop = np.zeros(length, dtype=bool), objective.caption_dropout
     if rng.random() < objective.observed:
         given = draw_observed(rng, length)
-        drop = objective.drop_text_observed if given.any() else drop
+        drop = objective.caption_dropout_observed if given.any() else drop
     captions = row.captions
     caption = captions[_below(len(captions), rng)] if captions else ""
     dropped = bool(not captions or rng.random() < drop)
     # These come last: with or without them, the draws above are the same.
     top, left, mirror = rng.random(3).tolist() if loader.crop or loader.flip else (0.0, 0.0, 1.0)
     context = objective.context_noise and objective.context_noise * max(0.0, 2 * rng.random() - 1)
-    unmoved = bool(rng.random() < objective.drop_estimate)
-    return Draw(
+    unmoved = bool(rng.random() < objective.estimate_dropout)
+    return ClipSample(
         row=number,
         frames=range(start, start + (length - 1) * step + 1, step),
         times=_times(row.fps, step, length),
-        given=given,
+        observed=given,
         caption=caption,
         dropped=dropped,
-        mirrored=loader.flip and mirror < 0.5 and not is_sided(captions),
+        mirrored=loader.flip and mirror < 0.5 and not forbids_flip(captions),
         corner=(top, left),
         context=context,
         unmoved=unmoved,
@@ -117,18 +117,18 @@ def image_count(fraction: float, frames: int) -> int:
     return round(fraction * frames / (1 - fraction)) if frames > 1 else 0
 
 
-def draw_image(row: Row, number: int, loader: LoaderSettings, *, rng: np.random.Generator) -> Draw:
+def draw_image(row: ClipRow, number: int, loader: LoaderSettings, *, rng: np.random.Generator) -> ClipSample:
     """The choices for an image: any one frame of clip `number`."""
     frame = _below(row.frames, rng)
     top, left, mirror = rng.random(3).tolist()
-    return Draw(
+    return ClipSample(
         row=number,
         frames=range(frame, frame + 1),
         times=(0.0,),
-        given=np.zeros(1, dtype=bool),
+        observed=np.zeros(1, dtype=bool),
         caption="",
         dropped=True,
-        mirrored=loader.flip and mirror < 0.5 and not is_sided(row.captions),
+        mirrored=loader.flip and mirror < 0.5 and not forbids_flip(row.captions),
         corner=(top, left),
     )
 
@@ -144,7 +144,7 @@ def _times(fps: str, step: int, length: int) -> tuple[float, ...]:
     return tuple(float(step * place / rate) if rate else 0.0 for place in range(length))
 
 
-def is_sided(captions: Sequence[str]) -> bool:
+def forbids_flip(captions: Sequence[str]) -> bool:
     """Whether a clip may not be mirrored: a caption of it, whichever is drawn, speaks of left or right, of a turn, or
     of something written."""
     return any(_SIDED.search(caption) for caption in captions)

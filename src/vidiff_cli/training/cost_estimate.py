@@ -18,15 +18,15 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.models.acceleration import recompute_stages
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.training.state import Learner
+from vidiff_cli.training.state import VideoModel
 
 FLOAT = 4  # bytes
 HALF = 0.6  # of float32's bytes for what is kept under autocast: norms and softmax stay in float32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """Of one training step: `flops` of the whole batch; bytes of weights, gradients, averages and optimiser (`fixed`),
+class CostEstimate:
+    """Of one training step: `flops` of the whole batch; bytes of weights, gradients, averages and optimizer (`fixed`),
     and of what the forward pass keeps of the clips that go through the network at once (`kept`)."""
 
     parameters: int
@@ -39,15 +39,15 @@ class Estimate:
         return self.fixed_bytes + self.kept_bytes
 
 
-def estimate(settings: TrainSettings, model: ModelSettings, *, half: bool, world: int = 1) -> Estimate:
+def estimate(settings: TrainSettings, model: ModelSettings, *, half: bool, world: int = 1) -> CostEstimate:
     """The step of `settings`, one of `world` processes; "auto" checkpointing counts as off."""
     recompute = settings.gradient_checkpointing == "on"
     parameters, flops, kept, largest = _one_clip(model.model_dump_json(), recompute)
     clips = -(-settings.batch_size // world)
-    at_once = -(-clips // settings.accumulate)
-    states = 1 if settings.optimiser.muon_lr else 2  # of the optimiser, in the size of a weight
-    copies = 3 + len(settings.optimiser.ema_more) + states
-    return Estimate(
+    at_once = -(-clips // settings.grad_accum_steps)
+    states = 1 if settings.optimizer.muon_lr else 2  # of the optimizer, in the size of a weight
+    copies = 3 + len(settings.optimizer.ema_more) + states
+    return CostEstimate(
         parameters=parameters,
         flops=flops * settings.batch_size,
         fixed_bytes=parameters * FLOAT * copies,
@@ -66,10 +66,10 @@ def _one_clip(model_json: str, recompute: bool) -> tuple[int, float, int, int]:
     stage computes again at most."""
     model = ModelSettings.model_validate_json(model_json)
     with torch.device("meta"):
-        learner = Learner(model)
-        network, t, width = learner.denoiser.network, model.frames, model.network.text_width
+        video_model = VideoModel(model)
+        network, t, width = video_model.denoiser.network, model.frames, model.network.context_dim
         z = torch.empty(1, model.network.channels, t, model.height, model.width)
-        told = Conditioning(times=torch.empty(1, t), given=torch.empty(1, t, dtype=torch.bool))
+        told = Conditioning(times=torch.empty(1, t), observed=torch.empty(1, t, dtype=torch.bool))
         if width:
             length = model.text.max_tokens
             told = replace(
@@ -79,15 +79,15 @@ def _one_clip(model_json: str, recompute: bool) -> tuple[int, float, int, int]:
                 pooled=torch.empty(1, width),
             )
         if model.network.motion:
-            told = replace(told, estimate=z, uncertainty=z[:, :1], estimated_from=told.given)
-        weights = {id(value) for value in learner.parameters()}
-        plain, flops = _kept(lambda: learner.denoiser.predict(z, torch.empty(1, t), told), weights)
+            told = replace(told, estimate=z, uncertainty=z[:, :1], estimated_from=told.observed)
+        weights = {id(value) for value in video_model.parameters()}
+        plain, flops = _kept(lambda: video_model.denoiser.predict(z, torch.empty(1, t), told), weights)
         if not recompute:
-            return _count(learner), 3 * flops, plain, 0
+            return _count(video_model), 3 * flops, plain, 0
         recompute_stages(network)
-        little, _ = _kept(lambda: learner.denoiser.predict(z, torch.empty(1, t), told), weights)
+        little, _ = _kept(lambda: video_model.denoiser.predict(z, torch.empty(1, t), told), weights)
     stages = sum(type(part).__name__ == "Stage" for part in network.modules())
-    return _count(learner), 4 * flops, little, 2 * plain // stages
+    return _count(video_model), 4 * flops, little, 2 * plain // stages
 
 
 def _kept(forward: Callable[[], Tensor], weights: set[int]) -> tuple[int, float]:
@@ -106,5 +106,5 @@ def _kept(forward: Callable[[], Tensor], weights: set[int]) -> tuple[int, float]
     return total, float(counter.get_total_flops())
 
 
-def _count(learner: Learner) -> int:
-    return sum(value.numel() for value in learner.parameters())
+def _count(video_model: VideoModel) -> int:
+    return sum(value.numel() for value in video_model.parameters())

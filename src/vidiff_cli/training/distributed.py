@@ -31,33 +31,33 @@ if TYPE_CHECKING:
 
     from vidiff_cli.training.loader import Batch
     from vidiff_cli.training.objective import Auxiliary, Loss
-    from vidiff_cli.training.state import Learner
+    from vidiff_cli.training.state import VideoModel
 
-Kind = Literal["ddp", "fsdp"]
+ParallelKind = Literal["ddp", "fsdp"]
 STARTING = "start it with torchrun --nproc-per-node N -m vidiff_cli train"
 TOGETHER = 2**25  # numbers of one exchange: 128 MB of float32
 TOLD = "told"  # in the store: the rank that says why all of them end
 T = TypeVar("T")
 
 
-class Parallel:
+class DistributedContext:
     """One process: rank 0 of 1."""
 
     rank: int = 0
     world: int = 1
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes, prints and samples."""
         return self.rank == 0
 
-    def prepare(self, learner: Learner) -> None:
-        """Makes the learner's weights shared between the ranks. Before optimisers and averages are made of them."""
+    def prepare(self, video_model: VideoModel) -> None:
+        """Makes the model's weights shared between the ranks. Before optimizers and averages are made of them."""
 
-    def loss(self, learner: Learner, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
+    def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
         """The training loss of this rank's slice of the batch. Its gradient goes to all ranks in `backward`, as the
         mean of the ranks' own: what is differentiated is `weight(clips, size)` times it."""
-        return learner(batch, auxiliary)[1]
+        return video_model(batch, auxiliary)[1]
 
     def weight(self, clips: int, size: int) -> float:
         """What the mean over `clips` of a batch of `size` counts, so that the mean over ranks is the mean over the
@@ -68,45 +68,45 @@ class Parallel:
         """Around the loss and backward of one of several parts of a batch: only the `last` one averages gradients."""
         return nullcontext()
 
-    def clip_gradients(self, learner: Learner, max_norm: float) -> float:
+    def clip_gradients(self, video_model: VideoModel, max_norm: float) -> float:
         """Scales the gradients down to the norm, if it is larger; returns what it was, over all ranks."""
-        return float(torch.nn.utils.clip_grad_norm_(learner.parameters(), max_norm))
+        return float(torch.nn.utils.clip_grad_norm_(video_model.parameters(), max_norm))
 
-    def mean(self, value: Tensor) -> Tensor:
+    def all_reduce_mean(self, value: Tensor) -> Tensor:
         """The mean over ranks."""
         return value
 
-    def clips(self, values: Tensor, size: int) -> Tensor:
+    def all_gather_clips(self, values: Tensor, size: int) -> Tensor:
         """Values of this rank's clips (b, ...) -> those of the whole batch (size, ...), in the order of the batch."""
         return values
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of the ranks' numbers."""
         return number
 
-    def agree(self, value: T) -> T:
+    def broadcast_object(self, value: T) -> T:
         """What rank 0 gives: plain data, as JSON has it."""
         return value
 
     def barrier(self) -> None:
         """Waits for all ranks."""
 
-    def gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def gather_full_state(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Whole tensors on rank 0, nothing on the others: what was in shards in the memory of the host, the rest as it
         is. All ranks name the same ones."""
         return dict(tensors)
 
-    def spread(self, whole: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
+    def broadcast_state(self, whole: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
         """The other way: copies the whole tensors of rank 0 into those of all ranks."""
         for name, value in into.items():
             value.copy_(whole[name])
 
 
-ALONE = Parallel()
+ALONE = DistributedContext()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Launch:
+class ProcessInfo:
     """Which of how many processes this is, as torchrun says it; `local` is the number on this machine."""
 
     rank: int
@@ -114,7 +114,7 @@ class Launch:
     local: int
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Launch:
+    def from_environment(cls, environment: Mapping[str, str]) -> ProcessInfo:
         """One process where nothing is said. VidiffError for numbers that are none."""
         if not environment.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}:
             return cls(rank=0, world=1, local=0)
@@ -147,7 +147,9 @@ class Launch:
 
 
 @contextmanager
-def together(launch: Launch, device: torch.device, *, kind: Kind, timeout_seconds: float) -> Iterator[Parallel]:
+def init_distributed(
+    launch: ProcessInfo, device: torch.device, *, kind: ParallelKind, timeout_seconds: float
+) -> Iterator[DistributedContext]:
     """The processes of a launch for as long as it is open; alone, `ALONE`.
 
     An error on one rank ends all: that rank raises it, the others an error with the attribute `told_elsewhere`, for the
@@ -159,7 +161,7 @@ def together(launch: Launch, device: torch.device, *, kind: Kind, timeout_second
         return
     store = _join(launch, device, timedelta(seconds=timeout_seconds))
     try:
-        yield Together(launch, device, kind)
+        yield MultiProcess(launch, device, kind)
         _wait()  # without it, gloo aborts now and then at the end: one rank has left while another still listens
     except BaseException as error:
         if (isinstance(error, KeyboardInterrupt) and launch.rank) or _is_told_elsewhere(store, launch.rank):
@@ -175,7 +177,7 @@ def together(launch: Launch, device: torch.device, *, kind: Kind, timeout_second
         dist.destroy_process_group()
 
 
-def _join(launch: Launch, device: torch.device, timeout: timedelta) -> Store:
+def _join(launch: ProcessInfo, device: torch.device, timeout: timedelta) -> Store:
     """Meets the other ranks. VidiffError where they do not come."""
     try:
         if device.type == "cuda":
@@ -206,21 +208,21 @@ def _is_lost(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
-class Together(Parallel):
+class MultiProcess(DistributedContext):
     """One of several processes."""
 
-    def __init__(self, launch: Launch, device: torch.device, kind: Kind) -> None:
+    def __init__(self, launch: ProcessInfo, device: torch.device, kind: ParallelKind) -> None:
         self.rank, self.world, self._device, self._kind = launch.rank, launch.world, device, kind
         self._wrapped: Callable[..., Any] | None = None
 
-    def prepare(self, learner: Learner) -> None:
+    def prepare(self, video_model: VideoModel) -> None:
         if self._kind == "fsdp":
-            self._wrapped = _shard(learner, self._device)
+            self._wrapped = _shard(video_model, self._device)
         else:
             # Its own check of unused weights costs a walk of the graph in every step, and every weight is used in all.
-            self._wrapped = DistributedDataParallel(learner, gradient_as_bucket_view=True)
+            self._wrapped = DistributedDataParallel(video_model, gradient_as_bucket_view=True)
 
-    def loss(self, learner: Learner, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
+    def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
         assert self._wrapped is not None, "prepare comes first"
         return self._wrapped(batch, auxiliary)[1]
 
@@ -236,39 +238,39 @@ class Together(Parallel):
             yield
             self._wrapped.set_requires_gradient_sync(True)  # type: ignore[union-attr]
 
-    def clip_gradients(self, learner: Learner, max_norm: float) -> float:
-        norm = torch.nn.utils.clip_grad_norm_(learner.parameters(), max_norm)
+    def clip_gradients(self, video_model: VideoModel, max_norm: float) -> float:
+        norm = torch.nn.utils.clip_grad_norm_(video_model.parameters(), max_norm)
         return float(norm.full_tensor() if is_shard(norm) else norm)
 
-    def mean(self, value: Tensor) -> Tensor:
+    def all_reduce_mean(self, value: Tensor) -> Tensor:
         total = value.detach().double().cpu()  # float64: the same for any number of ranks but for rounding far below
         dist.all_reduce(total)
         return (total / self.world).to(value)
 
-    def clips(self, values: Tensor, size: int) -> Tensor:
+    def all_gather_clips(self, values: Tensor, size: int) -> Tensor:
         whole = torch.zeros(size, *values.shape[1:], dtype=torch.float64)
         whole[self.rank * size // self.world : (self.rank + 1) * size // self.world] = values.detach().cpu()
         dist.all_reduce(whole)  # zero and any number, nan too, make that number
         return whole.to(values)
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         value = torch.tensor(number)
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return int(value)
 
-    def agree(self, value: T) -> T:
+    def broadcast_object(self, value: T) -> T:
         text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         length = torch.tensor(len(text))
         dist.broadcast(length, 0)
-        text = text if self.main else torch.empty(int(length), dtype=torch.uint8)
+        text = text if self.is_main else torch.empty(int(length), dtype=torch.uint8)
         dist.broadcast(text, 0)
         return json.loads(bytes(text.numpy()))
 
     def barrier(self) -> None:
         _wait()
 
-    def gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        whole = dict(tensors) if self.main else {}
+    def gather_full_state(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        whole = dict(tensors) if self.is_main else {}
         shards = {name: value for name, value in tensors.items() if is_shard(value)}
         for names in _groups(shards):
             values = [shards[name] for name in names]
@@ -276,7 +278,7 @@ class Together(Parallel):
             longest = max(map(sum, counts))
             mine = torch.cat([local(value).reshape(-1) for value in values])
             mine = torch.cat([mine, mine.new_zeros(longest - len(mine))])
-            parts = [torch.empty_like(mine) for _ in counts] if self.main else None
+            parts = [torch.empty_like(mine) for _ in counts] if self.is_main else None
             dist.gather(mine, parts, dst=0)
             if parts is None:
                 continue
@@ -285,11 +287,11 @@ class Together(Parallel):
                 whole[name] = torch.cat([pieces[place] for pieces in cut]).view(value.shape)
         return whole
 
-    def spread(self, whole: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
+    def broadcast_state(self, whole: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
         for names in _groups(into):
             counts, first = [into[name].numel() for name in names], local(into[names[0]])
             full = torch.empty(sum(counts), dtype=first.dtype, device=first.device)
-            if self.main:
+            if self.is_main:
                 torch.cat([whole[name].to(full).reshape(-1) for name in names], out=full)
             dist.broadcast(full, 0)
             for name, part in zip(names, full.split(counts), strict=True):
@@ -337,7 +339,7 @@ def local(value: Tensor) -> Tensor:
     return value.to_local() if is_shard(value) else value  # type: ignore[attr-defined]
 
 
-def _shard(learner: Learner, device: torch.device) -> Callable[..., Any]:
+def _shard(video_model: VideoModel, device: torch.device) -> Callable[..., Any]:
     """FSDP2: weights are gathered stage by stage where they are needed, and the text encoder, the stem, the head and
     the embeddings as one."""
     from torch.distributed.device_mesh import init_device_mesh
@@ -350,10 +352,10 @@ def _shard(learner: Learner, device: torch.device) -> Callable[..., Any]:
         fix = "update it, or use --parallel ddp"
         raise VidiffError("--parallel fsdp needs PyTorch 2.6 or later", found=torch.__version__, fix=fix) from error
 
-    learner.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # it cuts no other
+    video_model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # it cuts no other
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for module in learner.modules():
+    for module in video_model.modules():
         if isinstance(module, Stage):
             fully_shard(module, mesh=mesh)
-    fully_shard(learner, mesh=mesh)
-    return learner
+    fully_shard(video_model, mesh=mesh)
+    return video_model

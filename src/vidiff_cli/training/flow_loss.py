@@ -1,7 +1,7 @@
 """The loss that asks the error of an estimate to move with the picture, by measured optical flow or RAFT's.
 
 A flow F (n 2 h w) of two images is in pixels, x before y: what is at p in the first is at p + F(p) in the second, x to
-the right and y downwards, pixel centres at whole numbers. Shapes: n pairs or clips, c channels, t frames, h w pixels.
+the right and y downwards, pixel centers at whole numbers. Shapes: n pairs or clips, c channels, t frames, h w pixels.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def raft(path: Path, device: torch.device) -> FlowOf:
     Pictures are enlarged to the 128 pixels that it needs and to multiples of 8, and the flow is scaled back.
     VidiffError for a file that holds neither. Source: Teed and Deng 2020.
     """
-    from vidiff_cli.text.tokenizer import mend_torchvision
+    from vidiff_cli.text.tokenizer import patch_torchvision_nms
 
-    mend_torchvision()
+    patch_torchvision_nms()
     from torchvision.models import optical_flow
 
     state = read_weights(path)

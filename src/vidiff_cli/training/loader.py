@@ -21,27 +21,29 @@ from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.dataset.schema import Clip
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.bucket_sampler import BATCH, DROPOUT, IMAGES, SAMPLE, Order
-from vidiff_cli.training.clip_sampling import Draw, Rows, draw_clip, draw_image, image_count
+from vidiff_cli.training.bucket_sampler import BATCH, DROPOUT, IMAGES, SAMPLE, BucketBatchSampler
+from vidiff_cli.training.clip_sampling import ClipRows, ClipSample, draw_image, image_count, sample_clip
 from vidiff_cli.training.motion_estimates import estimate_frames
 
-VIDEOS, FRAMES = ("video", "noise", "estimate", "uncertainty"), ("times", "given", "estimated_from")  # of a batch
+VIDEOS, FRAMES = ("video", "noise", "estimate", "uncertainty"), ("times", "observed", "estimated_from")  # of a batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class ClipSource:
     """Clips to train on: `rows`, and `read(index, frame_indices)` -> uint8 (t h w c), which may be a view.
 
     `shapes` (n, 3) has the frames, height and width of every clip; without it, all have the same frame size.
     """
 
-    rows: Rows
+    rows: ClipRows
     read: Callable[[int, range], np.ndarray]
     shapes: np.ndarray | None = None
-    orders: dict[tuple[int, ...], Order] = field(default_factory=dict, init=False, repr=False, compare=False)
+    orders: dict[tuple[int, ...], BucketBatchSampler] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     sizes: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def order(self, *, window: int, crop: int, size: int, seed: int) -> Order:
+    def order(self, *, window: int, crop: int, size: int, seed: int) -> BucketBatchSampler:
         """The order of batches; clips of one batch have the same shape once the window and the crop are taken."""
         key = (window, crop, size, seed)
         if key not in self.orders:  # two threads may both make it: either will do
@@ -50,7 +52,7 @@ class Source:
                 shapes = np.array([[self.rows[number].frames, 0, 0] for number in range(len(self.rows))])
             drawn = np.stack([np.minimum(shapes[:, 0], window), *(shapes[:, 1:].T * (not crop))], axis=1)
             numbers = np.unique(drawn, axis=0, return_inverse=True)[1].reshape(-1)
-            self.orders[key] = Order(numbers, size=size, seed=seed)
+            self.orders[key] = BucketBatchSampler(numbers, size=size, seed=seed)
         return self.orders[key]
 
     def name(self, number: int) -> str:
@@ -68,7 +70,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class BatchSpec:
     """What batches are to be of a source, for one seed: `size` clips over all ranks, windows of so many frames; with
     `motion`, the estimates that given frames give."""
 
@@ -76,7 +78,7 @@ class Wanted:
     loader: LoaderSettings
     size: int
     window: int
-    frame_steps: Sequence[int]
+    frame_strides: Sequence[int]
     seed: int
     motion: bool = False
     rank: int = 0
@@ -100,7 +102,7 @@ class Wanted:
 class Batch:
     """video (b c t h w) in [-1, 1], noise alike; u (b) in (0, 1); times (b, t) seconds; given (b, t); dropped (b): no
     caption. `rows` (b) are the numbers of the clips in the source, `seeds` (b) are for what dropout draws. `context`
-    (b) is the place on the schedule (0 clean, 1 noise) at which given frames are shown (None: clean). `isolated` (b, t)
+    (b) is the place on the schedule (0 clean, 1 noise) at which given frames are shown (None: clean). `is_image` (b, t)
     marks frames that are images and stand after those of the clip (None: there are none). `estimate` (b c t h w) and
     `uncertainty` (b 1 t h w) are made of the frames `estimated_from` (b, t), clean ones whatever the `context`, as
     `Conditioning` has them (None: of a model that is shown none). The noise is white: the model's prior is no matter of
@@ -110,13 +112,13 @@ class Batch:
     noise: Tensor
     u: Tensor
     times: Tensor
-    given: Tensor
+    observed: Tensor
     dropped: Tensor
     captions: tuple[str, ...]
     rows: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
     context: Tensor | None = None
-    isolated: Tensor | None = None
+    is_image: Tensor | None = None
     estimate: Tensor | None = None
     uncertainty: Tensor | None = None
     estimated_from: Tensor | None = None
@@ -124,11 +126,11 @@ class Batch:
     @property
     def clip_frames(self) -> int:
         """Frames of a clip, without the images after them."""
-        return self.video.shape[2] if self.isolated is None else int((~self.isolated[0]).sum())
+        return self.video.shape[2] if self.is_image is None else int((~self.is_image[0]).sum())
 
     def without_images(self) -> Batch:
         """The clips alone."""
-        if self.isolated is None:
+        if self.is_image is None:
             return self
         t = self.clip_frames
         each = {name: getattr(self, name) for name in (*VIDEOS, *FRAMES)}
@@ -137,18 +139,18 @@ class Batch:
             for name, value in each.items()
             if value is not None
         }
-        return replace(self, **cut, isolated=None)
+        return replace(self, **cut, is_image=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawn:
+class HostBatch:
     """A batch in the memory of the host, before its noise: frames (b t h w c) uint8, the last of them `images`; the
     rest as in `Batch`, the estimates without room for images."""
 
     frames: np.ndarray
     u: np.ndarray
     times: np.ndarray
-    given: np.ndarray
+    observed: np.ndarray
     dropped: np.ndarray
     captions: tuple[str, ...]
     rows: tuple[int, ...]
@@ -160,12 +162,12 @@ class Drawn:
 
 
 def draw_batch(
-    source: Source,
+    source: ClipSource,
     objective: ObjectiveSettings,
     *,
     size: int,
     window: int,
-    frame_steps: Sequence[int],
+    frame_strides: Sequence[int],
     seed: int,
     step: int,
     device: torch.device,
@@ -176,12 +178,12 @@ def draw_batch(
 ) -> Batch:
     """The batch of `step`: clips of one shape in a seeded order, each once per epoch, windows at random starts and
     frame steps. With `world` ranks, this rank's slice of it."""
-    wanted = Wanted(
+    wanted = BatchSpec(
         objective=objective,
         loader=loader or LoaderSettings(),
         size=size,
         window=window,
-        frame_steps=frame_steps,
+        frame_strides=frame_strides,
         seed=seed,
         motion=motion,
         rank=rank,
@@ -190,7 +192,9 @@ def draw_batch(
     return to_device(read_batch(source, wanted, step), wanted, step, device)
 
 
-def draw_batches(source: Source, wanted: Wanted, *, start: int, stop: int, device: torch.device) -> Generator[Batch]:
+def draw_batches(
+    source: ClipSource, wanted: BatchSpec, *, start: int, stop: int, device: torch.device
+) -> Generator[Batch]:
     """The batches of the steps from `start` to `stop`. With workers, threads read some of them ahead until it is
     closed."""
     workers = wanted.loader.workers
@@ -203,7 +207,7 @@ def draw_batches(source: Source, wanted: Wanted, *, start: int, stop: int, devic
     # for threads that begin later it is set back below.
     alone = partial(torch.set_num_threads, 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="loader", initializer=alone) as pool:
-        ahead: deque[Future[Drawn]] = deque()
+        ahead: deque[Future[HostBatch]] = deque()
         try:
             for step in range(start, stop):
                 while len(ahead) <= workers and step + len(ahead) < stop:
@@ -214,19 +218,19 @@ def draw_batches(source: Source, wanted: Wanted, *, start: int, stop: int, devic
             torch.set_num_threads(threads)
 
 
-def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
+def read_batch(source: ClipSource, wanted: BatchSpec, step: int) -> HostBatch:
     """All that needs no device: the clips are read, cropped, mirrored and stacked as bytes."""
     loader, seed = wanted.loader, wanted.seed
     rng = np.random.default_rng([seed, BATCH, step])
     rows = source.order(window=wanted.window, crop=loader.crop, size=wanted.size, seed=seed).rows(step)
     draws = [
-        draw_clip(
+        sample_clip(
             source.rows[rows[number]],
             rows[number],
             wanted.objective,
             loader,
             window=wanted.window,
-            frame_steps=wanted.frame_steps,
+            frame_strides=wanted.frame_strides,
             rng=np.random.default_rng([seed, SAMPLE, step, number]),
         )
         for number in wanted.slice
@@ -240,14 +244,14 @@ def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
     ]
     seen = zip(draws, images, strict=True)
     frames = _stacked((_pixels(source, [draw, *own], loader.crop) for draw, own in seen), len(draws))
-    shown = np.stack([draw.given & (not draw.unmoved) for draw in draws])
+    shown = np.stack([draw.observed & (not draw.unmoved) for draw in draws])
     times = np.array([draw.times for draw in draws])
     clips = frames[:, : shown.shape[1]]
-    return Drawn(
+    return HostBatch(
         frames=frames,
         u=u[wanted.slice.start : wanted.slice.stop],
         times=np.pad(times, ((0, 0), (0, count))),
-        given=np.stack([np.pad(draw.given, (0, count)) for draw in draws]),
+        observed=np.stack([np.pad(draw.observed, (0, count)) for draw in draws]),
         dropped=np.array([draw.dropped for draw in draws]),
         captions=tuple(draw.caption for draw in draws),
         rows=tuple(draw.row for draw in draws),
@@ -259,7 +263,9 @@ def read_batch(source: Source, wanted: Wanted, step: int) -> Drawn:
     )
 
 
-def _images(source: Source, clip: Draw, count: int, loader: LoaderSettings, rng: np.random.Generator) -> list[Draw]:
+def _images(
+    source: ClipSource, clip: ClipSample, count: int, loader: LoaderSettings, rng: np.random.Generator
+) -> list[ClipSample]:
     """Images to stand beside a clip. The network reads one caption for all of them, which has to be true: beside a clip
     without its caption they are frames of other clips, as in VDM (section 3.1); with it, frames of the clip itself."""
     rows = [clip.row] * count
@@ -271,9 +277,9 @@ def _images(source: Source, clip: Draw, count: int, loader: LoaderSettings, rng:
     return [draw_image(source.rows[number], number, loader, rng=rng) for number in rows]
 
 
-def _pixels(source: Source, draws: Sequence[Draw], crop: int) -> np.ndarray:
+def _pixels(source: ClipSource, draws: Sequence[ClipSample], crop: int) -> np.ndarray:
     """The frames of some draws, one after another (t h w c): of a single draw, a view."""
-    parts = [draw.of(source.read(draw.row, draw.frames), crop) for draw in draws]
+    parts = [draw.crop_frames(source.read(draw.row, draw.frames), crop) for draw in draws]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -288,7 +294,7 @@ def _stacked(clips: Iterable[np.ndarray], count: int) -> np.ndarray:
     return batch
 
 
-def to_device(drawn: Drawn, wanted: Wanted, step: int, device: torch.device) -> Batch:
+def to_device(drawn: HostBatch, wanted: BatchSpec, step: int, device: torch.device) -> Batch:
     """Bytes go to the device and become numbers there; the noise is drawn there."""
     bytes_there = torch.from_numpy(drawn.frames).to(device).permute(0, 4, 1, 2, 3).contiguous()
     video = bytes_there.float().div_(127.5).sub_(1.0)
@@ -300,18 +306,18 @@ def to_device(drawn: Drawn, wanted: Wanted, step: int, device: torch.device) -> 
         noise=noise,
         u=torch.from_numpy(drawn.u).float().to(device),
         times=torch.from_numpy(drawn.times).float().to(device),
-        given=torch.from_numpy(drawn.given).to(device),
+        observed=torch.from_numpy(drawn.observed).to(device),
         dropped=torch.from_numpy(drawn.dropped).to(device),
         captions=drawn.captions,
         rows=drawn.rows,
         seeds=drawn.seeds,
         context=torch.from_numpy(drawn.context).float().to(device) if wanted.objective.context_noise else None,
-        isolated=_last(drawn.images, drawn.given.shape).to(device) if drawn.images else None,
+        is_image=_last(drawn.images, drawn.observed.shape).to(device) if drawn.images else None,
         **_estimates(drawn, device),
     )
 
 
-def _estimates(drawn: Drawn, device: torch.device) -> dict[str, Tensor]:
+def _estimates(drawn: HostBatch, device: torch.device) -> dict[str, Tensor]:
     """What a batch has of estimates: zeros in the places of images."""
     if drawn.estimates is None:
         return {}

@@ -1,9 +1,9 @@
 """The training loop: a generator of step reports. The caller owns printing, saving, sampling and stopping.
 
-Schedule: a warm-up, a constant trunk, and a decay branch at the end, which is what is sampled from. Going on with more
-steps continues the trunk, so that the result does not depend on where one stopped. Source: Hu et al. 2024
-(warmup-stable-decay). Or half a cosine from the warm-up to the end (Loshchilov and Hutter 2017), without a trunk: such
-a run cannot be made longer.
+Schedule: a warm-up, a stable phase at a constant rate, and a decay branch at the end, which is what is sampled from.
+Going on with more steps continues the stable phase, so that the result does not depend on where one stopped. Source: Hu
+et al. 2024 (warmup-stable-decay). Or half a cosine from the warm-up to the end (Loshchilov and Hutter 2017), without a
+stable phase: such a run cannot be made longer.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidiff_cli.config.train import OptimiserSettings, TrainSettings
+from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_failure
-from vidiff_cli.training.distributed import ALONE, Parallel
-from vidiff_cli.training.loader import Batch, Source, Wanted, draw_batches
+from vidiff_cli.training.distributed import ALONE, DistributedContext
+from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batches
 from vidiff_cli.training.objective import Auxiliary, Loss
-from vidiff_cli.training.state import Learner, TrainState
+from vidiff_cli.training.state import TrainState, VideoModel
 from vidiff_cli.training.step_guard import GIVE_UP_AFTER, SCALE, name_clips
 
 STUCK_AFTER = 200  # steps in a row at the clip value before it is called stuck
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
-    """`steps` updates: `trunk` of them at a constant rate after the warm-up, the rest in the decay branch; without a
-    trunk, all of them on a cosine."""
+class LRSchedule:
+    """`steps` updates: `stable` of them at a constant rate after the warm-up, the rest in the decay branch; without a
+    stable, all of them on a cosine."""
 
     steps: int
-    trunk: int
+    stable: int
     warmup: int
 
     @classmethod
-    def of(cls, steps: int, settings: OptimiserSettings) -> Schedule:
+    def of_run(cls, steps: int, settings: OptimizerSettings) -> LRSchedule:
         """The schedule of a run of so many steps."""
-        trunk = 0 if settings.schedule == "cosine" else steps - math.floor(settings.decay * steps)
-        return cls(steps=steps, trunk=trunk, warmup=settings.warmup)
+        stable = 0 if settings.schedule == "cosine" else steps - math.floor(settings.decay * steps)
+        return cls(steps=steps, stable=stable, warmup=settings.warmup)
 
     def factor(self, step: int) -> float:
         """The learning rate of the update after `step` others, of the full rate: linear up, constant, linear down to
         zero; or linear up, and down to zero on a cosine."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        if not self.trunk:
+        if not self.stable:
             passed = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
             return rise * (1 + math.cos(math.pi * passed)) / 2
-        return rise if step < self.trunk else rise * (self.steps - step) / (self.steps - self.trunk)
+        return rise if step < self.stable else rise * (self.steps - step) / (self.steps - self.stable)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,13 +86,13 @@ class StepReport:
 
 def train_steps(
     state: TrainState,
-    source: Source,
+    source: ClipSource,
     settings: TrainSettings,
-    schedule: Schedule,
+    schedule: LRSchedule,
     *,
     device: torch.device,
     dtype: torch.dtype,
-    parallel: Parallel = ALONE,
+    parallel: DistributedContext = ALONE,
     auxiliary: Auxiliary | None = None,
 ) -> Iterator[StepReport]:
     """Updates `state` until `schedule.steps`, one report per update.
@@ -100,13 +100,13 @@ def train_steps(
     Between two updates the state is consistent and may be saved. An unsound one is not made (its report says
     so). Raises VidiffError when several in a row were not sound, OutOfMemory.
     """
-    model = state.learner.settings
-    wanted = Wanted(
+    model = state.video_model.settings
+    wanted = BatchSpec(
         objective=settings.objective,
         loader=settings.loader,
         size=settings.batch_size,
         window=model.frames,
-        frame_steps=model.frame_steps,
+        frame_strides=model.frame_strides,
         seed=settings.seed,
         motion=model.network.motion,
         rank=parallel.rank,
@@ -118,7 +118,7 @@ def train_steps(
         )
         for report in updates:
             yield report
-            if state.guard.unsound == GIVE_UP_AFTER:
+            if state.guard.skipped == GIVE_UP_AFTER:
                 raise VidiffError(
                     f"training diverged at step {report.step}",
                     found=f"{GIVE_UP_AFTER} unsound updates in a row, the last with a loss of {report.loss:.4g} and a "
@@ -132,36 +132,38 @@ def _updates(
     state: TrainState,
     batches: Iterable[Batch],
     settings: TrainSettings,
-    schedule: Schedule,
+    schedule: LRSchedule,
     *,
     device: torch.device,
     dtype: torch.dtype,
-    parallel: Parallel,
+    parallel: DistributedContext,
     auxiliary: Auxiliary | None,
 ) -> Iterator[StepReport]:
-    learner, guard, chosen = state.learner, state.guard, settings.optimiser
-    learner.train()
+    video_model, guard, chosen = state.video_model, state.guard, settings.optimizer
+    video_model.train()
     if dtype == torch.float16 and guard.scale.value == 1.0 and not guard.norms:
         guard.scale.value = SCALE
     for batch in batches:
         lr = state.set_rate(schedule.factor(state.step))
         autocast = partial(torch.autocast, device.type, dtype, enabled=dtype != torch.float32)
         with _explained(state):
-            loss = _gradients(learner, batch, settings, guard.scale.value, autocast, parallel, auxiliary)
-        guard.scale.unscale([value.grad for value in learner.parameters() if value.grad is not None])
-        norm = parallel.clip_gradients(learner, chosen.clip)
-        value = float(parallel.mean(loss.total))
-        reason = guard.judge(value, norm, spike=chosen.spike)
+            loss = _gradients(video_model, batch, settings, guard.scale.value, autocast, parallel, auxiliary)
+        guard.scale.unscale([value.grad for value in video_model.parameters() if value.grad is not None])
+        norm = parallel.clip_gradients(video_model, chosen.max_grad_norm)
+        value = float(parallel.all_reduce_mean(loss.total))
+        reason = guard.check(value, norm, spike=chosen.grad_spike_factor)
         if not reason:
-            for optimiser in state.optimisers.values():
-                optimiser.step()
-            state.ema.update(learner)
-        state.phase = "trunk" if state.step < schedule.trunk else "decay"
+            for optimizer in state.optimizers.values():
+                optimizer.step()
+            state.ema.update(video_model)
+        state.phase = "stable" if state.step < schedule.stable else "decay"
         state.step += 1
-        guard.clipped = guard.clipped + 1 if norm >= chosen.clip else 0
+        guard.clipped = guard.clipped + 1 if norm >= chosen.max_grad_norm else 0
         # one exchange for all of it: between machines, the number of exchanges is what costs
         facts = [loss.per_clip, loss.level, loss.observed, ~batch.dropped, torch.tensor(batch.rows)]
-        table = parallel.clips(torch.stack([each.cpu().double() for each in facts], dim=1), settings.batch_size)
+        table = parallel.all_gather_clips(
+            torch.stack([each.cpu().double() for each in facts], dim=1), settings.batch_size
+        )
         per_clip, level, observed, conditional, rows = table.unbind(dim=1)
         per_clip, observed = per_clip.float(), observed.bool()
         yield StepReport(
@@ -177,19 +179,19 @@ def _updates(
             levels=level.float().numpy(),
             conditional=conditional.bool().numpy(),
             rows=tuple(map(int, rows.tolist())),
-            terms={name: float(parallel.mean(term)) for name, term in loss.terms.items()},
+            terms={name: float(parallel.all_reduce_mean(term)) for name, term in loss.terms.items()},
             skipped=bool(reason),
             reason=reason,
         )
 
 
 def _gradients(
-    learner: Learner,
+    video_model: VideoModel,
     batch: Batch,
     settings: TrainSettings,
     scale: float,
     autocast: Callable[[], AbstractContextManager[object]],
-    parallel: Parallel,
+    parallel: DistributedContext,
     auxiliary: Auxiliary | None,
 ) -> Loss:
     """Leaves the gradient of the loss, times `scale`, in the parameters; returns the loss of this rank's clips,
@@ -198,14 +200,14 @@ def _gradients(
     The clips go through the network in `accumulate` parts of nearly the same size; each counts by its clips, so that
     the sum is the whole batch's gradient but for rounding.
     """
-    learner.zero_grad(set_to_none=True)  # on the module: no optimiser can leave another's gradients standing
-    parts, losses, total = split_batch(batch, settings.accumulate), list[Loss](), torch.zeros(())
+    video_model.zero_grad(set_to_none=True)  # on the module: no optimizer can leave another's gradients standing
+    parts, losses, total = split_batch(batch, settings.grad_accum_steps), list[Loss](), torch.zeros(())
     terms: dict[str, Tensor] = {}
     for number, part in enumerate(parts, start=1):
         weight = parallel.weight(len(part.captions), settings.batch_size)
         with parallel.no_sync(number == len(parts)):
             with autocast():
-                loss = parallel.loss(learner, part, auxiliary)
+                loss = parallel.loss(video_model, part, auxiliary)
             (loss.total * (weight * scale)).backward()
         total = total.to(loss.total) + weight * loss.total.detach()
         terms = {name: terms.get(name, 0.0) + weight * term for name, term in loss.terms.items()}
@@ -249,7 +251,7 @@ def _explained(state: TrainState) -> Iterator[None]:
             raise VidiffError("torch.compile cannot compile the network", found=found, fix=fix) from error
         if not is_out_of_memory(error):
             raise
-        state.learner.zero_grad(set_to_none=True)
+        state.video_model.zero_grad(set_to_none=True)
         raise OutOfMemory(
             f"out of memory at step {state.step + 1}", found=str(error).partition("\n")[0][:200]
         ) from None

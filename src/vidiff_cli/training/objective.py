@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import DiffusionSettings
-from vidiff_cli.diffusion.levels import cosine, diffuse
+from vidiff_cli.diffusion.levels import add_noise, cosine
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.targets import loss_weight, target, x_from
 from vidiff_cli.models.conditioning import Conditioning
@@ -53,18 +53,18 @@ def diffusion_loss(
     """
     settings, frames = denoiser.settings.diffusion, batch.clip_frames
     level, noise = _levels(batch, settings), _noise(batch, settings)
-    z = torch.where(_shown_clean(batch)[:, None, :, None, None], batch.video, diffuse(batch.video, noise, level))
-    prediction = denoiser.predict(z, level, conditioning_of(batch, text))
+    z = torch.where(_shown_clean(batch)[:, None, :, None, None], batch.video, add_noise(batch.video, noise, level))
+    prediction = denoiser.predict(z, level, make_conditioning(batch, text))
     wanted = target(settings.target, batch.video, noise, level)
     weight = loss_weight(settings.weighting, settings.target, level)
     errors = (prediction - wanted).square().mean(dim=(1, 3, 4)) * weight  # b t
-    made = (~batch.given).to(errors.dtype)[:, :frames]
+    made = (~batch.observed).to(errors.dtype)[:, :frames]
     per_clip = (errors[:, :frames] * made).sum(dim=1) / made.sum(dim=1)
     total, terms = per_clip.mean(), {}
     if auxiliary is not None:
         x_hat = x_from(settings.target, prediction, z, level)[:, :, :frames]
         terms = auxiliary(x_hat, batch.without_images(), level[:, :frames])
-    if batch.isolated is not None:
+    if batch.is_image is not None:
         images = errors[:, frames:].mean()
         share = 1 - frames / errors.shape[1]
         total, terms = (1 - share) * total, terms | {"images": share * images}
@@ -73,18 +73,18 @@ def diffusion_loss(
     return Loss(
         total=total,
         per_clip=per_clip.detach(),
-        observed=batch.given.any(dim=1),
-        level=torch.where(batch.given, torch.inf, level).amin(dim=1),
+        observed=batch.observed.any(dim=1),
+        level=torch.where(batch.observed, torch.inf, level).amin(dim=1),
         terms={name: value.detach() for name, value in terms.items()},
     )
 
 
-def conditioning_of(batch: Batch, text: TextEncoder | None) -> Conditioning:
+def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
     """What the network is told of a batch."""
     plain = Conditioning(
         times=batch.times,
-        given=batch.given,
-        isolated=batch.isolated,
+        observed=batch.observed,
+        is_image=batch.is_image,
         estimate=batch.estimate,
         uncertainty=batch.uncertainty,
         estimated_from=batch.estimated_from,
@@ -105,17 +105,17 @@ def _levels(batch: Batch, settings: DiffusionSettings) -> Tensor:
     schedule = partial(cosine, low=settings.low, high=settings.high, shift=settings.shift)
     level = schedule(batch.u.double()).float()
     given = torch.full_like(level, settings.high) if batch.context is None else schedule(batch.context.double()).float()
-    return torch.where(batch.given, given[:, None], level[:, None])
+    return torch.where(batch.observed, given[:, None], level[:, None])
 
 
 def _noise(batch: Batch, settings: DiffusionSettings) -> Tensor:
     prior = Prior(name=settings.noise, strength=settings.noise_strength)
-    alone = batch.isolated
+    alone = batch.is_image
     if batch.context is not None:
-        alone = batch.given if alone is None else batch.given | alone
+        alone = batch.observed if alone is None else batch.observed | alone
     with torch.autocast(batch.noise.device.type, enabled=False):  # noise of fewer digits would not be that of sampling
-        return prior.of(batch.noise, alone)
+        return prior.correlate(batch.noise, alone)
 
 
 def _shown_clean(batch: Batch) -> Tensor:
-    return batch.given if batch.context is None else batch.given & (batch.context == 0)[:, None]
+    return batch.observed if batch.context is None else batch.observed & (batch.context == 0)[:, None]

@@ -20,10 +20,10 @@ from torch import Tensor
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.noise import Prior, seeded
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.training.loader import Source
+from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.motion_estimates import estimate_frames
-from vidiff_cli.training.state import Learner
-from vidiff_cli.training.validation import AT_ONCE, SEED, HeldOut, clips_in_batches, hold_out
+from vidiff_cli.training.state import VideoModel
+from vidiff_cli.training.validation import AT_ONCE, SEED, ValidationSet, clips_in_batches, make_validation_set
 
 BETWEEN = (1, 3, 7)  # frames that are missing between two given ones
 BEYOND = (1, 2, 4, 8)  # places after the last of several given ones
@@ -67,19 +67,25 @@ def _pair(model: float, estimate: float) -> Pair:
     return float(model), float(estimate)
 
 
-def choose_clips(source: Source, model: ModelSettings, *, crop: int = 0) -> HeldOut | None:
+def choose_clips(source: ClipSource, model: ModelSettings, *, crop: int = 0) -> ValidationSet | None:
     """At most 16 clips of a source, at the model's base rate; None where it has none, or for a model that is not
     trained on given frames."""
     if model.conditioning == "none" or model.frames < 3:
         return None
-    whole = model.model_copy(update={"conditioning": "none", "frame_steps": model.frame_steps[:1]})
-    return hold_out(source, whole, crop=crop, most=MOST_CLIPS)
+    whole = model.model_copy(update={"conditioning": "none", "frame_strides": model.frame_strides[:1]})
+    return make_validation_set(source, whole, crop=crop, most=MOST_CLIPS)
 
 
 def measure_errors(
-    learner: Learner, held: HeldOut, *, split: str, device: torch.device, dtype: torch.dtype, at_once: int = AT_ONCE
+    video_model: VideoModel,
+    held: ValidationSet,
+    *,
+    split: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    at_once: int = AT_ONCE,
 ) -> OnePassErrors:
-    """The errors of a learner in evaluation mode on `device`, without captions; `at_once` clips at a time. Gaps that no
+    """The errors of a model in evaluation mode on `device`, without captions; `at_once` clips at a time. Gaps that no
     window has room for are left out. No global random number is drawn."""
     sums = dict[tuple[str, int], np.ndarray]()  # of squares: the model's and the estimate's; and of how many numbers
     with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
@@ -90,13 +96,14 @@ def measure_errors(
                 estimate = [each.to(device) for each in estimate_frames(frames, given, times)]
                 told = Conditioning(
                     times=torch.from_numpy(times).float().to(device),
-                    given=torch.from_numpy(given).to(device),
+                    observed=torch.from_numpy(given).to(device),
                     estimate=estimate[0],
                     uncertainty=estimate[1],
                     estimated_from=torch.from_numpy(given).to(device),
                 )
                 off = [
-                    (each - video).double().square() for each in (_one_pass(learner, video, told, places), estimate[0])
+                    (each - video).double().square()
+                    for each in (_one_pass(video_model, video, told, places), estimate[0])
                 ]
                 for gap, chosen in counted.items():
                     found = [*(float(each[:, :, chosen].sum()) for each in off), off[0][:, :, chosen].numel()]
@@ -126,12 +133,12 @@ def _tasks(t: int) -> list[tuple[str, np.ndarray, dict[int, list[int]]]]:
     return tasks
 
 
-def _one_pass(learner: Learner, video: Tensor, told: Conditioning, places: list[int]) -> Tensor:
-    """What the learner makes of noise and the given frames in one pass (b c t h w). Each clip has noise of its own,
+def _one_pass(video_model: VideoModel, video: Tensor, told: Conditioning, places: list[int]) -> Tensor:
+    """What the model makes of noise and the given frames in one pass (b c t h w). Each clip has noise of its own,
     drawn on the CPU: the same on every device."""
-    diffusion = learner.settings.diffusion
+    diffusion = video_model.settings.diffusion
     white = torch.stack([torch.randn(video.shape[1:], generator=seeded(SEED, place)) for place in places])
-    noise = Prior(name=diffusion.noise, strength=diffusion.noise_strength).of(white).to(video)
-    level = torch.where(told.given, diffusion.high, diffusion.low)
-    z = torch.where(told.given[:, None, :, None, None], video, noise)
-    return learner.denoiser(z, level, told).clamp(-1, 1)
+    noise = Prior(name=diffusion.noise, strength=diffusion.noise_strength).correlate(white).to(video)
+    level = torch.where(told.observed, diffusion.high, diffusion.low)
+    z = torch.where(told.observed[:, None, :, None, None], video, noise)
+    return video_model.denoiser(z, level, told).clamp(-1, 1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vidiff_cli.config.train import OptimiserSettings
+from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.training.distributed import is_shard, shard_like
 
 
@@ -69,32 +69,32 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
     return x.T if tall else x
 
 
-def build_optimisers(module: nn.Module, settings: OptimiserSettings) -> dict[str, Optimizer]:
-    """Optimisers by name. Vectors, embeddings, the stems, the head and the gate go to AdamW; so does everything where
+def build_optimizers(module: nn.Module, settings: OptimizerSettings) -> dict[str, Optimizer]:
+    """Optimizers by name. Vectors, embeddings, the stems, the head and the gate go to AdamW; so does everything where
     `muon_lr` is 0."""
     named = dict(module.named_parameters())
     hidden = {name for name, value in named.items() if settings.muon_lr > 0 and _is_hidden(name, value)}
     decayed = [value for name, value in named.items() if name not in hidden and value.ndim >= 2 and not _is_table(name)]
     plain = [value for name, value in named.items() if name not in hidden and (value.ndim < 2 or _is_table(name))]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimisers: dict[str, Optimizer] = {
+    optimizers: dict[str, Optimizer] = {
         "adamw": torch.optim.AdamW(
             [group for group in groups if group["params"]], lr=settings.lr, betas=settings.betas, fused=True
         )
     }
     if hidden:
         chosen = [named[name] for name in sorted(hidden)]
-        optimisers["muon"] = Muon(chosen, lr=settings.muon_lr, weight_decay=settings.weight_decay)
-    check_cover(named, optimisers)
-    return optimisers
+        optimizers["muon"] = Muon(chosen, lr=settings.muon_lr, weight_decay=settings.weight_decay)
+    check_cover(named, optimizers)
+    return optimizers
 
 
-def check_cover(named: Mapping[str, Tensor], optimisers: Mapping[str, Optimizer]) -> None:
+def check_cover(named: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]) -> None:
     """AssertionError unless every parameter is in exactly one group: one left out, or in two, trains wrongly without a
     sign."""
-    held = [id(p) for optimiser in optimisers.values() for group in optimiser.param_groups for p in group["params"]]
+    held = [id(p) for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]]
     wrong = [name for name, value in named.items() if value.requires_grad and held.count(id(value)) != 1]
-    assert not wrong, f"parameters not in exactly one optimiser: {', '.join(wrong)}"
+    assert not wrong, f"parameters not in exactly one optimizer: {', '.join(wrong)}"
 
 
 def _is_hidden(name: str, value: Tensor) -> bool:

@@ -22,7 +22,7 @@ SMALLEST_NORM = 1e-3  # of a feature vector: a place without features has no dir
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Known:
+class FeatureNetSpec:
     """A network that can be asked: `stages` run one after another, and the features after each of `taps` are compared.
     `side` are the pixels of the shorter side that it was trained with; `key` is a tensor that only it has."""
 
@@ -34,14 +34,14 @@ class Known:
 
 
 KNOWN = {
-    "r3d_18": Known(
+    "r3d_18": FeatureNetSpec(
         key="stem.0.weight",
         side=112,
         head=("layer3", "layer4", "fc"),
         stages=lambda network: [network.get_submodule(name) for name in ("stem", "layer1", "layer2")],
         taps=(0, 1, 2),
     ),
-    "s3d": Known(
+    "s3d": FeatureNetSpec(
         key="features.0.0.0.weight",
         side=224,
         head=("classifier",),
@@ -102,9 +102,9 @@ def perceptual(path: Path, device: torch.device, *, side: int | None = None) -> 
 
     `side` replaces the size that the network was trained with. VidiffError for a file that holds neither.
     """
-    from vidiff_cli.text.tokenizer import mend_torchvision
+    from vidiff_cli.text.tokenizer import patch_torchvision_nms
 
-    mend_torchvision()
+    patch_torchvision_nms()
     from torchvision.models import video
 
     state = read_weights(path)

@@ -42,14 +42,14 @@ class LossScale:
     def halve(self) -> None:
         self.value, self.sound = self.value / 2, 0
 
-    def went_well(self) -> None:
+    def record_success(self) -> None:
         """Counts a sound update; after enough of them, the factor doubles."""
         self.sound += 1
         if self.value != 1.0 and self.sound == GROW_AFTER:
             self.value, self.sound = self.value * 2, 0
 
 
-class Guard:
+class StepGuard:
     """Judges an update before it is made, by its loss and the norm of its gradient.
 
     `scale` is fp16's loss scale. `unsound` counts the updates in a row that were not made, `clipped` those in a row
@@ -59,20 +59,20 @@ class Guard:
     def __init__(self) -> None:
         self.norms: deque[float] = deque(maxlen=REMEMBERED)
         self.scale = LossScale()
-        self.unsound = self.clipped = 0
+        self.skipped = self.clipped = 0
 
-    def judge(self, loss: float, norm: float, *, spike: float) -> str:
+    def check(self, loss: float, norm: float, *, spike: float) -> str:
         """Why the update must not be made: "overflow" (of fp16, which the scale mends), "not finite", "spike" (a norm
         above `spike` times the running median; 0: never); "" when it is sound."""
         reason = self._reason(loss, norm, spike)
         if reason == "overflow":
             self.scale.halve()
         elif reason:
-            self.unsound += 1
+            self.skipped += 1
         else:
-            self.unsound = 0
+            self.skipped = 0
             self.norms.append(norm)
-            self.scale.went_well()
+            self.scale.record_success()
         return reason
 
     def _reason(self, loss: float, norm: float, spike: float) -> str:
@@ -82,16 +82,16 @@ class Guard:
             return "spike"
         return ""
 
-    def as_json(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {
             "norms": list(self.norms),
             "scale": self.scale.value,
             "sound": self.scale.sound,
-            "unsound": self.unsound,
+            "unsound": self.skipped,
             "clipped": self.clipped,
         }
 
-    def take(self, numbers: Mapping[str, Any]) -> None:
+    def load_state_dict(self, numbers: Mapping[str, Any]) -> None:
         """Takes over what `as_json` gave. TypeError, ValueError or KeyError for anything else."""
         if not numbers:  # of a checkpoint that is older than the guard
             return
@@ -101,7 +101,7 @@ class Guard:
             raise ValueError("numbers of the guard that are out of range")
         self.norms.clear()
         self.norms.extend(norms)
-        self.scale.value, self.scale.sound, self.unsound, self.clipped = scale, *counts
+        self.scale.value, self.scale.sound, self.skipped, self.clipped = scale, *counts
 
 
 def name_clips(rows: Sequence[int], losses: np.ndarray, clip_name: Callable[[int], str]) -> str:

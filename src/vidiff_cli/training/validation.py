@@ -20,11 +20,11 @@ from vidiff_cli.config.model import DiffusionSettings, ModelSettings
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.diffusion.noise import seeded
-from vidiff_cli.training.clip_sampling import Draw, draw_clip
-from vidiff_cli.training.loader import Batch, Source
+from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
+from vidiff_cli.training.loader import Batch, ClipSource
 from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss
-from vidiff_cli.training.state import Learner
+from vidiff_cli.training.state import VideoModel
 
 EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
 BANDS = ("below_-4", "-4_to_-1", "-1_to_2", "above_2")
@@ -35,12 +35,12 @@ LEARNED_AFTER = 500  # steps, or a tenth of the run if that is more, before whic
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HeldOut:
+class ValidationSet:
     """The looks at the clips of a source: what of each (n draws), and u (n, k) in every band; nan for a band that the
     schedule does not reach. `shares` (k) are those of the bands in training."""
 
-    source: Source
-    draws: tuple[Draw, ...]
+    source: ClipSource
+    draws: tuple[ClipSample, ...]
     crop: int
     u: np.ndarray
     shares: np.ndarray
@@ -69,12 +69,14 @@ class Validation:
     text_gain_error: float | None = None
 
 
-def bands_of(levels: np.ndarray) -> np.ndarray:
+def noise_bands(levels: np.ndarray) -> np.ndarray:
     """The number of the band that each level lies in."""
     return np.digitize(levels, EDGES)
 
 
-def hold_out(source: Source, model: ModelSettings, *, crop: int = 0, most: int = MOST_LOOKS) -> HeldOut | None:
+def make_validation_set(
+    source: ClipSource, model: ModelSettings, *, crop: int = 0, most: int = MOST_LOOKS
+) -> ValidationSet | None:
     """At most so many looks at clips of a source, evenly spaced; None where it has none. Every other look has given
     frames, where the model is trained on them: of up to half as many clips, each is looked at both ways."""
     if not len(source.rows):
@@ -88,24 +90,26 @@ def hold_out(source: Source, model: ModelSettings, *, crop: int = 0, most: int =
         for place, number in enumerate(numbers)
     )
     u, shares = _stratified(model.diffusion, clips)
-    return HeldOut(source=source, draws=draws, crop=crop, u=u.repeat(looks, axis=0), shares=shares)
+    return ValidationSet(source=source, draws=draws, crop=crop, u=u.repeat(looks, axis=0), shares=shares)
 
 
-def _draw(source: Source, number: int, place: int, model: ModelSettings, crop: int, *, observed: bool) -> Draw:
+def _draw(
+    source: ClipSource, number: int, place: int, model: ModelSettings, crop: int, *, observed: bool
+) -> ClipSample:
     """What of a clip is looked at; a draw that gives no frame, where some are wanted, is made again."""
-    objective = ObjectiveSettings(observed=float(observed), drop_text=0.0, drop_text_observed=0.0)
+    objective = ObjectiveSettings(observed=float(observed), caption_dropout=0.0, caption_dropout_observed=0.0)
     row = source.rows[number]
     for attempt in range(10):
-        draw = draw_clip(
+        draw = sample_clip(
             row,
             number,
             objective,
             LoaderSettings(crop=crop),
             window=model.frames,
-            frame_steps=model.frame_steps,
+            frame_strides=model.frame_strides,
             rng=np.random.default_rng([SEED, 0, place, attempt]),
         )
-        if draw.given.any() or not observed or len(draw.given) == 1:
+        if draw.observed.any() or not observed or len(draw.observed) == 1:
             break
     return draw
 
@@ -114,7 +118,7 @@ def _stratified(diffusion: DiffusionSettings, count: int) -> tuple[np.ndarray, n
     """u (n, k) whose levels lie in each band, one in each of n equal parts of it, and the shares (k) of the bands."""
     u = (np.arange(2**16) + 0.5) / 2**16
     level = cosine(torch.from_numpy(u), low=diffusion.low, high=diffusion.high, shift=diffusion.shift).numpy()
-    band = bands_of(level)
+    band = noise_bands(level)
     shares = np.bincount(band, minlength=len(BANDS)) / len(u)
     chosen = np.full((count, len(BANDS)), np.nan)
     for number in np.flatnonzero(shares):
@@ -125,37 +129,37 @@ def _stratified(diffusion: DiffusionSettings, count: int) -> tuple[np.ndarray, n
 
 
 def validate(
-    learner: Learner, held: HeldOut, *, device: torch.device, dtype: torch.dtype, at_once: int = AT_ONCE
+    video_model: VideoModel, held: ValidationSet, *, device: torch.device, dtype: torch.dtype, at_once: int = AT_ONCE
 ) -> Validation:
-    """The losses of a learner, which lies on `device` and is left as it was found; `at_once` clips at a time.
+    """The losses of a model, which lies on `device` and is left as it was found; `at_once` clips at a time.
 
     No global random number is drawn.
     """
     conditional = np.full(held.u.shape, np.nan)
     unconditional = conditional.copy()
-    training = learner.training
-    learner.eval()
+    training = video_model.training
+    video_model.eval()
     try:
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             for places, video, frames in clips_in_batches(held, at_once, device):
-                known = _estimates(held, places, frames, device) if learner.settings.network.motion else {}
+                known = _estimates(held, places, frames, device) if video_model.settings.network.motion else {}
                 for band in np.flatnonzero(held.shares):
                     batch = replace(_batch(held, places, video, int(band)), **known)
-                    conditional[places, band] = _losses(learner, batch)
-                    if learner.text is not None:
+                    conditional[places, band] = _losses(video_model, batch)
+                    if video_model.text is not None:
                         without = replace(batch, dropped=torch.ones_like(batch.dropped))
-                        unconditional[places, band] = _losses(learner, without)
+                        unconditional[places, band] = _losses(video_model, without)
     finally:
-        learner.train(training)
-    return _summary(held, conditional, unconditional if learner.text is not None else None)
+        video_model.train(training)
+    return _summary(held, conditional, unconditional if video_model.text is not None else None)
 
 
 def clips_in_batches(
-    held: HeldOut, at_once: int, device: torch.device
+    held: ValidationSet, at_once: int, device: torch.device
 ) -> Iterator[tuple[list[int], Tensor, np.ndarray]]:
     """The clips in batches of one shape: their places, and their frames (b c t h w) in [-1, 1] and as they are read,
     uint8 (b t h w c)."""
-    frames = [draw.of(held.source.read(draw.row, draw.frames), held.crop) for draw in held.draws]
+    frames = [draw.crop_frames(held.source.read(draw.row, draw.frames), held.crop) for draw in held.draws]
     order = sorted(range(len(frames)), key=lambda place: frames[place].shape)
     for _, same in groupby(order, key=lambda place: frames[place].shape):
         places = list(same)
@@ -166,16 +170,18 @@ def clips_in_batches(
             yield chosen, video.contiguous(), stacked
 
 
-def _estimates(held: HeldOut, places: Sequence[int], frames: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+def _estimates(
+    held: ValidationSet, places: Sequence[int], frames: np.ndarray, device: torch.device
+) -> dict[str, Tensor]:
     """What a batch of these clips is told of their motion, which is never dropped."""
-    observed = np.stack([held.draws[place].given for place in places])
+    observed = np.stack([held.draws[place].observed for place in places])
     times = np.array([held.draws[place].times for place in places])
     estimate, uncertainty = estimate_frames(frames, observed, times)
     known = {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": torch.from_numpy(observed)}
     return {name: value.to(device) for name, value in known.items()}
 
 
-def _batch(held: HeldOut, places: Sequence[int], video: Tensor, band: int) -> Batch:
+def _batch(held: ValidationSet, places: Sequence[int], video: Tensor, band: int) -> Batch:
     """Clips at their levels of a band. The noise is drawn on the CPU: the same on every device."""
     draws, device = [held.draws[place] for place in places], video.device
     noise = [torch.randn(video.shape[1:], generator=seeded(SEED, place, band)) for place in places]
@@ -184,19 +190,19 @@ def _batch(held: HeldOut, places: Sequence[int], video: Tensor, band: int) -> Ba
         noise=torch.stack(noise).to(device),
         u=torch.from_numpy(held.u[places, band]).float().to(device),
         times=torch.tensor([draw.times for draw in draws], dtype=torch.float32, device=device),
-        given=torch.from_numpy(np.stack([draw.given for draw in draws])).to(device),
+        observed=torch.from_numpy(np.stack([draw.observed for draw in draws])).to(device),
         dropped=torch.tensor([draw.dropped for draw in draws], device=device),
         captions=tuple(draw.caption for draw in draws),
     )
 
 
-def _losses(learner: Learner, batch: Batch) -> np.ndarray:
-    return diffusion_loss(learner.denoiser, learner.text, batch).per_clip.double().cpu().numpy()
+def _losses(video_model: VideoModel, batch: Batch) -> np.ndarray:
+    return diffusion_loss(video_model.denoiser, video_model.text, batch).per_clip.double().cpu().numpy()
 
 
-def _summary(held: HeldOut, conditional: np.ndarray, unconditional: np.ndarray | None) -> Validation:
+def _summary(held: ValidationSet, conditional: np.ndarray, unconditional: np.ndarray | None) -> Validation:
     """Means of losses (n, k) with and without captions."""
-    given = np.array([draw.given.any() for draw in held.draws])
+    given = np.array([draw.observed.any() for draw in held.draws])
     captioned = np.array([not draw.dropped for draw in held.draws])
     clip = np.array([draw.row for draw in held.draws])
     total = _over_bands(conditional, held.shares)

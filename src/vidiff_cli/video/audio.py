@@ -49,7 +49,7 @@ COUNTED_RATE = 8000  # samples a second, where only their number matters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sound:
+class AudioTrack:
     """What is heard of a file, whose first frame appears at `first_seconds` by its own clock. `codecs`: its tracks'.
 
     `anew`: no track is copied.
@@ -64,7 +64,7 @@ class Sound:
     anew: bool
 
 
-def find_sound(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> list[Sound]:
+def find_sound(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> list[AudioTrack]:
     """The sound of a file; empty where it has none that can be read. VidiffError as `probe`.
 
     By the file's own clock: without `-copyts` ffmpeg sets it to 0 where the tracks in use begin, in some containers.
@@ -80,10 +80,10 @@ def find_sound(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> l
     if tick is not None and frame is not None and frame[1] != "NOPTS":
         first = int(frame[1]) * Fraction(int(tick[1]), int(tick[2]))
     anew = speed != 1
-    return [Sound(path=path, first_seconds=first, codecs=codecs, delay=delay, speed=speed, stop=stop, anew=anew)]
+    return [AudioTrack(path=path, first_seconds=first, codecs=codecs, delay=delay, speed=speed, stop=stop, anew=anew)]
 
 
-def one_after_another(path: Path, first: Sound, then: Sound, *, seconds: Fraction) -> Sound:
+def one_after_another(path: Path, first: AudioTrack, then: AudioTrack, *, seconds: Fraction) -> AudioTrack:
     """Writes `path`: the first track of one sound up to where the first frame of another appears, then the other's.
 
     In stereo. What the other lets one hear before its first frame is left out. VidiffError where ffmpeg fails.
@@ -101,14 +101,14 @@ def one_after_another(path: Path, first: Sound, then: Sound, *, seconds: Fractio
     return replace(first, path=path, first_seconds=Fraction(0), codecs=("joined",), delay=Fraction(0), anew=True)
 
 
-def _run(arguments: Sequence[str | ffmpeg.Source]) -> None:
+def _run(arguments: Sequence[str | ffmpeg.FfmpegInput]) -> None:
     code, _, complaint = ffmpeg.run(arguments)
     if code != 0:
         raise VidiffError("the sound of two files cannot be joined", found=complaint, fix="leave the sound out")
 
 
 def add_sound(
-    pictures: Path, joined: Path, sound: Sound, *, suffix: str, seconds: Fraction, muxer: Sequence[str]
+    pictures: Path, joined: Path, sound: AudioTrack, *, suffix: str, seconds: Fraction, muxer: Sequence[str]
 ) -> str | None:
     """Writes `joined`: the pictures of a file, which last `seconds`, and the sound. Returns what ffmpeg complains of.
 
@@ -137,7 +137,7 @@ def add_sound(
     return complaint
 
 
-def _attempts(sound: Sound, suffix: str) -> Iterator[dict[int, str]]:
+def _attempts(sound: AudioTrack, suffix: str) -> Iterator[dict[int, str]]:
     """What to do with each track that can be read, by its number: copied where it may be, then all encoded anew."""
     known = {number: codec for number, codec in enumerate(sound.codecs) if codec != UNKNOWN}
     allowed = COPIED.get(suffix)
@@ -146,7 +146,7 @@ def _attempts(sound: Sound, suffix: str) -> Iterator[dict[int, str]]:
     yield dict.fromkeys(known, ANEW[suffix])
 
 
-def _filters(sound: Sound, number: int, moved: Fraction, seconds: Fraction) -> list[str]:
+def _filters(sound: AudioTrack, number: int, moved: Fraction, seconds: Fraction) -> list[str]:
     """What is done to a track that is encoded anew, under pictures that last `seconds`."""
     placed = _placed(seconds * sound.speed)
     if sound.speed == 1:
@@ -162,7 +162,7 @@ def _placed(seconds: Fraction) -> str:
     return f"atrim=end={float(seconds + MOST_AFTER_SECONDS):.6f},aresample=async=1:first_pts=0"
 
 
-def _end_seconds(sound: Sound, number: int, moved: Fraction, placed: str) -> Fraction:
+def _end_seconds(sound: AudioTrack, number: int, moved: Fraction, placed: str) -> Fraction:
     """When a track ends: all of it is decoded and its samples are counted, since headers only announce."""
     track = [*_moved(sound.path, moved), "-map", f"0:a:{number}?", "-af", placed]
     output = ["-ac", "1", "-ar", str(COUNTED_RATE), "-f", "u8", "-"]
@@ -173,5 +173,5 @@ def _end_seconds(sound: Sound, number: int, moved: Fraction, placed: str) -> Fra
     return Fraction(count, COUNTED_RATE)
 
 
-def _moved(path: Path, seconds: Fraction) -> list[str | ffmpeg.Source]:
+def _moved(path: Path, seconds: Fraction) -> list[str | ffmpeg.FfmpegInput]:
     return ["-itsoffset", f"{float(seconds):.6f}", *ffmpeg.reading(path)]

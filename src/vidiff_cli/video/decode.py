@@ -31,7 +31,7 @@ __all__ = [
     "SUFFIXES_VIDEO",
     "Block",
     "Decoded",
-    "Reading",
+    "DecodedVideo",
     "decode",
     "read",
 ]
@@ -63,7 +63,7 @@ class Decoded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class DecodedVideo:
     """One attempt at a file by one decoder.
 
     `fps` is the rate of the frames handed out: what was asked for, else the nominal one; 0 for a still image. `blocks`
@@ -105,7 +105,7 @@ def decode(
 ) -> Decoded:
     """Reads a video, or a still image as one frame with rate 0.
 
-    `size` (w, h): scaled to exactly that; `crop` (w, h): centre crop after scaling; `fps`: output frame k is the one
+    `size` (w, h): scaled to exactly that; `crop` (w, h): center crop after scaling; `fps`: output frame k is the one
     shown at time k / fps, for every k / fps below the duration; `max_frames` stops early. Upright, square pixels.
     More than `max_bytes` of frames are refused, before they are decoded where the file says how long it is.
     Errors: VidiffError for all that `probe` refuses, and for a file that is damaged part-way (it says how far it got).
@@ -126,7 +126,7 @@ def read(
     fps: Fraction | None = None,
     decoder: str = "auto",
     stop_seconds: Fraction | None = None,
-) -> Iterator[Reading]:
+) -> Iterator[DecodedVideo]:
     """A video of any length (or a still image) block after block: the frames that `decode` gives, in bounded memory.
 
     Nearly always one reading. Where decord fails part-way its blocks simply end, and a second reading begins anew with
@@ -164,8 +164,8 @@ def _planned(
     if crop[0] > size[0] or crop[1] > size[1]:
         expected = f"at most {size[0]}x{size[1]}"
         raise VidiffError("the crop is larger than the scaled frame", found=f"{crop[0]}x{crop[1]}", expected=expected)
-    # swscale's fast path shares colour between neighbouring pixels and its filter is a wide triangle: twice the size
-    # and a mean over 2x2 give every pixel its own colour and come near to area (worst error 44 -> 16 of 255 on film).
+    # swscale's fast path shares color between neighboring pixels and its filter is a wide triangle: twice the size
+    # and a mean over 2x2 give every pixel its own color and come near to area (worst error 44 -> 16 of 255 on film).
     # ffmpeg of today has area itself (mean error 0.2 instead of 1), which decord has not: it is for large frames only,
     # which cost decord twice as much, so that files of one dataset mostly go the same way.
     twice = 2 * size[0] <= info.width and 2 * size[1] <= info.height
@@ -219,11 +219,11 @@ def _collected(info: VideoInfo, wanted: _Wanted, decoder: str, max_bytes: int) -
     )
 
 
-def _readings(info: VideoInfo, wanted: _Wanted, decoder: str) -> Iterator[Reading]:
+def _readings(info: VideoInfo, wanted: _Wanted, decoder: str) -> Iterator[DecodedVideo]:
     """One reading by the decoder that was asked for; in "auto", one more by ffmpeg where decord gives up."""
     if info.is_image:
         image = _image_block(info, wanted)
-        yield Reading(info=info, decoder="pillow", fallback=None, fps=Fraction(0), blocks=image)
+        yield DecodedVideo(info=info, decoder="pillow", fallback=None, fps=Fraction(0), blocks=image)
         return
     rate, fallback = wanted.fps or info.fps, None
     if decoder == "auto" and wanted.by_area:
@@ -238,7 +238,7 @@ def _readings(info: VideoInfo, wanted: _Wanted, decoder: str) -> Iterator[Readin
             given_up.append(reason)
         else:
             with closing(_until_unfit(_blocks(source, info, wanted), given_up)) as blocks:
-                yield Reading(info=info, decoder="decord", fallback=None, fps=rate, blocks=blocks)
+                yield DecodedVideo(info=info, decoder="decord", fallback=None, fps=rate, blocks=blocks)
         if not given_up:
             return
         fallback = str(given_up[0])
@@ -249,7 +249,7 @@ def _readings(info: VideoInfo, wanted: _Wanted, decoder: str) -> Iterator[Readin
     if wanted.by_area:
         wanted, filtering = replace(wanted, scaled=wanted.size), ffmpeg_backend.BY_AREA
     with closing(_blocks(ffmpeg_backend.frames(info, wanted.scaled, filtering), info, wanted)) as blocks:
-        yield Reading(info=info, decoder="ffmpeg", fallback=fallback, fps=rate, blocks=blocks)
+        yield DecodedVideo(info=info, decoder="ffmpeg", fallback=fallback, fps=rate, blocks=blocks)
 
 
 def _until_unfit(blocks: Generator[Block], given_up: list[Unfit]) -> Generator[Block]:
@@ -262,14 +262,14 @@ def _until_unfit(blocks: Generator[Block], given_up: list[Unfit]) -> Generator[B
 
 def _image_block(info: VideoInfo, wanted: _Wanted) -> Iterator[Block]:
     frame = image_file.read_image(info.path, wanted.size)[None]
-    yield [Fraction(0)], np.ascontiguousarray(frame[(slice(None), *_centre(wanted.size, wanted.crop))])
+    yield [Fraction(0)], np.ascontiguousarray(frame[(slice(None), *_center(wanted.size, wanted.crop))])
 
 
 def _blocks(source: Generator[Shown], info: VideoInfo, wanted: _Wanted) -> Generator[Block]:
     """Runs one decoder through selection, crop and the last halving."""
     factor = wanted.scaled[0] // wanted.size[0]
     put = _copy if factor == 1 else _halve
-    inside = _centre(wanted.size, wanted.crop, factor)
+    inside = _center(wanted.size, wanted.crop, factor)
     shape = (wanted.crop[1], wanted.crop[0], 3)
     length = max(1, min(BLOCK_FRAMES, BLOCK_BYTES // (shape[0] * shape[1] * 3)))
     shown = in_seconds(source, info) if wanted.fps is None else resampled(source, wanted.fps, info)
@@ -293,7 +293,7 @@ def _blocks(source: Generator[Shown], info: VideoInfo, wanted: _Wanted) -> Gener
         raise VidiffError(f"{info.path} is damaged: not one frame could be decoded")
 
 
-def _centre(size: tuple[int, int], crop: tuple[int, int], factor: int = 1) -> tuple[slice, slice]:
+def _center(size: tuple[int, int], crop: tuple[int, int], factor: int = 1) -> tuple[slice, slice]:
     """Rows and columns of the crop in a frame of `size` that is `factor` times as large."""
     left, top = (size[0] - crop[0]) // 2 * factor, (size[1] - crop[1]) // 2 * factor
     return slice(top, top + crop[1] * factor), slice(left, left + crop[0] * factor)
@@ -306,9 +306,9 @@ def _copy(frame: np.ndarray, out: np.ndarray) -> None:
 def _halve(frame: np.ndarray, out: np.ndarray) -> None:
     """(2h 2w c) -> (h w c) by the mean of 2x2 pixels, rounded.
 
-    One colour after the other, whose long strided rows numpy adds 25 times as fast as an axis of two.
+    One color after the other, whose long strided rows numpy adds 25 times as fast as an axis of two.
     """
     pairs = np.add(frame[::2], frame[1::2], dtype=np.uint16).reshape(len(out), -1)
     pairs += 1
-    for colour in range(3):
-        out[:, :, colour] = (pairs[:, colour::6] + pairs[:, colour + 3 :: 6]) >> 2
+    for color in range(3):
+        out[:, :, color] = (pairs[:, color::6] + pairs[:, color + 3 :: 6]) >> 2

@@ -21,7 +21,7 @@ from PIL import Image
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.locks import hidden_folder
 from vidiff_cli.video import ffmpeg
-from vidiff_cli.video.audio import Sound, add_sound, find_sound, one_after_another
+from vidiff_cli.video.audio import AudioTrack, add_sound, find_sound, one_after_another
 from vidiff_cli.video.metadata import read_tags
 
 FASTEST_GIF = Fraction(50)  # a delay below 20 ms is shown as 100 ms
@@ -72,7 +72,7 @@ def encode(
     suffix = target.suffix.lower()
     height, width = first.shape[:2]
     recipe = _ffv1(width) if lossless and suffix == ".mkv" else RECIPES[suffix](width, height, crf, lossless)
-    sounds = list[Sound]()
+    sounds = list[AudioTrack]()
     if suffix in SOUND_BY_EXTENSION:
         if metadata_from is not None:
             recipe += [word for tag in read_tags(metadata_from).items() for word in ("-metadata", "=".join(tag))]
@@ -193,11 +193,11 @@ def _write_gif(
     """In three steps: in one, ffmpeg would hold all frames in memory until the last has decided on the palette."""
     whole, palette = part.with_name("frames"), part.with_name("palette")
     count = _write_video(whole, frames, size, fps, [*_ffv1(size[0]), "-f", "nut"], target)
-    colours = ["-vf", "palettegen=stats_mode=diff", "-frames:v", "1", "-c:v", "png", "-f", "image2pipe"]
+    colors = ["-vf", "palettegen=stats_mode=diff", "-frames:v", "1", "-c:v", "png", "-f", "image2pipe"]
     inputs = ["-i", ffmpeg.url(whole)]
     both = ["-fps_mode", "passthrough", "-filter_complex", PALETTE_USE, *output]
     for step in (
-        [*inputs, *colours, ffmpeg.url(palette)],
+        [*inputs, *colors, ffmpeg.url(palette)],
         [*inputs, "-i", ffmpeg.url(palette), *both, ffmpeg.url(part)],
     ):
         code, _, complaint = ffmpeg.run(step)
@@ -206,7 +206,7 @@ def _write_gif(
     return count
 
 
-def _add_sound(part: Path, sound: Sound, seconds: Fraction, suffix: str, target: Path) -> None:
+def _add_sound(part: Path, sound: AudioTrack, seconds: Fraction, suffix: str, target: Path) -> None:
     with _beside(part) as joined:
         complaint = add_sound(part, joined, sound, suffix=suffix, seconds=seconds, muxer=MUXERS[suffix])
         if complaint is not None:

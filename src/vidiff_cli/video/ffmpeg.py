@@ -46,7 +46,7 @@ FORMATS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FfmpegInput:
     """An argument that stands for a file to read: ffmpeg gets it as its standard input. One at most in a command."""
 
     path: Path
@@ -67,10 +67,10 @@ def url(path: Path) -> str:
     return f"file:{path.absolute()}"
 
 
-def reading(path: Path) -> list[str | Source]:
+def reading(path: Path) -> list[str | FfmpegInput]:
     """The arguments that open `path` for reading: this file alone, in one decoding thread (as fast here, smaller)."""
     bounds = ["-protocol_whitelist", "fd", "-format_whitelist", FORMATS, "-max_pixels", str(MAX_PIXELS)]
-    return [*bounds, "-threads", "1", "-i", Source(path)]
+    return [*bounds, "-threads", "1", "-i", FfmpegInput(path)]
 
 
 _in_group = False
@@ -93,14 +93,14 @@ class Ffmpeg:
     (in a worker process the worker's session, which is as good and makes them end together).
     """
 
-    def __init__(self, arguments: Sequence[str | Source], *, stdin: bool = False, stdout: bool = False) -> None:
-        named = ["fd:" if isinstance(each, Source) else each for each in arguments]
+    def __init__(self, arguments: Sequence[str | FfmpegInput], *, stdin: bool = False, stdout: bool = False) -> None:
+        named = ["fd:" if isinstance(each, FfmpegInput) else each for each in arguments]
         command = [executable(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info", "-y", *named]
         # Without a name, so that no kill can leave it. ffmpeg's place in it is ours too: it is read by position only.
         self._log = tempfile.TemporaryFile(prefix="vidiff-", suffix=".log")  # noqa: SIM115
         source: int | None = None
         try:
-            source = next((_opened(each.path) for each in arguments if isinstance(each, Source)), None)
+            source = next((_opened(each.path) for each in arguments if isinstance(each, FfmpegInput)), None)
             self.process = subprocess.Popen(
                 command,
                 stdin=source if source is not None else subprocess.PIPE if stdin else subprocess.DEVNULL,
@@ -196,7 +196,7 @@ def _opened(path: Path) -> int:
         raise VidiffError(f"{path} cannot be read", found=getattr(error, "strerror", None) or str(error)) from error
 
 
-def run(arguments: Sequence[str | Source], *, timeout_seconds: float | None = None) -> tuple[int, str, str]:
+def run(arguments: Sequence[str | FfmpegInput], *, timeout_seconds: float | None = None) -> tuple[int, str, str]:
     """Runs ffmpeg to its end: exit status, log, first complaint. A run past the timeout is killed: VidiffError."""
     with Ffmpeg(arguments) as ffmpeg:
         try:

@@ -14,7 +14,7 @@ from vidiff_cli.video.probe import CONFIG, VideoInfo
 from vidiff_cli.video.resample import Shown, unit
 
 LIKE_DECORD = "bilinear"
-BY_AREA = "area+full_chroma_int+accurate_rnd"  # every pixel is the mean of those that it covers, with its own colour
+BY_AREA = "area+full_chroma_int+accurate_rnd"  # every pixel is the mean of those that it covers, with its own color
 # Their files say how long each frame stays, the last one too; equal frames are often one long frame.
 TIMED_CONTAINERS = frozenset({"webp_anim", "gif", "apng"})
 LASTS = re.compile(ffmpeg.SHOWN + r"n: *\d+ pts: *\S+ +pts_time:\S+ +duration: *(-?\d+) ", re.M)

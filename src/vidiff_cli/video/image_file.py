@@ -96,7 +96,7 @@ def _brief(error: Exception) -> str:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Sixteen-bit grey scaled to eight bits; Pillow's own conversion clips it."""
+    """Sixteen-bit gray scaled to eight bits; Pillow's own conversion clips it."""
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.clip(np.asarray(image), 0, 65535) / 257 + 0.5).astype(np.uint8))

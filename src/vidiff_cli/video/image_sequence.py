@@ -11,7 +11,7 @@ import numpy as np
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import image_file
-from vidiff_cli.video.decode import BLOCK_BYTES, BLOCK_FRAMES, Block, Reading
+from vidiff_cli.video.decode import BLOCK_BYTES, BLOCK_FRAMES, Block, DecodedVideo
 from vidiff_cli.video.probe import VideoInfo, probe
 
 
@@ -31,12 +31,14 @@ def pictures_info(folder: Path, pictures: Sequence[Path], fps: Fraction) -> Vide
 
 def read_pictures(
     info: VideoInfo, pictures: Sequence[Path], *, size: tuple[int, int], crop: tuple[int, int], fps: Fraction
-) -> Reading:
+) -> DecodedVideo:
     """The pictures, of which each is shown for 1 / info.fps seconds, at `fps`, scaled to `size` (w, h) and cropped.
 
     VidiffError, from the blocks: a picture that cannot be read or has another size than the first.
     """
-    return Reading(info=info, decoder="pillow", fallback=None, fps=fps, blocks=_blocks(info, pictures, size, crop, fps))
+    return DecodedVideo(
+        info=info, decoder="pillow", fallback=None, fps=fps, blocks=_blocks(info, pictures, size, crop, fps)
+    )
 
 
 def _blocks(

@@ -1,7 +1,7 @@
 """Frames made at the model's size carried to the input's size, between the input's own frames, which stay untouched.
 
 A model works on a picture of its own size, so what it makes is smaller than the input and may be a little darker,
-lighter or flatter. Here it is enlarged, and its colours are moved to those of the given frames where the two meet.
+lighter or flatter. Here it is enlarged, and its colors are moved to those of the given frames where the two meet.
 Detail that the model never saw does not come back.
 
 Legend: small frames (h w c) and full-size ones (H W c), uint8 RGB; a rank is a frame's place in time, as in `frames`.
@@ -24,13 +24,13 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.video.decode import read
 from vidiff_cli.video.probe import VideoInfo
 
-USUAL_CONTRAST = 0.02  # logarithm: most neighbours in real clips differ by less, and then nothing is to be mended
+USUAL_CONTRAST = 0.02  # logarithm: most neighbors in real clips differ by less, and then nothing is to be mended
 MOST_CONTRAST = 0.22
 MOST_OFFSET = 24.0  # 8-bit levels: where more is missing, the given frame shows something else (a cut)
 LEVELS = np.arange(256.0)[:, None]  # of every channel (256 1)
 
 
-class Frames(Protocol):
+class FrameReader(Protocol):
     """Frames by rank: an array (n h w c), mapped or not, or a file of them."""
 
     def __getitem__(self, rank: int, /) -> np.ndarray: ...
@@ -68,13 +68,13 @@ def full_size(
 
 
 def native(
-    small: Frames, given: Mapping[int, int], written: Sequence[int], full: Iterator[np.ndarray]
+    small: FrameReader, given: Mapping[int, int], written: Sequence[int], full: Iterator[np.ndarray]
 ) -> Iterator[np.ndarray]:
     """One full-size frame for every rank of `written` (ascending; a held rank repeats).
 
     `given` maps ranks to the indices of their source frames in `full`, which is read once, in order: those frames are
     handed out as they are. All other ranks are enlarged from `small`, of which only they and given ranks are looked at
-    (never those that repeat an earlier given frame). Their colours are moved twice: to those of the given frames that
+    (never those that repeat an earlier given frame). Their colors are moved twice: to those of the given frames that
     they meet, and by what the decoder rounds differently at the two sizes, which is up to two levels.
     Memory: a few frames. Errors: VidiffError where `full` ends before the last frame that is written.
     """
@@ -131,7 +131,7 @@ def enlarged(small: np.ndarray, size: tuple[int, int]) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Colours moved per channel (c): `gain` around the level `middle`, then `offset`; in 8-bit levels."""
+    """Colors moved per channel (c): `gain` around the level `middle`, then `offset`; in 8-bit levels."""
 
     gain: np.ndarray
     middle: np.ndarray
@@ -146,11 +146,11 @@ UNCHANGED = Match(np.ones(3), np.zeros(3), np.zeros(3))
 
 
 def matched(given: np.ndarray, made: np.ndarray) -> Match:
-    """What takes the colours of a made frame (h w c) to those of the given one beside it: contrast, then offset.
+    """What takes the colors of a made frame (h w c) to those of the given one beside it: contrast, then offset.
 
     The offset is the mean of the middle half of the differences: what moves, comes or goes covers less than a quarter
-    of the picture on either side, as a rule, and a fault of the model's colours covers all of it. Contrast is the
-    standard deviation, and moves by what goes beyond the difference that neighbours have anyhow.
+    of the picture on either side, as a rule, and a fault of the model's colors covers all of it. Contrast is the
+    standard deviation, and moves by what goes beyond the difference that neighbors have anyhow.
     """
     wanted, there = _pixels(given), _pixels(made)
     middle = there.mean(axis=0)
@@ -173,7 +173,7 @@ def _eight_bits(table: np.ndarray) -> list[int]:
 class _Joins:
     """The matches of the gap that was asked for last: ranks are asked for in ascending order."""
 
-    def __init__(self, small: Frames, given: Mapping[int, int]) -> None:
+    def __init__(self, small: FrameReader, given: Mapping[int, int]) -> None:
         """`given`: ranks, ascending, and the ranks that show the same."""
         self.small, self.given, self.same = small, list(given), given
         self.gap, self.sides = -1, list[tuple[int, Match]]()

@@ -23,9 +23,9 @@ CUTS = (  # change over the changes around it, `new`, `redrawn`: a cut has more 
     (3.0, 0.75, 0.60),
     (4.5, 0.65, 0.50),
     (6.0, 0.50, 0.40),
-    (10.0, 0.45, 0.00),  # one colour, then another
+    (10.0, 0.45, 0.00),  # one color, then another
 )
-NEIGHBOURS = 2  # moving frames on either side that a change is compared with
+NEIGHBORS = 2  # moving frames on either side that a change is compared with
 REACH = 5  # frames in which they are looked for
 STILL = 0.5  # a smaller change is a repeated frame, encoded again
 
@@ -43,7 +43,7 @@ FLASH_LIGHT = 4.0  # of 255: by so much a flash is brighter than what it interru
 class FrameScores:
     """One number per frame, float64 (n,).
 
-    `change`: mean |difference| to the frame before over all colours of a thumbnail, 0..255; 0 for the first frame, and
+    `change`: mean |difference| to the frame before over all colors of a thumbnail, 0..255; 0 for the first frame, and
     for a frame that repeats the one before exactly. `spread`: standard deviation of luma over the thumbnail, 0..128.
     `brightness`: mean luma, 0..255.
 
@@ -64,7 +64,7 @@ class FrameScores:
         return len(self.change)
 
 
-class Measure:
+class SceneMeasure:
     """Scores of the frames of a video in one pass: `add` them block after block, then `done`.
 
     What it holds is three thumbnails and seven numbers per frame. However the frames are divided into blocks, the
@@ -109,9 +109,9 @@ def thumbnails(frames: np.ndarray) -> np.ndarray:
     for offset in offsets:
         lines += frames[:, top + offset : top + rows * side : side, left : left + columns * side]
     sums = np.zeros((count, 3, rows, columns), dtype=np.float32)
-    for colour in range(3):  # plane by plane: an innermost axis of three is slow
+    for color in range(3):  # plane by plane: an innermost axis of three is slow
         for offset in offsets:
-            sums[:, colour] += lines[:, :, offset::side, colour]
+            sums[:, color] += lines[:, :, offset::side, color]
     return sums / np.float32(taken * taken)
 
 
@@ -213,9 +213,9 @@ def _around(change: np.ndarray, index: int) -> float:
     Where the video begins or ends there are more from the other side.
     """
     before, after = change[1:index][::-1], change[index + 1 :]
-    left = min(NEIGHBOURS, len(before))
-    right = min(2 * NEIGHBOURS - left, len(after))
-    left = min(2 * NEIGHBOURS - right, len(before))
+    left = min(NEIGHBORS, len(before))
+    right = min(2 * NEIGHBORS - left, len(after))
+    left = min(2 * NEIGHBORS - right, len(before))
     near: list[float] = []
     for values, wanted in ((before, left), (after, right)):
         within = values[: max(REACH, wanted)]

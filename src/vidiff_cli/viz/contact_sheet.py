@@ -1,6 +1,6 @@
 """Contact sheets: rows of labelled frames in one picture.
 
-Legend: t frames, h and w pixels, c = 3 colours; a cell is the place of one frame on the sheet.
+Legend: t frames, h and w pixels, c = 3 colors; a cell is the place of one frame on the sheet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.viz.fonts import font_of, wrap
+from vidiff_cli.viz.fonts import load_font, wrap
 from vidiff_cli.viz.picture_files import whole_picture
 
 FEWEST, MOST = 8, 24  # frames that a row shows of a longer clip, evenly spaced: as many as fit in WIDE pixels
@@ -31,7 +31,7 @@ SEAM, SEAM_WIDTH = (200, 30, 60), 3  # between given and made frames
 LEGEND = (("given", "given frames"), ("seams", "seam of given and made"), ("borders", "next window"))  # of a Row
 
 
-class Frames(Protocol):
+class FrameSequence(Protocol):
     """A clip (t h w c) uint8: an array, or what reads a frame (h w c) when it is asked for."""
 
     @property
@@ -43,7 +43,7 @@ class Frames(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class SheetRow:
     """One row: frames (t h w c) uint8; `given` are the indices of frames that were not generated.
 
     `seams` and `borders` are indices of frames before which a line is drawn: where given and made frames meet, and,
@@ -51,14 +51,14 @@ class Row:
     """
 
     label: str
-    frames: Frames
+    frames: FrameSequence
     given: Collection[int] = field(default=())
     seams: Collection[int] = field(default=())
     borders: Collection[int] = field(default=())
     numbers: Sequence[int] = field(default=())  # of the frames in a longer clip that these were taken from
 
 
-def contact_sheet(rows: Sequence[Row], path: Path | str, *, scale: int | None = None) -> Path:
+def contact_sheet(rows: Sequence[SheetRow], path: Path | str, *, scale: int | None = None) -> Path:
     """Draws the rows under one another and writes the picture (by extension, atomically); returns its path.
 
     `scale` enlarges every frame by a whole number; without it small frames are enlarged to about 80 pixels and large
@@ -100,7 +100,7 @@ def progress_sheet(sheets: Sequence[tuple[str, Path]], path: Path | str, *, titl
     if not rows:
         return None
     width = LABEL_WIDTH + GAP + max(row.width for _, row in rows)
-    font = font_of(LABEL_SIZE)
+    font = load_font(LABEL_SIZE)
     heading = wrap(title[:LONGEST_LABEL] or "(no caption)", font, width, 2)
     top = MARGIN + len(heading) * (LABEL_SIZE + 4) + GAP
     whole = Image.new("RGB", (width + 2 * MARGIN, top + sum(row.height + GAP for _, row in rows) + MARGIN), PAGE)
@@ -140,7 +140,7 @@ def _save(sheet: Image.Image, path: Path, *, heights: Sequence[int]) -> None:
             sheet.save(temporary)
 
 
-def _check(row: Row) -> None:
+def _check(row: SheetRow) -> None:
     shape = row.frames.shape
     if row.frames.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
         raise VidiffError(
@@ -150,7 +150,7 @@ def _check(row: Row) -> None:
         )
 
 
-def _draw_row(row: Row, scale: int | None) -> Image.Image:
+def _draw_row(row: SheetRow, scale: int | None) -> Image.Image:
     total = len(row.frames)
     cell_width = max(_cell(row.frames[0], scale).width + 2 * BORDER, 2 * NUMBER_SIZE)  # tall frames: room for numbers
     fitting = WIDE // (cell_width + GAP)
@@ -178,20 +178,20 @@ def _draw_row(row: Row, scale: int | None) -> Image.Image:
             number,
             str(row.numbers[index] if row.numbers else index),
             fill=GIVEN if index in given else FAINT,
-            font=font_of(NUMBER_SIZE),
+            font=load_font(NUMBER_SIZE),
             anchor="ma",
         )
     return image
 
 
-def _line(pen: ImageDraw.ImageDraw, x: float, height: int, row: Row, between: range) -> None:
+def _line(pen: ImageDraw.ImageDraw, x: float, height: int, row: SheetRow, between: range) -> None:
     """In the gap left of a cell: the line of a seam, else that of a window, if there is one between the two frames."""
-    centre = x - GAP / 2
+    center = x - GAP / 2
     if any(index in between for index in row.seams):
-        centre += 2 * ((between[0] - 1 in row.given) - (between[-1] in row.given))  # away from the frame in orange
-        pen.rectangle((centre - 1, 0, centre + SEAM_WIDTH - 2, height - 1), fill=SEAM)
+        center += 2 * ((between[0] - 1 in row.given) - (between[-1] in row.given))  # away from the frame in orange
+        pen.rectangle((center - 1, 0, center + SEAM_WIDTH - 2, height - 1), fill=SEAM)
     elif any(index in between for index in row.borders):
-        pen.line((centre, 0, centre, height - 1), fill=FAINT)
+        pen.line((center, 0, center, height - 1), fill=FAINT)
 
 
 def _with_seam(shown: list[int], seams: Collection[int]) -> list[int]:
@@ -222,32 +222,32 @@ def _cell(frame: np.ndarray, scale: int | None) -> Image.Image:
 
 
 def _label(text: str, note: str, height: int) -> Image.Image:
-    """The label wrapped to its column, at least `height` tall; the note stands below in grey."""
-    font = font_of(LABEL_SIZE)
+    """The label wrapped to its column, at least `height` tall; the note stands below in gray."""
+    font = load_font(LABEL_SIZE)
     line_height = LABEL_SIZE + 4
     most = max(4, height // line_height - bool(note))
     lines = [(line, INK) for line in wrap(text[:LONGEST_LABEL], font, LABEL_WIDTH - 2 * GAP, most)]
     lines += [(note, FAINT)] if note else []
     image = Image.new("RGB", (LABEL_WIDTH, max(height, len(lines) * line_height)), PAGE)
     pen = ImageDraw.Draw(image)
-    for number, (line, colour) in enumerate(lines):
-        pen.text((0, number * line_height), line, fill=colour, font=font)
+    for number, (line, color) in enumerate(lines):
+        pen.text((0, number * line_height), line, fill=color, font=font)
     return image
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> Image.Image:
     """A line of (name, text): a sample of each mark, and what it stands for."""
-    font, side, space = font_of(LABEL_SIZE), LABEL_SIZE, 28
+    font, side, space = load_font(LABEL_SIZE), LABEL_SIZE, 28
     widths = [side + 8 + round(font.getlength(text)) + space for _, text in entries]
     image = Image.new("RGB", (LABEL_WIDTH + GAP + sum(widths), side + 6), PAGE)
     pen = ImageDraw.Draw(image)
     left = LABEL_WIDTH + GAP
     for (name, text), width in zip(entries, widths, strict=True):
-        centre = left + side // 2
+        center = left + side // 2
         marks = {
             "given": partial(pen.rectangle, (left, 1, left + side, 1 + side), outline=GIVEN, width=BORDER),
-            "seams": partial(pen.rectangle, (centre - 1, 0, centre + SEAM_WIDTH - 2, side + 2), fill=SEAM),
-            "borders": partial(pen.line, (centre, 0, centre, side + 2), fill=FAINT),
+            "seams": partial(pen.rectangle, (center - 1, 0, center + SEAM_WIDTH - 2, side + 2), fill=SEAM),
+            "borders": partial(pen.line, (center, 0, center, side + 2), fill=FAINT),
         }
         marks[name]()
         pen.text((left + side + 8, 0), text, fill=INK, font=font)

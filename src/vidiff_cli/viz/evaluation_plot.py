@@ -68,14 +68,14 @@ def _number(axis: Any, row: Row) -> None:
     _, name, unit, made, real = row
     values = [value for each in (made, real) if each for value in (each.value, each.low, each.high)]
     known = [value for value in values if value is not None and math.isfinite(value)]
-    for number, colour, place in ((real, REAL, -0.25), (made, MADE, 0.25)):
+    for number, color, place in ((real, REAL, -0.25), (made, MADE, 0.25)):
         if number is None or number.value is None or not math.isfinite(number.value):
             continue
         if number.low is not None and number.high is not None:
             axis.plot(
-                [number.low, number.high], [place, place], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt"
+                [number.low, number.high], [place, place], color=color, linewidth=5, alpha=0.3, solid_capstyle="butt"
             )
-        axis.plot([number.value], [place], marker="o", color=colour, markersize=5, markeredgecolor="white")
+        axis.plot([number.value], [place], marker="o", color=color, markersize=5, markeredgecolor="white")
     low, high = min(0.0, *known), max(0.0, *known)
     room = 0.06 * (high - low or 1.0)
     axis.set_xlim(low - (room if low < 0 else 0), high + room)
@@ -108,7 +108,7 @@ def _legend(part: Any) -> None:
     from matplotlib.lines import Line2D
 
     marks = [
-        Line2D([], [], color=colour, marker="o", linewidth=5, alpha=0.8, label=label)
-        for colour, label in ((MADE, "generated"), (REAL, "real (of a distance: two halves of the real videos)"))
+        Line2D([], [], color=color, marker="o", linewidth=5, alpha=0.8, label=label)
+        for color, label in ((MADE, "generated"), (REAL, "real (of a distance: two halves of the real videos)"))
     ]
     part.legend(handles=marks, loc="outside lower right", fontsize=7.5, ncols=2, frameon=False, labelcolor=INK)

@@ -12,7 +12,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @cache
-def font_of(size: int) -> Font:
+def load_font(size: int) -> Font:
     """DejaVu Sans, which matplotlib brings and which knows most alphabets; else the font inside Pillow."""
     found = importlib.util.find_spec("matplotlib")  # finds the folder without the cost of importing it
     for folder in (found.submodule_search_locations or ()) if found else ():

@@ -40,7 +40,7 @@ LONGEST_TEXT = 2000  # characters of a name, a prompt or a value
 SMALL = 128  # pixels: of frames whose long side is smaller every pixel is to be seen
 LARGEST_FILE = 4 * MEGABYTE  # a larger file is not embedded as it is
 WIDEST = 480  # pixels of the long side of what is encoded for the page
-ENLARGED = 64  # pixels: H.264 halves the resolution of colours, so smaller frames are enlarged before
+ENLARGED = 64  # pixels: H.264 halves the resolution of colors, so smaller frames are enlarged before
 FASTEST = Fraction(30)  # frames a second of what is encoded for the page
 LONGEST_SECONDS = 60  # of a video that is encoded for the page
 CRF, JPEG_QUALITY = 20, 88
@@ -71,7 +71,7 @@ class Media:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class GalleryEntry:
     """What is told of one video or picture. Sizes in pixels; `fps` an exact fraction, None for a picture.
 
     `frames` is None where they were not counted to the end. `facts` are said, `scores` can be sorted by as well;
@@ -115,7 +115,7 @@ class Gallery:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None):
         self._cards.close()
 
-    def add(self, entry: Entry, media: Media | None) -> bool:
+    def add(self, entry: GalleryEntry, media: Media | None) -> bool:
         """Whether it found room."""
         card = _card(entry, media).encode()
         if self.bytes + len(card) > self.limit:
@@ -175,14 +175,14 @@ def _policy(template: str) -> str:
     return "; ".join(f"{name} {value}" for name, value in allowed.items())
 
 
-def _card(entry: Entry, media: Media | None) -> str:
+def _card(entry: GalleryEntry, media: Media | None) -> str:
     known = entry.width is not None and entry.height is not None
     small = known and max(entry.width or 0, entry.height or 0) < SMALL
     classes = ["card", *(["small"] if small else []), *(["wide"] if entry.kind == "sheet" else [])]
     lines = [f"<h2><bdi>{text(entry.name)}</bdi></h2>"]
     lines += [f'<p class="prompt"><bdi>{text(entry.prompt)}</bdi></p>'] if entry.prompt else []
     lines += [f'<p class="problem">{text(entry.problem)}</p>'] if entry.problem else []
-    lines += [_facts(facts_of(entry))]
+    lines += [_facts(entry_facts(entry))]
     lines += [f'<p class="remark">{text(media.remark)}</p>'] if media and media.remark else []
     keys = html.escape(json.dumps(dict(_bounded(entry.keys))))
     stage = f'<div class="stage">{_element(entry, media)}</div>\n' if media else ""
@@ -199,7 +199,7 @@ def _bounded(keys: Mapping[str, str | int | float]) -> Iterator[tuple[str, str |
             yield name[:LONGEST_TEXT], value
 
 
-def _element(entry: Entry, media: Media) -> str:
+def _element(entry: GalleryEntry, media: Media) -> str:
     label = text(f"{entry.name}: {entry.prompt}" if entry.prompt else entry.name, most=300)
     size = f' width="{entry.width}" height="{entry.height}"' if entry.width and entry.height else ""
     source = f"data:{media.kind};base64,{base64.b64encode(media.content).decode()}"
@@ -208,7 +208,7 @@ def _element(entry: Entry, media: Media) -> str:
     return f'<video aria-label="{label}"{size} muted loop playsinline controls preload="auto" src="{source}"></video>'
 
 
-def facts_of(entry: Entry) -> dict[str, str]:
+def entry_facts(entry: GalleryEntry) -> dict[str, str]:
     """What is said below a name: size, length, seed, the facts, the scores."""
     said: dict[str, str] = {}
     if entry.width and entry.height:

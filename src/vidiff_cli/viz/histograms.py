@@ -20,7 +20,7 @@ MOST_NAMES = 12  # bars of a histogram over names; the rest stands in one bar
 LARGEST = 1e12
 WIDTH = 32  # characters of the longest bar
 EIGHTHS = " ▏▎▍▌▋▊▉"
-COLOUR = "#1f5fa8"
+COLOR = "#1f5fa8"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,10 +143,10 @@ def plot_histograms(histograms: Sequence[Histogram], path: Path | str, *, title:
         places = range(len(histogram.counts))
         if histogram.edges:
             widths = np.diff(histogram.edges)
-            axis.bar(histogram.edges[:-1], histogram.counts, widths * 0.94, align="edge", color=COLOUR)
+            axis.bar(histogram.edges[:-1], histogram.counts, widths * 0.94, align="edge", color=COLOR)
             axis.axvline(histogram.median, color="#d9701a", linewidth=1.2)
         else:
-            axis.bar(places, histogram.counts, 0.7, color=COLOUR)
+            axis.bar(places, histogram.counts, 0.7, color=COLOR)
             axis.set_xlim(-1, max(len(places), 3))
             slanted = sum(map(len, histogram.labels)) > 40
             angle = {"rotation": 30, "ha": "right"} if slanted else {}

@@ -15,13 +15,13 @@ from PIL import Image, ImageDraw
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
-from vidiff_cli.viz.fonts import font_of
+from vidiff_cli.viz.fonts import load_font
 from vidiff_cli.viz.picture_files import whole_picture
 
 PAGE, INK, FAINT, GIVEN = (255, 255, 255), (32, 34, 38), (130, 134, 142), (230, 120, 20)
 # What a frame is in the row of a window. The highest one is seen where several frames share a pixel.
 MISSING, THERE, SEEN, START, COPIED, MADE = range(6)
-COLOURS = np.array([PAGE, (224, 227, 231), (150, 200, 240), GIVEN, (160, 90, 185), (22, 84, 165)], dtype=np.uint8)
+COLORS = np.array([PAGE, (224, 227, 231), (150, 200, 240), GIVEN, (160, 90, 185), (22, 84, 165)], dtype=np.uint8)
 NAMES = {
     START: "given",
     MADE: "made",
@@ -70,11 +70,11 @@ def plan_picture(
         *(["one batch"] if any(len(r) > 1 for r in runs) else []),
     ]
     summary = _summary(windows, total, given, written, copies, runs)
-    widest = max(span + NOTES, sum(map(_entry_width, legend)), round(font_of(TEXT).getlength(summary)) - LABELS)
+    widest = max(span + NOTES, sum(map(_entry_width, legend)), round(load_font(TEXT).getlength(summary)) - LABELS)
     image = Image.new("RGB", (left + widest + MARGIN, bottom + 3 * SMALL_TEXT + 3 * TEXT + MARGIN), PAGE)
     pen = ImageDraw.Draw(image)
-    pen.text((MARGIN, MARGIN), summary, fill=INK, font=font_of(TEXT))
-    pen.text((MARGIN, top + TALL / 2), "the video", fill=INK, font=font_of(TEXT), anchor="lm")
+    pen.text((MARGIN, MARGIN), summary, fill=INK, font=load_font(TEXT))
+    pen.text((MARGIN, top + TALL / 2), "the video", fill=INK, font=load_font(TEXT), anchor="lm")
     becomes = np.full(total, MADE)
     becomes[list(given)], becomes[list(copies)] = START, COPIED
     image.paste(_strip(becomes, span, TALL), (left, top))
@@ -88,7 +88,7 @@ def plan_picture(
         y = first + place * (height + 2)
         if number is None:
             text = f"{len(windows) - len(rows) + 1} windows more"
-            pen.text((left, y + height / 2), text, fill=FAINT, font=font_of(LOW), anchor="lm")
+            pen.text((left, y + height / 2), text, fill=FAINT, font=load_font(LOW), anchor="lm")
             continue
         window = windows[number]
         kinds = np.where(maker < number, THERE, MISSING)
@@ -96,7 +96,7 @@ def plan_picture(
         kinds[seen] = seen_as[seen]
         kinds[list(window.makes)] = MADE
         image.paste(_strip(kinds, span, height), (left, y))
-        font = font_of(TEXT if height == TALL else LOW - 1)
+        font = load_font(TEXT if height == TALL else LOW - 1)
         note = f"makes {len(window.makes)} from {len(window.observed)}"
         pen.text((MARGIN, y + height / 2), f"window {number + 1}", fill=INK, font=font, anchor="lm")
         pen.text((left + span + 10, y + height / 2), note, fill=FAINT, font=font, anchor="lm")
@@ -184,7 +184,7 @@ def _strip(kinds: np.ndarray, span: int, height: int) -> Image.Image:
     """One row of cells; wide ones have a line between them."""
     total = len(kinds)
     frames = np.arange(span) * total // span  # of every pixel, the first one
-    row = COLOURS[np.maximum.reduceat(kinds, frames)]
+    row = COLORS[np.maximum.reduceat(kinds, frames)]
     if span >= total * GRID_CELL:
         row[np.flatnonzero(np.diff(frames, append=total))] = PAGE
     return Image.fromarray(np.tile(row, (height, 1, 1)))
@@ -200,7 +200,7 @@ def _bracket(pen: ImageDraw.ImageDraw, x: int, top: int, bottom: int) -> None:
 
 def _axis(pen: ImageDraw.ImageDraw, left: int, top: int, span: int, times: Sequence[Fraction]) -> None:
     """Numbers and seconds of some frames, as many as there is room for."""
-    total, font = len(times), font_of(SMALL_TEXT)
+    total, font = len(times), load_font(SMALL_TEXT)
     for row, name in enumerate(("frame", "seconds")):
         pen.text((MARGIN, top + 5 + row * (SMALL_TEXT + 3)), name, fill=FAINT, font=font)
     steps = (step * 10**power for power in range(9) for step in (1, 2, 5))
@@ -213,7 +213,7 @@ def _axis(pen: ImageDraw.ImageDraw, left: int, top: int, span: int, times: Seque
 
 
 def _entry_width(name: str) -> int:
-    return TEXT + 8 + round(font_of(TEXT).getlength(name)) + 22
+    return TEXT + 8 + round(load_font(TEXT).getlength(name)) + 22
 
 
 def _legend(image: Image.Image, left: int, top: int, names: Sequence[str]) -> None:
@@ -226,5 +226,5 @@ def _legend(image: Image.Image, left: int, top: int, names: Sequence[str]) -> No
             _dot(pen, left + TEXT / 2, top + TEXT / 2)
         else:
             _bracket(pen, left + TEXT // 2, top, top + TEXT)
-        pen.text((left + TEXT + 8, top + TEXT / 2), name, fill=INK, font=font_of(TEXT), anchor="lm")
+        pen.text((left + TEXT + 8, top + TEXT / 2), name, fill=INK, font=load_font(TEXT), anchor="lm")
         left += _entry_width(name)

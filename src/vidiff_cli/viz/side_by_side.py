@@ -1,6 +1,6 @@
 """Two videos beside each other, frame by frame: what was given, and what was made of it.
 
-Legend: h and w pixels, c = 3 colours.
+Legend: h and w pixels, c = 3 colors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.viz.contact_sheet import FAINT, INK, PAGE
-from vidiff_cli.viz.fonts import font_of
+from vidiff_cli.viz.fonts import load_font
 
 SMALL = 192  # pixels: frames whose long side is smaller are enlarged, so that the labels find room
 STRIP, LETTERS = 20, 13  # pixels: height of the labels' strip, and of its letters
@@ -60,5 +60,5 @@ def _enlarged(frames: Iterable[np.ndarray], label: str) -> Iterator[np.ndarray]:
 def _strip(label: str, width: int) -> np.ndarray:
     """The label in the middle of a strip (h w c)."""
     image = Image.new("RGB", (width, STRIP), PAGE)
-    ImageDraw.Draw(image).text((width / 2, STRIP / 2), label, fill=INK, font=font_of(LETTERS), anchor="mm")
+    ImageDraw.Draw(image).text((width / 2, STRIP / 2), label, fill=INK, font=load_font(LETTERS), anchor="mm")
     return np.asarray(image)

@@ -1,6 +1,6 @@
-"""Frames as signs of a terminal: the upper half block, whose two colours are two pixels one above the other.
+"""Frames as signs of a terminal: the upper half block, whose two colors are two pixels one above the other.
 
-Legend: n frames, h and w pixels, c = 3 colours; a sign is as wide as a pixel and as tall as two.
+Legend: n frames, h and w pixels, c = 3 colors; a sign is as wide as a pixel and as tall as two.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from rich.text import Text
 from vidiff_cli.errors import VidiffError
 
 HALF = "▀"
-SHADES = " .:-=+*#%@"  # from dark to bright, where there is no colour: signs that every terminal has
+SHADES = " .:-=+*#%@"  # from dark to bright, where there is no color: signs that every terminal has
 CELL = 24  # signs that a frame should have, at least, where several stand beside each other
 MOST_LINES, PICTURE_LINES = 20, 40  # of a frame of a clip, of a picture that stands alone
 GAP = 1
 
 
-def half_blocks(frames: np.ndarray, columns: int, *, colour: bool = True, every: bool = False) -> list[Text]:
+def half_blocks(frames: np.ndarray, columns: int, *, color: bool = True, every: bool = False) -> list[Text]:
     """Lines of a terminal that is `columns` wide, for frames (n h w c) uint8; none is wider.
 
     Evenly spaced frames, as many as fit beside each other in 24 columns each; with `every` all of them, in as many
-    rows as they need. Small frames are enlarged by a whole number, larger ones reduced by area. Without `colour` the
+    rows as they need. Small frames are enlarged by a whole number, larger ones reduced by area. Without `color` the
     brightness is drawn with plain signs. VidiffError for what is no clip.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape or columns < 1:
@@ -37,7 +37,7 @@ def half_blocks(frames: np.ndarray, columns: int, *, colour: bool = True, every:
     beside = min(fitting, len(frames))
     most = PICTURE_LINES if len(frames) == 1 else MOST_LINES
     width, height = _size(frames.shape[2], frames.shape[1], (columns + GAP) // beside - GAP, 2 * most)
-    draw = _coloured if colour else _shaded
+    draw = _colored if color else _shaded
     lines: list[Text] = []
     for first in range(0, len(frames), beside):
         cells = [draw(_resized(frame, width, height)) for frame in frames[first : first + beside]]
@@ -58,7 +58,7 @@ def _resized(frame: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize((width, height), way))
 
 
-def _coloured(frame: np.ndarray) -> list[Text]:
+def _colored(frame: np.ndarray) -> list[Text]:
     """(h w c) as lines of half blocks; below the last row of an odd height there is nothing."""
     lines = []
     for top in range(0, len(frame), 2):

@@ -17,12 +17,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 SMOOTHED_PART = 1 / 50  # of the run: the time constant of the smoothed curve
 FEWEST_SMOOTHED = 5  # rows; of fewer, every one is seen
-COLOUR, INK, VALIDATION = "#1f5fa8", "#3a3d42", "#d9701a"
-PARTS: Mapping[str, tuple[str, str]] = {  # of the loss: legend and colour; drawn smoothed
+COLOR, INK, VALIDATION = "#1f5fa8", "#3a3d42", "#d9701a"
+PARTS: Mapping[str, tuple[str, str]] = {  # of the loss: legend and color; drawn smoothed
     "free": ("clips without given frames", "#3f9b6c"),
     "observed": ("clips with given frames", "#8a5fb0"),
 }
-LEVELS: Mapping[str, tuple[str, str]] = {  # bands of log-SNR, from noise to nearly clean: legend and colour
+LEVELS: Mapping[str, tuple[str, str]] = {  # bands of log-SNR, from noise to nearly clean: legend and color
     "level_below_-4": ("below -4: noise", "#1d3557"),
     "level_-4_to_-1": ("-4 to -1", "#2a788e"),
     "level_-1_to_2": ("-1 to 2", "#5aa469"),
@@ -36,7 +36,7 @@ class Line:
 
     key: str
     name: str
-    colour: str
+    color: str
     marks: bool = False
     faint: bool = False
     smooth: bool = True
@@ -58,40 +58,40 @@ PANELS = (
         title="loss",
         height=2.2,
         lines=(
-            Line(key="loss", name="training", colour=COLOUR),
-            Line(key="loss", name="training, as logged", colour=COLOUR, faint=True),
-            *(Line(key=key, name=name, colour=colour) for key, (name, colour) in PARTS.items()),
-            Line(key="validation_loss", name="held-out clips", colour=VALIDATION, marks=True),
+            Line(key="loss", name="training", color=COLOR),
+            Line(key="loss", name="training, as logged", color=COLOR, faint=True),
+            *(Line(key=key, name=name, color=color) for key, (name, color) in PARTS.items()),
+            Line(key="validation_loss", name="held-out clips", color=VALIDATION, marks=True),
         ),
     ),
     Panel(
         title="loss by log-SNR\n(dots: held-out clips)",
         height=1.8,
         lines=tuple(
-            Line(key=f"{part}_{key}", name=name, colour=colour, marks=part == "validation")
+            Line(key=f"{part}_{key}", name=name, color=color, marks=part == "validation")
             for part in ("loss", "validation")
-            for key, (name, colour) in LEVELS.items()
+            for key, (name, color) in LEVELS.items()
         ),
     ),
     Panel(
         title="lower with captions",
         log=False,
         legend=False,
-        lines=(Line(key="text_gain", name="held-out clips", colour=VALIDATION, marks=True),),
+        lines=(Line(key="text_gain", name="held-out clips", color=VALIDATION, marks=True),),
     ),
     Panel(
         title="learning rate",
         height=0.8,
         log=False,
         legend=False,
-        lines=(Line(key="lr", name="learning rate", colour=COLOUR, smooth=False),),
+        lines=(Line(key="lr", name="learning rate", color=COLOR, smooth=False),),
     ),
     Panel(
         title="gradient norm",
         legend=False,
         lines=(
-            Line(key="gradient_norm", name="as logged", colour=COLOUR, faint=True),
-            Line(key="gradient_norm", name="smoothed", colour=COLOUR),
+            Line(key="gradient_norm", name="as logged", color=COLOR, faint=True),
+            Line(key="gradient_norm", name="smoothed", color=COLOR),
         ),
     ),
 )
@@ -167,17 +167,17 @@ def _draw(axis: Any, rows: Rows, panel: Panel) -> None:
 def _line(axis: Any, steps: np.ndarray, values: np.ndarray, line: Line, *, label: str | None) -> np.ndarray:
     """Draws one line; the values that it shows."""
     if line.faint:
-        axis.plot(steps, values, color=line.colour, linewidth=0.8, alpha=0.25, label=label)
+        axis.plot(steps, values, color=line.color, linewidth=0.8, alpha=0.25, label=label)
         return values
     if line.marks:
         style: dict[str, Any] = {"marker": "o", "markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.6}
-        axis.plot(steps, values, color=line.colour, linewidth=0.9, linestyle=":", zorder=3, label=label, **style)
+        axis.plot(steps, values, color=line.color, linewidth=0.9, linestyle=":", zorder=3, label=label, **style)
         return values
     shown = _smoothed(values) if line.smooth else values
     marker = "o" if len(values) == 1 else None  # a line through one point is invisible
     whole = line.key not in PARTS
     width, order = (1.8, 2.5) if whole else (1.1, 2.0)
-    axis.plot(steps, shown, color=line.colour, linewidth=width, zorder=order, marker=marker, label=label)
+    axis.plot(steps, shown, color=line.color, linewidth=width, zorder=order, marker=marker, label=label)
     return shown
 
 
@@ -196,14 +196,14 @@ def _scale(axis: Any, drawn: Iterable[np.ndarray]) -> None:
 
 def _mark_decay(axes: Sequence[Any], rows: Rows) -> None:
     """A line where the decay branch begins."""
-    trunk = [row["step"] for row in rows if row.get("phase") == "trunk" and _is_number(row.get("step"))]
+    stable = [row["step"] for row in rows if row.get("phase") == "stable" and _is_number(row.get("step"))]
     decay = [row["step"] for row in rows if row.get("phase") == "decay" and _is_number(row.get("step"))]
-    if trunk and decay and max(trunk) < max(decay):
+    if stable and decay and max(stable) < max(decay):
         for axis in axes:
-            axis.axvline(max(trunk), color=INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.45)
+            axis.axvline(max(stable), color=INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.45)
         axes[0].annotate(
             "decay begins",
-            (max(trunk), 0.03),
+            (max(stable), 0.03),
             xycoords=("data", "axes fraction"),
             xytext=(4, 0),
             textcoords="offset points",

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from vidiff_cli.worlds.films import RATE, SECONDS, Film, Scene
-from vidiff_cli.worlds.layers import Bend, Layer, Motion
+from vidiff_cli.worlds.films import RATE, SECONDS, FilmScene, WorldFilm
+from vidiff_cli.worlds.layers import Bend, Layer, LayerMotion
 from vidiff_cli.worlds.textures import POOL
 
 SLOWEST, FASTEST = 0.0015, 0.12  # short sides per frame at RATE
@@ -22,7 +22,7 @@ REPEAT_RATES = (6.0, 8.0, 12.0)
 TAU = 2 * math.pi
 
 
-def draw_film(seed: int, number: int, *, held_out: bool = False) -> Film:
+def draw_film(seed: int, number: int, *, held_out: bool = False) -> WorldFilm:
     """Film `number` of an endless seeded sequence: it depends on its arguments alone. Those held out are of other
     photographs."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(4, int(held_out), number)))
@@ -33,7 +33,7 @@ def draw_film(seed: int, number: int, *, held_out: bool = False) -> Film:
     cut = rng.random() < CUTS
     scenes = tuple(_scene(rng, speed, seed, photos) for _ in range(1 + cut))
     flickers = rng.random() < 0.12
-    return Film(
+    return WorldFilm(
         scenes=scenes,
         cut_seconds=float(rng.uniform(0, SECONDS)) if cut else math.inf,
         shutter=float(rng.uniform(0.2, 0.8)) if rng.random() < 0.4 else 0.0,
@@ -51,7 +51,7 @@ def draw_film(seed: int, number: int, *, held_out: bool = False) -> Film:
     )
 
 
-def _scene(rng: np.random.Generator, speed: float, seed: int, photos: range) -> Scene:
+def _scene(rng: np.random.Generator, speed: float, seed: int, photos: range) -> FilmScene:
     camera, locked = _camera(rng, speed)
     ground = _ground(rng, speed, (seed, int(rng.choice(photos))))
     count = int(rng.choice(5, p=[0.05, 0.25, 0.3, 0.25, 0.15] if locked else [0.3, 0.25, 0.2, 0.15, 0.1]))
@@ -60,10 +60,10 @@ def _scene(rng: np.random.Generator, speed: float, seed: int, photos: range) -> 
         layers += _things(rng, speed, (seed, int(rng.choice(photos))))
     if rng.random() < WRITINGS:
         layers.append(_caption(rng, (seed, int(rng.choice(photos)))))
-    return Scene(layers=tuple(layers), camera=camera)
+    return FilmScene(layers=tuple(layers), camera=camera)
 
 
-def _camera(rng: np.random.Generator, speed: float) -> tuple[Motion, bool]:
+def _camera(rng: np.random.Generator, speed: float) -> tuple[LayerMotion, bool]:
     """How the camera moves, and whether it stands still."""
     kind = rng.choice(5, p=[0.3, 0.25, 0.2, 0.15, 0.1])  # on a tripod, in a hand; panning, zooming, rolling
     pan, zoom, roll = 0.3 * rng.random(3) * (kind > 1)
@@ -174,7 +174,7 @@ def _caption(rng: np.random.Generator, photo: tuple[int, int]) -> Layer:
 
 def _motion(
     rng: np.random.Generator, start: np.ndarray, velocity: np.ndarray, swing: np.ndarray, *, lasting: bool = False
-) -> Motion:
+) -> LayerMotion:
     """A path with a mean velocity that changes smoothly, and swings of a speed (4,) besides; one in six stops, starts,
     bounces or turns off, unless it is `lasting`."""
     hertz = _log_uniform(rng, 0.3, 1.5) * np.array([1, 2.3, 4.1])
@@ -188,7 +188,7 @@ def _motion(
             turned, velocity = velocity, np.zeros(4)
         else:
             turned[:2] = -(1 + rng.uniform(0.3, 1)) * (normal @ velocity[:2]) * normal
-    return Motion(
+    return LayerMotion(
         start=start,
         velocity=velocity,
         acceleration=velocity * rng.normal(0, 0.6, 4),

@@ -15,22 +15,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vidiff_cli.worlds.layers import SAMPLES, Layer, Motion, inward, painter
+from vidiff_cli.worlds.layers import SAMPLES, Layer, LayerMotion, inward, painter
 
 SECONDS = 1.0  # in which what moves through a film is in the picture
 RATE = 24.0  # frames per second that speeds and shutters are drawn for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scene:
+class FilmScene:
     """Layers from the back to the front, and the camera: its place, angle and log of the width that it sees."""
 
     layers: tuple[Layer, ...]
-    camera: Motion
+    camera: LayerMotion
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Film:
+class WorldFilm:
     """One scene, or two with a cut at `cut_seconds`, and the ways of a camera and of a print.
 
     `shutter` is the share of a frame's time for which it is open. `repeats` is the rate of new frames (0: all are). The
@@ -39,7 +39,7 @@ class Film:
     the height of each of two black bars.
     """
 
-    scenes: tuple[Scene, ...]
+    scenes: tuple[FilmScene, ...]
     cut_seconds: float = math.inf
     shutter: float = 0.0
     repeats: float = 0.0
@@ -55,7 +55,7 @@ class Film:
     borders: float = 0.0
 
 
-def render(film: Film, seconds: Sequence[float] | np.ndarray, *, canvas: int) -> np.ndarray:
+def render(film: WorldFilm, seconds: Sequence[float] | np.ndarray, *, canvas: int) -> np.ndarray:
     """The frames of a film at some times: (t, h, w, 3) uint8 RGB, each a function of its own time alone."""
     times = np.asarray(seconds, float)
     if film.repeats:
@@ -68,7 +68,7 @@ def render(film: Film, seconds: Sequence[float] | np.ndarray, *, canvas: int) ->
     return frames
 
 
-def _pictures(scene: Scene, shutter: float, times: np.ndarray, canvas: int) -> Iterator[Tensor]:
+def _pictures(scene: FilmScene, shutter: float, times: np.ndarray, canvas: int) -> Iterator[Tensor]:
     """The pictures of a scene at times (t,): (3, h, w) each, RGB about [0, 1]."""
     if not len(times):
         return
@@ -87,7 +87,7 @@ def _pictures(scene: Scene, shutter: float, times: np.ndarray, canvas: int) -> I
         yield picture.mean(1)
 
 
-def _printed(film: Film, picture: Tensor, seconds: float) -> np.ndarray:
+def _printed(film: WorldFilm, picture: Tensor, seconds: float) -> np.ndarray:
     """The frame of a picture (3, h, w): (h, w, 3) uint8."""
     canvas = picture.shape[-1]
     if film.focus is not None:

@@ -25,7 +25,7 @@ LARGEST = 256  # texels along a side of a piece that is cut out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Motion:
+class LayerMotion:
     """A smooth path of (x, y, angle, log of the scale), defined for all times.
 
     velocity and acceleration (4,) per second, the latter about time 0.5; waves (k, 4) are amplitudes of sines of
@@ -86,7 +86,7 @@ class Layer:
     place: tuple[float, float]
     turn: float
     color: np.ndarray
-    motions: tuple[Motion, ...]
+    motions: tuple[LayerMotion, ...]
     nearness: float = 1.0
     cutout: tuple[str, int] | None = None
     opacity: float = 1.0

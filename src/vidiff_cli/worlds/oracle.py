@@ -1,9 +1,9 @@
-"""Reads colour, shape, size, direction and speed of the one object back from frames, without knowing the scene.
+"""Reads color, shape, size, direction and speed of the one object back from frames, without knowing the scene.
 
 It serves true clips and generated ones alike, so that it takes no pixel on trust: a background that is not quite black,
 noise of some percent, blur and frames without an object are expected. What cannot be said is None (or nan).
 
-Legend: t frames, h and w pixels; positions are centres (x, y) in pixels, pixel i covering [i, i + 1), as in shapes.py.
+Legend: t frames, h and w pixels; positions are centers (x, y) in pixels, pixel i covering [i, i + 1), as in shapes.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OBJECT_LEVEL = 0.3  # of the peak: what counts as the object; noise on the backg
 LEAST_AREA = 0.35  # of the area of the smallest object: with less there is nothing in a frame
 LEAST_SATURATION = 0.25
 FARTHEST_HUE = 40 / 360
-MAJORITY = 2 / 3  # of the frames must show the same colour
+MAJORITY = 2 / 3  # of the frames must show the same color
 LEAST_LIKENESS = 0.75  # correlation with the best template
 STILL = 0.4  # of the slow speed: slower is standing still
 ERRATIC = 0.4  # of the path: with positions that far off the line on average, nothing travels along it
@@ -30,15 +30,15 @@ STEEPEST = 0.6  # of the main axis: what moves farther along the other one moves
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class ShapeReading:
     """What the oracle sees; a word is None where it cannot tell."""
 
-    colour: str | None
+    color: str | None
     shape: str | None
     size: str | None
     direction: str | None
     speed: str | None
-    positions: np.ndarray  # (t, 2) centres (x, y) in pixels, nan where nothing is seen
+    positions: np.ndarray  # (t, 2) centers (x, y) in pixels, nan where nothing is seen
     speed_px_per_frame: float  # of the straight line fitted to the positions; nan without one
     residual_px: float  # root mean square distance of the positions from that line's uniform motion
 
@@ -48,35 +48,35 @@ class Reading:
         return {name: getattr(self, name) for name in shapes.ATTRIBUTES}
 
 
-def read(frames: np.ndarray, *, stride: float = 1.0) -> Reading:
+def read(frames: np.ndarray, *, stride: float = 1.0) -> ShapeReading:
     """Reads a clip: frames (t, h, w, 3) uint8, square.
 
     `stride` says how many frames of the world pass from one of these frames to the next (2 for every other frame, 0.5
     after the rate was doubled); only the word for the speed depends on it.
     """
     bright, excess = _foreground(frames)
-    seen, centres = _locate(bright)
-    velocity, residual = _motion(centres)
+    seen, centers = _locate(bright)
+    velocity, residual = _motion(centers)
     pace = float(np.hypot(*velocity))
     travels = residual <= ERRATIC * pace * len(frames)
-    colour, shape, size = None, None, None
-    if np.isfinite(centres).any():
-        colour = _colour(excess, seen)
-        shape, size = _shape_and_size(bright, centres)
-    return Reading(
-        colour=colour,
+    color, shape, size = None, None, None
+    if np.isfinite(centers).any():
+        color = _color(excess, seen)
+        shape, size = _shape_and_size(bright, centers)
+    return ShapeReading(
+        color=color,
         shape=shape,
         size=size,
         direction=_direction(velocity / stride, frames.shape[1]) if travels else None,
         speed=_speed(pace / stride, frames.shape[1]) if travels else None,
-        positions=centres,
+        positions=centers,
         speed_px_per_frame=pace,
         residual_px=residual,
     )
 
 
 def positions(frames: np.ndarray) -> np.ndarray:
-    """The centre (x, y) of the object in every frame in pixels, nan where nothing is seen: (t, 2) float64."""
+    """The center (x, y) of the object in every frame in pixels, nan where nothing is seen: (t, 2) float64."""
     return _locate(_foreground(frames)[0])[1]
 
 
@@ -96,15 +96,15 @@ def _locate(bright: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     brightest = np.sort(bright.reshape(len(bright), -1), axis=1)[:, -core:].mean(1)
     peak = brightest.max()
     seen = np.zeros(bright.shape, bool)
-    centres = np.full((len(bright), 2), np.nan)
+    centers = np.full((len(bright), 2), np.nan)
     if peak < FAINTEST:
-        return seen, centres
+        return seen, centers
     for frame, image in enumerate(bright):
         mask = widen(_near_the_blob(image > OBJECT_LEVEL * peak, image))
         weights = np.where(mask, np.maximum(image, 0), 0)
         if weights.sum() >= LEAST_AREA * smallest * peak:
-            seen[frame], centres[frame] = mask, _centroid(weights)
-    return seen, centres
+            seen[frame], centers[frame] = mask, _centroid(weights)
+    return seen, centers
 
 
 def _near_the_blob(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -123,7 +123,7 @@ def _near_the_blob(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def _brightest_place(image: np.ndarray, side: int) -> tuple[float, float]:
-    """The centre of the square of `side` pixels with the most light, by a summed area table."""
+    """The center of the square of `side` pixels with the most light, by a summed area table."""
     table = np.pad(image, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     sums = table[side:, side:] - table[:-side, side:] - table[side:, :-side] + table[:-side, :-side]
     row, column = np.unravel_index(int(sums.argmax()), sums.shape)
@@ -131,7 +131,7 @@ def _brightest_place(image: np.ndarray, side: int) -> tuple[float, float]:
 
 
 def widen(mask: np.ndarray) -> np.ndarray:
-    """Adds the eight neighbours of every pixel of (... h w), so that faint edges weigh in a centroid on all sides."""
+    """Adds the eight neighbors of every pixel of (... h w), so that faint edges weigh in a centroid on all sides."""
     height, width = mask.shape[-2:]
     padded = np.pad(mask, [(0, 0)] * (mask.ndim - 2) + [(1, 1), (1, 1)])
     return np.any([padded[..., i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
@@ -143,18 +143,18 @@ def _centroid(weights: np.ndarray) -> tuple[float, float]:
     return float(weights.sum(0) @ pixel / total), float(weights.sum(1) @ pixel / total)
 
 
-def _colour(excess: np.ndarray, seen: np.ndarray) -> str | None:
-    """The colour of most frames: an object that is red first and green later is not a yellow one."""
-    names = [_nearest_colour(image[mask].mean(0)) for image, mask in zip(excess, seen, strict=True) if mask.any()]
+def _color(excess: np.ndarray, seen: np.ndarray) -> str | None:
+    """The color of most frames: an object that is red first and green later is not a yellow one."""
+    names = [_nearest_color(image[mask].mean(0)) for image, mask in zip(excess, seen, strict=True) if mask.any()]
     name, votes = Counter(names).most_common(1)[0]
     return name if votes > MAJORITY * len(names) else None
 
 
-def _nearest_colour(rgb: np.ndarray) -> str | None:
+def _nearest_color(rgb: np.ndarray) -> str | None:
     hue, saturation = _hue_and_saturation(rgb)
     turns = {
         name: abs((hue - _hue_and_saturation(np.asarray(true))[0] + 0.5) % 1 - 0.5)
-        for name, true in shapes.COLOURS.items()
+        for name, true in shapes.COLORS.items()
     }
     nearest = min(turns, key=turns.__getitem__)
     return nearest if saturation >= LEAST_SATURATION and turns[nearest] <= FARTHEST_HUE else None
@@ -165,15 +165,15 @@ def _hue_and_saturation(rgb: np.ndarray) -> tuple[float, float]:
     return hue, saturation
 
 
-def _shape_and_size(bright: np.ndarray, centres: np.ndarray) -> tuple[str | None, str | None]:
-    """The template, sharp or blurred, that correlates best with the clip when it is drawn at the measured centres."""
+def _shape_and_size(bright: np.ndarray, centers: np.ndarray) -> tuple[str | None, str | None]:
+    """The template, sharp or blurred, that correlates best with the clip when it is drawn at the measured centers."""
     canvas = bright.shape[1]
-    there = np.isfinite(centres).all(1)
+    there = np.isfinite(centers).all(1)
     images = np.maximum(bright[there], 0)
     likeness: dict[tuple[str, str], float] = {}
     for shape in shapes.SHAPES:
         for size, part in shapes.SIZES.items():
-            sharp = shapes.coverage(shape, canvas * part, centres[there], canvas)
+            sharp = shapes.coverage(shape, canvas * part, centers[there], canvas)
             likeness[shape, size] = max(_correlation(images, sharp), _correlation(images, blur(sharp)))
     best = max(likeness, key=likeness.__getitem__)
     return best if likeness[best] >= LEAST_LIKENESS else (None, None)
@@ -191,13 +191,13 @@ def blur(images: np.ndarray) -> np.ndarray:
     return (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / 4
 
 
-def _motion(centres: np.ndarray) -> tuple[np.ndarray, float]:
+def _motion(centers: np.ndarray) -> tuple[np.ndarray, float]:
     """Velocity (x, y) in pixels per frame, the median of all pairwise slopes, and the residual; nan with one frame."""
-    moments = np.flatnonzero(np.isfinite(centres).all(1))
+    moments = np.flatnonzero(np.isfinite(centers).all(1))
     if len(moments) < 2:
         return np.full(2, np.nan), float("nan")
     early, late = np.triu_indices(len(moments), 1)
-    seen = centres[moments]
+    seen = centers[moments]
     velocity = np.median((seen[late] - seen[early]) / (moments[late] - moments[early])[:, None], axis=0)
     start = np.median(seen - moments[:, None] * velocity, axis=0)
     off = seen - start - moments[:, None] * velocity

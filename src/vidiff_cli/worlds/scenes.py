@@ -1,4 +1,4 @@
-"""The larger world: one or two coloured things on a ground, each moving in its own way, and all of it drawn exactly.
+"""The larger world: one or two colored things on a ground, each moving in its own way, and all of it drawn exactly.
 
 What a clip shows is a function of the time in seconds, so that the same scene can be looked at at any rate.
 Legend: t frames, h and w pixels. Lengths are fractions of the square canvas, positions (x, y) with y pointing down,
@@ -17,8 +17,8 @@ import numpy as np
 
 from vidiff_cli.worlds.shapes import SIZES
 
-# Hues at least 40 degrees apart; the grounds are grey, so that colour alone tells things from ground.
-COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+# Hues at least 40 degrees apart; the grounds are gray, so that color alone tells things from ground.
+COLORS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {
         "red": (255, 50, 40),
         "yellow": (255, 225, 40),
@@ -53,7 +53,7 @@ TURNING = math.radians(48)  # radians per second
 GROWN = (0.20, 0.42)  # side at the two ends of growing and shrinking
 CELLS = 8  # of the texture, along a side
 
-# The farthest point of a shape from its centre, of its side: standing upright (along an axis), and at any angle.
+# The farthest point of a shape from its center, of its side: standing upright (along an axis), and at any angle.
 REACH: Mapping[str, float] = MappingProxyType({"square": 0.5, "circle": 0.5, "triangle": 0.55, "plus": 0.5})
 RADIUS: Mapping[str, float] = MappingProxyType(
     {"square": math.sqrt(0.5), "circle": 0.5, "triangle": 0.55, "plus": math.hypot(0.5, 1 / 6)}
@@ -64,12 +64,12 @@ RADIUS: Mapping[str, float] = MappingProxyType(
 class Thing:
     """One object: the words for it, and the numbers that say where it is at every time.
 
-    size is None while it grows or shrinks; direction and speed belong to `moving` alone. `start` is the centre at time
+    size is None while it grows or shrinks; direction and speed belong to `moving` alone. `start` is the center at time
     0, or the middle of the circle that it runs; `velocity` in canvas per second; `turn` in radians per second, of the
     thing (turning) or of its place on the circle (circling), which begins at `phase`.
     """
 
-    colour: str
+    color: str
     shape: str
     motion: str
     size: str | None = None
@@ -89,7 +89,7 @@ class Thing:
     @property
     def words(self) -> dict[str, str | None]:
         """The words by the name of their attribute."""
-        names = ("colour", "shape", "size", "motion", "direction", "speed")
+        names = ("color", "shape", "size", "motion", "direction", "speed")
         return {name: getattr(self, name) for name in names}
 
     def sides(self, seconds: np.ndarray) -> np.ndarray:
@@ -103,8 +103,8 @@ class Thing:
         """How far it has turned at every time: (t,)."""
         return seconds * (self.turn if self.motion == "turning" else 0.0)
 
-    def centres(self, seconds: np.ndarray) -> np.ndarray:
-        """Its centre (x, y) at every time: (t, 2)."""
+    def centers(self, seconds: np.ndarray) -> np.ndarray:
+        """Its center (x, y) at every time: (t, 2)."""
         start = np.asarray(self.start)
         if self.motion == "circling":
             angle = self.phase + self.turn * seconds
@@ -119,7 +119,7 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ground:
-    """What lies behind: `kind` of GROUNDS, grey levels from `dark` to `light` (of 255) along the direction `angle`, or
+    """What lies behind: `kind` of GROUNDS, gray levels from `dark` to `light` (of 255) along the direction `angle`, or
     in cells drawn by `seed`."""
 
     kind: str = "plain"
@@ -129,7 +129,7 @@ class Ground:
     seed: int = 0
 
     def draw(self, canvas: int) -> np.ndarray:
-        """Its grey levels: (h, w) float64."""
+        """Its gray levels: (h, w) float64."""
         place = (np.arange(canvas) + 0.5) / canvas
         if self.kind == "plain":
             return np.full((canvas, canvas), self.dark)
@@ -163,22 +163,22 @@ def render(scene: Scene, seconds: Sequence[float] | np.ndarray, *, canvas: int) 
     when = np.asarray(seconds, float)
     picture = np.repeat(scene.ground.draw(canvas)[None, :, :, None], len(when), axis=0)
     for thing in scene.things:
-        covered = coverage(thing.shape, thing.centres(when), thing.sides(when), thing.angles(when), canvas)[..., None]
-        picture = picture + covered * (np.asarray(COLOURS[thing.colour], float) - picture)
+        covered = coverage(thing.shape, thing.centers(when), thing.sides(when), thing.angles(when), canvas)[..., None]
+        picture = picture + covered * (np.asarray(COLORS[thing.color], float) - picture)
     if picture.shape[-1] == 1:
         picture = np.repeat(picture, 3, axis=-1)
     return np.rint(picture).astype(np.uint8)
 
 
-def coverage(shape: str, centres: np.ndarray, sides: np.ndarray, angles: np.ndarray, canvas: int) -> np.ndarray:
-    """The fraction of every pixel that a shape covers: centres (t, 2), sides and angles (t,) -> (t, h, w) in [0, 1].
+def coverage(shape: str, centers: np.ndarray, sides: np.ndarray, angles: np.ndarray, canvas: int) -> np.ndarray:
+    """The fraction of every pixel that a shape covers: centers (t, 2), sides and angles (t,) -> (t, h, w) in [0, 1].
 
     From the distance to the outline in pixels, half of one on either side of it: exact along straight edges that run
     with the grid, off by a few percent of a pixel at corners.
     """
     pixel = np.arange(canvas) + 0.5
-    x = (pixel[None, :] - canvas * centres[:, :1])[:, None, :]
-    y = (pixel[None, :] - canvas * centres[:, 1:])[:, :, None]
+    x = (pixel[None, :] - canvas * centers[:, :1])[:, None, :]
+    y = (pixel[None, :] - canvas * centers[:, 1:])[:, :, None]
     if shape == "circle":
         return _edge(np.sqrt(x * x + y * y) - (canvas * sides / 2)[:, None, None])
     if np.any(angles):
@@ -195,7 +195,7 @@ def coverage(shape: str, centres: np.ndarray, sides: np.ndarray, angles: np.ndar
 
 
 def _outside_triangle(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Pixels to the nearest edge of the upright equilateral triangle of a circumradius around its centre of mass."""
+    """Pixels to the nearest edge of the upright equilateral triangle of a circumradius around its center of mass."""
     sloped = np.abs(x) * math.cos(math.pi / 6) - y * math.sin(math.pi / 6)
     return np.maximum(y, sloped) - radius / 2
 

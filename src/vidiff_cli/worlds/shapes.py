@@ -1,7 +1,7 @@
-"""The world of moving shapes: one coloured object on black moves in a straight line, and a caption says all of it.
+"""The world of moving shapes: one colored object on black moves in a straight line, and a caption says all of it.
 
-Legend: t frames, h and w pixels. A position is the centre (x, y) of the object in pixels, y pointing down; pixel i
-covers [i, i + 1), so that the centre of the top left pixel is (0.5, 0.5). All lengths are fractions of the canvas.
+Legend: t frames, h and w pixels. A position is the center (x, y) of the object in pixels, y pointing down; pixel i
+covers [i, i + 1), so that the center of the top left pixel is (0.5, 0.5). All lengths are fractions of the canvas.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from vidiff_cli.errors import VidiffError
 
 # Bright enough in luma (also the blue) to keep their outline when a codec halves the resolution of the chroma.
-COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+COLORS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {"red": (255, 50, 40), "green": (40, 220, 70), "blue": (60, 110, 255), "yellow": (255, 225, 40)}
 )
 SHAPES = ("square", "plus")
@@ -31,7 +31,7 @@ ARM = 1 / 3  # thickness of the two bars of a plus, of its side
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "colour": tuple(COLOURS),
+        "color": tuple(COLORS),
         "shape": SHAPES,
         "size": tuple(SIZES),
         "direction": tuple(DIRECTIONS),
@@ -45,10 +45,10 @@ SMALLEST_CANVAS = 8  # below it the bars of a plus are thinner than half a pixel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scene:
-    """All that is to know about one clip; `start` is the centre (x, y) in the first frame, in pixels."""
+class ShapeScene:
+    """All that is to know about one clip; `start` is the center (x, y) in the first frame, in pixels."""
 
-    colour: str
+    color: str
     shape: str
     size: str
     direction: str
@@ -61,7 +61,7 @@ class Scene:
     @property
     def caption(self) -> str:
         """For example "a small red square moving right slowly"."""
-        return f"a {self.size} {self.colour} {self.shape} moving {self.direction} {self.speed}"
+        return f"a {self.size} {self.color} {self.shape} moving {self.direction} {self.speed}"
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -75,7 +75,7 @@ class Scene:
 
     @property
     def positions(self) -> np.ndarray:
-        """The centre (x, y) in pixels in every frame: (t, 2) float64."""
+        """The center (x, y) in pixels in every frame: (t, 2) float64."""
         step = self.canvas * SPEEDS[self.speed] * np.asarray(DIRECTIONS[self.direction], float)
         return np.asarray(self.start, float) + np.arange(self.frames)[:, None] * step
 
@@ -85,8 +85,8 @@ def frames_that_fit(size: str, speed: str) -> int:
     return int(np.floor((1 - SIZES[size]) / SPEEDS[speed] + 1e-9)) + 1
 
 
-def words_of(caption: str) -> dict[str, str]:
-    """The attributes that a caption names, in any order: "a blue plus" -> {"colour": "blue", "shape": "plus"}."""
+def parse_caption(caption: str) -> dict[str, str]:
+    """The attributes that a caption names, in any order: "a blue plus" -> {"color": "blue", "shape": "plus"}."""
     said = re.findall(r"[a-z]+", caption.lower())
     return {name: word for name, options in ATTRIBUTES.items() for word in said if word in options}
 
@@ -98,7 +98,7 @@ def draw(
     frames: int = 16,
     fps: Fraction = Fraction(8),
     attributes: Mapping[str, str] = MappingProxyType({}),
-) -> Scene:
+) -> ShapeScene:
     """Draws a scene; `attributes` fixes some or all of the words (see `ATTRIBUTES`), the others are drawn.
 
     The start is uniform over all places from which the whole object stays inside the canvas for the whole clip.
@@ -113,10 +113,12 @@ def draw(
     low = half + np.maximum(-path, 0)
     high = np.maximum(canvas - half - np.maximum(path, 0), low)  # the maximum guards against rounding only
     x, y = rng.uniform(low, high)
-    return Scene(**words, canvas=canvas, frames=frames, fps=fps, start=(float(x), float(y)))
+    return ShapeScene(**words, canvas=canvas, frames=frames, fps=fps, start=(float(x), float(y)))
 
 
-def draw_numbered(seed: int, number: int, *, canvas: int = 16, frames: int = 16, fps: Fraction = Fraction(8)) -> Scene:
+def draw_numbered(
+    seed: int, number: int, *, canvas: int = 16, frames: int = 16, fps: Fraction = Fraction(8)
+) -> ShapeScene:
     """Scene `number` of an endless seeded sequence in which every run of 128 has each caption once, shuffled.
 
     It depends on its arguments alone, so that any part of the sequence can be made anywhere and again. The clip must
@@ -129,31 +131,31 @@ def draw_numbered(seed: int, number: int, *, canvas: int = 16, frames: int = 16,
     return draw(rng, canvas=canvas, frames=frames, fps=fps, attributes=COMBINATIONS[order[place]])
 
 
-def coverage(shape: str, side: float, centres: np.ndarray, canvas: int) -> np.ndarray:
-    """The exact fraction of every pixel that the object covers: centres (t, 2) -> (t, h, w) float64 in [0, 1].
+def coverage(shape: str, side: float, centers: np.ndarray, canvas: int) -> np.ndarray:
+    """The exact fraction of every pixel that the object covers: centers (t, 2) -> (t, h, w) float64 in [0, 1].
 
     A plus is the union of two bars; the square in which they overlap is counted once.
     """
     bar = side * ARM
-    x_side, y_side = (_overlap(centres[:, axis], side, canvas) for axis in (0, 1))
+    x_side, y_side = (_overlap(centers[:, axis], side, canvas) for axis in (0, 1))
     if shape == "square":
         return y_side[:, :, None] * x_side[:, None, :]
-    x_bar, y_bar = (_overlap(centres[:, axis], bar, canvas) for axis in (0, 1))
+    x_bar, y_bar = (_overlap(centers[:, axis], bar, canvas) for axis in (0, 1))
     lying = y_bar[:, :, None] * x_side[:, None, :]
     standing = y_side[:, :, None] * x_bar[:, None, :]
     return lying + standing - y_bar[:, :, None] * x_bar[:, None, :]
 
 
-def render(scene: Scene) -> np.ndarray:
+def render(scene: ShapeScene) -> np.ndarray:
     """The frames of a scene: (t, h, w, 3) uint8 RGB, anti-aliased, on black."""
     covered = coverage(scene.shape, scene.side_px, scene.positions, scene.canvas)
-    return np.rint(covered[..., None] * np.asarray(COLOURS[scene.colour], float)).astype(np.uint8)
+    return np.rint(covered[..., None] * np.asarray(COLORS[scene.color], float)).astype(np.uint8)
 
 
-def _overlap(centre: np.ndarray, length: float, canvas: int) -> np.ndarray:
-    """The part of each pixel [i, i + 1) inside the interval around each centre: (t,) -> (t, canvas)."""
+def _overlap(center: np.ndarray, length: float, canvas: int) -> np.ndarray:
+    """The part of each pixel [i, i + 1) inside the interval around each center: (t,) -> (t, canvas)."""
     edges = np.arange(canvas + 1)
-    inside = np.clip(edges, centre[:, None] - length / 2, centre[:, None] + length / 2)
+    inside = np.clip(edges, center[:, None] - length / 2, center[:, None] + length / 2)
     return np.diff(inside, axis=1)
 
 

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from vidiff_cli.commands.doctor.check_list import FIRST, THEN, Check, Finding, Status
-from vidiff_cli.events import Progress, Steps, task
+from vidiff_cli.events import EventStream, Progress, task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class CheckRow:
     """A check's result; `fix` is there for a warning and a fault."""
 
     name: str
@@ -29,16 +29,16 @@ class DoctorReport:
     faults: int
     warnings: int
     seconds: float
-    checks: tuple[Row, ...]
+    checks: tuple[CheckRow, ...]
 
 
 @task
-def doctor() -> Steps[DoctorReport]:
+def doctor() -> EventStream[DoctorReport]:
     """Tries everything that vidiff needs; an error in a check is that check's finding. Raises nothing."""
     began, total = time.monotonic(), len(FIRST) + len(THEN)
-    rows: list[Row] = []
+    rows: list[CheckRow] = []
     for check, finding in _findings():
-        rows.append(Row(name=check.name, status=finding.status, found=finding.found, fix=finding.fix))
+        rows.append(CheckRow(name=check.name, status=finding.status, found=finding.found, fix=finding.fix))
         yield Progress(what="checks", done=len(rows), total=total, detail=check.name)
     count = {status: sum(row.status == status for row in rows) for status in ("fault", "warning")}
     return DoctorReport(

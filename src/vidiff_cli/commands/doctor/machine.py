@@ -52,12 +52,12 @@ def torchvision() -> Finding:
     """Whether it belongs to this torch: else its compiled operators are off, which vidiff can do without."""
     import torch
 
-    from vidiff_cli.text.tokenizer import mend_torchvision
+    from vidiff_cli.text.tokenizer import patch_torchvision_nms
 
     version = _torchvision_version()
     if version is None:
         return Finding("fault", "not installed; open_clip, which reads captions, needs it", "pip install torchvision")
-    reason = mend_torchvision()
+    reason = patch_torchvision_nms()
     if reason is None and not _nms_works():
         reason = "they do not load"
     if reason is None:

@@ -91,7 +91,7 @@ def _misread(suffix: str, decoder: str, *, frames: int, lossless: bool = False) 
         path = Path(folder) / f"numbered{suffix}"
         encode(path, [numbered(index) for index in range(frames)], rate, lossless=lossless)
         decoded = decode(path, decoder=decoder)
-    seen = [number_of(frame) for frame in decoded.frames]
+    seen = [read_frame_number(frame) for frame in decoded.frames]
     if seen != list(range(frames)):
         return f"shows the frames {_short(seen)} of a file that holds 0 to {frames - 1}"
     late = max(abs(time - index / rate) for index, time in enumerate(decoded.times))
@@ -115,7 +115,7 @@ def numbered(index: int) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(np.repeat(bars, 16)[None, :, None], (64, 16 * BITS, 3)))
 
 
-def number_of(frame: np.ndarray) -> int:
+def read_frame_number(frame: np.ndarray) -> int:
     """The index that a frame carries."""
     means = frame.reshape(frame.shape[0], BITS, -1).mean(axis=(0, 2))
     return sum(1 << bit for bit in range(BITS) if means[bit] > 127)

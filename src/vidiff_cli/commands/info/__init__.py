@@ -11,7 +11,7 @@ from vidiff_cli.commands.info.dataset import AboutDataset, about_dataset
 from vidiff_cli.commands.info.media import AboutFolder, AboutVideo, about_folder, about_video
 from vidiff_cli.dataset.dataset import JOURNAL
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Steps, task
+from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.builtin import is_builtin
 from vidiff_cli.prep.scan import SUFFIXES_MEDIA, SUFFIXES_TEXT
 from vidiff_cli.video.probe import check_readable
@@ -27,7 +27,7 @@ KINDS = "a checkpoint, a run, a dataset, a video, a photo, or a folder of videos
 @task
 def info(
     path: Path, *, plot: Path | None = None
-) -> Steps[AboutCheckpoint | AboutRun | AboutDataset | AboutVideo | AboutFolder]:
+) -> EventStream[AboutCheckpoint | AboutRun | AboutDataset | AboutVideo | AboutFolder]:
     """Describes what is at `path`; nothing is changed. `plot`: the histograms of a dataset are drawn there.
 
     VidiffError: it is missing, damaged, or of no known kind; `plot` is given and it is no dataset.
@@ -47,7 +47,7 @@ def info(
     return report
 
 
-def _folder(path: Path) -> Steps[AboutCheckpoint | AboutRun | AboutDataset | AboutFolder]:
+def _folder(path: Path) -> EventStream[AboutCheckpoint | AboutRun | AboutDataset | AboutFolder]:
     names = {entry.name for entry in path.iterdir()}
     if names & {"dataset.json", JOURNAL}:
         return (yield from about_dataset(path))
@@ -65,7 +65,7 @@ def _folder(path: Path) -> Steps[AboutCheckpoint | AboutRun | AboutDataset | Abo
         raise VidiffError(f"{path} is none of what info knows", found=error.found, expected=KINDS) from error
 
 
-def _file(path: Path) -> Steps[AboutCheckpoint | AboutVideo]:
+def _file(path: Path) -> EventStream[AboutCheckpoint | AboutVideo]:
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         from vidiff_cli.commands.info.checkpoint import about_checkpoint

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from vidiff_cli.checkpoint import file_hash, read_header
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Steps
-from vidiff_cli.generation.load_model import HARDLY_TRAINED, errors_of, find_checkpoint
+from vidiff_cli.events import EventStream, Note
+from vidiff_cli.generation.load_model import HARDLY_TRAINED, find_checkpoint, read_one_pass_errors
 from vidiff_cli.training.one_pass import OnePassErrors
 
 
@@ -51,7 +51,7 @@ class AboutCheckpoint:
     height: int
     frames: int
     fps: Fraction
-    frame_steps: tuple[int, ...]
+    frame_strides: tuple[int, ...]
     rates: tuple[Fraction, ...]
     target: str
     weighting: str
@@ -65,7 +65,7 @@ class AboutCheckpoint:
     warnings: tuple[str, ...]
 
 
-def about_checkpoint(asked: Path) -> Steps[AboutCheckpoint]:
+def about_checkpoint(asked: Path) -> EventStream[AboutCheckpoint]:
     """A checkpoint file, or a folder with one. VidiffError: damaged, of another program, or no model."""
     path = find_checkpoint(asked)
     header = read_header(path)
@@ -94,15 +94,15 @@ def about_checkpoint(asked: Path) -> Steps[AboutCheckpoint]:
         height=settings.height,
         frames=settings.frames,
         fps=fps,
-        frame_steps=settings.frame_steps,
-        rates=tuple(fps / step for step in settings.frame_steps),
+        frame_strides=settings.frame_strides,
+        rates=tuple(fps / step for step in settings.frame_strides),
         target=settings.diffusion.target,
         weighting=settings.diffusion.weighting,
         noise=settings.diffusion.noise,
         noise_strength=settings.diffusion.noise_strength,
         context_noise=settings.context_noise,
         conditioning=("learned",) * (settings.conditioning == "mixed") + ("reconstruction", "replacement"),
-        errors=errors_of(header, path),
+        errors=read_one_pass_errors(header, path),
         text=AboutText(
             kind=text.kind,
             tokens=len(text.vocabulary) if text.kind == "learned" else None,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from vidiff_cli.dataset.dataset import Clip, open_dataset, read_rows
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Steps
+from vidiff_cli.events import EventStream, Note
 from vidiff_cli.viz.histograms import Histogram, of_names, of_numbers
 
 EXAMPLES = 3
@@ -49,7 +49,7 @@ class AboutDataset:
     warnings: tuple[str, ...]
 
 
-def about_dataset(path: Path) -> Steps[AboutDataset]:
+def about_dataset(path: Path) -> EventStream[AboutDataset]:
     """Every shard is there and has every clip at its size: opening checks that. VidiffError: unfinished or damaged."""
     yield from ()
     dataset = open_dataset(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Progress, Steps
+from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.generation.sidecar import MadeBy, made_by
 from vidiff_cli.prep.captions import read_captions
 from vidiff_cli.prep.scan import scan
@@ -85,7 +85,7 @@ class AboutFolder:
     warnings: tuple[str, ...]
 
 
-def about_video(path: Path) -> Steps[AboutVideo]:
+def about_video(path: Path) -> EventStream[AboutVideo]:
     """Decodes all of it to count the frames, for a minute at most. VidiffError: nothing that can be shown."""
     info = probe(path)
     timing = None if info.is_image else (yield from _counted(info))
@@ -128,7 +128,7 @@ def about_video(path: Path) -> Steps[AboutVideo]:
     )
 
 
-def _counted(info: VideoInfo) -> Steps[Timing]:
+def _counted(info: VideoInfo) -> EventStream[Timing]:
     total = None if info.duration_seconds is None else round(info.duration_seconds * info.fps)
     for step in count(info, patience_seconds=COUNT_SECONDS):
         if isinstance(step, Timing):
@@ -157,7 +157,7 @@ def _warnings(info: VideoInfo, timing: Timing | None) -> Iterator[str]:
 
 
 def bit_depth(pixel_format: str) -> int:
-    """Bits of one colour of one pixel, from ffmpeg's or Pillow's name: yuv420p10le has 10."""
+    """Bits of one color of one pixel, from ffmpeg's or Pillow's name: yuv420p10le has 10."""
     if pixel_format in ("1", "monob", "monow"):
         return 1
     if DEEP.match(pixel_format):
@@ -166,7 +166,7 @@ def bit_depth(pixel_format: str) -> int:
     return int(found[1]) if found else 32 if pixel_format in ("I", "F") else 8
 
 
-def about_folder(path: Path) -> Steps[AboutFolder]:
+def about_folder(path: Path) -> EventStream[AboutFolder]:
     """VidiffError: there is no video or image in it."""
     found = scan([str(path)])
     captions = read_captions(found.sources)
@@ -191,7 +191,7 @@ def about_folder(path: Path) -> Steps[AboutFolder]:
         videos=len(found.sources) - len(images),
         images=len(images),
         other_files=found.other_files,
-        captioned=sum(bool(texts) for texts in captions.of.values()),
+        captioned=sum(bool(texts) for texts in captions.by_source.values()),
         sizes=dict(sizes.most_common()),
         unreadable=unreadable,
         numbered=len(images) == len(found.sources) and all(source.path.stem.isdigit() for source in images),

@@ -17,7 +17,7 @@ from vidiff_cli.commands.info.checkpoint import AboutCheckpoint, about_checkpoin
 from vidiff_cli.config.train import TrainSettings, presets
 from vidiff_cli.dataset.world_dataset import is_world
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Steps
+from vidiff_cli.events import EventStream, Note
 from vidiff_cli.generation.load_model import find_checkpoint
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.system.locks import LOCK
@@ -68,7 +68,7 @@ class AboutRun:
     warnings: tuple[str, ...]
 
 
-def about_run(path: Path) -> Steps[AboutRun]:
+def about_run(path: Path) -> EventStream[AboutRun]:
     """VidiffError: its config.json cannot be read, or its latest checkpoint is damaged."""
     config, settings = _config(path)
     checkpoints = tuple(_saved(path / "checkpoints"))

@@ -2,7 +2,7 @@
 
 Only what is picked is opened (`preview_subjects.py`). A file that cannot be shown becomes an entry with the reason.
 
-Legend: n frames that are shown, h and w pixels, c = 3 colours.
+Legend: n frames that are shown, h and w pixels, c = 3 colors.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Literal
 
 import numpy as np
 
-from vidiff_cli.commands.preview.entries import Kind, Seen, Subject, subject_of, without_path
+from vidiff_cli.commands.preview.entries import EntryFrames, Subject, SubjectKind, open_subject, without_path
 from vidiff_cli.config.preview import COUNTS, PreviewSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import Note, Progress, Steps, task
-from vidiff_cli.prep.selection import spread
-from vidiff_cli.viz.contact_sheet import MOST, Row, contact_sheet, progress_sheet
-from vidiff_cli.viz.gallery import MEGABYTE, SUFFIXES, Entry, Gallery
+from vidiff_cli.events import EventStream, Note, Progress, task
+from vidiff_cli.prep.selection import spread_evenly
+from vidiff_cli.viz.contact_sheet import MOST, SheetRow, contact_sheet, progress_sheet
+from vidiff_cli.viz.gallery import MEGABYTE, SUFFIXES, Gallery, GalleryEntry
 from vidiff_cli.viz.picture_files import PICTURE_SUFFIXES
 
 STRIP = 8  # frames of each in a terminal, unless told otherwise: fewer are drawn where it is narrow
@@ -41,11 +41,11 @@ class PreviewReport:
     whole. `output` is the file that was written, of `bytes`.
     """
 
-    kind: Kind
+    kind: SubjectKind
     path: Path
     total: int
     facts: dict[str, str]
-    entries: tuple[Entry, ...]
+    entries: tuple[GalleryEntry, ...]
     left_out: int = 0
     output: Path | None = None
     bytes: int = 0
@@ -53,16 +53,16 @@ class PreviewReport:
 
 
 @task
-def preview(settings: PreviewSettings) -> Steps[PreviewReport]:
+def preview(settings: PreviewSettings) -> EventStream[PreviewReport]:
     """Looks at some of what is at `settings.path`, and writes a sheet or a page where `settings.output` asks for one.
 
     VidiffError: there is nothing to see, a dataset is damaged, or the output cannot be written.
     """
     where = _check_output(settings)
-    subject = subject_of(settings.path)
+    subject = open_subject(settings.path)
     numbers = _picked(subject, settings, where)
     most = settings.frames or {"terminal": STRIP, "sheet": MOST, "gallery": 1}[where]
-    seen: list[Seen] = []
+    seen: list[EntryFrames] = []
     for each in subject.look(numbers, most, SIDES[where]):
         seen.append(each)
         yield Progress(what="previews", done=len(seen), total=len(numbers), detail=seen[-1].entry.name)
@@ -110,10 +110,10 @@ def _picked(subject: Subject, settings: PreviewSettings, where: Where) -> Sequen
         return range(min(settings.count or usual, subject.total))
     if settings.seed is not None:
         return sorted(random.Random(settings.seed).sample(range(subject.total), min(count, subject.total)))
-    return spread(range(subject.total), count)
+    return spread_evenly(range(subject.total), count)
 
 
-def _sorted(seen: list[Seen], key: str) -> list[Seen]:
+def _sorted(seen: list[EntryFrames], key: str) -> list[EntryFrames]:
     """Ascending; what has no such value comes last. VidiffError where nothing has it."""
     there = [each for each in seen if key in each.entry.keys]
     if not there:
@@ -124,9 +124,9 @@ def _sorted(seen: list[Seen], key: str) -> list[Seen]:
 
 
 def _write_gallery(
-    report: PreviewReport, seen: list[Seen], settings: PreviewSettings, path: Path
-) -> Steps[PreviewReport]:
-    entries: list[Entry] = []
+    report: PreviewReport, seen: list[EntryFrames], settings: PreviewSettings, path: Path
+) -> EventStream[PreviewReport]:
+    entries: list[GalleryEntry] = []
     with Gallery(limit=settings.megabytes * MEGABYTE) as page:
         for done, each in enumerate(seen, start=1):
             try:
@@ -146,7 +146,7 @@ def _write_gallery(
     return replace(report, entries=tuple(entries), left_out=page.left_out, output=path, bytes=size, strips=())
 
 
-def _write_sheet(report: PreviewReport, seen: list[Seen], path: Path) -> None:
+def _write_sheet(report: PreviewReport, seen: list[EntryFrames], path: Path) -> None:
     """Of a run its sheets over the steps, else a row for each entry."""
     if report.kind == "run":
         steps = sorted((each.entry.scores["step"], each.entry.path) for each in seen if "step" in each.entry.scores)
@@ -160,5 +160,5 @@ def _write_sheet(report: PreviewReport, seen: list[Seen], path: Path) -> None:
         told = ": ".join(part for part in (name, each.entry.prompt, each.entry.problem) if part)
         seed = "" if each.entry.seed is None else f" (seed {each.entry.seed})"
         frames = NO_FRAME if each.frames is None else each.frames
-        rows.append(Row(label=told + seed, frames=frames, numbers=each.numbers))
+        rows.append(SheetRow(label=told + seed, frames=frames, numbers=each.numbers))
     contact_sheet(rows, path)

@@ -2,7 +2,7 @@
 
 Nothing is opened but what was picked: a dataset of a million clips costs as much as one of ten.
 
-Legend: n frames that are held, h and w pixels, c = 3 colours.
+Legend: n frames that are held, h and w pixels, c = 3 colors.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.frame_store import evenly
 from vidiff_cli.generation.sidecar import LONGEST_SIDECAR, made_by
 from vidiff_cli.prep.captions import Captions, read_captions
-from vidiff_cli.prep.scan import SUFFIXES_TEXT, Source, scan
-from vidiff_cli.video.decode import Reading, decode, read
+from vidiff_cli.prep.scan import SUFFIXES_TEXT, MediaSource, scan
+from vidiff_cli.video.decode import DecodedVideo, decode, read
 from vidiff_cli.video.image_sequence import pictures_info, read_pictures
 from vidiff_cli.video.probe import VideoInfo, probe
-from vidiff_cli.viz.gallery import LONGEST_SECONDS, Entry, Media, media_of_file, media_of_frames
+from vidiff_cli.viz.gallery import LONGEST_SECONDS, GalleryEntry, Media, media_of_file, media_of_frames
 
 MOST_SCORES = 40  # of a clip, whatever its row says
 FOLDER_FPS = Fraction(25)  # of a folder of frames whose sidecar does not say
 EXPECTED = "a dataset, a run, a folder of videos or images, or a video"
 UNSEEN = SUFFIXES_TEXT | {".safetensors"}
 
-Kind = Literal["dataset", "run", "folder", "file"]
+SubjectKind = Literal["dataset", "run", "folder", "file"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class EntryFrames:
     """An entry, frames of it (n h w c) with their `numbers` in the whole, and what a page shows of it."""
 
-    entry: Entry
+    entry: GalleryEntry
     frames: np.ndarray | None
     numbers: tuple[int, ...]
     media: Callable[[], Media | None]
@@ -55,13 +55,13 @@ class Subject:
     """What is looked at: `total` things. `look(numbers, most, side)` opens those, one after another: at most `most`
     frames of each, evenly spaced, with a long side of at most `side` pixels. `facts` are about the whole."""
 
-    kind: Kind
+    kind: SubjectKind
     total: int
-    look: Callable[[Sequence[int], int, int], Iterator[Seen]]
+    look: Callable[[Sequence[int], int, int], Iterator[EntryFrames]]
     facts: dict[str, str] = field(default_factory=dict)
 
 
-def subject_of(path: Path) -> Subject:
+def open_subject(path: Path) -> Subject:
     """VidiffError: it is missing, has nothing to see, or is a damaged dataset."""
     if not os.path.lexists(path):
         raise VidiffError(f"{path} does not exist", expected=EXPECTED)
@@ -80,7 +80,7 @@ def subject_of(path: Path) -> Subject:
     return _of_sources(_results(path), "folder")
 
 
-def _results(path: Path) -> list[Source]:
+def _results(path: Path) -> list[MediaSource]:
     """The videos and images of a folder, but for the sheets that --compare writes beside a video."""
     sources = scan([str(path)], images="auto").sources
     sheets = {source.path.with_name(f"{source.path.stem}_sheet.png") for source in sources}
@@ -101,11 +101,11 @@ def _of_dataset(dataset: Dataset) -> Subject:
     )
 
 
-def _clip(dataset: Dataset, number: int, most: int, side: int) -> Seen:
+def _clip(dataset: Dataset, number: int, most: int, side: int) -> EntryFrames:
     clip, view = dataset.clips[number], dataset.view(number)
     is_image = clip.fps == "0"
     numbers = tuple(evenly(len(view), most))
-    entry = Entry(
+    entry = GalleryEntry(
         name=f"{clip.source}" if is_image else f"{clip.source} at {clip.start_seconds:.2f} s",
         kind="image" if is_image else "clip",
         prompt=" / ".join(clip.captions),
@@ -116,7 +116,7 @@ def _clip(dataset: Dataset, number: int, most: int, side: int) -> Seen:
         facts={"split": clip.split} | ({"group": clip.group} if clip.group else {}),
         scores={name: float(value) for name, value in sorted(clip.scores.items())[:MOST_SCORES]},
     )
-    return Seen(
+    return EntryFrames(
         entry=entry,
         frames=np.stack([_reduced(view[each], side) for each in numbers]),
         numbers=numbers,
@@ -133,8 +133,8 @@ def _reduced(frame: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize((width, height), Image.Resampling.BOX))
 
 
-def _of_sources(sources: Sequence[Source], kind: Kind) -> Subject:
-    def look(numbers: Sequence[int], most: int, side: int) -> Iterator[Seen]:
+def _of_sources(sources: Sequence[MediaSource], kind: SubjectKind) -> Subject:
+    def look(numbers: Sequence[int], most: int, side: int) -> Iterator[EntryFrames]:
         picked = [sources[number] for number in numbers]
         captions = read_captions(picked)
         return (_file(source, captions, most, side) for source in picked)
@@ -152,16 +152,16 @@ def _of_run(run: Path) -> Subject:
     if not found:
         raise VidiffError(f"the run {run} has nothing to see yet", fix="train on: every --sample-every steps make some")
     sources = [
-        Source(path=path, root=run, name=path.relative_to(run).as_posix(), bytes=0, mtime_ns=0) for path in found
+        MediaSource(path=path, root=run, name=path.relative_to(run).as_posix(), bytes=0, mtime_ns=0) for path in found
     ]
 
-    def look(numbers: Sequence[int], most: int, side: int) -> Iterator[Seen]:
+    def look(numbers: Sequence[int], most: int, side: int) -> Iterator[EntryFrames]:
         return (_of_step(_file(sources[number], None, most, 2 * side)) for number in numbers)
 
     return Subject(kind="run", total=len(found), look=look, facts=_run_facts(run))
 
 
-def _of_step(seen: Seen) -> Seen:
+def _of_step(seen: EntryFrames) -> EntryFrames:
     """samples/step-N.png can be sorted by its step."""
     step = Path(seen.entry.name).stem.removeprefix("step-")
     scores = {"step": float(step)} if step.isascii() and step.isdecimal() and len(step) < 16 else {}
@@ -201,10 +201,12 @@ def _json(path: Path) -> dict[str, Any]:
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
-def _file(source: Source, captions: Captions | None, most: int, side: int) -> Seen:
+def _file(source: MediaSource, captions: Captions | None, most: int, side: int) -> EntryFrames:
     """A video, an image or a folder of frames; what keeps it from being shown is the entry's problem."""
-    told = [text for segment in captions.of.get(source.name, ()) for text in segment.captions] if captions else []
-    entry = _told(Entry(name=source.name, kind="video", path=source.path, prompt=" / ".join(told)))
+    told = (
+        [text for segment in captions.by_source.get(source.name, ()) for text in segment.captions] if captions else []
+    )
+    entry = _told(GalleryEntry(name=source.name, kind="video", path=source.path, prompt=" / ".join(told)))
     try:
         if source.problem:
             raise VidiffError(f"{source.name} cannot be read", found=source.problem)
@@ -219,7 +221,7 @@ def _file(source: Source, captions: Captions | None, most: int, side: int) -> Se
                 raise
             frames, numbers, count, damage = decode(source.path, size=size, max_frames=1).frames, (0,), 1, error
     except VidiffError as error:
-        return Seen(
+        return EntryFrames(
             entry=replace(entry, problem=without_path(error, entry)), frames=None, numbers=(), media=lambda: None
         )
     long = not info.is_image and (info.duration_seconds or 0) > LONGEST_SECONDS
@@ -233,15 +235,15 @@ def _file(source: Source, captions: Captions | None, most: int, side: int) -> Se
         facts={**entry.facts, **({"looked at": f"its first {LONGEST_SECONDS} s"} if long else {})},
         problem=damage and without_path(damage, entry),
     )
-    return Seen(entry=entry, frames=frames, numbers=numbers, media=lambda: _media(source, info))
+    return EntryFrames(entry=entry, frames=frames, numbers=numbers, media=lambda: _media(source, info))
 
 
-def without_path(error: VidiffError, entry: Entry) -> str:
+def without_path(error: VidiffError, entry: GalleryEntry) -> str:
     """The sentence with the name instead of the path: a page may be shown to people who know nothing of the disk."""
     return str(error).replace(str(entry.path), entry.name)
 
 
-def _media(source: Source, info: VideoInfo) -> Media:
+def _media(source: MediaSource, info: VideoInfo) -> Media:
     if not source.pictures:
         return media_of_file(info)
     size = info.width, info.height
@@ -249,7 +251,7 @@ def _media(source: Source, info: VideoInfo) -> Media:
     return media_of_frames((frame for block in blocks for frame in block), info.fps)
 
 
-def _readings(source: Source, info: VideoInfo, size: tuple[int, int]) -> Iterator[Reading]:
+def _readings(source: MediaSource, info: VideoInfo, size: tuple[int, int]) -> Iterator[DecodedVideo]:
     """The frames of a file or of a folder of them, at most a minute of them, scaled to `size` (w, h)."""
     if source.pictures:
         most = int(LONGEST_SECONDS * info.fps)
@@ -258,7 +260,7 @@ def _readings(source: Source, info: VideoInfo, size: tuple[int, int]) -> Iterato
         yield from read(info, size=size, stop_seconds=None if info.is_image else Fraction(LONGEST_SECONDS))
 
 
-def _looked(readings: Iterable[Reading], most: int) -> tuple[np.ndarray, tuple[int, ...], int, VidiffError | None]:
+def _looked(readings: Iterable[DecodedVideo], most: int) -> tuple[np.ndarray, tuple[int, ...], int, VidiffError | None]:
     """At most `most` frames (n h w c), evenly spaced, their numbers, how many there are, and why no more came.
 
     In one pass, whatever the header announces: every second frame that is held is dropped when there are too many.
@@ -284,7 +286,7 @@ def _looked(readings: Iterable[Reading], most: int) -> tuple[np.ndarray, tuple[i
     return np.stack([frame for _, frame in shown]), tuple(number for number, _ in shown), count, damage
 
 
-def _told(entry: Entry) -> Entry:
+def _told(entry: GalleryEntry) -> GalleryEntry:
     """The entry with what its sidecar says, if vidiff wrote one; a prompt wins over a caption."""
     made = made_by(entry.path) if entry.path is not None else None
     if made is None:

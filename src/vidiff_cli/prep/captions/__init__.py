@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.prep.captions.collector import Book
+from vidiff_cli.prep.captions.collector import CaptionCollector
 from vidiff_cli.prep.captions.document import Document, documents
 from vidiff_cli.prep.captions.formats import CORPORA, FORMATS, TABLES, looks_like_a_corpus, recognise
 from vidiff_cli.prep.captions.types import Captions, Missing, Segment
-from vidiff_cli.prep.scan import Source
+from vidiff_cli.prep.scan import MediaSource
 
 __all__ = ["FORMATS", "Captions", "Missing", "Segment", "read_captions"]
 
@@ -21,7 +21,7 @@ LARGEST_FOUND_BYTES = 256 << 20  # a larger file is used only where it is named
 
 
 def read_captions(
-    sources: Sequence[Source], choices: Sequence[str] = ("auto",), *, format: str = "auto", columns: bool = False
+    sources: Sequence[MediaSource], choices: Sequence[str] = ("auto",), *, format: str = "auto", columns: bool = False
 ) -> Captions:
     """Captions by `choices`: ("auto",), ("none",), or the paths of annotation files; `format` is a name in FORMATS.
 
@@ -34,7 +34,7 @@ def read_captions(
     if format != "auto" and format not in FORMATS:
         raise VidiffError("unknown caption format", found=format, expected=f"auto, {', '.join(FORMATS)}")
     auto, none = tuple(choices) == ("auto",), tuple(choices) == ("none",)
-    book = Book(sources)
+    book = CaptionCollector(sources)
     if auto or (none and columns):
         _read_found(book, sources, format, corpora=auto)
         if none:
@@ -48,7 +48,7 @@ def read_captions(
     return book.captions()
 
 
-def _read_named(book: Book, choices: Sequence[str], format: str) -> None:
+def _read_named(book: CaptionCollector, choices: Sequence[str], format: str) -> None:
     if format == "sidecar":
         raise VidiffError(
             "--caption-format sidecar reads the text file beside each source", fix="leave --captions auto"
@@ -73,7 +73,7 @@ def _named_documents(path: Path, format: str) -> Iterator[tuple[Document, str]]:
             yield document, name
 
 
-def _read_found(book: Book, sources: Sequence[Source], format: str, *, corpora: bool) -> None:
+def _read_found(book: CaptionCollector, sources: Sequence[MediaSource], format: str, *, corpora: bool) -> None:
     """Files that were found, not asked for: what cannot be read may be about something else, and is a note."""
     tables = _table_paths(sources)
     for path in tables:
@@ -100,7 +100,7 @@ def _read_found(book: Book, sources: Sequence[Source], format: str, *, corpora: 
             book.note(f"not used: {error}")
 
 
-def _table_paths(sources: Sequence[Source]) -> list[Path]:
+def _table_paths(sources: Sequence[MediaSource]) -> list[Path]:
     folders: set[Path] = set()
     for source in sources:
         folder = source.path.parent
@@ -110,7 +110,7 @@ def _table_paths(sources: Sequence[Source]) -> list[Path]:
     return [path for folder in sorted(folders) for name in TABLE_NAMES if (path := folder / name).is_file()]
 
 
-def _corpus_paths(sources: Sequence[Source], tables: Sequence[Path]) -> Iterator[Path]:
+def _corpus_paths(sources: Sequence[MediaSource], tables: Sequence[Path]) -> Iterator[Path]:
     """Files of the given folders themselves whose suffix allows annotations; whether they are is told from inside."""
     for root in sorted({source.root for source in sources}):
         try:

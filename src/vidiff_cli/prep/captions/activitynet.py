@@ -12,7 +12,7 @@ from typing import Any
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import as_object, shown, video_id
 from vidiff_cli.prep.captions.timestamps import pair, segments
-from vidiff_cli.prep.captions.types import Broken, Entry, Place, sentence
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, sentence
 
 MARKS = ('"timestamps"', '"sentences"')
 
@@ -22,29 +22,29 @@ def fits(value: Any) -> bool:
     return any(isinstance(entry, dict) and {"timestamps", "sentences"} <= entry.keys() for entry in values)
 
 
-def read_activitynet(document: Document) -> Iterator[Entry | Broken]:
+def read_activitynet(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry a video, its segments with their sentences. VidiffError: not such a file."""
     for key, entry in as_object(document, document.json, "activitynet").items():
         video, problem = video_id(key)
         if problem:
-            yield Broken(part=shown(key), reason=problem)
+            yield InvalidRow(part=shown(key), reason=problem)
             continue
         if problem := _problem(entry):
-            yield Broken(part=video, reason=problem, video=video)
+            yield InvalidRow(part=video, reason=problem, video=video)
             continue
         cuts = []
         for number, (times, text) in enumerate(zip(entry["timestamps"], entry["sentences"], strict=True)):
             interval = pair(times)
             words, wrong = sentence(text)
             if isinstance(interval, str):
-                yield Broken(part=f"{video}: timestamps[{number}]", reason=interval, video=video)
+                yield InvalidRow(part=f"{video}: timestamps[{number}]", reason=interval, video=video)
             elif wrong:
-                yield Broken(part=f"{video}: sentences[{number}]", reason=wrong, video=video)
+                yield InvalidRow(part=f"{video}: sentences[{number}]", reason=wrong, video=video)
             else:
                 cuts.append((*interval, words))
         bare = video.removeprefix("v_")
-        place = Place(stems=tuple({f"v_{bare}": None, bare: None, video: None}), segments=segments(cuts))
-        yield Entry(video=video, sentences=len(cuts), places=(place,))
+        place = MatchTarget(stems=tuple({f"v_{bare}": None, bare: None, video: None}), segments=segments(cuts))
+        yield Annotation(video=video, sentences=len(cuts), places=(place,))
 
 
 def _problem(entry: Any) -> str:

@@ -11,17 +11,17 @@ from pathlib import Path
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.formats import CORPORA, FORMATS
-from vidiff_cli.prep.captions.matching import Index, stem
+from vidiff_cli.prep.captions.matching import NameIndex, stem
 from vidiff_cli.prep.captions.sidecar import read_sidecar
-from vidiff_cli.prep.captions.types import Broken, Captions, Entry, Missing, Place, Segment
-from vidiff_cli.prep.scan import Source
+from vidiff_cli.prep.captions.types import Annotation, Captions, InvalidRow, MatchTarget, Missing, Segment
+from vidiff_cli.prep.scan import MediaSource
 
 Times = tuple[Fraction | None, Fraction | None]
 NO_FILE = "no file is this video"
 
 
 @dataclass(slots=True)
-class _Said:
+class _SegmentCaptions:
     """The captions of one segment. What one entry says twice it says on purpose; another adds what is new."""
 
     texts: list[str] = field(default_factory=list)
@@ -33,13 +33,13 @@ class _Said:
         self.known.update(new)
 
 
-class Book:
+class CaptionCollector:
     """`read` takes in one document after the other, `captions` closes the book."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[MediaSource]) -> None:
         self._sources = sources
-        self._index = Index(sources)
-        self._said: dict[str, dict[Times, _Said]] = {source.name: {} for source in sources}
+        self._index = NameIndex(sources)
+        self._said: dict[str, dict[Times, _SegmentCaptions]] = {source.name: {} for source in sources}
         self._origin: dict[str, str] = {}
         self._columns: dict[str, dict[str, str]] = {source.name: {} for source in sources}
         self._column_names: dict[str, None] = {}
@@ -60,7 +60,7 @@ class Book:
         `found`: nobody named it, so that it is only used if one of its videos is here; a note says which it is.
         VidiffError: it cannot be read.
         """
-        page = _Page(document, self._index, anywhere)
+        page = _DocumentCaptions(document, self._index, anywhere)
         for item in FORMATS[format](document):
             page.add(item)
         if format in CORPORA and not page.speaks:
@@ -90,7 +90,7 @@ class Book:
                 if [said.texts for said in known.values()] != [list(captions)]:
                     both.append(source.name)
             elif captions:
-                known.setdefault((None, None), _Said()).add(captions)
+                known.setdefault((None, None), _SegmentCaptions()).add(captions)
                 self._origin[source.name] = "sidecar"
                 self._annotated.add(source.name)
                 self._sentences += len(captions)
@@ -103,7 +103,7 @@ class Book:
     def columns_only(self) -> Captions:
         """The columns without any caption; rows without a file are in the notes."""
         return Captions(
-            of={source.name: () for source in self._sources},
+            by_source={source.name: () for source in self._sources},
             origin={source.name: "none" for source in self._sources},
             columns=self._columns,
             column_names=tuple(self._column_names),
@@ -115,7 +115,7 @@ class Book:
 
     def captions(self) -> Captions:
         return Captions(
-            of={name: _segments(said) for name, said in self._said.items()},
+            by_source={name: _segments(said) for name, said in self._said.items()},
             origin={name: self._origin.get(name, "none") for name in self._said},
             columns=self._columns,
             column_names=tuple(self._column_names),
@@ -125,14 +125,14 @@ class Book:
             sentences=self._sentences,
         )
 
-    def _take(self, page: _Page, format: str) -> None:
+    def _take(self, page: _DocumentCaptions, format: str) -> None:
         self.used = True
         self._annotated |= page.annotated
         self._sentences += page.sentences
         self._column_names |= page.column_names
         for name, entries in page.said.items():
             for times, said in entries.items():
-                self._said[name].setdefault(times, _Said()).add(said.texts)
+                self._said[name].setdefault(times, _SegmentCaptions()).add(said.texts)
             self._origin.setdefault(name, format)
         for name, columns in page.columns.items():
             self._columns[name] = columns | self._columns[name]
@@ -161,18 +161,18 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-class _Page:
+class _DocumentCaptions:
     """What one document says, matched to the sources."""
 
-    def __init__(self, document: Document, index: Index, anywhere: bool) -> None:
+    def __init__(self, document: Document, index: NameIndex, anywhere: bool) -> None:
         self.document = document
         self._index, self._anywhere = index, anywhere
-        self.said: dict[str, dict[Times, _Said]] = defaultdict(dict)
+        self.said: dict[str, dict[Times, _SegmentCaptions]] = defaultdict(dict)
         self.columns: dict[str, dict[str, str]] = {}
         self.column_names: dict[str, None] = {}
         self.annotated: set[str] = set()
         self.sentences = 0
-        self.rows: list[tuple[Broken, Missing]] = []
+        self.rows: list[tuple[InvalidRow, Missing]] = []
         self.silent: dict[str, str] = {}
         self.matched: set[str] = set()
         self._lines: dict[str, int] = {}  # where each video is named first
@@ -193,12 +193,12 @@ class _Page:
         """At least one of its videos is here, or would be if it were there once."""
         return bool(self.matched or self._several)
 
-    def add(self, item: Entry | Broken) -> None:
-        if isinstance(item, Broken):
+    def add(self, item: Annotation | InvalidRow) -> None:
+        if isinstance(item, InvalidRow):
             missing = Missing(kind="row", what=item.video, where=item.where(self.document), reason=item.reason)
             self.rows.append((item, missing))
             # ActivityNet's files are named with or without the prefix.
-            place = Place(stems=(item.video, item.video.removeprefix("v_")), segments=())
+            place = MatchTarget(stems=(item.video, item.video.removeprefix("v_")), segments=())
             for source in self._of_place(place) if item.video else ():
                 self.silent.setdefault(source.name, f"its row is broken: {item.reason}")
             return
@@ -210,7 +210,7 @@ class _Page:
         for place in item.places:
             self._settle(item, place)
 
-    def _settle(self, item: Entry, place: Place) -> None:
+    def _settle(self, item: Annotation, place: MatchTarget) -> None:
         if item.file is None:
             hits = self._of_place(place)
         else:
@@ -220,7 +220,9 @@ class _Page:
             self.matched.add(item.video)
             self.columns[name] = item.columns | self.columns.get(name, {})
             for part in place.segments:
-                self.said[name].setdefault((part.start_seconds, part.stop_seconds), _Said()).add(part.captions)
+                self.said[name].setdefault((part.start_seconds, part.stop_seconds), _SegmentCaptions()).add(
+                    part.captions
+                )
             if not place.segments:
                 self.silent.setdefault(name, "its rows have no caption")
         elif hits:
@@ -229,7 +231,7 @@ class _Page:
             self._several[item.video] = several
             self.silent |= dict.fromkeys(names, f"several files are {item.video}: {several}")
 
-    def _of_place(self, place: Place) -> list[Source]:
+    def _of_place(self, place: MatchTarget) -> list[MediaSource]:
         return self._index.of_place(place, None if self._anywhere else self.document.path.parent)
 
     def absent(self) -> list[Missing]:
@@ -245,7 +247,7 @@ class _Page:
         return rows
 
 
-def _beside(source: Source) -> tuple[str, ...]:
+def _beside(source: MediaSource) -> tuple[str, ...]:
     """The captions of the text file beside a source. VidiffError: it is there but cannot be used."""
     sidecar = _sidecar(source)
     try:
@@ -253,15 +255,15 @@ def _beside(source: Source) -> tuple[str, ...]:
             return ()
     except OSError as error:
         raise VidiffError(f"{sidecar} cannot be read", found=error.strerror) from error
-    entries = [item for item in read_sidecar(Document(sidecar)) if isinstance(item, Entry)]
+    entries = [item for item in read_sidecar(Document(sidecar)) if isinstance(item, Annotation)]
     return tuple(text for entry in entries for part in entry.segments for text in part.captions)
 
 
-def _sidecar(source: Source) -> Path:
+def _sidecar(source: MediaSource) -> Path:
     return source.path.with_name(f"{stem(source)}.txt")
 
 
-def _segments(said: dict[Times, _Said]) -> tuple[Segment, ...]:
+def _segments(said: dict[Times, _SegmentCaptions]) -> tuple[Segment, ...]:
     segments = [
         Segment(start_seconds=start, stop_seconds=stop, captions=tuple(part.texts))
         for (start, stop), part in said.items()

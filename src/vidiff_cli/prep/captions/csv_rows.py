@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions.document import Document
-from vidiff_cli.prep.captions.types import Broken, listed
+from vidiff_cli.prep.captions.types import InvalidRow, listed
 
 Check = Callable[[Document, Sequence[str]], None]
 MOST_LINES = 100  # of one quoted field: an opening quote that nobody closed must not swallow the file
@@ -36,7 +36,7 @@ def need(*columns: str) -> Check:
     return check
 
 
-def csv_rows(document: Document, check: Check) -> Iterator[tuple[int, dict[str, str]] | Broken]:
+def csv_rows(document: Document, check: Check) -> Iterator[tuple[int, dict[str, str]] | InvalidRow]:
     """(line, row) by the names of the header; Broken for a row whose quotes, encoding or number of fields are wrong.
 
     A row may go on over several lines inside quotes. Where it then cannot be read, only its first line is left out,
@@ -59,7 +59,7 @@ def csv_rows(document: Document, check: Check) -> Iterator[tuple[int, dict[str, 
         number, line = waiting[0]
         if line is None:
             waiting.popleft()
-            yield Broken(line=number, reason="not UTF-8 text, or longer than 1 MiB")
+            yield InvalidRow(line=number, reason="not UTF-8 text, or longer than 1 MiB")
             continue
         fields, used, problem = _record(waiting, lines, delimiter)
         if not problem and not any(cell.strip() for cell in fields):
@@ -70,7 +70,7 @@ def csv_rows(document: Document, check: Check) -> Iterator[tuple[int, dict[str, 
             yield number, dict(zip(names, fields, strict=True))
         if problem:
             used = 1
-            yield Broken(line=number, reason=problem)
+            yield InvalidRow(line=number, reason=problem)
         for _ in range(used):
             waiting.popleft()
 

@@ -9,9 +9,9 @@ from vidiff_cli.prep.captions.csv_rows import header
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.sidecar import LINE_ENDS, read_sidecar
 from vidiff_cli.prep.captions.table import json_row, names_a_caption, names_a_file, read_csv, read_jsonl
-from vidiff_cli.prep.captions.types import Broken, Entry
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow
 
-Reader = Callable[[Document], Iterator[Entry | Broken]]
+Reader = Callable[[Document], Iterator[Annotation | InvalidRow]]
 
 FORMATS: dict[str, Reader] = {
     "sidecar": read_sidecar,

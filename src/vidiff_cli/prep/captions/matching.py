@@ -8,23 +8,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from vidiff_cli.prep.captions.types import Place
-from vidiff_cli.prep.scan import Source
+from vidiff_cli.prep.captions.types import MatchTarget
+from vidiff_cli.prep.scan import MediaSource
 from vidiff_cli.video.decode import SUFFIXES_IMAGE
 
 
-class Index:
+class NameIndex:
     """Looks sources up: `hits` of several names are ambiguous, and then nobody gets the captions."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[MediaSource]) -> None:
         self._by_path = {_key(source.path): source for source in sources}
-        self._by_name: dict[str, list[Source]] = defaultdict(list)
+        self._by_name: dict[str, list[MediaSource]] = defaultdict(list)
         for source in sources:
             for bare in {_normal(source.path.name), _normal(stem(source))}:
                 self._by_name[bare].append(source)
         self._roots = sorted({source.root for source in sources})
 
-    def of_path(self, file: str, table: Path, *, anywhere: bool) -> list[Source]:
+    def of_path(self, file: str, table: Path, *, anywhere: bool) -> list[MediaSource]:
         """The source that a row of a table names by its path from the table's folder.
 
         Where there is none, the sources below that folder that have this bare name. `anywhere`: a table given by hand
@@ -38,7 +38,7 @@ class Index:
         alike = self._by_name.get(_normal(file), ())
         return [source for source in alike if anywhere or source.path.is_relative_to(folder)]
 
-    def of_place(self, place: Place, folder: Path | None) -> list[Source]:
+    def of_place(self, place: MatchTarget, folder: Path | None) -> list[MediaSource]:
         """The sources whose stem is one of the place's, below `folder` if it is given.
 
         Of several the one in the folder that the place names; a picture beside a video of its name is its thumbnail.
@@ -56,7 +56,7 @@ class Index:
         return hits
 
 
-def stem(source: Source) -> str:
+def stem(source: MediaSource) -> str:
     """The name without the suffix; a folder of pictures has none, whatever dots are in its name."""
     return source.path.name if source.pictures else source.path.stem
 

@@ -11,7 +11,7 @@ from typing import Any
 from vidiff_cli.prep.captions.csv_rows import csv_rows, need
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import as_list, as_object, video_id
-from vidiff_cli.prep.captions.types import Broken, Entry, Place, plain, sentence, whole
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, plain, sentence, whole
 
 MARKS = ('"video_id"',)
 COLUMNS = ("video_id", "sentence")
@@ -29,7 +29,7 @@ def is_header(names: Collection[str]) -> bool:
     return set(COLUMNS) <= set(names)
 
 
-def read_msrvtt(document: Document) -> Iterator[Entry | Broken]:
+def read_msrvtt(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry a video with all its sentences (JSON), or one a row (csv). VidiffError: not such a file."""
     if document.head.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
         yield from _from_json(document)
@@ -37,7 +37,7 @@ def read_msrvtt(document: Document) -> Iterator[Entry | Broken]:
         yield from _from_csv(document)
 
 
-def _from_json(document: Document) -> Iterator[Entry | Broken]:
+def _from_json(document: Document) -> Iterator[Annotation | InvalidRow]:
     value = as_object(document, document.json, "msrvtt")
     captions: dict[str, list[str]] = {}
     columns: dict[str, dict[str, str]] = {}
@@ -46,35 +46,35 @@ def _from_json(document: Document) -> Iterator[Entry | Broken]:
         if not problem and name in columns:
             problem = f"{name} stands twice in the list"
         if problem:
-            yield Broken(part=f"videos[{number}]", reason=problem)
+            yield InvalidRow(part=f"videos[{number}]", reason=problem)
         else:
             columns[name], captions[name] = plain(video), []
     for number, item in enumerate(as_list(document, value.get("sentences"), "msrvtt", '"sentences"')):
         name, problem = video_id(item.get("video_id") if isinstance(item, dict) else None)
         words, wrong = sentence(item.get("caption")) if isinstance(item, dict) else ("", "")
         if problem or wrong:
-            yield Broken(part=f"sentences[{number}]", reason=problem or wrong, video=name)
+            yield InvalidRow(part=f"sentences[{number}]", reason=problem or wrong, video=name)
         else:
             captions.setdefault(name, []).append(words)
     for name, texts in captions.items():
         if not texts:
-            yield Broken(part=name, reason="no sentence", video=name)
+            yield InvalidRow(part=name, reason="no sentence", video=name)
         else:
-            place = Place(stems=(name,), segments=whole(texts))
+            place = MatchTarget(stems=(name,), segments=whole(texts))
             of_video = columns.get(name, {})
-            yield Entry(video=name, sentences=len(texts), places=(place,), columns=of_video)
+            yield Annotation(video=name, sentences=len(texts), places=(place,), columns=of_video)
 
 
-def _from_csv(document: Document) -> Iterator[Entry | Broken]:
+def _from_csv(document: Document) -> Iterator[Annotation | InvalidRow]:
     for row in csv_rows(document, need(*COLUMNS)):
-        if isinstance(row, Broken):
+        if isinstance(row, InvalidRow):
             yield row
             continue
         number, record = row
         name, problem = video_id(record["video_id"])
         words, wrong = sentence(record["sentence"])
         if problem or wrong:
-            yield Broken(line=number, reason=problem or wrong, video=name)
+            yield InvalidRow(line=number, reason=problem or wrong, video=name)
         else:
-            place = Place(stems=(name,), segments=whole([words]))
-            yield Entry(video=name, line=number, sentences=1, places=(place,), columns=plain(record))
+            place = MatchTarget(stems=(name,), segments=whole([words]))
+            yield Annotation(video=name, line=number, sentences=1, places=(place,), columns=plain(record))

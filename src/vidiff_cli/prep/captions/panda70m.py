@@ -12,7 +12,7 @@ from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import video_id
 from vidiff_cli.prep.captions.literal import parse_list
 from vidiff_cli.prep.captions.timestamps import pair, segments
-from vidiff_cli.prep.captions.types import Broken, Entry, Place, sentence
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, sentence
 
 COLUMNS = ("videoID", "timestamp", "caption")
 
@@ -21,40 +21,40 @@ def is_header(names: Collection[str]) -> bool:
     return set(COLUMNS) <= set(names)
 
 
-def read_panda70m(document: Document) -> Iterator[Entry | Broken]:
+def read_panda70m(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry a video, cut at its time stamps. VidiffError: no such columns."""
     for row in csv_rows(document, need(*COLUMNS)):
-        if isinstance(row, Broken):
+        if isinstance(row, InvalidRow):
             yield row
             continue
         number, record = row
         yield from _entry(number, record)
 
 
-def _entry(number: int, record: dict[str, str]) -> Iterator[Entry | Broken]:
+def _entry(number: int, record: dict[str, str]) -> Iterator[Annotation | InvalidRow]:
     video, problem = video_id(record["videoID"])
     if problem:
-        yield Broken(line=number, reason=problem)
+        yield InvalidRow(line=number, reason=problem)
         return
     times, texts = parse_list(record["timestamp"]), parse_list(record["caption"])
     if isinstance(times, str) or isinstance(texts, str):
         reason = f"timestamp: {times}" if isinstance(times, str) else f"caption: {texts}"
-        yield Broken(line=number, reason=reason, video=video)
+        yield InvalidRow(line=number, reason=reason, video=video)
         return
     if len(times) != len(texts) or not times:
         reason = f"{len(times)} timestamps and {len(texts)} captions"
-        yield Broken(line=number, reason=reason, video=video)
+        yield InvalidRow(line=number, reason=reason, video=video)
         return
     cuts = []
     for index, (value, text) in enumerate(zip(times, texts, strict=True)):
         interval = pair(value)
         words, wrong = sentence(text)
         if isinstance(interval, str):
-            yield Broken(line=number, part=f"timestamp[{index}]", reason=interval, video=video)
+            yield InvalidRow(line=number, part=f"timestamp[{index}]", reason=interval, video=video)
         elif wrong:
-            yield Broken(line=number, part=f"caption[{index}]", reason=wrong, video=video)
+            yield InvalidRow(line=number, part=f"caption[{index}]", reason=wrong, video=video)
         else:
             cuts.append((*interval, words))
     columns = {name: text for name, text in record.items() if name in ("videoID", "url")}
-    place = Place(stems=(video,), segments=segments(cuts))
-    yield Entry(video=video, line=number, sentences=len(cuts), places=(place,), columns=columns)
+    place = MatchTarget(stems=(video,), segments=segments(cuts))
+    yield Annotation(video=video, line=number, sentences=len(cuts), places=(place,), columns=columns)

@@ -14,9 +14,9 @@ from vidiff_cli.prep.captions.document import Document, Repeated, parse_json
 from vidiff_cli.prep.captions.types import (
     CONTROL,
     HALVES,
-    Broken,
-    Entry,
-    Place,
+    Annotation,
+    InvalidRow,
+    MatchTarget,
     clean,
     listed,
     plain,
@@ -28,12 +28,12 @@ FILE_COLUMNS = ("file_name", "video_path", "media_path", "video", "path")
 CAPTION_COLUMNS = ("captions", "text", "caption")  # where there are several, all captions come before the first of them
 
 
-def read_csv(document: Document) -> Iterator[Entry | Broken]:
+def read_csv(document: Document) -> Iterator[Annotation | InvalidRow]:
     """Entries of a CSV table. VidiffError: no row, or no column for the file or the caption."""
     yield from _entries(document, csv_rows(document, _check_columns))
 
 
-def read_jsonl(document: Document) -> Iterator[Entry | Broken]:
+def read_jsonl(document: Document) -> Iterator[Annotation | InvalidRow]:
     """Entries of JSON lines; a list holds several captions. VidiffError: as `read_csv`."""
     yield from _entries(document, _json_rows(document))
 
@@ -59,24 +59,24 @@ def names_a_caption(names: Collection[str]) -> bool:
     return not set(CAPTION_COLUMNS).isdisjoint(names)
 
 
-def _json_rows(document: Document) -> Iterator[tuple[int, dict[str, object]] | Broken]:
+def _json_rows(document: Document) -> Iterator[tuple[int, dict[str, object]] | InvalidRow]:
     for number, line in document.lines():
         if line is None:
-            yield Broken(line=number, reason="not UTF-8 text, or longer than 1 MiB")
+            yield InvalidRow(line=number, reason="not UTF-8 text, or longer than 1 MiB")
         elif line.strip():
             record = json_row(line)
-            yield Broken(line=number, reason=record) if isinstance(record, str) else (number, record)
+            yield InvalidRow(line=number, reason=record) if isinstance(record, str) else (number, record)
 
 
 def _entries(
     document: Document,
-    rows: Iterator[tuple[int, dict[str, str]] | Broken] | Iterator[tuple[int, dict[str, object]] | Broken],
-) -> Iterator[Entry | Broken]:
+    rows: Iterator[tuple[int, dict[str, str]] | InvalidRow] | Iterator[tuple[int, dict[str, object]] | InvalidRow],
+) -> Iterator[Annotation | InvalidRow]:
     names: dict[str, None] = {}
     any_row = False
     for row in rows:
         any_row = True
-        if isinstance(row, Broken):
+        if isinstance(row, InvalidRow):
             yield row
             continue
         number, record = row
@@ -87,14 +87,14 @@ def _entries(
     _check_columns(document, list(names))
 
 
-def _entry(number: int, record: Mapping[str, object]) -> Iterator[Entry | Broken]:
+def _entry(number: int, record: Mapping[str, object]) -> Iterator[Annotation | InvalidRow]:
     file = _first(record, FILE_COLUMNS)
     if not isinstance(file, str) or not file.strip():
-        yield Broken(line=number, reason="no file name")
+        yield InvalidRow(line=number, reason="no file name")
         return
     file = file.strip()
     if HALVES.search(file) or CONTROL.search(file):
-        yield Broken(line=number, reason="the file name is not valid text")
+        yield InvalidRow(line=number, reason="the file name is not valid text")
         return
     value = _first(record, CAPTION_COLUMNS)
     captions = []
@@ -102,12 +102,14 @@ def _entry(number: int, record: Mapping[str, object]) -> Iterator[Entry | Broken
         words, wrong = sentence(text)
         if wrong:
             part = f"caption[{index}]" if isinstance(value, list) else ""
-            yield Broken(line=number, part=part, reason=wrong, video=file)
+            yield InvalidRow(line=number, part=part, reason=wrong, video=file)
         else:
             captions.append(words)
     captions = clean(captions)
-    place = Place(stems=(), segments=whole(captions))
-    yield Entry(video=file, line=number, sentences=len(captions), places=(place,), file=file, columns=plain(record))
+    place = MatchTarget(stems=(), segments=whole(captions))
+    yield Annotation(
+        video=file, line=number, sentences=len(captions), places=(place,), file=file, columns=plain(record)
+    )
 
 
 def _first(record: Mapping[str, object], names: tuple[str, ...]) -> object:

@@ -48,7 +48,7 @@ class Captions:
     video is here.
     """
 
-    of: dict[str, tuple[Segment, ...]]
+    by_source: dict[str, tuple[Segment, ...]]
     origin: dict[str, str]
     columns: dict[str, dict[str, str]]
     column_names: tuple[str, ...]
@@ -59,7 +59,7 @@ class Captions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class MatchTarget:
     """A kind of file that an annotated video can lie in: any of these stems; `folder` decides between equal stems."""
 
     stems: tuple[str, ...]
@@ -68,7 +68,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Annotation:
     """What one row or entry says about one video.
 
     `video` is its id, or the file as the table names it; `line` is where it stands (0 in JSON). A table names a file
@@ -79,7 +79,7 @@ class Entry:
     video: str
     sentences: int
     line: int = 0
-    places: tuple[Place, ...] = ()
+    places: tuple[MatchTarget, ...] = ()
     file: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
 
@@ -89,7 +89,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Broken:
+class InvalidRow:
     """A row, an entry or a part of one that is left out: its line, or its entry (`part`), its video, and why."""
 
     reason: str

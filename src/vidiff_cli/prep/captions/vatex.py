@@ -12,7 +12,7 @@ from typing import Any
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import as_list, video_id
 from vidiff_cli.prep.captions.timestamps import interval
-from vidiff_cli.prep.captions.types import Broken, Entry, Place, Segment, sentence, whole
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, Segment, sentence, whole
 
 MARKS = ('"videoID"', '"enCap"')
 CLIP = re.compile(r"(.+)_(\d{6})_(\d{6})", re.ASCII | re.DOTALL)
@@ -23,7 +23,7 @@ def fits(value: Any) -> bool:
     return any(isinstance(item, dict) and {"videoID", "enCap"} <= item.keys() for item in items)
 
 
-def read_vatex(document: Document) -> Iterator[Entry | Broken]:
+def read_vatex(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry a clip with all its English sentences. VidiffError: not such a file."""
     seen: set[str] = set()
     for number, item in enumerate(as_list(document, document.json, "vatex")):
@@ -34,27 +34,27 @@ def read_vatex(document: Document) -> Iterator[Entry | Broken]:
         if not problem and video in seen:
             problem = f"{video} stands twice in the list"
         if problem or match is None or not isinstance(item, dict):
-            yield Broken(part=f"[{number}]", reason=problem)
+            yield InvalidRow(part=f"[{number}]", reason=problem)
             continue
         seen.add(match[0])
         yield from _entry(match, item)
 
 
-def _entry(match: re.Match[str], item: dict[str, Any]) -> Iterator[Entry | Broken]:
+def _entry(match: re.Match[str], item: dict[str, Any]) -> Iterator[Annotation | InvalidRow]:
     video, full, start, stop = match[0], match[1], int(match[2]), int(match[3])
     times = interval(start, stop)
     texts = item.get("enCap")
     if isinstance(times, str) or not isinstance(texts, list) or not texts:
-        yield Broken(part=video, reason=times if isinstance(times, str) else "no list of sentences", video=video)
+        yield InvalidRow(part=video, reason=times if isinstance(times, str) else "no list of sentences", video=video)
         return
     kept = []
     for number, text in enumerate(texts):
         words, wrong = sentence(text)
         if wrong:
-            yield Broken(part=f"{video}: enCap[{number}]", reason=wrong, video=video)
+            yield InvalidRow(part=f"{video}: enCap[{number}]", reason=wrong, video=video)
         else:
             kept.append(words)
     if kept:
         cut = Segment(start_seconds=times[0], stop_seconds=times[1], captions=tuple(kept))
-        places = (Place(stems=(video,), segments=whole(kept)), Place(stems=(full,), segments=(cut,)))
-        yield Entry(video=video, sentences=len(kept), places=places, columns={"video": full})
+        places = (MatchTarget(stems=(video,), segments=whole(kept)), MatchTarget(stems=(full,), segments=(cut,)))
+        yield Annotation(video=video, sentences=len(kept), places=places, columns={"video": full})

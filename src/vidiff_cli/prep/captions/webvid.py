@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from vidiff_cli.prep.captions.csv_rows import csv_rows, need
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import video_id
-from vidiff_cli.prep.captions.types import Broken, Entry, Place, plain, sentence, whole
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, plain, sentence, whole
 
 COLUMNS = ("videoid", "name")
 
@@ -16,18 +16,18 @@ def is_header(names: Collection[str]) -> bool:
     return {*COLUMNS, "page_dir"} <= set(names)
 
 
-def read_webvid(document: Document) -> Iterator[Entry | Broken]:
+def read_webvid(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry a row, of the whole file. VidiffError: no such columns."""
     for row in csv_rows(document, need(*COLUMNS)):
-        if isinstance(row, Broken):
+        if isinstance(row, InvalidRow):
             yield row
             continue
         number, record = row
         video, problem = video_id(record["videoid"])
         words, wrong = sentence(record["name"])
         if problem or wrong:
-            yield Broken(line=number, reason=problem or wrong, video=video)
+            yield InvalidRow(line=number, reason=problem or wrong, video=video)
         else:
             folder = record.get("page_dir", "").strip()
-            place = Place(stems=(video,), segments=whole([words]), folder=folder)
-            yield Entry(video=video, line=number, sentences=1, places=(place,), columns=plain(record))
+            place = MatchTarget(stems=(video,), segments=whole([words]), folder=folder)
+            yield Annotation(video=video, line=number, sentences=1, places=(place,), columns=plain(record))

@@ -10,7 +10,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import as_object, shown, video_id
 from vidiff_cli.prep.captions.timestamps import pair, segments
-from vidiff_cli.prep.captions.types import Broken, Entry, Place, plain, sentence
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, plain, sentence
 
 MARKS = ('"database"', '"sentence"')
 
@@ -25,7 +25,7 @@ def fits(value: Any) -> bool:
     )
 
 
-def read_youcook2(document: Document) -> Iterator[Entry | Broken]:
+def read_youcook2(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry a video, its steps with their sentences. VidiffError: not such a file."""
     value = as_object(document, document.json, "youcook2")
     if not isinstance(value.get("database"), dict):
@@ -33,12 +33,12 @@ def read_youcook2(document: Document) -> Iterator[Entry | Broken]:
     for key, entry in value["database"].items():
         video, problem = video_id(key)
         if problem:
-            yield Broken(part=shown(key), reason=problem)
+            yield InvalidRow(part=shown(key), reason=problem)
             continue
         steps = entry.get("annotations") if isinstance(entry, dict) else None
         if not isinstance(steps, list) or not steps:
             reason = "no segment" if steps == [] else "no list of annotations"
-            yield Broken(part=video, reason=reason, video=video)
+            yield InvalidRow(part=video, reason=reason, video=video)
             continue
         cuts = []
         for number, step in enumerate(steps):
@@ -46,8 +46,8 @@ def read_youcook2(document: Document) -> Iterator[Entry | Broken]:
             words, wrong = sentence(step.get("sentence")) if isinstance(step, dict) else ("", "")
             if isinstance(interval, str) or wrong:
                 reason = interval if isinstance(interval, str) else wrong
-                yield Broken(part=f"{video}: annotations[{number}]", reason=reason, video=video)
+                yield InvalidRow(part=f"{video}: annotations[{number}]", reason=reason, video=video)
             else:
                 cuts.append((*interval, words))
-        place = Place(stems=(video,), segments=segments(cuts))
-        yield Entry(video=video, sentences=len(cuts), places=(place,), columns=plain(entry))
+        place = MatchTarget(stems=(video,), segments=segments(cuts))
+        yield Annotation(video=video, sentences=len(cuts), places=(place,), columns=plain(entry))

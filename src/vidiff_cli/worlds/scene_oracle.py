@@ -1,6 +1,6 @@
 """The oracle of the larger world: what things a clip shows, how each moves, and on what ground, from frames alone.
 
-The grounds are grey and the things are not, so that the chroma of a pixel (its largest channel less its smallest) tells
+The grounds are gray and the things are not, so that the chroma of a pixel (its largest channel less its smallest) tells
 how much of it a thing covers, and its hue which thing. It serves generated clips too: noise, blur, specks and frames
 without a thing are expected, and what cannot be said is None.
 
@@ -19,42 +19,42 @@ import numpy as np
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds import scenes
+from vidiff_cli.worlds.motion_fit import Track, fit_motion
 from vidiff_cli.worlds.oracle import blur, widen
-from vidiff_cli.worlds.tracks import Track, track_of
 
-FAINTEST = 40.0  # chroma, of 255, of a pixel that has a colour
+FAINTEST = 40.0  # chroma, of 255, of a pixel that has a color
 FARTHEST_HUE = 20 / 360
-LEAST_AREA = 0.35  # of the smallest thing's: with less of a colour in a frame it shows nothing of it
+LEAST_AREA = 0.35  # of the smallest thing's: with less of a color in a frame it shows nothing of it
 PRESENT = 0.6  # of the frames: a thing that is seen in fewer of them is none
 LEAST_LIKENESS = 0.75  # correlation with the best template
 CLEAR = 0.05  # covered by less, a pixel shows the ground
-SLOPE = 20.0  # grey levels from end to end: a gradient
-ROUGH = 6.0  # grey levels about the slope, the median: a texture
+SLOPE = 20.0  # gray levels from end to end: a gradient
+ROUGH = 6.0  # gray levels about the slope, the median: a texture
 
 _SMALLEST = (scenes.SIZES["small"] ** 2) * 5 / 9  # the area of a small plus
-_HUES = {name: colorsys.rgb_to_hsv(*(value / 255 for value in rgb))[0] for name, rgb in scenes.COLOURS.items()}
+_HUES = {name: colorsys.rgb_to_hsv(*(value / 255 for value in rgb))[0] for name, rgb in scenes.COLORS.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class DetectedObject:
     """One thing that a clip shows; `words` as those of a scene's thing, None where it cannot be told.
 
-    `centres` (t, 2) are nan where it is not seen; `likeness` is the correlation with its template; `residual` the root
+    `centers` (t, 2) are nan where it is not seen; `likeness` is the correlation with its template; `residual` the root
     mean square distance from the path of its motion.
     """
 
     words: dict[str, str | None]
-    centres: np.ndarray
+    centers: np.ndarray
     likeness: float
     residual: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sight:
-    """What the oracle sees of a clip, the thing with most colour first."""
+class Detection:
+    """What the oracle sees of a clip, the thing with most color first."""
 
     ground: str
-    things: tuple[Seen, ...]
+    things: tuple[DetectedObject, ...]
 
     @property
     def words(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Sight:
         return {"ground": self.ground, "things": [thing.words for thing in self.things]}
 
 
-def read(frames: np.ndarray, seconds: Sequence[float] | np.ndarray) -> Sight:
+def read(frames: np.ndarray, seconds: Sequence[float] | np.ndarray) -> Detection:
     """Reads a clip: frames (t, h, w, 3) uint8, square, at least two of them, each with its time (t,) in seconds.
 
     VidiffError for anything else.
@@ -77,19 +77,19 @@ def read(frames: np.ndarray, seconds: Sequence[float] | np.ndarray) -> Sight:
     canvas = frames.shape[1]
     least = LEAST_AREA * _SMALLEST * canvas * canvas
     things = []
-    for colour in sorted(covered, key=lambda name: -float(covered[name].sum())):
-        own = _one_blob(covered[colour])
+    for color in sorted(covered, key=lambda name: -float(covered[name].sum())):
+        own = _one_blob(covered[color])
         there = own.sum(axis=(1, 2)) >= least
         if there.mean() >= PRESENT and there.sum() >= 2:
-            things.append(_seen(colour, own, there, when))
-    return Sight(ground=_ground(picture.mean(axis=3), sum(covered.values())), things=tuple(things[:2]))
+            things.append(_seen(color, own, there, when))
+    return Detection(ground=_ground(picture.mean(axis=3), sum(covered.values())), things=tuple(things[:2]))
 
 
 def _covered(picture: np.ndarray) -> dict[str, np.ndarray]:
-    """How much of every pixel is of each colour: {colour: (t, h, w)}, the colours that occur.
+    """How much of every pixel is of each color: {color: (t, h, w)}, the colors that occur.
 
-    A pixel with enough chroma shows a thing. Its neighbours count too, however faint: the edge of a thing may cover a
-    whole row of pixels by less than that, and without the row its centre of mass would be a quarter of a pixel off.
+    A pixel with enough chroma shows a thing. Its neighbors count too, however faint: the edge of a thing may cover a
+    whole row of pixels by less than that, and without the row its center of mass would be a quarter of a pixel off.
     """
     largest, smallest = picture.max(axis=3), picture.min(axis=3)
     chroma = largest - smallest
@@ -99,12 +99,12 @@ def _covered(picture: np.ndarray) -> dict[str, np.ndarray]:
     )
     strong = (chroma >= FAINTEST) & (far.min(axis=-1) <= FARTHEST_HUE)
     nearest = np.where(strong, far.argmin(axis=-1), -1)
-    tint = picture - picture.mean(axis=3, keepdims=True)  # without the grey of the ground
+    tint = picture - picture.mean(axis=3, keepdims=True)  # without the gray of the ground
     found = {}
     for number, name in enumerate(names):
         own = nearest == number
         if own.any():
-            true = np.asarray(scenes.COLOURS[name], np.float32)
+            true = np.asarray(scenes.COLORS[name], np.float32)
             true = true - true.mean()
             mask = own | (widen(own) & (nearest == -1))
             found[name] = np.where(mask, np.clip(tint @ true / (true @ true), 0, 1), 0.0)
@@ -112,7 +112,7 @@ def _covered(picture: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _hue(picture: np.ndarray, largest: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """Hue as in HSV, 0 to 1; 0 for grey."""
+    """Hue as in HSV, 0 to 1; 0 for gray."""
     red, green, blue = np.moveaxis(picture, 3, 0)
     safe = np.maximum(chroma, 1e-6)
     turn = np.where(
@@ -124,7 +124,7 @@ def _hue(picture: np.ndarray, largest: np.ndarray, chroma: np.ndarray) -> np.nda
 
 
 def _one_blob(covered: np.ndarray) -> np.ndarray:
-    """Without specks: what lies farther from the middle of a frame's colour than a thing reaches is left out."""
+    """Without specks: what lies farther from the middle of a frame's color than a thing reaches is left out."""
     canvas = covered.shape[1]
     pixel = np.arange(canvas) + 0.5
     reach = canvas * max(scenes.GROWN) * 0.75 + 1
@@ -136,18 +136,18 @@ def _one_blob(covered: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _seen(colour: str, covered: np.ndarray, there: np.ndarray, when: np.ndarray) -> Seen:
+def _seen(color: str, covered: np.ndarray, there: np.ndarray, when: np.ndarray) -> DetectedObject:
     canvas = covered.shape[1]
     shown, times = covered[there], when[there]
-    centres = _middles(shown)
-    track = track_of(times, centres, shown.sum(axis=(1, 2)) / canvas**2)
-    shape, size, turn, likeness = _template(shown, times, centres, track)
+    centers = _middles(shown)
+    track = fit_motion(times, centers, shown.sum(axis=(1, 2)) / canvas**2)
+    shape, size, turn, likeness = _template(shown, times, centers, track)
     if shape is not None:  # a drawn corner, above all a triangle's, has not quite its weight; nor in the template
-        drawn = scenes.coverage(shape, centres, _sides(shape, size, track), turn * times, canvas)
-        centres = centres - (_middles(drawn) - centres)
+        drawn = scenes.coverage(shape, centers, _sides(shape, size, track), turn * times, canvas)
+        centers = centers - (_middles(drawn) - centers)
     motion = "turning" if track.motion == "still" and turn else track.motion
     words: dict[str, str | None] = {
-        "colour": colour,
+        "color": color,
         "shape": shape,
         "size": size if motion not in ("growing", "shrinking") else None,
         "motion": motion,
@@ -155,15 +155,15 @@ def _seen(colour: str, covered: np.ndarray, there: np.ndarray, when: np.ndarray)
         "speed": track.speed if motion == "moving" else None,
     }
     everywhere = np.full((len(covered), 2), np.nan)
-    everywhere[there] = centres
-    return Seen(words=words, centres=everywhere, likeness=likeness, residual=track.residual)
+    everywhere[there] = centers
+    return DetectedObject(words=words, centers=everywhere, likeness=likeness, residual=track.residual)
 
 
 def _template(
-    covered: np.ndarray, times: np.ndarray, centres: np.ndarray, track: Track
+    covered: np.ndarray, times: np.ndarray, centers: np.ndarray, track: Track
 ) -> tuple[str | None, str | None, float, float]:
     """(shape, size, turn in radians per second, likeness) of the template that correlates best with all frames when it
-    is drawn at the measured centres; only of a thing that stands still a turning one is tried."""
+    is drawn at the measured centers; only of a thing that stands still a turning one is tried."""
     canvas = covered.shape[1]
     resized = track.motion in ("growing", "shrinking")
     turns = (0.0, scenes.TURNING, -scenes.TURNING) if track.motion == "still" else (0.0,)
@@ -172,7 +172,7 @@ def _template(
     for shape, size, turn in product(scenes.SHAPES, sizes, turns):
         if turn and shape == "circle":
             continue
-        drawn = scenes.coverage(shape, centres, _sides(shape, size or None, track), turn * times, canvas)
+        drawn = scenes.coverage(shape, centers, _sides(shape, size or None, track), turn * times, canvas)
         for image in (drawn, blur(drawn)):
             likeness = float((image * covered).sum() / np.sqrt((image**2).sum() * (covered**2).sum() + 1e-12))
             best = max(best, (likeness, shape, size or None, turn), key=lambda found: found[0])
@@ -190,19 +190,19 @@ def _sides(shape: str, size: str | None, track: Track) -> np.ndarray:
 
 
 def _middles(covered: np.ndarray) -> np.ndarray:
-    """The centre of mass (x, y) of every picture (t, h, w), as fractions of the canvas: (t, 2)."""
+    """The center of mass (x, y) of every picture (t, h, w), as fractions of the canvas: (t, 2)."""
     pixel = (np.arange(covered.shape[1]) + 0.5) / covered.shape[1]
     moments = np.stack([covered.sum(axis=1) @ pixel, covered.sum(axis=2) @ pixel], axis=1)
     return moments / np.maximum(covered.sum(axis=(1, 2)), 1e-9)[:, None]
 
 
-def _ground(grey: np.ndarray, covered: np.ndarray | int) -> str:
+def _ground(gray: np.ndarray, covered: np.ndarray | int) -> str:
     """Where no thing is, the median over time, against the plane that fits it best."""
-    clear = np.broadcast_to(np.asarray(covered) < CLEAR, grey.shape)
+    clear = np.broadcast_to(np.asarray(covered) < CLEAR, gray.shape)
     seen = np.asarray(clear.any(axis=0))
     if seen.sum() < 16:
         return "plain"
-    level = np.ma.median(np.ma.masked_array(grey, ~clear), axis=0).filled(0.0)
+    level = np.ma.median(np.ma.masked_array(gray, ~clear), axis=0).filled(0.0)
     y, x = np.indices(seen.shape)[:, seen] / seen.shape[0] - 0.5
     plane = np.stack([np.ones_like(x), x, y], axis=1)
     fitted = np.linalg.lstsq(plane, level[seen], rcond=None)[0]

@@ -30,19 +30,19 @@ class Track:
     areas: np.ndarray
 
 
-def track_of(times: np.ndarray, centres: np.ndarray, areas: np.ndarray) -> Track:
-    """Names the motion of a thing that was seen at some times (t,), centres (t, 2), with areas (t,)."""
+def fit_motion(times: np.ndarray, centers: np.ndarray, areas: np.ndarray) -> Track:
+    """Names the motion of a thing that was seen at some times (t,), centers (t, 2), with areas (t,)."""
     sides = np.sqrt(areas)
     slope, middle = np.polyfit(times, sides, 1)
     smooth = np.maximum(slope * times + middle, 1e-3) ** 2
     ends = np.maximum(middle + slope * np.array([0.0, scenes.SECONDS]), 1e-3)
     growth = float((ends[1] / ends[0]) ** 2)
-    velocity, straight = _straight(times, centres)
+    velocity, straight = _straight(times, centers)
     pace = float(np.hypot(*velocity))
     slow = STILL * scenes.SPEEDS["slowly"]
     found: dict[str, str | None] = {"motion": None, "direction": None, "speed": None}
     residual = straight
-    curved = {"circling": _circle(times, centres), "bouncing": _bounce(times, centres)}
+    curved = {"circling": _circle(times, centers), "bouncing": _bounce(times, centers)}
     best = min(curved, key=curved.__getitem__)
     if straight <= STRAY or curved[best] > BETTER * straight:
         if straight <= ERRATIC:
@@ -59,33 +59,33 @@ def track_of(times: np.ndarray, centres: np.ndarray, areas: np.ndarray) -> Track
     return Track(**found, residual=residual, areas=smooth)
 
 
-def _straight(times: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
+def _straight(times: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, float]:
     """Velocity and residual of a uniform straight motion."""
     design = np.stack([np.ones_like(times), times], axis=1)
-    solution = np.linalg.lstsq(design, centres, rcond=None)[0]
-    return solution[1], _off(centres - design @ solution)
+    solution = np.linalg.lstsq(design, centers, rcond=None)[0]
+    return solution[1], _off(centers - design @ solution)
 
 
-def _circle(times: np.ndarray, centres: np.ndarray) -> float:
+def _circle(times: np.ndarray, centers: np.ndarray) -> float:
     """Residual of a uniform run around a circle, either way; infinite where the circle is none of the world's."""
     residuals = [float("inf")]
     for turn in (scenes.CIRCLING, -scenes.CIRCLING):
         cos, sin, one, nil = np.cos(turn * times), np.sin(turn * times), np.ones_like(times), np.zeros_like(times)
         # x = x0 + a cos - b sin, y = y0 + a sin + b cos, for a radius sqrt(a^2 + b^2)
         design = np.concatenate([np.stack([one, nil, cos, -sin], axis=1), np.stack([nil, one, sin, cos], axis=1)])
-        wanted = centres.T.reshape(-1)
+        wanted = centers.T.reshape(-1)
         solution = np.linalg.lstsq(design, wanted, rcond=None)[0]
         if 0.08 <= np.hypot(*solution[2:]) <= 0.4:
             residuals.append(_off((wanted - design @ solution).reshape(2, -1).T))
     return min(residuals)
 
 
-def _bounce(times: np.ndarray, centres: np.ndarray) -> float:
+def _bounce(times: np.ndarray, centers: np.ndarray) -> float:
     """Residual of a uniform motion that a wall turns back once along an axis or along both."""
     span = times[-1] - times[0]
     kinks = np.linspace(times[0] + 0.1 * span, times[-1] - 0.1 * span, 33)
     best = []
-    for place in centres.T:
+    for place in centers.T:
         straight = np.stack([np.ones_like(times), times], axis=1)
         folded = [np.stack([np.ones_like(times), kink - np.abs(times - kink)], axis=1) for kink in kinks]
         best.append(min(_square_error(design, place) for design in (straight, *folded)))

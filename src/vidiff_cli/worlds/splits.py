@@ -1,6 +1,6 @@
 """Scenes drawn from the larger world or a part of it, each a function of (part, seed, number), and what is held out.
 
-Some combinations of colour, shape and move are never drawn for training, though each pair of the three is: what a model
+Some combinations of color, shape and move are never drawn for training, though each pair of the three is: what a model
 makes of them tells whether it has understood the words or learnt the sentences by heart.
 """
 
@@ -15,20 +15,20 @@ from typing import Literal
 import numpy as np
 
 from vidiff_cli.worlds import scenes
+from vidiff_cli.worlds.captions import caption, phrases
 from vidiff_cli.worlds.scenes import SECONDS, Ground, Scene, Thing
-from vidiff_cli.worlds.wording import caption, phrases
 
 MOVES = (*scenes.DIRECTIONS, *(motion for motion in scenes.MOTIONS if motion != "moving"))
 APART = 1 / 32  # of the canvas: so much ground stays between two things
 TRIES = 10_000
-Side = Literal["train", "held-out", "any"]
+HoldOut = Literal["train", "held-out", "any"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """What scenes may show. `brightest` is the lightest grey of a ground."""
+class WorldSplit:
+    """What scenes may show. `brightest` is the lightest gray of a ground."""
 
-    colours: tuple[str, ...] = tuple(scenes.COLOURS)
+    colors: tuple[str, ...] = tuple(scenes.COLORS)
     shapes: tuple[str, ...] = scenes.SHAPES
     moves: tuple[str, ...] = MOVES
     grounds: tuple[str, ...] = scenes.GROUNDS
@@ -36,19 +36,19 @@ class Part:
     brightest: float = 110.0
 
 
-PARTS: Mapping[str, Part] = MappingProxyType(
+PARTS: Mapping[str, WorldSplit] = MappingProxyType(
     {
-        "whole": Part(),
-        "one": Part(most_things=1),
-        "straight": Part(
+        "whole": WorldSplit(),
+        "one": WorldSplit(most_things=1),
+        "straight": WorldSplit(
             shapes=("square", "circle", "triangle"),
             moves=(*scenes.DIRECTIONS, "still"),
             grounds=("plain",),
             most_things=1,
             brightest=0.0,
         ),
-        "lasting": Part(
-            colours=("red", "green", "blue", "yellow"),
+        "lasting": WorldSplit(
+            colors=("red", "green", "blue", "yellow"),
             shapes=("square", "circle", "triangle"),
             moves=("bouncing", "circling", "still"),
             grounds=("plain",),
@@ -59,24 +59,24 @@ PARTS: Mapping[str, Part] = MappingProxyType(
 )
 
 
-def phrases_of(part: str) -> tuple[str, ...]:
+def split_phrases(part: str) -> tuple[str, ...]:
     """Phrases that together have every word of the captions of a part."""
     chosen = PARTS[part]
     directions = [move for move in chosen.moves if move in scenes.DIRECTIONS]
     motions = [move for move in chosen.moves if move not in scenes.DIRECTIONS] + ["moving"] * bool(directions)
     said = phrases(
-        colour=chosen.colours, shape=chosen.shapes, motion=motions, direction=directions, ground=chosen.grounds
+        color=chosen.colors, shape=chosen.shapes, motion=motions, direction=directions, ground=chosen.grounds
     )
     return said if chosen.most_things == 1 else (*said, "and beside")
 
 
-def held_out(colour: str, shape: str, move: str) -> bool:
+def held_out(color: str, shape: str, move: str) -> bool:
     """Whether a combination is kept from training: one of nine, so that every pair of its words still occurs."""
-    numbers = tuple(scenes.COLOURS).index(colour), scenes.SHAPES.index(shape), MOVES.index(move)
+    numbers = tuple(scenes.COLORS).index(color), scenes.SHAPES.index(shape), MOVES.index(move)
     return (numbers[0] + 2 * numbers[1] + 4 * numbers[2]) % 9 == 4
 
 
-def draw_scene(part: str, seed: int, number: int, *, side: Side = "train") -> Scene:
+def draw_scene(part: str, seed: int, number: int, *, side: HoldOut = "train") -> Scene:
     """Scene `number` of an endless seeded sequence: it depends on its arguments alone.
 
     On the side "train" no thing is of a held-out combination; on the side "held-out" every thing is; "any" is both.
@@ -86,27 +86,27 @@ def draw_scene(part: str, seed: int, number: int, *, side: Side = "train") -> Sc
     return _draw(PARTS[part], rng, side)
 
 
-def _draw(part: Part, rng: np.random.Generator, side: Side) -> Scene:
+def _draw(part: WorldSplit, rng: np.random.Generator, side: HoldOut) -> Scene:
     count = int(rng.integers(1, part.most_things + 1))
     for _ in range(TRIES):
         things = tuple(_thing(part, rng, side) for _ in range(count))
-        if count == 1 or (things[0].colour != things[1].colour and _apart(*things)):
+        if count == 1 or (things[0].color != things[1].color and _apart(*things)):
             ground = _ground(part, rng)
             return Scene(things=things, ground=ground, caption=caption(things, ground, rng))
     raise AssertionError(f"no two things of {part} have room beside one another")
 
 
-def _thing(part: Part, rng: np.random.Generator, side: Side) -> Thing:
+def _thing(part: WorldSplit, rng: np.random.Generator, side: HoldOut) -> Thing:
     for _ in range(TRIES):
-        colour, shape, move = _one(part.colours, rng), _one(part.shapes, rng), _one(part.moves, rng)
+        color, shape, move = _one(part.colors, rng), _one(part.shapes, rng), _one(part.moves, rng)
         if shape == "circle" and move == "turning":  # nobody could see it
             continue
-        if side == "any" or held_out(colour, shape, move) == (side == "held-out"):
-            return _placed(colour, shape, move, rng)
+        if side == "any" or held_out(color, shape, move) == (side == "held-out"):
+            return _placed(color, shape, move, rng)
     raise AssertionError(f"nothing of {part} is {side}")
 
 
-def _placed(colour: str, shape: str, move: str, rng: np.random.Generator) -> Thing:
+def _placed(color: str, shape: str, move: str, rng: np.random.Generator) -> Thing:
     """The numbers for the words: a start from which all of the thing stays inside the canvas all the time."""
     motion = move if move in scenes.MOTIONS else "moving"
     size = None if motion in ("growing", "shrinking") else _one(tuple(scenes.SIZES), rng)
@@ -119,7 +119,7 @@ def _placed(colour: str, shape: str, move: str, rng: np.random.Generator) -> Thi
         low, high = edge + np.maximum(-path, 0), 1 - edge - np.maximum(path, 0)
         start = rng.uniform(low, np.maximum(high, low))
         return Thing(
-            colour=colour,
+            color=color,
             shape=shape,
             motion=motion,
             size=size,
@@ -130,14 +130,14 @@ def _placed(colour: str, shape: str, move: str, rng: np.random.Generator) -> Thi
         )
     if motion == "bouncing":
         start, velocity = _towards_a_wall(edge, rng)
-        return Thing(colour=colour, shape=shape, motion=motion, size=size, start=_pair(start), velocity=_pair(velocity))
+        return Thing(color=color, shape=shape, motion=motion, size=size, start=_pair(start), velocity=_pair(velocity))
     sense = 1.0 if rng.random() < 0.5 else -1.0
     radius = float(rng.uniform(0.15, min(0.25, 0.5 - edge))) if motion == "circling" else 0.0
     start = rng.uniform(edge + radius, 1 - edge - radius, 2)
     turn = {"circling": scenes.CIRCLING, "turning": scenes.TURNING}.get(motion, 0.0) * sense
     phase = float(rng.uniform(0, 2 * math.pi)) if motion == "circling" else 0.0
     return Thing(
-        colour=colour,
+        color=color,
         shape=shape,
         motion=motion,
         size=size,
@@ -165,11 +165,11 @@ def _apart(one: Thing, other: Thing) -> bool:
     """Whether two things never touch."""
     seconds = np.linspace(0, SECONDS, 31)
     reach = [thing.sides(seconds) * scenes.RADIUS[thing.shape] for thing in (one, other)]
-    distance = np.hypot(*(one.centres(seconds) - other.centres(seconds)).T)
+    distance = np.hypot(*(one.centers(seconds) - other.centers(seconds)).T)
     return bool((distance >= reach[0] + reach[1] + APART).all())
 
 
-def _ground(part: Part, rng: np.random.Generator) -> Ground:
+def _ground(part: WorldSplit, rng: np.random.Generator) -> Ground:
     kind = _one(part.grounds, rng)
     if kind == "plain":
         return Ground(dark=float(rng.uniform(0, 0.6 * part.brightest)))

@@ -14,7 +14,7 @@ from vidiff_cli.worlds.scenes import Ground, Thing
 # The first word is the usual one: it is taken in half of the captions.
 SYNONYMS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "colour": {
+        "color": {
             "red": ("red",),
             "yellow": ("yellow",),
             "green": ("green",),
@@ -72,7 +72,7 @@ def caption(things: Sequence[Thing], ground: Ground, rng: np.random.Generator) -
 
 def phrases(**names: Collection[str]) -> tuple[str, ...]:
     """Every phrase that a caption may have, of some names of an attribute alone where they are given, and the words
-    between them: phrases(colour=("red",)) has no other colour."""
+    between them: phrases(color=("red",)) has no other color."""
     chosen = [
         phrase
         for attribute, options in SYNONYMS.items()
@@ -83,21 +83,21 @@ def phrases(**names: Collection[str]) -> tuple[str, ...]:
     return (*chosen, "a ,")
 
 
-def words_of(text: str) -> dict[str, Any]:
+def parse_words(text: str) -> dict[str, Any]:
     """What a caption says, in the words of a scene; what it leaves out is None (of a ground: plain).
 
-    "a little disc going to the upper left" -> {"ground": "plain", "things": [{"colour": None, "shape": "circle",
+    "a little disc going to the upper left" -> {"ground": "plain", "things": [{"color": None, "shape": "circle",
     "size": "small", "motion": "moving", "direction": "up left", "speed": None}]}
     """
     said = " ".join(text.lower().split())
     ground = _find("ground", said) or "plain"
-    return {"ground": ground, "things": [_read(part) for part in _BETWEEN.split(said)]}
+    return {"ground": ground, "things": [_parse(part) for part in _BETWEEN.split(said)]}
 
 
 def _thing(thing: Thing, rng: np.random.Generator, *, alone: bool) -> str:
     size = None if thing.size is None or rng.random() < UNSAID["size"] else _word("size", thing.size, rng)
-    colour, shape = _word("colour", thing.colour, rng), _word("shape", thing.shape, rng)
-    adjectives = [word for word in (size, colour) if word]
+    color, shape = _word("color", thing.color, rng), _word("shape", thing.shape, rng)
+    adjectives = [word for word in (size, color) if word]
     what = " ".join(["a", *(adjectives if rng.random() < 0.85 else adjectives[::-1]), shape])
     does = _doing(thing, rng)
     return f"{does}, {what}" if alone and rng.random() < TURNED else f"{what} {does}"
@@ -121,11 +121,11 @@ def _word(attribute: str, name: str, rng: np.random.Generator) -> str:
     return options[0] if len(options) == 1 or rng.random() < 0.5 else options[int(rng.integers(1, len(options)))]
 
 
-def _read(part: str) -> dict[str, str | None]:
+def _parse(part: str) -> dict[str, str | None]:
     motion = _find("motion", part)
     for phrase in SYNONYMS["motion"].get(motion or "", ()):
         part = part.replace(phrase, "") if motion != "moving" else part  # who goes around in a circle need not be one
-    found: dict[str, str | None] = {name: _find(name, part) for name in ("colour", "shape", "size", "speed")}
+    found: dict[str, str | None] = {name: _find(name, part) for name in ("color", "shape", "size", "speed")}
     found["motion"] = motion
     across = re.search(r"\b(left|right)(?:wards)?\b", part)
     along = re.search(r"\b(upper|lower|up|down)(?:wards)?\b", part)
