@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vidiff_cli.device import DTYPES, choose_device
 
-LARGE = {"base": 64, "multipliers": [1, 2, 4, 8], "patch": 1, "head_dim": 32}
+LARGE = {"base_channels": 64, "channel_mult": [1, 2, 4, 8], "patch_size": 1, "head_dim": 32}
 PEER_LARGE = {"dim": 64, "dim_mults": (1, 2, 4, 8)}
 CONV = (16, 128, 32, 32)  # of the convolution that is the peak: frames, channels, height, width
 ROWS = (

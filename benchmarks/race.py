@@ -36,8 +36,8 @@ from vidiff_cli.models.conditioning import Conditioning
 FRAMES, BATCH, ROUNDS = 16, 2, 5
 PEER_STEPS, PEER_TIMED = 1000, 4  # its sampling steps, and how many of them are measured
 TINY = preset("tiny")
-SAME_PLAN = {"base": 32, "multipliers": [1, 2, 4], "patch": 1, "head_dim": 32}
-NETWORKS = {"vidiff": {"base": 64, "head_dim": 32}, "same plan": SAME_PLAN}
+SAME_PLAN = {"base_channels": 32, "channel_mult": [1, 2, 4], "patch_size": 1, "head_dim": 32}
+NETWORKS = {"vidiff": {"base_channels": 64, "head_dim": 32}, "same plan": SAME_PLAN}
 COMPARED = (
     ("1", "forward", "equal allocator", 32, "bf16", "fp32", ">= 4"),
     ("2", "forward", "equal allocator", 32, "fp32", "fp32", ">= 3"),

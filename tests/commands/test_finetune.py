@@ -109,7 +109,7 @@ def test_another_frame_size_is_allowed_where_the_network_takes_it(
     ("part", "value", "name"),
     [
         ("network", {"channels": 1}, "network.channels"),
-        ("network", {"base": 16}, "network.base_channels"),
+        ("network", {"base_channels": 16}, "network.base_channels"),
         ("network", {"temporal": "attention"}, "network.temporal"),
         ("diffusion", {"target": "x"}, "diffusion.target"),
         ("text", {"depth": 2}, "text.depth"),

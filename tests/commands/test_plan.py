@@ -29,7 +29,7 @@ from vidiff_cli.training.state import VideoModel
 Training = Callable[..., TrainSettings]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GIB = 2**30
-NETWORK = {"base": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}  # of the fixture `run`
+NETWORK = {"base_channels": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}  # of the fixture `run`
 
 
 @pytest.fixture(autouse=True)

@@ -232,7 +232,7 @@ def test_resume_never(dataset, run, training) -> None:
     [
         ({"batch_size": 5}, "another batch_size: found 5, expected 4"),
         (
-            {"network": {"base": 16, "head_dim": 8, "embedding": 16, "context_dim": 16}},
+            {"network": {"base_channels": 16, "head_dim": 8, "embedding": 16, "context_dim": 16}},
             "another network.base_channels: found 16",
         ),
         ({"optimizer": {"lr": 0.5}}, "another optimizer.lr: found 0.5"),
@@ -326,7 +326,7 @@ def test_sample_sheets_do_not_change_the_training(dataset, run, training, tmp_pa
 
 def test_the_gradient_guard_warns_once(dataset, training, told, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr("vidiff_cli.training.loop.STUCK_AFTER", 3)
-    _, notes = told(train.events(training(dataset, tmp_path / "run", optimizer={"clip": 1e-6})))
+    _, notes = told(train.events(training(dataset, tmp_path / "run", optimizer={"max_grad_norm": 1e-6})))
     warnings = [note.text for note in notes if note.level == "warning"]
     assert len(warnings) == 1 and "the learning rate is most likely too large" in warnings[0]
 

@@ -26,7 +26,7 @@ from vidiff_cli.training.state import new_video_model
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import encode
 
-NETWORK = {"base": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}
+NETWORK = {"base_channels": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}
 QUICK = ("--steps", "1", "--seed", "1", "--device", "cpu", "--quiet")
 SMALL = [f"--set=network.{name}={value}" for name, value in NETWORK.items()]
 TRAIN = (*SMALL, "--batch-size", "2", "--frames", "4", "--sample-every", "0", "--device", "cpu", "--text", "learned")
