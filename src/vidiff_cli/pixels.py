@@ -2,8 +2,8 @@
 
 The law of rounding: level k of 0..255 stands for x_k = k / 127.5 - 1. A number becomes the nearest level after it is
 clamped to [-1, 1]. A level becomes x_k, computed in float64 and rounded once, so that every device and every continued
-run reads the same bits (a GPU divides float32 by multiplying with the reciprocal). `from_uint8_fast` computes
-in float32 and may be one rounding (6e-8) off x_k: for training batches, motion and metrics, where no file depends on the
+run reads the same bits (a GPU divides float32 by multiplying by a reciprocal). `from_uint8_fast` computes in float32
+instead and may be one rounding (6e-8) off x_k: for training batches, motion and metrics, where no file depends on the
 last bit. `to_uint8` inverts both.
 
 Shapes: c channels, n frames, h w pixels.
