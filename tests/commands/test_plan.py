@@ -267,6 +267,6 @@ def test_from_takes_the_network_of_the_checkpoint_unless_a_preset_is_named(datas
     plain = CliRunner().invoke(app, ["train", str(dataset), "--from", str(run), "--dry-run"])
     assert plain.exit_code == 0, plain.output
     settings = json.loads(plain.stdout)
-    assert settings["network"]["base"] == NETWORK["base"] and settings["start_from"] == str(run)
+    assert settings["network"]["base_channels"] == NETWORK["base_channels"] and settings["start_from"] == str(run)
     named = CliRunner().invoke(app, ["train", str(dataset), "--from", str(run), "--preset", "small", "-q"])
     assert named.exit_code == 1 and "another network." in named.stderr
