@@ -63,14 +63,17 @@ from vidiff_cli.diffusion.levels import add_noise, cosine  # noqa: E402
 from vidiff_cli.diffusion.noise import seeded  # noqa: E402
 from vidiff_cli.diffusion.targets import WEIGHTINGS  # noqa: E402
 from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
+from vidiff_cli.models.optical_flow import raft  # noqa: E402
+from vidiff_cli.models.video_model import new_video_model  # noqa: E402
 from vidiff_cli.motion import forward_backward_mask, full_size_flow, warp  # noqa: E402
 from vidiff_cli.text.learned import collect_vocabulary  # noqa: E402
 from vidiff_cli.text.tokenizer import patch_torchvision_nms  # noqa: E402
 from vidiff_cli.training.auxiliary_losses import GATE, LowNoiseLosses, Term, subsample_rate  # noqa: E402
-from vidiff_cli.training.flow_loss import ResidualFlow, raft  # noqa: E402
-from vidiff_cli.training.loop import LRSchedule, train_steps  # noqa: E402
+from vidiff_cli.training.flow_loss import ResidualFlow  # noqa: E402
+from vidiff_cli.training.loop import train_steps  # noqa: E402
+from vidiff_cli.training.lr_schedule import LRSchedule  # noqa: E402
 from vidiff_cli.training.perceptual_loss import perceptual  # noqa: E402
-from vidiff_cli.training.state import TrainState, new_video_model  # noqa: E402
+from vidiff_cli.training.state import TrainState  # noqa: E402
 from vidiff_cli.worlds import oracle, shapes  # noqa: E402
 
 CPU = torch.device("cpu")

@@ -22,7 +22,14 @@ from vidiff_cli.video.encode import encode
 
 VIDIFF = [sys.executable, "-m", "vidiff_cli"]
 SIDE, CLIPS = 256, 3
-NETWORK = ["base_channels=32", "channel_mult=[1,2,4]", "patch_size=4", "head_dim=32", "embedding=128", "attention_max_size=16"]
+NETWORK = [
+    "base_channels=32",
+    "channel_mult=[1,2,4]",
+    "patch_size=4",
+    "head_dim=32",
+    "embedding=128",
+    "attention_max_size=16",
+]
 SAMPLING_STEPS = 2  # one sample's memory does not depend on them
 
 

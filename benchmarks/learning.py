@@ -49,10 +49,12 @@ from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
 from vidiff_cli.models.attention import RelativeTime  # noqa: E402
 from vidiff_cli.models.conditioning import Conditioning  # noqa: E402
 from vidiff_cli.models.unet3d import UNet3D  # noqa: E402
+from vidiff_cli.models.video_model import VideoModel, new_video_model  # noqa: E402
 from vidiff_cli.text.learned import collect_vocabulary  # noqa: E402
 from vidiff_cli.training.loader import ClipSource, draw_batch  # noqa: E402
-from vidiff_cli.training.loop import LRSchedule, train_steps  # noqa: E402
-from vidiff_cli.training.state import TrainState, VideoModel, new_video_model  # noqa: E402
+from vidiff_cli.training.loop import train_steps  # noqa: E402
+from vidiff_cli.training.lr_schedule import LRSchedule  # noqa: E402
+from vidiff_cli.training.state import TrainState  # noqa: E402
 from vidiff_cli.worlds import shapes  # noqa: E402
 
 SIDE, FRAMES, FPS = 16, 8, 8

@@ -18,6 +18,8 @@ from torch import Tensor
 from vidiff_cli.errors import VidiffError
 
 FORMAT = "vidiff-2"
+# the files of a checkpoint folder
+WEIGHTS, AVERAGE, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
 _LONGEST_HEADER = 64 * 2**20
 
 

@@ -30,7 +30,8 @@ from vidiff_cli.text.encoder import CaptionEmbedding
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.cost_estimate import FLOAT, CostEstimate, estimate
 from vidiff_cli.training.distributed import ALONE
-from vidiff_cli.training.loop import LRSchedule, OutOfMemory, is_out_of_memory, train_steps
+from vidiff_cli.training.loop import OutOfMemory, is_out_of_memory, train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
 
 GIB = 2**30
 ROOM = 0.85  # of a GPU's memory that a plan fills: the rest is for what an estimate does not see

@@ -13,6 +13,7 @@ from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.device import choose_dtype
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_network, recompute_stages
+from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.finetune import take_over
 from vidiff_cli.runs.monitor import is_due
 from vidiff_cli.runs.setup import open_clip_source
@@ -21,8 +22,9 @@ from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.embedding_cache import EmbeddingCache
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext
-from vidiff_cli.training.loop import LRSchedule, train_steps
-from vidiff_cli.training.state import TrainState, new_video_model
+from vidiff_cli.training.loop import train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.state import TrainState
 
 
 def told(settings: TrainSettings, model: ModelSettings, dataset: Dataset, *, resumed: bool) -> dict[str, Any]:
