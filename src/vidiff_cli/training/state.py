@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vidiff_cli import __version__
-from vidiff_cli.checkpoint import AVERAGE, OPTIMIZER, STATE, WEIGHTS, read_tensors, write_folder, write_tensors
+from vidiff_cli.checkpoint import AVERAGE, OPTIMIZER, STATE, WEIGHTS, read_tensors, write_tensors
 from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.video_model import VideoModel, read_model_weights
+from vidiff_cli.system.atomic_files import write_folder
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.ema import Ema
 from vidiff_cli.training.optimizers import build_optimizers
