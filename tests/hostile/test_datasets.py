@@ -243,7 +243,7 @@ def test_a_damaged_ledger(made, copy, refused, content, files):
 def test_a_damaged_journal_costs_time_only(made, vidiff, tmp_path, monkeypatch):
     """What an interrupted prep kept is read again where it is sound, and made again where it is not."""
     with monkeypatch.context() as patch:
-        patch.setattr("vidiff_cli.commands.prep.assemble", lambda *_: (_ for _ in ()).throw(VidiffError("stop")))
+        patch.setattr("vidiff_cli.commands.prep.write_dataset", lambda *_: (_ for _ in ()).throw(VidiffError("stop")))
         assert vidiff("prep", made / "clips", "-o", "dataset", *PREP).code == 1
     kept = sorted(Path("dataset/.journal").rglob("*.safetensors"))
     assert len(kept) == 3

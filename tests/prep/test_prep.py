@@ -19,7 +19,7 @@ from vidiff_cli.dataset.dataset import open_dataset, read_rows
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Note
 from vidiff_cli.prep import decode as prep_decode
-from vidiff_cli.prep import extract as cut_module
+from vidiff_cli.prep import extract as extract_module
 from vidiff_cli.prep.extract import ClipSpec, ExtractJob, clip_starts
 from vidiff_cli.prep.extract_cache import ExtractedSource
 from vidiff_cli.prep.scan import scan
@@ -241,19 +241,24 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
         decoder="auto",
         images_fps=Fraction(25),
     )
-    job = ExtractJob(source=source, segments=(), cutting=cutting, path=tmp_path / "piece.safetensors")
+    job = ExtractJob(source=source, segments=(), clip_spec=cutting, path=tmp_path / "extracted.safetensors")
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("internal\n  trouble")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cut_module, "read", broken)
-        piece = cut_module.cut(job)
-    assert isinstance(piece, ExtractedSource) and piece.reason == "cannot be decoded: RuntimeError: internal trouble"
-    assert not job.path.exists(), "another run may have more luck"
-    piece = cut_module.cut(job)
+        patch.setattr(extract_module, "read", broken)
+        extracted = extract_module.extract(job)
     assert (
-        isinstance(piece, ExtractedSource) and [cut.start for cut in piece.candidates] == [0, 8] and job.path.exists()
+        isinstance(extracted, ExtractedSource)
+        and extracted.reason == "cannot be decoded: RuntimeError: internal trouble"
+    )
+    assert not job.path.exists(), "another run may have more luck"
+    extracted = extract_module.extract(job)
+    assert (
+        isinstance(extracted, ExtractedSource)
+        and [cut.start for cut in extracted.candidates] == [0, 8]
+        and job.path.exists()
     )
 
 

@@ -23,7 +23,7 @@ from typing import overload
 
 import numpy as np
 
-from vidiff_cli.dataset.index import HELD, SIDES, Index, open_index
+from vidiff_cli.dataset.index import MAX_PARSED, SIDES, Index, open_index
 from vidiff_cli.dataset.index import NAME as INDEX
 from vidiff_cli.dataset.jsonl import damaged, read_rows, write_rows
 from vidiff_cli.dataset.schema import (
@@ -79,7 +79,7 @@ class Clips(Sequence[Clip]):
         clip = self._parsed.get(number)
         if clip is None:
             clip = self._read(number)
-            if len(self._parsed) < HELD:
+            if len(self._parsed) < MAX_PARSED:
                 self._parsed[number] = clip
         return clip
 
@@ -107,7 +107,7 @@ class Dataset:
         self.folder, self.spec, self.index = folder, spec, index
         self.clips: Sequence[Clip] = Clips(folder / "clips.jsonl", spec, index, parsed)
         self._maps: dict[int, np.ndarray] = {}
-        self._places: np.ndarray | None = None  # what a view needs, in one row: one look-up instead of five
+        self._layout: np.ndarray | None = None  # what a view needs, in one row: one look-up instead of five
 
     def __len__(self) -> int:
         return len(self.index)
@@ -121,10 +121,10 @@ class Dataset:
 
     def view(self, index: int) -> np.ndarray:
         """All frames of a clip, uint8 (t h w c), read-only: nothing is read before it is looked at."""
-        if self._places is None:
+        if self._layout is None:
             known = self.index
-            self._places = np.stack([known.shard, known.start, known.frames, known.height, known.width], axis=1)
-        shard, start, frames, height, width = self._places[index].tolist()
+            self._layout = np.stack([known.shard, known.start, known.frames, known.height, known.width], axis=1)
+        shard, start, frames, height, width = self._layout[index].tolist()
         stop = start + frames * height * width * 3
         return self._map(shard)[start:stop].reshape(frames, height, width, 3)
 

@@ -37,7 +37,7 @@ class Shard:
             if header is not None and not isinstance(header, dict):
                 raise TypeError("no table")
             entries = {key: value for key, value in header.items() if key != "__metadata__"} if header else {}
-            layout = {key: _place(value) for key, value in entries.items()}
+            layout = {key: _parse_entry(value) for key, value in entries.items()}
         except FileNotFoundError as error:
             raise damaged(path, "no such file") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -82,7 +82,7 @@ def map_bytes(path: Path, start: int, size: int) -> np.ndarray:
     return np.asarray(mapped)  # a plain array over the map: indexing a memmap object is slow
 
 
-def _place(entry: Mapping[str, Any]) -> tuple[int, int, tuple[int, ...]]:
+def _parse_entry(entry: Mapping[str, Any]) -> tuple[int, int, tuple[int, ...]]:
     """Where a tensor of a shard lies, (first byte, stop, shape); ValueError, LookupError or TypeError for nonsense."""
     (start, stop), shape = entry["data_offsets"], tuple(entry["shape"])
     if entry["dtype"] != "U8":

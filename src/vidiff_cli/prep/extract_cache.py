@@ -30,7 +30,7 @@ from vidiff_cli.prep.captions import Segment
 from vidiff_cli.prep.scan import MediaSource
 from vidiff_cli.system.atomic_files import unwritable
 
-PIECE_FORMAT = 2
+CACHE_FORMAT = 2
 HEADER_BYTES = 1024
 
 
@@ -82,16 +82,16 @@ class ExtractedSource:
         return float(self.frames / self.rate) if self.rate else 0.0
 
 
-def _piece(row: Mapping[str, object]) -> ExtractedSource:
+def _parse_extracted(row: Mapping[str, object]) -> ExtractedSource:
     """From its JSON. TypeError, ValueError, KeyError for anything else."""
     values = dict(row)
     values["size"] = tuple(values["size"])  # type: ignore[arg-type]
     values["candidates"] = tuple(ClipCandidate(**each) for each in values["candidates"])  # type: ignore[union-attr]
     values["unused"] = tuple((int(number), str(why)) for number, why in values["unused"])  # type: ignore[union-attr]
-    piece = ExtractedSource(**values)  # type: ignore[arg-type]
-    if not isinstance(piece.kind, str) or piece.rate < 0:
+    extracted = ExtractedSource(**values)  # type: ignore[arg-type]
+    if not isinstance(extracted.kind, str) or extracted.rate < 0:
         raise ValueError("no piece")
-    return piece
+    return extracted
 
 
 class ExtractCache:
@@ -107,7 +107,7 @@ class ExtractCache:
     def path(self, source: MediaSource, segments: Sequence[Segment]) -> Path:
         """Where the piece of a source lies, or is to lie."""
         times = [(str(each.start_seconds), str(each.stop_seconds)) for each in segments]
-        key = [PIECE_FORMAT, source.name, source.bytes, source.mtime_ns, times, self._shaping]
+        key = [CACHE_FORMAT, source.name, source.bytes, source.mtime_ns, times, self._shaping]
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return self.folder / digest[:2] / f"{digest[2:26]}.safetensors"  # no folder of a million files
 
@@ -125,11 +125,12 @@ class ExtractCache:
             return None
         try:
             shard = Shard(path)
-            piece = _piece(json.loads(shard.tensor("piece").tobytes()))
-            whole = not piece.candidates or (
-                len(shard.shape("frames") or ()) == 4 and (shard.shape("prints") or (0,))[0] == len(piece.candidates)
+            extracted = _parse_extracted(json.loads(shard.tensor("piece").tobytes()))
+            whole = not extracted.candidates or (
+                len(shard.shape("frames") or ()) == 4
+                and (shard.shape("prints") or (0,))[0] == len(extracted.candidates)
             )
-            return piece if whole else None
+            return extracted if whole else None
         except (VidiffError, LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RecursionError):
             return None  # damaged: decode it again
 
@@ -141,10 +142,10 @@ class ExtractCache:
         """A fingerprint per cut, uint8 (clips, bytes)."""
         return Shard(self.path(source, segments)).tensor("prints")
 
-    def write(self, source: MediaSource, segments: Sequence[Segment], piece: ExtractedSource) -> None:
+    def write(self, source: MediaSource, segments: Sequence[Segment], extracted: ExtractedSource) -> None:
         """Marks a source as finished that has no frames."""
         with ExtractWriter(self.path(source, segments)) as writer:
-            writer.finish(piece, [])
+            writer.finish(extracted, [])
 
     def remove(self) -> None:
         """Forgets all of it: the dataset is complete, or there is nothing worth keeping."""
@@ -217,9 +218,9 @@ class ExtractWriter:
             raise _unwritten(self.path, error) from error
         return frames
 
-    def finish(self, piece: ExtractedSource, prints: Sequence[bytes]) -> None:
+    def finish(self, extracted: ExtractedSource, prints: Sequence[bytes]) -> None:
         """Writes the rest and gives the file its name: from now on the source is finished."""
-        text = json.dumps(asdict(piece)).encode()
+        text = json.dumps(asdict(extracted)).encode()
         parts = [("prints", [len(prints), len(prints[0]) if prints else 0], b"".join(prints))]
         parts.append(("piece", [len(text)], text))
         stop = self.count * int(np.prod(self._shape))

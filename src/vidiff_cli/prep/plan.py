@@ -44,14 +44,14 @@ def plan_prep(settings: PrepSettings) -> Plan:
     groups = assign_groups(found.sources, captions, settings.split_by)
     check_held_out(settings.hold_out, groups.values())
     facts = [
-        [source.name, source.bytes, source.mtime_ns, _said(captions, source), groups[source.name]]
+        [source.name, source.bytes, source.mtime_ns, _caption_facts(captions, source), groups[source.name]]
         for source in found.sources
     ]
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return Plan(settings=settings, scan=found, captions=captions, groups=groups, fingerprint=fingerprint)
 
 
-def _said(captions: Captions, source: MediaSource) -> list[list[object]]:
+def _caption_facts(captions: Captions, source: MediaSource) -> list[list[object]]:
     return [
         [str(each.start_seconds), str(each.stop_seconds), each.captions] for each in captions.by_source[source.name]
     ]
@@ -67,10 +67,10 @@ def is_complete(plan: Plan) -> bool:
     if output.exists() and not output.is_dir():
         raise VidiffError(f"{output} is a file", expected="a folder", fix="give another name with -o")
     if not (output / "dataset.json").exists():
-        strange = sorted(path.name for path in output.iterdir() if not _is_ours(path)) if output.exists() else []
-        if strange:
+        foreign = sorted(path.name for path in output.iterdir() if not _is_ours(path)) if output.exists() else []
+        if foreign:
             raise VidiffError(
-                f"{output} is no dataset and not empty", found=strange[0], fix="give an empty or new folder with -o"
+                f"{output} is no dataset and not empty", found=foreign[0], fix="give an empty or new folder with -o"
             )
         return False
     if plan.settings.overwrite:

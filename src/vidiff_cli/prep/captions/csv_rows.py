@@ -23,7 +23,7 @@ def header(line: str) -> list[str]:
         return []
 
 
-def need(*columns: str) -> Check:
+def require_columns(*columns: str) -> Check:
     """A check that a header has each of these columns once."""
 
     def check(document: Document, names: Sequence[str]) -> None:

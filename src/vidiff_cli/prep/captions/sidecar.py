@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions.document import Document
-from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, clean, whole
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, clean_captions, whole_file
 
 LARGEST_BYTES = 1 << 20  # a larger text file is something else, such as a log
 LINE_ENDS = re.compile("\r\n|\r|\n")
@@ -15,11 +15,11 @@ LINE_ENDS = re.compile("\r\n|\r|\n")
 
 def read_sidecar(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry for the video that the text file lies beside. VidiffError: it cannot be read, or is no such text."""
-    captions = clean(LINE_ENDS.split(_text(document)))
+    captions = clean_captions(LINE_ENDS.split(_text(document)))
     if captions:
         name = document.path.with_suffix("").name
-        place = MatchTarget(stems=(name,), segments=whole(captions))
-        yield Annotation(video=name, sentences=len(captions), places=(place,))
+        target = MatchTarget(stems=(name,), segments=whole_file(captions))
+        yield Annotation(video=name, sentences=len(captions), targets=(target,))
 
 
 def _text(document: Document) -> str:
