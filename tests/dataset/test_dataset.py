@@ -122,7 +122,7 @@ def test_what_is_no_dataset_is_said(tmp_path: Path, stored: tuple[Path, list[np.
     with pytest.raises(VidiffError, match="damaged"):
         open_dataset(folder)
     (folder / "dataset.json").unlink()
-    with pytest.raises(VidiffError, match="is no dataset"):
+    with pytest.raises(VidiffError, match="is not a dataset"):
         open_dataset(folder)
     (folder / ".journal").mkdir()
     with pytest.raises(VidiffError, match="unfinished"):

@@ -144,7 +144,7 @@ def test_only_an_earlier_export_is_replaced(dataset: Path, tmp_path: Path) -> No
     (out / "notes.txt").write_text("mine")
     with pytest.raises(VidiffError, match=r"holds more than an export: found notes\.txt"):
         export(settings(dataset, out, overwrite=True))
-    with pytest.raises(VidiffError, match="is no folder"):
+    with pytest.raises(VidiffError, match="is not a folder"):
         export(settings(dataset, out / "notes.txt"))
     with pytest.raises(VidiffError, match="lies in the dataset"):
         export(settings(dataset, dataset / "export"))

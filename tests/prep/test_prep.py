@@ -299,9 +299,9 @@ def test_a_column_keeps_sources_together_and_holds_out_a_value(make_clip: MakeCl
     drawn = {(clip.group, clip.split) for clip in open_dataset(tmp_path / "drawn").clips}
     assert len(drawn) == 3
     assert sum(side == "val" for _, side in drawn) == 1
-    with pytest.raises(VidiffError, match="--hold-out p7 is no value"):
+    with pytest.raises(VidiffError, match="--hold-out p7 is not a value"):
         prep(settings(folder, tmp_path / "x", split_by="person", hold_out=("p7",)))
-    with pytest.raises(VidiffError, match=r"--split-by actor is no column .* file_name, text, person"):
+    with pytest.raises(VidiffError, match=r"--split-by actor is not a column .* file_name, text, person"):
         prep(settings(folder, tmp_path / "x", split_by="actor"))
     with pytest.raises(ValidationError, match="give the column with --split-by"):
         settings(folder, tmp_path / "x", hold_out=("p1",))

@@ -32,7 +32,7 @@ KEEPING = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepReport:
-    """What `prep` made. Captions are counted over kept sources; `resumed`: decoded by an earlier run.
+    """Summary of a prepared dataset. Captions are counted over kept sources; `resumed`: decoded by an earlier run.
 
     `rejected`: sources by reason; `filtered`: clips by the filter that left them out; `missing`: rows of missing.jsonl
     by kind. Of a `shard` only sources, kept, rejected, resumed and the time are known.

@@ -1,8 +1,8 @@
-"""What is needed of every clip to find and read it, as arrays: derived from clips.jsonl, and kept beside it for size.
+"""Arrays that locate every clip, derived from clips.jsonl and stored beside it when there are many clips.
 
 clips.jsonl stays the truth. clips.index holds what a look at every row and every shard has found, with the sizes and
 times of the files that were looked at: while these stand, nothing is parsed but the rows that are asked for. An index
-that is absent, damaged or older than its files is made anew, without a word; in a folder that cannot be written it
+that is absent, damaged or older than its files is rebuilt quietly; in a folder that cannot be written it
 lives in memory.
 
 The file: a line with the format and the sha256 of the rest; a line of JSON; the columns one after another.
@@ -195,7 +195,7 @@ def _format_sizes(sizes: Mapping[str, int]) -> str:
 
 
 def _file_stamps(folder: Path) -> dict[str, Any] | None:
-    """What tells that the rows are the same: their size and time, and the very content of dataset.json."""
+    """Stamps that tell whether the rows are the same: their size and time, and the very content of dataset.json."""
     try:
         rows = (folder / "clips.jsonl").stat()
         spec = hashlib.sha256((folder / "dataset.json").read_bytes()).hexdigest()
@@ -257,7 +257,7 @@ def _unpack(content: bytes, first: int, known: dict[str, Any]) -> Index | None:
 
 
 def _matches_shards(folder: Path, index: Index) -> bool:
-    """Whether every shard is the file that was looked at, and every clip lies within its shard."""
+    """Checks that every shard is the indexed file and that every clip lies within its shard."""
     for shard in index.shards:
         found = os.stat(folder / "data" / shard.name)
         if (found.st_size, found.st_mtime_ns) != (shard.size, shard.mtime_ns):

@@ -1,4 +1,4 @@
-"""The part of `prep` that takes the time: sources to pieces of the journal, by worker processes."""
+"""Decodes sources into the extract cache with worker processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vidiff_cli.system import worker_pool
 from vidiff_cli.system.atomic_files import remove
 from vidiff_cli.video import ffmpeg
 
-# what another run may have more luck with
+# another run may succeed
 RETRIED_KINDS = {UNEXPECTED, worker_pool.TOO_LONG, worker_pool.TOO_MUCH, worker_pool.CRASHED}
 ExtractedSources = dict[str, ExtractedSource]  # by the source's name
 
@@ -27,8 +27,8 @@ ExtractedSources = dict[str, ExtractedSource]  # by the source's name
 def extract_sources(
     plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]
 ) -> EventStream[tuple[ExtractedSources, int]]:
-    """Decodes what the journal lacks; every finished source is in the journal before the next event. Returns all pieces
-    and how many of them were finished before."""
+    """Decodes the sources that the cache lacks; every finished source is cached before the next event. Returns all
+    extracted sources and how many of them were cached before."""
     extracted_sources = {
         name: extracted
         for name, extracted in _known(plan, cache, sources).items()
@@ -52,7 +52,7 @@ def extract_sources(
 
 
 def _known(plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]) -> ExtractedSources:
-    """What the journal has of these sources."""
+    """Reads the finished sources from the cache."""
     found = ((source.name, cache.read(source, plan.captions.by_source[source.name])) for source in sources)
     return {name: extracted for name, extracted in found if extracted is not None}
 
@@ -60,7 +60,7 @@ def _known(plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]) -> E
 def _decoded(
     plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]
 ) -> Iterator[tuple[MediaSource, ExtractedSource]]:
-    """The pieces of sources as they are finished, by worker processes. Where decord ends badly, ffmpeg has a try."""
+    """Yields sources as they are extracted by worker processes. If decord fails, ffmpeg is tried."""
     settings = plan.settings
     retried: list[ExtractJob] = []
     jobs = (_job(plan, cache, source, settings.decoder) for source in sources)
@@ -77,7 +77,7 @@ def _decoded(
 def _outcomes(
     jobs: Iterator[ExtractJob], count: int, settings: PrepSettings
 ) -> Iterator[worker_pool.Outcome[ExtractJob, ExtractedSource | Unwritten]]:
-    """What the workers return. An interrupt, or a full disk, stops them in the middle: what they were writing goes."""
+    """Yields the workers' outcomes. Partial files are removed after an interrupt or a full disk."""
     if not count:
         return
     open_jobs: dict[Path, ExtractJob] = {}
@@ -108,7 +108,7 @@ def _outcomes(
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -140,7 +140,7 @@ def _job(plan: Plan, cache: ExtractCache, source: MediaSource, decoder: str) -> 
 
 
 def merged(plan: Plan, cache: ExtractCache) -> ExtractedSources:
-    """VidiffError where some part is not done."""
+    """Reads all sources from the cache. VidiffError: some are not extracted yet."""
     extracted_sources = _known(plan, cache, plan.scan.sources)
     missing = [source.name for source in plan.scan.sources if source.name not in extracted_sources]
     if missing:

@@ -1,6 +1,6 @@
-"""One source to a piece of the dataset: decoded once, scaled, cropped, measured and written, or rejected with a reason.
+"""Extracts one source: decodes it once, scales, crops, measures and writes it, or rejects it with a reason.
 
-This is what the worker processes do. Times are counted in frames of the piece's rate ("the grid"): frame k is the one
+Runs in the worker processes. Times are counted in frames of the clips' rate ("the grid"): frame k is the one
 shown at k / fps seconds after the source's first frame.
 """
 
@@ -26,7 +26,7 @@ from vidiff_cli.video.image_sequence import pictures_info, read_pictures
 from vidiff_cli.video.probe import VideoInfo, probe
 from vidiff_cli.video.scene_detection import FrameScores, SceneMeasure, scene_starts
 
-UNEXPECTED = "cannot be decoded"  # by an error that no one foresaw; it may be the machine's fault, not the file's
+UNEXPECTED = "cannot be decoded"  # an unexpected error; possibly of the machine, not of the file
 BEYOND_SECONDS = 1  # by which a segment may end after its file: annotations are rounded
 LEAST_SECONDS, TIMES_REAL = 120.0, 10.0  # that decoding may take, and as a multiple of the source's duration
 
@@ -47,7 +47,7 @@ class ClipSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractJob:
-    """A source to cut, the segments to cut it into (none: all of it), and the journal's file for it."""
+    """A source, the segments to extract (none: all of it), and its file in the cache."""
 
     source: MediaSource
     segments: tuple[Segment, ...]
@@ -56,10 +56,10 @@ class ExtractJob:
 
 
 def extract(job: ExtractJob) -> ExtractedSource | Unwritten:
-    """Writes the piece of a source into the journal and returns it. Never raises for a bad file.
+    """Writes an extracted source into the cache and returns it. Never raises for a bad file.
 
-    A piece of kind UNEXPECTED is not written, so that it is tried again. `Unwritten` is returned, not raised: it has to
-    reach another process as it is.
+    A source of kind UNEXPECTED is not written, so that it is tried again. `Unwritten` is returned,
+    not raised, to reach the parent process unchanged.
     """
     try:
         with ExtractWriter(job.path) as writer:
@@ -135,7 +135,7 @@ def _framing(info: VideoInfo, clip_spec: ClipSpec) -> Framing:
 
 
 def _rate(info: VideoInfo, clip_spec: ClipSpec) -> Fraction:
-    """Never above the source's own."""
+    """The clips' rate, at most the source's own."""
     return min(clip_spec.fps, info.fps) if info.fps > 0 else clip_spec.fps
 
 
@@ -152,7 +152,7 @@ def _interval(segment: Segment, rate: Fraction, shift: Fraction) -> Interval:
 
 
 def _intervals(segments: Sequence[Segment], rate: Fraction, shift: Fraction) -> list[Interval]:
-    """What has to be kept: the segments' frames, joined where they meet."""
+    """Intervals of frames to keep: those of the segments, joined where they meet."""
     joined: list[Interval] = []
     for start, stop in sorted(_interval(each, rate, shift) for each in segments) or [(0, math.inf)]:
         if joined and start <= joined[-1][1]:
@@ -233,7 +233,7 @@ def clip_starts(interval: Interval, total: int, scenes: Sequence[int], frames: i
 
 
 def _offset(intervals: Sequence[Interval], frame: int) -> int:
-    """The place of a frame of the grid among those that were kept."""
+    """Index of a frame of the grid among the kept frames."""
     return (
         frame
         - intervals[0][0]
@@ -242,7 +242,7 @@ def _offset(intervals: Sequence[Interval], frame: int) -> int:
 
 
 def _shortfall(segment: Segment, extracted: ExtractedSource, starts: Sequence[int]) -> str:
-    """Why a segment yields no clip, or not all that it promises; "" where all is well."""
+    """Reason why a segment yields no clip, or ends after its file; "" without a problem."""
     if segment.start_seconds is None or segment.stop_seconds is None:
         return ""
     end = extracted.start_seconds + extracted.seconds

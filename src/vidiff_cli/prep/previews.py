@@ -1,4 +1,4 @@
-"""What people look at of a dataset: clips that were kept with their captions, others with the reason."""
+"""Preview pictures of a dataset: kept clips with their captions, rejected clips with the reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def preview(dataset: Dataset, settings: PrepSettings) -> EventStream[None]:
 
 
 def preview_rejected(inputs: SelectionInput, selection: Selection, settings: PrepSettings) -> EventStream[None]:
-    """rejected.png: some of the clips that were left out, with the reason; of each reason at least one."""
+    """rejected.png: rejected clips with the reason, at least one per reason."""
     if settings.preview == 0 or not selection.rejected:
         return
     from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet

@@ -1,4 +1,4 @@
-"""Which of the clips that could be cut become the dataset: good ones, not too many of a source, none twice."""
+"""Selects the clips of a dataset from the candidates: good ones, not too many per source, no near-duplicates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEAR_DUPLICATE = "near-duplicate"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelectionInput:
-    """All that a dataset is assembled from; the dicts are keyed by the source's name."""
+    """Sources, captions and extracted frames of a dataset; the dicts are keyed by the source's name."""
 
     sources: Sequence[MediaSource]
     captions: Captions
@@ -32,14 +32,14 @@ class SelectionInput:
         return self.captions.by_source[source.name]
 
     def frames(self, source: MediaSource, candidate: ClipCandidate) -> np.ndarray:
-        """The frames of a clip, uint8 (t h w c), a view of the journal's file."""
+        """The frames of a clip, uint8 (t h w c), a view of the cached file."""
         frames = self.cache.frames(source, self.segments(source))
         return frames[candidate.offset : candidate.offset + self.extracted[source.name].clip_frames]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RejectedClip:
-    """A clip that was left out: the number of the cut in its source's piece, and why ("static", say)."""
+    """A rejected clip: the number of the candidate of its source, and the reason, such as "static"."""
 
     source: MediaSource
     number: int
@@ -49,7 +49,7 @@ class RejectedClip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """The numbers of the cuts that are taken, by the source's name (a source without any is absent); what was left out,
+    """Numbers of the selected candidates by the source's name (a source without any is absent), and the rejected clips
     in order; `counts` of the latter by reason."""
 
     taken: dict[str, tuple[int, ...]]

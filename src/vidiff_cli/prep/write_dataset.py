@@ -1,4 +1,4 @@
-"""From the journal to the dataset folder: shards, manifest, ledgers; dataset.json is the last file."""
+"""Writes the dataset folder from the extract cache: shards, rows, ledgers; dataset.json is the last file."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ def _seconds(source: MediaSource, inputs: SelectionInput, selection: Selection) 
 
 
 def write_ledgers(output: Path, inputs: SelectionInput, selection: Selection) -> None:
-    """ledger.jsonl: exactly one row per source, in the order of their names. missing.jsonl: what annotation files speak
-    of and is not here, or not usable."""
+    """ledger.jsonl: exactly one row per source, in the order of their names. missing.jsonl: annotations
+    whose video is missing or unusable."""
     refused: dict[str, Counter[str]] = {}
     for each in selection.rejected:
         refused.setdefault(each.source.name, Counter())[each.reason] += 1
@@ -170,7 +170,7 @@ def write_ledgers(output: Path, inputs: SelectionInput, selection: Selection) ->
 
 
 def source_status(extracted: ExtractedSource, refused: Mapping[str, int], *, taken: bool) -> tuple[str, str]:
-    """(kind, reason) of a source that gave no clip, ("", "") of one that is kept."""
+    """Returns (kind, reason) of a rejected source, ("", "") of one that is kept."""
     if extracted.kind or taken:
         return extracted.kind, extracted.reason
     why = max(refused, key=lambda each: refused[each])

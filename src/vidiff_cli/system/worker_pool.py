@@ -43,7 +43,7 @@ END, IDLE = "end", object()
 
 
 class Outcome(NamedTuple, Generic[J, R]):
-    """What became of a job: its result, kind "" and problem None, or no result, the kind and a sentence about it."""
+    """Outcome of a job: its result, or a sentence about the problem and its kind ("" without a problem)."""
 
     job: J
     result: R | None
@@ -185,7 +185,7 @@ class _Team(Generic[J, R]):
         return sum(worker.job is not IDLE for worker in self._workers)
 
     def assign(self, job: J) -> None:
-        """To a free worker, which is started where there is none."""
+        """Gives the job to a free worker; starts one if all are busy."""
         worker = next((worker for worker in self._workers if worker.job is IDLE), None)
         if worker is None:
             worker = _Worker(self._function, self._initializer, self._timeout_seconds, self._news)
@@ -265,7 +265,7 @@ def _problem(worker: _Worker, kind: str, content: str) -> tuple[str, str]:
 
 
 def _ending(process: subprocess.Popen) -> str:
-    """How a process ended by itself."""
+    """Describes how a process ended by itself."""
     code = process.wait()
     if code >= 0:
         return f"the process ended with status {code}"

@@ -1,4 +1,4 @@
-"""Which captions belong to which source: tables and corpora first, then the text file beside it; always by name."""
+"""Matches captions to sources by name: tables and corpora first, then the text file beside the source."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_captions(
     files in what was given, then NAME.txt beside it; a table or corpus wins over a text file. Named files are the only
     origin of captions. With "none" the tables are read for their columns only, and only if `columns` asks for it
     (split by a column).
-    VidiffError: an unknown format; a named file is missing, cannot be read, or is none of the formats.
+    VidiffError: an unknown format; a named file is missing, cannot be read, or has an unknown format.
     """
     if format != "auto" and format not in FORMATS:
         raise VidiffError("unknown caption format", found=format, expected=f"auto, {', '.join(FORMATS)}")

@@ -1,4 +1,4 @@
-"""Gathers what the caption files say about the sources, and the ledger of what they say in vain."""
+"""Collects the captions of all annotation files by source, and the rows that could not be used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_MATCH = "no file is this video"
 
 @dataclass(slots=True)
 class _SegmentCaptions:
-    """The captions of one segment. What one entry says twice it says on purpose; another adds what is new."""
+    """Captions of one segment. Repetitions within one entry are kept; another entry adds only new captions."""
 
     texts: list[str] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
@@ -34,7 +34,7 @@ class _SegmentCaptions:
 
 
 class CaptionCollector:
-    """`read` takes in one document after the other, `captions` closes the book."""
+    """Collects captions: `read` and `read_sidecars` add them, `captions` returns the result."""
 
     def __init__(self, sources: Sequence[MediaSource]) -> None:
         self._sources = sources
@@ -45,7 +45,7 @@ class CaptionCollector:
         self._column_names: dict[str, None] = {}
         self._rows: list[Missing] = []
         self._absent: list[Missing] = []
-        self._silent: dict[str, str] = {}  # source -> why it has no captions though something speaks of it
+        self._silent: dict[str, str] = {}  # source -> reason for an annotated source without captions
         self._annotated: set[str] = set()
         self._sentences = 0
         self._notes: list[str] = []
@@ -55,9 +55,9 @@ class CaptionCollector:
         self._notes.append(text)
 
     def read(self, document: Document, format: str, *, anywhere: bool, found: bool = False) -> None:
-        """Takes in one document. `anywhere`: it speaks of all sources, not only of those below its folder.
+        """Adds the captions of one document. `anywhere`: it may describe all sources, not only those below its folder.
 
-        `found`: nobody named it, so that it is only used if one of its videos is here; a note says which it is.
+        `found`: it was found, not named by the user; it is used only if one of its videos is a source, with a note.
         VidiffError: it cannot be read.
         """
         captions = _DocumentCaptions(document, self._index, anywhere)
@@ -103,7 +103,7 @@ class CaptionCollector:
             self.note(f"{len(unread)} text files could not be used: {unread[0]}")
 
     def columns_only(self) -> Captions:
-        """The columns without any caption; rows without a file are in the notes."""
+        """Returns the columns without captions; rows without a file are in the notes."""
         return Captions(
             by_source={source.name: () for source in self._sources},
             origin={source.name: "none" for source in self._sources},
@@ -152,10 +152,10 @@ class CaptionCollector:
                 self.note(f"{captions.document}: {_counted(len(rows), 'video')} {fact}, such as {rows[0].what}")
 
     def _unannotated(self) -> Iterator[Missing]:
-        """Files that nothing is said about; without any annotation file that is no loss."""
+        """Rows for sources without an annotation, if any annotation file is in use."""
         for name, segment_captions in self._said.items() if self.used else ():
             if not segment_captions:
-                reason = self._silent.get(name, "no caption file speaks of it")
+                reason = self._silent.get(name, "no caption file names it")
                 yield Missing(kind="annotation", what=name, where="", reason=reason)
 
 
@@ -164,7 +164,7 @@ def _counted(number: int, what: str) -> str:
 
 
 class _DocumentCaptions:
-    """What one document says, matched to the sources."""
+    """Captions of one document, matched to the sources."""
 
     def __init__(self, document: Document, index: NameIndex, anywhere: bool) -> None:
         self.document = document
@@ -192,7 +192,7 @@ class _DocumentCaptions:
 
     @property
     def has_matches(self) -> bool:
-        """At least one of its videos is here, or would be if it were there once."""
+        """True if at least one of its videos matches a source, ambiguous matches included."""
         return bool(self.matched or self._ambiguous)
 
     def add(self, item: Annotation | InvalidRow) -> None:
@@ -237,7 +237,7 @@ class _DocumentCaptions:
         return self._index.find_target(target, None if self._anywhere else self.document.path.parent)
 
     def absent(self) -> list[Missing]:
-        """The videos that no source is."""
+        """Rows for the annotated videos without a source."""
         rows = []
         here = str(self.document)
         for video, line in self._lines.items():

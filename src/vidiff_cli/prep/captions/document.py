@@ -35,7 +35,7 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSEr
 
 
 class Repeated(ValueError):
-    """A key that stands twice in one JSON object: either value may be the one that was meant."""
+    """A key that occurs twice in a JSON object, so that its value is ambiguous."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which source an annotated video is: by its id or its path, never by the order of anything."""
+"""Finds the source of an annotated video by its id or its path, never by order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vidiff_cli.video.decode import SUFFIXES_IMAGE
 
 
 class NameIndex:
-    """Looks sources up: `hits` of several names are ambiguous, and then nobody gets the captions."""
+    """Index of the sources by path and by name. Several hits are ambiguous, and the captions are not used."""
 
     def __init__(self, sources: Sequence[MediaSource]) -> None:
         self._by_path = {_key(source.path): source for source in sources}
@@ -27,8 +27,8 @@ class NameIndex:
     def find_path(self, file: str, table: Path, *, anywhere: bool) -> list[MediaSource]:
         """The source that a row of a table names by its path from the table's folder.
 
-        Where there is none, the sources below that folder that have this bare name. `anywhere`: a table given by hand
-        speaks of all sources, wherever it lies itself.
+        Without such a file: the sources below that folder that have this bare name. `anywhere`: a table named by the
+        user describes all sources, wherever it lies itself.
         """
         folder = table.parent
         for written in dict.fromkeys((file, file.replace("\\", "/"))):  # a table made on Windows

@@ -14,7 +14,7 @@ LINE_ENDS = re.compile("\r\n|\r|\n")
 
 
 def read_sidecar(document: Document) -> Iterator[Annotation | InvalidRow]:
-    """One entry for the video that the text file lies beside. VidiffError: it cannot be read, or is no such text."""
+    """One entry for the video that the text file lies beside. VidiffError: it cannot be read, or is not such a text."""
     captions = clean_captions(LINE_ENDS.split(_text(document)))
     if captions:
         name = document.path.with_suffix("").name
@@ -29,7 +29,7 @@ def _text(document: Document) -> str:
         except OSError as error:
             raise VidiffError(f"{document} cannot be read", found=error.strerror) from error
     if len(content) > LARGEST_BYTES:
-        raise VidiffError(f"{document} is no caption file: it is larger than 1 MB")
+        raise VidiffError(f"{document} is not a caption file: it is larger than 1 MB")
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return content.decode(encoding)

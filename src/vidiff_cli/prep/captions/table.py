@@ -39,7 +39,7 @@ def read_jsonl(document: Document) -> Iterator[Annotation | InvalidRow]:
 
 
 def json_row(line: str) -> dict[str, object] | str:
-    """The JSON object in a line, or why it is none."""
+    """Parses the JSON object in a line; returns the reason as text if it is not one."""
     try:
         record = parse_json(line)
     except Repeated as error:

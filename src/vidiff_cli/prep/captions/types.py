@@ -1,4 +1,4 @@
-"""What is said about videos: segments with their sentences, what is missing, and what one annotation file yields."""
+"""Values of the caption readers: segments with captions, annotations, invalid rows, missing videos."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Missing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Captions:
-    """What annotation files, tables and text files say about the sources; the dicts are keyed by the source's name.
+    """All captions of the sources; the dicts are keyed by the source's name.
 
-    `of`: its segments, sorted, () where it has none. `origin`: the format of the first file that speaks of it, or
-    "none". `columns`: the plain columns of its rows, `column_names`: all there are. `missing`: the ledger. `notes`:
-    sentences for a person. `annotated_videos` and `sentences` count what the files in use hold, whether or not the
-    video is here.
+    `by_source`: segments, sorted; () without captions. `origin`: the format of the first file that describes
+    the source, or "none". `columns`: the plain columns of its rows, `column_names`: all there are. `missing`: rows of the
+    ledger. `notes`: sentences for the user. `annotated_videos` and `sentences` count what the files in use hold, whether
+    or not the video is a source.
     """
 
     by_source: dict[str, tuple[Segment, ...]]
@@ -60,7 +60,7 @@ class Captions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MatchTarget:
-    """A kind of file that an annotated video can lie in: any of these stems; `folder` decides between equal stems."""
+    """File names that an annotated video may have: any of the `stems`; `folder` decides between equal stems."""
 
     stems: tuple[str, ...]
     segments: tuple[Segment, ...]
@@ -69,10 +69,10 @@ class MatchTarget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Annotation:
-    """What one row or entry says about one video.
+    """Captions and columns of one video from one row or entry.
 
     `video` is its id, or the file as the table names it; `line` is where it stands (0 in JSON). A table names a file
-    by its path (`file`), a corpus by the id (`places`, of which each that exists gets its segments). `sentences` is
+    by its path (`file`), a corpus by the id (`targets`, of which each that exists gets its segments). `sentences` is
     their number.
     """
 
@@ -113,7 +113,7 @@ def collapse_spaces(caption: str) -> str:
 
 
 def sentence(value: object) -> tuple[str, str]:
-    """(the sentence, "") or ("", why it is none)."""
+    """Returns (the sentence, "") or ("", the reason why it is refused)."""
     if not isinstance(value, str):
         return "", "the sentence is not text"
     if SURROGATES.search(value):

@@ -29,7 +29,7 @@ def read_youcook2(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry a video, its steps with their sentences. VidiffError: not such a file."""
     value = as_object(document, document.json, "youcook2")
     if not isinstance(value.get("database"), dict):
-        raise VidiffError(f"{document} is no youcook2 file", found='no object "database"')
+        raise VidiffError(f"{document} is not a youcook2 file", found='no object "database"')
     for key, entry in value["database"].items():
         video, problem = video_id(key)
         if problem:
