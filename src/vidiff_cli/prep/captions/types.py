@@ -42,10 +42,10 @@ class Missing:
 class Captions:
     """All captions of the sources; the dicts are keyed by the source's name.
 
-    `by_source`: segments, sorted; () without captions. `origin`: the format of the first file that describes
-    the source, or "none". `columns`: the plain columns of its rows, `column_names`: all there are. `missing`: rows of the
-    ledger. `notes`: sentences for the user. `annotated_videos` and `sentences` count what the files in use hold, whether
-    or not the video is a source.
+    `by_source`: segments, sorted; () without captions. `origin`: the format of the first file describing the source,
+    or "none". `columns`: the plain columns of its rows, `column_names`: all there are. `missing`: rows of the ledger.
+    `notes`: sentences for the user. `annotated_videos` and `sentences` count what the files in use hold, whether or not
+    the video is a source.
     """
 
     by_source: dict[str, tuple[Segment, ...]]
