@@ -22,10 +22,10 @@ from vidiff_cli import __version__
 from vidiff_cli.checkpoint import file_hash, write_tensors
 from vidiff_cli.cli.info import ROWS
 from vidiff_cli.commands.info import info
-from vidiff_cli.commands.info.checkpoint import AboutCheckpoint
-from vidiff_cli.commands.info.dataset import AboutDataset
-from vidiff_cli.commands.info.media import AboutFolder, AboutVideo, bit_depth
-from vidiff_cli.commands.info.run import AboutRun
+from vidiff_cli.commands.info.checkpoint import CheckpointInfo
+from vidiff_cli.commands.info.dataset import DatasetInfo
+from vidiff_cli.commands.info.media import FolderInfo, MediaInfo, bit_depth
+from vidiff_cli.commands.info.run import RunInfo
 from vidiff_cli.commands.sample import sample
 from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.config.train import OptimizerSettings
@@ -68,7 +68,7 @@ def test_a_checkpoint(saved: Callable[..., Path], weights: str) -> None:
     path = folder / {"ema": "ema.safetensors", "raw": "model.safetensors"}[weights]
     found = about(path)
     video_model = new_video_model(ModelSettings(network=SMALL, frames=4, text=text), 0)
-    assert isinstance(found, AboutCheckpoint)
+    assert isinstance(found, CheckpointInfo)
     assert found.parameters == sum(value.numel() for value in video_model.parameters())
     assert (found.path, found.bytes, found.sha256) == (path, path.stat().st_size, file_hash(path))
     assert (found.weights, found.step, found.phase, found.vidiff) == (weights, 7, "stable", __version__)
@@ -167,7 +167,7 @@ def own_run(run: Path, tmp_path: Path) -> Path:
 def test_a_finished_run(own_run: Path, dataset: Path) -> None:
     found = about(own_run)
     rows = [json.loads(line) for line in (own_run / "metrics.jsonl").read_text().splitlines()]
-    assert isinstance(found, AboutRun)
+    assert isinstance(found, RunInfo)
     assert (found.state, found.steps, found.steps_logged, found.steps_asked) == ("finished", 6, 6, 6)
     assert (found.dataset, found.preset, found.vidiff) == (str(dataset), None, __version__)
     assert found.loss == rows[-1]["loss"] and found.loss_mean == pytest.approx(np.mean([row["loss"] for row in rows]))
@@ -236,7 +236,7 @@ def test_a_damaged_config(own_run: Path, content: bytes) -> None:
 
 def test_a_dataset(dataset: Path) -> None:
     found = about(dataset)
-    assert isinstance(found, AboutDataset)
+    assert isinstance(found, DatasetInfo)
     assert (found.width, found.height, found.frames) == (16, 16, 8)
     assert (found.sources, found.kept, found.clips, sum(found.splits.values())) == (12, 12, 12, 12)
     assert found.clips_of_rate == {"8": 12} and found.seconds_of_video == 12
@@ -285,7 +285,7 @@ def made(tmp_path: Path) -> Callable[..., Path]:
 
     def make(name: str, *arguments: str, size: str = "64x48", fps: str = "25") -> Path:
         source = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate={fps}:duration=1"]
-        code, log, _ = ffmpeg.run([*source, *arguments, ffmpeg.url(tmp_path / name)])
+        code, log, _ = ffmpeg.run([*source, *arguments, ffmpeg.file_url(tmp_path / name)])
         assert code == 0, log
         return tmp_path / name
 
@@ -295,7 +295,7 @@ def made(tmp_path: Path) -> Callable[..., Path]:
 def test_a_video(made: Callable[..., Path]) -> None:
     path = made("a.mp4", "-pix_fmt", "yuv420p", fps="30000/1001")
     found = about(path)
-    assert isinstance(found, AboutVideo)
+    assert isinstance(found, MediaInfo)
     assert (found.kind, found.codec, found.frames, found.frames_announced) == ("video", "h264", 30, 30)
     assert found.fps == found.fps_announced == Fraction(30000, 1001) and found.rate == "constant"
     assert (found.width, found.height, found.coded_width, found.coded_height) == (64, 48, 64, 48)
@@ -312,8 +312,8 @@ def test_a_video(made: Callable[..., Path]) -> None:
 
 def test_an_upright_video(made: Callable[..., Path], tmp_path: Path) -> None:
     made("lying.mp4", "-pix_fmt", "yuv420p")
-    turned = ["-display_rotation", "90", "-i", ffmpeg.url(tmp_path / "lying.mp4"), "-c", "copy"]
-    code, log, _ = ffmpeg.run([*turned, ffmpeg.url(tmp_path / "upright.mp4")])
+    turned = ["-display_rotation", "90", "-i", ffmpeg.file_url(tmp_path / "lying.mp4"), "-c", "copy"]
+    code, log, _ = ffmpeg.run([*turned, ffmpeg.file_url(tmp_path / "upright.mp4")])
     assert code == 0, log
     found = about(tmp_path / "upright.mp4")
     assert (found.width, found.height, found.coded_width, found.coded_height) == (48, 64, 64, 48)
@@ -366,7 +366,7 @@ def test_a_folder_of_sources(tmp_path: Path, clip: Callable[..., Path]) -> None:
         Image.new("RGB", (30, 20 + number // 2)).save(folder / f"{number}.png")
     (folder / "broken.jpg").write_text("no picture")
     found = about(folder)
-    assert isinstance(found, AboutFolder)
+    assert isinstance(found, FolderInfo)
     assert (found.videos, found.images, found.other_files, found.captioned, found.unreadable) == (1, 4, 1, 1, 1)
     assert found.sizes == {"30x20": 2, "30x21": 1} and not found.numbered
 
@@ -454,8 +454,8 @@ def test_damage_is_one_sentence(run: Path, dataset: Path, tmp_path_factory, data
 
 def test_the_fields_are_stable() -> None:
     """They are the keys of --json."""
-    keys = {kind: [field.name for field in fields(kind)] for kind in (AboutCheckpoint, AboutDataset, AboutRun)}
+    keys = {kind: [field.name for field in fields(kind)] for kind in (CheckpointInfo, DatasetInfo, RunInfo)}
     assert all(names[0] == "kind" and names[-1] == "warnings" for names in keys.values())
-    assert {"parameters", "clips_seen", "sha256", "text", "conditioning", "rates"} <= set(keys[AboutCheckpoint])
-    assert {"state", "steps", "steps_asked", "go_on", "model", "samples", "plot"} <= set(keys[AboutRun])
-    assert {"clips", "splits", "rejected", "captions", "examples", "shards"} <= set(keys[AboutDataset])
+    assert {"parameters", "clips_seen", "sha256", "text", "conditioning", "rates"} <= set(keys[CheckpointInfo])
+    assert {"state", "steps", "steps_asked", "go_on", "model", "samples", "plot"} <= set(keys[RunInfo])
+    assert {"clips", "splits", "rejected", "captions", "examples", "shards"} <= set(keys[DatasetInfo])

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 import numpy as np
 from vidiff_cli.video import encode
-from vidiff_cli.video.restore_resolution import native
+from vidiff_cli.video.restore_resolution import restore_resolution
 
 count, name = int(sys.argv[1]), sys.argv[2]
 row = np.arange(64, dtype=np.uint8)
@@ -29,7 +29,7 @@ class Reel:
 
 shown = frames()
 if sys.argv[3] == "native":
-    shown = native(Reel(), {0: 0, count - 1: 1}, range(count), frames())
+    shown = restore_resolution(Reel(), {0: 0, count - 1: 1}, range(count), frames())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert encode(name, shown, Fraction(50)) == count
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -17,7 +17,7 @@ from vidiff_cli.video import encode, ffmpeg
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.ffmpeg_features import DECODERS, ENCODERS, ffmpeg_version, missing_decoders, missing_encoders
 from vidiff_cli.video.probe import probe
-from vidiff_cli.video.timestamps import Timing, count
+from vidiff_cli.video.timestamps import Timing, measure_timing
 
 # (clip, frames, constant) as another decoder measured them; corrupted.mp4 has one frame that is lost
 MEASURED = [
@@ -37,7 +37,7 @@ MEASURED = [
 
 
 def timing_of(path: Path, *, patience_seconds: float = 60) -> Timing:
-    *_, last = count(probe(path), patience_seconds=patience_seconds)
+    *_, last = measure_timing(probe(path), patience_seconds=patience_seconds)
     assert isinstance(last, Timing)
     return last
 
@@ -109,5 +109,5 @@ def test_an_ffmpeg_without_codecs(speak: Callable[[str], None]) -> None:
 
 def test_something_that_is_no_ffmpeg(speak: Callable[[str], None]) -> None:
     speak("hello")
-    with pytest.raises(VidiffError, match="is no ffmpeg: found 'hello"):
+    with pytest.raises(VidiffError, match="is not ffmpeg: found 'hello"):
         ffmpeg_version()

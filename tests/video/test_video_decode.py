@@ -63,7 +63,7 @@ def test_plain_h264_is_decords(long_clip, indices):
 )
 def test_the_fallback_is_right_where_decord_is_not(tmp_path, long_clip, make, indices, name, arguments, first, why):
     start = ["-ss", "1.3"] if first else []
-    path = make(tmp_path / name, *start, "-i", ffmpeg.url(long_clip), *arguments)
+    path = make(tmp_path / name, *start, "-i", ffmpeg.file_url(long_clip), *arguments)
     got = decode(path)
     assert got.decoder == "ffmpeg"
     assert why in (got.fallback or "")
@@ -127,9 +127,9 @@ def test_rotation_is_applied(tmp_path, make, decoder):
     frames[:, :16, :32] = 250  # top left
     frames[1, :4, :4] = frames[2, :8, :8] = 100
     encode(tmp_path / "a.mkv", frames, Fraction(10), lossless=True)
-    turn = ["-display_rotation", "-90", "-i", ffmpeg.url(tmp_path / "a.mkv"), "-c:v", "libx264", "-crf", "1"]
+    turn = ["-display_rotation", "-90", "-i", ffmpeg.file_url(tmp_path / "a.mkv"), "-c:v", "libx264", "-crf", "1"]
     flat = make(tmp_path / "flat.mp4", *turn[2:])
-    turned = make(tmp_path / "turned.mp4", *turn[:2], "-i", ffmpeg.url(flat), "-c", "copy")
+    turned = make(tmp_path / "turned.mp4", *turn[:2], "-i", ffmpeg.file_url(flat), "-c", "copy")
     got = decode(turned, decoder=decoder)
     assert got.info.rotation == 90
     assert got.frames.shape[1:3] == (64, 32)
@@ -224,4 +224,4 @@ def test_real_bad_clips(data_dir, name):
 
 def _variable(folder: Path, source: Path, make) -> Path:
     chosen = ["-vf", "select='not(mod(n,3))+not(mod(n,7))'", "-fps_mode", "vfr", "-c:v", "libx264", "-crf", "12"]
-    return make(folder / "vfr.mp4", "-i", ffmpeg.url(source), *chosen)
+    return make(folder / "vfr.mp4", "-i", ffmpeg.file_url(source), *chosen)

@@ -72,7 +72,7 @@ def test_colors_are_bt709_and_close(tmp_path):
         frames[:, :, left : left + 16] = color
     encode(tmp_path / "a.mp4", frames, Fraction(8))
     assert (
-        "yuv420p(tv, bt709, progressive)" in ffmpeg.run(ffmpeg.reading(tmp_path / "a.mp4"))[1]
+        "yuv420p(tv, bt709, progressive)" in ffmpeg.run(ffmpeg.input_arguments(tmp_path / "a.mp4"))[1]
     )  # matrix and tags alike
     back = decode(tmp_path / "a.mp4").frames.astype(int)
     for left in (4, 20, 36, 52):
@@ -97,8 +97,8 @@ def test_audio_is_copied_or_encoded_anew(tmp_path, indexed, make, suffix):
     assert len(back.frames) == 20
     assert (back.decoder, back.fps) == ("decord", 10)
     if suffix != ".webm":  # aac packets as they were
-        make(tmp_path / "1.aac", "-i", ffmpeg.url(sound), "-map", "0:a", "-c", "copy")
-        make(tmp_path / "2.aac", "-i", ffmpeg.url(target), "-map", "0:a", "-c", "copy")
+        make(tmp_path / "1.aac", "-i", ffmpeg.file_url(sound), "-map", "0:a", "-c", "copy")
+        make(tmp_path / "2.aac", "-i", ffmpeg.file_url(target), "-map", "0:a", "-c", "copy")
         assert (tmp_path / "1.aac").read_bytes() == (tmp_path / "2.aac").read_bytes()
 
 
@@ -109,7 +109,7 @@ def test_silent_source_and_audio_delay(tmp_path, indexed, make):
     tone = ["-f", "lavfi", "-i", "testsrc2=s=64x32:r=10:d=1", "-f", "lavfi", "-i", "sine=d=1", "-shortest"]
     sound = make(tmp_path / "sound.mp4", *tone)
     encode(tmp_path / "b.mp4", indexed(20), Fraction(10), audio_from=sound, audio_delay=Fraction(1))
-    begins = re.search(r"Audio: .* start (\d\.\d+)", ffmpeg.run(ffmpeg.reading(tmp_path / "b.mp4"))[1])
+    begins = re.search(r"Audio: .* start (\d\.\d+)", ffmpeg.run(ffmpeg.input_arguments(tmp_path / "b.mp4"))[1])
     assert begins
     assert abs(float(begins[1]) - 1) < 0.03
     assert decode(tmp_path / "b.mp4").times[0] == 0
@@ -187,7 +187,7 @@ def test_parents_are_made_and_bad_targets_are_one_sentence(tmp_path, indexed):
     (tmp_path / "file").write_text("")
     for name, fps, lossless, said in [
         ("a.xyz", 10, False, r"\.mp4"),
-        ("a.mp4", 10, True, "never lossless"),
+        ("a.mp4", 10, True, "cannot be lossless"),
         ("a.gif", 60, False, "at most 50"),
         ("a.mp4", 0, False, "positive"),
         ("file/a.mp4", 10, False, "cannot be written"),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from vidiff_cli import __version__
 from vidiff_cli.cli.app import app
 from vidiff_cli.commands.info import info
-from vidiff_cli.commands.info.dataset import AboutDataset
+from vidiff_cli.commands.info.dataset import DatasetInfo
 from vidiff_cli.dataset.dataset import Clip, DatasetSpec, write_clips, write_shards, write_spec
 from vidiff_cli.errors import VidiffError
 
@@ -78,7 +78,7 @@ def _row(clip: Clip) -> dict[str, object]:
 
 def test_all_clips_are_counted_once(tmp_path: Path) -> None:
     found = info(make_dataset(tmp_path / "dataset"))
-    assert isinstance(found, AboutDataset)
+    assert isinstance(found, DatasetInfo)
     by_name = {each.name: each for each in found.histograms}
     assert list(by_name) == ["duration", "motion", "caption length", "frame rate", "frame size"]
     for name in ("duration", "motion", "frame rate", "frame size"):
@@ -92,7 +92,7 @@ def test_all_clips_are_counted_once(tmp_path: Path) -> None:
 def test_an_older_dataset_and_one_of_images_show_what_they_have(tmp_path: Path) -> None:
     older = info(make_dataset(tmp_path / "older", older=True))
     images = info(make_dataset(tmp_path / "images", images=True))
-    assert isinstance(older, AboutDataset) and isinstance(images, AboutDataset)
+    assert isinstance(older, DatasetInfo) and isinstance(images, DatasetInfo)
     assert [each.name for each in older.histograms] == ["duration", "caption length", "frame rate"]
     assert "duration" not in [each.name for each in images.histograms]
 

@@ -1,6 +1,6 @@
-"""`vidiff preview`: what a dataset, a run, a folder of videos or one video looks like, in a terminal or as a file.
+"""`vidiff preview`: frames of a dataset, a run, a folder of videos or one video, in a terminal or as a file.
 
-Only what is picked is opened (`preview_subjects.py`). A file that cannot be shown becomes an entry with the reason.
+Only picked entries are opened (`entries.py`). A file that cannot be shown becomes an entry with the reason.
 
 Legend: n frames that are shown, h and w pixels, c = 3 colors.
 """
@@ -21,7 +21,7 @@ from vidiff_cli.config.preview import COUNTS, PreviewSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress, task
 from vidiff_cli.frames import evenly_spaced
-from vidiff_cli.viz.contact_sheet import MOST, SheetRow, contact_sheet, progress_sheet
+from vidiff_cli.viz.contact_sheet import MAX_FRAMES, SheetRow, contact_sheet, progress_sheet
 from vidiff_cli.viz.gallery import MEGABYTE, SUFFIXES, Gallery, GalleryEntry
 from vidiff_cli.viz.picture_files import PICTURE_SUFFIXES
 
@@ -35,10 +35,10 @@ Where = Literal["terminal", "sheet", "gallery"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreviewReport:
-    """What was shown. `entries` in their order, `strips` frames (n h w c) of each (None: nothing could be shown).
+    """Result of a preview: `entries` in their order, `strips` frames (n h w c) of each (None: not available).
 
-    `total` is how many there are to pick from; `left_out` those that found no room in a gallery; `facts` are about the
-    whole. `output` is the file that was written, of `bytes`.
+    `total` is the number to pick from; `left_out` those that do not fit into a gallery; `facts` are about the whole.
+    `output` is the written file, of `bytes`.
     """
 
     kind: SubjectKind
@@ -54,16 +54,16 @@ class PreviewReport:
 
 @task
 def preview(settings: PreviewSettings) -> EventStream[PreviewReport]:
-    """Looks at some of what is at `settings.path`, and writes a sheet or a page where `settings.output` asks for one.
+    """Shows some entries of `settings.path`; writes a sheet or a page to `settings.output`, if given.
 
-    VidiffError: there is nothing to see, a dataset is damaged, or the output cannot be written.
+    Raises VidiffError if `path` has no entries, a dataset is damaged, or the output cannot be written.
     """
     where = _check_output(settings)
     subject = open_subject(settings.path)
-    numbers = _picked(subject, settings, where)
-    most = settings.frames or {"terminal": STRIP, "sheet": MOST, "gallery": 1}[where]
+    numbers = _pick(subject, settings, where)
+    most = settings.frames or {"terminal": STRIP, "sheet": MAX_FRAMES, "gallery": 1}[where]
     seen: list[EntryFrames] = []
-    for each in subject.look(numbers, most, SIDES[where]):
+    for each in subject.open_entries(numbers, most, SIDES[where]):
         seen.append(each)
         yield Progress(what="previews", done=len(seen), total=len(numbers), detail=seen[-1].entry.name)
     if settings.sort is not None:
@@ -87,14 +87,14 @@ def preview(settings: PreviewSettings) -> EventStream[PreviewReport]:
 
 
 def _check_output(settings: PreviewSettings) -> Where:
-    """What is to be made. VidiffError, before anything is looked at: it could not be written, or is there already."""
+    """The kind of output. Raises VidiffError, before anything is opened, if it exists or cannot be written."""
     output = settings.output
     if output is None:
         return "terminal"
     suffix = output.suffix.lower()
     if suffix not in (*PICTURE_SUFFIXES, *SUFFIXES):
         expected = f"a contact sheet ({', '.join(PICTURE_SUFFIXES)}) or a gallery ({SUFFIXES[0]})"
-        raise VidiffError("no preview can have that name", found=output.name, expected=expected)
+        raise VidiffError("unsupported name of a preview", found=output.name, expected=expected)
     if output.is_dir():
         raise VidiffError(f"{output} is a folder", fix="give the name of a file")
     if os.path.lexists(output) and not settings.overwrite:
@@ -102,8 +102,8 @@ def _check_output(settings: PreviewSettings) -> Where:
     return "gallery" if suffix in SUFFIXES else "sheet"
 
 
-def _picked(subject: Subject, settings: PreviewSettings, where: Where) -> Sequence[int]:
-    """Evenly spread, or drawn; of a run the first ones, which tell most, and for a sheet of it all."""
+def _pick(subject: Subject, settings: PreviewSettings, where: Where) -> Sequence[int]:
+    """Indices of entries: evenly spaced or random; for a run the first ones, for a sheet of a run all."""
     count = settings.count or COUNTS[where]
     if subject.kind == "run":
         usual = {"terminal": 1, "sheet": subject.total, "gallery": count}[where]
@@ -114,11 +114,11 @@ def _picked(subject: Subject, settings: PreviewSettings, where: Where) -> Sequen
 
 
 def _sorted(seen: list[EntryFrames], key: str) -> list[EntryFrames]:
-    """Ascending; what has no such value comes last. VidiffError where nothing has it."""
+    """Entries in ascending order, those without the value last. Raises VidiffError if all lack it."""
     there = [each for each in seen if key in each.entry.keys]
     if not there:
         known = dict.fromkeys(name for each in seen for name in each.entry.keys)
-        raise VidiffError("there is nothing to sort by", found=key, expected=", ".join(known))
+        raise VidiffError("unknown key to sort by", found=key, expected=", ".join(known))
     rest = [each for each in seen if key not in each.entry.keys]
     return sorted(there, key=lambda each: each.entry.keys[key]) + rest  # type: ignore[arg-type, return-value]
 
@@ -147,7 +147,7 @@ def _write_gallery(
 
 
 def _write_sheet(report: PreviewReport, seen: list[EntryFrames], path: Path) -> None:
-    """Of a run its sheets over the steps, else a row for each entry."""
+    """Writes a run's sample sheets over its steps, else a row for each entry."""
     if report.kind == "run":
         steps = sorted((each.entry.scores["step"], each.entry.path) for each in seen if "step" in each.entry.scores)
         sheets = [(f"step {step:.0f}", file) for step, file in steps if file is not None]
