@@ -13,9 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
 from PIL import Image
 
 from vidiff_cli import __version__
@@ -85,11 +82,6 @@ def test_a_checkpoint_says_what_noise_it_was_trained_with(saved: Callable[..., P
     assert (found.noise, found.noise_strength, found.context_noise) == ("mixed", 0.25, 0.5)
 
 
-def test_a_checkpoint_folder_is_the_file_that_sampling_takes(saved: Callable[..., Path]) -> None:
-    found = about(saved())
-    assert found.path == found.asked / "ema.safetensors" and found.weights == "ema"
-
-
 def test_no_tensor_is_read(saved: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("tensors were loaded")
@@ -97,7 +89,8 @@ def test_no_tensor_is_read(saved: Callable[..., Path], monkeypatch: pytest.Monke
     folder = saved()
     monkeypatch.setattr("safetensors.torch.load_file", refused)
     monkeypatch.setattr("vidiff_cli.checkpoint.read_tensors", refused)
-    assert about(folder).parameters > 0
+    found = about(folder)
+    assert found.parameters > 0 and found.path == folder / "ema.safetensors"
 
 
 def test_what_a_model_cannot_do(saved: Callable[..., Path]) -> None:
@@ -222,9 +215,7 @@ def test_a_wrong_pointer_is_a_warning(own_run: Path, content: str) -> None:
     assert found.model is None and found.steps == 6 and "names none of the checkpoints" in found.warnings[0]
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"\xff\xff", b'{"train": 3, "model": 4}', b'{"train": {"lr": 1}}']
-)
+@pytest.mark.parametrize("content", [b"{", b"\xff\xff", b'{"train": 3, "model": 4}', b'{"train": {"lr": 1}}'])
 def test_a_damaged_config(own_run: Path, content: bytes) -> None:
     (own_run / "config.json").write_bytes(content)
     with pytest.raises(VidiffError, match=r"config\.json"):
@@ -258,22 +249,6 @@ def test_rejected_sources(dataset: Path, tmp_path: Path) -> None:
         ledger.write_text(content)
         found = about(tmp_path / "dataset")
         assert found.rejected == {} and "Why sources were rejected" in found.warnings[0]
-
-
-def test_a_dataset_that_is_not_whole(dataset: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "dataset"
-    shutil.copytree(dataset, folder)
-    shard = next((folder / "data").iterdir())
-    shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(VidiffError, match="is damaged"):
-        about(folder)
-    shard.unlink()
-    with pytest.raises(VidiffError, match="is damaged: found no such file"):
-        about(folder)
-    (folder / "dataset.json").unlink()
-    (folder / ".journal").mkdir()
-    with pytest.raises(VidiffError, match="is unfinished"):
-        about(folder)
 
 
 # --- videos, photos, folders -------------------------------------------------------------------------------------
@@ -340,10 +315,9 @@ def test_a_variable_rate(made: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("name", "bits"),
     [
-        *[("yuv420p", 8), ("yuvj422p", 8), ("nv12", 8), ("bgra", 8), ("gray", 8), ("rgb24", 8), ("RGBA", 8)],
-        *[("yuv420p10le", 10), ("yuv444p12be", 12), ("yuva444p16le", 16), ("gray10le", 10), ("gbrp9le", 9)],
-        *[("rgb48le", 16), ("rgba64be", 16), ("I;16", 16), ("ya16le", 16), ("monow", 1), ("1", 1), ("F", 32)],
-        *[("p010le", 10), ("gbrap10le", 10), ("x2rgb10le", 10)],
+        *[("yuv420p", 8), ("nv12", 8), ("RGBA", 8), ("yuv444p12be", 12), ("gbrp9le", 9), ("rgb48le", 16)],
+        *[("rgba64be", 16), ("I;16", 16), ("ya16le", 16), ("monow", 1), ("1", 1), ("F", 32), ("p010le", 10)],
+        ("x2rgb10le", 10),
     ],
 )
 def test_bit_depth(name: str, bits: int) -> None:
@@ -389,15 +363,12 @@ def test_how_a_video_was_made(settings: Callable[..., Any], run: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        "",
         "[]",
-        "{}",
         "[" * 100_000,
         '{"command": "sample; rm -r", "settings": {}, "checkpoint": {}, "versions": {}, "seed": 1}',
-        '{"command": 3, "settings": {}, "checkpoint": {}, "versions": {}, "seed": 1}',
         '{"command": "sample", "settings": {}, "checkpoint": 7, "versions": {}, "seed": 1}',
     ],
-    ids=range(7),
+    ids=range(4),
 )
 def test_another_json_beside_a_video(clip: Callable[..., Path], content: str) -> None:
     path = clip(2)
@@ -426,30 +397,6 @@ def test_a_folder_with_somebody_elses_config(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"editor": "vi"}')
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     assert about(tmp_path).kind == "folder"
-
-
-@examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_damage_is_one_sentence(run: Path, dataset: Path, tmp_path_factory, data: st.DataObject) -> None:
-    """Cut a file anywhere or change any byte of it: it is described, or refused with a VidiffError."""
-    place = tmp_path_factory.mktemp("damaged")
-    shutil.copytree(run, place / "run")
-    shutil.copytree(dataset, place / "dataset")
-    whole = sorted(path for path in place.rglob("*") if path.is_file())
-    path = data.draw(st.sampled_from(whole))
-    content = bytearray(path.read_bytes())
-    where = data.draw(st.integers(0, min(len(content), 4000) - 1))
-    if data.draw(st.booleans()):
-        del content[where:]
-    else:
-        content[where] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(content)
-    for thing in (place / "run", place / "dataset", path.parent, path):
-        try:
-            assert about(thing).kind
-        except VidiffError as error:
-            assert "\n" not in str(error)
-    shutil.rmtree(place)
 
 
 def test_the_fields_are_stable() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -100,19 +99,6 @@ def test_audio_is_copied_or_encoded_anew(tmp_path, indexed, make, suffix):
         make(tmp_path / "1.aac", "-i", ffmpeg.file_url(sound), "-map", "0:a", "-c", "copy")
         make(tmp_path / "2.aac", "-i", ffmpeg.file_url(target), "-map", "0:a", "-c", "copy")
         assert (tmp_path / "1.aac").read_bytes() == (tmp_path / "2.aac").read_bytes()
-
-
-def test_silent_source_and_audio_delay(tmp_path, indexed, make):
-    encode(tmp_path / "silent.mp4", indexed(5), Fraction(10))
-    encode(tmp_path / "a.mp4", indexed(5), Fraction(10), audio_from=tmp_path / "silent.mp4")
-    assert not probe(tmp_path / "a.mp4").has_audio
-    tone = ["-f", "lavfi", "-i", "testsrc2=s=64x32:r=10:d=1", "-f", "lavfi", "-i", "sine=d=1", "-shortest"]
-    sound = make(tmp_path / "sound.mp4", *tone)
-    encode(tmp_path / "b.mp4", indexed(20), Fraction(10), audio_from=sound, audio_delay=Fraction(1))
-    begins = re.search(r"Audio: .* start (\d\.\d+)", ffmpeg.run(ffmpeg.input_arguments(tmp_path / "b.mp4"))[1])
-    assert begins
-    assert abs(float(begins[1]) - 1) < 0.03
-    assert decode(tmp_path / "b.mp4").times[0] == 0
 
 
 @pytest.mark.parametrize("name", ["a b.mp4", 'it\'s "q".gif', "-y.mp4", "видео 日本.mkv", "100%d.mp4", "http:x.webm"])

@@ -90,7 +90,7 @@ def test_a_folder_in_use_is_refused_and_overwrite_replaces_only_clips(tmp_path: 
     with pytest.raises(VidiffError, match=r"holds other files.*holiday"):
         world(settings_for(folder, overwrite=True))
     assert contents(folder) == before
-    with pytest.raises(VidiffError, match="no folder"):
+    with pytest.raises(VidiffError, match="not a folder"):
         world(settings_for(folder / "holiday.mp4"))
 
 

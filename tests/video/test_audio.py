@@ -120,13 +120,10 @@ def early(request: pytest.FixtureRequest, source: Callable[..., Path]) -> Path:
 CASES = [  # each kind of source, each container, copied and encoded anew
     ("aac.mp4", ".mp4"),
     ("aac.mp4", ".webm"),
-    ("opus.mkv", ".mp4"),
     ("opus.mkv", ".webm"),
     ("vorbis.webm", ".mp4"),
-    ("vorbis.webm", ".mkv"),
     ("pcm.mov", ".mp4"),
     ("five-one.mkv", ".mkv"),
-    ("five-one.mkv", ".webm"),
     ("late.mp4", ".mp4"),
     ("late.mp4", ".mkv"),
     ("stream.ts", ".webm"),
@@ -233,16 +230,6 @@ def test_a_second_sound_takes_over_where_its_frames_begin(tmp_path, source, make
         assert loud(heard(target))[0] == pytest.approx(2 + loud(heard(then))[0], abs=0.005)
     encode(target, dark(32), Fraction(10), audio_from=first, audio_after=(silent, begins), overwrite=True)
     assert loud(heard(target))[0] == pytest.approx(loud(heard(first))[0], abs=0.005)
-
-
-def test_decord_hears_as_much(tmp_path, source):
-    decord = pytest.importorskip("decord")
-    for speed, lasts in ((Fraction(1), 1.2), (Fraction(1, 2), 2.4)):
-        target = tmp_path / "a.mp4"
-        encode(target, dark(24), Fraction(10), audio_from=source("aac.mp4"), audio_speed=speed, overwrite=True)
-        samples = decord.AudioReader(str(target), sample_rate=RATE, mono=True)
-        assert samples.shape[1] / RATE == pytest.approx(lasts, abs=2 * PACKET_SECONDS)
-        assert len(decord.VideoReader(str(target))) == 24
 
 
 def test_every_track_that_can_be_read_is_kept(tmp_path, source, make):

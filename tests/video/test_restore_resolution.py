@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import chain
 
 import numpy as np
 import pytest
@@ -206,13 +205,6 @@ def test_another_decoder_goes_on_where_the_first_gave_up(tmp_path, indexed, indi
 
     monkeypatch.setattr(decord_backend, "frames", broken)
     assert indices(np.stack(list(stream_full_size(tmp_path / "a.mkv")))) == list(range(70))
-
-
-def test_two_inputs_one_after_the_other_have_the_size_of_the_first(tmp_path, indexed):
-    encode(tmp_path / "a.mkv", indexed(3), Fraction(10), lossless=True)
-    encode(tmp_path / "b.mkv", indexed(2, width=96, height=64), Fraction(10), lossless=True)
-    both = chain(stream_full_size(tmp_path / "a.mkv"), stream_full_size(tmp_path / "b.mkv", size=(64, 32)))
-    assert [frame.shape for frame in both] == [(32, 64, 3)] * 5
 
 
 def test_small_frames_may_be_anything_that_answers_by_rank():
