@@ -71,8 +71,8 @@ def find_audio(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> l
     """
     if not probe(path).has_audio:
         return []
-    look = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
-    _, log, _ = ffmpeg.run(["-copyts", *ffmpeg.input_arguments(path), *look])
+    arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
+    _, log, _ = ffmpeg.run(["-copyts", *ffmpeg.input_arguments(path), *arguments])
     codecs, tick, frame = tuple(TRACK.findall(log)), CONFIG.search(log), FRAME.search(log)
     if all(codec == UNKNOWN for codec in codecs):
         return []
@@ -139,11 +139,11 @@ def mux_audio(
 
 def _attempts(sound: AudioTrack, suffix: str) -> Iterator[dict[int, str]]:
     """Yields, by track number, copy or an encoder for each known codec; first with copies, then without."""
-    known = {number: codec for number, codec in enumerate(sound.codecs) if codec != UNKNOWN}
+    codecs = {number: codec for number, codec in enumerate(sound.codecs) if codec != UNKNOWN}
     allowed = COPIED.get(suffix)
     if not sound.anew:
-        yield {n: "copy" if allowed is None or codec in allowed else ANEW[suffix] for n, codec in known.items()}
-    yield dict.fromkeys(known, ANEW[suffix])
+        yield {n: "copy" if allowed is None or codec in allowed else ANEW[suffix] for n, codec in codecs.items()}
+    yield dict.fromkeys(codecs, ANEW[suffix])
 
 
 def _filters(sound: AudioTrack, number: int, moved: Fraction, seconds: Fraction) -> list[str]:

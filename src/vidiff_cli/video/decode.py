@@ -121,8 +121,8 @@ def decode(
     if max_frames is not None and max_frames < 1:
         raise VidiffError("max_frames must be positive", found=max_frames)
     info = probe(Path(path))
-    wanted = _make_spec(info, size, crop, fps, max_frames, max_bytes)
-    return _collect(info, wanted, decoder, max_bytes)
+    spec = _make_spec(info, size, crop, fps, max_frames, max_bytes)
+    return _collect(info, spec, decoder, max_bytes)
 
 
 def stream_frames(
@@ -154,8 +154,8 @@ def stream_frames(
     if stop_seconds is not None and stop_seconds <= 0:
         raise VidiffError("stop_seconds must be positive", found=stop_seconds)
     info = source if isinstance(source, VideoInfo) else probe(Path(source))
-    wanted = replace(_make_spec(info, size, crop, fps, None, None), stop_seconds=stop_seconds)
-    yield from _decode_attempts(info, wanted, decoder)
+    spec = replace(_make_spec(info, size, crop, fps, None, None), stop_seconds=stop_seconds)
+    yield from _decode_attempts(info, spec, decoder)
 
 
 def _check_arguments(decoder: str, fps: Fraction | None) -> None:
@@ -188,22 +188,22 @@ def _make_spec(
     scaled = (2 * size[0], 2 * size[1]) if twice else size
     image_file.check_pixels(info.path, *scaled)  # a pixel may be announced to be as wide as a film
     by_area = twice and scaled[0] * scaled[1] >= LARGE_PIXELS
-    wanted = _DecodeSpec(size=size, scaled=scaled, by_area=by_area, crop=crop, fps=fps, max_frames=max_frames)
+    spec = _DecodeSpec(size=size, scaled=scaled, by_area=by_area, crop=crop, fps=fps, max_frames=max_frames)
     if not info.is_image and max_bytes is not None:
         announced = int((info.duration_seconds or 0) * (fps or info.fps))
         _check_length(info, crop, announced if max_frames is None else min(announced, max_frames), max_bytes)
-    return wanted
+    return spec
 
 
 def _check_length(info: VideoInfo, crop: tuple[int, int], frames: int, max_bytes: int) -> None:
     """Raises VidiffError if so many frames would exceed the memory limit."""
     width, height = crop
-    most = _max_frames(crop, max_bytes)
-    if frames > most:
+    limit = _max_frames(crop, max_bytes)
+    if frames > limit:
         raise VidiffError(
             f"{info.path} is too long",
             found=f"{frames:,} frames of {width}x{height} or more",
-            expected=f"at most {most:,}",
+            expected=f"at most {limit:,}",
             fix="cut it into shorter files",
         )
 
@@ -212,88 +212,88 @@ def _max_frames(crop: tuple[int, int], max_bytes: int) -> int:
     return min(MAX_FRAMES, max_bytes // (crop[0] * crop[1] * 3))
 
 
-def _collect(info: VideoInfo, wanted: _DecodeSpec, decoder: str, max_bytes: int) -> Decoded:
+def _collect(info: VideoInfo, spec: _DecodeSpec, decoder: str, max_bytes: int) -> Decoded:
     """Collects all frames in one growing buffer, without a second copy."""
-    most = _max_frames(wanted.crop, max_bytes) + 1  # one more tells that it is too long
-    capped = replace(wanted, max_frames=min(most, wanted.max_frames or most))
-    for reading in _decode_attempts(info, capped, decoder):
+    limit = _max_frames(spec.crop, max_bytes) + 1  # one more tells that it is too long
+    capped = replace(spec, max_frames=min(limit, spec.max_frames or limit))
+    for attempt in _decode_attempts(info, capped, decoder):
         times: list[Fraction] = []
         pixels = bytearray()
-        for block_times, frames in reading.blocks:
+        for block_times, frames in attempt.blocks:
             times += block_times
-            _check_length(info, wanted.crop, len(times), max_bytes)
+            _check_length(info, spec.crop, len(times), max_bytes)
             pixels += frames.data
-    frames = np.frombuffer(pixels, np.uint8).reshape(len(times), wanted.crop[1], wanted.crop[0], 3)
-    rate = reading.fps if info.is_image or wanted.fps else measure_rate(times, info.fps)
+    frames = np.frombuffer(pixels, np.uint8).reshape(len(times), spec.crop[1], spec.crop[0], 3)
+    rate = attempt.fps if info.is_image or spec.fps else measure_rate(times, info.fps)
     return Decoded(
         frames=frames,
         times=tuple(times),
         fps=rate,
-        decoder=reading.decoder,
-        fallback=reading.fallback,
+        decoder=attempt.decoder,
+        fallback=attempt.fallback,
         info=info,
     )
 
 
-def _decode_attempts(info: VideoInfo, wanted: _DecodeSpec, decoder: str) -> Iterator[DecodedVideo]:
+def _decode_attempts(info: VideoInfo, spec: _DecodeSpec, decoder: str) -> Iterator[DecodedVideo]:
     """Yields an attempt with the requested decoder; in "auto", a second one with ffmpeg if decord fails."""
     if info.is_image:
-        image = _image_block(info, wanted)
+        image = _image_block(info, spec)
         yield DecodedVideo(info=info, decoder="pillow", fallback=None, fps=Fraction(0), blocks=image)
         return
-    rate, fallback = wanted.fps or info.fps, None
-    if decoder == "auto" and wanted.by_area:
+    rate, fallback = spec.fps or info.fps, None
+    if decoder == "auto" and spec.by_area:
         fallback = "ffmpeg shrinks to large frames in fewer steps"
     elif decoder == "auto" and info.coded_width * info.coded_height > DECORD_PIXELS:
         fallback = "decord would hold many of such large frames in memory"
     elif decoder != "ffmpeg":
-        given_up: list[DecordUnfit] = []
+        failures: list[DecordUnfit] = []
         try:
-            source = decord_backend.frames(info, wanted.scaled)
+            source = decord_backend.frames(info, spec.scaled)
         except DecordUnfit as reason:
-            given_up.append(reason)
+            failures.append(reason)
         else:
-            with closing(_until_unfit(_blocks(source, info, wanted), given_up)) as blocks:
+            with closing(_until_unfit(_blocks(source, info, spec), failures)) as blocks:
                 yield DecodedVideo(info=info, decoder="decord", fallback=None, fps=rate, blocks=blocks)
-        if not given_up:
+        if not failures:
             return
-        fallback = str(given_up[0])
+        fallback = str(failures[0])
         if decoder == "decord":
             what = f"decord cannot be trusted with {info.path} ({fallback})"
-            raise VidiffError(what, fix="use decoder auto") from given_up[0]
+            raise VidiffError(what, fix="use decoder auto") from failures[0]
     filtering = ffmpeg_backend.LIKE_DECORD
-    if wanted.by_area:
-        wanted, filtering = replace(wanted, scaled=wanted.size), ffmpeg_backend.BY_AREA
-    with closing(_blocks(ffmpeg_backend.frames(info, wanted.scaled, filtering), info, wanted)) as blocks:
+    if spec.by_area:
+        spec, filtering = replace(spec, scaled=spec.size), ffmpeg_backend.BY_AREA
+    with closing(_blocks(ffmpeg_backend.frames(info, spec.scaled, filtering), info, spec)) as blocks:
         yield DecodedVideo(info=info, decoder="ffmpeg", fallback=fallback, fps=rate, blocks=blocks)
 
 
-def _until_unfit(blocks: Generator[Block], given_up: list[DecordUnfit]) -> Generator[Block]:
+def _until_unfit(blocks: Generator[Block], failures: list[DecordUnfit]) -> Generator[Block]:
     """Yields the blocks until decord fails, and appends the reason to the list."""
     try:
         yield from blocks
     except DecordUnfit as reason:
-        given_up.append(reason)
+        failures.append(reason)
 
 
-def _image_block(info: VideoInfo, wanted: _DecodeSpec) -> Iterator[Block]:
-    frame = image_file.read_image(info.path, wanted.size)[None]
-    yield [Fraction(0)], np.ascontiguousarray(frame[(slice(None), *_center(wanted.size, wanted.crop))])
+def _image_block(info: VideoInfo, spec: _DecodeSpec) -> Iterator[Block]:
+    frame = image_file.read_image(info.path, spec.size)[None]
+    yield [Fraction(0)], np.ascontiguousarray(frame[(slice(None), *_center(spec.size, spec.crop))])
 
 
-def _blocks(source: Generator[TimedFrame], info: VideoInfo, wanted: _DecodeSpec) -> Generator[Block]:
+def _blocks(source: Generator[TimedFrame], info: VideoInfo, spec: _DecodeSpec) -> Generator[Block]:
     """Yields blocks of one decoder after selection by time, cropping and the last halving."""
-    factor = wanted.scaled[0] // wanted.size[0]
+    factor = spec.scaled[0] // spec.size[0]
     put = _copy if factor == 1 else _halve
-    inside = _center(wanted.size, wanted.crop, factor)
-    shape = (wanted.crop[1], wanted.crop[0], 3)
+    inside = _center(spec.size, spec.crop, factor)
+    shape = (spec.crop[1], spec.crop[0], 3)
     length = max(1, min(BLOCK_FRAMES, BLOCK_BYTES // (shape[0] * shape[1] * 3)))
-    shown = to_seconds(source, info) if wanted.fps is None else resample(source, wanted.fps, info)
-    if wanted.stop_seconds is not None:
-        stop = wanted.stop_seconds
-        shown = takewhile(lambda each: each[0] < stop, shown)
-    shown = islice(shown, wanted.max_frames)
-    there = False
+    shown = to_seconds(source, info) if spec.fps is None else resample(source, spec.fps, info)
+    if spec.stop_seconds is not None:
+        stop = spec.stop_seconds
+        shown = takewhile(lambda item: item[0] < stop, shown)
+    shown = islice(shown, spec.max_frames)
+    decoded = False
     with closing(source):
         while True:
             times: list[Fraction] = []
@@ -303,9 +303,9 @@ def _blocks(source: Generator[TimedFrame], info: VideoInfo, wanted: _DecodeSpec)
                 times.append(time)
             if not times:
                 break
-            there = True
+            decoded = True
             yield times, frames[: len(times)]
-    if not there:
+    if not decoded:
         raise VidiffError(f"{info.path} is damaged: not one frame could be decoded")
 
 

@@ -94,13 +94,13 @@ class Ffmpeg:
     """
 
     def __init__(self, arguments: Sequence[str | FfmpegInput], *, stdin: bool = False, stdout: bool = False) -> None:
-        named = ["fd:" if isinstance(each, FfmpegInput) else each for each in arguments]
+        named = ["fd:" if isinstance(argument, FfmpegInput) else argument for argument in arguments]
         command = [executable(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info", "-y", *named]
         # Without a name, so that no kill can leave it. ffmpeg's place in it is ours too: it is read by position only.
         self._log = tempfile.TemporaryFile(prefix="vidiff-", suffix=".log")  # noqa: SIM115
         source: int | None = None
         try:
-            source = next((_opened(each.path) for each in arguments if isinstance(each, FfmpegInput)), None)
+            source = next((_opened(argument.path) for argument in arguments if isinstance(argument, FfmpegInput)), None)
             self.process = subprocess.Popen(
                 command,
                 stdin=source if source is not None else subprocess.PIPE if stdin else subprocess.DEVNULL,
@@ -147,23 +147,23 @@ class Ffmpeg:
 
     def lines(self) -> Iterator[str]:
         """Follows the log line by line until ffmpeg ends, or until nothing new was written for a long time."""
-        place, rest, last_news = 0, b"", time.monotonic()
+        place, partial, last_output = 0, b"", time.monotonic()
         while True:
             ended = self.process.poll() is not None  # asked before reading, so that the last lines are not missed
             piece = os.pread(self._log.fileno(), LOG_BYTES, place)
             place += len(piece)
-            *whole, rest = (rest + piece).split(b"\n")
-            for line in whole:
+            *complete, partial = (partial + piece).split(b"\n")
+            for line in complete:
                 yield line.decode(errors="replace") + "\n"
             if piece:
-                last_news = time.monotonic()
-            elif ended or time.monotonic() - last_news > LOG_PATIENCE_SECONDS:
+                last_output = time.monotonic()
+            elif ended or time.monotonic() - last_output > LOG_PATIENCE_SECONDS:
                 return
             else:
                 time.sleep(0.002)
 
     def log(self) -> str:
-        """The whole log so far."""
+        """The complete log so far."""
         parts = list[bytes]()
         while piece := os.pread(self._log.fileno(), LOG_BYTES, sum(map(len, parts))):
             parts.append(piece)

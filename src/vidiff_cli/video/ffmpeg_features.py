@@ -48,14 +48,14 @@ def ffmpeg_version() -> str:
 
 def missing_encoders() -> dict[str, str]:
     """Encoders that vidiff uses and this ffmpeg lacks, with their purpose."""
-    there = _listed("encoders")
-    return {name: purpose for name, purpose in ENCODERS.items() if name not in there}
+    available = _listed("encoders")
+    return {name: purpose for name, purpose in ENCODERS.items() if name not in available}
 
 
 def missing_decoders() -> tuple[str, ...]:
     """Common video formats that this ffmpeg cannot decode."""
-    there = _listed("decoders")
-    return tuple(kind for names, kind in DECODERS.items() if not there.intersection(names))
+    available = _listed("decoders")
+    return tuple(kind for names, kind in DECODERS.items() if not available.intersection(names))
 
 
 def _listed(kind: Literal["encoders", "decoders"]) -> frozenset[str]:

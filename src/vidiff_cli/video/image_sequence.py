@@ -47,13 +47,13 @@ def _blocks(
     left, top = (size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2
     length = max(1, min(BLOCK_FRAMES, BLOCK_BYTES // (crop[0] * crop[1] * 3)))
     count = -int(-len(pictures) * fps // info.fps)  # every k with k / fps below the duration
-    held, frame = -1, np.empty(0, np.uint8)
+    current, frame = -1, np.empty(0, np.uint8)
     for first in range(0, count, length):
         times, frames = [], []
         for number in range(first, min(first + length, count)):
-            place = int(number * info.fps // fps)
-            if place != held:
-                path, held = pictures[place], place
+            index = int(number * info.fps // fps)
+            if index != current:
+                path, current = pictures[index], index
                 header = image_file.image_header(path)
                 if header[:3] != (info.coded_width, info.coded_height, info.rotation):
                     expected = f"{info.coded_width}x{info.coded_height}, as {pictures[0].name}"

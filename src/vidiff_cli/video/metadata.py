@@ -35,8 +35,8 @@ def read_tags(path: Path) -> dict[str, str]:
     """
     if path.suffix.lower() in SUFFIXES_IMAGE:
         return {}
-    wanted = ["-map_metadata", "0", "-map_chapters", "-1", "-f", "ffmetadata", "-"]
-    with ffmpeg.Ffmpeg([*ffmpeg.input_arguments(path), *wanted], stdout=True) as process:
+    output = ["-map_metadata", "0", "-map_chapters", "-1", "-f", "ffmetadata", "-"]
+    with ffmpeg.Ffmpeg([*ffmpeg.input_arguments(path), *output], stdout=True) as process:
         text = process.stdout.read(MOST_BYTES).decode(errors="replace")
     found = dict[str, str]()
     for name, value in _pairs(text):

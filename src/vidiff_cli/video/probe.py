@@ -72,8 +72,8 @@ def probe(path: str | Path) -> VideoInfo:
     check_readable(path)
     if path.suffix.lower() in SUFFIXES_IMAGE and not image_file.is_animated(path):
         return _probe_image(path)
-    look = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
-    _, log, complaint = ffmpeg.run([*ffmpeg.input_arguments(path), *look], timeout_seconds=PROBE_SECONDS)
+    arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
+    _, log, complaint = ffmpeg.run([*ffmpeg.input_arguments(path), *arguments], timeout_seconds=PROBE_SECONDS)
     return _parse_log(path, log, complaint)
 
 

@@ -39,15 +39,16 @@ def resample(source: Iterator[TimedFrame], fps: Fraction, info: VideoInfo) -> It
     """
     exact = (1 / info.fps / info.time_base).denominator == 1
     slack = Fraction(0) if exact else min(info.time_base, 1 / info.fps / 4)
-    # In whole numbers of 1 / whole seconds: a unit, an output frame, a nominal frame and the slack.
-    whole = math.lcm(time_unit(info).denominator, fps.numerator, slack.denominator)
-    units, step, frame_lasts, late = (int(each * whole) for each in (time_unit(info), 1 / fps, 1 / info.fps, slack))
+    # In whole numbers of 1 / scale seconds: a unit, an output frame, a nominal frame and the slack.
+    scale = math.lcm(time_unit(info).denominator, fps.numerator, slack.denominator)
+    durations = time_unit(info), 1 / fps, 1 / info.fps, slack
+    units, step, frame_lasts, late = (int(duration * scale) for duration in durations)
     count, before, held = 0, 0, None
     for time, frame in source:
         time *= units
-        if held is not None and time - before > LONGEST_FRAME_SECONDS * whole:
+        if held is not None and time - before > LONGEST_FRAME_SECONDS * scale:
             raise VidiffError(
-                f"{info.path} shows one frame for {(time - before) / whole:.0f} s", fix="cut the file there"
+                f"{info.path} shows one frame for {(time - before) / scale:.0f} s", fix="cut the file there"
             )
         before = time
         while held is not None and count * step + late < time:

@@ -58,9 +58,9 @@ def stream_full_size(
     `stream_frames`.
     """
     count = 0
-    for reading in stream_frames(source, fps=fps, size=size, crop=crop):
+    for attempt in stream_frames(source, fps=fps, size=size, crop=crop):
         place = 0
-        for _, frames in reading.blocks:
+        for _, frames in attempt.blocks:
             fresh = frames[max(0, count - place) :]
             place += len(frames)
             count = max(count, place)
@@ -87,15 +87,15 @@ def restore_resolution(
     ranks = sorted(given)
     places = {given[rank]: rank for rank in reversed(ranks)}  # where each source frame is shown first
     joins, sources = _ColorMatches(small, {rank: places[given[rank]] for rank in ranks}), _SourceFrames(full)
-    latest, measured = given[ranks[0]], -1
+    source_index, corrected_for = given[ranks[0]], -1
     for rank, repeats in groupby(written):
         if rank in given:
-            latest = given[rank]
-            shown = sources.frame(latest)
+            source_index = given[rank]
+            shown = sources.frame(source_index)
         else:
-            if measured != latest:
-                whole, measured = sources.frame(latest), latest
-                rounding = whole.mean(axis=(0, 1)) - small[places[latest]].mean(axis=(0, 1))
+            if corrected_for != source_index:
+                whole, corrected_for = sources.frame(source_index), source_index
+                rounding = whole.mean(axis=(0, 1)) - small[places[source_index]].mean(axis=(0, 1))
             table = joins.match(rank).apply(LEVELS) + rounding
             shown = np.asarray(enlarge(small[rank], whole.shape[1::-1]).point(_eight_bits(table)))
         for _ in repeats:
@@ -158,11 +158,11 @@ def match_colors(given: np.ndarray, made: np.ndarray) -> ColorMatch:
     of the picture on either side, while a color error of the model covers all of it. Contrast is the standard
     deviation; it changes by the part that exceeds the usual difference between neighbors.
     """
-    wanted, there = _pixels(given), _pixels(made)
-    middle = there.mean(axis=0)
-    apart = np.log((wanted.std(axis=0) + 1) / (there.std(axis=0) + 1))  # one level: a flat picture has no contrast
-    gain = np.exp(np.sign(apart) * np.clip(np.abs(apart) - USUAL_CONTRAST, 0, MOST_CONTRAST))
-    differences = np.sort(wanted - middle - (there - middle) * gain, axis=0)
+    target, source = _pixels(given), _pixels(made)
+    middle = source.mean(axis=0)
+    log_ratio = np.log((target.std(axis=0) + 1) / (source.std(axis=0) + 1))  # one level: a flat picture has no contrast
+    gain = np.exp(np.sign(log_ratio) * np.clip(np.abs(log_ratio) - USUAL_CONTRAST, 0, MOST_CONTRAST))
+    differences = np.sort(target - middle - (source - middle) * gain, axis=0)
     quarter = len(differences) // 4
     return ColorMatch(gain, middle, differences[quarter : len(differences) - quarter].mean(axis=0))
 

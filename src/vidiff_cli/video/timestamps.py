@@ -41,10 +41,10 @@ def measure_timing(info: VideoInfo, *, patience_seconds: float) -> Iterator[int 
 
     Stops after `patience_seconds` with what is known by then. Raises VidiffError if ffmpeg cannot be started.
     """
-    look = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-fps_mode", "passthrough", "-f", "null", "-"]
+    arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-fps_mode", "passthrough", "-f", "null", "-"]
     stop_at, complete = time.monotonic() + patience_seconds, True
     tick, frames, times = info.time_base, 0, list[Fraction]()
-    with ffmpeg.Ffmpeg(["-max_error_rate", "0", *ffmpeg.input_arguments(info.path), *look]) as process:
+    with ffmpeg.Ffmpeg(["-max_error_rate", "0", *ffmpeg.input_arguments(info.path), *arguments]) as process:
         for line in process.lines():
             if config := CONFIG.search(line):
                 tick = Fraction(int(config[1]), int(config[2]))
@@ -83,5 +83,5 @@ def _summary(info: VideoInfo, frames: int, times: list[Fraction], *, complete: b
 def _slack(info: VideoInfo) -> Fraction:
     """Allowed difference between gaps of a constant rate: jitter, and a tick if a frame is not a whole number of
     ticks."""
-    whole = (1 / info.fps / info.time_base).denominator == 1
-    return UNEVEN_SECONDS + (0 if whole else info.time_base)
+    is_whole = (1 / info.fps / info.time_base).denominator == 1
+    return UNEVEN_SECONDS + (0 if is_whole else info.time_base)

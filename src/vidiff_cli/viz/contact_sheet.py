@@ -104,15 +104,15 @@ def progress_sheet(sheets: Sequence[tuple[str, Path]], path: Path | str, *, titl
     font = load_font(LABEL_SIZE)
     heading = wrap(title[:LONGEST_LABEL] or "(no caption)", font, width, 2)
     top = MARGIN + len(heading) * (LABEL_SIZE + 4) + GAP
-    whole = Image.new("RGB", (width + 2 * MARGIN, top + sum(row.height + GAP for _, row in rows) + MARGIN), PAGE)
-    pen = ImageDraw.Draw(whole)
+    picture = Image.new("RGB", (width + 2 * MARGIN, top + sum(row.height + GAP for _, row in rows) + MARGIN), PAGE)
+    pen = ImageDraw.Draw(picture)
     for number, line in enumerate(heading):
         pen.text((MARGIN, MARGIN + number * (LABEL_SIZE + 4)), line, fill=INK, font=font)
     for label, row in rows:
         pen.text((MARGIN, top), label, fill=INK, font=font)
-        whole.paste(row, (MARGIN + LABEL_WIDTH + GAP, top))
+        picture.paste(row, (MARGIN + LABEL_WIDTH + GAP, top))
         top += row.height + GAP
-    _save(whole, path, heights=[])
+    _save(picture, path, heights=[])
     return path
 
 
@@ -155,10 +155,10 @@ def _draw_row(row: SheetRow, scale: int | None) -> Image.Image:
     total = len(row.frames)
     cell_width = max(_cell(row.frames[0], scale).width + 2 * BORDER, 2 * NUMBER_SIZE)  # tall frames: room for numbers
     fitting = WIDE // (cell_width + GAP)
-    shown = thin_row(evenly_spaced(total, min(max(fitting, MIN_FRAMES), MAX_FRAMES)), row.seams)
-    whole = row.numbers[-1] + 1 if row.numbers else total
-    note = f"{len(shown)} of {whole} frames" if len(shown) < whole else ""
-    cells = [_cell(row.frames[index], scale) for index in shown]
+    indices = thin_row(evenly_spaced(total, min(max(fitting, MIN_FRAMES), MAX_FRAMES)), row.seams)
+    total_frames = row.numbers[-1] + 1 if row.numbers else total
+    note = f"{len(indices)} of {total_frames} frames" if len(indices) < total_frames else ""
+    cells = [_cell(row.frames[index], scale) for index in indices]
     cell_height = cells[0].height + 2 * BORDER
     label = _label(row.label, note, cell_height + NUMBER_SIZE + GAP)
     cell_height = max(cell_height, label.height - NUMBER_SIZE - GAP)
@@ -167,10 +167,10 @@ def _draw_row(row: SheetRow, scale: int | None) -> Image.Image:
     image.paste(label, (0, 0))
     pen = ImageDraw.Draw(image)
     given = set(row.given)
-    for place, (index, cell) in enumerate(zip(shown, cells, strict=True)):
+    for place, (index, cell) in enumerate(zip(indices, cells, strict=True)):
         x = left + place * (cell_width + GAP)
         if place:
-            _line(pen, x, image.height, row, range(shown[place - 1] + 1, index + 1))
+            _line(pen, x, image.height, row, range(indices[place - 1] + 1, index + 1))
         if index in given:
             pen.rectangle((x, 0, x + cell.width + 2 * BORDER - 1, cell.height + 2 * BORDER - 1), fill=GIVEN)
         image.paste(cell, (x + BORDER, BORDER))
@@ -195,15 +195,15 @@ def _line(pen: ImageDraw.ImageDraw, x: float, height: int, row: SheetRow, betwee
         pen.line((center, 0, center, height - 1), fill=FAINT)
 
 
-def thin_row(shown: list[int], seams: Collection[int]) -> list[int]:
+def thin_row(indices: list[int], seams: Collection[int]) -> list[int]:
     """Replaces some of the shown indices so that both frames at the first seam are included; keeps their number."""
-    inside = [seam for seam in seams if 0 < seam <= shown[-1]]
-    if not inside or len(shown) < 4:
-        return shown
+    inside = [seam for seam in seams if 0 < seam <= indices[-1]]
+    if not inside or len(indices) < 4:
+        return indices
     seam = min(inside)
-    kept = {shown[0], seam - 1, seam, shown[-1]}
-    others = sorted((index for index in shown if index not in kept), key=lambda index: -abs(index - seam))
-    return sorted({*kept, *others[: len(shown) - len(kept)]})
+    kept = {indices[0], seam - 1, seam, indices[-1]}
+    others = sorted((index for index in indices if index not in kept), key=lambda index: -abs(index - seam))
+    return sorted({*kept, *others[: len(indices) - len(kept)]})
 
 
 def _cell(frame: np.ndarray, scale: int | None) -> Image.Image:
@@ -221,8 +221,8 @@ def _label(text: str, note: str, height: int) -> Image.Image:
     """The label wrapped to its column, at least `height` tall, with the note below in gray."""
     font = load_font(LABEL_SIZE)
     line_height = LABEL_SIZE + 4
-    most = max(4, height // line_height - bool(note))
-    lines = [(line, INK) for line in wrap(text[:LONGEST_LABEL], font, LABEL_WIDTH - 2 * GAP, most)]
+    max_lines = max(4, height // line_height - bool(note))
+    lines = [(line, INK) for line in wrap(text[:LONGEST_LABEL], font, LABEL_WIDTH - 2 * GAP, max_lines)]
     lines += [(note, FAINT)] if note else []
     image = Image.new("RGB", (LABEL_WIDTH, max(height, len(lines) * line_height)), PAGE)
     pen = ImageDraw.Draw(image)

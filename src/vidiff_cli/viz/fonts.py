@@ -22,7 +22,7 @@ def load_font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def wrap(text: str, font: Font, width: int, most: int) -> list[str]:
+def wrap(text: str, font: Font, width: int, max_lines: int) -> list[str]:
     """Breaks text into at most `most` lines of `width` pixels; breaks long words, and ends truncated text with '…'."""
     lines: list[str] = []
     for paragraph in text.splitlines():
@@ -37,12 +37,12 @@ def wrap(text: str, font: Font, width: int, most: int) -> list[str]:
                 lines.append(line[:fits])
                 line = line[fits:]
         lines.append(line)
-    if len(lines) <= most:
+    if len(lines) <= max_lines:
         return lines
-    last = lines[most - 1]
+    last = lines[max_lines - 1]
     while last and font.getlength(last + "…") > width:
         last = last[:-1]
-    return [*lines[: most - 1], last.rstrip() + "…"]
+    return [*lines[: max_lines - 1], last.rstrip() + "…"]
 
 
 def _fitting(line: str, font: Font, width: int) -> int:

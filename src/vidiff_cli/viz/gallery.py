@@ -288,8 +288,8 @@ def _frames(info: VideoInfo, size: tuple[int, int]) -> Generator[np.ndarray]:
     there = False
     try:
         # ffmpeg alone: decord may give up in the midst of a file, and all would begin anew
-        for reading in stream_frames(info, size=size, fps=fps, decoder="ffmpeg", stop_seconds=stop):
-            for _, block in reading.blocks:
+        for attempt in stream_frames(info, size=size, fps=fps, decoder="ffmpeg", stop_seconds=stop):
+            for _, block in attempt.blocks:
                 there = True
                 yield from block
     except VidiffError:

@@ -36,8 +36,8 @@ def half_blocks(frames: np.ndarray, columns: int, *, color: bool = True, every: 
     if not every and len(frames) > fitting:
         frames = frames[evenly_spaced(len(frames), fitting)]
     beside = min(fitting, len(frames))
-    most = PICTURE_LINES if len(frames) == 1 else MOST_LINES
-    width, height = _size(frames.shape[2], frames.shape[1], (columns + GAP) // beside - GAP, 2 * most)
+    max_lines = PICTURE_LINES if len(frames) == 1 else MOST_LINES
+    width, height = _size(frames.shape[2], frames.shape[1], (columns + GAP) // beside - GAP, 2 * max_lines)
     draw = _colored if color else _shaded
     lines: list[Text] = []
     for first in range(0, len(frames), beside):

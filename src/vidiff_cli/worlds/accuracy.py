@@ -19,15 +19,16 @@ def caption_accuracy(caption: str, frames: np.ndarray, seconds: Sequence[float] 
     frames (t, h, w, 3) uint8, square; seconds (t,). Objects are matched by color, else by order. Attributes that the
     caption omits are absent; a caption without any word of the world gives an empty result.
     """
-    said = [thing for thing in parse_words(caption)["things"] if any(thing.values())]
-    if not said:
+    named = [thing for thing in parse_words(caption)["things"] if any(thing.values())]
+    if not named:
         return {}
-    seen = [thing.words for thing in detect_objects(frames, seconds).things]
-    by_color = {thing["color"]: thing for thing in seen}
-    found: dict[str, bool] = {}
-    for number, thing in enumerate(said):
-        shown = by_color.get(thing["color"]) or (seen[number] if number < len(seen) else dict.fromkeys(ATTRIBUTES))
+    detected = [thing.words for thing in detect_objects(frames, seconds).things]
+    by_color = {thing["color"]: thing for thing in detected}
+    correct: dict[str, bool] = {}
+    for number, thing in enumerate(named):
+        same_place = detected[number] if number < len(detected) else dict.fromkeys(ATTRIBUTES)
+        shown = by_color.get(thing["color"]) or same_place
         for name in ATTRIBUTES:
             if thing[name] is not None:
-                found[name] = found.get(name, True) and shown[name] == thing[name]
-    return found | {ALL: all(found.values())}
+                correct[name] = correct.get(name, True) and shown[name] == thing[name]
+    return correct | {ALL: all(correct.values())}

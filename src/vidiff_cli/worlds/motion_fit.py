@@ -43,12 +43,12 @@ def fit_motion(times: np.ndarray, centers: np.ndarray, areas: np.ndarray) -> Mot
     found: dict[str, str | None] = {"motion": None, "direction": None, "speed": None}
     residual = straight
     curved = {"circling": _circle(times, centers), "bouncing": _bounce(times, centers)}
-    best = min(curved, key=curved.__getitem__)
-    if straight <= STRAY or curved[best] > BETTER * straight:
+    best_curve = min(curved, key=curved.__getitem__)
+    if straight <= STRAY or curved[best_curve] > BETTER * straight:
         if straight <= ERRATIC:
             found["motion"] = "moving" if pace >= slow else "still"
-    elif curved[best] <= ERRATIC:
-        found["motion"], residual = best, curved[best]
+    elif curved[best_curve] <= ERRATIC:
+        found["motion"], residual = best_curve, curved[best_curve]
     if found["motion"] in ("moving", "still") and pace < 2 * slow and not 1 / GROWTH < growth < GROWTH:
         found["motion"] = "growing" if growth > 1 else "shrinking"
     if found["motion"] == "moving":
@@ -73,10 +73,10 @@ def _circle(times: np.ndarray, centers: np.ndarray) -> float:
         cos, sin, one, nil = np.cos(turn * times), np.sin(turn * times), np.ones_like(times), np.zeros_like(times)
         # x = x0 + a cos - b sin, y = y0 + a sin + b cos, for a radius sqrt(a^2 + b^2)
         design = np.concatenate([np.stack([one, nil, cos, -sin], axis=1), np.stack([nil, one, sin, cos], axis=1)])
-        wanted = centers.T.reshape(-1)
-        solution = np.linalg.lstsq(design, wanted, rcond=None)[0]
+        target = centers.T.reshape(-1)
+        solution = np.linalg.lstsq(design, target, rcond=None)[0]
         if 0.08 <= np.hypot(*solution[2:]) <= 0.4:
-            residuals.append(_off((wanted - design @ solution).reshape(2, -1).T))
+            residuals.append(_off((target - design @ solution).reshape(2, -1).T))
     return min(residuals)
 
 
@@ -84,12 +84,12 @@ def _bounce(times: np.ndarray, centers: np.ndarray) -> float:
     """Residual of a uniform motion that is reflected once along one axis or both."""
     span = times[-1] - times[0]
     kinks = np.linspace(times[0] + 0.1 * span, times[-1] - 0.1 * span, 33)
-    best = []
+    errors = []
     for place in centers.T:
         straight = np.stack([np.ones_like(times), times], axis=1)
         folded = [np.stack([np.ones_like(times), kink - np.abs(times - kink)], axis=1) for kink in kinks]
-        best.append(min(_square_error(design, place) for design in (straight, *folded)))
-    return float(np.sqrt(sum(best) / len(times)))
+        errors.append(min(_square_error(design, place) for design in (straight, *folded)))
+    return float(np.sqrt(sum(errors) / len(times)))
 
 
 def _square_error(design: np.ndarray, values: np.ndarray) -> float:

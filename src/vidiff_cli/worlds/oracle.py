@@ -168,12 +168,12 @@ def _hue_and_saturation(rgb: np.ndarray) -> tuple[float, float]:
 def _shape_and_size(bright: np.ndarray, centers: np.ndarray) -> tuple[str | None, str | None]:
     """The template, sharp or blurred, with the best correlation when it is drawn at the measured centers."""
     canvas = bright.shape[1]
-    there = np.isfinite(centers).all(1)
-    images = np.maximum(bright[there], 0)
+    visible = np.isfinite(centers).all(1)
+    images = np.maximum(bright[visible], 0)
     likeness: dict[tuple[str, str], float] = {}
     for shape in shapes.SHAPES:
         for size, part in shapes.SIZES.items():
-            sharp = shapes.coverage(shape, canvas * part, centers[there], canvas)
+            sharp = shapes.coverage(shape, canvas * part, centers[visible], canvas)
             likeness[shape, size] = max(_correlation(images, sharp), _correlation(images, blur(sharp)))
     best = max(likeness, key=likeness.__getitem__)
     return best if likeness[best] >= LEAST_LIKENESS else (None, None)

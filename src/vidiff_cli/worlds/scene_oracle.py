@@ -67,11 +67,13 @@ def detect_objects(frames: np.ndarray, seconds: Sequence[float] | np.ndarray) ->
 
     Raises VidiffError for any other input.
     """
-    when = np.asarray(seconds, float)
+    times_seconds = np.asarray(seconds, float)
     if frames.ndim != 4 or frames.shape[1] != frames.shape[2] or frames.shape[3] != 3 or len(frames) < 2:
         raise VidiffError("The oracle reads square RGB clips", found=frames.shape, expected="(2 or more, c, c, 3)")
-    if when.shape != (len(frames),):
-        raise VidiffError("Every frame needs its time", found=f"{when.shape} times", expected=f"({len(frames)},)")
+    if times_seconds.shape != (len(frames),):
+        raise VidiffError(
+            "Every frame needs its time", found=f"{times_seconds.shape} times", expected=f"({len(frames)},)"
+        )
     picture = frames.astype(np.float32)
     covered = _covered(picture)
     canvas = frames.shape[1]
@@ -79,9 +81,9 @@ def detect_objects(frames: np.ndarray, seconds: Sequence[float] | np.ndarray) ->
     things = []
     for color in sorted(covered, key=lambda name: -float(covered[name].sum())):
         own = _one_blob(covered[color])
-        there = own.sum(axis=(1, 2)) >= least
-        if there.mean() >= PRESENT and there.sum() >= 2:
-            things.append(_seen(color, own, there, when))
+        visible = own.sum(axis=(1, 2)) >= least
+        if visible.mean() >= PRESENT and visible.sum() >= 2:
+            things.append(_seen(color, own, visible, times_seconds))
     return Detection(ground=_ground(picture.mean(axis=3), sum(covered.values())), things=tuple(things[:2]))
 
 
@@ -137,45 +139,45 @@ def _one_blob(covered: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _seen(color: str, covered: np.ndarray, there: np.ndarray, when: np.ndarray) -> DetectedObject:
+def _seen(color: str, covered: np.ndarray, visible: np.ndarray, times_seconds: np.ndarray) -> DetectedObject:
     canvas = covered.shape[1]
-    shown, times = covered[there], when[there]
+    shown, times = covered[visible], times_seconds[visible]
     centers = _middles(shown)
-    track = fit_motion(times, centers, shown.sum(axis=(1, 2)) / canvas**2)
-    shape, size, turn, likeness = _template(shown, times, centers, track)
+    fit = fit_motion(times, centers, shown.sum(axis=(1, 2)) / canvas**2)
+    shape, size, turn, likeness = _template(shown, times, centers, fit)
     if shape is not None:  # a drawn corner, above all a triangle's, has not quite its weight; nor in the template
-        drawn = scenes.coverage(shape, centers, _sides(shape, size, track), turn * times, canvas)
+        drawn = scenes.coverage(shape, centers, _sides(shape, size, fit), turn * times, canvas)
         centers = centers - (_middles(drawn) - centers)
-    motion = "turning" if track.motion == "still" and turn else track.motion
+    motion = "turning" if fit.motion == "still" and turn else fit.motion
     words: dict[str, str | None] = {
         "color": color,
         "shape": shape,
         "size": size if motion not in ("growing", "shrinking") else None,
         "motion": motion,
-        "direction": track.direction if motion == "moving" else None,
-        "speed": track.speed if motion == "moving" else None,
+        "direction": fit.direction if motion == "moving" else None,
+        "speed": fit.speed if motion == "moving" else None,
     }
     everywhere = np.full((len(covered), 2), np.nan)
-    everywhere[there] = centers
-    return DetectedObject(words=words, centers=everywhere, likeness=likeness, residual=track.residual)
+    everywhere[visible] = centers
+    return DetectedObject(words=words, centers=everywhere, likeness=likeness, residual=fit.residual)
 
 
 def _template(
-    covered: np.ndarray, times: np.ndarray, centers: np.ndarray, track: MotionFit
+    covered: np.ndarray, times: np.ndarray, centers: np.ndarray, fit: MotionFit
 ) -> tuple[str | None, str | None, float, float]:
     """(shape, size, turn in radians per second, likeness) of the template with the best correlation over all frames.
 
     Templates are drawn at the measured centers; turning ones are tried only for an object that does not move.
     """
     canvas = covered.shape[1]
-    resized = track.motion in ("growing", "shrinking")
-    turns = (0.0, scenes.TURNING, -scenes.TURNING) if track.motion == "still" else (0.0,)
+    resized = fit.motion in ("growing", "shrinking")
+    turns = (0.0, scenes.TURNING, -scenes.TURNING) if fit.motion == "still" else (0.0,)
     sizes = ("",) if resized else tuple(scenes.SIZES)
     best: tuple[float, str | None, str | None, float] = (-1.0, None, None, 0.0)
     for shape, size, turn in product(scenes.SHAPES, sizes, turns):
         if turn and shape == "circle":
             continue
-        drawn = scenes.coverage(shape, centers, _sides(shape, size or None, track), turn * times, canvas)
+        drawn = scenes.coverage(shape, centers, _sides(shape, size or None, fit), turn * times, canvas)
         for image in (drawn, blur(drawn)):
             likeness = float((image * covered).sum() / np.sqrt((image**2).sum() * (covered**2).sum() + 1e-12))
             best = max(best, (likeness, shape, size or None, turn), key=lambda found: found[0])
@@ -187,9 +189,9 @@ def _template(
 _AREAS = {"square": 1.0, "circle": np.pi / 4, "triangle": 0.75 * 3**0.5 * scenes.REACH["triangle"] ** 2, "plus": 5 / 9}
 
 
-def _sides(shape: str, size: str | None, track: MotionFit) -> np.ndarray:
+def _sides(shape: str, size: str | None, fit: MotionFit) -> np.ndarray:
     """Side of a shape at every time (t,): that of its size or, without one, from its area."""
-    return np.sqrt(track.areas / _AREAS[shape]) if size is None else np.full(len(track.areas), scenes.SIZES[size])
+    return np.sqrt(fit.areas / _AREAS[shape]) if size is None else np.full(len(fit.areas), scenes.SIZES[size])
 
 
 def _middles(covered: np.ndarray) -> np.ndarray:

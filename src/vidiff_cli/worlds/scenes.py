@@ -132,16 +132,16 @@ class Background:
 
     def draw(self, canvas: int) -> np.ndarray:
         """Gray levels: (h, w) float64."""
-        place = (np.arange(canvas) + 0.5) / canvas
+        position = (np.arange(canvas) + 0.5) / canvas
         if self.kind == "plain":
             return np.full((canvas, canvas), self.dark)
         if self.kind == "gradient":
-            along = (place - 0.5) * math.cos(self.angle), (place - 0.5) * math.sin(self.angle)
+            along = (position - 0.5) * math.cos(self.angle), (position - 0.5) * math.sin(self.angle)
             reach = (abs(math.cos(self.angle)) + abs(math.sin(self.angle))) / 2
             share = (along[0][None, :] + along[1][:, None]) / (2 * reach) + 0.5
         else:
             cells = np.random.default_rng(self.seed).permutation(np.linspace(0, 1, CELLS * CELLS))
-            cell = np.minimum((place * CELLS).astype(int), CELLS - 1)
+            cell = np.minimum((position * CELLS).astype(int), CELLS - 1)
             share = cells.reshape(CELLS, CELLS)[cell[:, None], cell[None, :]]
         return self.dark + (self.light - self.dark) * share
 
@@ -162,11 +162,11 @@ class Scene:
 
 def render(scene: Scene, seconds: Sequence[float] | np.ndarray, *, canvas: int) -> np.ndarray:
     """The frames of a scene at some times: (t, h, w, 3) uint8 RGB, anti-aliased; later objects cover earlier ones."""
-    when = np.asarray(seconds, float)
-    picture = np.repeat(scene.ground.draw(canvas)[None, :, :, None], len(when), axis=0)
+    times = np.asarray(seconds, float)
+    picture = np.repeat(scene.ground.draw(canvas)[None, :, :, None], len(times), axis=0)
     for thing in scene.things:
-        covered = coverage(thing.shape, thing.centers(when), thing.sides(when), thing.angles(when), canvas)[..., None]
-        picture = picture + covered * (np.asarray(COLORS[thing.color], float) - picture)
+        covered = coverage(thing.shape, thing.centers(times), thing.sides(times), thing.angles(times), canvas)
+        picture = picture + covered[..., None] * (np.asarray(COLORS[thing.color], float) - picture)
     if picture.shape[-1] == 1:
         picture = np.repeat(picture, 3, axis=-1)
     return np.rint(picture).astype(np.uint8)
