@@ -220,7 +220,7 @@ def test_the_sheet_of_a_run_goes_over_its_steps(watched: Path, tmp_path: Path) -
 def test_a_run_that_has_made_nothing_says_so(watched: Path) -> None:
     shutil.rmtree(watched / "samples")
     (watched / "loss.png").unlink()
-    with pytest.raises(VidiffError, match="has nothing to see yet"):
+    with pytest.raises(VidiffError, match="has no sheets or plots yet"):
         look(watched)
 
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_shown_or_written_is_one_sentence(dataset: Path, tmp_path
     refused: list[tuple[dict[str, Any], str]] = [
         ({"path": tmp_path / "none"}, "does not exist: expected a dataset, a run"),
         ({"path": tmp_path / "empty"}, "no video or image in"),
-        ({"path": tmp_path / "notes.txt"}, "has nothing to see: found a .txt file"),
+        ({"path": tmp_path / "notes.txt"}, "cannot be previewed: found a .txt file"),
         ({"output": tmp_path / "there.png"}, "exists; choose another name, or pass --overwrite"),
         ({"output": tmp_path / "folder.html"}, "is a folder"),
         ({"output": tmp_path / "a.pdf"}, r"unsupported name of a preview: found a.pdf, expected .*\.png.*\.html"),

@@ -54,8 +54,8 @@ class EntryFrames:
 class Subject:
     """The path to preview, with `total` entries. `facts` are about the whole.
 
-    `open_entries(numbers, most, side)` opens some one by one: at most `most` frames of each, evenly spaced, with a long
-    side of at most `side` pixels.
+    `open_entries(numbers, limit, side)` opens some one by one: at most `limit` frames of each, evenly spaced, with a
+    long side of at most `side` pixels.
     """
 
     kind: SubjectKind
@@ -70,7 +70,7 @@ def open_subject(path: Path) -> Subject:
         raise VidiffError(f"{path} does not exist", expected=EXPECTED)
     if not path.is_dir():
         if path.suffix.lower() in UNSEEN:
-            raise VidiffError(f"{path} has nothing to see", found=f"a {path.suffix} file", expected=EXPECTED)
+            raise VidiffError(f"{path} cannot be previewed", found=f"a {path.suffix} file", expected=EXPECTED)
         return _open_sources(scan([str(path)]).sources, "file")
     try:
         names = {entry.name for entry in path.iterdir()}
@@ -99,15 +99,15 @@ def _open_dataset(dataset: Dataset) -> Subject:
     return Subject(
         kind="dataset",
         total=len(dataset),
-        open_entries=lambda numbers, most, side: (_clip(dataset, number, most, side) for number in numbers),
+        open_entries=lambda numbers, limit, side: (_clip(dataset, number, limit, side) for number in numbers),
         facts=facts,
     )
 
 
-def _clip(dataset: Dataset, number: int, most: int, side: int) -> EntryFrames:
+def _clip(dataset: Dataset, number: int, limit: int, side: int) -> EntryFrames:
     clip, view = dataset.clips[number], dataset.view(number)
     is_image = clip.fps == "0"
-    numbers = tuple(evenly_spaced(len(view), most))
+    numbers = tuple(evenly_spaced(len(view), limit))
     entry = GalleryEntry(
         name=f"{clip.source}" if is_image else f"{clip.source} at {clip.start_seconds:.2f} s",
         kind="image" if is_image else "clip",
@@ -137,12 +137,12 @@ def _reduced(frame: np.ndarray, side: int) -> np.ndarray:
 
 
 def _open_sources(sources: Sequence[MediaSource], kind: SubjectKind) -> Subject:
-    def look(numbers: Sequence[int], most: int, side: int) -> Iterator[EntryFrames]:
+    def open_entries(numbers: Sequence[int], limit: int, side: int) -> Iterator[EntryFrames]:
         picked = [sources[number] for number in numbers]
         captions = read_captions(picked)
-        return (_file(source, captions, most, side) for source in picked)
+        return (_file(source, captions, limit, side) for source in picked)
 
-    return Subject(kind=kind, total=len(sources), open_entries=look)
+    return Subject(kind=kind, total=len(sources), open_entries=open_entries)
 
 
 def _open_run(run: Path) -> Subject:
@@ -153,15 +153,17 @@ def _open_run(run: Path) -> Subject:
     found += [path for path in samples if path.is_file() and path not in first and not path.name.startswith(".")]
     found = [path for path in found if path.suffix.lower() not in UNSEEN]
     if not found:
-        raise VidiffError(f"the run {run} has nothing to see yet", fix="train on: every --sample-every steps make some")
+        raise VidiffError(
+            f"the run {run} has no sheets or plots yet", fix="train on: every --sample-every steps make some"
+        )
     sources = [
         MediaSource(path=path, root=run, name=path.relative_to(run).as_posix(), bytes=0, mtime_ns=0) for path in found
     ]
 
-    def look(numbers: Sequence[int], most: int, side: int) -> Iterator[EntryFrames]:
-        return (_step_scores(_file(sources[number], None, most, 2 * side)) for number in numbers)
+    def open_entries(numbers: Sequence[int], limit: int, side: int) -> Iterator[EntryFrames]:
+        return (_step_scores(_file(sources[number], None, limit, 2 * side)) for number in numbers)
 
-    return Subject(kind="run", total=len(found), open_entries=look, facts=_run_facts(run))
+    return Subject(kind="run", total=len(found), open_entries=open_entries, facts=_run_facts(run))
 
 
 def _step_scores(seen: EntryFrames) -> EntryFrames:
@@ -204,7 +206,7 @@ def _json(path: Path) -> dict[str, Any]:
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
-def _file(source: MediaSource, captions: Captions | None, most: int, side: int) -> EntryFrames:
+def _file(source: MediaSource, captions: Captions | None, limit: int, side: int) -> EntryFrames:
     """A video, an image or a folder of frames; an error becomes the entry's `problem`."""
     told = (
         [text for segment in captions.by_source.get(source.name, ()) for text in segment.captions] if captions else []
@@ -218,7 +220,7 @@ def _file(source: MediaSource, captions: Captions | None, most: int, side: int) 
         scale = min(1.0, side / max(info.width, info.height))
         size = max(1, round(info.width * scale)), max(1, round(info.height * scale))
         try:
-            frames, numbers, count, damage = sample_frames(_stream(source, info, size), most)
+            frames, numbers, count, damage = sample_frames(_stream(source, info, size), limit)
         except VidiffError as error:  # in the first frames, which come together: one of them is better than none
             if source.pictures:
                 raise
@@ -257,8 +259,8 @@ def _media(source: MediaSource, info: VideoInfo) -> Media:
 def _stream(source: MediaSource, info: VideoInfo, size: tuple[int, int]) -> Iterator[DecodedVideo]:
     """Frames of a file or of a folder of images, at most a minute of them, scaled to `size` (w, h)."""
     if source.pictures:
-        most = int(LONGEST_SECONDS * info.fps)
-        yield stream_image_sequence(info, source.pictures[:most], size=size, crop=size, fps=info.fps)
+        limit = int(LONGEST_SECONDS * info.fps)
+        yield stream_image_sequence(info, source.pictures[:limit], size=size, crop=size, fps=info.fps)
     else:
         yield from stream_frames(info, size=size, stop_seconds=None if info.is_image else Fraction(LONGEST_SECONDS))
 
