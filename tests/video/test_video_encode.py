@@ -112,7 +112,7 @@ def test_any_name_is_only_a_name(tmp_path, indexed, monkeypatch, name):
 @pytest.mark.parametrize(
     ("frames", "said"),
     [
-        ([], "no frames"),
+        ([], "without frames"),
         ([np.zeros((8, 8, 3), np.float32)], "float32"),
         ([np.zeros((8, 8), np.uint8)], "(8, 8)"),
         ([np.zeros((8, 8, 4), np.uint8)], "(8, 8, 4)"),
