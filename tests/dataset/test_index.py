@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from vidiff_cli.dataset import dataset as dataset_module
 from vidiff_cli.dataset import index as module
 from vidiff_cli.dataset.dataset import open_dataset, write_shards, write_spec
+from vidiff_cli.dataset.schema import read_spec
 from vidiff_cli.errors import VidiffError
 
 COUNT = 9
@@ -111,6 +112,10 @@ def test_changed_files_are_looked_at_again(folder: Path) -> None:
     """With the index in place, every opening says what it says without one."""
     told(folder)
     original = read_spec(folder)
+
+    def respecified(**changed: object) -> None:
+        write_spec(folder, original.model_copy(update=changed))
+
     shard = folder / "data" / "shard-00001.safetensors"
     whole, rows = shard.read_bytes(), (folder / "clips.jsonl").read_bytes()
     changes: list[tuple[Callable[[], object], str | None]] = [
@@ -122,19 +127,10 @@ def test_changed_files_are_looked_at_again(folder: Path) -> None:
         (lambda: later(shard, (folder / "data" / "shard-00000.safetensors").read_bytes()), "nothing for clip"),
         (lambda: later(shard, whole.replace(b"clip-2", b"clip-x")), "nothing for clip clip-2"),
         (lambda: later(shard, whole), None),
-        (
-            lambda: write_spec(folder, original.model_copy(update=dict(clips=8))),
-            "found 9 clips, expected 8, as in dataset.json",
-        ),
-        (
-            lambda: write_spec(folder, original.model_copy(update=dict(buckets={"4x4": 9}))),
-            "found clips of 4x4 (7), 6x4 (2), expected 4x4 (9)",
-        ),
-        (
-            lambda: write_spec(folder, original.model_copy(update=dict(width=6))),
-            "found a size of 6x4, expected 4x4, as most clips have",
-        ),
-        (lambda: write_spec(folder, original), None),
+        (lambda: respecified(clips=8), "found 9 clips, expected 8, as in dataset.json"),
+        (lambda: respecified(buckets={"4x4": 9}), "found clips of 4x4 (7), 6x4 (2), expected 4x4 (9)"),
+        (lambda: respecified(width=6), "found a size of 6x4, expected 4x4, as most clips have"),
+        (lambda: respecified(), None),
         (lambda: shard.unlink(), "no such file"),
     ]
     for change, sentence in changes:

@@ -234,7 +234,7 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
         raise RuntimeError("internal\n  trouble")
 
     with monkeypatch.context() as patch:
-        patch.setattr(extract_module, "read", broken)
+        patch.setattr(extract_module, "stream_frames", broken)
         extracted = extract_module.extract(job)
     assert (
         isinstance(extracted, ExtractedSource)

@@ -126,7 +126,7 @@ def _keep_failure(cache: ExtractCache, job: ExtractJob, extracted: ExtractedSour
 
 def _job(plan: Plan, cache: ExtractCache, source: MediaSource, decoder: str) -> ExtractJob:
     settings, segments = plan.settings, plan.captions.by_source[source.name]
-    cutting = ClipSpec(
+    clip_spec = ClipSpec(
         size=settings.size,
         aspect=settings.aspect,
         frames=settings.frames,
@@ -136,7 +136,7 @@ def _job(plan: Plan, cache: ExtractCache, source: MediaSource, decoder: str) -> 
         decoder=decoder,
         images_fps=settings.images_fps,
     )
-    return ExtractJob(source=source, segments=segments, clip_spec=cutting, path=cache.path(source, segments))
+    return ExtractJob(source=source, segments=segments, clip_spec=clip_spec, path=cache.path(source, segments))
 
 
 def merged(plan: Plan, cache: ExtractCache) -> ExtractedSources:
