@@ -130,7 +130,7 @@ def test_interrupted_and_uninterrupted_runs_give_the_same_bytes(
     assert files_of(tmp_path / "halves") == files_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("step", ["write_shards", "write_spec"])
+@pytest.mark.parametrize("step", ["write_shards", "write_clips", "write_spec"])
 def test_an_interruption_while_writing_is_made_good(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
