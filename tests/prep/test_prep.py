@@ -218,7 +218,7 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (source,) = scan([str(mixed / "a.mp4")]).sources
-    cutting = ClipSpec(
+    clip_spec = ClipSpec(
         size=16,
         aspect="square",
         frames=8,
@@ -228,7 +228,7 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
         decoder="auto",
         images_fps=Fraction(25),
     )
-    job = ExtractJob(source=source, segments=(), clip_spec=cutting, path=tmp_path / "extracted.safetensors")
+    job = ExtractJob(source=source, segments=(), clip_spec=clip_spec, path=tmp_path / "extracted.safetensors")
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("internal\n  trouble")
@@ -259,7 +259,7 @@ def test_a_decoder_that_takes_its_process_along_is_a_row_in_the_ledger(
     def dying(function: Any, jobs: Any, **more: Any) -> Any:
         for job in jobs:
             if job.source.name == "a.mp4":
-                decoders.append(job.cutting.decoder)
+                decoders.append(job.clip_spec.decoder)
                 yield Outcome(job, None, f"{kind}: no end after 1 s", kind)
             else:
                 yield from real(function, [job], **more)

@@ -132,7 +132,7 @@ class CaptionCollector:
         self._annotated |= captions.annotated
         self._sentences += captions.sentences
         self._column_names |= captions.column_names
-        for name, entries in captions.said.items():
+        for name, entries in captions.segments.items():
             for times, segment_captions in entries.items():
                 self._said[name].setdefault(times, _SegmentCaptions()).add(segment_captions.texts)
             self._origin.setdefault(name, format)
@@ -169,7 +169,7 @@ class _DocumentCaptions:
     def __init__(self, document: Document, index: NameIndex, anywhere: bool) -> None:
         self.document = document
         self._index, self._anywhere = index, anywhere
-        self.said: dict[str, dict[Times, _SegmentCaptions]] = defaultdict(dict)
+        self.segments: dict[str, dict[Times, _SegmentCaptions]] = defaultdict(dict)
         self.columns: dict[str, dict[str, str]] = {}
         self.column_names: dict[str, None] = {}
         self.annotated: set[str] = set()
@@ -222,7 +222,7 @@ class _DocumentCaptions:
             self.matched.add(item.video)
             self.columns[name] = item.columns | self.columns.get(name, {})
             for part in target.segments:
-                self.said[name].setdefault((part.start_seconds, part.stop_seconds), _SegmentCaptions()).add(
+                self.segments[name].setdefault((part.start_seconds, part.stop_seconds), _SegmentCaptions()).add(
                     part.captions
                 )
             if not target.segments:
