@@ -39,6 +39,22 @@ def loss(video_model: VideoModel, drawn: Batch) -> Tensor:
     return diffusion_loss(video_model.denoiser, video_model.text, drawn).total
 
 
+def seen_by(
+    video_model: VideoModel, drawn: Batch, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Tensor, Tensor, Conditioning]:
+    """z, levels and conditioning that the network is shown."""
+    seen: list[tuple[Tensor, Tensor, Conditioning]] = []
+
+    def predict(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
+        seen.append((z, level, told))
+        return z.detach().clone().requires_grad_(True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(video_model.denoiser, "predict", predict)
+        loss(video_model, drawn)
+    return seen[0]
+
+
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("kind", get_args(PredictionType))
 def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(
@@ -62,16 +78,8 @@ def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(
 def test_given_frames_are_shown_clean_and_told_as_given(
     make_video_model: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    video_model, drawn = make_video_model(), batch()
-    seen: list[tuple[Tensor, Tensor, Conditioning]] = []
-
-    def predict(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
-        seen.append((z, level, told))
-        return z.detach().clone().requires_grad_(True)
-
-    monkeypatch.setattr(video_model.denoiser, "predict", predict)
-    loss(video_model, drawn)
-    ((z, level, told),) = seen
+    drawn = batch()
+    z, level, told = seen_by(make_video_model(), drawn, monkeypatch)
     shown = GIVEN[:, None, :, None, None].expand(z.shape)
     assert torch.equal(z[shown], drawn.video[shown]) and not torch.isclose(z[~shown], drawn.video[~shown]).all()
     assert (level[GIVEN] == 20).all()
@@ -139,22 +147,6 @@ def test_the_null_text_is_trained_by_dropped_captions_only(make_video_model: Mak
             assert null.grad is not None and bool(null.grad.any()) == dropped
         tower = next(iter(video_model.text.parameters()))  # type: ignore[union-attr]
         assert (tower.grad is not None and bool(tower.grad.any())) != dropped
-
-
-def seen_by(
-    video_model: VideoModel, drawn: Batch, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Tensor, Tensor, Conditioning]:
-    """z, levels and conditioning that the network is shown."""
-    seen: list[tuple[Tensor, Tensor, Conditioning]] = []
-
-    def predict(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
-        seen.append((z, level, told))
-        return z.detach().clone().requires_grad_(True)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(video_model.denoiser, "predict", predict)
-        loss(video_model, drawn)
-    return seen[0]
 
 
 @pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])

@@ -1,4 +1,4 @@
-"""Weights of other people's networks, from safetensors files by path. No pickle is read."""
+"""Weights of pretrained networks from safetensors files. Pickles are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     path = path.expanduser()
     if path.exists() and not path.is_file():  # /dev/zero has no end
-        raise VidiffError(f"the weights {path} are no file", expected="a safetensors file")
+        raise VidiffError(f"the weights {path} are not a file", expected="a safetensors file")
     try:
         with path.open("rb") as file:
             if file.read(2).startswith(PICKLES):
