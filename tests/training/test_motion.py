@@ -134,9 +134,13 @@ def test_a_share_of_the_estimates_is_dropped_and_no_other_draw_changes(source: C
 
 def test_images_beside_clips_have_none(source: ClipSource) -> None:
     batch = draw(source, image_fraction=0.4, estimate_dropout=0.0)
-    told = make_conditioning(batch, None)
+    conditioning = make_conditioning(batch, None)
     assert batch.is_image is not None and batch.estimate is not None and batch.estimate.shape == batch.video.shape
-    assert not batch.estimate[:, :, 6:].any() and not told.estimated[:, 6:].any() and told.estimated[:, :6].any()
+    assert (
+        not batch.estimate[:, :, 6:].any()
+        and not conditioning.estimated[:, 6:].any()
+        and conditioning.estimated[:, :6].any()
+    )
     plain, clips = draw(source, estimate_dropout=0.0), batch.without_images()
     assert all(torch.equal(getattr(clips, name), getattr(plain, name)) for name in (*SHOWN, "observed", "times"))
 

@@ -45,8 +45,8 @@ def seen_by(
     """z, levels and conditioning that the network is shown."""
     seen: list[tuple[Tensor, Tensor, Conditioning]] = []
 
-    def predict(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
-        seen.append((z, level, told))
+    def predict(z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        seen.append((z, level, conditioning))
         return z.detach().clone().requires_grad_(True)
 
     with monkeypatch.context() as patch:
@@ -79,15 +79,19 @@ def test_given_frames_are_shown_clean_and_told_as_given(
     make_video_model: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = batch()
-    z, level, told = seen_by(make_video_model(), drawn, monkeypatch)
+    z, level, conditioning = seen_by(make_video_model(), drawn, monkeypatch)
     shown = GIVEN[:, None, :, None, None].expand(z.shape)
     assert torch.equal(z[shown], drawn.video[shown]) and not torch.isclose(z[~shown], drawn.video[~shown]).all()
     assert (level[GIVEN] == 20).all()
     for clip in range(B):
         assert level[clip][~GIVEN[clip]].unique().tolist() == [pytest.approx(float(cosine(drawn.u)[clip]), rel=1e-5)]
-    assert torch.equal(told.observed, GIVEN) and torch.equal(told.times, drawn.times) and told.is_image is None
-    assert told.dropped is not None and torch.equal(told.dropped, drawn.dropped)
-    assert told.token_mask is not None and told.token_mask.sum(dim=1).tolist() == [3, 3, 1, 1]
+    assert (
+        torch.equal(conditioning.observed, GIVEN)
+        and torch.equal(conditioning.times, drawn.times)
+        and conditioning.is_image is None
+    )
+    assert conditioning.dropped is not None and torch.equal(conditioning.dropped, drawn.dropped)
+    assert conditioning.token_mask is not None and conditioning.token_mask.sum(dim=1).tolist() == [3, 3, 1, 1]
 
 
 def test_what_a_network_predicts_of_given_frames_counts_nothing(make_video_model: Maker) -> None:
@@ -177,8 +181,8 @@ def test_given_frames_are_shown_with_the_noise_of_their_level(
 ) -> None:
     """Each clip's own level, told to the network; without noise they are the frames themselves, as ever."""
     drawn = replace(batch(), context=CONTEXT)
-    z, level, told = seen_by(make_video_model(), drawn, monkeypatch)
-    assert torch.equal(told.observed, GIVEN)
+    z, level, conditioning = seen_by(make_video_model(), drawn, monkeypatch)
+    assert torch.equal(conditioning.observed, GIVEN)
     alpha, sigma = (scale[:, None, :, None, None] for scale in alpha_sigma(level.double()))
     noisy = (alpha * drawn.video + sigma * drawn.noise).float()
     for clip in (1, 2, 3):
@@ -259,8 +263,8 @@ def test_images_and_clips_learn_nothing_of_one_another(
     predicted: list[Tensor] = []
     predict = video_model.denoiser.predict
 
-    def keep(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
-        predicted.append(predict(z, level, told))
+    def keep(z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        predicted.append(predict(z, level, conditioning))
         return predicted[-1]
 
     monkeypatch.setattr(video_model.denoiser, "predict", keep)

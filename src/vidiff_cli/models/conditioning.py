@@ -68,12 +68,12 @@ class FrameEmbedding(nn.Module):
         self.given = nn.Parameter(torch.zeros(width))
         self.text = nn.Linear(context_dim, width) if context_dim else None
 
-    def forward(self, level: Tensor, gaps: Tensor, given: Tensor, pooled: Tensor | None) -> Tensor:
-        """level (b, t), gaps (b, t, 4), given (b, t) bool, pooled (b, d_text) or None -> (b, t, d)."""
+    def forward(self, level: Tensor, gaps: Tensor, observed: Tensor, pooled: Tensor | None) -> Tensor:
+        """level (b, t), gaps (b, t, 4), observed (b, t) bool, pooled (b, d_text) or None -> (b, t, d)."""
         # A cosine schedule's u in [0, 1], which is how a level is spread evenly.
         u = (2 / math.pi) * torch.atan(torch.exp(-0.5 * level.float()))
         total = self.level(sinusoidal(1000.0 * u, self.width)) + self.gaps(gaps)
-        total = total + given[..., None].to(total.dtype) * self.given
+        total = total + observed[..., None].to(total.dtype) * self.given
         return total if self.text is None or pooled is None else total + self.text(pooled)[:, None]
 
 

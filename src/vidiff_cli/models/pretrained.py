@@ -61,9 +61,11 @@ def with_weights(
     kept = {name: value for name, value in state.items() if name.partition(".")[0] not in without}
     wanted = {name: value.shape for name, value in network.state_dict().items()}
     found = {name: value.shape for name, value in kept.items()}
-    odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    if odd:
-        where = f"{odd[0]} of shape {tuple(found[odd[0]])}" if odd[0] in found else f"no {odd[0]}"
+    different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if different:
+        where = (
+            f"{different[0]} of shape {tuple(found[different[0]])}" if different[0] in found else f"no {different[0]}"
+        )
         raise VidiffError(f"{path} does not hold the weights of {what}", found=where)
     network.load_state_dict(kept, assign=True)
     return network.eval().requires_grad_(False)

@@ -86,10 +86,10 @@ def sample_clip(
     fitting = [step for step in frame_strides if (length - 1) * step < row.frames] or [1]
     step = fitting[_below(len(fitting), rng)]
     start = _below(row.frames - (length - 1) * step, rng)
-    given, drop = np.zeros(length, dtype=bool), objective.caption_dropout
+    observed, drop = np.zeros(length, dtype=bool), objective.caption_dropout
     if rng.random() < objective.observed:
-        given = draw_observed(rng, length)
-        drop = objective.caption_dropout_observed if given.any() else drop
+        observed = draw_observed(rng, length)
+        drop = objective.caption_dropout_observed if observed.any() else drop
     captions = row.captions
     caption = captions[_below(len(captions), rng)] if captions else ""
     dropped = bool(not captions or rng.random() < drop)
@@ -101,7 +101,7 @@ def sample_clip(
         row=number,
         frames=range(start, start + (length - 1) * step + 1, step),
         times=_times(row.fps, step, length),
-        observed=given,
+        observed=observed,
         caption=caption,
         dropped=dropped,
         mirrored=loader.flip and mirror < 0.5 and not forbids_flip(captions),

@@ -127,8 +127,10 @@ def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
 def _levels(batch: Batch, settings: DiffusionSettings) -> Tensor:
     schedule = partial(cosine, low=settings.low, high=settings.high, shift=settings.shift)
     level = schedule(batch.u.double()).float()
-    given = torch.full_like(level, settings.high) if batch.context is None else schedule(batch.context.double()).float()
-    return torch.where(batch.observed, given[:, None], level[:, None])
+    observed_level = (
+        torch.full_like(level, settings.high) if batch.context is None else schedule(batch.context.double()).float()
+    )
+    return torch.where(batch.observed, observed_level[:, None], level[:, None])
 
 
 def _noise(batch: Batch, settings: DiffusionSettings) -> Tensor:

@@ -49,21 +49,21 @@ def measure_errors(
     window has room for are left out. No global random number is drawn."""
     sums = dict[tuple[str, int], np.ndarray]()  # of squares: the model's and the estimate's; and of how many numbers
     with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        for places, video, frames in clips_in_batches(validation_set, at_once, device):
-            times = np.array([validation_set.draws[place].times for place in places])
+        for indices, video, frames in clips_in_batches(validation_set, at_once, device):
+            times = np.array([validation_set.draws[index].times for index in indices])
             for part, observed, counted in _tasks(video.shape[2]):
-                given = np.repeat(observed[None], len(places), axis=0)
-                estimate = [each.to(device) for each in estimate_frames(frames, given, times)]
+                observed_clips = np.repeat(observed[None], len(indices), axis=0)
+                estimate = [each.to(device) for each in estimate_frames(frames, observed_clips, times)]
                 conditioning = Conditioning(
                     times=torch.from_numpy(times).float().to(device),
-                    observed=torch.from_numpy(given).to(device),
+                    observed=torch.from_numpy(observed_clips).to(device),
                     estimate=estimate[0],
                     uncertainty=estimate[1],
-                    estimated_from=torch.from_numpy(given).to(device),
+                    estimated_from=torch.from_numpy(observed_clips).to(device),
                 )
                 off = [
                     (each - video).double().square()
-                    for each in (_one_pass(video_model, video, conditioning, places), estimate[0])
+                    for each in (_one_pass(video_model, video, conditioning, indices), estimate[0])
                 ]
                 for gap, chosen in counted.items():
                     found = [*(float(each[:, :, chosen].sum()) for each in off), off[0][:, :, chosen].numel()]
@@ -80,24 +80,26 @@ def _tasks(t: int) -> list[tuple[str, np.ndarray, dict[int, list[int]]]]:
     (at least two) where the farthest frame does not fit otherwise.
     """
     tasks = list[tuple[str, np.ndarray, dict[int, list[int]]]]()
-    places = np.arange(t)
+    frames = np.arange(t)
     for gap in BETWEEN:
-        observed = places % (gap + 1) == 0
-        inside = ~observed & (places < places[observed].max(initial=0))
+        observed = frames % (gap + 1) == 0
+        inside = ~observed & (frames < frames[observed].max(initial=0))
         if inside.any():
             tasks.append(("between", observed, {gap: np.flatnonzero(inside).tolist()}))
     reached = [gap for gap in BEYOND if gap <= t - 2]
     if reached:
-        given = max(2, min(t // 2, t - reached[-1]))
-        tasks.append(("beyond", places < given, {gap: [given - 1 + gap] for gap in reached if given - 1 + gap < t}))
+        context = max(2, min(t // 2, t - reached[-1]))
+        tasks.append(
+            ("beyond", frames < context, {gap: [context - 1 + gap] for gap in reached if context - 1 + gap < t})
+        )
     return tasks
 
 
-def _one_pass(video_model: VideoModel, video: Tensor, conditioning: Conditioning, places: list[int]) -> Tensor:
+def _one_pass(video_model: VideoModel, video: Tensor, conditioning: Conditioning, indices: list[int]) -> Tensor:
     """The model's frames after one pass from noise and the observed frames (b c t h w). Each clip has its own noise,
     drawn on the CPU: the same on every device."""
     diffusion = video_model.settings.diffusion
-    white = torch.stack([torch.randn(video.shape[1:], generator=seeded(SEED, place)) for place in places])
+    white = torch.stack([torch.randn(video.shape[1:], generator=seeded(SEED, index)) for index in indices])
     noise = Prior(name=diffusion.noise, strength=diffusion.noise_strength).correlate(white).to(video)
     level = torch.where(conditioning.observed, diffusion.high, diffusion.low)
     z = torch.where(conditioning.observed[:, None, :, None, None], video, noise)

@@ -81,15 +81,15 @@ class TrainState:
             (OPTIMIZER, _optimizer_tensors(self.video_model, self.optimizers), {}),
         ]
 
-        def fill(place: Path | None) -> None:
+        def fill(target: Path | None) -> None:
             for name, tensors, content in files:
                 whole = parallel.gather_full_state(
                     tensors
                 )  # file after file: the host need not hold all of them at a time
-                if place is not None:
-                    write_tensors(place / name, whole, content)
-            if place is not None:
-                (place / STATE).write_text(json.dumps(notes) + "\n", encoding="utf-8")
+                if target is not None:
+                    write_tensors(target / name, whole, content)
+            if target is not None:
+                (target / STATE).write_text(json.dumps(notes) + "\n", encoding="utf-8")
 
         write_folder(folder, fill) if parallel.is_main else fill(None)
 

@@ -83,19 +83,19 @@ def make_validation_set(
     if not len(source.rows):
         return None
     mixed = model.conditioning == "mixed" and model.frames > 1
-    looks = 2 if mixed and 2 * len(source.rows) <= max_samples else 1
+    repeats = 2 if mixed and 2 * len(source.rows) <= max_samples else 1
     clips = min(max_samples, len(source.rows))
-    numbers = np.linspace(0, len(source.rows) - 1, clips).round().astype(int).repeat(looks).tolist()
+    numbers = np.linspace(0, len(source.rows) - 1, clips).round().astype(int).repeat(repeats).tolist()
     draws = tuple(
-        _draw(source, number, place, model, crop, observed=mixed and place % 2 == 1)
-        for place, number in enumerate(numbers)
+        _draw(source, number, index, model, crop, observed=mixed and index % 2 == 1)
+        for index, number in enumerate(numbers)
     )
     u, shares = _stratified(model.diffusion, clips)
-    return ValidationSet(source=source, draws=draws, crop=crop, u=u.repeat(looks, axis=0), shares=shares)
+    return ValidationSet(source=source, draws=draws, crop=crop, u=u.repeat(repeats, axis=0), shares=shares)
 
 
 def _draw(
-    source: ClipSource, number: int, place: int, model: ModelSettings, crop: int, *, observed: bool
+    source: ClipSource, number: int, index: int, model: ModelSettings, crop: int, *, observed: bool
 ) -> ClipSample:
     """The sample of a clip; drawn again where observed frames are requested and it has none."""
     objective = ObjectiveSettings(observed=float(observed), caption_dropout=0.0, caption_dropout_observed=0.0)
@@ -108,7 +108,7 @@ def _draw(
             LoaderSettings(crop=crop),
             window=model.frames,
             frame_strides=model.frame_strides,
-            rng=np.random.default_rng([SEED, 0, place, attempt]),
+            rng=np.random.default_rng([SEED, 0, index, attempt]),
         )
         if draw.observed.any() or not observed or len(draw.observed) == 1:
             break
@@ -147,16 +147,16 @@ def validate(
     video_model.eval()
     try:
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            for places, video, frames in clips_in_batches(validation_set, at_once, device):
+            for indices, video, frames in clips_in_batches(validation_set, at_once, device):
                 known = (
-                    _estimates(validation_set, places, frames, device) if video_model.settings.network.motion else {}
+                    _estimates(validation_set, indices, frames, device) if video_model.settings.network.motion else {}
                 )
                 for band in np.flatnonzero(validation_set.shares):
-                    batch = replace(_batch(validation_set, places, video, int(band)), **known)
-                    conditional[places, band] = _losses(video_model, batch)
+                    batch = replace(_batch(validation_set, indices, video, int(band)), **known)
+                    conditional[indices, band] = _losses(video_model, batch)
                     if video_model.text is not None:
                         without = replace(batch, dropped=torch.ones_like(batch.dropped))
-                        unconditional[places, band] = _losses(video_model, without)
+                        unconditional[indices, band] = _losses(video_model, without)
     finally:
         video_model.train(training)
     return _summary(validation_set, conditional, unconditional if video_model.text is not None else None)
@@ -171,35 +171,35 @@ def clips_in_batches(
         draw.crop_frames(validation_set.source.read(draw.row, draw.frames), validation_set.crop)
         for draw in validation_set.draws
     ]
-    order = sorted(range(len(frames)), key=lambda place: frames[place].shape)
-    for _, same in groupby(order, key=lambda place: frames[place].shape):
-        places = list(same)
-        for start in range(0, len(places), at_once):
-            chosen = places[start : start + at_once]
-            stacked = np.stack([frames[place] for place in chosen])
+    order = sorted(range(len(frames)), key=lambda index: frames[index].shape)
+    for _, same in groupby(order, key=lambda index: frames[index].shape):
+        indices = list(same)
+        for start in range(0, len(indices), at_once):
+            chosen = indices[start : start + at_once]
+            stacked = np.stack([frames[index] for index in chosen])
             video = from_uint8_fast(torch.from_numpy(stacked).to(device).permute(0, 4, 1, 2, 3))
             yield chosen, video.contiguous(), stacked
 
 
 def _estimates(
-    validation_set: ValidationSet, places: Sequence[int], frames: np.ndarray, device: torch.device
+    validation_set: ValidationSet, indices: Sequence[int], frames: np.ndarray, device: torch.device
 ) -> dict[str, Tensor]:
     """The motion estimates of a batch of these clips, which are never dropped."""
-    observed = np.stack([validation_set.draws[place].observed for place in places])
-    times = np.array([validation_set.draws[place].times for place in places])
+    observed = np.stack([validation_set.draws[index].observed for index in indices])
+    times = np.array([validation_set.draws[index].times for index in indices])
     estimate, uncertainty = estimate_frames(frames, observed, times)
     known = {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": torch.from_numpy(observed)}
     return {name: value.to(device) for name, value in known.items()}
 
 
-def _batch(validation_set: ValidationSet, places: Sequence[int], video: Tensor, band: int) -> Batch:
+def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor, band: int) -> Batch:
     """Clips at their levels of a band. The noise is drawn on the CPU: the same on every device."""
-    draws, device = [validation_set.draws[place] for place in places], video.device
-    noise = [torch.randn(video.shape[1:], generator=seeded(SEED, place, band)) for place in places]
+    draws, device = [validation_set.draws[index] for index in indices], video.device
+    noise = [torch.randn(video.shape[1:], generator=seeded(SEED, index, band)) for index in indices]
     return Batch(
         video=video,
         noise=torch.stack(noise).to(device),
-        u=torch.from_numpy(validation_set.u[places, band]).float().to(device),
+        u=torch.from_numpy(validation_set.u[indices, band]).float().to(device),
         times=torch.tensor([draw.times for draw in draws], dtype=torch.float32, device=device),
         observed=torch.from_numpy(np.stack([draw.observed for draw in draws])).to(device),
         dropped=torch.tensor([draw.dropped for draw in draws], device=device),
@@ -213,15 +213,15 @@ def _losses(video_model: VideoModel, batch: Batch) -> np.ndarray:
 
 def _summary(validation_set: ValidationSet, conditional: np.ndarray, unconditional: np.ndarray | None) -> Validation:
     """Means of losses (n, k) with and without captions."""
-    given = np.array([draw.observed.any() for draw in validation_set.draws])
+    observed = np.array([draw.observed.any() for draw in validation_set.draws])
     captioned = np.array([not draw.dropped for draw in validation_set.draws])
     clip = np.array([draw.row for draw in validation_set.draws])
     total = _over_bands(conditional, validation_set.shares)
     found = Validation(
         clips=len(np.unique(clip)),
         loss=float(total.mean()),
-        free=_mean(total[~given]),
-        observed=_mean(total[given]),
+        free=_mean(total[~observed]),
+        observed=_mean(total[observed]),
         bands=tuple(
             float(conditional[:, band].mean()) if share else None
             for band, share in enumerate(validation_set.shares.tolist())
