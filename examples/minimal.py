@@ -2,9 +2,9 @@
 
     python examples/minimal.py [--steps 400]
 
-The dataset is drawn on the fly: a bright square that moves in a straight line, 16x16 pixels, 8 frames. The model learns to
-make frames given none, some or most of them; then a clip is sampled from nothing and extended by 8 frames, window
-after window. Shapes: b clips, c channels, t frames, h w pixels in [-1, 1].
+The dataset is drawn on the fly: a bright square that moves in a straight line, 16x16 pixels, 8 frames. The model
+learns to make frames given none, some or most of them; then a clip is sampled from nothing and extended by 8 frames,
+window after window. Shapes: b clips, c channels, t frames, h w pixels in [-1, 1].
 """
 
 from __future__ import annotations
