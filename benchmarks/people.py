@@ -29,7 +29,7 @@ from machine import save  # noqa: E402
 
 from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
 from vidiff_cli.dataset.dataset import open_dataset  # noqa: E402
-from vidiff_cli.generation.generate import open_model  # noqa: E402
+from vidiff_cli.generation.load_model import open_model  # noqa: E402
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 
 FOLDER = Path("runs") / "people"
@@ -81,7 +81,7 @@ def measure(run: Path) -> dict[str, Any]:
     rows = [list_[place] for list_ in by_source.values() for place in spread(len(list_), CLIPS_PER_SOURCE)]
     clips = np.stack([dataset.frames(row, range(16)) for row in rows])
     captions = [dataset.clips[row].captions[0] for row in rows]
-    model = open_model(GenerationSettings(model=run))
+    model = open_model(run)
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return {
         "person_held_out": PERSON,

@@ -24,8 +24,7 @@ from vidiff_cli.commands.sample import sample
 from vidiff_cli.config.evaluate import EvaluateSettings
 from vidiff_cli.config.generate import ExtendSettings, GenerationSettings, InterpolateSettings, SampleSettings
 from vidiff_cli.generation.builtin import builtin_file
-from vidiff_cli.generation.generate import open_model
-from vidiff_cli.generation.load_model import find_checkpoint
+from vidiff_cli.generation.load_model import find_checkpoint, open_model
 from vidiff_cli.video.decode import decode
 from vidiff_cli.worlds.scene_oracle import read
 from vidiff_cli.worlds.splits import draw_scene
@@ -98,7 +97,7 @@ def test_the_figures_of_its_card_hold_on_a_few_captions() -> None:
     spec.loader.exec_module(benchmark)
     stated = json.loads((folder / "results" / "builtin.json").read_text())["by_scale"]["2"]
     settings = GenerationSettings(model=Path("builtin"), steps=12)
-    model = open_model(settings)
+    model = open_model(settings.model)
     for side in ("train", "held-out"):
         scenes = [draw_scene("straight", 1, number, side=side) for number in range(12)]
         videos = benchmark.sample(model, settings, [scene.caption for scene in scenes])

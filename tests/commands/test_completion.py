@@ -17,8 +17,7 @@ from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation import completion, frame_store
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation import completion, frame_store, generate, video_job
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
@@ -232,11 +231,11 @@ def test_the_schedule_of_the_weight_counts(settings, clip, frames_of) -> None:
 def test_windows_made_together_are_those_made_alone(settings, clip, frames_of, monkeypatch) -> None:
     """But for the last bits of a network that is handed more at a time."""
     source, made, batches = clip(9), [], []
-    original = gen.sample_windows
+    original = generate.sample_windows
     for most in (1, 8):
-        monkeypatch.setattr(gen, "TOGETHER", most)
+        monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", most)
         monkeypatch.setattr(
-            gen, "sample_windows", lambda *given, **more: (batches.append(given[1]), original(*given, **more))[1]
+            generate, "sample_windows", lambda *given, **more: (batches.append(given[1]), original(*given, **more))[1]
         )
         asked = settings("interpolate", input=source, factor=3, lossless=True, output=f"{most}.mkv")
         made.append(frames_of(interpolate(asked).path).astype(int))
@@ -269,9 +268,9 @@ LONG = """
     from vidiff_cli.config.generate import ExtendSettings
     from vidiff_cli.device import peak_memory, restart_peak
     from vidiff_cli.commands.extend import extend
-    from vidiff_cli.generation.load_model import Model
+    from vidiff_cli.generation.load_model import LoadedModel
 
-    Model.denoiser = lambda *_, **__: lambda z, level: z  # what the network would do costs time alone
+    LoadedModel.denoiser = lambda *_, **__: lambda z, level: z  # what the network would do costs time alone
     for count in (100, int(sys.argv[3])):
         restart_peak(torch.device("cpu"))
         settings = {"model": sys.argv[1], "input": sys.argv[2], "num_frames": count, "steps": 1, "condition": "learned"}

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidiff_cli.commands.extend import extend, seam_jumps
+from vidiff_cli.commands.extend import extend
 from vidiff_cli.diffusion.samplers import SAMPLERS
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.frames import Window
+from vidiff_cli.generation.seams import seam_jumps
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.probe import probe

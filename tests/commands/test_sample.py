@@ -153,7 +153,7 @@ def test_a_negative_prompt_alone_pushes_away_from_it(settings, run: Path) -> Non
 
 
 def test_the_estimate_is_said_where_it_is_long(settings, told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidiff_cli.generation.generate.LONG_SECONDS", -1)
+    monkeypatch.setattr("vidiff_cli.generation.budget.LONG_SECONDS", -1)
     _, notes = told(sample.events(settings("sample")))
     assert any(note.text.startswith("This will take about") for note in notes)
 

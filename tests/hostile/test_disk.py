@@ -179,7 +179,7 @@ def test_a_limit_on_the_size_of_files(made, clip, model, small_files, refused, t
 def test_the_folder_of_the_output_vanishes(refused, clip, model, quick, tmp_path, monkeypatch):
     """During the sampling: a sentence, and the folder does not come back."""
     module = import_module("vidiff_cli.generation.generate")
-    making = module.make
+    making = module.sample_windows
 
     def vanish(*arguments, **more):
         shutil.rmtree("out")

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vidiff_cli.config.generate import CompletionSettings
 from vidiff_cli.events import EventStream, Note
 from vidiff_cli.frames import Window
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.source_clip import SourceClip
+from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.sampling.merge import FULL_GAIN, NO_GAIN, Gain, GainOf, fit_gain, gain_by_step
@@ -30,7 +32,7 @@ BETWEEN, BEYOND = 3, 4  # frames that are needed at least to hold some back
 
 
 def calibrate(
-    model: LoadedModel, settings: CompletionSettings, clip: SourceClip, line: Timeline, condition: str
+    model: LoadedModel, setup: SamplingSetup, clip: SourceClip, line: Timeline, samples: int
 ) -> EventStream[GainOf]:
     """The weight of what the model makes at a rank, by whether it lies between given frames or how far beyond them.
 
@@ -44,9 +46,9 @@ def calibrate(
     made = [rank for rank in range(len(line.times)) if rank not in line.given and rank not in line.repeats]
     inner = [rank for rank in made if given[0] < rank < given[-1]]
     if inner and max(map(len, scenes), default=0) >= BETWEEN:
-        between = _gain_between(model, settings, clip, scenes, condition)
+        between = _gain_between(model, setup, clip, scenes, samples)
     if len(inner) < len(made) and max(map(len, scenes), default=0) >= BEYOND:
-        beyond = _gains_beyond(model, settings, clip, scenes, condition)
+        beyond = _gains_beyond(model, setup, clip, scenes, samples)
     told = [f"{sum(gain.values) / len(gain.values):.2f}" for _, gain in ([(0, between)] if inner else beyond)]
     yield Note(f"Held-back frames of the input say: {' '.join(told)} of what the model corrects is right.")
 
@@ -73,25 +75,25 @@ def _places(scenes: Sequence[range], length: int) -> list[int]:
 
 
 def _gain_between(
-    model: LoadedModel, settings: CompletionSettings, clip: SourceClip, scenes: Sequence[range], condition: str
+    model: LoadedModel, setup: SamplingSetup, clip: SourceClip, scenes: Sequence[range], samples: int
 ) -> Gain:
     """Every other frame of some windows is held back."""
     length = min(model.settings.frames, max(map(len, scenes)))
     length -= 1 - length % 2  # ends with a frame that is shown
     observed = torch.arange(length) % 2 == 0
-    truth, made, estimate, uncertainty = _tried(model, settings, clip, scenes, observed, condition)
+    truth, made, estimate, uncertainty = _tried(model, setup, clip, scenes, observed, samples)
     hidden = ~observed
     return fit_gain(made[:, :, hidden], estimate[:, :, hidden], truth[:, :, hidden], uncertainty[:, :, hidden])
 
 
 def _gains_beyond(
-    model: LoadedModel, settings: CompletionSettings, clip: SourceClip, scenes: Sequence[range], condition: str
+    model: LoadedModel, setup: SamplingSetup, clip: SourceClip, scenes: Sequence[range], samples: int
 ) -> list[tuple[float, Gain]]:
     """The second half of some windows is held back."""
     length = min(model.settings.frames, max(map(len, scenes)))
     shown = length // 2
     observed = torch.arange(length) < shown
-    parts = _tried(model, settings, clip, scenes, observed, condition)
+    parts = _tried(model, setup, clip, scenes, observed, samples)
     gains = []
     for first, stop in zip(HORIZONS, (*HORIZONS[1:], length), strict=True):
         if shown + first - 1 >= length:
@@ -105,24 +107,26 @@ def _gains_beyond(
 
 def _tried(
     model: LoadedModel,
-    settings: CompletionSettings,
+    setup: SamplingSetup,
     clip: SourceClip,
     scenes: Sequence[range],
     observed: Tensor,
-    condition: str,
+    samples: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Windows of the input: (truth, what the model makes, the estimate: b c t h w, its uncertainty: b 1 t h w)."""
     length = len(observed)
     starts = _places(scenes, length)
-    video = torch.cat([clip_from_uint8(clip.frames.read(range(start, start + length))) for start in starts])
+    frames = np.stack([clip.frames.read(range(start, start + length)) for start in starts])
+    video = torch.cat([clip_from_uint8(shown) for shown in frames])
     seen = frozenset(torch.nonzero(observed)[:, 0].tolist())
     window = Window(frames=tuple(range(length)), observed=seen, makes=frozenset(range(length)) - seen)
     times = [Fraction(place) / (clip.fps or model.fps) for place in range(length)]
     tries = []
-    for number in range(settings.samples):
+    for number in range(samples):
         seeds = [number * len(starts) + place for place in range(len(starts))]
-        job = gen.VideoJob(windows=[window], times=times, prompts=lambda _: [""] * len(starts), seeds=seeds)
-        tries.append(gen.generate_in_memory(model, settings, job, video, condition=condition))
+        job = VideoJob(windows=[window], times=times, prompts=lambda _: [""] * len(starts), seeds=seeds)
+        made = generate_clips(model, setup, job, frames)
+        tries.append(torch.cat([clip_from_uint8(clip) for clip in made]))
     made = torch.stack(tries).mean(0)
     masks = observed[None].expand(len(starts), -1)
     moments = torch.tensor([float(time) for time in times])[None].expand(len(starts), -1)

@@ -71,6 +71,21 @@ class DiskFrameArray:
         self._file.close()
 
 
+class MemoryFrameArray:
+    """Frames of one `shape` (... h w c) by their number in memory, as `DiskFrameArray` has them in a file."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self._frames, self.shape = frames, frames.shape[1:]
+
+    def read(self, numbers: Sequence[int]) -> np.ndarray:
+        """The frames (n ... h w c) of these numbers."""
+        return self._frames[list(numbers)]
+
+    def write(self, numbers: Sequence[int], frames: np.ndarray) -> None:
+        """Puts frames (n ... h w c) in their places."""
+        self._frames[list(numbers)] = frames
+
+
 class FrameStore:
     """All frames of b videos in the making by their rank: `given` ones (h w c), as `sources` (rank -> number) finds
     them in their file, and `made` ones (b h w c), which are written as they come.
@@ -79,7 +94,10 @@ class FrameStore:
     """
 
     def __init__(
-        self, made: DiskFrameArray, given: DiskFrameArray | None = None, sources: Mapping[int, int] | None = None
+        self,
+        made: DiskFrameArray | MemoryFrameArray,
+        given: DiskFrameArray | None = None,
+        sources: Mapping[int, int] | None = None,
     ) -> None:
         self.made, self._given, self._sources = made, given, sources or {}
 
@@ -116,19 +134,19 @@ def _mean(frames: np.ndarray) -> np.ndarray:
 
 
 class FrameSlice:
-    """Frames of a reel as one clip (t h w c) that is read frame by frame: for a contact sheet."""
+    """Frames of a store as one clip (t h w c) that is read frame by frame: for a contact sheet."""
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, reel: FrameStore, ranks: Sequence[int]) -> None:
-        self._reel, self._ranks = reel, ranks
-        self.shape = (len(ranks), *reel.made.shape[1:])
+    def __init__(self, store: FrameStore, ranks: Sequence[int]) -> None:
+        self._store, self._ranks = store, ranks
+        self.shape = (len(ranks), *store.made.shape[1:])
 
     def __len__(self) -> int:
         return len(self._ranks)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self._reel[self._ranks[index]]
+        return self._store[self._ranks[index]]
 
 
 def _blocks(numbers: Sequence[int], frame_bytes: int) -> Iterator[Sequence[int]]:

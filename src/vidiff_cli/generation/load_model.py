@@ -13,14 +13,15 @@ from torch import Tensor
 
 from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.diffusion.guidance import classifier_free
 from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import BUILTIN, builtin_file, is_builtin
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.motion import estimate_clip
-from vidiff_cli.runs.text_encoder import prompt_reader
 from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.text.prompt_encoder import prompt_reader
 from vidiff_cli.training.one_pass import OnePassErrors, read_errors
 from vidiff_cli.training.state import AVERAGE, VideoModel, open_video_model
 
@@ -32,7 +33,7 @@ HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its sam
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
     """A loaded model: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of its frames in one
-    pass, where the checkpoint tells them."""
+    pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no model was named."""
 
     video_model: VideoModel
     settings: ModelSettings
@@ -42,6 +43,8 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     errors: OnePassErrors | None = None
+    clip_model: str | None = None
+    is_default: bool = False
 
     @property
     def is_builtin(self) -> bool:
@@ -110,6 +113,14 @@ class LoadedModel:
             return self.video_model.denoiser(z, level.float(), conditioning)
 
 
+def open_model(
+    model: Path | None, *, device: str = "auto", dtype: str = "auto", clip_model: str | None = None
+) -> LoadedModel:
+    """`load_model` on the device and in the number format of these names."""
+    chosen = choose_device(device)
+    return load_model(model, chosen, choose_dtype(dtype, chosen), clip=clip_model)
+
+
 def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, clip: str | None = None) -> LoadedModel:
     """A model from a run folder, a checkpoint folder or file, or "builtin"; None is the newest run under runs/, else
     the one in the box.
@@ -133,6 +144,8 @@ def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, 
         device=device,
         dtype=dtype,
         errors=read_one_pass_errors(header, path),
+        clip_model=clip,
+        is_default=model is None,
     )
 
 

@@ -73,45 +73,6 @@ def sample_windows(
         yield made
 
 
-def fill(
-    windows: Sequence[Window],
-    frames: Tensor,
-    *,
-    denoise: Callable[[Window, Tensor, Tensor], Denoise],
-    start: int = 0,
-    sample: SampleFn,
-    condition: Conditioner,
-    seeds: Sequence[int],
-    prior: Prior = INDEPENDENT,
-    context_noise: bool = False,
-    init_noise: InitNoise = fresh,
-    finish: Callable[[Tensor], Tensor] = quantize_8bit,
-) -> Iterator[Tensor]:
-    """Yields a video in memory (b c n h w) after each window, with the frames that the window makes filled in: `make`
-    with every window by itself.
-
-    `frames` (b c n h w) holds the given frames at their places, and those of windows before `start`; what stands
-    elsewhere is not looked at.
-    """
-    video = frames.clone()
-    making = sample_windows(
-        windows,
-        [range(number, number + 1) for number in range(start, len(windows))],
-        lambda wanted: video[:, :, list(wanted)],
-        denoise=lambda some, known, observed: denoise(some[0], known, observed),
-        sample=sample,
-        condition=condition,
-        seeds=seeds,
-        prior=prior,
-        context_noise=context_noise,
-        init_noise=init_noise,
-        finish=finish,
-    )
-    for window, (made,) in zip(windows[start:], making, strict=True):
-        video[:, :, sorted(window.makes)] = made
-        yield video.clone()
-
-
 def _known(window: Window, look: Callable[[Sequence[int]], Tensor]) -> Tensor:
     """The observed frames of a window in their places (b c t h w), zeros in the others."""
     seen = sorted(window.observed)
