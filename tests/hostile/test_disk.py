@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidiff_cli.checkpoint import write_folder, write_tensors, write_text
+from vidiff_cli.checkpoint import write_tensors
 from vidiff_cli.dataset import dataset
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.system.atomic_files import write_folder, write_text
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 PREP = ("--size", "16", "--frames", "4", "--quiet")

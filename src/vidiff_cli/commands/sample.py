@@ -14,10 +14,10 @@ import numpy as np
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, task
-from vidiff_cli.frames import Window, plan
+from vidiff_cli.frames import Window, evenly_spaced, plan
 from vidiff_cli.generation.announce import announce_model, warn_fps
 from vidiff_cli.generation.budget import check_amount, estimate_seconds, note_long, save_memory
-from vidiff_cli.generation.frame_store import FrameStore, evenly
+from vidiff_cli.generation.frame_store import FrameStore
 from vidiff_cli.generation.generate import generate
 from vidiff_cli.generation.load_model import LoadedModel, open_model
 from vidiff_cli.generation.output_files import OutputOptions, check_files, journal_key, sheet_path, slug, target_path
@@ -106,7 +106,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
                 frames = store.in_order(range(total), clip)
                 encode(path, frames, fps, lossless=options.lossless, overwrite=options.overwrite, again=again)
                 if options.compare and len(rows) < SHEET_ROWS:
-                    rows.append((prompt or "(no prompt)", store.read(evenly(total, SHEET_FRAMES))[:, clip]))
+                    rows.append((prompt or "(no prompt)", store.read(evenly_spaced(total, SHEET_FRAMES))[:, clip]))
                 if options.sidecar:
                     record = {**options.record, "prompts": [prompt], "count": 1, "prompts_file": None}
                     facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": setup.condition}
@@ -146,7 +146,7 @@ def _details(model: LoadedModel, total: int) -> str:
 def _sheet(rows: list[tuple[str, np.ndarray]], total: int, path: Path) -> Path:
     from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
-    numbers = evenly(total, SHEET_FRAMES)
+    numbers = evenly_spaced(total, SHEET_FRAMES)
     return contact_sheet([SheetRow(label=label, frames=frames, numbers=numbers) for label, frames in rows], path)
 
 

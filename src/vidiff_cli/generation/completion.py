@@ -214,23 +214,23 @@ def describe_plan(plan: CompletionPlan) -> Iterator[Event]:
 
 def plot_plan(plan: CompletionPlan, options: OutputOptions) -> EventStream[WindowPlanReport]:
     """--dry-run: write the picture of the plan beside where the result would be, and nothing else."""
-    from vidiff_cli.viz.plan_plot import plan_lines, plan_picture
+    from vidiff_cli.viz.plan_plot import PlanView, plan_lines, write_plan_plot
 
     line = plan.timeline
-    layout = {
-        "total": len(line.times),
-        "given": line.given,
-        "times": line.times,
-        "written": line.written,
-        "copies": line.repeats,
-        "runs": batch_windows(plan.windows, 1),
-    }
+    view = PlanView(
+        windows=plan.windows,
+        times=line.times,
+        given=line.given,
+        written=line.written,
+        repeats=line.repeats,
+        batches=batch_windows(plan.windows, 1),
+    )
     target = target_path(options, plan.name, plan.details, options.seed)
     path = target.with_name(target.stem + "_plan.png")
     if path.exists() and not options.overwrite:
         raise VidiffError(f"{path} exists", fix="choose another name for the result, or pass --overwrite")
-    plan_picture(path, plan.windows, **layout)
-    lines = tuple(plan_lines(plan.windows, **layout))
+    write_plan_plot(path, view)
+    lines = tuple(plan_lines(view))
     for text in lines:
         yield Note(text)
     made = len(line.times) - len({*line.given, *line.repeats})

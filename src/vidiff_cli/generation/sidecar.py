@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from vidiff_cli import __version__
-from vidiff_cli.checkpoint import write_text
 from vidiff_cli.device import dtype_name
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.system.atomic_files import write_text
 
 LONGEST_SIDECAR = 16 * 2**20
 NOT_RECORDED = {"output", "overwrite", "jobs"}  # settings that do not belong to how a video was made
