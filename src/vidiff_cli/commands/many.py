@@ -261,13 +261,17 @@ def _apart(job: _Job) -> list[Event | FilmReport] | VidiffError:
     torch.set_num_threads(job.threads)
     sys.argv = list(job.argv)  # for the sidecar
     try:
-        events = list(_film(job.command, job.settings, job.film, _open_model(job.settings)))  # type: ignore[arg-type]
+        events = list(_film(job.command, job.settings, job.film, _model_of_process(job.settings)))  # type: ignore[arg-type]
     except VidiffError as error:
         return error
     return [event for event in events if not isinstance(event, Progress)]
 
 
 @cache
+def _model_of_process(settings: CompletingSettings) -> LoadedModel | None:
+    return _open_model(settings)
+
+
 def _open_model(settings: CompletingSettings) -> LoadedModel | None:
     """The model of all films; VidiffError where it cannot be opened, or not sampled so."""
     model = open_completion_model(
