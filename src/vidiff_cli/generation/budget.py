@@ -16,7 +16,7 @@ from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.models.acceleration import recompute_stages
-from vidiff_cli.training.cost_estimate import kept_bytes
+from vidiff_cli.models.step_cost import kept_bytes
 
 LONG_SECONDS = 60  # shorter times are not worth a note
 MEMORY_SHARE = 0.5  # of what is free: where guidance would keep more, it keeps less and computes more

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vidiff_cli.checkpoint import damaged_checkpoint, file_hash
+from vidiff_cli.checkpoint import AVERAGE, damaged_checkpoint, file_hash
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.diffusion.guidance import classifier_free
@@ -19,11 +19,11 @@ from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import BUILTIN, builtin_file, is_builtin
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
+from vidiff_cli.models.video_model import VideoModel, open_video_model
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.prompt_encoder import prompt_reader
-from vidiff_cli.training.one_pass import OnePassErrors, read_errors
-from vidiff_cli.training.state import AVERAGE, VideoModel, open_video_model
 
 RUNS = Path("runs")
 LONGEST_NAME = 200  # of a checkpoint folder
