@@ -118,7 +118,7 @@ class _Planner:
         return self._window(_even(edge, end, room)[1:], self.done)
 
     def _room(self, sides: int = 0) -> int:
-        """How many frames a window can make beside those it must observe: the overlap, and one for each side."""
+        """Number of frames that a window can make beside those it must observe: the overlap, and one for each side."""
         return self.size - min(max(self.overlap, sides), len(self.done))
 
     def _window(self, makes: list[int], there: list[int]) -> Window:
@@ -150,12 +150,12 @@ class _Planner:
             raise ValueError(f"a window of {self.size} cannot make a frame between two others: expected at least 3")
 
 
-def _nearest(there: list[int], low: int, high: int, count: int) -> list[int]:
-    """`count` of the frames there are: those between low and high, the nearest on either side, then the nearest of
+def _nearest(available: list[int], low: int, high: int, count: int) -> list[int]:
+    """`count` of the available frames: those between low and high, the nearest on either side, then the nearest of
     all."""
-    start, stop = bisect_left(there, low), bisect_right(there, high)
-    before, after = there[max(0, start - count) : start], there[stop : stop + count]
-    first = [*there[start:stop], *before[-1:], *after[:1]]
+    start, stop = bisect_left(available, low), bisect_right(available, high)
+    before, after = available[max(0, start - count) : start], available[stop : stop + count]
+    first = [*available[start:stop], *before[-1:], *after[:1]]
     others = sorted([*before[:-1], *after[1:]], key=lambda frame: _distance(frame, low, high))
     return [*first, *others][:count]
 

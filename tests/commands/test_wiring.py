@@ -32,6 +32,7 @@ from vidiff_cli.diffusion.noise import Prior, seeded, white
 from vidiff_cli.diffusion.samplers import ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import plan
+from vidiff_cli.generation import video_job
 from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import resolve_sampling
@@ -102,6 +103,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
         return original(self, z, level, conditioning)
 
     monkeypatch.setattr(Denoiser, "forward", forward)
+    monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", 1)  # windows one by one
     return calls
 
 

@@ -188,5 +188,5 @@ def _sound(settings: InterpolateSettings, plan: completion.CompletionPlan) -> ou
 
 
 def _varies(times: Sequence[Fraction], fps: Fraction) -> bool:
-    """Whether frames are off a steady grid by more than a container's rounding."""
+    """True if frames are off a steady grid by more than a container's rounding."""
     return any(abs(time - number / fps) > Fraction(1, 1000) for number, time in enumerate(times))

@@ -94,7 +94,7 @@ class _Film:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
-    """What a worker process is told."""
+    """One film for a worker process."""
 
     command: CompletionTask
     settings: CompletingSettings
@@ -175,7 +175,7 @@ def _planned(settings: CompletingSettings, inputs: Sequence[Path]) -> list[_Film
 
 
 def _videos(inputs: Sequence[Path], folder: Path) -> list[MediaSource]:
-    """All that is named itself, and the videos in folders. VidiffError where there is none."""
+    """All that is named itself, and the videos in folders. VidiffError without any."""
     named = {Path(os.path.abspath(each.expanduser())) for each in inputs}
     found = scan([str(each) for each in inputs], exclude=folder).sources
     videos = [source for source in found if source.path in named or source.path.suffix.lower() in SUFFIXES_VIDEO]
@@ -328,7 +328,7 @@ def _failed(film: _Film, seconds: float, reason: str) -> FilmReport:
 def _was_made_by(
     sidecar: Mapping[str, Any], command: str, settings: CompletingSettings, model: LoadedModel | None
 ) -> bool:
-    """Whether a sidecar tells of a result of these settings, this model and this input."""
+    """True if a sidecar belongs to a result of these settings, this model and this input."""
     wanted = resolved_settings(settings.model_dump(mode="json"), model, settings.seed)
     said = {name: value for name, value in sidecar["settings"].items() if name not in FREE}
     return (

@@ -1,4 +1,4 @@
-"""Notes and warnings before anything is generated: the model, its words, its rates, or that there is none."""
+"""Notes and warnings before anything is generated: the model, its words and rates, or the estimate without a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def announce_model(
     """Say which model, device and seed are used, and what may disappoint; embed the prompts."""
     yield Note(f"Model {model.name} on {model.device} in {dtype_name(model.dtype)}, seed {seed}.")
     if model.is_builtin and model.is_default:
-        yield Note("There is no run under runs/: the model in the box knows colored shapes that move, nothing else.")
+        yield Note("No run found under runs/: the built-in model knows colored shapes that move, nothing else.")
     if model.clips_seen < HARDLY_TRAINED:
         yield Note(f"This model is hardly trained: it has seen {model.clips_seen:,} clips.", "warning")
     texts = [*prompts, *([negative] if negative else [])]
@@ -38,7 +38,7 @@ def _unknown_words(model: LoadedModel, words: Sequence[str], prompt: str) -> str
         return f"The model has never seen: {named} (in {prompt!r})."
     known = 'it knows such as "a small red circle moving left"'
     return (
-        f"Outside the words of the model in the box: {named} (in {prompt!r}); {known}. For more, train on your own "
+        f"Outside the words of the built-in model: {named} (in {prompt!r}); {known}. For more, train on your own "
         "videos (vidiff prep, vidiff train), or name another model with --model."
     )
 
@@ -91,4 +91,4 @@ def announce_completion(
         named = ", ".join(option for option, is_changed in changed.items() if is_changed)
         yield Note(f"Without a model {named} has no effect.", "warning")
     if given == 1:
-        yield Note("A single picture says nothing of motion: without a model the video stands still.", "warning")
+        yield Note("A single picture has no motion to follow: without a model the video stands still.", "warning")

@@ -97,7 +97,7 @@ class CompletedVideo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowPlanReport:
-    """What --dry-run reports: the picture of the plan, and its counts of frames and windows."""
+    """Report of --dry-run: the picture of the plan, and its counts of frames and windows."""
 
     path: Path
     frames: int

@@ -1,4 +1,4 @@
-"""Frames of a video in the making, kept in files: memory does not grow with the length of the video.
+"""Frames of an unfinished video, kept in files: memory does not grow with the length of the video.
 
 Shapes: n frames, b clips, h w pixels, c = 3 RGB; uint8.
 """
@@ -32,7 +32,8 @@ class DiskFrameArray:
 
     @classmethod
     def temporary(cls, folder: Path, shape: Sequence[int]) -> DiskFrameArray:
-        """Without a name, in `folder`, which is made: it is gone with the process, however that ends."""
+        """An array in a file without a name in `folder`, which is made: it is gone with the process, however that
+        ends."""
         with _disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
             return cls(tempfile.TemporaryFile(dir=folder), shape)
@@ -87,7 +88,7 @@ class MemoryFrameArray:
 
 
 class FrameStore:
-    """All frames of b videos in the making by their rank: `given` ones (h w c), as `sources` (rank -> number) finds
+    """All frames of b unfinished videos by their rank: `given` ones (h w c), as `sources` (rank -> number) finds
     them in their file, and `made` ones (b h w c), which are written as they come.
 
     By index, and in order but for a single video, it is their mean.
@@ -155,7 +156,7 @@ def _blocks(numbers: Sequence[int], frame_bytes: int) -> Iterator[Sequence[int]]
 
 
 def free_bytes(place: Path) -> int:
-    """Of the disk that a path lies on, or is to lie on."""
+    """Free bytes of the disk of a path, which need not exist."""
     while not place.exists() and place != place.parent:
         place = place.parent
     return shutil.disk_usage(place).free
@@ -169,4 +170,4 @@ def _disk(where: object) -> Iterator[None]:
         found = (error.strerror or str(error)).lower()
         if isinstance(where, Path):
             raise VidiffError(f"{where} cannot be written", found=found) from error
-        raise VidiffError("the frames in the making cannot be kept", found=found) from error
+        raise VidiffError("cannot write temporary frames", found=found) from error

@@ -1,4 +1,4 @@
-"""Finds a model, loads it, and makes it the denoiser that sampling asks for."""
+"""Find and load a model, and close prompts and times over its denoiser."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class LoadedModel:
 
     @property
     def is_builtin(self) -> bool:
-        """Whether it is the model that came with vidiff."""
+        """True for the built-in model."""
         return self.path == builtin_file()
 
     @property
     def name(self) -> str:
-        """What --model calls it."""
+        """Its name for --model."""
         return str(BUILTIN if self.is_builtin else self.path)
 
     @property
@@ -150,7 +150,7 @@ def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, 
 
 
 def read_one_pass_errors(header: Mapping[str, object], path: Path) -> OnePassErrors | None:
-    """What the header of the checkpoint `path` says of its errors. VidiffError where it is no such thing."""
+    """Read the one-pass errors in the header of the checkpoint `path`. VidiffError for a damaged entry."""
     try:
         return read_errors(header.get("errors"))
     except ValueError as error:
@@ -165,8 +165,8 @@ def _clips_seen(header: Mapping[str, object], path: Path) -> int:
 
 
 def find_checkpoint(model: Path | None) -> Path:
-    """The checkpoint file that a --model names: None is the newest run, or the model in the box where there is none.
-    VidiffError says what was there instead."""
+    """The checkpoint file that a --model names: None is the newest run, or without runs the built-in model. VidiffError
+    says what was found instead."""
     if model is None:
         model = newest_run() or BUILTIN
     if model.is_file():
@@ -177,7 +177,7 @@ def find_checkpoint(model: Path | None) -> Path:
         if folder is not None and (folder / AVERAGE).is_file():
             return folder / AVERAGE
     found = "a folder without checkpoints" if model.is_dir() else "no such file or folder"
-    raise VidiffError(f"{model} is no model", found=found, expected="a run folder or a checkpoint file")
+    raise VidiffError(f"{model} is not a model", found=found, expected="a run folder or a checkpoint file")
 
 
 def newest_run() -> Path | None:

@@ -41,7 +41,7 @@ MAX_SEAMS = 8  # that a contact sheet marks
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoundTrack:
-    """How the sound of the first input goes with the result (see `encode`); `after`: a second input, and when its first
+    """Placement of the first input's sound in the result (see `encode`); `after`: a second input, and when its first
     frame is shown."""
 
     delay: Fraction = Fraction(0)

@@ -24,7 +24,7 @@ NOT_IN_KEY = {"overwrite", "sidecar", "compare", "output", "device", "clip_model
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputOptions:
-    """How a `command` was asked to write its result: the file (None: named after the input or the prompt), the seed
+    """Options of a `command` for writing its result: the file (None: named after the input or the prompt), the seed
     (None: random), and what is written beside it. `record` are all its settings as JSON, for the journal and the
     sidecar."""
 

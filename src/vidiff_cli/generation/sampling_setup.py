@@ -62,7 +62,7 @@ class SamplingOptions(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingSetup:
-    """How windows are sampled with one model.
+    """Values and closures to sample windows with one model.
 
     `conditioner` applies the `condition` (learned, reconstruction or replacement), `sample` is the sampler with its
     levels and threshold closed over, `init_noise` gives the noise that the windows of a job with these seeds start

@@ -1,4 +1,4 @@
-"""The JSON file beside a video that says how it was made: its name, and what it tells."""
+"""The JSON file beside a video that records how it was made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOT_RECORDED = {"output", "overwrite", "jobs"}  # settings that do not belong to
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MadeBy:
-    """What a sidecar says: how its video was made. `repeat` is the command that makes it again, where it was made."""
+    """Content of a sidecar: how its video was made. `repeat` is the command that makes it again, where it was made."""
 
     command: str
     seed: int | None
@@ -42,7 +42,7 @@ def sidecar_path(path: Path) -> Path:
 
 
 def made_by(path: Path) -> MadeBy | None:
-    """What the sidecar beside a video or a folder of frames says; None without one that vidiff wrote."""
+    """Read how a video or a folder of frames was made from its sidecar; None without one that vidiff wrote."""
     path = path if path.name else path.absolute()  # "." has a name of its own
     content, sidecar = read_sidecar(path), sidecar_path(path)
     if content is None:

@@ -1,4 +1,4 @@
-"""Inputs at the model's size: their frames in a file, never all in memory, and what is seen while they are read.
+"""Source clips at the model's size: frames in a file, never all in memory; scenes and repeats found while reading.
 
 Shapes: n frames, h w pixels, c = 3 RGB; uint8.
 """
@@ -61,7 +61,7 @@ class SourceClip:
 
     @property
     def info(self) -> VideoInfo:
-        """Of the first input."""
+        """The first input."""
         return self.parts[0].info
 
     @property

@@ -40,16 +40,16 @@ def sample_windows(
 ) -> Iterator[list[Tensor]]:
     """Yields what the windows of each batch make, (b c m h w) for each: their frames in ascending order.
 
-    `batches` are numbers of windows that can be sampled at once (`frames.together`). `look(frames)` gives frames that
-    are there, (b c n h w): the consumer has stored what was yielded by the time it is asked for. Given frames
-    are never taken from a sampler. `denoise(windows, known, observed)` is the denoiser for k windows stacked to (k b)
-    clips, asked for once: the frames in `known` (k b c t h w) count where `observed` (k b t) is True. `condition` is
-    applied where they observe any.
+    `batches` are numbers of windows that can be sampled at once (`frames.batch_independent_windows`).
+    `read_frames(frames)` gives finished frames, (b c n h w): the consumer has stored what was yielded by the time it is
+    asked for. Given frames are never taken from a sampler. `denoise(windows, known, observed)` is the denoiser for k
+    windows stacked to (k b) clips, asked for once: the frames in `known` (k b c t h w) count where `observed` (k b t)
+    is True. `condition` is applied where they observe any.
 
     `seeds` is one per clip, so that a clip does not depend on its neighbors, or one for all b; every draw follows from
     (seed, number of the window), whatever the batch. The sampler's noise has the covariance of the `prior`. With
-    `context_noise` the condition is handed white noise of another stream. `begin` says what a window starts from, and
-    at which level; `finish` is applied to what is made.
+    `context_noise` the condition is handed white noise of another stream. `init_noise` gives what a window
+    starts from, and at which level; `finish` is applied to what is made.
     """
     for batch in batches:
         some = [windows[number] for number in batch]
