@@ -323,7 +323,7 @@ def test_a_task_shows_the_network_the_frames_of_its_input(settings, clip, frames
     report = task(settings(command.replace("before", "extend"), input=source, condition="learned", **more))
     call = shown[-1]
     places = {"extend": [0, 1], "before": [2, 3], "interpolate": [0, 3]}[command]
-    assert report.windows == 1 and call.told.given[0].nonzero().flatten().tolist() == places
+    assert report.windows == 1 and call.told.observed[0].nonzero().flatten().tolist() == places
     torch.testing.assert_close(call.z[:, :, places], clip_from_uint8(frames_of(source)), rtol=0, atol=1e-4)
 
 

@@ -59,8 +59,8 @@ class DiskFrameArray:
 
     def in_order(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         """The frames of these numbers, one after the other."""
-        for some in _blocks(numbers, self._bytes):
-            yield from self.read(some)
+        for block in _blocks(numbers, self._bytes):
+            yield from self.read(block)
 
     def empty(self, shape: Sequence[int]) -> None:
         """Forgets all frames; the next ones have this shape."""
@@ -117,8 +117,8 @@ class FrameStore:
 
     def in_order(self, ranks: Sequence[int], clip: int | None = None) -> Iterator[np.ndarray]:
         """The frames (h w c) of one video, or their mean, one after the other."""
-        for some in _blocks(ranks, int(np.prod(self.made.shape))):
-            frames = self.read(some)
+        for block in _blocks(ranks, int(np.prod(self.made.shape))):
+            frames = self.read(block)
             yield from _mean(frames) if clip is None else frames[:, clip]
 
     def __getitem__(self, rank: int) -> np.ndarray:

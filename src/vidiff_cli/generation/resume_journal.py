@@ -94,8 +94,8 @@ class WindowJournal:
     def sheet_frames(self) -> list[np.ndarray]:
         """The frames that were kept for a sheet."""
         try:
-            there = self.kept and not self.stale and self.path.is_file()
-            sheet = read_tensors(self.path).get("sheet") if there else None
+            is_readable = self.kept and not self.stale and self.path.is_file()
+            sheet = read_tensors(self.path).get("sheet") if is_readable else None
         except VidiffError:  # a damaged journal costs time, not the result
             sheet = None
         return [] if sheet is None else list(sheet.numpy())

@@ -155,15 +155,15 @@ def match_color_statistics(reference: np.ndarray) -> Callable[[Tensor], Tensor]:
     """
     given = from_uint8(torch.from_numpy(np.ascontiguousarray(reference)).permute(3, 0, 1, 2)[None], torch.float64)
     means, spreads = _means_and_spreads(given)
-    lowest, least = (each.amin(dim=2, keepdim=True) - ROUNDING for each in (means, spreads))
-    highest, most = (each.amax(dim=2, keepdim=True) + ROUNDING for each in (means, spreads))
+    lowest, narrowest = (each.amin(dim=2, keepdim=True) - ROUNDING for each in (means, spreads))
+    highest, widest = (each.amax(dim=2, keepdim=True) + ROUNDING for each in (means, spreads))
 
     def anchor(made: Tensor) -> Tensor:
         x = made.double()
         mean, spread = _means_and_spreads(x)
         wanted = mean.clamp(lowest.to(x.device), highest.to(x.device))
         # What has no contrast would only have its noise enlarged.
-        gain = torch.where(spread > FLAT, spread.clamp(least.to(x.device), most.to(x.device)) / spread, 1.0)
+        gain = torch.where(spread > FLAT, spread.clamp(narrowest.to(x.device), widest.to(x.device)) / spread, 1.0)
         moved = ((x - mean) * gain + wanted).clamp(-1, 1).to(made.dtype)
         return torch.where((gain == 1) & (wanted == mean), made, moved)
 

@@ -52,33 +52,33 @@ def sample_windows(
     starts from, and at which level; `finish` is applied to what is made.
     """
     for batch in batches:
-        some = [windows[number] for number in batch]
-        known = torch.cat([_known(window, read_frames) for window in some])
-        clips = len(known) // len(some)
-        masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in some])
+        batch_windows = [windows[number] for number in batch]
+        known = torch.cat([_known(window, read_frames) for window in batch_windows])
+        clips = len(known) // len(batch_windows)
+        masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in batch_windows])
         mask = masks.to(known.device).repeat_interleave(clips, dim=0)
-        denoiser = denoise(some, known, mask)
-        if some[0].observed:
+        denoiser = denoise(batch_windows, known, mask)
+        if batch_windows[0].observed:
             more = {"noise": _noise(seeds, batch, clips, CONTEXT)} if context_noise else {}
             denoiser = condition(denoiser, known, mask, **more)
         noise = _noise(seeds, batch, clips, prior=prior)
-        parts = zip(some, batch, known.split(clips), noise(known, None).split(clips), strict=True)
+        parts = zip(batch_windows, batch, known.split(clips), noise(known, None).split(clips), strict=True)
         starts = [init_noise(window, number, seen, drawn) for window, number, seen, drawn in parts]
         z, level = torch.cat([start for start, _ in starts]), starts[0][1]
         sampled = (sample(denoiser, z, noise) if level is None else sample(denoiser, z, noise, level)).split(clips)
         made = []
-        for window, part in zip(some, sampled, strict=True):
+        for window, part in zip(batch_windows, sampled, strict=True):
             places = [place for place, frame in enumerate(window.frames) if frame in window.makes]
             made.append(finish(part[:, :, places]))
         yield made
 
 
-def _known(window: Window, look: Callable[[Sequence[int]], Tensor]) -> Tensor:
+def _known(window: Window, read_frames: Callable[[Sequence[int]], Tensor]) -> Tensor:
     """The observed frames of a window in their places (b c t h w), zeros in the others."""
     seen = sorted(window.observed)
-    there = look(seen)
-    known = there.new_zeros(*there.shape[:2], len(window.frames), *there.shape[3:])
-    known[:, :, [window.frames.index(frame) for frame in seen]] = there
+    frames = read_frames(seen)
+    known = frames.new_zeros(*frames.shape[:2], len(window.frames), *frames.shape[3:])
+    known[:, :, [window.frames.index(frame) for frame in seen]] = frames
     return known
 
 
@@ -94,8 +94,8 @@ def _noise(seeds: Sequence[int], numbers: range, clips: int, *parts: int, prior:
         shape = (each, *like.shape[1:])
         drawn = [
             prior.correlate(torch.randn(shape, generator=stream, dtype=like.dtype))
-            for some in streams
-            for stream in some
+            for window_streams in streams
+            for stream in window_streams
         ]
         return torch.cat(drawn).to(like.device)
 
