@@ -25,12 +25,13 @@ from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.frames import plan
 from vidiff_cli.generation.announce import announce_model
 from vidiff_cli.generation.budget import check_amount, estimate_seconds, note_long
-from vidiff_cli.generation.builtin import builtin_file, is_builtin
+from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.generation.frame_store import DiskFrameArray
 from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.path_kind import path_kind
 from vidiff_cli.runs.run_dir import read_config
 
 AT_ONCE = 16
@@ -44,7 +45,7 @@ def sampling_settings(settings: EvaluateSettings, model: Path) -> GenerationSett
 
 def training_world(run: Path) -> StreamSettings | None:
     """The part of the shapes world that a run, or the model in the box, was trained on; None for another dataset."""
-    if is_builtin(run):
+    if path_kind(run) == "builtin model":
         told = read_header(builtin_file()).get("world")
     else:
         trained = read_config(run).get("train")
