@@ -67,7 +67,7 @@ def test_a_variable_rate_keeps_its_times(settings, clip, frames_of, tmp_path: Pa
     """Frames at 0, 1, 2, 5 eighths of a second, to 16 a second: they stand at 0, 2, 4, 10."""
     source = tmp_path / "uneven.mkv"
     uneven = ["-vf", "setpts='if(gt(N,2),N+2,N)/8/TB'", "-fps_mode", "passthrough", "-c:v", "ffv1", "-pix_fmt", "bgr0"]
-    code, log, _ = ffmpeg.run(["-i", ffmpeg.url(clip(4)), *uneven, ffmpeg.url(source)])
+    code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(clip(4)), *uneven, ffmpeg.file_url(source)])
     assert code == 0, log
     assert [round(time * 8) for time in decode(source).times] == [0, 1, 2, 5]
     report = interpolate(settings("interpolate", input=source, fps="16", hold=False, lossless=True))

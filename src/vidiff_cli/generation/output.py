@@ -32,9 +32,9 @@ from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.sampling.full_size import FullFrame, full_frames
 from vidiff_cli.sampling.merge import GainOf, add_correction
 from vidiff_cli.video.background_io import Consumer, read_ahead
-from vidiff_cli.video.decode import read
+from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.encode import encode, is_folder
-from vidiff_cli.video.restore_resolution import full_size, native
+from vidiff_cli.video.restore_resolution import restore_resolution, stream_full_size
 
 MAX_SEAMS = 8  # that a contact sheet marks
 
@@ -103,7 +103,11 @@ def _frames(plan: CompletionPlan, done: CompletedVideo, device: str) -> Generato
     with closing(read_ahead(_given_frames(plan))) as given:
         if plan.detail == "model" and plan.windows:
             ranks = list(dict.fromkeys(line.written))
-            frames = done.store.in_order(ranks) if plan.model_size else native(done.store, plan.sources, ranks, given)
+            frames = (
+                done.store.in_order(ranks)
+                if plan.model_size
+                else restore_resolution(done.store, plan.sources, ranks, given)
+            )
             yield from (FullFrame(rank=rank, frame=frame) for rank, frame in zip(ranks, frames, strict=True))
             return
         correct = _Correction(done.store, plan, done.gain_of) if plan.windows and done.gain_of else None
@@ -147,7 +151,7 @@ def _given_frames(plan: CompletionPlan) -> Iterator[np.ndarray]:
         return plan.clip.frames.in_order(range(len(plan.clip)))
     size = plan.size[1], plan.size[0]
     return chain.from_iterable(
-        full_size(part.info, fps=part.fps, size=cover(part.info, size), crop=size) for part in plan.clip.parts
+        stream_full_size(part.info, fps=part.fps, size=cover(part.info, size), crop=size) for part in plan.clip.parts
     )
 
 
@@ -158,7 +162,7 @@ def verify_lossless(plan: CompletionPlan, target: OutputTarget) -> int | None:
     if not target.options.lossless or is_folder(path) or path.suffix.lower() != ".mkv":
         return None
     line, largest = plan.timeline, 0
-    for reading in read(path):  # a second one begins anew
+    for reading in stream_frames(path):  # a second one begins anew
         ranks, number, frame, largest = iter(line.written), -1, None, 0
         given = _given_frames(plan)
         for _, block in reading.blocks:
