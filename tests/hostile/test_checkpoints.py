@@ -252,7 +252,7 @@ def test_a_pointer_leads_nowhere_else(vidiff, sentence, copy, pointer, tmp_path)
     latest = copy / "checkpoints" / "latest"
     latest.write_bytes(pointer if isinstance(pointer, bytes) else pointer.encode())
     result = vidiff("sample", "-m", copy, *SAMPLE)
-    assert sentence(result) and "is no model" in result.err, result
+    assert sentence(result) and "is not a model" in result.err, result
 
 
 TEXTS = [b"", b"{", b"[]", b"5", b"\xff", b"[" * 100_000, b'{"train":5,"model":[]}']
@@ -297,4 +297,4 @@ def test_a_checkpoint_with_a_part_cut_or_gone(refused, made, copy, training, nam
     assert "damaged" in refused("train", made / "dataset", "-o", copy, "--steps", "2", *training, "--quiet")
     assert files(copy) == before
     part.unlink()
-    assert "no checkpoint file" in refused("train", made / "dataset", "-o", copy, "--steps", "2", *training, "--quiet")
+    assert "does not exist" in refused("train", made / "dataset", "-o", copy, "--steps", "2", *training, "--quiet")
