@@ -77,7 +77,7 @@ def main() -> None:
     asked = parser.parse_args()
     place = PEOPLE / "run" if asked.people else asked.demo / "run"
     if not (place / "checkpoints").is_dir():
-        sys.exit(f"Error: there is no model at {place}; make it first (see above).")
+        sys.exit(f"Error: cannot find a model at {place}; make it first (see above).")
     model = gen.open_model(GenerationSettings(model=place))
     run = {"weights": weights, "methods": methods, "drift": drift, "cost": cost}[asked.what]
     name = f"conditioning-{asked.what}{'-people' if asked.people else ''}"
@@ -121,7 +121,7 @@ def weights(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[st
 
 
 def fidelity(made: np.ndarray, clips: np.ndarray, given: range) -> dict[str, float]:
-    """Of films: PSNR of the made frames, seam jump, and their change from frame to frame over the true one."""
+    """Measures of films: PSNR of the made frames, seam jump, and their change from frame to frame over the true one."""
     first, ours, true = given.stop, made.astype(float), clips.astype(float)
     error = np.square(ours[:, first:] - true[:, first:]).mean()
     jump, usual = (np.square(each[:, first] - each[:, first - 1]).mean() for each in (ours, true))

@@ -1,4 +1,4 @@
-"""How much the numbers of real scenes change by themselves, and what holding colors does for and against drift.
+"""Natural change of the statistics of real scenes, and the effect of holding colors against drift.
 
     python -m benchmarks drift CLIPS...
 

@@ -1,4 +1,4 @@
-"""Whether a training step takes as long after validations and sample sheets as before them.
+"""Time of a training step before and after validations and sample sheets.
 
     python -m benchmarks steps [--preset tiny] [--rounds 12]
 

@@ -141,7 +141,7 @@ def _psnr(made: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _mean(clips: Sequence[Clip]) -> dict[str, float]:
-    """Of every number of the clips, over those that have it."""
+    """Mean of every number over the clips that have it."""
     numbers = {key: [clip[key] for clip in clips if isinstance(clip[key], float)] for key in clips[0]}
     return {key: float(np.mean(values)) for key, values in numbers.items() if values}
 
