@@ -22,7 +22,14 @@ from vidiff_cli.video.encode import encode
 
 VIDIFF = [sys.executable, "-m", "vidiff_cli"]
 SIDE, CLIPS = 256, 3
-NETWORK = ["base_channels=32", "channel_mult=[1,2,4]", "patch_size=4", "head_dim=32", "embedding=128", "attention_max_size=16"]
+NETWORK = [
+    "base_channels=32",
+    "channel_mult=[1,2,4]",
+    "patch_size=4",
+    "head_dim=32",
+    "embedding=128",
+    "attention_max_size=16",
+]
 SAMPLING_STEPS = 2  # one sample's memory does not depend on them
 
 
@@ -45,7 +52,7 @@ def measure(frames: int, folder: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"frames": frames, "side": SIDE}
     for name, checkpointing in (("plain", "off"), ("checkpointed", "on")):
         asked = [*command, "--gradient-checkpointing", checkpointing]
-        planned = json.loads(measured([*asked, "--plan"])[0])
+        planned = json.loads(measured([*asked, "--estimate"])[0])
         row |= {"parameters": planned["parameters"], f"{name}_gflops": round(planned["flops_per_step"] / 1e9)}
         row[f"{name}_plan_mib"] = round(planned["memory_bytes"] / 2**20)
     row["step_mib"] = round(measured([*command, "--steps", "1"])[1] / 2**20)

@@ -58,7 +58,7 @@ def test_the_target_follows_the_patch(name: str) -> None:
 
 def test_a_target_that_a_file_names_stays_and_auto_undoes_it(tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
-    file.write_text('[network]\npatch = 4\n[diffusion]\ntarget = "v"\n')
+    file.write_text('[network]\npatch_size = 4\n[diffusion]\ntarget = "v"\n')
     assert resolved("--config", str(file))["diffusion"]["target"] == "v"
     assert resolved("--config", str(file), "--target", "auto")["diffusion"]["target"] == "x"
 

@@ -34,7 +34,9 @@ SIGNALS = (signal.SIGKILL, *CODES)
 START_SECONDS = 0.1  # within them Python itself may not have got as far as to hear a signal
 PATIENCE_SECONDS = 900.0  # a busy machine is no fault
 TRAP = Path(__file__).resolve().with_name("trap")
-SMALL = [f"network.{key}={value}" for key, value in dict(base_channels=8, head_dim=8, embedding=16, context_dim=16).items()]
+SMALL = [
+    f"network.{key}={value}" for key, value in dict(base_channels=8, head_dim=8, embedding=16, context_dim=16).items()
+]
 TIMES = ("seconds_per_step", "clips_per_second", "share_of_peak", "memory_mb")  # differ in a row
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_rows
-from vidiff_cli.cli.options import AsJson, Quiet, Verbose
+from vidiff_cli.cli.console import print_json, print_rows
+from vidiff_cli.cli.options import Invocation, options
 
 if TYPE_CHECKING:
     from vidiff_cli.commands.info.checkpoint import AboutCheckpoint
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 Rows = Iterator[tuple[str, str]]
 
 
+@options()
 def info(
+    call: Invocation,
     path: Annotated[
         Path,
         typer.Argument(
@@ -32,21 +34,19 @@ def info(
     ],
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Draw the histograms of a dataset (.png).", readable=False),
+        typer.Option(
+            "--plot", metavar="<FILE.png>", help="Write the histograms of a dataset as an image.", readable=False
+        ),
     ] = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
-    """Tell what a file or folder is, how it was made, and what it can do.
+    """Describe a file or folder: its kind, how it was made, and what it can do.
 
     Example: vidiff info runs/dataset-tiny
     """
     from vidiff_cli.commands.info import info as task
 
-    with errors_as_sentences(verbose):
-        report = follow(task.events(path, plot=plot), quiet=quiet, verbose=verbose)
-    print_json(report) if as_json else print_rows(list(ROWS[report.kind](report)))
+    report = call.follow(task.events(path, plot=plot))
+    print_json(report) if call.as_json else print_rows(list(ROWS[report.kind](report)))
 
 
 def _checkpoint(about: AboutCheckpoint) -> Rows:

@@ -1,5 +1,5 @@
-"""`vidiff train --plan`, and what else the memory of a step decides: --batch-size auto, gradient checkpointing, and the
-sentence of a training that ran out of it."""
+"""Cost of a training (`vidiff train --estimate`), the batch size and checkpointing that fit in memory, and the message
+of a training that ran out of it."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vidiff_cli.config.fields import recorded_rate
+from vidiff_cli.config.options import Option
 
 
 class NetworkSettings(BaseModel):
@@ -90,10 +91,10 @@ class DiffusionSettings(BaseModel):
     )
 
     target: Literal["v", "eps", "x"] = Field(default="v", description="what the network predicts")
-    weighting: Literal["v", "eps", "x", "min-snr", "truncated"] = Field(
+    weighting: Annotated[Literal["v", "eps", "x", "min-snr", "truncated"], Option("Model")] = Field(
         default="v",
-        description="weight on the squared error of x_hat over the levels; 'v' is plain v-MSE. That of a preset gives "
-        "way to plain MSE of a --target that it would swamp at one end",
+        description="Weight of the squared error of x_hat over the levels; v: plain MSE of v. The weighting of a "
+        "preset is replaced by plain MSE of the --target where it does not suit it",
     )
     low: float = Field(default=-20.0, ge=-100, le=100, description="level (log-SNR) of pure noise")
     high: float = Field(default=20.0, ge=-100, le=100, description="level (log-SNR) of a clean frame")
@@ -104,10 +105,10 @@ class DiffusionSettings(BaseModel):
         description="shift of the cosine schedule; negative trains more on noisy levels, as larger frames need: "
         "2 log(64 / side) for what suits 64 pixels",
     )
-    noise: Literal["independent", "mixed", "progressive", "lowpass", "shared"] = Field(
+    noise: Annotated[Literal["independent", "mixed", "progressive", "lowpass", "shared"], Option("Model")] = Field(
         default="independent",
-        description="what noise frames have in common: nothing, one part of it (mixed: half, shared: nearly all), or "
-        "more the nearer they are (progressive, lowpass)",
+        description="Correlation of the noise of different frames; independent: none; mixed: half is shared; shared: "
+        "nearly all; progressive, lowpass: more the nearer they are",
     )
     noise_strength: float = Field(
         default=0.0,

@@ -72,9 +72,9 @@ class CompletionPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowPlanReport:
-    """What --dry-run tells: the picture of the plan, and its counts of frames and windows."""
+    """Report of --dry-run: its counts of frames and windows, and the picture of the plan if there is an --output."""
 
-    path: Path
+    path: Path | None
     frames: int
     given: int
     made: int
@@ -165,7 +165,7 @@ def describe_plan(settings: CompletionSettings, clip: SourceClip, work: Completi
 
 
 def plot_plan(settings: Settings, clip: SourceClip, work: CompletionPlan) -> EventStream[WindowPlanReport]:
-    """--dry-run: the picture of the plan beside where the result would be, and nothing else."""
+    """Describe the plan (--dry-run). Writes nothing but, with --output, a picture of the plan beside the result."""
     from vidiff_cli.viz.plan_plot import plan_lines, plan_picture
 
     line = work.timeline
@@ -177,11 +177,11 @@ def plot_plan(settings: Settings, clip: SourceClip, work: CompletionPlan) -> Eve
         "copies": line.repeats,
         "runs": gen.batch_windows(work.windows, 1),
     }
-    target = output_path(settings, work, output_size(settings, clip), settings.seed)
-    path = target.with_name(target.stem + "_plan.png")
-    if path.exists() and not settings.overwrite:
-        raise VidiffError(f"{path} exists", fix="choose another name for the result, or pass --overwrite")
-    plan_picture(path, work.windows, **told)
+    path = settings.output and settings.output.with_name(settings.output.stem + "_plan.png")
+    if path is not None:
+        if path.exists() and not settings.overwrite:
+            raise VidiffError(f"{path} exists", fix="choose another name for the result, or pass --overwrite")
+        plan_picture(path, work.windows, **told)
     lines = tuple(plan_lines(work.windows, **told))
     for text in lines:
         yield Note(text)
