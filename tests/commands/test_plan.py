@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
 from vidiff_cli.commands import estimate as module
-from vidiff_cli.commands.estimate import as_rows, cheapest_change, estimate_cost, resolve_batch_size
+from vidiff_cli.commands.estimate import as_rows, estimate_cost
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Note
-from vidiff_cli.runs import metrics_log
+from vidiff_cli.runs import memory, metrics_log
+from vidiff_cli.runs.memory import cheapest_change, resolve_batch_size
 from vidiff_cli.training import loop
 from vidiff_cli.training.cost_estimate import estimate
 from vidiff_cli.training.distributed import DistributedContext
@@ -82,7 +83,7 @@ def test_a_plan_that_does_not_fit_takes_no_step_and_names_a_change_that_does(
 ) -> None:
     settings = training(dataset, tmp_path / "run", batch_size=64)
     monkeypatch.setattr(module, "available_memory", lambda device: 2 * 2**20)
-    monkeypatch.setattr(module, "_measure", lambda *_: pytest.fail("a step was made"))
+    monkeypatch.setattr(module, "_measure_steps", lambda *_: pytest.fail("a step was made"))
     found = estimate_cost(settings)
     assert not found.fits and found.memory_is == "estimated" and found.seconds_per_step is None
     assert found.change is not None and "--accumulate" in found.change
@@ -153,14 +154,14 @@ def test_the_batch_of_a_cpu_follows_from_the_size_of_a_clip() -> None:
 
 @pytest.mark.parametrize("gib", [0.2, 1, 80])
 def test_the_batch_of_a_gpu_is_the_largest_power_of_two_that_fits(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
-    monkeypatch.setattr(module, "available_memory", lambda device: int(gib * GIB))
+    monkeypatch.setattr(memory, "available_memory", lambda device: int(gib * GIB))
     asked = settings_of(batch_size="auto")
     model = model_of(asked)
     chosen = settled(asked, model, CUDA)
     assert chosen.batch_size & (chosen.batch_size - 1) == 0 and chosen.gradient_checkpointing == "off"
-    assert bytes_of(chosen, model) <= module.ROOM * gib * GIB
+    assert bytes_of(chosen, model) <= memory.USABLE_FRACTION * gib * GIB
     twice = chosen.model_copy(update={"batch_size": 2 * chosen.batch_size})
-    assert chosen.batch_size == module.LARGEST_AUTO or bytes_of(twice, model) > module.ROOM * gib * GIB
+    assert chosen.batch_size == memory.MAX_AUTO_BATCH or bytes_of(twice, model) > memory.USABLE_FRACTION * gib * GIB
 
 
 def test_checkpointing_is_on_where_a_gpu_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +169,7 @@ def test_checkpointing_is_on_where_a_gpu_needs_it(monkeypatch: pytest.MonkeyPatc
     model = model_of(asked)
     needed = bytes_of(asked, model)
     for share, device, wanted in ((0.5, CUDA, "on"), (2.0, CUDA, "off"), (0.5, CPU, "off")):
-        monkeypatch.setattr(module, "available_memory", lambda device, share=share: int(share * needed))
+        monkeypatch.setattr(memory, "available_memory", lambda device, share=share: int(share * needed))
         assert settled(asked, model, device).gradient_checkpointing == wanted
         fixed = settled(asked.model_copy(update={"gradient_checkpointing": "off"}), model, device)
         assert fixed.gradient_checkpointing == "off", "who asks for it has it"
@@ -190,7 +191,7 @@ def test_the_cheapest_change_is_the_first_that_fits() -> None:
 def test_a_step_that_will_not_fit_is_warned_of_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(batch_size=16)
     model = model_of(settings)
-    monkeypatch.setattr(module, "available_memory", lambda device: int(0.7 * bytes_of(settings, model)))
+    monkeypatch.setattr(memory, "available_memory", lambda device: int(0.7 * bytes_of(settings, model)))
     (note,) = [event for event in resolve_batch_size(settings, model, CPU) if isinstance(event, Note)]
     assert note.level == "warning" and "--accumulate 2 would fit" in note.text
 
@@ -198,19 +199,19 @@ def test_a_step_that_will_not_fit_is_warned_of_before_it(monkeypatch: pytest.Mon
 def test_a_run_keeps_the_batch_that_auto_has_chosen(
     training: Training, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CPU_CLIPS", 4)
+    monkeypatch.setattr(memory, "CPU_MAX_CLIPS", 4)
     settings = training(dataset, tmp_path / "run", batch_size="auto", steps=1)
     train(settings)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["train"]["batch_size"] == 4
-    monkeypatch.setattr(module, "CPU_CLIPS", 2)  # as on another machine
+    monkeypatch.setattr(memory, "CPU_MAX_CLIPS", 2)  # as on another machine
     report = train(settings.model_copy(update={"steps": 2}))
     assert report is not None and report.clips_seen == 8
 
 
 def test_parts_and_checkpointing_may_be_changed_in_a_run(training: Training, dataset: Path, tmp_path: Path) -> None:
     train(training(dataset, tmp_path / "run", steps=1))
-    train(training(dataset, tmp_path / "run", steps=2, accumulate=2, gradient_checkpointing="on"))
+    train(training(dataset, tmp_path / "run", steps=2, grad_accum_steps=2, gradient_checkpointing="on"))
 
 
 class Full(DistributedContext):
@@ -257,7 +258,7 @@ def test_the_command_prints_a_table_or_json_and_takes_auto(dataset: Path, tmp_pa
     made = CliRunner().invoke(app, [*command, "--json"])
     assert made.exit_code == 0, made.output
     found = json.loads(made.stdout)
-    assert found["batch_size"] == module.CPU_CLIPS and found["fits"] and found["clip"] == "4 frames of 16x16"
+    assert found["batch_size"] == memory.CPU_MAX_CLIPS and found["fits"] and found["clip"] == "4 frames of 16x16"
     table = CliRunner().invoke(app, [*command, "--preset", "tiny"])
     assert table.exit_code == 0 and "parameters" in table.stdout and "fits        yes" in table.stdout
     assert not list(tmp_path.iterdir())
@@ -267,6 +268,6 @@ def test_from_takes_the_network_of_the_checkpoint_unless_a_preset_is_named(datas
     plain = CliRunner().invoke(app, ["train", str(dataset), "--from", str(run), "--dry-run"])
     assert plain.exit_code == 0, plain.output
     settings = json.loads(plain.stdout)
-    assert settings["network"]["base"] == NETWORK["base"] and settings["start_from"] == str(run)
+    assert settings["network"]["base_channels"] == NETWORK["base_channels"] and settings["start_from"] == str(run)
     named = CliRunner().invoke(app, ["train", str(dataset), "--from", str(run), "--preset", "small", "-q"])
     assert named.exit_code == 1 and "another network." in named.stderr

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from vidiff_cli.commands.estimate import memory_explained, resolve_batch_size
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.events import EventStream, Note, Progress, task
 from vidiff_cli.runs.finetune import inherit_settings, with_known_words
+from vidiff_cli.runs.memory import explain_out_of_memory, resolve_batch_size
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.monitor import TrainingMonitor, is_due
 from vidiff_cli.runs.run_dir import (
@@ -35,12 +35,13 @@ from vidiff_cli.runs.setup import (
     at_peak_seconds,
     consistent,
     describe_training,
+    initial_state,
     model_settings,
     open_clip_source,
 )
 from vidiff_cli.runs.text_encoder import choose_text, embed_captions
 from vidiff_cli.runs.trackers import open_tracker, tracking
-from vidiff_cli.runs.worker_rank import first_state, run_worker_rank, told
+from vidiff_cli.runs.worker_rank import run_worker_rank, told
 from vidiff_cli.system.locks import folder_alone
 from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.adapter import AdaptedText
@@ -112,7 +113,7 @@ def _train(
     schedule = LRSchedule.of_run(settings.steps, settings.optimizer)
     place = resume_from(checkpoints, settings, schedule, resumed=resumed)
     parallel.broadcast_object(told(settings, model, dataset, resumed=place is not None))
-    state = first_state(settings, model, device, parallel, resumed=place is not None)
+    state = initial_state(settings, model, device, parallel, resumed=place is not None)
     if place is not None:
         state.load(place, parallel=parallel)
         if state.step >= settings.steps:
@@ -162,7 +163,7 @@ def _train(
     with (
         DeferredSignals(several=parallel.world > 1) as interrupt,
         tracking(tracker, settings),
-        memory_explained(settings, model, keep_what_is_made),
+        explain_out_of_memory(settings, model, keep_what_is_made),
     ):
         if place is not None and place.parent == checkpoints:
             complete_save(place, settings, schedule)

@@ -8,6 +8,7 @@ import torch
 from vidiff_cli.metrics.temporal import ClipMotion, make_motion
 from vidiff_cli.motion import forward_backward_mask, optical_flow
 from vidiff_cli.motion.warping import resize, resize_flow
+from vidiff_cli.pixels import from_uint8_fast
 
 METHOD = "dense inverse search"
 PAIRS = 16  # of frames at a time
@@ -20,7 +21,7 @@ def motion(frames: np.ndarray, device: torch.device) -> ClipMotion:
     flows, masks = [], []
     for first in range(0, len(frames) - 1, PAIRS):
         some = torch.from_numpy(np.ascontiguousarray(frames[first : first + PAIRS + 1])).to(device)
-        images = some.permute(0, 3, 1, 2).float() / 127.5 - 1
+        images = from_uint8_fast(some.permute(0, 3, 1, 2))
         forward, backward = optical_flow(images[:-1], images[1:])
         seen = resize(forward_backward_mask(forward, backward), (height, width))  # found where the flow is
         flows.append(resize_flow(forward, (height, width)).cpu().numpy())

@@ -20,10 +20,13 @@ from vidiff_cli.dataset.world_dataset import is_world, open_clips
 from vidiff_cli.device import DTYPES, choose_device
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
+from vidiff_cli.models.acceleration import compile_network, recompute_stages
+from vidiff_cli.runs.finetune import take_over
 from vidiff_cli.training.clip_cache import ClipCache
 from vidiff_cli.training.cost_estimate import estimate
-from vidiff_cli.training.distributed import ProcessInfo
+from vidiff_cli.training.distributed import DistributedContext, ProcessInfo
 from vidiff_cli.training.loader import ClipSource
+from vidiff_cli.training.state import TrainState, new_video_model
 
 
 def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:
@@ -176,3 +179,24 @@ def describe_training(
     if len(sizes) > 1 and not settings.loader.crop:
         listed = ", ".join(f"{size} ({count})" for size, count in list(sizes.items())[:6])
         yield Note(f"Clips of {len(sizes)} frame sizes, one of them in each batch: {listed}.")
+
+
+def initial_state(
+    settings: TrainSettings,
+    model: ModelSettings,
+    device: torch.device,
+    parallel: DistributedContext,
+    *,
+    resumed: bool = False,
+) -> TrainState:
+    """Builds the state before the first step, sharded with FSDP; a `resumed` training loads its checkpoint into it."""
+    video_model = new_video_model(model, settings.seed)
+    if settings.start_from is not None and not resumed:
+        take_over(video_model, settings.start_from)
+    video_model.to(device)
+    if settings.gradient_checkpointing == "on":
+        recompute_stages(video_model.denoiser.network)
+    if settings.compile:
+        compile_network(video_model.denoiser.network)
+    parallel.prepare(video_model)
+    return TrainState(video_model, settings.optimizer)

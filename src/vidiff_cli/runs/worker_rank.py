@@ -12,17 +12,14 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.device import choose_dtype
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.acceleration import compile_network, recompute_stages
-from vidiff_cli.runs.finetune import take_over
 from vidiff_cli.runs.monitor import is_due
-from vidiff_cli.runs.setup import open_clip_source
+from vidiff_cli.runs.setup import initial_state, open_clip_source
 from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.embedding_cache import EmbeddingCache
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext
 from vidiff_cli.training.loop import LRSchedule, train_steps
-from vidiff_cli.training.state import TrainState, new_video_model
 
 
 def told(settings: TrainSettings, model: ModelSettings, dataset: Dataset, *, resumed: bool) -> dict[str, Any]:
@@ -35,28 +32,6 @@ def told(settings: TrainSettings, model: ModelSettings, dataset: Dataset, *, res
     }
 
 
-def first_state(
-    settings: TrainSettings,
-    model: ModelSettings,
-    device: torch.device,
-    parallel: DistributedContext,
-    *,
-    resumed: bool = False,
-) -> TrainState:
-    """The state before the first step, which a checkpoint is loaded into where training is `resumed`; with FSDP, in
-    shards from here on."""
-    video_model = new_video_model(model, settings.seed)
-    if settings.start_from is not None and not resumed:
-        take_over(video_model, settings.start_from)
-    video_model.to(device)
-    if settings.gradient_checkpointing == "on":
-        recompute_stages(video_model.denoiser.network)
-    if settings.compile:
-        compile_network(video_model.denoiser.network)
-    parallel.prepare(video_model)
-    return TrainState(video_model, settings.optimizer)
-
-
 def run_worker_rank(dataset: Dataset, device: torch.device, parallel: DistributedContext) -> None:
     """What all ranks but the first do: the same steps, without a word or a file. It calls what rank 0 calls (`_train`
     in train.py) in the same order, for ranks wait for each other."""
@@ -67,7 +42,7 @@ def run_worker_rank(dataset: Dataset, device: torch.device, parallel: Distribute
     dtype = choose_dtype(settings.precision, device)
     auxiliary = make_auxiliary_losses(settings.objective, settings.diffusion, device)
     schedule = LRSchedule.of_run(settings.steps, settings.optimizer)
-    state = first_state(settings, model, device, parallel, resumed=orders["resumed"])
+    state = initial_state(settings, model, device, parallel, resumed=orders["resumed"])
     if orders["resumed"]:
         state.load(None, parallel=parallel)
     if model.text.clip is not None and isinstance(state.video_model.text, AdaptedText):

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidiff_cli.pixels import LEVELS_PER_UNIT, from_uint8
+
 LUMA = np.array([0.299, 0.587, 0.114])
 NAMES = ("mean", "contrast", "saturation", "sharpness", "motion")
 # Of ten real scenes nine stay within each, for up to 20 windows of 8 frames after their first 16 (benchmarks/drift.py):
 # the mean in levels either way, the others as a ratio either way.
 BOUNDS = {"mean": 28.0, "contrast": 1.2, "saturation": 1.5, "sharpness": 1.3, "motion": 2.6}
-FLAT = 1 / 127.5  # a standard deviation of one level
+FLAT = 1 / LEVELS_PER_UNIT  # a standard deviation of one level
 ROUNDING = FLAT / 1000  # so that the given frames themselves, in another number format, are within their range
 
 
@@ -151,7 +153,7 @@ def match_color_statistics(reference: np.ndarray) -> Callable[[Tensor], Tensor]:
     windows as a whole (`python benchmarks/drift.py`); a change of scene or light beyond the range is lost with the
     drift, therefore it is off by default. Knows nothing of earlier windows: a continued run gives the same.
     """
-    given = torch.from_numpy(np.ascontiguousarray(reference)).permute(3, 0, 1, 2)[None].double() / 127.5 - 1
+    given = from_uint8(torch.from_numpy(np.ascontiguousarray(reference)).permute(3, 0, 1, 2)[None], torch.float64)
     means, spreads = _means_and_spreads(given)
     lowest, least = (each.amin(dim=2, keepdim=True) - ROUNDING for each in (means, spreads))
     highest, most = (each.amax(dim=2, keepdim=True) + ROUNDING for each in (means, spreads))
