@@ -114,3 +114,16 @@ def test_light_modules_do_not_load_torch(modules):
     script += "sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
     found = subprocess.run([sys.executable, "-c", script, *names], capture_output=True, text=True, timeout=60)
     assert found.returncode == 0, found.stderr
+
+
+def test_the_package_exports_the_commands_when_they_are_used():
+    script = """
+import sys, vidiff_cli
+assert "torch" not in sys.modules and not hasattr(vidiff_cli, "nothing")
+from vidiff_cli.commands.prep import prep
+from vidiff_cli.commands.train import train
+assert (vidiff_cli.prepare, vidiff_cli.train) == (prep, train)
+assert all(callable(getattr(vidiff_cli, name)) for name in vidiff_cli.__all__ if name != "__version__")
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found.stderr

@@ -16,11 +16,14 @@ from typing import Annotated, Literal
 import pytest
 import typer
 from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
 from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import Commands, either_spelling
-from vidiff_cli.cli.console import Terminated, follow, print_paths
+from vidiff_cli.cli.console import print_paths
+from vidiff_cli.cli.exits import Terminated
 from vidiff_cli.cli.options import Invocation, options
+from vidiff_cli.cli.progress import PlainDisplay, follow
 from vidiff_cli.config.fields import Rate
 from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Nested, Option
 from vidiff_cli.errors import UsageError, VidiffError
@@ -242,7 +245,7 @@ def test_an_interrupt_while_drawing_reaches_the_task(monkeypatch, capsys):
         if event.text == "first":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("vidiff_cli.cli.console._Plain.__call__", interrupted)
+    monkeypatch.setattr("vidiff_cli.cli.progress.PlainDisplay.__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         follow(steps())
     assert seen == ["saved"]
@@ -332,16 +335,9 @@ def test_a_path_that_is_not_text_is_printed_as_it_is(capfdbinary):
     assert capfdbinary.readouterr().out == b"\xff.mp4\n"
 
 
-def test_the_time_that_is_left_does_not_count_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rich.console import Console
-
-    from vidiff_cli.cli import console
-    from vidiff_cli.events import Progress
-
-    now = iter([0.0, 10.0])
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
-    out = io.StringIO()
-    show = console._Plain(Console(file=out, width=200), every_seconds=0)
+def test_the_time_that_is_left_does_not_count_what_was_done_before() -> None:
+    now, out = iter([0.0, 10.0]), io.StringIO()
+    show = PlainDisplay(Console(file=out, width=200), every_seconds=0, now=lambda: next(now))
     for done in (800, 810):
         show(Progress(what="training", done=done, total=1000))
     assert out.getvalue().splitlines()[-1] == "training: 810/1000, 0:10 elapsed, 3:10 left"
@@ -351,9 +347,9 @@ def test_an_interrupt_inside_an_import_has_the_same_exit_code(tmp_path: Path) ->
     """After an interrupt inside code that exec() runs, `python -m` would end by SIGINT itself."""
     program = """
 import sys
-from vidiff_cli.cli.console import errors_as_sentences
+from vidiff_cli.cli.exits import errors_as_sentences
 try:
-    with errors_as_sentences(False):
+    with errors_as_sentences():
         exec("raise KeyboardInterrupt")
 except BaseException as error:
     sys.exit(error.exit_code)
@@ -365,12 +361,13 @@ except BaseException as error:
 
 DONE = """
 import os, signal
-from vidiff_cli.cli.console import catch_signals, errors_as_sentences, follow
+from vidiff_cli.cli.exits import catch_signals, errors_as_sentences
+from vidiff_cli.cli.progress import follow
 def steps():
     yield from ()
     return "report"
 catch_signals()
-with errors_as_sentences(False):
+with errors_as_sentences():
     print(follow(steps()), flush=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(os.getpid(), number)

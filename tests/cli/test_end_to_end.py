@@ -186,7 +186,7 @@ def test_a_sidecar_names_its_checkpoint(home: Path, here: Path) -> None:
     )
     for number, content in enumerate((b"", b"[]", b'{"command": "sample", "settings": 3}', b"\xff\x00")):
         Path(f"wrong-{number}.json").write_bytes(content)
-        words = "is not UTF-8 text" if content == b"\xff\x00" else "is no sidecar of a video"
+        words = "is not UTF-8 text" if content == b"\xff\x00" else "is not a sidecar of a video"
         assert words in sentence_of(vidiff("sample", "--from-json", f"wrong-{number}.json"))
     assert "cannot read the sidecar missing.json" in sentence_of(vidiff("sample", "--from-json", "missing.json"))
 

@@ -8,8 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from vidiff_cli.cli import console
 from vidiff_cli.cli.live import FigureTable
+from vidiff_cli.cli.progress import LiveDisplay, PlainDisplay
 from vidiff_cli.events import Note, Progress
 
 FIGURES = (
@@ -53,7 +53,7 @@ def test_bars_table_and_notes_together(width: int, encoding: str) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
     out = Console(file=stream, force_terminal=True, width=width, height=20, highlight=False, soft_wrap=True)
-    with console._Live(out) as show:
+    with LiveDisplay(out) as show:
         show(Progress(what="training", done=0, total=9))
         show(Progress(what="training", done=5, total=9, detail="loss 0.2", figures=FIGURES))
         show(Note("a note"))
@@ -71,6 +71,6 @@ def test_bars_table_and_notes_together(width: int, encoding: str) -> None:
 
 def test_a_log_without_a_terminal_has_plain_lines() -> None:
     out = io.StringIO()
-    show = console._Plain(Console(file=out, width=200), every_seconds=0)
+    show = PlainDisplay(Console(file=out, width=200), every_seconds=0)
     show(Progress(what="training", done=5, total=9, detail="loss 0.2345, validation 0.2555", figures=FIGURES))
     assert out.getvalue() == "training: 5/9, 0:00 elapsed, loss 0.2345, validation 0.2555\n"

@@ -59,7 +59,7 @@ def complete_many(call: Invocation, settings: ExtendSettings | InterpolateSettin
 
 
 def _row(film: FilmReport) -> tuple[str, ...]:
-    """The counts, seconds and speed of one film; or why there are none."""
+    """The counts, seconds and speed of one film, or the reason it was not made."""
     seconds = f"{film.seconds:.1f}"
     if film.report is None:
         return film.name, "", "", seconds, film.reason or "finished before"

@@ -1,4 +1,4 @@
-"""`vidiff info`: what a path is."""
+"""`vidiff info`: a description of a path."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _checkpoint(about: AboutCheckpoint) -> Rows:
 
 
 def _errors(about: AboutCheckpoint) -> Rows:
-    """How near the frames come that the model makes in one pass, and those of motion alone."""
+    """Accuracy of the frames that the model predicts in one pass, beside those of motion alone."""
     if about.errors is None:
         return
     kinds = (("{} missing between two", about.errors.between), ("{} after the last", about.errors.beyond))
@@ -81,7 +81,7 @@ def _errors(about: AboutCheckpoint) -> Rows:
 
 
 def _psnr(error: float) -> str:
-    """Of a root mean square error in pixels of [-1, 1]."""
+    """PSNR for a root mean square error in pixels of [-1, 1]."""
     return f"{20 * math.log10(2 / error):.1f} dB" if error else "infinite"
 
 
@@ -188,7 +188,7 @@ def _times(about: AboutVideo) -> Rows:
 
 
 def _fewer_or_more(about: AboutVideo) -> bool:
-    """Whether the header promises another number of frames: not for a variable rate, and audio may last longer."""
+    """True if the header announces another number of frames; not for a variable rate, and audio may last longer."""
     if about.frames_announced is None or (about.rate == "variable" and not about.damage):
         return False
     return abs(about.frames_announced - about.frames) > max(1, about.frames // 50)

@@ -32,7 +32,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from vidiff_cli.cli.console import follow, print_json, print_paths, stderr
+from vidiff_cli.cli.console import print_json, print_paths, stderr
+from vidiff_cli.cli.progress import follow
 from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Nested, Option
 from vidiff_cli.config.resolve import resolve
 from vidiff_cli.events import EventStream
@@ -213,7 +214,7 @@ def _help(info: FieldInfo, mark: Option | Argument, *, repeated: bool = False) -
 
 
 def _default_text(info: FieldInfo) -> str:
-    """The default as a person would type it; empty where there is none or where it is None."""
+    """The default as a person would type it; empty for None or a required field."""
     value = None if info.is_required() else info.get_default(call_default_factory=True)
     if isinstance(value, bool):
         return "on" if value else "off"
@@ -238,7 +239,7 @@ def _bounds_text(info: FieldInfo) -> str:
 
 
 def _inner_metadata(annotation: Any) -> Iterator[Any]:
-    """What is annotated on the members of a union: the bounds of `Annotated[int, Field(ge=1)] | Literal["auto"]`."""
+    """The annotations on the members of a union: the bounds of `Annotated[int, Field(ge=1)] | Literal["auto"]`."""
     for part in get_args(annotation):
         if get_origin(part) is Annotated:
             for mark in part.__metadata__:

@@ -41,7 +41,7 @@ def _without_pixels(report: PreviewReport) -> dict[str, object]:
 
 
 def _draw(report: PreviewReport, console: Console, *, every: bool) -> None:
-    """Each entry with some of its frames; in colors where the terminal has them, no pictures where there is none."""
+    """Print each entry with some of its frames, in colors if the terminal has them; without a terminal, no frames."""
     from vidiff_cli.viz.gallery import entry_facts
     from vidiff_cli.viz.terminal import HALF, half_blocks
 
@@ -53,9 +53,9 @@ def _draw(report: PreviewReport, console: Console, *, every: bool) -> None:
         console.print(Text(shown(entry.name), "bold"))
         if entry.prompt:
             console.print(Text(shown(entry.prompt)))
-        said = ", ".join(f"{name} {value}" for name, value in entry_facts(entry).items())
-        if said:
-            console.print(Text(shown(said), "dim"))
+        facts = ", ".join(f"{name} {value}" for name, value in entry_facts(entry).items())
+        if facts:
+            console.print(Text(shown(facts), "dim"))
         if entry.problem:
             console.print(Text(shown(entry.problem), "yellow"))
         if strip is not None and console.is_terminal:
