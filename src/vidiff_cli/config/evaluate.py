@@ -114,7 +114,7 @@ class EvaluateSettings(BaseModel):
         for text in value:
             name, _, path = text.partition(":")
             if name not in EXTRACTORS:
-                raise ValueError(f"{', '.join(BY_THEMSELVES)} or {', '.join(f'{each}:FILE' for each in FROM_FILES)}")
+                raise ValueError(f"{', '.join(BY_THEMSELVES)} or {', '.join(f'{name}:FILE' for name in FROM_FILES)}")
             if (name in FROM_FILES) != bool(path):
                 raise ValueError(f"{name}:FILE" if name in FROM_FILES else f"{name} without a file")
         if len({text.partition(":")[0] for text in value}) < len(value):

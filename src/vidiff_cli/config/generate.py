@@ -1,4 +1,4 @@
-"""The settings of `vidiff sample`, `vidiff extend` and `vidiff interpolate`."""
+"""Settings of `vidiff sample`, `vidiff extend` and `vidiff interpolate`."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class GenerationSettings(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _sensible(self) -> GenerationSettings:
+    def _options_fit_together(self) -> GenerationSettings:
         if self.langevin is not None and self.sampler != "ddpm":
             raise ValueError(f"--langevin works with --sampler ddpm only, not with {self.sampler}")
         if self.threshold != "static" and not 0 < float(self.threshold) <= 1:
@@ -255,11 +255,11 @@ class InterpolateSettings(CompletionSettings):
     prompt: Annotated[str | None, Option(VIDEO)] = Field(default=None, description="What the video shows")
 
     @model_validator(mode="after")
-    def _one_way(self) -> InterpolateSettings:
+    def _one_rate(self) -> InterpolateSettings:
         if sum(value is not None for value in (self.fps, self.factor, self.slow_motion)) > 1:
             raise ValueError("give only one of --fps, --factor and --slow-motion")
         if self.to is not None and (self.factor or self.slow_motion):
-            raise ValueError("--to joins two inputs at their own rate: leave out --factor and --slow-motion")
+            raise ValueError("--to joins two inputs at their own rate; leave out --factor and --slow-motion")
         if self.gap is not None and self.to is None:
-            raise ValueError("--gap is the number of frames before --to, which is missing")
+            raise ValueError("--gap needs --to: it is the number of frames before the second input")
         return self

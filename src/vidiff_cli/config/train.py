@@ -1,4 +1,4 @@
-"""The settings of `vidiff train`, and its presets."""
+"""Settings of `vidiff train`, and its presets."""
 
 from __future__ import annotations
 
@@ -181,8 +181,10 @@ class DiffusionChoice(DiffusionSettings):
     )
 
     def decided(self, patch: int) -> DiffusionChoice:
-        """The same for a network with this patch stem: no target is auto, and a weighting that nobody gave is plain MSE
-        of the target where the default would swamp it at one end."""
+        """The choice for a network with this patch stem, with a target other than auto.
+
+        A weighting that was not given is plain MSE of the target where the default does not suit it.
+        """
         target = choose_target(patch) if self.target == "auto" else self.target
         fits = "weighting" in self.model_fields_set or suits(self.weighting, target)
         return self.model_copy(update={"target": target, "weighting": self.weighting if fits else target})
@@ -282,20 +284,20 @@ class TrainSettings(BaseModel):
     @field_validator("diffusion")
     @classmethod
     def _target_follows_the_patch(cls, diffusion: DiffusionChoice, info: ValidationInfo) -> DiffusionChoice:
-        network = info.data.get("network")  # none where it is in error itself
+        network = info.data.get("network")  # None if it is invalid itself
         return diffusion if network is None else diffusion.decided(network.patch_size)
 
 
 @cache
 def presets() -> dict[str, dict[str, Any]]:
-    """The presets by name: partial `TrainSettings`, from the TOML files in `config/presets/`."""
+    """The presets by name: partial `TrainSettings` from the TOML files in `config/presets/`."""
     folder = files("vidiff_cli.config") / "presets"
     found = (entry for entry in folder.iterdir() if entry.name.endswith(".toml"))
     return {entry.name.removesuffix(".toml"): tomllib.loads(entry.read_text("utf-8")) for entry in found}
 
 
 def preset(name: str) -> dict[str, Any]:
-    """One preset. UsageError names the known ones."""
+    """One preset by name. UsageError lists the known ones."""
     if name not in presets():
         raise UsageError("unknown --preset", found=repr(name), expected=", ".join(sorted(presets())))
     return presets()[name]

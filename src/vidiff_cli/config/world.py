@@ -15,7 +15,7 @@ from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Opti
 ADDRESS = "world:shapes"
 FILMS = "world:films"
 
-Part = Literal["straight", "one", "whole", "lasting"]  # of the larger world (`worlds/splits.py`)
+Part = Literal["straight", "one", "whole", "lasting"]  # parts of the world (`worlds/splits.py`)
 
 
 def _world_rate(fps: str) -> str:
@@ -25,45 +25,49 @@ def _world_rate(fps: str) -> str:
 
 
 class StreamSettings(BaseModel):
-    """The clips of `vidiff train world:shapes`."""
+    """Clips of `vidiff train world:shapes`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     part: Part = Field(
         default="whole",
-        description="one or two things with all motions and grounds; one thing; one that moves straight on black; or "
-        "lasting, one thing whose motion never ends",
+        description="Content of the clips; whole: one or two objects, all motions and backgrounds; one: one object; "
+        "straight: one that moves straight on black; lasting: one object whose motion never ends",
     )
-    size: int = Field(default=32, ge=16, le=512, multiple_of=8, description="side of the clips in pixels")
-    fps: str = Field(default="8", description="frames per second, of clips of nearly two seconds")
-    clips: int = Field(default=262_144, ge=1, le=2**31 - 1, description="different clips, drawn when asked for")
+    size: int = Field(default=32, ge=16, le=512, multiple_of=8, description="Side of the clips in pixels")
+    fps: str = Field(default="8", description="Frames per second of clips of nearly two seconds")
+    clips: int = Field(
+        default=262_144, ge=1, le=2**31 - 1, description="Number of different clips, rendered when they are read"
+    )
     held_out: int = Field(
-        default=128, ge=0, le=65_536, description="clips for validation, of combinations never trained"
+        default=128, ge=0, le=65_536, description="Clips for validation, of combinations never trained"
     )
-    seed: int = Field(default=0, ge=0, description="seed of the clips")
+    seed: int = Field(default=0, ge=0, description="Seed of the clips")
 
     @field_validator("fps")
     @classmethod
-    def _a_rate(cls, fps: str) -> str:
+    def _is_rate(cls, fps: str) -> str:
         return _world_rate(fps)
 
 
 class FilmSettings(BaseModel):
-    """The clips of `vidiff train world:films`."""
+    """Clips of `vidiff train world:films`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    size: int = Field(default=64, ge=16, le=512, multiple_of=8, description="side of the films in pixels")
-    fps: str = Field(default="24", description="frames per second, of films of one second")
-    clips: int = Field(default=262_144, ge=1, le=2**31 - 1, description="different films, made when asked for")
-    held_out: int = Field(
-        default=128, ge=0, le=65_536, description="films for validation, of photographs never trained on"
+    size: int = Field(default=64, ge=16, le=512, multiple_of=8, description="Side of the films in pixels")
+    fps: str = Field(default="24", description="Frames per second of films of one second")
+    clips: int = Field(
+        default=262_144, ge=1, le=2**31 - 1, description="Number of different films, rendered when they are read"
     )
-    seed: int = Field(default=0, ge=0, description="seed of the films")
+    held_out: int = Field(
+        default=128, ge=0, le=65_536, description="Films for validation, of photographs never trained on"
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the films")
 
     @field_validator("fps")
     @classmethod
-    def _a_rate(cls, fps: str) -> str:
+    def _is_rate(cls, fps: str) -> str:
         return _world_rate(fps)
 
 
