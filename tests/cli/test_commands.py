@@ -256,7 +256,7 @@ def vidiff(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = [[], ["world"], ["world", "shapes"], ["prep"], ["train"], ["sample"], ["extend"], ["interpolate"]]
-COMMANDS += [["export"], ["info"], ["doctor"]]
+COMMANDS += [["export"], ["info"], ["doctor"], ["evaluate"], ["preview"], ["world", "films"]]
 
 
 def test_help_imports_no_torch():
@@ -268,6 +268,7 @@ from vidiff_cli.cli.app import app
 for command in {COMMANDS!r}:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0 and "Usage" in result.output, (command, result.output)
+    assert "Example: vidiff" in result.output or command in ([], ["world"])
 heavy = [name for name in ("torch", "torchvision", "decord", "imageio_ffmpeg", "matplotlib") if name in sys.modules]
 sys.exit(f"imported {{heavy}}" if heavy else 0)
 """

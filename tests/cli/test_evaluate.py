@@ -76,9 +76,3 @@ def test_mistakes_are_one_sentence(
     more = [] if "--extractor" in options else ["--extractor", "random"]
     found = vidiff("evaluate", *sides, "-o", tmp_path / "out", *options, *more)
     assert found.exit_code == code and sentence in found.stderr and not (tmp_path / "out").exists()
-
-
-def test_help_shows_an_example_and_the_defaults() -> None:
-    found = vidiff("evaluate", "--help")
-    assert found.exit_code == 0 and "Example: vidiff evaluate" in found.stdout
-    assert "random, shapes" in " ".join(found.stdout.split())

@@ -41,8 +41,8 @@ class NetworkSettings(BaseModel):
     context_dim: int = Field(default=64, ge=0, le=16_384, description="Width of a text token; 0: a model without text")
     motion: bool = Field(
         default=False,
-        description="Show the network the motion-compensated estimate of the frames between or beyond observed ones; set "
-        "by --motion of a training",
+        description="Show the network the motion-compensated estimate of the frames between or beyond observed ones; "
+        "set by --motion of a training",
     )
 
     @model_validator(mode="after")
@@ -61,8 +61,8 @@ class NetworkSettings(BaseModel):
 def suits(weighting: str, target: str) -> bool:
     """True if the weight on the squared error of the prediction stays moderate over all levels.
 
-    This weight is the weighting times the squared ratio of the errors of x_hat and of the prediction: sigma^2 / alpha^2 for eps,
-    which grows without bound at noisy levels, 1 for x, whose weights grow at clean levels, sigma^2 for v.
+    This weight is the weighting times the squared ratio of the errors of x_hat and of the prediction: sigma^2 / alpha^2
+    for eps, which grows without bound at noisy levels, 1 for x, whose weights grow at clean levels, sigma^2 for v.
     """
     return target == "v" or weighting in {"eps": ("eps", "min-snr"), "x": ("x", "min-snr", "truncated")}[target]
 
@@ -111,14 +111,14 @@ class DiffusionSettings(BaseModel):
         default=0.0,
         ge=0,
         le=0.99,
-        description="Correlation of the noise of neighboring frames; 0: the default of the prior, 0.5 (mixed, lowpass), "
-        "0.894 (progressive) or 0.9 (shared)",
+        description="Correlation of the noise of neighboring frames; 0: the default of the prior, 0.5 (mixed, "
+        "lowpass), 0.894 (progressive) or 0.9 (shared)",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in_strength(cls, given: Any) -> Any:
-        """Fill in the default strength, so that a checkpoint holds the number and a later default does not change it."""
+        """Fill in the default strength: a checkpoint holds the number, whatever the default is later."""
         if not isinstance(given, dict) or given.get("noise_strength"):
             return given
         return given | {"noise_strength": NOISE_STRENGTHS.get(str(given.get("noise")), 0.0)}
