@@ -24,7 +24,8 @@ from vidiff_cli.generation import output
 from vidiff_cli.generation.resume_journal import WindowJournal, journal_path
 from vidiff_cli.prep.extract_cache import ExtractCache
 from vidiff_cli.runs import metrics_log
-from vidiff_cli.system.locks import folder_alone, remove
+from vidiff_cli.system.atomic_files import remove
+from vidiff_cli.system.locks import folder_alone
 
 
 @pytest.fixture(autouse=True)

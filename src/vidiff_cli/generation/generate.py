@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from vidiff_cli import __version__
-from vidiff_cli.checkpoint import write_text
 from vidiff_cli.config.generate import CompletionSettings, GenerationSettings
 from vidiff_cli.device import available_memory, choose_device, choose_dtype, dtype_name
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight, threshold
@@ -42,6 +41,7 @@ from vidiff_cli.pixels import clip_to_uint8, from_uint8, quantize_8bit, to_uint8
 from vidiff_cli.runs.text_encoder import download_note
 from vidiff_cli.sampling.initial_noise import InitNoise, SampleFn, free_init, free_noise, fresh, previous_frames
 from vidiff_cli.sampling.windows import Conditioner, fill, sample_windows
+from vidiff_cli.system.atomic_files import write_text
 from vidiff_cli.training.cost_estimate import kept_bytes
 from vidiff_cli.training.state import VideoModel
 from vidiff_cli.video.encode import check_output

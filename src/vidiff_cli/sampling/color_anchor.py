@@ -150,7 +150,7 @@ def match_color_statistics(reference: np.ndarray) -> Callable[[Tensor], Tensor]:
     moved to the nearest value within the range that the given frames span themselves. A frame inside it is untouched,
     so that honest change of that size stays; and as frames alike become frames alike, no seam is made. Against drift
     that a simulation adds to real scenes this is better than moving every frame to the mean of the given ones, or
-    windows as a whole (`python benchmarks/drift.py`); a change of scene or light beyond the range is lost with the
+    windows as a whole (`python -m benchmarks drift`); a change of scene or light beyond the range is lost with the
     drift, therefore it is off by default. Knows nothing of earlier windows: a continued run gives the same.
     """
     given = from_uint8(torch.from_numpy(np.ascontiguousarray(reference)).permute(3, 0, 1, 2)[None], torch.float64)
