@@ -282,11 +282,6 @@ def test_version_and_module():
     assert [line.split()[0] for line in found.stdout.splitlines()] == ["vidiff", "python", "torch", "ffmpeg", "decord"]
 
 
-def test_unknown_command():
-    found = vidiff("-m", "vidiff_cli", "prpe")
-    assert found.returncode == 2 and "prpe" in found.stderr and found.stdout == ""
-
-
 SIGNALLED = """
 import os, signal, sys, typer
 from vidiff_cli.cli.app import Commands, catch_signals

@@ -1,4 +1,4 @@
-"""What the README tells people to type is what the commands take."""
+"""The commands and the Python of the pages are those that vidiff has."""
 
 from __future__ import annotations
 
@@ -13,22 +13,30 @@ from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name != "cli.md")]
 
 
-def fenced(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def fenced(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
-COMMANDS = [line.partition("  #")[0].strip() for block in fenced("bash") for line in block.splitlines()]
-TYPED = [command for command in COMMANDS if command.startswith("vidiff ")]
+def typed(page: str) -> list[str]:
+    """The lines of a page that a person would type, without prompts, comments and continuation marks."""
+    lines = [line for block in fenced(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    commands = [line.partition("  #")[0].strip() for line in lines]
+    return [command for command in commands if command.startswith("vidiff ")]
+
+
+COMMANDS = list(dict.fromkeys(command for page in PAGES for command in typed(page.read_text(encoding="utf-8"))))
 NAMED = sorted(set(re.findall(r"`(vidiff(?: [a-z-]+)+)[^`]*`", README)))
 
 
-@pytest.mark.parametrize("command", TYPED)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_taken(command: str) -> None:
-    """With --help at its end nothing runs, but an option that is not there is refused."""
-    words = shlex.split(command)[1:]
+    """With --help at its end nothing runs, but an unknown option is refused."""
+    words = shlex.split(command.partition(" && ")[0])[1:]
     assert CliRunner().invoke(app, [*words, "--no-such-option", "--help"], prog_name="vidiff").exit_code == 2
     result = CliRunner().invoke(app, [*words, "--help"], prog_name="vidiff")
     assert result.exit_code == 0, result.stderr
@@ -40,10 +48,10 @@ def test_every_command_that_is_named_is_there(command: str) -> None:
 
 
 def test_there_is_something_to_type() -> None:
-    assert {command.split()[1] for command in TYPED} >= {"prep", "train", "sample", "extend", "interpolate"}
+    assert {command.split()[1] for command in typed(README)} >= {"prep", "train", "sample", "extend", "interpolate"}
 
 
-@pytest.mark.parametrize("code", fenced("python"))
+@pytest.mark.parametrize("code", fenced(README, "python"))
 def test_every_snippet_of_python_names_what_is_there(code: str) -> None:
     """It compiles, its imports exist, and its settings are valid."""
     tree = ast.parse(code)
