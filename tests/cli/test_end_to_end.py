@@ -309,7 +309,7 @@ def test_broken_videos(here: Path, command: str) -> None:
     Path("in.mp4").write_bytes(whole[: len(whole) * 7 // 10])
     assert "is damaged" in refused(here, command, "in.mp4", "-o", "new/out.mp4")
     Path("folder").mkdir()
-    assert "several inputs need a folder" in refused(here, command, "folder", "-o", "new/out.mp4")
+    assert "several inputs need a folder" in refused(here, command, "folder", "-o", "new/out.mp4", code=2)
 
 
 def test_prep_without_a_clip(here: Path) -> None:

@@ -31,8 +31,6 @@ from vidiff_cli.evaluation.video_sets import (
     VideoSet,
     dataset_set,
     files_set,
-    is_dataset,
-    is_run,
     make_pairs,
     world_set,
 )
@@ -40,6 +38,7 @@ from vidiff_cli.evaluation.view import View, choose_view
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.metrics.bootstrap import ConfidenceInterval, bootstrap_mean
+from vidiff_cli.path_kind import MODEL_KINDS, path_kind
 
 __all__ = ["EvaluateReport", "evaluate", "table_rows"]
 
@@ -100,25 +99,25 @@ Sides = tuple[VideoSet, VideoSet, View, list[Item] | None]
 def _sides(settings: EvaluateSettings, warnings: list[str]) -> EventStream[Sides]:
     """Both sides, the view of them, and the real video for each generated one where they are compared one by one."""
     first, second = settings.real, settings.generated
-    if second is not None and is_run(first):
+    if second is not None and path_kind(first) in MODEL_KINDS:
         raise UsageError(
             "the first one to compare is real", found=f"the run {first}", fix="name the run last, or alone"
         )
-    if second is None and not is_run(first):
+    if second is None and path_kind(first) not in MODEL_KINDS:
         fix = "name the generated videos, or a run to sample from"
         raise UsageError(f"there is nothing to compare {first} with", fix=fix)
-    run = first if second is None else second if is_run(second) else None
+    run = first if second is None else second if path_kind(second) in MODEL_KINDS else None
     stream = None if run is None or settings.dataset is not None else model_samples.training_world(run)
     if stream is not None and (second is None or str(first) == ADDRESS):
         source, real = Path(ADDRESS), world_set(stream, settings.side, settings.count or stream.held_out)
     else:
         source = model_samples.training_dataset(settings, first) if second is None else first
-        is_data = second is None or is_dataset(source)
+        is_data = second is None or path_kind(source) == "dataset"
         real = dataset_set(source, settings.side) if is_data else (yield from files_set(source))
         real = real.some(settings.count)
     if run is None:
         assert second is not None
-        generated = dataset_set(second, "all") if is_dataset(second) else (yield from files_set(second))
+        generated = dataset_set(second, "all") if path_kind(second) == "dataset" else (yield from files_set(second))
         generated = generated.some(settings.count)
         truth = make_pairs(real.items, generated.items, settings.paired)
         view = choose_view(settings, [("real", real.items), ("generated", generated.items)])

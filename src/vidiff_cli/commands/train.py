@@ -47,7 +47,8 @@ from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
-from vidiff_cli.training.loop import LRSchedule, train_steps
+from vidiff_cli.training.loop import train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

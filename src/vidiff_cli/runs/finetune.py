@@ -13,9 +13,9 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
+from vidiff_cli.models.video_model import VideoModel, open_video_model
 from vidiff_cli.runs.run_dir import read_config
 from vidiff_cli.text.learned import EMPTY
-from vidiff_cli.training.state import VideoModel, open_video_model
 
 EMBEDDING = "text.embedding.weight"
 MOTION = ("denoiser.network.stem_estimate.", "denoiser.network.gate.")  # weights of a network that is shown motion

@@ -5,7 +5,7 @@ All are made with the averaged weights, which sampling will use, and change noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,16 @@ from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.index import SIDES
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
+from vidiff_cli.frames import evenly_spaced
+from vidiff_cli.models.one_pass_errors import OnePassErrors
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.setup import open_clip_source
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.training.distributed import DistributedContext
-from vidiff_cli.training.one_pass import OnePassErrors, choose_clips, measure_errors
-from vidiff_cli.training.state import TrainState, VideoModel
+from vidiff_cli.training.one_pass import choose_clips, measure_errors
+from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.validation import AT_ONCE, ValidationSet, make_validation_set, validate
 
 PROMPTS, MOST_PROMPTS = 4, 16  # on a sheet: of the dataset, of a file
@@ -162,11 +165,6 @@ def own_prompts(dataset: Dataset) -> list[str]:
     for side in ("val", "train"):
         clips = np.flatnonzero(dataset.index.side == SIDES.index(side))
         captions = sorted({text for number in clips.tolist() for text in dataset.clips[number].captions} - {*prompts})
-        prompts += evenly(captions, PROMPTS - len(prompts))
+        missing = PROMPTS - len(prompts)
+        prompts += [captions[index] for index in evenly_spaced(len(captions), missing, to_last=False)]
     return prompts or [""] * PROMPTS
-
-
-def evenly(values: Sequence[str], most: int) -> list[str]:
-    """At most so many of some values, at even distances."""
-    count = min(most, len(values))
-    return [values[len(values) * place // count] for place in range(count)]

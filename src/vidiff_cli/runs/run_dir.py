@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vidiff_cli import __version__
+from vidiff_cli.checkpoint import STATE
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.runs.trackers import FILES as TRACKER_FILES
 from vidiff_cli.runs.trackers import flat
 from vidiff_cli.system.atomic_files import remove, remove_folder, remove_leftovers, write_text
 from vidiff_cli.system.locks import LOCK
 from vidiff_cli.training.distributed import ALONE, DistributedContext
-from vidiff_cli.training.loop import LRSchedule
-from vidiff_cli.training.one_pass import OnePassErrors
-from vidiff_cli.training.state import STATE, Phase, TrainState
+from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.state import Phase, TrainState
 
 MUTABLE_SETTINGS = {
     "steps",

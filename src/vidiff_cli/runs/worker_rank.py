@@ -19,7 +19,8 @@ from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.embedding_cache import EmbeddingCache
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext
-from vidiff_cli.training.loop import LRSchedule, train_steps
+from vidiff_cli.training.loop import train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
 
 
 def told(settings: TrainSettings, model: ModelSettings, dataset: Dataset, *, resumed: bool) -> dict[str, Any]:
