@@ -1,4 +1,4 @@
-"""The commands and the Python of the pages are those that vidiff has."""
+"""Commands that the README and the pages of docs/ tell people to type exist, with the options that they name."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from vidiff_cli.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name != "cli.md")]
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name != "cli.md"]
+PAGES += [ROOT / "CONTRIBUTING.md", ROOT / "src" / "vidiff_cli" / "builtin" / "README.md"]
+TEXT = "\n".join([README, *(page.read_text(encoding="utf-8") for page in PAGES)])
 
 
-def fenced(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+def fenced(language: str, text: str) -> list[str]:
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def typed(page: str) -> list[str]:
-    """The lines of a page that a person would type, without prompts, comments and continuation marks."""
-    lines = [line for block in fenced(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
-    commands = [line.partition("  #")[0].strip() for line in lines]
-    return [command for command in commands if command.startswith("vidiff ")]
+def typed(text: str) -> list[str]:
+    """The commands of the bash blocks, without prompts, comments and continuations."""
+    lines = [line for block in fenced("bash", text) for line in block.replace("\\\n", " ").splitlines()]
+    commands = {line.strip().removeprefix("$ ").partition("  #")[0].strip() for line in lines}
+    return sorted(command for command in commands if command.startswith("vidiff "))
 
 
-COMMANDS = list(dict.fromkeys(command for page in PAGES for command in typed(page.read_text(encoding="utf-8"))))
+TYPED = typed(TEXT)
 NAMED = sorted(set(re.findall(r"`(vidiff(?: [a-z-]+)+)[^`]*`", README)))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", TYPED)
 def test_every_command_is_taken(command: str) -> None:
-    """With --help at its end nothing runs, but an unknown option is refused."""
-    words = shlex.split(command.partition(" && ")[0])[1:]
+    """With --help at its end nothing runs, but an option that is not there is refused."""
+    words = shlex.split(command)[1:]
     assert CliRunner().invoke(app, [*words, "--no-such-option", "--help"], prog_name="vidiff").exit_code == 2
     result = CliRunner().invoke(app, [*words, "--help"], prog_name="vidiff")
     assert result.exit_code == 0, result.stderr
@@ -51,7 +53,12 @@ def test_there_is_something_to_type() -> None:
     assert {command.split()[1] for command in typed(README)} >= {"prep", "train", "sample", "extend", "interpolate"}
 
 
-@pytest.mark.parametrize("code", fenced(README, "python"))
+def test_the_readme_is_short_and_its_set_up_is_two_commands() -> None:
+    assert len(README.split()) <= 900
+    assert "`make demo`" in README and "`make test`" in README
+
+
+@pytest.mark.parametrize("code", fenced("python", TEXT))
 def test_every_snippet_of_python_names_what_is_there(code: str) -> None:
     """It compiles, its imports exist, and its settings are valid."""
     tree = ast.parse(code)
