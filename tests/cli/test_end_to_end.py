@@ -315,7 +315,7 @@ def test_broken_videos(here: Path, command: str) -> None:
 def test_prep_without_a_clip(here: Path) -> None:
     Path("in.mp4").write_text("this is no video\n" * 100)
     sentence_of(vidiff("prep", "in.mp4"))
-    assert not Path("dataset/dataset.json").exists() and not list(here.rglob("*.part"))
+    assert not Path("dataset/dataset.json").exists() and not any(".tmp-" in path.name for path in here.rglob(".*"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -333,7 +333,7 @@ def test_outputs_that_cannot_be(here: Path, command: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["--lossless", "-o", "out.mp4"], 1, ".mp4 is never lossless here"),
+        (["--lossless", "-o", "out.mp4"], 1, ".mp4 cannot be lossless"),
         (["--sampler", "euler"], 2, "'dpmpp-2m', 'ddim' or 'ddpm'"),
         (["--langevin", "0.1"], 2, "--langevin works with --sampler ddpm only, not with dpmpp-2m"),
         (["--threshold", "2"], 2, "--threshold is 2.0"),
