@@ -9,23 +9,13 @@ The commands as functions that take their settings and return a report:
     report = sample(SampleSettings(prompts=("a red square moving right",)))
 
 `prepare` is `vidiff prep` (`vidiff_cli.prep` is a package). A function is imported when it is first used: importing
-vidiff_cli imports no torch.
+vidiff_cli imports no torch. Their types stand in `__init__.pyi`.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from vidiff_cli.commands.evaluate import evaluate
-    from vidiff_cli.commands.extend import extend
-    from vidiff_cli.commands.interpolate import interpolate
-    from vidiff_cli.commands.prep import prep as prepare
-    from vidiff_cli.commands.sample import sample
-    from vidiff_cli.commands.train import train
-    from vidiff_cli.generation.load_model import load_model
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "evaluate", "extend", "interpolate", "load_model", "prepare", "sample", "train"]
 
 _MODULES = {
     "evaluate": "vidiff_cli.commands.evaluate",
@@ -36,6 +26,7 @@ _MODULES = {
     "sample": "vidiff_cli.commands.sample",
     "train": "vidiff_cli.commands.train",
 }
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -48,8 +48,12 @@ class Task(Generic[P, R]):
     def __init__(self, events: Callable[P, EventStream[R]]) -> None:
         self.events = events
         self.__doc__ = events.__doc__
-        self.__name__ = events.__name__
+        self.__name__, self.__module__ = events.__name__, events.__module__
         self.__wrapped__: Any = events
+
+    def __reduce__(self) -> str:
+        """Pickle by name, as a function is."""
+        return self.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         events = self.events(*args, **kwargs)

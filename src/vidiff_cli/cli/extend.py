@@ -28,12 +28,12 @@ def extend(
     """
     extra = {"input": sources[0]} if sources else {}
     settings = call.settings(ExtendSettings, under=read_settings(from_json, "extend"), **extra)
-    inputs = sources or [settings.input]
-    if are_many(inputs):
-        return complete_many(call, settings, inputs)
     from vidiff_cli.commands.extend import ExtendReport
     from vidiff_cli.commands.extend import extend as task
 
+    inputs = sources or [settings.input]
+    if are_many(inputs):
+        return complete_many(call, task, settings, inputs)
     report = call.follow(task.events(settings))
     if isinstance(report, ExtendReport):
         jump = "" if report.seam_jump is None else f", seam jump {' '.join(map('{:.2f}'.format, report.seam_jump))}"

@@ -17,7 +17,7 @@ from vidiff_cli.config.reading import read_text
 from vidiff_cli.errors import VidiffError
 
 if TYPE_CHECKING:
-    from vidiff_cli.commands.many import FilmReport
+    from vidiff_cli.commands.many import CompletionTask, FilmReport
 
 NEVER_REPEATED = {"output", "overwrite", "prompts_file"}
 FromJson = Annotated[
@@ -37,14 +37,19 @@ def are_many(inputs: Sequence[Path]) -> bool:
     return len(inputs) > 1 or inputs[0].is_dir()
 
 
-def complete_many(call: Invocation, settings: ExtendSettings | InterpolateSettings, inputs: Sequence[Path]) -> None:
+def complete_many(
+    call: Invocation,
+    command: CompletionTask,
+    settings: ExtendSettings | InterpolateSettings,
+    inputs: Sequence[Path],
+) -> None:
     """Extend or interpolate every input by itself: paths on stdout, a table on stderr. Exit code 1 if one failed.
 
     --dry-run prints what would be done with each.
     """
     from vidiff_cli.commands.many import many
 
-    report = call.follow(many.events(settings, inputs))
+    report = call.follow(many.events(command, settings, inputs))
     if call.as_json:
         print_json(report)
     elif settings.dry_run:

@@ -31,12 +31,12 @@ def interpolate(
     """
     extra = {"input": sources[0]} if sources else {}
     settings = call.settings(InterpolateSettings, under=read_settings(from_json, "interpolate"), **extra)
-    inputs = sources or [settings.input]
-    if are_many(inputs):
-        return complete_many(call, settings, inputs)
     from vidiff_cli.commands.interpolate import InterpolateReport
     from vidiff_cli.commands.interpolate import interpolate as task
 
+    inputs = sources or [settings.input]
+    if are_many(inputs):
+        return complete_many(call, task, settings, inputs)
     report = call.follow(task.events(settings))
     if isinstance(report, InterpolateReport):
         held = f", {report.held} held" if report.held else ""

@@ -36,7 +36,8 @@ from vidiff_cli.evaluation.video_sets import (
 )
 from vidiff_cli.evaluation.view import View, choose_view
 from vidiff_cli.events import EventStream, Note, task
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.load_model import open_model
+from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.metrics.bootstrap import ConfidenceInterval, bootstrap_mean
 from vidiff_cli.path_kind import MODEL_KINDS, path_kind
 
@@ -128,7 +129,8 @@ def _sides(settings: EvaluateSettings, warnings: list[str]) -> EventStream[Sides
     if source != Path(ADDRESS) and model_samples.is_other_dataset(run, real):
         warnings.append(f"{source} is not what {run} was trained on, or has changed since.")
     asked = model_samples.sampling_settings(settings, run)
-    model = gen.open_model(asked)
+    model = open_model(asked.model, device=asked.device, dtype=asked.dtype, clip_model=asked.clip_model)
+    resolve_sampling(model, asked)  # refuses a condition that the model was not trained for before anything is made
     count = settings.count or len(real.items)
     if count < 2 or len(real.items) < 2:
         raise VidiffError("a distribution takes two videos at least", found=f"{count} and {len(real.items)}")

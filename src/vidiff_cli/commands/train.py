@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.events import EventStream, Note, Progress, task
+from vidiff_cli.generation.sample_sheet import sample_sheet
 from vidiff_cli.runs.finetune import inherit_settings, with_known_words
 from vidiff_cli.runs.memory import explain_out_of_memory, resolve_batch_size
 from vidiff_cli.runs.metrics_log import TrainingLog
@@ -49,6 +52,8 @@ from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
+
+SHEET_STEPS = 16  # of sampling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +130,8 @@ def _train(
             yield Note(f"{place} was trained on other clips than those of {dataset.folder}, which come from here on.")
     parameters = sum(value.numel() for value in state.video_model.parameters())
     yield from describe_training(settings, model, dataset, device, parameters)
-    watch = TrainingMonitor(settings, model, dataset, device=device, dtype=dtype)
+    draw_sheet = partial(sample_sheet, options=GenerationSettings(steps=SHEET_STEPS, condition="replacement"))
+    watch = TrainingMonitor(settings, model, dataset, device=device, dtype=dtype, draw_sheet=draw_sheet)
     tracker = open_tracker(settings.track, run) if settings.track != "none" else None
     yield from watch.announce()
     if tower is not None and isinstance(state.video_model.text, AdaptedText):

@@ -5,7 +5,7 @@ All are made with the averaged weights, which sampling will use, and change noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,10 @@ from vidiff_cli.training.validation import AT_ONCE, ValidationSet, make_validati
 PROMPTS, MOST_PROMPTS = 4, 16  # on a sheet: of the dataset, of a file
 
 
+DrawSheet = Callable[..., None]
+"""(video model, prompts, path, device=, dtype=): writes a contact sheet of samples."""
+
+
 class TrainingMonitor:
     """Makes what is due at a step. After a kill, the same command makes up for what is missing."""
 
@@ -44,8 +48,9 @@ class TrainingMonitor:
         *,
         device: torch.device,
         dtype: torch.dtype,
+        draw_sheet: DrawSheet,
     ) -> None:
-        self.settings, self.device, self.dtype = settings, device, dtype
+        self.settings, self.device, self.dtype, self._draw_sheet = settings, device, dtype, draw_sheet
         self.prompts = sheet_prompts(settings.prompts) if settings.prompts else own_prompts(dataset)
         self.held: ValidationSet | None = None
         crop, held_out = settings.loader.crop, open_clip_source(settings, dataset, side="val")
@@ -115,11 +120,10 @@ class TrainingMonitor:
 
     def _sheet(self, video_model: VideoModel, path: Path, step: int, log: TrainingLog) -> Iterator[Event]:
         """samples/step-N.png, and samples/progress.png: the first prompt at every step."""
-        from vidiff_cli.generation.generate import sample_sheet
         from vidiff_cli.viz.contact_sheet import progress_sheet
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        sample_sheet(video_model, self.prompts, path, device=self.device, dtype=self.dtype)
+        self._draw_sheet(video_model, self.prompts, path, device=self.device, dtype=self.dtype)
         sheets = {int(sheet.stem[5:]): sheet for sheet in path.parent.glob("step-*.png") if sheet.stem[5:].isdecimal()}
         before = [(f"step {number}", sheets[number]) for number in sorted(sheets) if number <= step]
         progress_sheet(before, path.with_name("progress.png"), title=self.prompts[0])

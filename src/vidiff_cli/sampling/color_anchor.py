@@ -1,7 +1,7 @@
-"""How what a window made differs from what was given, number by number; and holding its colors near to that.
+"""Drift of color, contrast and sharpness over windows, and a color anchor against it.
 
-A model that goes on from its own frames passes every small error of color, contrast or sharpness on to the next
-window, where it grows. These numbers show it before an eye does.
+A model that continues its own frames passes every small error of color, contrast or sharpness on to the next window,
+where it grows.
 
 Legend: b clips, n frames, m made frames, h and w pixels, c = 3 colors; levels are those of 8 bits, 0..255.
 """
@@ -32,7 +32,7 @@ class FrameStats:
 
     `mean` of luma; `contrast`, its standard deviation over a frame; `saturation`, the largest minus the smallest color
     of a pixel; `sharpness`, the mean |difference| of luma between neighboring pixels; `motion`, the mean |difference|
-    between neighboring frames over all colors, None where there are none.
+    between neighboring frames over all colors, None for a single frame.
     """
 
     mean: float
@@ -45,13 +45,13 @@ class FrameStats:
 def frame_stats(
     pixels: np.ndarray, before: np.ndarray | None = None, *, ranks: Sequence[int] | None = None
 ) -> FrameStats:
-    """The look of frames, uint8 (n h w c), in the order of time; `before` (h w c) is shown just before the first.
+    """Statistics of frames, uint8 (n h w c), in the order of time; `before` (h w c) is shown just before the first.
 
     Where not all of them are neighbors (a window that makes every fourth frame), `ranks` says which are: only
     neighboring ranks count as motion. ValueError for no frames.
     """
     if not len(pixels):
-        raise ValueError("no frames have no look")
+        raise ValueError("statistics of no frames")
     ranks = range(len(pixels)) if ranks is None else ranks
     sums = np.zeros(4)
     steps: list[float] = []
@@ -75,7 +75,7 @@ def _numbers(frame: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drift:
-    """The look of the given frames, and of what each window made, in the order in which the windows were made."""
+    """Statistics of the given frames, and of what each window made, in the order in which the windows were made."""
 
     given: FrameStats
     windows: tuple[FrameStats, ...]
@@ -108,12 +108,12 @@ def change(made: FrameStats, given: FrameStats) -> FrameStats:
     return FrameStats(**(ratios | {"mean": round(made.mean - given.mean, 3)}))  # type: ignore[arg-type]
 
 
-def warnings(looks: Sequence[FrameStats], reference: FrameStats) -> list[str]:
+def warnings(stats: Sequence[FrameStats], reference: FrameStats) -> list[str]:
     """One sentence for each number that leaves its bound in some window: where it first does, and how far it goes.
 
     The bounds are what real video keeps to without any model: see BOUNDS.
     """
-    changes = [_values(change(each, reference)) for each in looks]
+    changes = [_values(change(each, reference)) for each in stats]
     sentences = []
     for name, bound in BOUNDS.items():
         far = [_far(name, each[name]) for each in changes]
@@ -133,7 +133,7 @@ def warnings(looks: Sequence[FrameStats], reference: FrameStats) -> list[str]:
 
 
 def _far(name: str, value: float | None) -> float:
-    """How far a change is from none: in levels, or as a ratio of 1 or more."""
+    """Distance of a change from no change: in levels, or as a ratio of 1 or more."""
     if value is None:
         return 0.0
     return abs(value) if name == "mean" else max(value, 1 / max(value, 1e-3))
@@ -144,7 +144,7 @@ def _values(of: FrameStats) -> dict[str, float | None]:
 
 
 def match_color_statistics(reference: np.ndarray) -> Callable[[Tensor], Tensor]:
-    """What holds the colors of made frames near those of the given ones: `reference`, uint8 (n h w c).
+    """Make a map that holds the colors of made frames near those of the given ones: `reference`, uint8 (n h w c).
 
     It maps (b c m h w) in [-1, 1] to the same, frame by frame: the mean and the standard deviation of every color are
     moved to the nearest value within the range that the given frames span themselves. A frame inside it is untouched,
@@ -155,15 +155,15 @@ def match_color_statistics(reference: np.ndarray) -> Callable[[Tensor], Tensor]:
     """
     given = from_uint8(torch.from_numpy(np.ascontiguousarray(reference)).permute(3, 0, 1, 2)[None], torch.float64)
     means, spreads = _means_and_spreads(given)
-    lowest, least = (each.amin(dim=2, keepdim=True) - ROUNDING for each in (means, spreads))
-    highest, most = (each.amax(dim=2, keepdim=True) + ROUNDING for each in (means, spreads))
+    lowest, narrowest = (each.amin(dim=2, keepdim=True) - ROUNDING for each in (means, spreads))
+    highest, widest = (each.amax(dim=2, keepdim=True) + ROUNDING for each in (means, spreads))
 
     def anchor(made: Tensor) -> Tensor:
         x = made.double()
         mean, spread = _means_and_spreads(x)
         wanted = mean.clamp(lowest.to(x.device), highest.to(x.device))
         # What has no contrast would only have its noise enlarged.
-        gain = torch.where(spread > FLAT, spread.clamp(least.to(x.device), most.to(x.device)) / spread, 1.0)
+        gain = torch.where(spread > FLAT, spread.clamp(narrowest.to(x.device), widest.to(x.device)) / spread, 1.0)
         moved = ((x - mean) * gain + wanted).clamp(-1, 1).to(made.dtype)
         return torch.where((gain == 1) & (wanted == mean), made, moved)
 
