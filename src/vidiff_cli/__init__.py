@@ -26,7 +26,7 @@ _MODULES = {
     "sample": "vidiff_cli.commands.sample",
     "train": "vidiff_cli.commands.train",
 }
-__all__ = ["__version__", *_MODULES]
+__all__ = ["__version__", "evaluate", "extend", "interpolate", "load_model", "prepare", "sample", "train"]
 
 
 def __getattr__(name: str) -> Any:
