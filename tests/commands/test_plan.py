@@ -25,7 +25,7 @@ from vidiff_cli.runs import memory, metrics_log
 from vidiff_cli.runs.memory import cheapest_change, resolve_batch_size
 from vidiff_cli.training import loop
 from vidiff_cli.training.cost_estimate import estimate
-from vidiff_cli.training.distributed import DistributedContext
+from vidiff_cli.training.distributed import SingleProcess
 
 Training = Callable[..., TrainSettings]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -214,7 +214,7 @@ def test_parts_and_checkpointing_may_be_changed_in_a_run(training: Training, dat
     train(training(dataset, tmp_path / "run", steps=2, grad_accum_steps=2, gradient_checkpointing="on"))
 
 
-class Full(DistributedContext):
+class Full(SingleProcess):
     """Memory ends at a step."""
 
     def __init__(self, after: int, error: Exception) -> None:

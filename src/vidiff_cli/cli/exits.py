@@ -47,7 +47,7 @@ def errors_as_sentences(verbose: Callable[[], bool] = lambda: False) -> Iterator
         # An interrupt inside code run by exec() (an import, say) makes `python -m` end by SIGINT, whatever the exit
         # code; running any other code by exec() undoes that.
         exec("")
-        if not _is_told_elsewhere(interrupt):
+        if not _is_reported_by_other_rank(interrupt):
             _say("Terminated." if terminated else "Interrupted.")
         raise typer.Exit(128 + interrupt.number if terminated else 130) from None
     except typer.Abort:
@@ -56,7 +56,7 @@ def errors_as_sentences(verbose: Callable[[], bool] = lambda: False) -> Iterator
     except Exception as error:
         if hasattr(error, "exit_code"):  # Typer's own: wrong usage, or an Exit
             raise
-        if not _is_told_elsewhere(error):
+        if not _is_reported_by_other_rank(error):
             _say_error(error, verbose=verbose())
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
@@ -73,9 +73,9 @@ def _say(text: str) -> None:
         stderr().print(text)
 
 
-def _is_told_elsewhere(error: BaseException) -> bool:
+def _is_reported_by_other_rank(error: BaseException) -> bool:
     """True if another process of the same training reports this error (training/distributed.py)."""
-    return getattr(error, "told_elsewhere", False)
+    return getattr(error, "reported_by_other_rank", False)
 
 
 _catching = False
