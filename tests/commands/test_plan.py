@@ -1,4 +1,4 @@
-"""train --plan, --batch-size auto, gradient checkpointing and out of memory: what the memory of a step decides."""
+"""train --estimate, --batch-size auto, gradient checkpointing and out of memory: what the memory of a step decides."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vidiff_cli.runs import memory, metrics_log
 from vidiff_cli.runs.memory import cheapest_change, resolve_batch_size
 from vidiff_cli.training import loop
 from vidiff_cli.training.cost_estimate import estimate
-from vidiff_cli.training.distributed import DistributedContext
+from vidiff_cli.training.distributed import SingleProcess
 
 Training = Callable[..., TrainSettings]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -214,7 +214,7 @@ def test_parts_and_checkpointing_may_be_changed_in_a_run(training: Training, dat
     train(training(dataset, tmp_path / "run", steps=2, grad_accum_steps=2, gradient_checkpointing="on"))
 
 
-class Full(DistributedContext):
+class Full(SingleProcess):
     """Memory ends at a step."""
 
     def __init__(self, after: int, error: Exception) -> None:
@@ -254,7 +254,7 @@ def test_out_of_memory_is_one_sentence_and_loses_nothing(
 
 def test_the_command_prints_a_table_or_json_and_takes_auto(dataset: Path, tmp_path: Path) -> None:
     network = [f"--set=network.{name}={value}" for name, value in NETWORK.items()]
-    command = ["train", str(dataset), "--plan", "--batch-size", "auto", "--frames", "4", *network, "-q"]
+    command = ["train", str(dataset), "--estimate", "--batch-size", "auto", "--frames", "4", *network, "-q"]
     made = CliRunner().invoke(app, [*command, "--json"])
     assert made.exit_code == 0, made.output
     found = json.loads(made.stdout)

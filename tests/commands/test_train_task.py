@@ -430,6 +430,6 @@ def test_a_size_that_does_not_fit_the_network(training, tmp_path: Path, pictures
 def test_no_dataset(training, tmp_path: Path, kind: str) -> None:
     place = tmp_path / "data"
     place.mkdir() if kind == "folder" else place.write_text("text") if kind == "file" else None
-    with pytest.raises(VidiffError, match="is no dataset"):
+    with pytest.raises(VidiffError, match="is not a dataset"):
         train(training(place, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
