@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Accuracy of the estimate of `vidiff train`: its memory and seconds against those of a whole run.
-=======
-"""Whether `vidiff train --estimate` tells the truth: its memory and seconds against those of a whole run.
->>>>>>> house
 
     python -m benchmarks plan
 
@@ -26,7 +22,7 @@ VIDIFF = [sys.executable, "-m", "vidiff_cli"]
 LARGER = "--preset small --batch-size 8 --set network.base_channels=128 --set network.num_res_blocks=2"
 CASES = {  # name: side of the frames, steps of the run, options
     "tiny": (16, 15, "--preset tiny"),
-    "tiny, in 4 parts": (16, 15, "--preset tiny --grad-accum-steps 4"),
+    "tiny, in 4 parts": (16, 15, "--preset tiny --accumulate 4"),
     "small": (64, 6, "--preset small"),
     "small, checkpointing": (64, 6, "--preset small --gradient-checkpointing on"),
     "larger": (64, 4, LARGER),

@@ -37,7 +37,7 @@ def memory() -> str:
     options = " ".join(f"--set 'network.{name}'" for name in found["network"])
     return f"""## Larger frames, less memory
 
-`--grad-accum-steps N` takes a batch through the network in N parts: less memory, the same step.
+`--accumulate N` takes a batch through the network in N parts: less memory, the same step.
 `--gradient-checkpointing on` keeps the input of each stage alone and computes the rest again: a third more operations,
 the same gradient. Both may be changed in an existing run. `--batch-size auto` takes the largest batch that fits, once
 for a run.
