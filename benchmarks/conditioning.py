@@ -40,8 +40,9 @@ from vidiff_cli.diffusion.levels import grid  # noqa: E402
 from vidiff_cli.frames import plan  # noqa: E402
 from vidiff_cli.generation import generate as gen  # noqa: E402
 from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
+from vidiff_cli.metrics.drift import frame_stats  # noqa: E402
 from vidiff_cli.models.acceleration import recompute_stages  # noqa: E402
-from vidiff_cli.sampling.color_anchor import frame_stats, match_color_statistics  # noqa: E402
+from vidiff_cli.sampling.color_anchor import match_color_statistics  # noqa: E402
 from vidiff_cli.video.decode import decode  # noqa: E402
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 from vidiff_cli.worlds import oracle  # noqa: E402

@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             test._hypothesis_internal_use_settings = settings(own, max_examples=MORE * own.max_examples)
 
 
-VISION = {"image_size": 16, "layers": 1, "width": 16, "head_dim": 8, "patch_size": 8}
+VISION = {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}
 TEXT = {"context_length": 10, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2}
 CONFIGS: dict[str, dict[str, Any]] = {
     "tiny-clip": {"embed_dim": 12, "vision_cfg": VISION, "text_cfg": TEXT},

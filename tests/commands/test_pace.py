@@ -117,9 +117,9 @@ def test_what_a_task_says_itself_is_shown(clock: Clock) -> None:
 def test_a_training_counts_what_is_still_to_be_looked_at(tmp_path: Path, clock: Clock, slower: int) -> None:
     """Steps at their present speed, and each validation to come: within a tenth of the truth, soon and to the end."""
     looks, look_seconds, step_seconds = range(100, TOTAL + 1, 100), 45.0, 1.0
-    log = TrainingLog(tmp_path, TOTAL, looks=looks)
+    log = TrainingLog(tmp_path, TOTAL, monitored_steps=looks)
     clock.now += look_seconds
-    log.end_look()  # of step 0
+    log.end_observation()  # of step 0
     said, when = {}, {}
     for step in range(1, TOTAL + 1):
         clock.now += step_seconds * (slower if step > TOTAL // 2 else 1) * (5 if step == 1 else 1)  # the first warms up
@@ -131,7 +131,7 @@ def test_a_training_counts_what_is_still_to_be_looked_at(tmp_path: Path, clock: 
             assert figures["left"] == metrics_log._clock(said[step])
         if step in looks:
             clock.now += look_seconds
-            log.end_look()
+            log.end_observation()
     for step, left in said.items():
         if step > TOTAL // 2 + SOON_SECONDS / slower or (slower == 1 and step > 1):
             assert left == pytest.approx(clock.now - when[step], rel=0.1, abs=1), step

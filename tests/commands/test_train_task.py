@@ -125,7 +125,7 @@ def test_without_held_out_clips_they_are_of_those_that_are_trained_on(dataset, t
             index.unlink()
     report, notes = told(train.events(training(tmp_path / "all", tmp_path / "run", steps=1, validate_every=1)))
     assert load_model(report.checkpoint, torch.device("cpu"), torch.float32).errors.split == "train"
-    assert any("of its errors is of clips that it was trained on" in note.text for note in notes)
+    assert any("the errors in its checkpoints are measured on clips" in note.text for note in notes)
 
 
 @pytest.mark.parametrize(("more", "shown"), [({}, True), ({"motion": False}, False), ({"conditioning": "none"}, False)])

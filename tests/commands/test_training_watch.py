@@ -24,7 +24,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Note, Progress
 from vidiff_cli.generation import generate
 from vidiff_cli.runs.metrics_log import MEASURED, TrainingLog
-from vidiff_cli.runs.monitor import TrainingMonitor, own_prompts, sheet_prompts
+from vidiff_cli.runs.monitor import TrainingMonitor, dataset_prompts, read_sheet_prompts
 from vidiff_cli.runs.run_dir import check_replaceable
 from vidiff_cli.training.loop import StepReport
 from vidiff_cli.training.validation import BANDS, Validation
@@ -183,7 +183,7 @@ def test_without_held_out_clips_it_is_said_once(dataset: Path, training, told, t
 def test_prompts_are_of_held_out_clips_first(dataset: Path) -> None:
     opened = open_dataset(dataset)
     held = {text for number in opened.split("val") for text in opened.clips[number].captions}
-    prompts = own_prompts(opened)
+    prompts = dataset_prompts(opened)
     assert len(prompts) == len(set(prompts)) == 4
     assert set(prompts[: len(held)]) == held and set(prompts[len(held) :]) <= set(opened.captions())
 
@@ -222,7 +222,7 @@ def test_a_prompts_file_that_fits_no_sheet(tmp_path: Path, content: bytes | None
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(VidiffError, match=found) as error:
-        sheet_prompts(path)
+        read_sheet_prompts(path)
     assert str(path) in str(error.value)
 
 
@@ -250,7 +250,7 @@ def test_steps_without_a_row_survive_in_json(tmp_path: Path) -> None:
     kept = json.loads(json.dumps(log.unlogged(), allow_nan=False))
     again = TrainingLog(tmp_path, 20)
     old = {key: kept[0][key] for key in ("step", "phase", "lr", "loss", "free", "observed", "gradient_norm")}
-    again.go_on_from(1, [old | {"stuck": False}, *kept])
+    again.resume(1, [old | {"stuck": False}, *kept])
     list(again.add(a_report(2, [3.0, 3.0])))
     again.flush()
     (row,) = again.rows()
@@ -432,5 +432,5 @@ def test_a_checkpoint_of_other_clips_is_gone_on_with_and_it_is_said(dataset, run
     for data, times in ((tmp_path / "other", 1), (dataset, 0)):
         text = training(data, tmp_path / f"run-{times}", resume=str(place))
         _, notes = told(train.events(text))
-        said = f"{place} was trained on other clips than those of {data}, which come from here on."
+        said = f"{place} was trained on clips other than those of {data}, which are used from now."
         assert [note.text for note in notes].count(said) == times

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidiff_cli.sampling.color_anchor import Drift, FrameStats, change, frame_stats, match_color_statistics, warnings
+from vidiff_cli.metrics.drift import Drift, FrameStats, change, frame_stats, warnings
+from vidiff_cli.sampling.color_anchor import match_color_statistics
 
 
 def scene(count: int, *, seed: int = 0, side: int = 24, level: float = 110, contrast: float = 30) -> np.ndarray:

@@ -32,7 +32,7 @@ from vidiff_cli.generation.completion import (
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.output import SoundSource, verify_lossless, write_comparison, write_video
 from vidiff_cli.generation.source_clip import SourceClip, read_clip, working_size
-from vidiff_cli.sampling.color_anchor import Drift, frame_stats, warnings
+from vidiff_cli.metrics.drift import Drift, frame_stats, warnings
 from vidiff_cli.timeline import Timeline, extension, loop
 from vidiff_cli.video.probe import probe
 

@@ -65,7 +65,7 @@ class VideoSet:
     lossy: tuple[str, ...] = ()
     left_out: int = 0
 
-    def some(self, count: int | None) -> VideoSet:
+    def subset(self, count: int | None) -> VideoSet:
         """At most `count` of them: those whose names have the smallest hashes, the same wherever they lie."""
         if count is None or count >= len(self.items):
             return self
@@ -120,7 +120,7 @@ def dataset_set(path: Path, side: str) -> VideoSet:
 
 def _from_dataset(dataset: Dataset, index: int, view: View) -> np.ndarray:
     rate = Fraction(dataset.clips[index].fps) or None
-    return np.stack([view.framed(frame) for frame in dataset.frames(index, view.numbers(rate))])
+    return np.stack([view.crop_and_resize(frame) for frame in dataset.frames(index, view.frame_numbers(rate))])
 
 
 def world_set(stream: StreamSettings, side: str, count: int) -> VideoSet:
@@ -209,7 +209,7 @@ def _from_pictures(source: MediaSource, view: View) -> np.ndarray:
     for path, frame in zip(source.pictures, frames, strict=False):
         if frame.shape != frames[0].shape:
             raise VidiffError(f"{path} is of another size than the pictures before it", found=_size(frame))
-    return np.stack([view.framed(frame) for frame in frames])
+    return np.stack([view.crop_and_resize(frame) for frame in frames])
 
 
 def _of_file(source: MediaSource, info: VideoInfo) -> Item:
@@ -246,7 +246,7 @@ def _from_file(info: VideoInfo, view: View) -> np.ndarray:
     for reading in read(info, fps=fps):
         frames = []  # a second reading begins anew
         for _, block in reading.blocks:
-            frames += [view.framed(frame) for frame in block[: view.frames - len(frames)]]
+            frames += [view.crop_and_resize(frame) for frame in block[: view.frames - len(frames)]]
             if len(frames) == view.frames and reading.decoder != "ffmpeg":
                 return np.stack(frames)
     if len(frames) < view.frames:

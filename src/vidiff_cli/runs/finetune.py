@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from vidiff_cli.checkpoint import read_header
 from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
-from vidiff_cli.runs.run_dir import read_config
 from vidiff_cli.text.learned import EMPTY
 from vidiff_cli.training.state import VideoModel, open_video_model
 
@@ -27,7 +27,7 @@ def inherit_settings(settings: TrainSettings, run: Path | None) -> TrainSettings
     given = settings.start_from
     if given is None:
         return settings
-    before = read_config(run).get("train", {})
+    before = read_run_config(run).get("train", {})
     recorded = before.get("start_from") if isinstance(before, dict) else None
     if isinstance(recorded, str) and Path(recorded).is_relative_to(given):
         return settings.model_copy(update={"start_from": Path(recorded)})
@@ -38,7 +38,7 @@ def inherited(checkpoint: Path, run: Path | None = None) -> dict[str, Any]:
     """The settings of a training that a checkpoint decides: its network, its diffusion, its text encoder. A `run` that
     is there already knows them, also when the checkpoint has gone."""
     try:
-        model = ModelSettings.model_validate(read_config(run)["model"]).model_dump(mode="json")
+        model = ModelSettings.model_validate(read_run_config(run)["model"]).model_dump(mode="json")
     except (KeyError, ValidationError):
         model = _model_of(find_checkpoint(checkpoint)).model_dump(mode="json")
     text = model["text"]
@@ -55,7 +55,7 @@ def with_known_words(model: ModelSettings, settings: TrainSettings, run: Path | 
     if settings.start_from is None or model.text.kind != "learned":
         return model
     known: object = None
-    before = read_config(run).get("model")
+    before = read_run_config(run).get("model")
     if isinstance(before, dict) and isinstance(before.get("text"), dict):
         known = before["text"].get("vocabulary")
     if not isinstance(known, list):

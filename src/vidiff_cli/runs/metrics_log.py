@@ -48,10 +48,10 @@ MEASURED = ("seconds_per_step", "clips_per_second", "share_of_peak", "memory_mb"
 class TrainingLog:
     """metrics.jsonl, the loss plot, and the numbers that are shown while training.
 
-    Steps of an unfinished row (`unlogged`) go into a checkpoint and come back from it, so that the rows do not tell
-    where a run was interrupted. `at_peak_seconds` is what a step would take if it were one matrix product (0: not
-    known); `clip_name` tells from what source a clip of the training is; `looks` are the steps, ascending, after which
-    validation or samples take time of their own.
+    Steps of an unfinished row (`unlogged`) go into a checkpoint and come back from it, so that the rows of an
+    interrupted run equal those of an uninterrupted one. `at_peak_seconds` is the time of a step at the speed of a
+    matrix product (0: not known); `clip_name` names the source of a training clip; `monitored_steps` are the steps,
+    ascending, after which validation or samples take time of their own.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class TrainingLog:
         at_peak_seconds: float = 0.0,
         clip_name: Callable[[int], str] = str,
         tracker: Careful | None = None,
-        looks: Sequence[int] = (),
+        monitored_steps: Sequence[int] = (),
     ) -> None:
         self.run, self.steps, self.batch_size, self.at_peak_seconds = run, steps, batch_size, at_peak_seconds
         self.device = device or torch.device("cpu")
-        self.clip_name, self.tracker, self.looks = clip_name, tracker, looks
+        self.clip_name, self.tracker, self.monitored_steps = clip_name, tracker, monitored_steps
         self.path = run / "metrics.jsonl"
         self.pending: list[dict[str, Any]] = []
         self.validations: list[dict[str, Any]] = []
@@ -76,9 +76,9 @@ class TrainingLog:
         self.recent: deque[float] = deque(maxlen=100)
         self.recent_bands: deque[list[list[float]]] = deque(maxlen=100)
         self.clock = self.shown = time.monotonic()
-        self.pace, self.look_pace = Pace(), Pace()
+        self.pace, self.observation_pace = Pace(), Pace()
 
-    def go_on_from(self, step: int, unlogged: Sequence[Mapping[str, Any]]) -> None:
+    def resume(self, step: int, unlogged: Sequence[Mapping[str, Any]]) -> None:
         """Drops the rows of steps that will be made again, and takes over the steps that had no row yet."""
         rows = [row for row in self.rows() if row["step"] <= step]
         text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -87,6 +87,7 @@ class TrainingLog:
         self.validations = [row for row in rows if _is_number(row.get("validation_loss"))]
         whole = [each for each in unlogged if isinstance(each, Mapping) and each.keys() >= {"step", "phase", "lr"}]
         self.pending = [dict(each) for each in whole]
+        self.clock = self.shown = time.monotonic()
 
     def unlogged(self) -> list[dict[str, Any]]:
         """The steps since the last row, as JSON."""
@@ -245,10 +246,10 @@ class TrainingLog:
         measured = pace, self.batch_size / pace if pace else None, share, round(peak_memory(self.device) / 1e6)
         return row | dict(zip(MEASURED, measured, strict=True))
 
-    def end_look(self) -> None:
-        """Time spent on validation and samples is not a step's, and counts for the looks to come."""
+    def end_observation(self) -> None:
+        """Ends a validation or sample sheet: its time is not a step's, and estimates that of those to come."""
         now = time.monotonic()
-        self.look_pace.add(1, now - self.clock)
+        self.observation_pace.add(1, now - self.clock)
         self.clock = now
 
     def mean_loss(self) -> float | None:
@@ -260,10 +261,11 @@ class TrainingLog:
 
     def seconds_left(self, step: int) -> float | None:
         """The time that all after this step takes at the present pace, with validation and samples, its own too."""
-        pace, looks = self.pace.seconds_per_unit, len(self.looks) - bisect_left(self.looks, step)
+        pace = self.pace.seconds_per_unit
+        observations = len(self.monitored_steps) - bisect_left(self.monitored_steps, step)
         if pace is None:
             return None
-        return (self.steps - step) * pace + looks * (self.look_pace.seconds_per_unit or 0.0)
+        return (self.steps - step) * pace + observations * (self.observation_pace.seconds_per_unit or 0.0)
 
     def plot(self, *, newer_than: Path | None = None) -> None:
         """Draws loss.png from the rows; where `newer_than` a file or folder is given, only if it is not."""

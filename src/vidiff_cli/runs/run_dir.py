@@ -13,6 +13,7 @@ from typing import Any, get_args
 from vidiff_cli import __version__
 from vidiff_cli.checkpoint import remove_folder, write_text
 from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.run_config import UNREADABLE, read_run_config
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.errors import VidiffError
@@ -46,22 +47,11 @@ MUTABLE_SETTINGS = {
     "loader.workers",
     "loader.cache_bytes",
 }
-# what reading a file of JSON that somebody has edited can raise
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 OWN_FILES = {"config.json", "metrics.jsonl", "checkpoints", "samples", "loss.png", *TRACKER_FILES}
 OTHER_FOLDER = "give another folder with -o"
 INTERRUPT_ONLY = (
     "passing"  # in a checkpoint's notes: made because of an interrupt, in the way once there is a later one
 )
-
-
-def read_config(run: Path | None) -> dict[str, Any]:
-    """config.json of a run folder; nothing where it cannot be read, which `check_run` says."""
-    try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8")) if run else {}
-    except UNREADABLE:
-        return {}
-    return config if isinstance(config, dict) else {}
 
 
 def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset: Dataset) -> bool:
@@ -110,7 +100,7 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
 
 def other_dataset(place: Path, dataset: Dataset) -> bool:
     """Whether a checkpoint folder is of a run that says that it was trained on other clips."""
-    before = read_config(place.parents[1]).get("dataset")
+    before = read_run_config(place.parents[1]).get("dataset")
     return isinstance(before, str) and before != dataset.digest()
 
 
@@ -121,7 +111,7 @@ def _short(value: object) -> str:
 
 def check_replaceable(run: Path) -> None:
     """--overwrite removes a run and nothing else: VidiffError for a folder that holds other things."""
-    if not read_config(run).keys() >= {"vidiff", "train", "model"}:
+    if not read_run_config(run).keys() >= {"vidiff", "train", "model"}:
         raise VidiffError(f"{run / 'config.json'} belongs to no run", fix=OTHER_FOLDER)
     if foreign := sorted(entry.name for entry in run.iterdir() if not _is_own(entry.name)):
         raise VidiffError(f"{run} holds more than a run", found=foreign[0], fix=OTHER_FOLDER)
@@ -231,11 +221,15 @@ def save_checkpoint(
     *,
     errors: OnePassErrors | None = None,
 ) -> None:
-    """Writes the checkpoint of this step, and removes those that it replaces. Of several ranks, the first one; the
-    others call `state.save` at the same time, which brings it what they hold."""
+    """Writes the checkpoint of this step and removes those that it replaces.
+
+    All ranks call it at the same step, since rank 0 gathers what the others hold; rank 0 alone writes.
+    """
     name = f"step-{state.step:06d}" + (f"-of-{schedule.steps:06d}" if state.phase == "decay" else "")
     told = None if errors is None else errors.as_json()
     state.save(checkpoints / name, clips_seen=state.step * settings.batch_size, errors=told, parallel=parallel)
+    if not parallel.is_main:
+        return
     write_text(checkpoints / "latest", name + "\n")
     _remove_older(checkpoints / name, settings, schedule)
 
