@@ -25,6 +25,7 @@ from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.pixels import clip_to_uint8
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds.accuracy import caption_accuracy
 from vidiff_cli.worlds.scenes import Scene
@@ -82,7 +83,7 @@ def sample(model: LoadedModel, settings: GenerationSettings, prompts: list[str])
         )
         empty = torch.zeros(len(part), 3, total, model.settings.height, model.settings.width)
         made.append(gen.generate_in_memory(model, settings, job, empty, condition="learned"))
-    return np.stack([gen.as_frames(video) for video in torch.cat(made)])
+    return np.stack([clip_to_uint8(video) for video in torch.cat(made)])
 
 
 def accuracy(scenes: list[Scene], videos: np.ndarray, fps: Fraction) -> dict[str, Any]:

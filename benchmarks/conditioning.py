@@ -42,6 +42,7 @@ from vidiff_cli.generation import generate as gen  # noqa: E402
 from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
 from vidiff_cli.metrics.drift import frame_stats  # noqa: E402
 from vidiff_cli.models.acceleration import recompute_stages  # noqa: E402
+from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8  # noqa: E402
 from vidiff_cli.sampling.color_anchor import match_color_statistics  # noqa: E402
 from vidiff_cli.video.decode import decode  # noqa: E402
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet  # noqa: E402
@@ -230,7 +231,7 @@ def extended(
     """Clips (b n h w c) continued to `total` frames, without captions."""
     count, shown = len(clips), clips.shape[1]
     frames = torch.zeros(count, 3, total, *clips.shape[2:4])
-    frames[:, :, :shown] = torch.cat([gen.as_video(clip) for clip in clips])
+    frames[:, :, :shown] = torch.cat([clip_from_uint8(clip) for clip in clips])
     job = gen.VideoJob(
         windows=plan(total, range(shown), window=model.settings.frames, overlap=overlap),
         times=[Fraction(frame) / model.fps for frame in range(total)],
@@ -239,7 +240,7 @@ def extended(
         anchor=anchor,
     )
     made = gen.generate_in_memory(model, settings, job, frames, condition=gen.choose_condition(settings, model))
-    return np.stack([gen.as_frames(clip) for clip in made])
+    return np.stack([clip_to_uint8(clip) for clip in made])
 
 
 def mean_look(looks: list[Any]) -> dict[str, float]:

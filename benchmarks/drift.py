@@ -31,8 +31,8 @@ import numpy as np
 from machine import save
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation.generate import as_frames, as_video
 from vidiff_cli.metrics.drift import BOUNDS, NAMES, change, frame_stats, warnings
+from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
 from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.video import decode, probe
 from vidiff_cli.video.scene_detection import SceneMeasure, scene_starts
@@ -174,7 +174,7 @@ def within(reference: np.ndarray, *, more: float = 0.0, one: bool = False, whole
 
 def ours(reference: np.ndarray) -> Fix:
     anchor = match_color_statistics(reference)
-    return lambda frames: as_frames(anchor(as_video(frames.astype(np.uint8)))[0]).astype(np.float64)
+    return lambda frames: clip_to_uint8(anchor(clip_from_uint8(frames.astype(np.uint8)))[0]).astype(np.float64)
 
 
 HOLDS: dict[str, Callable[[np.ndarray], Fix]] = {

@@ -23,6 +23,7 @@ from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
 from vidiff_cli.video.decode import decode
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds import oracle, shapes
@@ -68,7 +69,7 @@ def read_back(model: LoadedModel, captions: list[str], settings: GenerationSetti
     between."""
     empty = torch.zeros(len(captions), 3, model.settings.frames, model.settings.height, model.settings.width)
     made = _make(model, empty, (), settings, captions)
-    seen = [oracle.read(gen.as_frames(clip)).attributes for clip in made]
+    seen = [oracle.read(clip_to_uint8(clip)).attributes for clip in made]
     wanted = [shapes.parse_caption(caption) for caption in captions]
     pairs = list(zip(wanted, seen, strict=True))
     right = {name: float(np.mean([word[name] == found[name] for word, found in pairs])) for name in shapes.ATTRIBUTES}
@@ -86,7 +87,7 @@ def _swap(model: LoadedModel, captions: list[str]) -> float:
     follows = []
     for prompts in (captions, swapped):
         made = _make(model, empty, (), GenerationSettings(seed=0), prompts)
-        seen = [oracle.read(gen.as_frames(clip)).color for clip in made]
+        seen = [oracle.read(clip_to_uint8(clip)).color for clip in made]
         follows.append(
             [shapes.parse_caption(prompt)["color"] == color for prompt, color in zip(prompts, seen, strict=True)]
         )
@@ -141,9 +142,9 @@ def complete(
 ) -> np.ndarray:
     """All clips (b n h w c) at once, without captions if there are no prompts: the frames that are not given made
     anew."""
-    videos = torch.cat([gen.as_video(clip) for clip in clips])
+    videos = torch.cat([clip_from_uint8(clip) for clip in clips])
     made = _make(model, videos, given, settings, prompts or [""] * len(clips))
-    return np.stack([gen.as_frames(clip) for clip in made])
+    return np.stack([clip_to_uint8(clip) for clip in made])
 
 
 def errors(made: np.ndarray, clips: np.ndarray, paths: np.ndarray, given: range) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from vidiff_cli.checkpoint import (
     file_hash,
     read_header,
     read_tensors,
-    write_folder,
     write_tensors,
-    write_text,
 )
 from vidiff_cli.errors import VidiffError
 
@@ -61,63 +58,12 @@ def test_writing_again_replaces_the_file(tmp_path: Path) -> None:
     assert list(read_tensors(path)) == ["one"] and read_header(path) == {}
 
 
-WRITERS: dict[str, Callable[[Path], None]] = {
-    "tensors": lambda path: write_tensors(path, {"other": torch.zeros(3)}, {}),
-    "text": lambda path: write_text(path, "other"),
-    "folder": lambda path: write_folder(path.with_name("folder"), lambda place: write_text(place / "a", "text")),
-}
-
-
-@pytest.mark.parametrize("kind", WRITERS)
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    path = written(tmp_path / "model.safetensors")
-    before = path.read_bytes()
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("vidiff_cli.checkpoint.os.replace", fail)
-    with pytest.raises(VidiffError, match="could not be written: found no space left on device"):
-        WRITERS[kind](path)
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
-
-
 def test_a_header_that_is_no_json_changes_nothing(tmp_path: Path) -> None:
     path = written(tmp_path / "model.safetensors")
     before = path.read_bytes()
     with pytest.raises(TypeError):
         write_tensors(path, {}, {"no": {"json", "set"}})
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "step-1"
-
-    def fail(place: Path) -> None:
-        (place / "half").write_text("half")
-        assert not folder.exists() or (folder / "whole").exists()
-        raise RuntimeError("stopped")
-
-    with pytest.raises(RuntimeError, match="stopped"):
-        write_folder(folder, fail)
-    assert not any(folder.parent.iterdir())
-    write_folder(folder, lambda place: written(place / "whole") and None)
-    with pytest.raises(RuntimeError, match="stopped"):
-        write_folder(folder, fail)
-    assert [entry.name for entry in folder.iterdir()] == ["whole"], "the old folder is still there"
-    write_folder(folder, lambda place: write_text(place / "new", "text"))
-    assert [entry.name for entry in folder.iterdir()] == ["new"]
-    assert [entry.name for entry in folder.parent.iterdir()] == ["step-1"]
-
-
-def test_text_is_replaced(tmp_path: Path) -> None:
-    write_text(tmp_path / "latest", "step-1\n")
-    write_text(tmp_path / "latest", "step-2 ☂\n")
-    assert (tmp_path / "latest").read_text(encoding="utf-8") == "step-2 ☂\n"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["latest"]
 
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
 from vidiff_cli.frames import plan  # noqa: E402
 from vidiff_cli.generation import generate as gen  # noqa: E402
 from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
+from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8  # noqa: E402
 
 AT_ONCE = 32
 SAMPLING = {"steps": 16, "sampler": "dpmpp-2m", "guidance_scale": 1.0, "device": "cpu", "seed": 0}
@@ -83,9 +84,9 @@ def _sample(
         )
         video = torch.zeros(len(part), 3, total, SIZE, SIZE)
         if truth is not None:
-            video = torch.cat([gen.as_video(clip) for clip in truth[start : start + len(part)]])
+            video = torch.cat([clip_from_uint8(clip) for clip in truth[start : start + len(part)]])
         made.append(gen.generate_in_memory(model, settings, job, video, condition=condition))
-    return np.stack([gen.as_frames(video) for video in torch.cat(made)]), time.process_time() - began
+    return np.stack([clip_to_uint8(video) for video in torch.cat(made)]), time.process_time() - began
 
 
 class Results:

@@ -3,19 +3,16 @@ pickle."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import re
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.system.atomic_files import atomic_path
 
 FORMAT = "vidiff-2"
 _LONGEST_HEADER = 64 * 2**20
@@ -26,20 +23,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 
     VidiffError where it cannot be written.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        # One entry: several are written in a random order, and equal content should give equal bytes.
-        save_file(stored, temporary, metadata={"vidiff": json.dumps({"format": FORMAT} | dict(header))})
-        _sync(temporary)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise unwritable(path, error) from error
-    finally:
-        _remove(temporary)
+    # One entry: several are written in a random order, and equal content should give equal bytes.
+    metadata = {"vidiff": json.dumps({"format": FORMAT} | dict(header))}
+    with atomic_path(path, sync=True) as temporary:
+        save_file(stored, temporary, metadata=metadata)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -64,7 +54,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         table = _read_table(path)
         return {name: tuple(entry["shape"]) for name, entry in table.items() if name != "__metadata__"}
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise _damaged(path, "a header that names no shapes") from error
+        raise damaged_checkpoint(path, "a header that names no shapes") from error
 
 
 def _read_table(path: Path) -> dict[str, Any]:
@@ -76,7 +66,7 @@ def _read_table(path: Path) -> dict[str, Any]:
             length = int.from_bytes(file.read(8), "little")
             size = path.stat().st_size
             if not 0 < length <= min(_LONGEST_HEADER, size - 8):
-                raise _damaged(path, f"a header of {length:,} bytes in a file of {size:,}")
+                raise damaged_checkpoint(path, f"a header of {length:,} bytes in a file of {size:,}")
             return json.loads(file.read(length))
     except OSError as error:
         raise VidiffError(f"{path} cannot be read", found=(error.strerror or str(error)).lower()) from error
@@ -93,7 +83,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         return load(path.read_bytes())  # safetensors maps no file whose name is not UTF-8
     except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, " ".join(str(error).split())) from error
+        raise damaged_checkpoint(path, " ".join(str(error).split())) from error
 
 
 def _is_text(path: Path) -> bool:
@@ -109,80 +99,6 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Makes `folder` appear whole, also after a power cut: `fill` writes into a temporary one beside it, which is then
-    renamed."""
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        fill(temporary)
-        for path in (*temporary.iterdir(), temporary):
-            _sync(path)
-        if folder.exists():  # moved aside first: a kill in between leaves both, never neither
-            aside = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-            os.replace(folder, aside)
-            try:
-                os.replace(temporary, folder)
-            except OSError:
-                os.replace(aside, folder)
-                raise
-            shutil.rmtree(aside)
-        else:
-            os.replace(temporary, folder)
-        _sync(folder.parent)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    except VidiffError as error:  # it names a file of the temporary folder
-        raise (unwritable(folder, error.__cause__) if isinstance(error.__cause__, Exception) else error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def remove_folder(folder: Path) -> None:
-    """Makes a folder vanish whole: under another name it may be half removed, and a kill leaves nothing that looks
-    like it."""
-    gone = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    os.replace(folder, gone)
-    shutil.rmtree(gone)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a text file atomically, also when the power fails."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        _sync(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        _remove(temporary)
-
-
-def _sync(path: Path) -> None:
-    """To the disk: a file's bytes, a folder's names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        if not path.is_dir():  # some file systems know no such thing for folders
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # its folder has gone, say: the first error tells more
-        path.unlink()
-
-
-def unwritable(path: Path, error: Exception) -> VidiffError:
-    """One sentence for a file or folder that could not be written: the disk is full, the folder has gone, ..."""
-    found = getattr(error, "strerror", None) or re.sub(r"^.*: | \(os error \d+\).*$", "", str(error))
-    fix = "make room or write elsewhere" if "space" in found.lower() else None
-    return VidiffError(f"{path} could not be written", found=found.lower(), fix=fix)
-
-
-def _damaged(path: Path, found: str) -> VidiffError:
+def damaged_checkpoint(path: Path, found: object) -> VidiffError:
+    """The error for a checkpoint file that does not hold what it should."""
     return VidiffError(f"the checkpoint {path} is damaged", found=found, fix="use an earlier checkpoint of the run")

@@ -65,8 +65,8 @@ def test_json_is_one_object_and_nan_free(sides: tuple[Path, Path], tmp_path: Pat
         (["--given", "all"], 2, "--given: found 'all', expected a count such as 4, or numbers from 0 such as 0-3,15"),
         (["--extractor", "fvd"], 2, "--extractor: found ['fvd'], expected random, shapes or i3d:FILE"),
         (["--extractor", "i3d"], 2, "--extractor: found ['i3d'], expected i3d:FILE"),
-        (["--extractor", "i3d:none.pt"], 1, "there are no weights of i3d at none.pt; name their file: i3d:FILE"),
-        (["--given", "9"], 1, "--given names frames that are not there: found frame 8, expected below 5"),
+        (["--extractor", "i3d:none.pt"], 1, "weights of i3d not found at none.pt; name their file: i3d:FILE"),
+        (["--given", "9"], 1, "--given names frames that do not exist: found frame 8, expected below 5"),
         (["--num-frames", "6"], 1, "is too short: found 5 frames, expected 6; pass --num-frames 5"),
     ],
 )

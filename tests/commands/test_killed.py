@@ -24,7 +24,8 @@ from vidiff_cli.generation import output
 from vidiff_cli.generation.resume_journal import WindowJournal, journal_path
 from vidiff_cli.prep.extract_cache import ExtractCache
 from vidiff_cli.runs import metrics_log
-from vidiff_cli.system.locks import folder_alone, remove
+from vidiff_cli.system.atomic_files import remove
+from vidiff_cli.system.locks import folder_alone
 
 
 @pytest.fixture(autouse=True)
@@ -251,7 +252,7 @@ def test_a_file_that_came_meanwhile_is_left_alone(settings, clip, killed) -> Non
 def test_another_rate_begins_anew(settings, clip, killed, told) -> None:
     """The same frames at other times are another video."""
     asked = settings("extend", input=clip(4), num_frames=8, output="out.mkv", lossless=True)
-    killed(gen, "to_pixels", lambda: extend(asked), at=3)
+    killed(gen, "to_uint8", lambda: extend(asked), at=3)
     Path("clip.mkv").unlink()
     clip(4, fps="4")
     report, notes = told(extend.events(asked))
@@ -261,7 +262,7 @@ def test_another_rate_begins_anew(settings, clip, killed, told) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seed", "stop"), [(3, ("write_sidecar", 1)), (None, ("write_sidecar", 4)), (None, ("to_pixels", 5))]
+    ("seed", "stop"), [(3, ("write_sidecar", 1)), (None, ("write_sidecar", 4)), (None, ("to_uint8", 5))]
 )
 def test_samples_go_on_where_they_were(settings, killed, told, stop: tuple[str, int], seed: int | None) -> None:
     """Two batches of two videos of three windows, and a sheet of all: in the first batch, in the second."""

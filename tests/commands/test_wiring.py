@@ -36,6 +36,7 @@ from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.motion import estimate_clip
+from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.runs import monitor
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.timeline import Timeline, extension, interpolation
@@ -115,7 +116,7 @@ def make(
     """The video of a timeline whose given frames are `pixels`."""
     total, given = len(line.times), sorted(line.given)
     frames = torch.full((len(prompts), 3, total, SIDE, SIDE), math.nan)
-    frames[:, :, given] = gen.as_video(pixels(len(given)))
+    frames[:, :, given] = clip_from_uint8(pixels(len(given)))
     job = gen.VideoJob(
         windows=plan(total, given, window=T, overlap=2),
         times=line.times,
@@ -157,7 +158,7 @@ def test_the_network_is_shown_what_training_showed_it(
         torch.testing.assert_close(call.told.times[0], seconds - seconds[0], rtol=0, atol=1e-6)
         assert call.told.tokens is None, "no prompt is the null text"
     given = sorted(line.given)
-    assert torch.equal(video[:, :, given], gen.as_video(pixels(len(given)))[:, :, : len(given)])
+    assert torch.equal(video[:, :, given], clip_from_uint8(pixels(len(given)))[:, :, : len(given)])
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -286,19 +287,6 @@ def test_guidance_scale_runs_from_the_null_text_past_the_prompt(model: LoadedMod
         torch.testing.assert_close(estimate(CAPTIONS[1], scale), null + scale * (words - null), rtol=0, atol=1e-5)
 
 
-def test_pixels_are_the_same_numbers_in_training_sampling_and_files() -> None:
-    """0 is -1 and 255 is 1, each of the 256 values comes back, and what lies between goes to the nearest."""
-    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
-    video = gen.as_video(every)
-    assert video.shape == (1, 3, 1, 16, 16) and (float(video.min()), float(video.max())) == (-1.0, 1.0)
-    trained = torch.from_numpy(every).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)  # as a batch is made
-    torch.testing.assert_close(video[:, :, 0], trained, rtol=0, atol=1e-6)
-    assert np.array_equal(gen.as_frames(video[0]), every)
-    for off in (-0.49, -0.2, 0.2, 0.49):
-        assert np.array_equal(gen.as_frames(video[0] + off / 127.5), every), "rounded to the nearest, not cut off"
-    assert gen.to_pixels(torch.tensor([-7.0, 7.0])).tolist() == [0, 255]
-
-
 @pytest.mark.parametrize("condition", ["learned", "replacement"])
 def test_numbers_that_are_no_pixels_are_an_error_not_a_black_video(
     model: LoadedModel, monkeypatch: pytest.MonkeyPatch, condition: str
@@ -323,7 +311,7 @@ def test_a_task_shows_the_network_the_frames_of_its_input(settings, clip, frames
     call = shown[-1]
     places = {"extend": [0, 1], "before": [2, 3], "interpolate": [0, 3]}[command]
     assert report.windows == 1 and call.told.given[0].nonzero().flatten().tolist() == places
-    torch.testing.assert_close(call.z[:, :, places], gen.as_video(frames_of(source)), rtol=0, atol=1e-4)
+    torch.testing.assert_close(call.z[:, :, places], clip_from_uint8(frames_of(source)), rtol=0, atol=1e-4)
 
 
 def test_sheets_while_training_show_the_averaged_weights(
@@ -418,7 +406,7 @@ def test_context_noise_is_that_of_training(model: LoadedModel, shown: list[Shown
         there = video[:, :, list(window.frames)]
         torch.testing.assert_close(call.z[:, :, given], (alpha * there + sigma * noise)[:, :, given], rtol=0, atol=1e-5)
     kept = sorted(line.given)
-    assert torch.equal(video[:, :, kept], gen.as_video(pixels(len(kept))))
+    assert torch.equal(video[:, :, kept], clip_from_uint8(pixels(len(kept))))
     assert not torch.equal(video, make(own, line, settings_of(), "learned"))
 
 

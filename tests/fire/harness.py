@@ -57,7 +57,7 @@ CASES = (
         weight=2,
         arguments=("prep", "clips", "-o", "out", "--size", "32", "--frames", "8", "--workers", "2"),
         inputs=("clips",),
-        writing=("out/.journal/*/.*.part", "out/data/.*.part", "out/.*.part", "out/.*.tmp-*", "out/*"),
+        writing=("out/.journal/*/.*.part", "out/data/.*.tmp-*", "out/.*.tmp-*", "out/*"),
     ),
     Case(
         name="train",

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidiff_cli.checkpoint import write_folder, write_tensors, write_text
+from vidiff_cli.checkpoint import write_tensors
 from vidiff_cli.dataset import dataset
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.system.atomic_files import write_folder, write_text
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 PREP = ("--size", "16", "--frames", "4", "--quiet")
@@ -179,7 +180,7 @@ def test_a_limit_on_the_size_of_files(made, clip, model, small_files, refused, t
 def test_the_folder_of_the_output_vanishes(refused, clip, model, quick, tmp_path, monkeypatch):
     """During the sampling: a sentence, and the folder does not come back."""
     module = import_module("vidiff_cli.generation.generate")
-    making = module.make
+    making = module.sample_windows
 
     def vanish(*arguments, **more):
         shutil.rmtree("out")

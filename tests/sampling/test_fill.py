@@ -16,7 +16,8 @@ from vidiff_cli.diffusion.levels import alpha_sigma, grid
 from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, seeded
 from vidiff_cli.diffusion.samplers import Denoise, Noise, ddpm
 from vidiff_cli.frames import Scheme, Window, plan
-from vidiff_cli.sampling.windows import Conditioner, SampleFn, fill, quantize_8bit
+from vidiff_cli.pixels import quantize_8bit
+from vidiff_cli.sampling.windows import Conditioner, SampleFn, fill
 
 B, C, N, T, SIDE = 3, 2, 20, 8, 3
 GIVEN = [0, 1, 2]
@@ -213,17 +214,6 @@ def test_the_denoiser_is_asked_for_by_window() -> None:
     for window in WINDOWS:
         expected = quantize_8bit(torch.tensor(min(window.makes) / 23))
         assert all(made[:, :, frame].eq(expected).all() for frame in window.makes)
-
-
-def test_eight_bits_are_the_nearest_of_256_values() -> None:
-    levels = torch.arange(256) / 127.5 - 1
-    torch.testing.assert_close(quantize_8bit(levels), levels, atol=1e-6, rtol=0)
-    x = torch.linspace(-1.2, 1.2, 10_001)
-    rounded = quantize_8bit(x)
-    assert torch.equal(rounded, quantize_8bit(rounded)) and len(rounded.unique()) == 256
-    assert float((rounded - x.clamp(-1, 1)).abs().max()) <= 0.5 / 127.5 + 1e-6
-    pixels = ((rounded + 1) * 127.5).round().to(torch.uint8)
-    assert torch.equal(quantize_8bit(pixels.float() / 127.5 - 1), rounded), "through a file and back"
 
 
 def first_draws(prior: Prior, seeds: list[int], *, context: bool = False) -> list[Tensor]:

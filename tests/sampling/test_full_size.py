@@ -226,9 +226,3 @@ def test_steps_are_the_written_ranks_in_order() -> None:
             assert step.needs and all(rank in timeline.given for rank in step.needs) and len(step.needs) <= PAST
     held = replace(extension(2, FPS, new=0), written=(0, 1, 1, 1))
     assert [step.ranks for step in plan_steps(held)] == [(0,), (1,)]
-
-
-def test_bytes_are_rounded_to_the_nearest() -> None:
-    frames = np.arange(256, dtype=np.uint8).reshape(1, 16, 16).transpose(1, 2, 0).repeat(3, 2)
-    assert np.array_equal(to_bytes(tensor(frames)), frames)
-    assert to_bytes(torch.tensor([-2.0, 2.0, 0.4 / 127.5]).view(1, 3, 1, 1)).tolist() == [[[0, 255, 128]]]

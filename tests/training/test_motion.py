@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
-from vidiff_cli.generation.generate import as_video
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.motion import estimate_clip
+from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batch, draw_batches
 from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss, make_conditioning
@@ -61,7 +61,7 @@ def test_the_estimate_is_that_of_generation_bit_for_bit(source: ClipSource) -> N
         pixels = ((batch.video + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
         assert batch.estimated_from is not None and batch.estimate is not None and batch.uncertainty is not None
         for clip, observed in enumerate(batch.estimated_from):
-            known = torch.where(observed[:, None, None], as_video(pixels[clip]), 9.0)
+            known = torch.where(observed[:, None, None], clip_from_uint8(pixels[clip]), 9.0)
             estimate, uncertainty = estimate_clip(known, observed[None], batch.times[clip, None])
             assert torch.equal(batch.estimate[clip], estimate[0]) and torch.equal(
                 batch.uncertainty[clip], uncertainty[0]
@@ -79,7 +79,7 @@ def test_no_estimate_knows_frames_that_are_not_observed() -> None:
     one, two = estimate_frames(frames, observed, times), estimate_frames(other, observed, times)
     assert all(torch.equal(*pair) for pair in zip(one, two, strict=True))
     assert not one[0][2].any() and not one[1][2].any(), "nothing is observed of the last one"
-    error = (one[0][0] - as_video(frames[0])[0]).abs().mean(dim=(0, 2, 3))
+    error = (one[0][0] - clip_from_uint8(frames[0])[0]).abs().mean(dim=(0, 2, 3))
     assert error[0] == error[4] == 0 and float(error[1:4].max()) < 0.05
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.noise import seeded
-from vidiff_cli.generation.generate import as_video
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.training import one_pass
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.one_pass import OnePassErrors, choose_clips, measure_errors, read_errors
@@ -74,7 +74,7 @@ def test_the_frames_that_count_are_where_they_are_said_to_be(t: int) -> None:
 def test_the_estimate_is_measured_beside_what_the_network_makes(row: type) -> None:
     """A network that copies the estimate is as far off; one that knows the truth not at all; one that is off by a
     quarter everywhere by that."""
-    films = [as_video(film(number)) for number in range(4)]
+    films = [clip_from_uint8(film(number)) for number in range(4)]
 
     def truth(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
         return torch.cat([_found(films, clip, told.observed[place]) for place, clip in enumerate(z)])
@@ -105,14 +105,14 @@ def _found(films: list[Tensor], shown: Tensor, given: Tensor) -> Tensor:
 def test_a_film_that_stands_still_is_known_by_its_frames(row: type) -> None:
     still = source_of(row, 2, lambda number: film(number)[:1].repeat(FRAMES, axis=0))
     found = measured(still, 6, lambda z, level, told: torch.zeros_like(z))
-    power = float(torch.cat([as_video(film(number)[:1]) for number in range(2)]).square().mean().sqrt())
+    power = float(torch.cat([clip_from_uint8(film(number)[:1]) for number in range(2)]).square().mean().sqrt())
     for model, estimate in [*found.between.values(), *found.beyond.values()]:
         assert model == pytest.approx(power, rel=1e-3) and estimate < 1e-6
 
 
 def test_the_network_is_shown_noise_and_the_given_frames(row: type) -> None:
     """Noise at the noisiest level, of each clip alone; given frames clean, and told of."""
-    films = [as_video(film(number)) for number in range(4)]
+    films = [clip_from_uint8(film(number)) for number in range(4)]
 
     def make(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
         settings = ModelSettings().diffusion

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from vidiff_cli.config.export import ExportSettings
 from vidiff_cli.dataset.dataset import Dataset, open_dataset
-from vidiff_cli.dataset.jsonl import row_bytes, unwritable
+from vidiff_cli.dataset.jsonl import row_bytes
 from vidiff_cli.dataset.videofolder import FOLDERS, METADATA, Target, check_folder, metadata, targets, write_video
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Progress, task
-from vidiff_cli.system.locks import hidden_folder, remove
+from vidiff_cli.system.atomic_files import remove, replace_folder, unwritable
+from vidiff_cli.system.locks import hidden_folder
 
 STAGING = ".vidiff-export-"
 AHEAD = 8  # clips that wait for an encoder, per encoder
@@ -116,12 +117,5 @@ def _publish(staging: Path, folder: Path) -> None:
     for path in sorted(staging.iterdir()):
         if path != whole:
             os.replace(path, whole / path.name)
-    if folder.is_dir() and any(folder.iterdir()):
-        os.replace(folder, before)
-    try:
-        os.replace(whole, folder)
-    except BaseException:  # Ctrl-C too
-        if before.exists() and not folder.exists():
-            os.replace(before, folder)
-        raise
+    replace_folder(whole, folder, before)
     remove(before)

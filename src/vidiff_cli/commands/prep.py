@@ -20,7 +20,8 @@ from vidiff_cli.prep.previews import preview, preview_rejected
 from vidiff_cli.prep.quality_filters import Limits
 from vidiff_cli.prep.selection import Selection, SelectionInput, select
 from vidiff_cli.prep.write_dataset import LEDGER, MISSING, assemble, source_status, write_ledgers
-from vidiff_cli.system.locks import LOCK, alone, folder_alone, remove_leftovers
+from vidiff_cli.system.atomic_files import remove_leftovers
+from vidiff_cli.system.locks import LOCK, alone, folder_alone
 
 KEEPING = {
     "static": "keep them with --min-motion 0",

@@ -25,7 +25,7 @@ import numpy as np
 
 from vidiff_cli.dataset.index import HELD, SIDES, Index, open_index
 from vidiff_cli.dataset.index import NAME as INDEX
-from vidiff_cli.dataset.jsonl import damaged, read_rows, write_atomic, write_rows
+from vidiff_cli.dataset.jsonl import damaged, read_rows, write_rows
 from vidiff_cli.dataset.schema import (
     FORMAT,
     JOURNAL,
@@ -50,7 +50,6 @@ __all__ = [
     "read_rows",
     "read_spec",
     "remove_data",
-    "write_atomic",
     "write_clips",
     "write_rows",
     "write_shards",

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 import zlib
 from array import array
@@ -28,6 +27,8 @@ import numpy as np
 from vidiff_cli.dataset.jsonl import damaged, read_lines
 from vidiff_cli.dataset.schema import Clip, DatasetSpec, parse_clip
 from vidiff_cli.dataset.shards import Shard
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.system.atomic_files import atomic_path
 
 NAME = "clips.index"
 MAGIC = b"vidiff index 1 "
@@ -205,21 +206,14 @@ def _save(folder: Path, index: Index, known: dict[str, Any]) -> None:
     columns = [getattr(index, name).astype(kind).tobytes() for name, kind in COLUMNS.items()]
     body = b"".join([json.dumps(header).encode(), b"\n", *columns])
     content = b"".join([MAGIC, hashlib.sha256(body).hexdigest().encode(), b"\n", body])
-    with contextlib.suppress(OSError):
-        for leftover in folder.glob(f".{NAME}.*.part"):  # of a process that was killed
+    with contextlib.suppress(OSError, VidiffError):
+        for leftover in folder.glob(f".{NAME}.tmp-*"):  # of a process that was killed
             with contextlib.suppress(OSError):
                 if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
                     leftover.unlink()
-        handle, partial = tempfile.mkstemp(prefix=f".{NAME}.", suffix=".part", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(partial, (folder / "clips.jsonl").stat().st_mode & 0o666)
-            os.replace(partial, folder / NAME)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(partial)
-            raise
+        with atomic_path(folder / NAME) as partial:
+            partial.write_bytes(content)
+            partial.chmod((folder / "clips.jsonl").stat().st_mode & 0o666)
 
 
 def _load(folder: Path, spec: DatasetSpec, known: dict[str, Any] | None) -> Index | None:

@@ -1,40 +1,16 @@
-"""Files written whole or not at all, and .jsonl files: one JSON object per line."""
+"""JSON Lines files: one JSON object per line, written atomically."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.system.atomic_files import atomic_path
 
 JOURNAL = ".journal"  # of a dataset in the making
-
-
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a hidden file beside `path` and renames it: no reader ever sees half a file."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        raise unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):  # its folder has gone, say: the first error tells more
-            partial.unlink()
-
-
-def unwritable(path: Path, error: Exception) -> VidiffError:
-    """safetensors has errors of its own: "... I/O error: No space left on device (os error 28)"."""
-    found = getattr(error, "strerror", None) or re.sub(r"^.*: | \(os error \d+\).*$", "", str(error))
-    return VidiffError(f"cannot write {path}", found=found.lower())
 
 
 def damaged(path: Path, found: str, expected: str | None = None) -> VidiffError:
@@ -44,13 +20,9 @@ def damaged(path: Path, found: str, expected: str | None = None) -> VidiffError:
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """A .jsonl file, atomically. File names that are not valid text come out as JSON escapes and read back equal."""
-
-    def write(partial: Path) -> None:
-        with partial.open("wb") as file:
-            for row in rows:
-                file.write(row_bytes(row))
-
-    write_atomic(path, write)
+    with atomic_path(path, parents=True) as partial, partial.open("wb") as file:
+        for row in rows:
+            file.write(row_bytes(row))
 
 
 def row_bytes(row: Mapping[str, object]) -> bytes:

@@ -22,8 +22,9 @@ from pydantic import (
 )
 
 from vidiff_cli.config.fields import recorded_rate
-from vidiff_cli.dataset.jsonl import JOURNAL, damaged, write_atomic, write_rows
+from vidiff_cli.dataset.jsonl import JOURNAL, damaged, write_rows
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.system.atomic_files import atomic_path
 
 FORMAT = 2
 READABLE = (1, 2)  # 1: clips of one size, without scores
@@ -182,4 +183,5 @@ def _row(clip: Clip) -> dict[str, object]:
 def write_spec(folder: Path, spec: DatasetSpec) -> None:
     """dataset.json: the last file written, which makes the folder a dataset."""
     text = json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / "dataset.json", lambda partial: partial.write_bytes(text.encode("utf-8", "backslashreplace")))
+    with atomic_path(folder / "dataset.json", parents=True) as partial:
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from vidiff_cli.dataset.jsonl import damaged, write_atomic
+from vidiff_cli.dataset.jsonl import damaged
+from vidiff_cli.system.atomic_files import atomic_path
 
 SHARD_BYTES = 256_000_000
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
@@ -103,14 +104,10 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str
         header[name] = uint8_entry(tensors[name].shape, stop, stop := stop + tensors[name].nbytes)
     line = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     line += b" " * (-len(line) % 8)
-
-    def write(partial: Path) -> None:
-        with partial.open("wb") as file:
-            file.write(len(line).to_bytes(8, "little") + line)
-            for name in sorted(tensors):
-                file.write(np.ascontiguousarray(tensors[name]).data)
-
-    write_atomic(path, write)
+    with atomic_path(path, parents=True) as partial, partial.open("wb") as file:
+        file.write(len(line).to_bytes(8, "little") + line)
+        for name in sorted(tensors):
+            file.write(np.ascontiguousarray(tensors[name]).data)
 
 
 def uint8_entry(shape: Sequence[int], start: int, stop: int) -> dict[str, object]:

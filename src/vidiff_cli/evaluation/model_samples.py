@@ -28,6 +28,7 @@ from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.builtin import builtin_file, is_builtin
 from vidiff_cli.generation.frame_store import DiskFrameArray
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.pixels import clip_to_uint8
 
 BATCH = 16
 
@@ -122,7 +123,7 @@ def sample_set(
         yield Progress(what="samples", done=first, total=len(prompts))
         empty = torch.zeros(len(batch), channels, frames, height, width)
         videos = gen.generate_in_memory(model, settings, job, empty, condition=condition)
-        file.write(range(first, first + len(batch)), np.stack([gen.as_frames(video) for video in videos]))
+        file.write(range(first, first + len(batch)), np.stack([clip_to_uint8(video) for video in videos]))
     yield Progress(what="samples", done=len(prompts), total=len(prompts))
     if not any(prompts):
         yield Note("The real clips have no captions: samples are made without a prompt.")

@@ -83,8 +83,8 @@ def cautions(real: VideoSet, generated: VideoSet, tools: MeasureContext, paired:
     few = min(len(real.items), len(generated.items))
     if tools.extractors and few < RECOMMENDED_VIDEOS:
         yield (
-            f"{few} videos are few for a Frechet distance: below {RECOMMENDED_VIDEOS:,} it comes out clearly too high; compare it "
-            "only with others of the same numbers of videos, and look at the kernel distance."
+            f"{few} videos are few for a Frechet distance: below {RECOMMENDED_VIDEOS:,} it comes out clearly too high; "
+            "compare it only with others of the same numbers of videos, and look at the kernel distance."
         )
     for extractor in tools.extractors:
         if few <= extractor.dimension:

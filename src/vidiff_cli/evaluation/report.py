@@ -11,9 +11,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vidiff_cli.dataset.jsonl import write_atomic
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.metrics.bootstrap import ConfidenceInterval
+from vidiff_cli.system.atomic_files import atomic_path
 from vidiff_cli.viz.evaluation_plot import plot_evaluation
 
 JSON, TABLE, PLOT = "evaluation.json", "evaluation.md", "evaluation.png"
@@ -70,9 +70,10 @@ def write_report(report: EvaluateReport) -> None:
         "seconds": round(report.seconds, 3),
     }
     text = json.dumps(plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    write_atomic(report.json, lambda partial: partial.write_bytes(text.encode("utf-8", "backslashreplace")))
     table = "\n".join(_page(report)) + "\n"
-    write_atomic(report.table, lambda partial: partial.write_bytes(table.encode("utf-8", "backslashreplace")))
+    for path, content in ((report.json, text), (report.table, table)):
+        with atomic_path(path, parents=True) as partial:
+            partial.write_bytes(content.encode("utf-8", "backslashreplace"))
     rows = [(each.kind, each.name, each.unit, each.generated, each.real) for each in report.results]
     plot_evaluation(rows, report.by_frame, report.plot, title=_title(report))
 

@@ -20,6 +20,7 @@ from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.source_clip import SourceClip
 from vidiff_cli.motion import estimate_clip
+from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.sampling.merge import FULL_GAIN, NO_GAIN, Gain, GainOf, fit_gain, gain_by_step
 from vidiff_cli.timeline import Timeline
 
@@ -113,7 +114,7 @@ def _tried(
     """Windows of the input: (truth, what the model makes, the estimate: b c t h w, its uncertainty: b 1 t h w)."""
     length = len(observed)
     starts = _places(scenes, length)
-    video = torch.cat([gen.as_video(clip.frames.read(range(start, start + length))) for start in starts])
+    video = torch.cat([clip_from_uint8(clip.frames.read(range(start, start + length))) for start in starts])
     seen = frozenset(torch.nonzero(observed)[:, 0].tolist())
     window = Window(frames=tuple(range(length)), observed=seen, makes=frozenset(range(length)) - seen)
     times = [Fraction(place) / (clip.fps or model.fps) for place in range(length)]

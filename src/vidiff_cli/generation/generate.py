@@ -19,12 +19,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vidiff_cli import __version__
-from vidiff_cli.checkpoint import write_text
 from vidiff_cli.config.generate import CompletionSettings, GenerationSettings
 from vidiff_cli.device import available_memory, choose_device, choose_dtype, dtype_name
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight, threshold
@@ -39,9 +37,11 @@ from vidiff_cli.generation.load_model import HARDLY_TRAINED, LoadedModel, load_m
 from vidiff_cli.generation.resume_journal import WindowJournal
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.models.acceleration import recompute_stages
+from vidiff_cli.pixels import clip_to_uint8, from_uint8, quantize_8bit, to_uint8
 from vidiff_cli.runs.text_encoder import download_note
 from vidiff_cli.sampling.initial_noise import InitNoise, SampleFn, free_init, free_noise, fresh, previous_frames
-from vidiff_cli.sampling.windows import Conditioner, fill, quantize_8bit, sample_windows
+from vidiff_cli.sampling.windows import Conditioner, fill, sample_windows
+from vidiff_cli.system.atomic_files import write_text
 from vidiff_cli.training.cost_estimate import kept_bytes
 from vidiff_cli.training.state import VideoModel
 from vidiff_cli.video.encode import check_output
@@ -261,7 +261,7 @@ def generate(
             checksum = 0 if journal is None else journal.checksum
             for window, frames in zip(job.windows[done:], made, strict=False):
                 _check_finite(frames, f"window {done + 1} of {len(job.windows)}")
-                pixels = to_pixels(frames).permute(2, 0, 3, 4, 1).contiguous().numpy()
+                pixels = to_uint8(frames).cpu().permute(2, 0, 3, 4, 1).contiguous().numpy()
                 reel.write(sorted(window.makes), pixels)
                 checksum = zlib.crc32(pixels.data, checksum)
                 done += 1
@@ -319,7 +319,7 @@ def _checksum(reel: FrameStore, windows: Sequence[Window]) -> int:
 
 def _shown(reel: FrameStore, ranks: Sequence[int], device: torch.device) -> Tensor:
     """Frames of a reel for the network (b c n h w)."""
-    return from_pixels(torch.from_numpy(reel.read(ranks))).permute(1, 4, 0, 2, 3).contiguous().to(device)
+    return from_uint8(torch.from_numpy(reel.read(ranks))).permute(1, 4, 0, 2, 3).contiguous().to(device)
 
 
 def _denoiser(
@@ -412,26 +412,6 @@ def journal_key(
     of_model = [model.hash, dtype_name(model.dtype)] if model else []
     parts: list[object] = [asked, *of_model, [str(moment) for moment in times], list(given)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def to_pixels(video: Tensor) -> Tensor:
-    """[-1, 1] -> uint8, rounded to the nearest; the shape stays."""
-    return ((video.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-
-
-def from_pixels(pixels: Tensor) -> Tensor:
-    """uint8 -> [-1, 1] float32; the shape stays."""
-    return (pixels.double() / 127.5 - 1).float()
-
-
-def as_frames(video: Tensor) -> np.ndarray:
-    """One video (c n h w) in [-1, 1] -> uint8 (n h w c), as it is written."""
-    return to_pixels(video).permute(1, 2, 3, 0).contiguous().numpy()
-
-
-def as_video(frames: np.ndarray) -> Tensor:
-    """uint8 (n h w c) -> (1 c n h w) in [-1, 1]."""
-    return from_pixels(torch.from_numpy(np.ascontiguousarray(frames))).permute(3, 0, 1, 2)[None].contiguous()
 
 
 def slug(text: str) -> str:
@@ -543,7 +523,7 @@ def sample_sheet(
     shape = (len(prompts), model.settings.network.channels, length, model.settings.height, model.settings.width)
     video = generate_in_memory(model, settings, job, torch.zeros(shape), condition="replacement")
     rows = [
-        SheetRow(label=prompt or "(no caption)", frames=as_frames(clip))
+        SheetRow(label=prompt or "(no caption)", frames=clip_to_uint8(clip))
         for prompt, clip in zip(prompts, video, strict=True)
     ]
     contact_sheet(rows, path)

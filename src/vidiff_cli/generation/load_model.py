@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vidiff_cli.checkpoint import file_hash
+from vidiff_cli.checkpoint import damaged_checkpoint, file_hash
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.guidance import classifier_free
 from vidiff_cli.diffusion.samplers import Denoise
@@ -141,13 +141,13 @@ def read_one_pass_errors(header: Mapping[str, object], path: Path) -> OnePassErr
     try:
         return read_errors(header.get("errors"))
     except ValueError as error:
-        raise VidiffError(f"the checkpoint {path} is damaged", found=str(error)) from error
+        raise damaged_checkpoint(path, error) from error
 
 
 def _clips_seen(header: Mapping[str, object], path: Path) -> int:
     count = header.get("clips_seen", 0)
     if type(count) is not int or not 0 <= count < 10**18:
-        raise VidiffError(f"the checkpoint {path} is damaged", found=f"clips_seen = {str(count)[:40]}")
+        raise damaged_checkpoint(path, f"clips_seen = {str(count)[:40]}")
     return count
 
 

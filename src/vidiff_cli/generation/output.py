@@ -36,6 +36,7 @@ from vidiff_cli.generation.completion import (
 from vidiff_cli.generation.frame_store import DiskFrameArray, FrameSlice, FrameStore
 from vidiff_cli.generation.source_clip import SourceClip, cover
 from vidiff_cli.motion import estimate_clip
+from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.sampling.full_size import FullFrame, full_frames
 from vidiff_cli.sampling.merge import GainOf, add_correction
 from vidiff_cli.video.background_io import Consumer, read_ahead
@@ -142,7 +143,7 @@ class _Correction:
         self._latest: tuple[Window, Tensor] | None = None
 
     def __call__(self, rank: int, estimate: Tensor, uncertainty: Tensor) -> Tensor:
-        small = gen.as_video(self._reel[rank][None])[:, :, 0].to(estimate)
+        small = clip_from_uint8(self._reel[rank][None])[:, :, 0].to(estimate)
         window, gain = self._window_of[rank], self._gain_of(rank)
         if not window.observed <= {*self._line.given, *self._line.repeats}:
             return add_correction(estimate, uncertainty, small, gain)
@@ -152,7 +153,7 @@ class _Correction:
     def _shown(self, window: Window) -> Tensor:
         """The estimates of a window (1 c t h w) as its model was shown them."""
         if self._latest is None or self._latest[0] is not window:
-            video = gen.as_video(self._reel.read(window.frames)[:, 0])
+            video = clip_from_uint8(self._reel.read(window.frames)[:, 0])
             observed = torch.tensor([[frame in window.observed for frame in window.frames]])
             first = self._line.times[window.frames[0]]
             times = torch.tensor([[float(self._line.times[frame] - first) for frame in window.frames]])

@@ -19,7 +19,8 @@ import torch
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.frame_store import DiskFrameArray
-from vidiff_cli.system.locks import alone, remove, remove_leftovers
+from vidiff_cli.system.atomic_files import remove, remove_leftovers
+from vidiff_cli.system.locks import alone
 from vidiff_cli.system.signals import DeferredSignals
 
 FIX = "wait for it to end, or give another name with -o or another --seed"

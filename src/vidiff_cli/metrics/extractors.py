@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.pixels import from_uint8_fast
 
 CHANNELS = (3, 16, 32, 64, 64)
 STRIDES = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 1, 1))
@@ -134,14 +135,19 @@ def of_network(network: nn.Module, device: torch.device) -> Callable[[np.ndarray
 
     @torch.no_grad()
     def features(frames: np.ndarray) -> np.ndarray:
-        return network(as_pixels(frames, device) / 127.5 - 1)[0].float().cpu().numpy()
+        return network(from_uint8_fast(as_clip(frames, device)))[0].float().cpu().numpy()
 
     return features
 
 
 def as_pixels(frames: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (t h w c) -> float32 (1 c t h w) in 0..255."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(3, 0, 1, 2)[None].float().contiguous()
+    return as_clip(frames, device).float()
+
+
+def as_clip(frames: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (t h w c) -> uint8 (1 c t h w)."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(3, 0, 1, 2)[None].contiguous()
 
 
 def hash_state(state: Mapping[str, Tensor]) -> str:

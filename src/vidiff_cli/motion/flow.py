@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vidiff_cli.motion.warping import field_size, pyramid, resize, resize_flow
+from vidiff_cli.pixels import LEVELS_PER_UNIT
 
 SHORT_SIDE = 160  # pixels, at which motion is found: larger frames are reduced to it
 SMALLEST_SIDE = 8  # of the coarsest level
@@ -56,7 +57,7 @@ def _gray(frames: Tensor, size: tuple[int, int]) -> Tensor:
     frames = frames if frames.dtype in (torch.float32, torch.float64) else frames.float()
     small = resize(frames, size)
     gray = (small * small.new_tensor(shares)[:, None, None]).sum(1, keepdim=True)
-    return (gray + 1) * 127.5
+    return (gray + 1) * LEVELS_PER_UNIT
 
 
 def _pyramid_search(first: Tensor, second: Tensor) -> Tensor:

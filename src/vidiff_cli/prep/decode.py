@@ -16,7 +16,7 @@ from vidiff_cli.prep.extract_cache import ExtractCache, ExtractedSource, Unwritt
 from vidiff_cli.prep.plan import Plan
 from vidiff_cli.prep.scan import MediaSource
 from vidiff_cli.system import worker_pool
-from vidiff_cli.system.locks import remove
+from vidiff_cli.system.atomic_files import remove
 
 # what another run may have more luck with
 AGAIN = {UNEXPECTED, worker_pool.TOO_LONG, worker_pool.TOO_MUCH, worker_pool.CRASHED}

@@ -23,11 +23,12 @@ from typing import IO
 
 import numpy as np
 
-from vidiff_cli.dataset.jsonl import JOURNAL, unwritable
+from vidiff_cli.dataset.jsonl import JOURNAL
 from vidiff_cli.dataset.shards import Shard, uint8_entry
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions import Segment
 from vidiff_cli.prep.scan import MediaSource
+from vidiff_cli.system.atomic_files import unwritable
 
 PIECE_FORMAT = 2
 HEADER_BYTES = 1024
@@ -85,7 +86,7 @@ def _piece(row: Mapping[str, object]) -> ExtractedSource:
     """From its JSON. TypeError, ValueError, KeyError for anything else."""
     values = dict(row)
     values["size"] = tuple(values["size"])  # type: ignore[arg-type]
-    values["cuts"] = tuple(ClipCandidate(**each) for each in values["cuts"])  # type: ignore[union-attr]
+    values["candidates"] = tuple(ClipCandidate(**each) for each in values["candidates"])  # type: ignore[union-attr]
     values["unused"] = tuple((int(number), str(why)) for number, why in values["unused"])  # type: ignore[union-attr]
     piece = ExtractedSource(**values)  # type: ignore[arg-type]
     if not isinstance(piece.kind, str) or piece.rate < 0:
@@ -240,4 +241,4 @@ class ExtractWriter:
 
 def _unwritten(path: Path, error: OSError) -> Unwritten:
     plain = unwritable(path, error)
-    return Unwritten(plain.what, found=plain.found)
+    return Unwritten(plain.what, found=plain.found, fix=plain.fix)

@@ -22,11 +22,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vidiff_cli.checkpoint import write_text
 from vidiff_cli.device import peak_memory
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note, Progress
 from vidiff_cli.runs.trackers import Careful
+from vidiff_cli.system.atomic_files import write_text
 from vidiff_cli.system.pace import Pace
 from vidiff_cli.training.loop import STUCK_AFTER, StepReport
 from vidiff_cli.training.step_guard import name_clips

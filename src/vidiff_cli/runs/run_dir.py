@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vidiff_cli import __version__
-from vidiff_cli.checkpoint import remove_folder, write_text
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.run_config import UNREADABLE, read_run_config
 from vidiff_cli.config.train import TrainSettings
@@ -19,7 +18,8 @@ from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.runs.trackers import FILES as TRACKER_FILES
 from vidiff_cli.runs.trackers import flat
-from vidiff_cli.system.locks import LOCK, remove, remove_leftovers
+from vidiff_cli.system.atomic_files import remove, remove_folder, remove_leftovers, write_text
+from vidiff_cli.system.locks import LOCK
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.loop import LRSchedule
 from vidiff_cli.training.one_pass import OnePassErrors

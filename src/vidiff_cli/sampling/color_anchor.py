@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FLAT = 1 / 127.5  # a standard deviation of one level
+from vidiff_cli.pixels import LEVELS_PER_UNIT, from_uint8
+
+FLAT = 1 / LEVELS_PER_UNIT  # a standard deviation of one level
 ROUNDING = FLAT / 1000  # so that the observed frames themselves, in another number format, are within their range
 
 
@@ -25,7 +27,7 @@ def match_color_statistics(reference: np.ndarray) -> Callable[[Tensor], Tensor]:
     as a whole (`python benchmarks/drift.py`). A change of scene or light beyond the range is lost with the drift, so it
     is off by default. It depends on no earlier window: a continued run gives the same.
     """
-    given = torch.from_numpy(np.ascontiguousarray(reference)).permute(3, 0, 1, 2)[None].double() / 127.5 - 1
+    given = from_uint8(torch.from_numpy(np.ascontiguousarray(reference)).permute(3, 0, 1, 2)[None], torch.float64)
     means, deviations = _means_and_deviations(given)
     lowest, least = (each.amin(dim=2, keepdim=True) - ROUNDING for each in (means, deviations))
     highest, most = (each.amax(dim=2, keepdim=True) + ROUNDING for each in (means, deviations))

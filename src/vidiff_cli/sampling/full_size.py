@@ -19,6 +19,7 @@ from torch import Tensor
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.motion import interpolate, is_flash, optical_flow
 from vidiff_cli.motion.extrapolation import Trend, fit_trend, reduced
+from vidiff_cli.pixels import LEVELS_PER_UNIT, from_uint8_fast, to_uint8
 from vidiff_cli.timeline import Timeline
 
 PAST = 16  # given frames that tell how the motion goes on
@@ -103,7 +104,7 @@ def full_frames(
             continue
         for rank, (frame, uncertainty) in zip(step.ranks, _made(timeline, step, frames), strict=True):
             frame = frame if correct is None else correct(rank, frame, uncertainty)
-            levels = (127.5 * uncertainty[0, 0]).cpu().numpy()
+            levels = (LEVELS_PER_UNIT * uncertainty[0, 0]).cpu().numpy()
             yield FullFrame(rank=rank, frame=to_bytes(frame), uncertainty=levels)
 
 
@@ -189,7 +190,7 @@ class _Frames:
         if index not in self._tensors:
             pixels = torch.from_numpy(np.ascontiguousarray(self.pixels(index))).to(self._device)
             self._tensors = {key: kept for key, kept in self._tensors.items() if abs(key - index) <= 3}
-            self._tensors[index] = pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
+            self._tensors[index] = from_uint8_fast(pixels.permute(2, 0, 1)[None])
         return self._tensors[index]
 
     def small(self, index: int) -> Tensor:
@@ -214,5 +215,4 @@ class _Frames:
 
 def to_bytes(frame: Tensor) -> np.ndarray:
     """(1 c h w) in [-1, 1] -> uint8 (h w c), rounded to the nearest."""
-    levels = ((frame[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return levels.permute(1, 2, 0).contiguous().cpu().numpy()
+    return to_uint8(frame[0]).permute(1, 2, 0).contiguous().cpu().numpy()

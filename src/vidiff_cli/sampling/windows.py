@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, seeded
 from vidiff_cli.diffusion.samplers import Denoise, Noise
 from vidiff_cli.frames import Window
+from vidiff_cli.pixels import quantize_8bit
 from vidiff_cli.sampling.initial_noise import InitNoise, SampleFn, fresh
 
 Conditioner = Callable[..., Denoise]
@@ -21,12 +22,6 @@ Conditioner = Callable[..., Denoise]
 shows observed frames with noise also takes `noise=`, a `Noise`."""
 
 CONTEXT = 1  # seeded(seed, window) is for the sampler, seeded(seed, window, CONTEXT) for the noise of observed frames
-
-
-def quantize_8bit(x: Tensor) -> Tensor:
-    """x in [-1, 1] at the nearest of 256 values: what a file holds, so that a continued run sees what it would read."""
-    # In float64, for a GPU divides float32 by multiplying with the reciprocal: other last bits than those of a file.
-    return (((x.clamp(-1, 1) + 1) * 127.5).round().double() / 127.5 - 1).to(x.dtype)
 
 
 def sample_windows(

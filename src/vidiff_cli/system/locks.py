@@ -7,16 +7,15 @@ Where the file system knows no locks or cannot be written, nothing is kept apart
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.system.atomic_files import remove
 
 LOCK = ".lock"
 
@@ -79,28 +78,6 @@ def _clear_abandoned(parent: Path, prefix: str) -> None:
             with contextlib.suppress(VidiffError), alone(place.with_name(place.name + LOCK), place) as locked:
                 if locked:
                     remove(place)
-
-
-def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Removes what killed processes left of the files and folders (of that one) that they were writing in `folder`.
-
-    To be called only where no other process can be writing them.
-    """
-    wanted = "*" if name is None else glob.escape(name)
-    for path in folder.glob(f".{wanted}.old-*"):  # moved aside by write_folder
-        whole = folder / path.name[1:].rpartition(".old-")[0]
-        remove(path) if whole.exists() else os.replace(path, whole)
-    for path in folder.glob(f".{wanted}.tmp-*"):
-        remove(path)
-
-
-def remove(path: Path) -> None:
-    """Removes a file or a folder; what cannot be removed stays."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
 
 
 def _take(path: Path) -> int | None:

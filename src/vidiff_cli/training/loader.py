@@ -21,6 +21,7 @@ from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.dataset.schema import Clip
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.pixels import from_uint8_fast
 from vidiff_cli.training.bucket_sampler import BATCH, DROPOUT, IMAGES, SAMPLE, BucketBatchSampler
 from vidiff_cli.training.clip_sampling import ClipRows, ClipSample, draw_image, image_count, sample_clip
 from vidiff_cli.training.motion_estimates import estimate_frames
@@ -297,7 +298,7 @@ def _stacked(clips: Iterable[np.ndarray], count: int) -> np.ndarray:
 def to_device(drawn: HostBatch, wanted: BatchSpec, step: int, device: torch.device) -> Batch:
     """Bytes go to the device and become numbers there; the noise is drawn there."""
     bytes_there = torch.from_numpy(drawn.frames).to(device).permute(0, 4, 1, 2, 3).contiguous()
-    video = bytes_there.float().div_(127.5).sub_(1.0)
+    video = from_uint8_fast(bytes_there)
     noise = torch.empty_like(video)
     for place, number in enumerate(wanted.slice):
         torch.randn(noise.shape[1:], generator=seeded(wanted.seed, step, number, device=device), out=noise[place])

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.motion import estimate_clip
-
-LEVELS = (np.arange(256) / 127.5 - 1).astype(np.float32)  # of a byte, to the nearest number: as generation reads it
+from vidiff_cli.pixels import from_uint8
 
 
 def estimate_frames(frames: np.ndarray, observed: np.ndarray, times: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -24,7 +23,7 @@ def estimate_frames(frames: np.ndarray, observed: np.ndarray, times: np.ndarray)
     estimate, uncertainty = torch.zeros(b, c, t, h, w), torch.zeros(b, 1, t, h, w)
     chosen = np.flatnonzero(observed.any(axis=1))
     if len(chosen):
-        video = torch.from_numpy(LEVELS[frames[chosen]]).permute(0, 4, 1, 2, 3).contiguous()
+        video = from_uint8(torch.from_numpy(frames[chosen])).permute(0, 4, 1, 2, 3).contiguous()
         known, moments = torch.from_numpy(observed[chosen]), torch.from_numpy(times[chosen]).float()
         estimate[chosen], uncertainty[chosen] = estimate_clip(video, known, moments)
     return estimate, uncertainty

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vidiff_cli import __version__
-from vidiff_cli.checkpoint import read_header, read_shapes, read_tensors, write_folder, write_tensors
+from vidiff_cli.checkpoint import read_header, read_shapes, read_tensors, write_tensors
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.blocks import seed_dropout
 from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.system.atomic_files import write_folder
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.learned import LearnedText
 from vidiff_cli.training.distributed import ALONE, DistributedContext

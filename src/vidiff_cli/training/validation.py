@@ -20,6 +20,7 @@ from vidiff_cli.config.model import DiffusionSettings, ModelSettings
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.diffusion.noise import seeded
+from vidiff_cli.pixels import from_uint8_fast
 from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
 from vidiff_cli.training.loader import Batch, ClipSource
 from vidiff_cli.training.motion_estimates import estimate_frames
@@ -166,7 +167,7 @@ def clips_in_batches(
         for start in range(0, len(places), at_once):
             chosen = places[start : start + at_once]
             stacked = np.stack([frames[place] for place in chosen])
-            video = torch.from_numpy(stacked).to(device).permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1.0)
+            video = from_uint8_fast(torch.from_numpy(stacked).to(device).permute(0, 4, 1, 2, 3))
             yield chosen, video.contiguous(), stacked
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.system.atomic_files import replace_folder, unwritable
 from vidiff_cli.system.locks import hidden_folder
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.audio import AudioTrack, add_sound, find_sound, one_after_another
@@ -223,7 +224,7 @@ def _write_folder(target: Path, frames: Iterator[np.ndarray], *, same: bool) -> 
                 Image.fromarray(frame).save(part / FRAME_NAME.format(count))
                 count += 1
         except OSError as error:
-            raise VidiffError(f"{target} could not be written", found=error.strerror or str(error)) from error
+            raise unwritable(target, error) from error
     return count
 
 
@@ -237,23 +238,17 @@ def _beside(target: Path, *, same: bool = False) -> Generator[Path]:
         try:
             place = stack.enter_context(hidden_folder(target.parent, HIDDEN))
         except OSError as error:
-            raise VidiffError(f"{target} could not be written", found=error.strerror or str(error)) from error
-        part, old = place / "part", place / "old"
+            raise unwritable(target, error) from error
+        part = place / "part"
+        yield part
+        if same and target.exists():
+            if not _are_same(part, target):
+                raise VidiffError(f"{target} exists", fix="choose another name, or pass --overwrite")
+            return
         try:
-            yield part
-            if same and target.exists():
-                if not _are_same(part, target):
-                    raise VidiffError(f"{target} exists", fix="choose another name, or pass --overwrite")
-                return
-            try:
-                if target.is_dir():
-                    os.replace(target, old)
-                os.replace(part, target)
-            except OSError as error:
-                raise VidiffError(f"{target} could not be written", found=error.strerror or str(error)) from error
-        finally:
-            if old.exists() and not target.exists():
-                os.replace(old, target)
+            replace_folder(part, target, place / "old")
+        except OSError as error:
+            raise unwritable(target, error) from error
 
 
 def _are_same(one: Path, other: Path) -> bool:

@@ -28,8 +28,8 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from vidiff_cli.dataset.jsonl import write_atomic
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.system.atomic_files import atomic_path
 from vidiff_cli.video.decode import read
 from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import VideoInfo
@@ -132,15 +132,11 @@ class Gallery:
             fix = "give it more with --megabytes, or show fewer pixels"
             raise VidiffError("nothing fits into the gallery", found=f"a limit of {_megabytes(self.limit)}", fix=fix)
         before, after = _page(title, summary, facts, self._keys, sort)
-
-        def writing(partial: Path) -> None:
-            self._cards.seek(0)
-            with partial.open("wb") as file:
-                file.write(before.encode())
-                shutil.copyfileobj(self._cards, file, MEGABYTE)
-                file.write(after.encode())
-
-        write_atomic(path, writing)
+        self._cards.seek(0)
+        with atomic_path(path, parents=True) as partial, partial.open("wb") as file:
+            file.write(before.encode())
+            shutil.copyfileobj(self._cards, file, MEGABYTE)
+            file.write(after.encode())
         return path.stat().st_size
 
 

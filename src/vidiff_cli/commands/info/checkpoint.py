@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from vidiff_cli.checkpoint import file_hash, read_header
+from vidiff_cli.checkpoint import damaged_checkpoint, file_hash, read_header
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note
@@ -131,10 +131,7 @@ def _parameters(path: Path) -> int:
         with safe_open(path, framework="np") as file:
             return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        found = " ".join(str(error).split())
-        raise VidiffError(
-            f"the checkpoint {path} is damaged", found=found, fix="use an earlier one of the run"
-        ) from error
+        raise damaged_checkpoint(path, " ".join(str(error).split())) from error
 
 
 def _number(value: object) -> int | None:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vidiff_cli.dataset import dataset as dataset_module
 from vidiff_cli.dataset import index as module
 from vidiff_cli.dataset.dataset import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
 from vidiff_cli.errors import VidiffError
@@ -125,8 +126,10 @@ def test_the_index_tells_what_the_rows_tell(folder: Path, monkeypatch: pytest.Mo
 def test_the_rows_that_are_asked_for_are_parsed_and_no_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = list(open_dataset(folder).clips)
     dataset, parsed = open_dataset(folder), []
-    original = dataset.clip_of
-    monkeypatch.setattr(dataset, "clip_from_row", lambda row, spec: (parsed.append(row["id"]), original(row, spec))[1])
+    original = dataset_module.clip_from_row
+    monkeypatch.setattr(
+        dataset_module, "clip_from_row", lambda row, spec: (parsed.append(row["id"]), original(row, spec))[1]
+    )
     assert (dataset.clips[7], dataset.clips[-9], dataset.clips[7]) == (truth[7], truth[0], truth[7])
     assert parsed == ["clip-7", "clip-0"]
     assert list(dataset.clips[2:4]) == truth[2:4] and len(dataset.clips) == COUNT
@@ -331,7 +334,7 @@ def test_many_may_open_it_at_once(folder: Path) -> None:
 
 
 def test_what_a_killed_process_left_goes_in_time(folder: Path) -> None:
-    old, new = folder / ".clips.index.old1.part", folder / ".clips.index.new1.part"
+    old, new = folder / ".clips.index.tmp-old1", folder / ".clips.index.tmp-new1"
     for path in (old, new):
         path.write_bytes(b"")
     os.utime(old, (time.time() - 7200, time.time() - 7200))

@@ -13,7 +13,7 @@ import pytest
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.system import locks
-from vidiff_cli.system.locks import folder_alone, hidden_folder, remove_leftovers
+from vidiff_cli.system.locks import folder_alone, hidden_folder
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -132,14 +132,3 @@ def test_only_folders_with_such_names_are_taken_for_abandoned(tmp_path: Path) ->
         pass
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == [".part-", ".part-0123456789abcde", ".part-0123456789abcdefg", ".part-mine"]
-
-
-def test_leftovers(tmp_path: Path) -> None:
-    for name in (".a.tmp-12", ".b.old-12", ".c.old-12", ".mine"):
-        (tmp_path / name).mkdir()
-    (tmp_path / ".[x]*.tmp-1").touch()
-    (tmp_path / "c").mkdir()
-    remove_leftovers(tmp_path, "[x]*")
-    assert not (tmp_path / ".[x]*.tmp-1").exists() and (tmp_path / ".a.tmp-12").exists()
-    remove_leftovers(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine", "b", "c"], "what was moved aside is back"
