@@ -128,7 +128,7 @@ def test_a_training_counts_what_is_still_to_be_looked_at(tmp_path: Path, clock: 
         if events:
             said[step] = events[-1].seconds_left
             figures = dict(events[-1].figures)
-            assert figures["left"] == metrics_log._clock(said[step])
+            assert figures["left"] == metrics_log._format_time(said[step])
         if step in looks:
             clock.now += look_seconds
             log.end_observation()

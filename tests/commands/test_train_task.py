@@ -223,7 +223,7 @@ def test_a_finished_run_is_left_alone(dataset, run, training, told) -> None:
 
 
 def test_resume_never(dataset, run, training) -> None:
-    with pytest.raises(VidiffError, match="is there already; give another folder with -o, or --overwrite"):
+    with pytest.raises(VidiffError, match="already exists; give another folder with -o, or --overwrite"):
         train(training(dataset, run, resume="never"))
 
 
@@ -264,7 +264,7 @@ def test_a_missing_checkpoint_to_resume_is_an_error(dataset, run, training, tmp_
     """In a new run too: never a silent fresh start."""
     shutil.copytree(run, tmp_path / "run")
     output = tmp_path / "run" if existing else tmp_path / "new"
-    with pytest.raises(VidiffError, match="there is no checkpoint to resume at"):
+    with pytest.raises(VidiffError, match="checkpoint to resume not found at"):
         train(training(dataset, output, resume=str(tmp_path / place)))
     assert not (tmp_path / "new").exists()
 
@@ -287,20 +287,20 @@ def test_overwrite_replaces_a_run_and_nothing_else(dataset, run, training, tmp_p
     ]
     assert report.steps == 3
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    with pytest.raises(VidiffError, match=r"holds more than a run: found thesis\.tex"):
+    with pytest.raises(VidiffError, match=r"holds files that are not part of a run: found thesis\.tex"):
         train(training(dataset, tmp_path / "run", overwrite=True))
     (tmp_path / "run" / "thesis.tex").rename(tmp_path / "run" / ".git")
-    with pytest.raises(VidiffError, match=r"holds more than a run: found \.git"):
+    with pytest.raises(VidiffError, match=r"holds files that are not part of a run: found \.git"):
         train(training(dataset, tmp_path / "run", overwrite=True))
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "config.json").write_text('{"port": 80}')
-    with pytest.raises(VidiffError, match="belongs to no run"):
+    with pytest.raises(VidiffError, match="does not belong to a run"):
         train(training(dataset, tmp_path / "web", overwrite=True))
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("years of work")
     for overwrite in (True, False):
-        with pytest.raises(VidiffError, match="is not empty and is no run"):
+        with pytest.raises(VidiffError, match="is not empty and does not contain a vidiff run"):
             train(training(dataset, other, overwrite=overwrite))
     kept = [other / "thesis.tex", tmp_path / "run" / ".git", tmp_path / "web" / "config.json"]
     assert all(path.is_file() for path in kept)

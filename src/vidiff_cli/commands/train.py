@@ -16,22 +16,15 @@ from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.events import EventStream, Note, Progress, task
+from vidiff_cli.runs.checkpoints import INTERRUPT_ONLY, complete_save, save_checkpoint
 from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.monitor import TrainingMonitor, is_due
-from vidiff_cli.runs.run_dir import (
-    INTERRUPT_ONLY,
-    OTHER_FOLDER,
-    complete_save,
-    other_dataset,
-    remove_run,
-    save_checkpoint,
-    write_config,
-)
+from vidiff_cli.runs.run_dir import OTHER_FOLDER, other_dataset, remove_run, write_config
 from vidiff_cli.runs.run_plan import RunPlan, broadcast_plan, plan_run
 from vidiff_cli.runs.setup import at_peak_seconds, describe_training, initial_state, open_clip_source
 from vidiff_cli.runs.text_encoder import LazyTower, embed_captions, read_embeddings
-from vidiff_cli.runs.trackers import Careful, open_tracker, tracking
+from vidiff_cli.runs.trackers import SafeTracker, open_tracker, tracking
 from vidiff_cli.system.locks import folder_alone
 from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.adapter import AdaptedText
@@ -66,7 +59,7 @@ class _Recorder:
     run: Path
     log: TrainingLog
     monitor: TrainingMonitor
-    tracker: Careful | None
+    tracker: SafeTracker | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

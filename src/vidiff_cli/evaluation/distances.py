@@ -52,5 +52,5 @@ def _halves_distance(
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,))).permutation(len(real))
     half = np.zeros(len(real), dtype=bool)
     half[order[: len(real) // 2]] = True
-    value = distance(real.chosen(half), real.chosen(~half))
+    value = distance(real.subset(half), real.subset(~half))
     return ConfidenceInterval(value=value, low=None, high=None, videos=len(real) // 2)

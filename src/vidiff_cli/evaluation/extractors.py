@@ -12,7 +12,7 @@ from torch import nn
 
 from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.metrics.extractors import Extractor, as_pixels, random_extractor, resized, small_extractor
+from vidiff_cli.metrics.extractors import Extractor, as_pixels, random_extractor, resize, small_extractor
 from vidiff_cli.metrics.i3d import i3d
 from vidiff_cli.models.pretrained import read_weights, with_weights
 from vidiff_cli.training.perceptual_loss import DEVIATION, KNOWN, MEAN
@@ -79,7 +79,7 @@ def _torchvision_extractor(name: str, path: Path, device: torch.device) -> Extra
 
     @torch.no_grad()
     def features(frames: np.ndarray) -> np.ndarray:
-        pixels = resized(as_pixels(frames, device) / 255, known.side)
+        pixels = resize(as_pixels(frames, device) / 255, known.side)
         return body((pixels - mean) / deviation).mean(dim=(2, 3, 4))[0].float().cpu().numpy()
 
     return Extractor(

@@ -53,7 +53,7 @@ class MeasureContext:
 class Measured:
     """Numbers of one side.
 
-    `numbers` by measure, one per video (nan where there is none); `features` by the extractor's name; `by_frame`, the
+    `numbers` by measure, one per video (nan where it is undefined); `features` by the extractor's name; `by_frame`, the
     sum and the count of finite values of a measure in each frame (2 t); `equal_frames`, the number of generated frames
     equal to the real ones; `sha256` of all measured pixels, in order.
     """

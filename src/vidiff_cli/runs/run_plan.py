@@ -13,9 +13,10 @@ from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.device import choose_dtype, dtype_name
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream
+from vidiff_cli.runs.checkpoints import resume_from
 from vidiff_cli.runs.finetune import inherit_settings, with_known_words
 from vidiff_cli.runs.memory import resolve_batch_size
-from vidiff_cli.runs.run_dir import check_replaceable, check_run, remove_unfinished, resume_from
+from vidiff_cli.runs.run_dir import check_replaceable, check_run, remove_unfinished
 from vidiff_cli.runs.setup import consistent, model_settings
 from vidiff_cli.runs.text_encoder import LazyTower, choose_text
 from vidiff_cli.text.clip_tower import ClipTower
