@@ -14,8 +14,8 @@ help:
 	@echo "make test                   run the tests"
 	@echo "make test-more              run the property tests with fresh random examples, five times as many"
 	@echo "make check                  formatting, lint, types, import layers, CLI reference"
-	@echo "make bench                  measure (benchmarks/)"
-	@echo "make docs                   write docs/cli.md, presets.md, conditioning.md, results.md and films.md anew"
+	@echo "make bench                  measure everything, for hours (one measurement: python -m benchmarks NAME)"
+	@echo "make docs                   write the generated pages of docs/ anew"
 
 # The first line is for a machine without a network whose environment already has everything.
 $(READY): pyproject.toml constraints.txt
@@ -47,11 +47,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python docs/reference.py --check
-	$(BIN)/python docs/presets.py --check
-	$(BIN)/python docs/conditioning.py --check
-	$(BIN)/python docs/results.py --check
-	$(BIN)/python docs/films.py --check
+	$(BIN)/python -m tools.docs --check
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -64,40 +60,10 @@ $(PEER): $(READY)
 	@touch $@
 
 bench: $(PEER)
-	$(BIN)/python benchmarks/prep.py
-	$(BIN)/python benchmarks/index.py
-	$(BIN)/python benchmarks/loader.py
-	$(BIN)/python benchmarks/encode.py
-	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/race.py
-	$(BIN)/python benchmarks/hardware.py
-	$(BIN)/python benchmarks/learning.py race
-	$(BIN)/python benchmarks/learning.py recipe
-	$(BIN)/python benchmarks/conditioning.py weights
-	$(BIN)/python benchmarks/conditioning.py methods
-	$(BIN)/python benchmarks/conditioning.py drift
-	$(BIN)/python benchmarks/conditioning.py cost
-	$(BIN)/python benchmarks/oracle.py
-	$(BIN)/python benchmarks/overfit.py
-	$(BIN)/python benchmarks/plan.py
-	$(BIN)/python benchmarks/steps.py
-	$(BIN)/python benchmarks/large.py
-	$(BIN)/python benchmarks/auxiliary.py
-	$(BIN)/python benchmarks/priors.py
-	$(BIN)/python benchmarks/builtin.py
-	$(BIN)/python benchmarks/films.py films
-	$(BIN)/python benchmarks/paper/extension.py
-	$(BIN)/python benchmarks/paper/guidance.py
-	$(BIN)/python benchmarks/paper/samplers.py
-	$(BIN)/python benchmarks/paper/images.py
-	$(BIN)/python benchmarks/paper/targets.py
+	$(BIN)/python -m benchmarks all
 
 docs: $(READY)
-	@$(BIN)/python docs/reference.py
-	@$(BIN)/python docs/presets.py
-	@$(BIN)/python docs/conditioning.py
-	@$(BIN)/python docs/results.py
-	@$(BIN)/python docs/films.py
+	@$(BIN)/python -m tools.docs
 
 clean:
 	rm -rf .pytest_cache .hypothesis .ruff_cache .import_linter_cache build dist

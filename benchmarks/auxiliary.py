@@ -1,6 +1,6 @@
 """What the auxiliary losses of `vidiff train` change, and what they cost: equal seeds and steps, one loss at a time.
 
-    python benchmarks/auxiliary.py [--steps 300] [--seeds 0 1] [--losses NAME ...]
+    python -m benchmarks auxiliary [--steps 300] [--seeds 0 1] [--losses NAME ...]
 
 The shapes world (16x16, 8 frames, drawn, not prepared), a network like the preset tiny's with half its width, batches
 of 16 with captions and given frames, one thread. The levels are not shifted, so that 22 % of the clips pass the gate
@@ -34,11 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "examples"))
-
-import shapes_report as report  # noqa: E402
-from learning import (  # noqa: E402
+from benchmarks.learning import (
     FPS,
     FRAMES,
     HELD_OUT,
@@ -53,25 +49,25 @@ from learning import (  # noqa: E402
     source,
     timed,
 )
-from machine import RESULTS, save  # noqa: E402
-
-from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
-from vidiff_cli.config.model import ModelSettings, TextSettings  # noqa: E402
-from vidiff_cli.config.train import TrainSettings  # noqa: E402
-from vidiff_cli.device import choose_device, choose_dtype, dtype_name  # noqa: E402
-from vidiff_cli.diffusion.levels import add_noise, cosine  # noqa: E402
-from vidiff_cli.diffusion.noise import seeded  # noqa: E402
-from vidiff_cli.diffusion.targets import WEIGHTINGS  # noqa: E402
-from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
-from vidiff_cli.motion import forward_backward_mask, full_size_flow, warp  # noqa: E402
-from vidiff_cli.text.learned import collect_vocabulary  # noqa: E402
-from vidiff_cli.text.tokenizer import patch_torchvision_nms  # noqa: E402
-from vidiff_cli.training.auxiliary_losses import GATE, LowNoiseLosses, Term, subsample_rate  # noqa: E402
-from vidiff_cli.training.flow_loss import ResidualFlow, raft  # noqa: E402
-from vidiff_cli.training.loop import LRSchedule, train_steps  # noqa: E402
-from vidiff_cli.training.perceptual_loss import perceptual  # noqa: E402
-from vidiff_cli.training.state import TrainState, new_video_model  # noqa: E402
-from vidiff_cli.worlds import oracle, shapes  # noqa: E402
+from benchmarks.machine import RESULTS, save
+from examples import shapes_report as report
+from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.config.model import ModelSettings, TextSettings
+from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.device import choose_device, choose_dtype, dtype_name
+from vidiff_cli.diffusion.levels import add_noise, cosine
+from vidiff_cli.diffusion.noise import seeded
+from vidiff_cli.diffusion.targets import WEIGHTINGS
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.motion import forward_backward_mask, full_size_flow, warp
+from vidiff_cli.text.learned import collect_vocabulary
+from vidiff_cli.text.tokenizer import patch_torchvision_nms
+from vidiff_cli.training.auxiliary_losses import GATE, LowNoiseLosses, Term, subsample_rate
+from vidiff_cli.training.flow_loss import ResidualFlow, raft
+from vidiff_cli.training.loop import LRSchedule, train_steps
+from vidiff_cli.training.perceptual_loss import perceptual
+from vidiff_cli.training.state import TrainState, new_video_model
+from vidiff_cli.worlds import oracle, shapes
 
 CPU = torch.device("cpu")
 STEPS, WEIGHT, GIVEN = 300, 0.2, 4
@@ -277,7 +273,3 @@ def costs(weights: dict[str, Path]) -> dict[str, float]:
             spent.append((time.process_time() - began) / len(video))
         found[name] = spent[-1]
     return found
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """How well a model of the larger world does what captions say, read back by the oracle: the figures of the model card.
 
-    python benchmarks/builtin.py [--model builtin] [--count 500] [--sweep 150] [--scales 1 2 4]
+    python -m benchmarks builtin [--model builtin] [--count 500] [--sweep 150] [--scales 1 2 4]
 
 For each side of the split (combinations of words that were trained on, and ones that never were) `count` captions are
 drawn as they are in training, one video is sampled for each at the default guidance scale, sampler and steps, and the
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import RESULTS, save
 
+from benchmarks.machine import RESULTS, save
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
 from vidiff_cli.generation import generate as gen
@@ -108,7 +108,3 @@ def sheet(scenes: list[Scene], videos: np.ndarray, path: Path) -> None:
     """Ten captions and what was made of them."""
     rows = [SheetRow(label=scene.caption, frames=video[::3]) for scene, video in zip(scenes, videos, strict=True)]
     contact_sheet(rows, path)
-
-
-if __name__ == "__main__":
-    main()

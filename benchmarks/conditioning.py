@@ -1,8 +1,8 @@
 """The ways to condition, compared on one checkpoint with the same seeds.
 
-    make demo && python benchmarks/conditioning.py weights
-    python benchmarks/conditioning.py methods | drift | cost
-    python benchmarks/people.py CLIPS && python benchmarks/conditioning.py drift --people
+    make demo && python -m benchmarks conditioning weights
+    python -m benchmarks conditioning methods | drift | cost
+    python -m benchmarks people CLIPS && python -m benchmarks conditioning drift --people
 
 On the demo's model and its held-out clips, whose trajectories are known. `weights`: reconstruction guidance by sampler,
 weight and number of given frames; `methods`: 8 frames after 8, window by window, by every way and by the two that need
@@ -28,26 +28,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.machine import save
+from examples import shapes_report as report
+from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.dataset.dataset import open_dataset
+from vidiff_cli.diffusion.levels import grid
+from vidiff_cli.frames import plan
+from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.metrics.drift import frame_stats
+from vidiff_cli.models.acceleration import recompute_stages
+from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
+from vidiff_cli.sampling.color_anchor import match_color_statistics
+from vidiff_cli.video.decode import decode
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
+from vidiff_cli.worlds import oracle
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "examples"))
-
-import shapes_report as report  # noqa: E402
-from machine import save  # noqa: E402
-
-from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
-from vidiff_cli.dataset.dataset import open_dataset  # noqa: E402
-from vidiff_cli.diffusion.levels import grid  # noqa: E402
-from vidiff_cli.frames import plan  # noqa: E402
-from vidiff_cli.generation import generate as gen  # noqa: E402
-from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
-from vidiff_cli.metrics.drift import frame_stats  # noqa: E402
-from vidiff_cli.models.acceleration import recompute_stages  # noqa: E402
-from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8  # noqa: E402
-from vidiff_cli.sampling.color_anchor import match_color_statistics  # noqa: E402
-from vidiff_cli.video.decode import decode  # noqa: E402
-from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet  # noqa: E402
-from vidiff_cli.worlds import oracle  # noqa: E402
-
 PEOPLE = HERE.parent / "runs" / "people"
 WEIGHTS = {"dpmpp-2m": (0.0, 5.0, 10.0, 20.0, 40.0), "ddim": (10.0, 20.0), "ddpm": (5.0, 10.0, 20.0)}
 WEIGHTS_OF_PEOPLE = {"dpmpp-2m": (0.0, 2.0, 4.0, 6.0, 10.0), "ddim": (4.0, 8.0, 12.0), "ddpm": (2.0, 4.0, 8.0)}
@@ -309,7 +306,3 @@ def timed(kinds: dict[str, Callable[[], Any]]) -> dict[str, float]:
                 if number:
                     taken[kind].append(time.process_time() - began)
     return {kind: median(values) for kind, values in taken.items()}
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """How much the numbers of real scenes change by themselves, and what holding colors does for and against drift.
 
-    python benchmarks/drift.py CLIPS...
+    python -m benchmarks drift CLIPS...
 
 CLIPS are names or patterns of video files; what cannot be read is passed over. They are scaled to 64 pixels on the
 short side, cropped to a square, at most 400 frames, and cut into scenes. Of each scene the first 16 frames count as
@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import save
 
+from benchmarks.machine import save
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.metrics.drift import BOUNDS, NAMES, change, frame_stats, warnings
 from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
@@ -185,7 +185,3 @@ HOLDS: dict[str, Callable[[np.ndarray], Fix]] = {
     "mean, frame": lambda reference: within(reference, one=True),
     "mean, window": lambda reference: within(reference, one=True, whole=True),
 }
-
-
-if __name__ == "__main__":
-    main()

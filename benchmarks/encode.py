@@ -1,6 +1,6 @@
 """CPU time of writing samples as .mp4, against imageio-ffmpeg's own writer at its defaults.
 
-    python benchmarks/encode.py [FRAMES]
+    python -m benchmarks encode [FRAMES]
 
 Clips of the shapes world (64x64, 16 frames) and one film of the same, FRAMES long (default 1,000). Contestants take
 turns, one warm-up and five rounds each; the median of their CPU time with ffmpeg's counts. Both files are read again,
@@ -20,8 +20,8 @@ from statistics import median
 
 import imageio_ffmpeg
 import numpy as np
-from machine import save
 
+from benchmarks.machine import save
 from vidiff_cli.video import encode, read
 from vidiff_cli.worlds.shapes import draw_numbered, render
 
@@ -87,7 +87,3 @@ def psnr(frames: np.ndarray, path: Path) -> float:
     back = np.concatenate(back)
     assert back.shape == frames.shape
     return 10 * math.log10(255**2 / np.mean((back.astype(float) - frames) ** 2))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
 """Real films at their own size: frames that were taken away, made again, against what needs no learning.
 
-    python benchmarks/films.py films [--model builtin:motion] [--half tuned|reported]
-    python benchmarks/films.py own NAME FOLDER MODEL         a model on the held-out clips of its own corpus
-    python benchmarks/films.py worst                         the worst frames of the reported half as a picture
+    python -m benchmarks films films --data FOLDER [--model builtin:motion] [--half tuned|reported]
+    python -m benchmarks films own NAME FOLDER MODEL         a model on the held-out clips of its own corpus
+    python -m benchmarks films worst --data FOLDER                    the worst frames of the reported half as a picture
 
 `films` takes the real clips of the test data, in two halves by source: constants were tuned on one and are reported on
 the other. Of each, 33 frames around the middle: the middle of every 2nd, three of every 4th, and 8 after 16 from three
@@ -28,9 +28,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from machine import RESULTS, save
 from PIL import Image
 
+from benchmarks.machine import RESULTS, save
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
@@ -82,11 +82,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
     films = kinds.add_parser("films")
-    films.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    films.add_argument("--data", type=Path, required=True, help="folder of the real clips")
     films.add_argument("--model", help="a model for a row of its own")
     films.add_argument("--half", choices=("tuned", "reported"))
     films.add_argument("--only-after", action="store_true", help="measure extension anew, the rest stays as recorded")
-    kinds.add_parser("worst").add_argument("--data", type=Path, default=films.get_default("data"))
+    kinds.add_parser("worst").add_argument("--data", type=Path, required=True)
     own = kinds.add_parser("own")
     own.add_argument("name")
     own.add_argument("folder", type=Path)
@@ -335,7 +335,3 @@ def summary(rows: list[dict]) -> dict:
                 "lost": sum(gain < 0 for gain in gains),
             }
     return {"summary": found}
-
-
-if __name__ == "__main__":
-    main()

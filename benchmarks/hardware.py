@@ -1,6 +1,6 @@
 """How much of the processor the networks use, and a network of 43 M parameters against the peer's of the same plan.
 
-    python benchmarks/hardware.py
+    python -m benchmarks hardware
 
 A network's floating point operations in a second (torch's flop counter; a train step counts as three forward passes)
 over those of a 3x3 convolution of 128 channels, channels last, of the same precision, which takes its turn in the same
@@ -18,14 +18,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import peer
-import race
 import torch
-from machine import save
 from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import peer, race
+from benchmarks.machine import save
 from vidiff_cli.device import DTYPES, choose_device
 
 LARGE = {"base_channels": 64, "channel_mult": [1, 2, 4, 8], "patch_size": 1, "head_dim": 32}
@@ -128,7 +127,3 @@ def share(times: dict[str, Any], who: str, dtype: str, job: str) -> float:
     made = times["gigaflops"][who] * (3 if job == "train" else 1)
     peak = convolution_gigaflops() / seconds(times, f"peak {dtype}", "forward")
     return made / seconds(times, f"{who} {dtype}", job) / peak
-
-
-if __name__ == "__main__":
-    main()

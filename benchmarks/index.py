@@ -1,6 +1,6 @@
 """Opening a dataset of a million clips: with its index, and for the first time, when the index is made.
 
-    python benchmarks/index.py [--clips N]
+    python -m benchmarks index [--clips N]
 
 Makes the dataset in a temporary folder (about 700 MB for a million): rows as vidiff prep writes them, clips of one tiny
 frame, shards of 1,300 clips. Every opening is a process of its own and counts from `open_dataset` to a dataset that can
@@ -111,7 +111,10 @@ def name(number: int) -> str:
 def apart(folder: Path) -> dict[str, Any]:
     """What a process of its own measures."""
     done = subprocess.run(
-        [sys.executable, __file__, "--open", os.fspath(folder)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks", "index", "--open", os.fspath(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout)
 
@@ -148,7 +151,3 @@ def memory() -> int:
     except OSError:
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Held-out frames in between: a model's three conditions against blending, the nearest frame and minterpolate.
 
-    python benchmarks/interpolation.py shapes MODEL [--clips 32]
-    python benchmarks/interpolation.py clips MODEL CLIPS... [--size 64] [--frames 33]
+    python -m benchmarks interpolation shapes MODEL [--clips 32]
+    python -m benchmarks interpolation clips MODEL CLIPS... [--size 64] [--frames 33]
 
 Of a clip every 2nd and every 4th frame is kept (of the shapes world also every 8th and 16th) and written without loss
 at the lower rate. `vidiff interpolate` makes the others with each condition, without a caption. minterpolate is that of
@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import save
 
+from benchmarks.machine import save
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import GenerationSettings, InterpolateSettings
 from vidiff_cli.generation.generate import open_model
@@ -293,7 +293,3 @@ def plot_clips(tables: Mapping[str, Any], path: Path) -> None:
     with whole_picture(path) as temporary:
         figure.savefig(temporary)
     print(path)
-
-
-if __name__ == "__main__":
-    main()

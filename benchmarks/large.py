@@ -1,6 +1,6 @@
 """256x256 with 16 and with 32 frames: the plan, one training step and one sample, and the memory that each took.
 
-    python benchmarks/large.py
+    python -m benchmarks large
 
 Each is a fresh process; memory is the largest resident set that the system has seen of it. The network is one that fits
 a machine of 8 GB without a GPU: a 4x4 patch stem, so that its feature maps are those of 64x64 and below.
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import measured, save
 
+from benchmarks.machine import measured, save
 from vidiff_cli.video.encode import encode
 
 VIDIFF = [sys.executable, "-m", "vidiff_cli"]
@@ -69,7 +69,3 @@ def moving_square(frames: int, number: int) -> list[np.ndarray]:
         left = 10 + 3 * place + 20 * number
         made[place, 80:160, left : left + 60] = (200, 60 * number, 90)
     return list(made)
-
-
-if __name__ == "__main__":
-    main()

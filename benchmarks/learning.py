@@ -1,7 +1,7 @@
 """What is learned in equal CPU time: vidiff against its peer, and vidiff's recipe with one thing changed at a time.
 
-    python benchmarks/learning.py race [--budget 300] [NAME ...]
-    python benchmarks/learning.py recipe [--budget 160] [NAME ...]
+    python -m benchmarks learning race [--budget 300] [NAME ...]
+    python -m benchmarks learning recipe [--budget 160] [NAME ...]
 
 Each contestant trains on the same 1,024 clips of the shapes world (16x16, 8 frames), one thread, batches of 32 (8 for
 the peer's network, which makes too few steps of 32), until its CPU time is spent: process time of the training steps
@@ -31,29 +31,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "examples"))
-
-import peer  # noqa: E402
-import shapes_report as report  # noqa: E402
-from machine import RESULTS, save  # noqa: E402
-
-from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
-from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings  # noqa: E402
-from vidiff_cli.config.train import TrainSettings, preset  # noqa: E402
-from vidiff_cli.device import choose_device, choose_dtype, dtype_name  # noqa: E402
-from vidiff_cli.diffusion.levels import add_noise, alpha_sigma, cosine  # noqa: E402
-from vidiff_cli.diffusion.noise import seeded  # noqa: E402
-from vidiff_cli.diffusion.targets import WEIGHTINGS  # noqa: E402
-from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
-from vidiff_cli.models.attention import RelativeTime  # noqa: E402
-from vidiff_cli.models.conditioning import Conditioning  # noqa: E402
-from vidiff_cli.models.unet3d import UNet3D  # noqa: E402
-from vidiff_cli.text.learned import collect_vocabulary  # noqa: E402
-from vidiff_cli.training.loader import ClipSource, draw_batch  # noqa: E402
-from vidiff_cli.training.loop import LRSchedule, train_steps  # noqa: E402
-from vidiff_cli.training.state import TrainState, VideoModel, new_video_model  # noqa: E402
-from vidiff_cli.worlds import shapes  # noqa: E402
+from benchmarks import peer
+from benchmarks.machine import RESULTS, save
+from examples import shapes_report as report
+from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
+from vidiff_cli.config.train import TrainSettings, preset
+from vidiff_cli.device import choose_device, choose_dtype, dtype_name
+from vidiff_cli.diffusion.levels import add_noise, alpha_sigma, cosine
+from vidiff_cli.diffusion.noise import seeded
+from vidiff_cli.diffusion.targets import WEIGHTINGS
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.models.attention import RelativeTime
+from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.unet3d import UNet3D
+from vidiff_cli.text.learned import collect_vocabulary
+from vidiff_cli.training.loader import ClipSource, draw_batch
+from vidiff_cli.training.loop import LRSchedule, train_steps
+from vidiff_cli.training.state import TrainState, VideoModel, new_video_model
+from vidiff_cli.worlds import shapes
 
 SIDE, FRAMES, FPS = 16, 8, 8
 TRAINING, HELD_OUT = 1024, 64
@@ -379,7 +375,3 @@ def attributes(model: LoadedModel) -> dict[str, Any]:
     made = report.complete(model, videos, range(4), settings)
     right = report.read_back(model, captions, settings)
     return {"right": right, "all_right": right.pop("all"), "extension": report.errors(made, videos, paths, range(4))}
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """The training loader against the peer's, and its share of a train step.
 
-    python benchmarks/loader.py
+    python -m benchmarks loader
 
 The same clips (16 frames of 64x64, smooth textures that move) lie in a dataset of vidiff and in a folder of GIFs, as
 the peer's Dataset reads them. Both make batches of 32 in random order in one thread, without workers; contestants take
@@ -24,11 +24,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import peer
 import torch
-from machine import save
 from PIL import Image
 
+from benchmarks import peer
+from benchmarks.machine import save
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.dataset.dataset import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
 from vidiff_cli.device import choose_device
@@ -203,7 +203,3 @@ def loading_and_noise(source: ClipSource, settings: TrainSettings, device: torch
         process_time(lambda: [torch.randn(3, FRAMES, SIDE, SIDE) for _ in range(STEP_BATCH)], 20) for _ in range(ROUNDS)
     )
     return whole - noise, noise
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Memory of a long extension: 5,000 frames against 50, with a stub in the place of the network.
 
-    python benchmarks/long.py MODEL CLIP [--frames 5000]
+    python -m benchmarks long MODEL CLIP [--frames 5000]
 
 The command as a user runs it, but that the network's answer is its input, so that only the frames count: the most
 memory that the process held while 50 and while all frames were made. Writes benchmarks/results/long.json.
@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from machine import save
 
+from benchmarks.machine import save
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.config.generate import ExtendSettings
 from vidiff_cli.device import peak_memory, restart_peak
@@ -40,7 +40,3 @@ def main() -> None:
     assert report is not None
     size = {"width": report.width, "height": report.height, "windows": report.windows}
     save("long", {"peak_mib": peaks, "seconds": report.seconds, **size})
-
-
-if __name__ == "__main__":
-    main()

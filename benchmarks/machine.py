@@ -22,7 +22,7 @@ def save(name: str, figures: dict[str, Any]) -> Path:
     """Writes results/NAME.json: the figures, the device, the versions and the command (no place of this machine)."""
     content = {
         "command": " ".join(
-            ["python", *(Path(word).name if not n or word.startswith("/") else word for n, word in enumerate(sys.argv))]
+            ["python -m", sys.argv[0], *(Path(word).name if word.startswith("/") else word for word in sys.argv[1:])]
         ),
         "machine": {
             "processor": processor(),

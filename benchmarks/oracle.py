@@ -1,4 +1,4 @@
-"""Every plan with every way to condition, where the ideal denoiser is known: `python benchmarks/oracle.py`.
+"""Every plan with every way to condition, where the ideal denoiser is known: `python -m benchmarks oracle`.
 
 The chain is that of tests/sampling/test_oracle_of_plans.py: Gaussian videos of one pixel, exact covariances, nothing
 trained and nothing drawn, so that there are no intervals. Figures are the seam jump (1 is right) and the Frechet
@@ -14,8 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import machine
 import torch
+
+from benchmarks import machine
 
 TEST = Path(__file__).resolve().parents[1] / "tests" / "sampling" / "test_oracle_of_plans.py"
 SAMPLERS = ("dpmpp-2m", "ddim", "ddpm")
@@ -75,7 +76,3 @@ def main() -> None:
         for process in chain.PROCESSES:
             print(table(figures, sampler, process), end="\n\n")
     machine.save("oracle", {"rows": figures})
-
-
-if __name__ == "__main__":
-    main()

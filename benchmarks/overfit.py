@@ -1,6 +1,6 @@
 """Whether the preset tiny learns eight clips by heart: the first thing to see of any training.
 
-    python benchmarks/overfit.py [STEPS]
+    python -m benchmarks overfit [STEPS]
 
 Eight clips of the synthetic world (16x16, 8 frames), all of them in every step, 300 steps of the preset as it ships.
 Writes the losses, by noise too, to benchmarks/results/overfit.json.
@@ -14,8 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import save
-
+from benchmarks.machine import save
 from vidiff_cli.commands.prep import prep
 from vidiff_cli.commands.train import train
 from vidiff_cli.commands.world import world
@@ -47,7 +46,3 @@ def main() -> None:
         "overfit",
         {"clips": CLIPS, "steps": steps, "cpu_seconds": seconds, "loss": sum(last) / len(last), "curve": curve},
     )
-
-
-if __name__ == "__main__":
-    main()

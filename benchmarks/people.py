@@ -1,6 +1,6 @@
 """A longer run on real clips: people who move, 64x64, one person held out; what it learned, in figures and sheets.
 
-    python benchmarks/people.py CLIPS [--steps 1600]
+    python -m benchmarks people CLIPS [--steps 1600]
 
 CLIPS is a folder of 64x64 clips with a metadata.csv that names the `person` of each (the tests' weizmann_actions). The
 commands are those that a user would type: prep with the person held out, train, sample. Then clips of the person that
@@ -21,16 +21,12 @@ from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "examples"))
-
-import shapes_report as report  # noqa: E402
-from machine import save  # noqa: E402
-
-from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
-from vidiff_cli.dataset.dataset import open_dataset  # noqa: E402
-from vidiff_cli.generation.generate import open_model  # noqa: E402
-from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet  # noqa: E402
+from benchmarks.machine import save
+from examples import shapes_report as report
+from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.dataset.dataset import open_dataset
+from vidiff_cli.generation.generate import open_model
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 FOLDER = Path("runs") / "people"
 PERSON, CLIPS_PER_SOURCE = "p6", 1
@@ -145,7 +141,3 @@ def scores(made: np.ndarray, clips: np.ndarray, ranks: list[int]) -> dict[str, f
     errors = np.square(made[:, ranks].astype(float) - clips[:, ranks]).mean(axis=(1, 2, 3, 4))
     step = [np.square(v[:, ranks[0]].astype(float) - v[:, ranks[0] - 1]).mean() for v in (made, clips)]
     return {"psnr": float((10 * np.log10(255**2 / errors)).mean()), "seam_jump": float(step[0] / step[1])}
-
-
-if __name__ == "__main__":
-    main()

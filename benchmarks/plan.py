@@ -1,6 +1,6 @@
 """Whether `vidiff train --plan` tells the truth: its memory and seconds against those of a whole run.
 
-    python benchmarks/plan.py
+    python -m benchmarks plan
 
 Plan and run are two fresh processes with the same settings; the run's memory is the largest resident set that the
 system has seen of it, sample sheets, validation and plots included. Memory does not depend on other load; of seconds,
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import measured, save
+from benchmarks.machine import measured, save
 
 VIDIFF = [sys.executable, "-m", "vidiff_cli"]
 LARGER = "--preset small --batch-size 8 --set network.base_channels=128 --set network.num_res_blocks=2"
@@ -66,7 +66,3 @@ def measure(name: str, place: Path) -> dict[str, Any]:
     }
     print(row, file=sys.stderr, flush=True)
     return row
-
-
-if __name__ == "__main__":
-    main()

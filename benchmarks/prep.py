@@ -1,6 +1,6 @@
 """Speed of `vidiff prep` against the decoder alone and against the simple way, and of two cores against one.
 
-    python benchmarks/prep.py [ROUNDS] [SECONDS]
+    python -m benchmarks prep [ROUNDS] [SECONDS]
 
 Four films (test pattern, Mandelbrot zoom, and both in other colors) in H.264 at 1280x720 and at 320x240 are made in a
 temporary folder, SECONDS of each at 720p, four times as long at 320x240. Contestants take turns, one warm-up and ROUNDS
@@ -73,7 +73,7 @@ def make_films(folder: Path, name: str, seconds: int) -> Path:
 
 def jobs(films: Path, out: Path) -> dict[str, Callable[[], object]]:
     """What takes turns, each from nothing to its result on disk."""
-    script = [sys.executable, __file__]
+    script = [sys.executable, "-m", "benchmarks", "prep"]
 
     def alone() -> None:
         for film in sorted(films.iterdir()):
@@ -212,7 +212,3 @@ def threads(films: Path, size: int, out: Path) -> None:
                 clip = np.frombuffer(data, np.uint8).reshape(FRAMES, size, size, 3)
                 np.save(out / f"{film.stem}-{number:06}.npy", clip)
                 number += 1
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Noise priors, images beside clips and noisy given frames: the tiny preset with one thing changed, at equal steps.
 
-    python benchmarks/priors.py [--steps 400] [NAME ...]
+    python -m benchmarks priors [--steps 400] [NAME ...]
 
 Each variant trains on the same 1,024 clips of the shapes world (16x16, 8 frames), with the same seed, one thread and
 batches of 32; a second seed of the first tells how much is chance. Then, with its own noise in all that is drawn: the
@@ -22,12 +22,12 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-import learning
 import numpy as np
 import torch
-from learning import Variant
-from machine import RESULTS, save
 
+from benchmarks import learning
+from benchmarks.learning import Variant
+from benchmarks.machine import RESULTS, save
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.model import NOISE_STRENGTHS
 from vidiff_cli.config.train import TrainSettings
@@ -130,7 +130,3 @@ def longer() -> tuple[np.ndarray, np.ndarray]:
     """Held-out clips of 16 frames (n t h w c) and the centers (n t 2)."""
     scenes = [shapes.draw_numbered(2, number, canvas=learning.SIDE, frames=16) for number in range(learning.HELD_OUT)]
     return np.stack([shapes.render(scene) for scene in scenes]), np.stack([scene.positions for scene in scenes])
-
-
-if __name__ == "__main__":
-    main()

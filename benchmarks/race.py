@@ -1,6 +1,6 @@
 """Speed and memory against the peer: denoiser, train step, sampling, in one run on one CPU thread.
 
-    python benchmarks/race.py
+    python -m benchmarks race
 
 Contestants take turns, one warm-up and five rounds each, and the median of their *process time* counts, so that busy
 neighbors do not matter: 16 frames, batches of 2. "Equal allocator": all in one process, with glibc's allocator set as
@@ -22,10 +22,10 @@ from fractions import Fraction
 from statistics import median
 from typing import Any
 
-import peer
 import torch
-from machine import save
 
+from benchmarks import peer
+from benchmarks.machine import save
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.model import ModelSettings, TextSettings
 from vidiff_cli.config.train import TrainSettings, preset
@@ -189,7 +189,7 @@ def as_shipped(side: int) -> dict[str, Any]:
     """Every contestant and job in a process of its own, in turns; with the peak memory of that process."""
     workers, done = {}, {}
     for name, dtype, what in contestants(side, "as shipped"):
-        command = [sys.executable, __file__, "--worker", name, dtype, str(side), what]
+        command = [sys.executable, "-m", "benchmarks", "race", "--worker", name, dtype, str(side), what]
         workers[f"{name} {dtype}", what] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -329,7 +329,3 @@ def parameters() -> dict[str, int]:
 
     count = {name: new_video_model(model_of(settings_of(name), 32), 0) for name in NETWORKS} | {"peer": peer.unet()}
     return {name: sum(value.numel() for value in module.parameters()) for name, module in count.items()}
-
-
-if __name__ == "__main__":
-    main()

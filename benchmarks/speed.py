@@ -1,6 +1,6 @@
 """What a step costs: forward, train step and sampling overhead of the presets, in milliseconds on this machine.
 
-    python benchmarks/speed.py
+    python -m benchmarks speed
 
 The figures to compare within one run are the ratios: bf16 against fp32, and a whole sampling run against its network
 passes alone. Contestants are interleaved and the median of several rounds is taken.
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
-from machine import save
 
+from benchmarks.machine import save
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.device import choose_device, choose_dtype, dtype_name
@@ -91,7 +91,3 @@ def measure(name: str, side: int, clips: int, device: torch.device, fast: torch.
         }
         for dtype in dict.fromkeys((torch.float32, fast))
     ]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Whether a training step takes as long after validations and sample sheets as before them.
 
-    python benchmarks/steps.py [--preset tiny] [--rounds 12]
+    python -m benchmarks steps [--preset tiny] [--rounds 12]
 
 One run of a preset on clips of the synthetic world, in blocks of steps: some before anything was looked at, some with a
 validation and a sample sheet before each, some after all that. What counts is the CPU time of a step, its median over
@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from machine import save
 
+from benchmarks.machine import save
 from vidiff_cli.commands.prep import prep
 from vidiff_cli.commands.world import world
 from vidiff_cli.config.prep import PrepSettings
@@ -123,7 +123,3 @@ def measure(folder: Path, name: str, batch_size: int, rounds: int, device: torch
             "first": median(block[0] for block in chosen),
         }
     return found
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,7 @@ from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from vidiff_cli.frames import Scheme, Window, batch_independent_windows, plan
+from vidiff_cli.frames import Scheme, Window, batch_independent_windows, evenly_spaced, plan
 from vidiff_cli.timeline import Timeline, extension, interpolation, join, loop, plans, split_at_cuts
 
 SCHEMES: tuple[Scheme, ...] = ("autoregressive", "hierarchical")
@@ -483,3 +483,15 @@ def test_a_loop_of_two_scenes_leads_from_the_last_to_the_first() -> None:
 def test_impossible_loops_and_joins_are_refused(wrong) -> None:
     with pytest.raises(ValueError, match="expected"):
         wrong()
+
+
+@pytest.mark.parametrize(("total", "limit"), [(300, 24), (25, 24), (24, 24), (5, 24), (7, 1), (0, 3)])
+def test_evenly_spaced_indices(total: int, limit: int) -> None:
+    """All, or the first, the last and equal gaps between; without the last, the starts of equal parts."""
+    both, starts = evenly_spaced(total, limit), evenly_spaced(total, limit, to_last=False)
+    for indices in (both, starts):
+        assert len(indices) == min(total, limit) and indices == sorted(set(indices)) and indices[:1] == [0][:total]
+        gaps = [later - earlier for earlier, later in pairwise(indices)]
+        assert not gaps or max(gaps) - min(gaps) <= 1
+    assert both[-1:] == [total - 1][:total] or limit == 1
+    assert starts == [place * total // min(total, limit) for place in range(min(total, limit))]

@@ -18,20 +18,17 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import TESTED, of_windows, true_videos
-from models import FRAMES, SIZE, WORK, content, open_trained
+
+from benchmarks.machine import RESULTS, save
+from benchmarks.paper.measuring import TESTED, of_windows, true_videos
+from benchmarks.paper.models import FRAMES, SIZE, WORK, content, open_trained
+from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.frames import plan
+from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from machine import RESULTS, save  # noqa: E402
-
-from vidiff_cli.config.generate import GenerationSettings  # noqa: E402
-from vidiff_cli.frames import plan  # noqa: E402
-from vidiff_cli.generation import generate as gen  # noqa: E402
-from vidiff_cli.generation.load_model import LoadedModel  # noqa: E402
-from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8  # noqa: E402
-
 AT_ONCE = 32
 SAMPLING = {"steps": 16, "sampler": "dpmpp-2m", "guidance_scale": 1.0, "device": "cpu", "seed": 0}
 PLOTS = HERE.parents[1] / "docs" / "results"

@@ -1,6 +1,6 @@
 """64 frames from 4, window after window: replacement, reconstruction guidance and the learned condition (VDM table 6).
 
-    python benchmarks/paper/extension.py [--work DIR] [--count 64]
+    python -m benchmarks paper.extension [--work DIR] [--count 64]
 
 The first half second of true videos is given, 60 frames are made with the caption, without guidance, in 15 windows of
 8 frames, each shown the 4 before it. The motion never ends and is decided by the given frames, so that the true
@@ -16,11 +16,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import common
-import measuring
-import models
 import numpy as np
 
+from benchmarks.paper import common, measuring, models
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds import oracle
 from vidiff_cli.worlds.scene_oracle import read
@@ -177,7 +175,3 @@ def plot(rows: dict[str, Any]) -> None:
         weights.axhline(1, color="black", linewidth=1)
         weights.set(title="seam jump by weight (1 is right)", xlabel="weight of reconstruction guidance")
         weights.legend(fontsize=7)
-
-
-if __name__ == "__main__":
-    main()

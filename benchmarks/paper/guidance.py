@@ -1,6 +1,6 @@
 """The scale of classifier-free guidance against accuracy and distance (VDM table 5).
 
-    python benchmarks/paper/guidance.py [--work DIR] [--count 128]
+    python -m benchmarks paper.guidance [--work DIR] [--count 128]
 
 Captions as in training, one window each. `right`: the share of captions whose words the oracle reads back from the
 frames; `distance` of the videos and `images` of their single frames to true ones. Writes
@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import common
-import measuring
-import models
 import numpy as np
+
+from benchmarks.paper import common, measuring, models
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 
@@ -71,7 +70,3 @@ def plot(rows: dict[str, Any]) -> None:
         right.set_xticks(SCALES, [f"{scale:g}" for scale in SCALES])
         right.minorticks_off()
         right.legend(fontsize=7)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Training on images beside clips (VDM table 4), against the same compute spent on clips alone.
 
-    python benchmarks/paper/images.py [--work DIR] [--count 256]
+    python -m benchmarks paper.images [--work DIR] [--count 256]
 
 J images are shown beside each clip of 8 frames, in as many steps of as many clips; the last has no images and twice
 the steps, so that it sees as many frames as J = 8. Captions, no guidance. `right`, `distance` and `images` as in
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import common
 import numpy as np
+
+from benchmarks.paper import common
 
 MODELS = {"J = 0": "base", "J = 4": "images-4", "J = 8": "images-8", "J = 0, twice the steps": "twice"}
 
@@ -46,7 +47,3 @@ def plot(rows: dict[str, Any]) -> None:
         panels[2].legend(fontsize=7)
         for axes in panels:
             axes.set_xticks(places, labels, fontsize=8)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from models import FPS, FRAMES, PART, SIZE
 
+from benchmarks.paper.models import FPS, FRAMES, PART, SIZE
 from vidiff_cli.evaluation.extractors import shapes_extractor
 from vidiff_cli.metrics.bootstrap import ConfidenceInterval, around, bootstrap_mean, drawn_counts, normal
 from vidiff_cli.metrics.distance import frechet, kernel_distance, moments

@@ -1,6 +1,6 @@
 """The models of the small reproductions: one recipe, and variants that differ from it in one thing.
 
-    python benchmarks/paper/models.py [--work DIR] [NAME ...]    trains them ahead; all without a name
+    python -m benchmarks paper.models [--work DIR] [NAME ...]    trains them ahead; all without a name
 
 They learn one small colored thing on black that bounces, circles or stands still for ever (part `lasting` of the
 world): 16x16 pixels, 8 frames a second, windows of 8. They train through `vidiff train`'s own task, on one thread, and
@@ -139,7 +139,3 @@ def main() -> None:
     for name in asked.names or VARIANTS:
         done = trained(name, asked.work)
         print(f"{done.run} {done.steps} steps, {done.cpu_seconds:.0f} s")
-
-
-if __name__ == "__main__":
-    main()

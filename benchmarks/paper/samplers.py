@@ -1,6 +1,6 @@
 """Samplers against the number of times that they call the network.
 
-    python benchmarks/paper/samplers.py [--work DIR] [--count 128]
+    python -m benchmarks paper.samplers [--work DIR] [--count 128]
 
 The same model, captions and seeds, no guidance: one call per step. `right`, `distance` and `images` as in guidance.py;
 `off_limit`: dpmpp-2m and ddim solve one equation from the same noise, and this is how far (root mean square, pixels in
@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import common
-import measuring
-import models
 import numpy as np
+
+from benchmarks.paper import common, measuring, models
 
 CALLS = {"dpmpp-2m": (8, 16, 32, 64), "ddim": (8, 16, 32, 64), "ddpm": (64, 256)}
 LIMIT = 128
@@ -75,7 +74,3 @@ def plot(rows: dict[str, Any]) -> None:
             axes.set_xticks((8, 16, 32, 64, 256), ("8", "16", "32", "64", "256"))
             axes.minorticks_off()
         distance.legend(fontsize=7)
-
-
-if __name__ == "__main__":
-    main()

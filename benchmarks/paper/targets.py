@@ -1,6 +1,6 @@
 """What the network predicts: the noise (eps), v or x, each with plain MSE or what suits it, seed and steps the same.
 
-    python benchmarks/paper/targets.py [--work DIR] [--count 256]
+    python -m benchmarks paper.targets [--work DIR] [--count 256]
 
 Captions, no guidance. `right`, `distance` and `images` as in guidance.py; `color_drift` is how much the mean color of
 a frame wanders over a clip (standard deviation, 8-bit levels), in which eps is said to be worse. Writes
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import common
 import numpy as np
 
+from benchmarks.paper import common
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 MODELS = {"v": "v", "eps": "eps", "x": "base"}
@@ -52,7 +52,3 @@ def plot(rows: dict[str, Any]) -> None:
         panels[2].set(title="all words read back, %", ylim=(0, 100))
         for axes in panels:
             axes.set_xticks(range(len(names)), names)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """What a running task tells its caller, and the wrapper that makes a generator of events a plain function.
 
 A task is written as a generator: it yields `Note`s and `Progress`, and returns its report. `@task` turns it into a
-plain function, `report = prep(settings)`; a caller that wants to show the progress iterates `prep.steps(settings)`
+plain function, `report = prep(settings)`; a caller that wants to show the progress iterates `prep.events(settings)`
 instead.
 """
 
@@ -44,7 +44,7 @@ EventStream = Generator[Event, None, R]
 
 
 class Task(Generic[P, R]):
-    """A callable task: `task(...)` drains its events and returns the report, `task.steps(...)` yields them."""
+    """A callable task: `task(...)` drains its events and returns the report, `task.events(...)` yields them."""
 
     def __init__(self, steps: Callable[P, EventStream[R]]) -> None:
         self.events = steps

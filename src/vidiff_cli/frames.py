@@ -168,6 +168,15 @@ def _distance(frame: int, low: int, high: int) -> int:
     return max(low - frame, frame - high, 0)
 
 
+def evenly_spaced(total: int, limit: int, *, to_last: bool = True) -> list[int]:
+    """All indices below `total`, or `limit` of them at even distances from the first one, to the last or not."""
+    if total <= limit:
+        return list(range(total))
+    if not to_last:
+        return [index * total // limit for index in range(limit)]
+    return [round(index * (total - 1) / max(limit - 1, 1)) for index in range(limit)]
+
+
 def _even(start: int, stop: int, steps: int) -> list[int]:
     """steps + 1 different integers from start to stop, both included, as even as rounding allows."""
     return [start + (2 * i * (stop - start) + steps) // (2 * steps) for i in range(steps + 1)]

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from vidiff_cli.cli.app import app
 from vidiff_cli.cli.console import print_rows
 from vidiff_cli.commands import doctor
-from vidiff_cli.commands.doctor.check_list import Check, Finding
+from vidiff_cli.commands.doctor.check import Check, Finding
 
 SMALL = ["--set", "network.base_channels=8", "--set", "network.head_dim=8", "--set", "network.embedding=16"]
 SMALL += ["--set", "network.context_dim=16", "--frames", "4", "--batch-size", "4", "--precision", "fp32"]
@@ -52,9 +52,8 @@ def findings(monkeypatch: pytest.MonkeyPatch) -> Any:
     """findings(finding, ...): what the checks "a", "b", ... find."""
 
     def make(*found: Finding) -> None:
-        made = [Check(name=chr(97 + n), look=lambda f=f: f, fix="-") for n, f in enumerate(found)]
-        monkeypatch.setattr(doctor, "FIRST", tuple(made[:1]))
-        monkeypatch.setattr(doctor, "THEN", tuple(made[1:]))
+        checks = [Check(name=chr(97 + n), probe=lambda f=f: f, fix="-") for n, f in enumerate(found)]
+        monkeypatch.setattr(doctor, "CHECKS", tuple(checks))
 
     return make
 
@@ -103,7 +102,7 @@ def test_a_check_that_breaks_shows_no_traceback(findings: Any) -> None:
         raise RecursionError("too deep")
 
     findings(GOOD, GOOD)
-    doctor.FIRST = (Check(name="a", look=broken, fix="mend it"),)
+    doctor.CHECKS = (Check(name="a", probe=broken, fix="mend it"),)
     result = vidiff("doctor", "--verbose")
     assert result.exit_code == 1 and "Traceback" not in result.output
     assert "RecursionError: too deep" in result.stdout and "fix: mend it" in result.stdout

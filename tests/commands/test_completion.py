@@ -269,9 +269,9 @@ LONG = """
     from vidiff_cli.config.generate import ExtendSettings
     from vidiff_cli.device import peak_memory, restart_peak
     from vidiff_cli.commands.extend import extend
-    from vidiff_cli.generation.load_model import Model
+    from vidiff_cli.generation.load_model import LoadedModel
 
-    Model.denoiser = lambda *_, **__: lambda z, level: z  # what the network would do costs time alone
+    LoadedModel.denoiser = lambda *_, **__: lambda z, level: z  # what the network would do costs time alone
     for count in (100, int(sys.argv[3])):
         restart_peak(torch.device("cpu"))
         settings = {"model": sys.argv[1], "input": sys.argv[2], "num_frames": count, "steps": 1, "condition": "learned"}

@@ -175,7 +175,7 @@ def test_a_run_goes_on_when_the_checkpoint_it_began_with_has_gone(
     settings = training(dataset, tmp_path / "run", start_from=tmp_path / "first", steps=1)
     train(settings)
     shutil.rmtree(tmp_path / "first")
-    assert inherited(tmp_path / "first", tmp_path / "run")["network"]["base"] == settings.network.base_channels
+    assert inherited(tmp_path / "first", tmp_path / "run")["network"]["base_channels"] == settings.network.base_channels
     report = train(settings.model_copy(update={"steps": 2}))
     assert report is not None and report.steps == 2
 

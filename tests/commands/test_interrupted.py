@@ -61,7 +61,7 @@ def test_continued_is_uninterrupted(
     journal = journal_path(Path("out.mkv"))
     assert journal.is_file() and not Path("out.mkv").exists()
     interrupt_after(1, task, asked)  # once more: the second window is done
-    report, notes = told(task.steps(asked))
+    report, notes = told(task.events(asked))
     assert any(note.text.startswith("Continuing after window ") for note in notes)
     assert not journal.exists() and seed in (None, report.seed)
     whole = task(asked.model_copy(update={"seed": report.seed, "output": Path("whole.mkv")}))

@@ -170,7 +170,7 @@ def page() -> dict[str, list[str]]:
 def test_every_kind_of_file(studio, indices, page, name):
     path = studio(name, *KINDS[name])
     *_, last = read(path)
-    assert page[name] == [last.decoder, last.fallback or "-", str(FRAMES)]  # as docs/formats.py wrote it
+    assert page[name] == [last.decoder, last.fallback or "-", str(FRAMES)]  # as tools/docs/formats.py wrote it
     check(Case(path, list(range(FRAMES)), [k / RATE for k in range(FRAMES)]), indices, size=(WIDTH, HEIGHT))
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.viz.contact_sheet import (
     BORDER,
     FAINT,
@@ -16,7 +17,6 @@ from vidiff_cli.viz.contact_sheet import (
     MARGIN,
     SEAM,
     SheetRow,
-    _evenly,
     _with_seam,
     contact_sheet,
     progress_sheet,
@@ -79,7 +79,7 @@ def test_seams_and_window_borders_are_drawn_between_their_frames(tmp_path: Path,
 
 def test_a_thinned_row_shows_both_frames_at_its_seam() -> None:
     for total, seam in ((300, 1), (300, 2), (300, 150), (300, 171), (300, 299), (25, 13)):
-        shown = _with_seam(_evenly(total, 24), [seam, 299])
+        shown = _with_seam(evenly_spaced(total, 24), [seam, 299])
         assert {0, seam - 1, seam, total - 1} <= set(shown) and len(shown) == 24 and shown == sorted(set(shown))
     assert _with_seam([0, 5, 9, 14], []) == [0, 5, 9, 14] == _with_seam([0, 5, 9, 14], [0, 15])
 
@@ -87,8 +87,6 @@ def test_a_thinned_row_shows_both_frames_at_its_seam() -> None:
 def test_large_frames_are_reduced_and_long_clips_thinned(tmp_path: Path) -> None:
     sheet = opened(contact_sheet([SheetRow(label="long", frames=clip(300, 200))], tmp_path / "sheet.png"))
     assert sheet.shape[1] < 2800 and sheet.shape[0] < 300
-    assert _evenly(300, 24)[0] == 0 and _evenly(300, 24)[-1] == 299 and len(set(_evenly(300, 24))) == 24
-    assert _evenly(5, 24) == [0, 1, 2, 3, 4]
 
 
 def test_rows_of_different_sizes_share_a_sheet(tmp_path: Path) -> None:

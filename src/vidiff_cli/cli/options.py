@@ -23,7 +23,7 @@ A command, whole:
         from vidiff_cli.tasks.shrink import shrink as task    # here, so that --help imports no torch
 
         with errors_as_sentences(verbose):
-            report = follow(task.steps(settings), quiet=quiet, verbose=verbose)
+            report = follow(task.events(settings), quiet=quiet, verbose=verbose)
         print_json(report) if as_json else print_paths(report.path)
 
 Every option defaults to None, "not given". A parameter named like a field of the settings (`a__b` for the nested

@@ -14,9 +14,9 @@ import numpy as np
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, task
-from vidiff_cli.frames import Window, plan
+from vidiff_cli.frames import Window, evenly_spaced, plan
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.frame_store import FrameStore, evenly
+from vidiff_cli.generation.frame_store import FrameStore
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
 from vidiff_cli.text.prompts_file import read_prompts
@@ -103,7 +103,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
                 frames = reel.in_order(range(total), clip)
                 encode(path, frames, fps, lossless=settings.lossless, overwrite=settings.overwrite, again=again)
                 if settings.compare and len(rows) < SHEET_ROWS:
-                    rows.append((prompt or "(no prompt)", reel.read(evenly(total, SHEET_FRAMES))[:, clip]))
+                    rows.append((prompt or "(no prompt)", reel.read(evenly_spaced(total, SHEET_FRAMES))[:, clip]))
                 if settings.sidecar:
                     alone = settings.model_copy(update={"prompts": (prompt,), "count": 1, "prompts_file": None})
                     facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": condition}
@@ -140,7 +140,7 @@ def _journal(
 def _sheet(rows: list[tuple[str, np.ndarray]], total: int, path: Path) -> Path:
     from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
-    numbers = evenly(total, SHEET_FRAMES)
+    numbers = evenly_spaced(total, SHEET_FRAMES)
     return contact_sheet([SheetRow(label=label, frames=frames, numbers=numbers) for label, frames in rows], path)
 
 

@@ -166,23 +166,23 @@ def describe_plan(settings: CompletionSettings, clip: SourceClip, work: Completi
 
 def plot_plan(settings: Settings, clip: SourceClip, work: CompletionPlan) -> EventStream[WindowPlanReport]:
     """--dry-run: the picture of the plan beside where the result would be, and nothing else."""
-    from vidiff_cli.viz.plan_plot import plan_lines, plan_picture
+    from vidiff_cli.viz.plan_plot import PlanView, plan_lines, write_plan_plot
 
     line = work.timeline
-    told = {
-        "total": len(line.times),
-        "given": line.given,
-        "times": line.times,
-        "written": line.written,
-        "copies": line.repeats,
-        "runs": gen.batch_windows(work.windows, 1),
-    }
+    plan = PlanView(
+        windows=work.windows,
+        times=line.times,
+        given=line.given,
+        written=line.written,
+        repeats=line.repeats,
+        batches=gen.batch_windows(work.windows, 1),
+    )
     target = output_path(settings, work, output_size(settings, clip), settings.seed)
     path = target.with_name(target.stem + "_plan.png")
     if path.exists() and not settings.overwrite:
         raise VidiffError(f"{path} exists", fix="choose another name for the result, or pass --overwrite")
-    plan_picture(path, work.windows, **told)
-    lines = tuple(plan_lines(work.windows, **told))
+    write_plan_plot(path, plan)
+    lines = tuple(plan_lines(plan))
     for text in lines:
         yield Note(text)
     made = len(line.times) - len({*line.given, *line.repeats})

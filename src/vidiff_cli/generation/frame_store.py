@@ -136,11 +136,6 @@ def _blocks(numbers: Sequence[int], frame_bytes: int) -> Iterator[Sequence[int]]
     return (numbers[first : first + several] for first in range(0, len(numbers), several))
 
 
-def evenly(total: int, most: int) -> list[int]:
-    """All numbers below `total`, or `most` of them evenly spaced from the first to the last: enough for a sheet."""
-    return np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(int)).tolist()
-
-
 def free_bytes(place: Path) -> int:
     """Of the disk that a path lies on, or is to lie on."""
     while not place.exists() and place != place.parent:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.prep.captions import Captions, Segment
 from vidiff_cli.prep.extract_cache import ClipCandidate, ExtractCache, ExtractedSource
 from vidiff_cli.prep.near_duplicates import near_duplicates
@@ -86,7 +87,7 @@ def spread_evenly(numbers: Sequence[int], most: int | None) -> tuple[int, ...]:
     """All, or where there are more than `most`, evenly spread ones."""
     if most is None or len(numbers) <= most:
         return tuple(numbers)
-    return tuple(numbers[index * len(numbers) // most] for index in range(most))
+    return tuple(numbers[index] for index in evenly_spaced(len(numbers), most, to_last=False))
 
 
 def _repeated(materials: SelectionInput, taken: Mapping[str, Sequence[int]], difference: int) -> Iterator[Refused]:

@@ -18,6 +18,7 @@ from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.index import SIDES
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
+from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.setup import open_clip_source
 from vidiff_cli.text.adapter import AdaptedText
@@ -163,6 +164,6 @@ def dataset_prompts(dataset: Dataset) -> list[str]:
     for side in ("val", "train"):
         clips = np.flatnonzero(dataset.index.side == SIDES.index(side))
         captions = sorted({text for number in clips.tolist() for text in dataset.clips[number].captions} - {*prompts})
-        count = min(DATASET_PROMPTS - len(prompts), len(captions))
-        prompts += [captions[len(captions) * place // count] for place in range(count)]  # at even distances
+        missing = DATASET_PROMPTS - len(prompts)
+        prompts += [captions[index] for index in evenly_spaced(len(captions), missing, to_last=False)]
     return prompts or [""] * DATASET_PROMPTS

@@ -24,7 +24,7 @@ def match_color_statistics(reference: np.ndarray) -> Callable[[Tensor], Tensor]:
     color are moved to the nearest value within the range that the observed frames span. A frame inside it is untouched,
     so that real change of that size stays, and equal frames stay equal, so that no seam appears. Against drift that a
     simulation adds to real scenes this is better than moving every frame to the mean of the observed ones, or windows
-    as a whole (`python benchmarks/drift.py`). A change of scene or light beyond the range is lost with the drift, so it
+    as a whole (`python -m benchmarks drift`). A change of scene or light beyond the range is lost with the drift, so it
     is off by default. It depends on no earlier window: a continued run gives the same.
     """
     given = from_uint8(torch.from_numpy(np.ascontiguousarray(reference)).permute(3, 0, 1, 2)[None], torch.float64)

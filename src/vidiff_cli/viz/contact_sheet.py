@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.viz.fonts import load_font, wrap
 from vidiff_cli.viz.picture_files import whole_picture
 
@@ -94,7 +95,7 @@ def progress_sheet(sheets: Sequence[tuple[str, Path]], path: Path | str, *, titl
     """
     path = Path(path)
     rows: list[tuple[str, Image.Image]] = []
-    for label, sheet in (sheets[place] for place in _evenly(len(sheets), MOST)):
+    for label, sheet in (sheets[place] for place in evenly_spaced(len(sheets), MOST)):
         row = _first_row(sheet)
         rows += [(label, row)] if row is not None else []
     if not rows:
@@ -154,7 +155,7 @@ def _draw_row(row: SheetRow, scale: int | None) -> Image.Image:
     total = len(row.frames)
     cell_width = max(_cell(row.frames[0], scale).width + 2 * BORDER, 2 * NUMBER_SIZE)  # tall frames: room for numbers
     fitting = WIDE // (cell_width + GAP)
-    shown = _with_seam(_evenly(total, min(max(fitting, FEWEST), MOST)), row.seams)
+    shown = _with_seam(evenly_spaced(total, min(max(fitting, FEWEST), MOST)), row.seams)
     whole = row.numbers[-1] + 1 if row.numbers else total
     note = f"{len(shown)} of {whole} frames" if len(shown) < whole else ""
     cells = [_cell(row.frames[index], scale) for index in shown]
@@ -203,11 +204,6 @@ def _with_seam(shown: list[int], seams: Collection[int]) -> list[int]:
     kept = {shown[0], seam - 1, seam, shown[-1]}
     others = sorted((index for index in shown if index not in kept), key=lambda index: -abs(index - seam))
     return sorted({*kept, *others[: len(shown) - len(kept)]})
-
-
-def _evenly(total: int, most: int) -> list[int]:
-    """All indices, or `most` of them evenly spaced from the first to the last."""
-    return list(range(total)) if total <= most else [round(i * (total - 1) / (most - 1)) for i in range(most)]
 
 
 def _cell(frame: np.ndarray, scale: int | None) -> Image.Image:

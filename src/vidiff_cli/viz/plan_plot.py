@@ -1,170 +1,217 @@
-"""The plan of a generation, before anything is made: which frame is made in which window, from which frames.
+"""The plan of a generation as a plot and as text: the window that makes each frame, and the frames that it observes.
 
-A frame is a rank in the plan (see frames.py). Windows are numbered from 1 where people read it, from 0 elsewhere. Knows
-no tensor and no video.
+A frame is a rank in the plan (see frames.py). Windows are numbered from 1 in plot and text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
-from vidiff_cli.viz.fonts import load_font
 from vidiff_cli.viz.picture_files import whole_picture
 
-PAGE, INK, FAINT, GIVEN = (255, 255, 255), (32, 34, 38), (130, 134, 142), (230, 120, 20)
-# What a frame is in the row of a window. The highest one is seen where several frames share a pixel.
-MISSING, THERE, SEEN, START, COPIED, MADE = range(6)
-COLORS = np.array([PAGE, (224, 227, 231), (150, 200, 240), GIVEN, (160, 90, 185), (22, 84, 165)], dtype=np.uint8)
-NAMES = {
-    START: "given",
-    MADE: "made",
-    SEEN: "observed, made before",
-    COPIED: "repeats a given frame",
-    THERE: "there, not observed",
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Kinds of cells. Where several frames share a column, the highest kind is shown.
+ABSENT, AVAILABLE, OBSERVED, GIVEN, REPEATED, GENERATED = range(6)
+COLORS = ("#ffffff", "#e0e3e7", "#96c8f0", "#e67814", "#a05ab9", "#1654a5")
+LABELS = {
+    GIVEN: "given",
+    GENERATED: "made",
+    OBSERVED: "observed, made before",
+    REPEATED: "repeats a given frame",
+    AVAILABLE: "there, not observed",
 }
-WIDE, WIDEST_CELL, GRID_CELL = 1400, 28, 5  # pixels of all columns, of one at most, of one with a line beside it
-MARGIN, LABELS, NOTES, TEXT, SMALL_TEXT, TICKS = 20, 108, 150, 14, 11, 56
-TALL, LOW, FEW = 22, 11, 30  # pixels of a row where there are up to FEW windows, and where there are more
-MOST_ROWS, MOST_LINES = 120, 40  # windows in the picture, and in the terminal; of more the first and the last ones
-MOST_RANGES = 6  # in a line of the terminal
+INK, FAINT = "#202226", "#82868e"
+MAX_COLUMNS, MAX_GRID_COLUMNS = 1200, 250  # columns of cells; columns with lines between them
+MAX_WINDOWS = 40  # in plot and text; of more, the first and the last
+MAX_RANGES = 6  # in a line of text
 
 
-def plan_picture(
-    path: Path | str,
-    windows: Sequence[Window],
-    *,
-    total: int,
-    given: Collection[int],
-    times: Sequence[Fraction],
-    written: Sequence[int] | None = None,
-    copies: Mapping[int, int] | None = None,
-    runs: Sequence[range] = (),
-) -> Path:
-    """Draws the plan and writes the picture (by extension, atomically); returns its path.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanView:
+    """A plan of windows with the frames that it starts from.
 
-    Columns are the `total` frames, shown at `times` (seconds). The first row says what each will be. Below come the
-    windows in their order: what each makes and observes, and which of the other frames are there by then. A dot marks
-    frames that are observed but not `written`. `runs` are windows (numbers) made as one batch: a bracket joins them. Of
-    more than 120 windows the first and the last 60 are drawn.
+    `times` are the seconds of all frames; `given` frames are there from the beginning; `repeats` maps a frame to the
+    given one that it copies; `written` lists the frames of the result (None: all); `batches` are ranges of window
+    numbers (from 0) that are sampled together.
     """
-    path, copies = Path(path), copies or {}
-    if total < 1:
+
+    windows: Sequence[Window]
+    times: Sequence[Fraction]
+    given: Collection[int]
+    written: Sequence[int] | None = None
+    repeats: Mapping[int, int] = field(default_factory=dict)
+    batches: Sequence[range] = ()
+
+    @property
+    def total(self) -> int:
+        return len(self.times)
+
+    @property
+    def unwritten(self) -> list[int]:
+        return [] if self.written is None else sorted(set(range(self.total)) - set(self.written))
+
+
+def write_plan_plot(path: Path | str, plan: PlanView) -> Path:
+    """Writes the plot (format by extension, atomically) and returns its path."""
+    path = Path(path)
+    if plan.total < 1:
         raise VidiffError("there is no plan to draw", found="no frames")
-    rows = _ends(len(windows), MOST_ROWS)
-    height = TALL if len(rows) <= FEW else LOW
-    span, left, top = min(WIDE, total * WIDEST_CELL), MARGIN + LABELS, MARGIN + 2 * TEXT
-    first = top + TALL + 18
-    bottom = first + len(rows) * (height + 2)
-    unwritten = sorted(set(range(total)) - set(range(total) if written is None else written))
-    names = [name for kind, name in NAMES.items() if kind != COPIED or copies]
-    legend = [
-        *names,
-        *(["not written"] if unwritten else []),
-        *(["one batch"] if any(len(r) > 1 for r in runs) else []),
-    ]
-    summary = _summary(windows, total, given, written, copies, runs)
-    widest = max(span + NOTES, sum(map(_entry_width, legend)), round(load_font(TEXT).getlength(summary)) - LABELS)
-    image = Image.new("RGB", (left + widest + MARGIN, bottom + 3 * SMALL_TEXT + 3 * TEXT + MARGIN), PAGE)
-    pen = ImageDraw.Draw(image)
-    pen.text((MARGIN, MARGIN), summary, fill=INK, font=load_font(TEXT))
-    pen.text((MARGIN, top + TALL / 2), "the video", fill=INK, font=load_font(TEXT), anchor="lm")
-    becomes = np.full(total, MADE)
-    becomes[list(given)], becomes[list(copies)] = START, COPIED
-    image.paste(_strip(becomes, span, TALL), (left, top))
-    for frame in unwritten:
-        _dot(pen, left + (frame + 0.5) * span / total, top + TALL + 6)
-    seen_as = np.where(becomes == MADE, SEEN, becomes)
-    maker = np.full(total, -1)  # the window that makes each frame; -1 where it is there from the beginning
-    for number, window in enumerate(windows):
-        maker[list(window.makes)] = number
-    for place, number in enumerate(rows):
-        y = first + place * (height + 2)
-        if number is None:
-            text = f"{len(windows) - len(rows) + 1} windows more"
-            pen.text((left, y + height / 2), text, fill=FAINT, font=load_font(LOW), anchor="lm")
-            continue
-        window = windows[number]
-        kinds = np.where(maker < number, THERE, MISSING)
-        seen = list(window.observed)
-        kinds[seen] = seen_as[seen]
-        kinds[list(window.makes)] = MADE
-        image.paste(_strip(kinds, span, height), (left, y))
-        font = load_font(TEXT if height == TALL else LOW - 1)
-        note = f"makes {len(window.makes)} from {len(window.observed)}"
-        pen.text((MARGIN, y + height / 2), f"window {number + 1}", fill=INK, font=font, anchor="lm")
-        pen.text((left + span + 10, y + height / 2), note, fill=FAINT, font=font, anchor="lm")
-    for run in runs:
-        lines = [first + place * (height + 2) for place, number in enumerate(rows) if number in run]
-        if len(lines) > 1:
-            _bracket(pen, left - 6, lines[0] + 1, lines[-1] + height - 2)
-    _axis(pen, left, bottom + 2, span, times)
-    _legend(image, left, image.height - MARGIN - TEXT, legend)
     with whole_picture(path) as temporary:
-        image.save(temporary)
+        draw_plan(plan).savefig(temporary)
     return path
 
 
-def plan_lines(
-    windows: Sequence[Window],
-    *,
-    total: int,
-    given: Collection[int],
-    times: Sequence[Fraction],
-    written: Sequence[int] | None = None,
-    copies: Mapping[int, int] | None = None,
-    runs: Sequence[range] = (),
-) -> list[str]:
-    """The same plan as lines for a terminal: a summary, then one line a window (of more than 40 the ends)."""
-    lines = [_summary(windows, total, given, written, copies or {}, runs)]
-    batch = {number: place for place, run in enumerate(runs, 1) for number in run if len(run) > 1}
-    digits = len(str(len(windows)))
-    rows = _ends(len(windows), MOST_LINES)
-    for number in rows:
+def draw_plan(plan: PlanView) -> Figure:
+    """Draws frames as columns; the rows are the video, dots for frames that are not written, and the windows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # only here: it is slow to import
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
+    rows = _shown_windows(len(plan.windows))
+    cells = np.vstack([frame_kinds(plan), np.full(plan.total, ABSENT), window_kinds(plan, rows)])
+    columns = min(plan.total, MAX_COLUMNS)
+    cells = np.maximum.reduceat(cells, np.arange(columns) * plan.total // columns, axis=1)
+    inches = min(max(3 + 0.28 * plan.total, 9), 16), 1.6 + 0.24 * len(cells)
+    figure = Figure(figsize=inches, dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    colors = ListedColormap(COLORS)
+    extent = (-0.5, plan.total - 0.5, len(cells) - 0.5, -0.5)
+    axis.imshow(cells, colors, vmin=ABSENT, vmax=GENERATED, interpolation="nearest", aspect="auto", extent=extent)
+    axis.hlines(np.arange(len(cells)) - 0.5, -0.5, plan.total - 0.5, color="white", linewidth=1.5)
+    if plan.total <= MAX_GRID_COLUMNS:
+        axis.vlines(np.arange(plan.total) - 0.5, -0.5, len(cells) - 0.5, color="white", linewidth=0.8)
+    axis.plot(plan.unwritten, np.ones(len(plan.unwritten)), ".", color=INK, markersize=4)
+    axis.spines[:].set_visible(False)
+    axis.set_title(plan_summary(plan), loc="left", fontsize=10, color=INK)
+    _label_rows(axis, plan, rows)
+    _label_frames(axis, plan)
+    _add_legend(figure, plan)
+    return figure
+
+
+def frame_kinds(plan: PlanView) -> np.ndarray:
+    """Kind of each frame in the result, (total,)."""
+    kinds = np.full(plan.total, GENERATED)
+    kinds[list(plan.given)], kinds[list(plan.repeats)] = GIVEN, REPEATED
+    return kinds
+
+
+def window_kinds(plan: PlanView, rows: Sequence[int | None]) -> np.ndarray:
+    """Kind of each frame in the rows of windows, (rows, total); None is an empty row."""
+    source = frame_kinds(plan)
+    source[source == GENERATED] = OBSERVED
+    maker = np.full(plan.total, -1)  # number of the window that makes a frame; -1: there from the beginning
+    for number, window in enumerate(plan.windows):
+        maker[list(window.makes)] = number
+    kinds = np.full((len(rows), plan.total), ABSENT)
+    for row, number in zip(kinds, rows, strict=True):
+        if number is not None:
+            observed, made = list(plan.windows[number].observed), list(plan.windows[number].makes)
+            row[maker < number] = AVAILABLE
+            row[observed], row[made] = source[observed], GENERATED
+    return kinds
+
+
+def _label_rows(axis: Axes, plan: PlanView, rows: Sequence[int | None]) -> None:
+    """Names windows on the left, counts their frames on the right, and draws a bar beside the windows of a batch."""
+    places = {number: y for y, number in enumerate(rows, 2) if number is not None}
+    axis.set_yticks([0, *places.values()], ["the video", *(f"window {number + 1}" for number in places)])
+    axis.tick_params(axis="y", length=0, pad=10, labelsize=9, labelcolor=INK)
+    windows = [plan.windows[number] for number in places]
+    counts = axis.secondary_yaxis("right")
+    counts.set_yticks([*places.values()], [f"makes {len(w.makes)} from {len(w.observed)}" for w in windows])
+    counts.tick_params(axis="y", length=0, labelsize=9, labelcolor=FAINT)
+    counts.spines["right"].set_visible(False)
+    if None in rows:
+        text = f"{len(plan.windows) - len(places)} windows more"
+        axis.text(0, rows.index(None) + 2, text, va="center", fontsize=9, color=FAINT)
+    for batch in plan.batches:
+        shown = [places[number] for number in batch if number in places]
+        if len(shown) > 1:
+            ends, beside = (shown[0] - 0.3, shown[-1] + 0.3), axis.get_yaxis_transform()
+            axis.plot((-0.006, -0.006), ends, color=INK, linewidth=1.5, transform=beside, clip_on=False, label="batch")
+
+
+def _label_frames(axis: Axes, plan: PlanView) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_xlim(-0.5, plan.total - 0.5)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True, steps=[1, 2, 5, 10]))
+    ticks = [round(tick) for tick in axis.get_xticks() if 0 <= tick < plan.total]
+    axis.set_xticks(ticks, [f"{frame}\n{float(plan.times[frame]):.2f} s" for frame in ticks])
+    axis.tick_params(axis="x", labelsize=8, color=FAINT, labelcolor=FAINT)
+    axis.set_xlabel("frame and its time", fontsize=8, color=FAINT)
+
+
+def _add_legend(figure: Figure, plan: PlanView) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    names = {kind: name for kind, name in LABELS.items() if kind != REPEATED or plan.repeats}
+    handles: list[Patch | Line2D] = [Patch(color=COLORS[kind], label=name) for kind, name in names.items()]
+    if plan.unwritten:
+        handles.append(Line2D([], [], color=INK, marker=".", linestyle="", label="not written"))
+    if any(len(batch) > 1 for batch in plan.batches):
+        handles.append(Line2D([], [], color=INK, marker="|", linestyle="", label="one batch"))
+    figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
+
+
+def plan_lines(plan: PlanView) -> list[str]:
+    """The plan for a terminal: a summary, then one line a window (of more than 40, the first and the last)."""
+    lines = [plan_summary(plan)]
+    batch = {number: place for place, numbers in enumerate(plan.batches, 1) for number in numbers if len(numbers) > 1}
+    digits = len(str(len(plan.windows)))
+    for number in _shown_windows(len(plan.windows)):
         if number is None:
-            lines.append(f"... {len(windows) - len(rows) + 1} windows more ...")
+            lines.append(f"... {len(plan.windows) - MAX_WINDOWS} windows more ...")
             continue
-        window = windows[number]
+        window = plan.windows[number]
         made = sorted(window.makes)
-        when = f"{float(times[made[0]]):.2f} to {float(times[made[-1]]):.2f} s"
+        seconds = f"{float(plan.times[made[0]]):.2f} to {float(plan.times[made[-1]]):.2f} s"
         source = f" from {_ranges(window.observed)}" if window.observed else ""
         together = f", batch {batch[number]}" if number in batch else ""
-        lines.append(f"window {number + 1:>{digits}}: makes {_ranges(made)}{source} ({when}{together})")
+        lines.append(f"window {number + 1:>{digits}}: makes {_ranges(made)}{source} ({seconds}{together})")
     return lines
 
 
-def _summary(
-    windows: Sequence[Window],
-    total: int,
-    given: Collection[int],
-    written: Sequence[int] | None,
-    copies: Mapping[int, int],
-    runs: Sequence[range],
-) -> str:
-    """For example "24 frames: 8 given, 16 to make in 2 windows"; without windows a model has no part in it."""
-    made = sum(len(window.makes) for window in windows) or total - len({*given, *copies})
-    how = f"make in {len(windows)} window{'s' * (len(windows) != 1)}" if windows else "estimate"
-    parts = [f"{len(set(given))} given", f"{made} to {how}"]
-    parts += [f"{len(copies)} that repeat{'s' * (len(copies) == 1)} a given one"] if copies else []
-    if written is not None:
-        different = len(set(written))
-        parts += [f"{total - different} not written"] if different < total else []
-        parts += [f"{len(written) - different} held at the end"] if different < len(written) else []
-    batches = f" ({len(runs)} batch{'es' * (len(runs) != 1)})" if runs and len(runs) < len(windows) else ""
-    return f"{total} frame{'s' * (total != 1)}: {', '.join(parts[:2])}{batches}{''.join(f', {p}' for p in parts[2:])}"
+def plan_summary(plan: PlanView) -> str:
+    """For example "24 frames: 8 given, 16 to make in 2 windows"; "to estimate" without windows."""
+    windows, written = len(plan.windows), plan.written
+    made = sum(len(window.makes) for window in plan.windows) or plan.total - len({*plan.given, *plan.repeats})
+    generated = f"{made} to make in {_count(windows, 'window')}" if windows else f"{made} to estimate"
+    if plan.batches and len(plan.batches) < windows:
+        generated += f" ({_count(len(plan.batches), 'batch', 'es')})"
+    parts = [f"{len(set(plan.given))} given", generated]
+    if repeats := len(plan.repeats):
+        parts.append(f"{repeats} that repeat{'s' * (repeats == 1)} a given one")
+    if plan.unwritten:
+        parts.append(f"{len(plan.unwritten)} not written")
+    if written is not None and (held := len(written) - len(set(written))):
+        parts.append(f"{held} held at the end")
+    return f"{_count(plan.total, 'frame')}: {', '.join(parts)}"
 
 
-def _ends(count: int, most: int) -> list[int | None]:
-    """All numbers below `count`; of more than `most` the first and the last ones, with None between."""
-    if count <= most:
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{plural * (number != 1)}"
+
+
+def _shown_windows(count: int) -> list[int | None]:
+    """All numbers of windows; of more than 40 the first and the last 20, with None between."""
+    if count <= MAX_WINDOWS:
         return list(range(count))
-    return [*range(most // 2), None, *range(count - most // 2, count)]
+    return [*range(MAX_WINDOWS // 2), None, *range(count - MAX_WINDOWS // 2, count)]
 
 
 def _ranges(frames: Iterable[int]) -> str:
@@ -177,54 +224,4 @@ def _ranges(frames: Iterable[int]) -> str:
             length = 1
         run, left = left[:length], left[length:]
         parts.append(str(run[0]) if length == 1 else f"{run[0]}-{run[-1]}" + (f" by {step}" if step > 1 else ""))
-    return ", ".join(parts if len(parts) <= MOST_RANGES else [*parts[: MOST_RANGES - 1], "..."])
-
-
-def _strip(kinds: np.ndarray, span: int, height: int) -> Image.Image:
-    """One row of cells; wide ones have a line between them."""
-    total = len(kinds)
-    frames = np.arange(span) * total // span  # of every pixel, the first one
-    row = COLORS[np.maximum.reduceat(kinds, frames)]
-    if span >= total * GRID_CELL:
-        row[np.flatnonzero(np.diff(frames, append=total))] = PAGE
-    return Image.fromarray(np.tile(row, (height, 1, 1)))
-
-
-def _dot(pen: ImageDraw.ImageDraw, x: float, y: float) -> None:
-    pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=INK)
-
-
-def _bracket(pen: ImageDraw.ImageDraw, x: int, top: int, bottom: int) -> None:
-    pen.line(((x + 3, top), (x, top), (x, bottom), (x + 3, bottom)), fill=INK)
-
-
-def _axis(pen: ImageDraw.ImageDraw, left: int, top: int, span: int, times: Sequence[Fraction]) -> None:
-    """Numbers and seconds of some frames, as many as there is room for."""
-    total, font = len(times), load_font(SMALL_TEXT)
-    for row, name in enumerate(("frame", "seconds")):
-        pen.text((MARGIN, top + 5 + row * (SMALL_TEXT + 3)), name, fill=FAINT, font=font)
-    steps = (step * 10**power for power in range(9) for step in (1, 2, 5))
-    step = next(step for step in steps if step * span / total >= TICKS)
-    for frame in range(0, total, step):
-        x = left + (frame + 0.5) * span / total
-        pen.line((x, top, x, top + 3), fill=FAINT)
-        for row, text in enumerate((str(frame), f"{float(times[frame]):.2f}")):
-            pen.text((x, top + 5 + row * (SMALL_TEXT + 3)), text, fill=FAINT, font=font, anchor="ma")
-
-
-def _entry_width(name: str) -> int:
-    return TEXT + 8 + round(load_font(TEXT).getlength(name)) + 22
-
-
-def _legend(image: Image.Image, left: int, top: int, names: Sequence[str]) -> None:
-    """A sample of each mark and what it stands for, in a line."""
-    pen, kinds = ImageDraw.Draw(image), {name: kind for kind, name in NAMES.items()}
-    for name in names:
-        if name in kinds:
-            image.paste(_strip(np.array([kinds[name]]), TEXT, TEXT), (left, top))
-        elif name == "not written":
-            _dot(pen, left + TEXT / 2, top + TEXT / 2)
-        else:
-            _bracket(pen, left + TEXT // 2, top, top + TEXT)
-        pen.text((left + TEXT + 8, top + TEXT / 2), name, fill=INK, font=load_font(TEXT), anchor="lm")
-        left += _entry_width(name)
+    return ", ".join(parts if len(parts) <= MAX_RANGES else [*parts[: MAX_RANGES - 1], "..."])

@@ -1,19 +1,30 @@
-"""`vidiff doctor`: what works on this machine, and the fix for what does not."""
+"""`vidiff doctor`: versions, device, ffmpeg, decoders and disk of this machine, with a fix for each fault."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from vidiff_cli.commands.doctor.check_list import FIRST, THEN, Check, Finding, Status
+from vidiff_cli.commands.doctor import machine, video
+from vidiff_cli.commands.doctor.check import Check, Status
 from vidiff_cli.events import EventStream, Progress, task
+
+REINSTALL = "pip install --force-reinstall "
+CHECKS = (  # in the order of the rows
+    Check(name="vidiff", probe=machine.check_vidiff, fix=REINSTALL + "vidiff-cli"),
+    Check(name="libraries", probe=machine.check_libraries, fix=REINSTALL + "vidiff-cli"),
+    Check(name="device", probe=machine.check_device, fix=REINSTALL + "torch"),
+    Check(name="ffmpeg", probe=video.check_ffmpeg, fix=REINSTALL + "imageio-ffmpeg"),
+    Check(name="reading-ffmpeg", probe=video.check_ffmpeg_decoder, fix=REINSTALL + "imageio-ffmpeg"),
+    Check(name="reading-decord", probe=video.check_decord, fix="use --decoder ffmpeg"),
+    Check(name="working-folder", probe=machine.check_working_folder, fix="change to a folder that can be written"),
+    Check(name="temporary-folder", probe=machine.check_temporary_folder, fix="set TMPDIR to a folder of yours"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckRow:
-    """A check's result; `fix` is there for a warning and a fault."""
+    """The result of one check; `fix` is None exactly for "ok"."""
 
     name: str
     status: Status
@@ -23,7 +34,7 @@ class CheckRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorReport:
-    """`ok`: there is no fault, so that the main jobs (prepare, train, generate) work here."""
+    """All results. `ok`: no faults, so prepare, train and generate work here."""
 
     ok: bool
     faults: int
@@ -34,29 +45,17 @@ class DoctorReport:
 
 @task
 def doctor() -> EventStream[DoctorReport]:
-    """Tries everything that vidiff needs; an error in a check is that check's finding. Raises nothing."""
-    began, total = time.monotonic(), len(FIRST) + len(THEN)
-    rows: list[CheckRow] = []
-    for check, finding in _findings():
+    """Runs every check; an error in a check becomes its fault. Raises nothing."""
+    started, rows = time.monotonic(), list[CheckRow]()
+    for check in CHECKS:
+        finding = check.run()
         rows.append(CheckRow(name=check.name, status=finding.status, found=finding.found, fix=finding.fix))
-        yield Progress(what="checks", done=len(rows), total=total, detail=check.name)
+        yield Progress(what="checks", done=len(rows), total=len(CHECKS), detail=check.name)
     count = {status: sum(row.status == status for row in rows) for status in ("fault", "warning")}
     return DoctorReport(
         ok=not count["fault"],
         faults=count["fault"],
         warnings=count["warning"],
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - started,
         checks=tuple(rows),
     )
-
-
-def _findings() -> Iterator[tuple[Check, Finding]]:
-    for check in FIRST:
-        yield check, check.run()
-    # Two at once: most of them wait for ffmpeg.
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        try:
-            for check, job in [(check, pool.submit(check.run)) for check in THEN]:
-                yield check, job.result()
-        finally:
-            pool.shutdown(cancel_futures=True)

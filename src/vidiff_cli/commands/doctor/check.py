@@ -1,4 +1,4 @@
-"""A check and what it finds."""
+"""A check of `vidiff doctor` and its result. Imports nothing but the standard library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Status = Literal["ok", "warning", "fault"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found; `fix` is there for a warning and a fault."""
+    """The result of a check; `fix` is None exactly for "ok"."""
 
     status: Status
     found: str
@@ -24,16 +24,16 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """A row to be: its lasting `name`, how to look, and the fix when looking itself fails."""
+    """A row of the report: its stable `name`, the function that fills it, and the fix if that function raises."""
 
     name: str
-    look: Callable[[], Finding]
+    probe: Callable[[], Finding]
     fix: str
 
     def run(self) -> Finding:
-        """The finding; any error is one, too."""
+        """Calls `probe`; an error becomes a fault."""
         try:
-            return self.look()
+            return self.probe()
         except VidiffError as error:
             return Finding("fault", str(error).rstrip("."), error.fix or self.fix)
         except Exception as error:
@@ -41,12 +41,8 @@ class Check:
             return Finding("fault", f"{type(error).__name__}: {text}" if text else type(error).__name__, self.fix)
 
 
-def ok(found: str) -> Finding:
-    return Finding("ok", found)
-
-
-def needs(package: str) -> list[str]:
-    """The names of the packages that an installed one always needs; none for one that is not installed."""
+def required_packages(package: str) -> list[str]:
+    """Names of the packages that an installed one always requires; empty if it is not installed."""
     try:
         lines = importlib.metadata.requires(package) or []
     except importlib.metadata.PackageNotFoundError:
@@ -54,7 +50,7 @@ def needs(package: str) -> list[str]:
     return [match[0] for line in lines if ";" not in line and (match := re.match(r"[\w.-]+", line))]
 
 
-def installed(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
     """The version of an installed package, from its metadata."""
     try:
         return importlib.metadata.version(name)

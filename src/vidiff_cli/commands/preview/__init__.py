@@ -20,7 +20,7 @@ from vidiff_cli.commands.preview.entries import EntryFrames, Subject, SubjectKin
 from vidiff_cli.config.preview import COUNTS, PreviewSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress, task
-from vidiff_cli.prep.selection import spread_evenly
+from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.viz.contact_sheet import MOST, SheetRow, contact_sheet, progress_sheet
 from vidiff_cli.viz.gallery import MEGABYTE, SUFFIXES, Gallery, GalleryEntry
 from vidiff_cli.viz.picture_files import PICTURE_SUFFIXES
@@ -110,7 +110,7 @@ def _picked(subject: Subject, settings: PreviewSettings, where: Where) -> Sequen
         return range(min(settings.count or usual, subject.total))
     if settings.seed is not None:
         return sorted(random.Random(settings.seed).sample(range(subject.total), min(count, subject.total)))
-    return spread_evenly(range(subject.total), count)
+    return evenly_spaced(subject.total, count, to_last=False)
 
 
 def _sorted(seen: list[EntryFrames], key: str) -> list[EntryFrames]:

@@ -23,7 +23,7 @@ from vidiff_cli.config.fields import recorded_rate
 from vidiff_cli.dataset.dataset import Dataset, open_dataset
 from vidiff_cli.dataset.jsonl import JOURNAL, read_rows
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation.frame_store import evenly
+from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.generation.sidecar import LONGEST_SIDECAR, made_by
 from vidiff_cli.prep.captions import Captions, read_captions
 from vidiff_cli.prep.scan import SUFFIXES_TEXT, MediaSource, scan
@@ -104,7 +104,7 @@ def _of_dataset(dataset: Dataset) -> Subject:
 def _clip(dataset: Dataset, number: int, most: int, side: int) -> EntryFrames:
     clip, view = dataset.clips[number], dataset.view(number)
     is_image = clip.fps == "0"
-    numbers = tuple(evenly(len(view), most))
+    numbers = tuple(evenly_spaced(len(view), most))
     entry = GalleryEntry(
         name=f"{clip.source}" if is_image else f"{clip.source} at {clip.start_seconds:.2f} s",
         kind="image" if is_image else "clip",
@@ -282,7 +282,7 @@ def _looked(readings: Iterable[DecodedVideo], most: int) -> tuple[np.ndarray, tu
             if not kept:
                 raise
             damage = error
-    shown = [kept[place] for place in evenly(len(kept), most)]
+    shown = [kept[place] for place in evenly_spaced(len(kept), most)]
     return np.stack([frame for _, frame in shown]), tuple(number for number, _ in shown), count, damage
 
 

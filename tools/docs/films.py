@@ -1,21 +1,15 @@
-"""Writes docs/films.md: real films against what needs no learning, from benchmarks/results/films*.json.
-
-`--check` fails when the page is out of date instead.
-"""
+"""docs/films.md: real films against methods without learning, from benchmarks/results/films*.json."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parent / "benchmarks" / "results"
-PAGE = HERE / "films.md"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 TEXT = """# Real films, measured
 
-<!-- made by `python docs/films.py` from benchmarks/results: run the benchmarks named here, not an editor -->
+<!-- made by `make docs` from benchmarks/results: run the benchmarks named here, not an editor -->
 
 `vidiff interpolate` and `vidiff extend` make new frames at the film's own size in two parts: an *estimate* that needs
 no learning, and what a model corrects in it.
@@ -42,7 +36,7 @@ directions (its best). Losses first.
 
 {films}
 The worst frames of the two films of the first table that gain least between every 4th frame (`python
-benchmarks/films.py worst`): the truth, blending, minterpolate at its best, the estimate. A propeller that turns
+-m benchmarks films worst`): the truth, blending, minterpolate at its best, the estimate. A propeller that turns
 further than its blades are apart, particles that wander, and what no motion explains are blended as before.
 
 ![Worst frames: truth, blending, minterpolate, estimate](results/films-worst.jpg)
@@ -54,19 +48,14 @@ The clips are of persons or places that it never saw. "both" is the default: one
 makes without the weight.
 
 {own}
-Made by `python benchmarks/films.py films` and `python benchmarks/films.py own people FOLDER MODEL`.
+Made by `python -m benchmarks films films` and `python -m benchmarks films own people FOLDER MODEL`.
 """
 OWN = {"people": "People, two of seven held out", "radar": "Weather radar, two of ten places held out"}
 
 
-def main() -> None:
-    page = TEXT.format(films=films(), own=own(), machine=machine())
-    if "--check" in sys.argv[1:]:
-        if not PAGE.is_file() or PAGE.read_text("utf-8") != page:
-            sys.exit(f"{PAGE} is out of date: run `make docs`")
-        return
-    PAGE.write_text(page, encoding="utf-8")
-    print(PAGE)
+def page() -> str:
+    """Return the page: the text around the tables of films.json and of the files of a corpus's own model."""
+    return TEXT.format(films=films(), own=own(), machine=machine())
 
 
 def read(name: str) -> dict[str, Any] | None:
@@ -76,13 +65,13 @@ def read(name: str) -> dict[str, Any] | None:
 
 def machine() -> str:
     found = read("films")
-    assert found is not None, "run python benchmarks/films.py films"
+    assert found is not None, "run python -m benchmarks films films"
     return f"{found['machine']['processor']}, {found['machine']['threads']} thread, torch {found['versions']['torch']}"
 
 
 def films() -> str:
     found = read("films")
-    assert found is not None, "run python benchmarks/films.py films"
+    assert found is not None, "run python -m benchmarks films films"
     halves = found["halves"]
     parts = []
     for half, title in (
@@ -149,7 +138,3 @@ def clips(half: dict[str, Any]) -> str:
         ]
         lines.append(f"| {row['clip']} | {row['size']} | {cells[0]} | {cells[1]} | {', '.join(gains)} |")
     return "\n".join([*lines, ""])
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""Writes formats.md: which files are read how, and whether every frame arrives. Run by hand, it takes a minute.
+"""docs/formats.md: which decoder reads which file, and whether every frame arrives. Run by hand; takes a minute.
 
-    python docs/formats.py FOLDER
+    python -m tools.docs.formats FOLDER
 
 FOLDER holds clips/, derived/ and the README.md that says what is in them.
 """
@@ -18,14 +18,14 @@ from types import ModuleType
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import encode, ffmpeg, read
 
-HERE = Path(__file__).resolve().parent
-TESTS = HERE.parent / "tests" / "video"
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests" / "video"
 EXPECTED = {
     "nasa_13013.mp4": "390"
 }  # of the stream that is the default one; the table of the collection counts the other
 HEAD = """# Which files are read, and how
 
-<!-- written by docs/formats.py -->
+<!-- written by `python -m tools.docs.formats FOLDER` -->
 
 `auto` takes decord where it can be trusted, and ffmpeg everywhere else: for containers that decord misreads (MPEG-TS,
 MPEG-PS, GIF, APNG, WebP), codecs it lacks (AV1), several video streams, edit lists (negative timestamps), repeated
@@ -57,7 +57,7 @@ delivers, as the collection's own description has it.
 def main() -> None:
     data = Path(sys.argv[1])
     lines = [HEAD, *generated(), MIDDLE, *collected(data)]
-    (HERE / "formats.md").write_text("".join(lines), encoding="utf-8")
+    (ROOT / "docs" / "formats.md").write_text("".join(lines), encoding="utf-8")
 
 
 def generated() -> Iterator[str]:

@@ -1,14 +1,12 @@
-"""Writes docs/conditioning.md from the figures in benchmarks/results; --check only compares."""
+"""docs/conditioning.md, from the figures in benchmarks/results."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).with_name("conditioning.md")
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 PLOTS = "../benchmarks/results"
 LOOKS = ("mean", "contrast", "saturation", "sharpness", "motion")
 OPENING = """# Ways to condition, measured
@@ -20,7 +18,7 @@ trained on given frames (`--conditioning mixed`, the default of `vidiff train`),
 The seam jump is the change from the last given to the first new frame over the true one: 1 is the target, more is a
 visible seam, less is motion that freezes at the join. Intervals are 95 %, by drawing clips again.
 
-<!-- made by `python docs/conditioning.py` from benchmarks/results: run the benchmarks named here, not an editor -->
+<!-- made by `make docs` from benchmarks/results: run the benchmarks named here, not an editor -->
 """
 
 
@@ -61,7 +59,7 @@ def exact() -> str:
     return f"""## Where the truth is known exactly
 
 Videos of a Gaussian process have an ideal denoiser, so that what a way to condition gets wrong is its own error
-(`python benchmarks/oracle.py`): seam jump / Frechet distance, dpmpp-2m, weight 5 for pixels of unit variance. `exact`
+(`python -m benchmarks oracle`): seam jump / Frechet distance, dpmpp-2m, weight 5 for pixels of unit variance. `exact`
 is what a perfectly learned condition would do. The tests hold every plan to these.
 
 {table(["process", "plan", *ways], lines)}
@@ -88,7 +86,7 @@ def methods() -> str:
     return f"""## A trained model that goes on
 
 The demo's model, {data["made"]} frames after {data["given"]} of {data["clips"]} held-out clips, without a caption
-(`python benchmarks/conditioning.py methods`). Straight motion whose truth is known; "object kept" is the share of clips
+(`python -m benchmarks conditioning methods`). Straight motion whose truth is known; "object kept" is the share of clips
 whose color, shape and size are read back from the new frames as they were.
 
 {table(head, lines)}
@@ -110,8 +108,8 @@ def weights() -> str:
     head = ["sampler", "weight", *(f"{count} given" for count in counts)]
     return f"""## The weight of reconstruction guidance
 
-One window of 8 frames of which the first few are given, {data["clips"]} held-out clips (`python
-benchmarks/conditioning.py weights`): how far the object's center is off, and the seam jump. Weight 0 is replacement.
+One window of 8 frames of which the first few are given, {data["clips"]} held-out clips (`python -m
+benchmarks conditioning weights`): how far the object's center is off, and the seam jump. Weight 0 is replacement.
 `ddpm` has the Langevin correction 0.1 and takes twice the time.
 
 {table(head, lines)}
@@ -133,7 +131,7 @@ def weights_of_people() -> str:
         for row in data["results"]
     ]
     return f"""The same with films of people, 64x64, {data["clips"]} clips of a person that the model never saw, 4
-frames after 4 (`python benchmarks/conditioning.py weights --people`). "Motion" is the change from frame to
+frames after 4 (`python -m benchmarks conditioning weights --people`). "Motion" is the change from frame to
 frame over the true one.
 
 {table(["sampler", "weight", "PSNR, dB", "seam jump", "motion"], lines)}
@@ -151,7 +149,7 @@ def drift(people: str) -> str:
     return f"""## Drift over {data["windows"]} windows: {whose}
 
 Means over {data["clips"]} clips in the last window, in 8-bit levels
-(`python benchmarks/conditioning.py drift{" --people" if people else ""}`); "anchored" is `--drift-control first`.{seen}
+(`python -m benchmarks conditioning drift{" --people" if people else ""}`); "anchored" is `--drift-control first`.{seen}
 
 {table(["", *LOOKS], lines)}
 
@@ -168,7 +166,7 @@ def interpolation() -> str:
         parts.append(f"""## Frames between, on moving shapes
 
 {data["clips"]} clips, by how far the object moves between two given frames: PSNR in dB / SSIM of the frames that were
-held out (`python benchmarks/interpolation.py shapes MODEL`). "minterpolate" is ffmpeg's motion-compensated filter as it
+held out (`python -m benchmarks interpolation shapes MODEL`). "minterpolate" is ffmpeg's motion-compensated filter as it
 comes, "searched" the same with an exhaustive search on enlarged frames.
 
 {table(head, lines)}
@@ -182,7 +180,7 @@ comes, "searched" the same with an exhaustive search on enlarged frames.
             lines.append(["mean", *(_score(content, way) for way in ways)])
             parts.append(f"""## Frames between, on films: {name}
 
-Losses first: PSNR in dB / SSIM (`python benchmarks/interpolation.py clips MODEL CLIPS`), of the people's model and the
+Losses first: PSNR in dB / SSIM (`python -m benchmarks interpolation clips MODEL CLIPS`), of the people's model and the
 person that it never saw. A small model loses where little moves.
 
 {table(["clip", *ways], lines)}
@@ -207,7 +205,7 @@ def cost() -> str:
     return f"""## What it costs
 
 Process time of one network pass over that of free sampling, parameters frozen, no Langevin correction (`python
-benchmarks/conditioning.py cost`).
+-m benchmarks conditioning cost`).
 
 {table(["", "of a free pass"], lines)}
 """
@@ -215,14 +213,3 @@ benchmarks/conditioning.py cost`).
 
 def _ranged(values: list[float]) -> str:
     return f"{values[0]:.2f} ({values[1]:.2f} to {values[2]:.2f})"
-
-
-def main() -> None:
-    if "--check" not in sys.argv:
-        PAGE.write_text(page(), encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != page():
-        sys.exit("docs/conditioning.md is not what the results say: run make docs")
-
-
-if __name__ == "__main__":
-    main()

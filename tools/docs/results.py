@@ -1,15 +1,13 @@
-"""Writes docs/results.md from the figures in benchmarks/results/paper-*.json; --check only compares."""
+"""docs/results.md, from the figures in benchmarks/results/paper-*.json."""
 
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).with_name("results.md")
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 WORDS = ("all", "color", "shape", "size", "motion")
 VDM = {  # Video Diffusion Models, tables 4, 5 (frame skip 1) and 6: FVD
     "J = 0": 202.28,
@@ -116,7 +114,7 @@ with the row of true videos as the floor. Brackets are 95 % intervals by drawing
 
 {prose(text)}
 
-<!-- made by `python docs/results.py` from benchmarks/results/paper-*.json: run the benchmarks, not an editor -->
+<!-- made by `make docs` from benchmarks/results/paper-*.json: run the benchmarks, not an editor -->
 """
 
 
@@ -161,7 +159,7 @@ def extension() -> str:
     head2 = ["", "center off by, px: first window", "all 60 frames", "thing kept, %", "motion kept, %", "CPU s"]
     paper = VDM["replacement"] / VDM["reconstruction"]
     text = f"""
-`python benchmarks/paper/extension.py`: {data["given"]} true frames are given, 60 are made with the caption in 15
+`python -m benchmarks paper.extension`: {data["given"]} true frames are given, 60 are made with the caption in 15
 windows, each shown the 4 frames before it; {data["videos"]} videos, the same model, seeds and given frames for every
 way. The paper (table 6) has an FVD of {VDM["replacement"]} with replacement and {VDM["reconstruction"]} with
 reconstruction guidance, a ratio of {paper:.1f}, and equal first frames, as these are made before anything is extended.
@@ -224,7 +222,7 @@ def guidance() -> str:
     rows = data["rows"]
     lines = [window_row(name if name == "truth" else f"scale {name}", row) for name, row in rows.items()]
     text = f"""
-`python benchmarks/paper/guidance.py`: {data["videos"]} captions, one window each, the model of section 1. The oracle
+`python -m benchmarks paper.guidance`: {data["videos"]} captions, one window each, the model of section 1. The oracle
 reads the words back from the frames; "all" is every word of a caption at once. The paper (table 5) has an FVD of
 {VDM["1"]}, {VDM["2"]} and {VDM["5"]} at the scales 1, 2 and 5 (at frame skip 4 the least is at 2), while the
 inception score, which is to accuracy what FVD is to the distance here, rises.
@@ -249,7 +247,7 @@ def samplers() -> str:
         for name, row in rows.items()
     ]
     text = f"""
-`python benchmarks/paper/samplers.py`: {data["videos"]} captions, no guidance, one call per step, the model of section
+`python -m benchmarks paper.samplers`: {data["videos"]} captions, no guidance, one call per step, the model of section
 1. The paper samples with 256 to 512 ancestral steps (ddpm). dpmpp-2m and ddim solve one equation from the same noise:
 "off the limit" is how far a video is from the same one made by dpmpp-2m with 128 calls (root mean square, pixels in
 [-1, 1]).
@@ -279,7 +277,7 @@ def images() -> str:
     rows = data["rows"]
     lines = [[*window_row(name, row), *trained(row)] for name, row in rows.items()]
     text = f"""
-`python benchmarks/paper/images.py`: J images beside each clip in training, {data["videos"]} captions, no guidance. The
+`python -m benchmarks paper.images`: J images beside each clip in training, {data["videos"]} captions, no guidance. The
 paper (table 4) has an FVD of {VDM["J = 0"]}, {VDM["J = 4"]} and {VDM["J = 8"]} for J = 0, 4 and 8 in equal steps, of
 which those with images cost more. The last row spends on clips alone what J = 8 costs: twice the steps are as many
 frames.
@@ -301,7 +299,7 @@ def targets() -> str:
     rows = data["rows"]
     lines = [[*window_row(name, row), ranged(row["color_drift"]), *trained(row)] for name, row in rows.items()]
     text = f"""
-`python benchmarks/paper/targets.py`: v and eps with plain MSE of what is predicted, x with the truncated weight of the
+`python -m benchmarks paper.targets`: v and eps with plain MSE of what is predicted, x with the truncated weight of the
 other sections; the same seed and steps, {data["videos"]} captions, no guidance. The paper uses eps and v and compares
 them nowhere; Imagen Video (section 2.4, figures 12 and 13) finds that v converges sooner and that eps lets colors
 wander. "Wandering" is the standard deviation of a frame's mean color over a clip, in levels of 255.
@@ -468,14 +466,3 @@ sooner, not where eps would end. Part of the wandering of both is grain. Predict
 far ahead of both here, with a weight that asks for no clean detail and a network whose patch stem has little room to
 hand noise through: this is why the other sections use it.
 """
-
-
-def main() -> None:
-    if "--check" not in sys.argv:
-        PAGE.write_text(page(), encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != page():
-        sys.exit("docs/results.md is not what the results say: run python docs/results.py")
-
-
-if __name__ == "__main__":
-    main()

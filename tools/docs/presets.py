@@ -1,15 +1,13 @@
-"""Writes docs/presets.md from the presets' own files; --check only compares."""
+"""docs/presets.md, from the presets' own files and benchmarks/results/large.json."""
 
 from __future__ import annotations
 
 import json
-import sys
 from importlib.resources import files
 from pathlib import Path
 
 ORDER = ("tiny", "small", "base", "kinetics")
-PAGE = Path(__file__).with_name("presets.md")
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 OPENING = """# Presets
 
 A preset is a file of settings, `src/vidiff_cli/config/presets/NAME.toml`: what it does not name has its default. Each
@@ -17,19 +15,19 @@ begins with what it makes, on what hardware, how long it takes, what was measure
 a preset of your own, `--set network.base_channels=96` changes one setting, and `vidiff train DATASET --plan`
 measures a few steps and says what memory, disk and time a training will need on your machine.
 
-<!-- made by `python docs/presets.py` from those files: change them, not this page -->
+<!-- made by `make docs` from those files: change them, not this page -->
 """
 
 
 def page() -> str:
-    """The page as Markdown: each preset's file as it is."""
+    """Return the page: each preset's file unchanged, then the memory table."""
     folder = files("vidiff_cli.config") / "presets"
     parts = [f"## {name}\n\n```toml\n{(folder / f'{name}.toml').read_text('utf-8')}```\n" for name in ORDER]
     return "\n".join([OPENING, *parts, memory()])
 
 
 def memory() -> str:
-    """What larger frames took, from the results of benchmarks/large.py."""
+    """Return the section on larger frames, from the results of benchmarks/large.py."""
     found = json.loads((RESULTS / "large.json").read_text(encoding="utf-8"))
     rows = [
         f"| {row['side']}x{row['side']}, {row['frames']} frames | {row['plain_plan_mib']} | {row['step_mib']} | "
@@ -44,7 +42,7 @@ keeps the input of each stage alone and computes the rest again: a third more op
 changed in a run that is there already. `--batch-size auto` takes the largest batch that fits, once for a run.
 
 One clip at a time, a network of {found["results"][0]["parameters"] / 1e6:.1f} M parameters, largest resident set in MiB
-without a GPU (`python benchmarks/large.py`):
+without a GPU (`python -m benchmarks large`):
 
 ```bash
 vidiff train dataset --preset small --batch-size 1 --frames 16 \\
@@ -57,19 +55,3 @@ vidiff train dataset --preset small --batch-size 1 --frames 16 \\
 
 These sizes run on such a machine; none was trained on it.
 """
-
-
-def main() -> int:
-    """Exit code: 0 written or up to date, 1 when --check found a difference."""
-    if "--check" in sys.argv[1:]:
-        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page():
-            print("docs/presets.md does not match the presets; run `python docs/presets.py`.", file=sys.stderr)
-            return 1
-        return 0
-    PAGE.write_text(page(), encoding="utf-8")
-    print(PAGE)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
