@@ -112,7 +112,7 @@ def test_another_seed_is_asked_the_same(dataset: Path, training, watched: Path, 
     asked, original = [], monitor.validate
 
     def validate(video_model: Any, held: Any, **more: Any) -> Any:
-        asked.append((held.u, [(draw.row, draw.frames, draw.caption, draw.given.tolist()) for draw in held.draws]))
+        asked.append((held.u, [(draw.row, draw.frames, draw.caption, draw.observed.tolist()) for draw in held.draws]))
         return original(video_model, held, **more)
 
     monkeypatch.setattr(monitor, "validate", validate)
