@@ -432,5 +432,5 @@ def test_a_checkpoint_of_other_clips_is_gone_on_with_and_it_is_said(dataset, run
     for data, times in ((tmp_path / "other", 1), (dataset, 0)):
         text = training(data, tmp_path / f"run-{times}", resume=str(place))
         _, notes = told(train.events(text))
-        said = f"{place} was trained on clips other than those of {data}, which are used from now."
+        said = f"{place} was trained on other clips than those of {data}, which are used from here on."
         assert [note.text for note in notes].count(said) == times
