@@ -5,7 +5,7 @@ READY := .venv/.ready
 # without compiling every file of torch beforehand: Python does it for what is really imported
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-more check format bench docs clean
+.PHONY: help demo test test-more check format bench docs site clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,8 +13,9 @@ help:
 	@echo "make demo VIDEOS=my/folder  the same with your videos"
 	@echo "make test                   run the tests"
 	@echo "make test-more              run the property tests with fresh random examples, five times as many"
-	@echo "make check                  formatting, lint, types, import layers, CLI reference"
+	@echo "make check                  formatting, lint, types, import layers, generated pages, links"
 	@echo "make bench                  measure everything, for hours (one measurement: python -m benchmarks NAME)"
+	@echo "make site                   build the website into site/, offline"
 	@echo "make docs                   write the generated pages of docs/ anew"
 
 # The first line is for a machine without a network whose environment already has everything.
@@ -48,6 +49,7 @@ check: $(READY)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.docs --check
+	$(BIN)/python tools/check_links.py
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -65,5 +67,14 @@ bench: $(PEER)
 docs: $(READY)
 	@$(BIN)/python -m tools.docs
 
+# mkdocs is not part of the environment: it is installed when the site is built for the first time.
+SITE := .venv/.site
+$(SITE): $(READY)
+	@$(PIP) --no-index mkdocs-material 'mkdocstrings[python]' >/dev/null 2>&1 || $(PIP) mkdocs-material 'mkdocstrings[python]'
+	@touch $@
+
+site: $(SITE)
+	$(BIN)/python -m mkdocs build --quiet
+
 clean:
-	rm -rf .pytest_cache .hypothesis .ruff_cache .import_linter_cache build dist
+	rm -rf .pytest_cache .hypothesis .ruff_cache .import_linter_cache build dist site

@@ -59,14 +59,17 @@ from vidiff_cli.diffusion.levels import add_noise, cosine
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.diffusion.targets import WEIGHTINGS
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.models.optical_flow import raft
+from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.motion import forward_backward_mask, full_size_flow, warp
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.text.tokenizer import patch_torchvision_nms
 from vidiff_cli.training.auxiliary_losses import GATE, LowNoiseLosses, Term, subsample_rate
-from vidiff_cli.training.flow_loss import ResidualFlow, raft
-from vidiff_cli.training.loop import LRSchedule, train_steps
+from vidiff_cli.training.flow_loss import ResidualFlow
+from vidiff_cli.training.loop import train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.perceptual_loss import perceptual
-from vidiff_cli.training.state import TrainState, new_video_model
+from vidiff_cli.training.state import TrainState
 from vidiff_cli.worlds import oracle, shapes
 
 CPU = torch.device("cpu")

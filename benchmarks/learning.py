@@ -45,10 +45,12 @@ from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.models.attention import RelativeTime
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
+from vidiff_cli.models.video_model import VideoModel, new_video_model
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.training.loader import ClipSource, draw_batch
-from vidiff_cli.training.loop import LRSchedule, train_steps
-from vidiff_cli.training.state import TrainState, VideoModel, new_video_model
+from vidiff_cli.training.loop import train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.state import TrainState
 from vidiff_cli.worlds import shapes
 
 SIDE, FRAMES, FPS = 16, 8, 8

@@ -32,11 +32,13 @@ from benchmarks.machine import save
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.dataset.dataset import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
 from vidiff_cli.device import choose_device
+from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.setup import model_settings, open_clip_source
 from vidiff_cli.text.tokenizer import patch_torchvision_nms
 from vidiff_cli.training.loader import BatchSpec, ClipSource, read_batch, to_device
-from vidiff_cli.training.loop import LRSchedule, train_steps
-from vidiff_cli.training.state import TrainState, new_video_model
+from vidiff_cli.training.loop import train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.state import TrainState
 from vidiff_cli.video.encode import encode
 
 CLIPS, FRAMES, SIDE, BATCH, ROUNDS = 512, 16, 64, 32, 5

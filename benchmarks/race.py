@@ -122,7 +122,8 @@ def model_of(settings: TrainSettings, side: int) -> ModelSettings:
 
 
 def vidiff_jobs(name: str, dtype: torch.dtype, side: int) -> dict[str, Job]:
-    from vidiff_cli.training.state import TrainState, new_video_model
+    from vidiff_cli.models.video_model import new_video_model
+    from vidiff_cli.training.state import TrainState
 
     settings = settings_of(name)
     video_model = new_video_model(model_of(settings, side), 0)
@@ -255,8 +256,8 @@ def sampling() -> dict[str, float]:
 
     from vidiff_cli.generation import generate as gen
     from vidiff_cli.generation.load_model import LoadedModel
+    from vidiff_cli.models.video_model import new_video_model
     from vidiff_cli.text.learned import collect_vocabulary
-    from vidiff_cli.training.state import new_video_model
 
     prompt, side = "a small red square moving left", 32
     settings = TrainSettings.model_validate(TINY | {"network": TINY["network"] | NETWORKS["vidiff"]})
@@ -325,7 +326,7 @@ def sampling() -> dict[str, float]:
 
 
 def parameters() -> dict[str, int]:
-    from vidiff_cli.training.state import new_video_model
+    from vidiff_cli.models.video_model import new_video_model
 
     count = {name: new_video_model(model_of(settings_of(name), 32), 0) for name in NETWORKS} | {"peer": peer.unet()}
     return {name: sum(value.numel() for value in module.parameters()) for name, module in count.items()}

@@ -22,7 +22,8 @@ from vidiff_cli.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.diffusion.levels import grid
 from vidiff_cli.diffusion.samplers import dpmpp_2m
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.training.state import TrainState, new_video_model
+from vidiff_cli.models.video_model import new_video_model
+from vidiff_cli.training.state import TrainState
 
 SIZES = {"tiny": (16, 8), "small": (64, 4)}  # preset: side in pixels, clips per pass
 ROUNDS, SAMPLING_STEPS = 5, 20

@@ -29,11 +29,13 @@ from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.generation.generate import sample_sheet
+from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.monitor import TrainingMonitor
 from vidiff_cli.runs.setup import model_settings, open_clip_source
-from vidiff_cli.training.loop import LRSchedule, train_steps
-from vidiff_cli.training.state import TrainState, new_video_model
+from vidiff_cli.training.loop import train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.state import TrainState
 
 CLIPS, SIDE, BLOCK = 128, 16, 8  # of the dataset; pixels; steps
 

@@ -24,7 +24,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from vidiff_cli.checkpoint import write_text
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.resolve import resolve
@@ -32,6 +31,7 @@ from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.events import Progress
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.system.atomic_files import write_text
 
 PART, SIZE, FPS, FRAMES = "lasting", 16, 8, 8
 SEED = 0  # of the clips that are trained on, and of the training

@@ -15,6 +15,8 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.atomic_files import atomic_path
 
 FORMAT = "vidiff-2"
+# the files of a checkpoint folder
+WEIGHTS, AVERAGE, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
 _LONGEST_HEADER = 64 * 2**20
 
 

@@ -177,7 +177,7 @@ def test_the_command_that_repeats_repeats(at_home: Path) -> None:
 
 def test_what_info_does_not_know(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("notes")
-    for name, words in (("missing", "does not exist"), ("notes.txt", "is none of what info knows")):
+    for name, words in (("missing", "does not exist"), ("notes.txt", "is not supported")):
         result = vidiff("info", tmp_path / name)
         assert (result.exit_code, result.stdout) == (1, "")
         assert words in result.stderr and len(result.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""What the README tells people to type is what the commands take."""
+"""Commands that the README and the pages of docs/ tell people to type exist, with the options that they name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,25 @@ from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name != "cli.md"]
+PAGES += [ROOT / "CONTRIBUTING.md", ROOT / "src" / "vidiff_cli" / "builtin" / "README.md"]
+TEXT = "\n".join([README, *(page.read_text(encoding="utf-8") for page in PAGES)])
 
 
-def fenced(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def fenced(language: str, text: str) -> list[str]:
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-COMMANDS = [line.partition("  #")[0].strip() for block in fenced("bash") for line in block.splitlines()]
-TYPED = [command for command in COMMANDS if command.startswith("vidiff ")]
+def typed(text: str) -> list[str]:
+    """The commands of the bash blocks, without prompts, comments and continuations."""
+    lines = [line for block in fenced("bash", text) for line in block.replace("\\\n", " ").splitlines()]
+    commands = {line.strip().removeprefix("$ ").partition("  #")[0].strip() for line in lines}
+    return sorted(command for command in commands if command.startswith("vidiff "))
+
+
+TYPED = typed(TEXT)
 NAMED = sorted(set(re.findall(r"`(vidiff(?: [a-z-]+)+)[^`]*`", README)))
 
 
@@ -40,10 +50,15 @@ def test_every_command_that_is_named_is_there(command: str) -> None:
 
 
 def test_there_is_something_to_type() -> None:
-    assert {command.split()[1] for command in TYPED} >= {"prep", "train", "sample", "extend", "interpolate"}
+    assert {command.split()[1] for command in typed(README)} >= {"prep", "train", "sample", "extend", "interpolate"}
 
 
-@pytest.mark.parametrize("code", fenced("python"))
+def test_the_readme_is_short_and_its_set_up_is_two_commands() -> None:
+    assert len(README.split()) <= 900
+    assert "`make demo`" in README and "`make test`" in README
+
+
+@pytest.mark.parametrize("code", fenced("python", TEXT))
 def test_every_snippet_of_python_names_what_is_there(code: str) -> None:
     """It compiles, its imports exist, and its settings are valid."""
     tree = ast.parse(code)

@@ -27,11 +27,11 @@ from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.config.train import presets
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.errors import UsageError, VidiffError
+from vidiff_cli.models.video_model import open_video_model
 from vidiff_cli.runs import metrics_log
 from vidiff_cli.runs import text_encoder as wiring
 from vidiff_cli.text.clip_names import read_name
 from vidiff_cli.text.clip_tower import ClipTower
-from vidiff_cli.training.state import open_video_model
 
 PROMPT = "a red square moving left"
 

@@ -20,9 +20,10 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
+from vidiff_cli.models.video_model import VideoModel, new_video_model, open_video_model
 from vidiff_cli.runs import metrics_log
 from vidiff_cli.runs.finetune import EMBEDDING, MOTION, inherited, load_initial_weights
-from vidiff_cli.training.state import TrainState, VideoModel, new_video_model, open_video_model
+from vidiff_cli.training.state import TrainState
 
 Training = Callable[..., TrainSettings]
 

@@ -31,8 +31,9 @@ from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import HARDLY_TRAINED
+from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.system.locks import folder_alone
-from vidiff_cli.training.state import TrainState, new_video_model
+from vidiff_cli.training.state import TrainState
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import encode
 

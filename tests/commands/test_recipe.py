@@ -14,7 +14,7 @@ from vidiff_cli.commands.sample import sample
 from vidiff_cli.commands.train import train
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
-from vidiff_cli.training.state import open_video_model
+from vidiff_cli.models.video_model import open_video_model
 
 RECIPE = {
     "diffusion": {"noise": "progressive"},

@@ -27,10 +27,10 @@ from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import load_model
+from vidiff_cli.models.video_model import open_video_model
 from vidiff_cli.runs import metrics_log
 from vidiff_cli.runs.setup import open_clip_source
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
-from vidiff_cli.training.state import open_video_model
 from vidiff_cli.video.decode import decode
 
 

@@ -35,12 +35,12 @@ from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.runs import monitor
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.timeline import Timeline, extension, interpolation
-from vidiff_cli.training.state import new_video_model
 
 T, SIDE, STEPS = 4, 8, 3
 DIFFUSION = DiffusionSettings(low=-11.0, high=13.0, shift=-1.5)  # nothing of it is a default

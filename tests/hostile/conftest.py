@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from vidiff_cli.checkpoint import write_tensors
 from vidiff_cli.cli.app import app
 from vidiff_cli.config.model import ModelSettings
-from vidiff_cli.training.state import new_video_model
+from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import encode
 

@@ -176,7 +176,7 @@ def test_settings_that_the_weights_do_not_have(rejected, rewrite, model, tmp_pat
     def build(*_: object, **__: object):
         pytest.fail("a network was built")
 
-    monkeypatch.setattr("vidiff_cli.training.state.new_video_model", build)
+    monkeypatch.setattr("vidiff_cli.models.video_model.new_video_model", build)
     rejected(rewrite(model, set_one, path))
 
 

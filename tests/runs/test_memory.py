@@ -10,10 +10,10 @@ import torch
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.events import Note
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.runs import memory
 from vidiff_cli.runs.memory import cheapest_change, resolve_batch_size
 from vidiff_cli.training.cost_estimate import estimate
-from vidiff_cli.training.state import VideoModel
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GIB = 2**30

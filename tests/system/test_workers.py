@@ -15,6 +15,7 @@ import pytest
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.worker_pool import CRASHED, TOO_LONG, TOO_MUCH, announce, run
+from vidiff_cli.video import ffmpeg
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
 MB = 2**20
@@ -139,8 +140,19 @@ def work(jobs_folder, monkeypatch) -> Callable:
     return vidiff_test_jobs.work
 
 
-def outcomes(work, jobs, *, workers=1, timeout_seconds: float | None = 60.0, memory_mb=1000):
-    return list(run(work, jobs, workers=workers, timeout_seconds=timeout_seconds, memory_bytes=memory_mb * MB))
+def start(work, jobs, *, workers=1, timeout_seconds: float | None = 60.0, memory_mb=1000):
+    return run(
+        work,
+        jobs,
+        workers=workers,
+        timeout_seconds=timeout_seconds,
+        memory_bytes=memory_mb * MB,
+        initializer=ffmpeg.keep_in_group,
+    )
+
+
+def outcomes(work, jobs, **limits):
+    return list(start(work, jobs, **limits))
 
 
 def test_every_job_has_its_result(work):
@@ -167,7 +179,7 @@ def test_results_come_as_they_finish_and_jobs_are_taken_as_needed(work):
             taken.append(number)
             yield ("hang", None) if number == 0 else ("double", number)
 
-    results = run(work, jobs(), workers=2, timeout_seconds=60, memory_bytes=1000 * MB)
+    results = start(work, jobs(), workers=2, timeout_seconds=60)
     assert [next(results).job[1] for _ in range(5)] == [1, 2, 3, 4, 5]
     assert len(taken) <= 7
     results.close()
@@ -233,16 +245,14 @@ def test_what_a_decoder_prints_is_not_an_answer(work):
 
 
 def test_a_slow_consumer_costs_no_job_its_time(work):
-    results = run(work, [("double", 1), ("double", 2)], workers=2, timeout_seconds=3.0, memory_bytes=1000 * MB)
+    results = start(work, [("double", 1), ("double", 2)], workers=2, timeout_seconds=3.0)
     first = next(results)
     time.sleep(3.5)
     assert {first.result, next(results).result} == {2, 4}
 
 
 def test_a_hang_ends_while_the_consumer_is_busy(work, tmp_path):
-    results = run(
-        work, [("double", 1), ("child", str(tmp_path))], workers=2, timeout_seconds=None, memory_bytes=1000 * MB
-    )
+    results = start(work, [("double", 1), ("child", str(tmp_path))], workers=2, timeout_seconds=None)
     next(results)
     worker = int(waited(tmp_path / "worker"))
     assert gone(worker, zombies=True)
@@ -267,9 +277,7 @@ def test_a_sleeping_ffmpeg_ends_with_its_worker(work, tmp_path, what):
 
 @LINUX
 def test_abandoning_the_outcomes_ends_the_workers(work, tmp_path):
-    results = run(
-        work, [("double", 1), ("child", str(tmp_path))], workers=2, timeout_seconds=60, memory_bytes=1000 * MB
-    )
+    results = start(work, [("double", 1), ("child", str(tmp_path))], workers=2, timeout_seconds=60)
     next(results)
     worker, child = int(waited(tmp_path / "worker")), int(waited(tmp_path / "child"))
     results.close()
@@ -282,9 +290,11 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import vidiff_test_jobs
 from vidiff_cli.system.worker_pool import run
+from vidiff_cli.video import ffmpeg
 try:
     jobs = [(sys.argv[3], sys.argv[2])]
-    for _ in run(vidiff_test_jobs.work, jobs, workers=1, timeout_seconds=60, memory_bytes=10**9):
+    limits = {"workers": 1, "timeout_seconds": 60, "memory_bytes": 10**9, "initializer": ffmpeg.keep_in_group}
+    for _ in run(vidiff_test_jobs.work, jobs, **limits):
         pass
 except KeyboardInterrupt:
     print("interrupted")

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
+from vidiff_cli.models.video_model import VideoModel, new_video_model
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.training.loader import ClipSource
-from vidiff_cli.training.state import VideoModel, new_video_model
 
 CAPTIONS = ["a red square moving left", "a blue circle", "green", "two words"]
 

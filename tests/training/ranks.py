@@ -23,11 +23,13 @@ import torch.distributed.tensor
 from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.training.distributed import ALONE, DistributedContext, MultiProcess, ProcessInfo, init_distributed
 from vidiff_cli.training.loader import ClipSource
-from vidiff_cli.training.loop import LRSchedule, train_steps
-from vidiff_cli.training.state import TrainState, new_video_model
+from vidiff_cli.training.loop import train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.state import TrainState
 
 CAPTIONS = ("a red square moving left", "a blue circle", "")
 CPU = torch.device("cpu")

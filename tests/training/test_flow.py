@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.optical_flow import raft
 from vidiff_cli.motion import forward_backward_mask, full_size_flow
-from vidiff_cli.training.flow_loss import ResidualFlow, raft, warp
+from vidiff_cli.training.flow_loss import ResidualFlow, warp
 from vidiff_cli.worlds import shapes
 
 GENERATOR = torch.Generator()

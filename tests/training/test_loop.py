@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.training import loop
 from vidiff_cli.training import step_guard as guards
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.loader import Batch, ClipSource
-from vidiff_cli.training.loop import LRSchedule, OutOfMemory, StepReport, split_batch, train_steps
+from vidiff_cli.training.loop import OutOfMemory, StepReport, split_batch, train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.objective import Loss
-from vidiff_cli.training.state import TrainState, VideoModel
+from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.step_guard import ENOUGH, GIVE_UP_AFTER, StepGuard
 
 Maker = Callable[..., VideoModel]

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batch, draw_batches
 from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss, make_conditioning
-from vidiff_cli.training.state import VideoModel
 
 CLIPS, FRAMES, SIDE = 6, 8, 20
 CPU = torch.device("cpu")

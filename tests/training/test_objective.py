@@ -13,9 +13,9 @@ from vidiff_cli.diffusion.levels import alpha_sigma, cosine
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.targets import WEIGHTINGS, PredictionType, loss_weight, target
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import diffusion_loss
-from vidiff_cli.training.state import VideoModel
 
 Maker = Callable[..., VideoModel]
 B, T = 4, 4

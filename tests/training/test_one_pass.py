@@ -13,11 +13,12 @@ from torch import Tensor
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.training import one_pass
 from vidiff_cli.training.loader import ClipSource
-from vidiff_cli.training.one_pass import OnePassErrors, choose_clips, measure_errors, read_errors
-from vidiff_cli.training.state import VideoModel
+from vidiff_cli.training.one_pass import choose_clips, measure_errors
 from vidiff_cli.training.validation import SEED
 
 SIDE, FRAMES = 8, 20

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from vidiff_cli.config.train import OptimizerSettings
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.training.optimizers import Muon, build_optimizers, check_cover, orthogonal
-from vidiff_cli.training.state import VideoModel
 
 Maker = Callable[..., VideoModel]
 

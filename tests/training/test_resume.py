@@ -12,22 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
+from vidiff_cli.checkpoint import AVERAGE, OPTIMIZER, STATE, WEIGHTS, read_header, read_tensors, write_tensors
 from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import recompute_stages
+from vidiff_cli.models.video_model import VideoModel, new_video_model, open_video_model
 from vidiff_cli.training.loader import ClipSource, draw_batch
-from vidiff_cli.training.loop import STUCK_AFTER, LRSchedule, StepReport, train_steps
-from vidiff_cli.training.state import (
-    AVERAGE,
-    OPTIMIZER,
-    STATE,
-    WEIGHTS,
-    TrainState,
-    VideoModel,
-    new_video_model,
-    open_video_model,
-)
+from vidiff_cli.training.loop import STUCK_AFTER, StepReport, train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.state import TrainState
 
 Maker = Callable[..., VideoModel]
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from torch import nn
 
 from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.training.ema import Ema
-from vidiff_cli.training.loop import LRSchedule
+from vidiff_cli.training.lr_schedule import LRSchedule
 
 
 @settings(deadline=None)

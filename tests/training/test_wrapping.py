@@ -13,9 +13,11 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_network, recompute_stages
 from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.video_model import VideoModel, new_video_model
 from vidiff_cli.training.loader import ClipSource
-from vidiff_cli.training.loop import LRSchedule, StepReport, train_steps
-from vidiff_cli.training.state import TrainState, VideoModel, new_video_model
+from vidiff_cli.training.loop import StepReport, train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.state import TrainState
 
 Maker = Callable[..., VideoModel]
 CPU = torch.device("cpu")

@@ -48,7 +48,7 @@ The clips are of persons or places that it never saw. "both" is the default: one
 makes without the weight.
 
 {own}
-Made by `python -m benchmarks films films` and `python -m benchmarks films own people FOLDER MODEL`.
+Made by `python -m benchmarks films films` and `python -m benchmarks films own NAME FOLDER MODEL`.
 """
 OWN = {"people": "People, two of seven held out", "radar": "Weather radar, two of ten places held out"}
 

@@ -25,7 +25,8 @@ from vidiff_cli.text.encoder import CaptionEmbedding
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.cost_estimate import FLOAT
 from vidiff_cli.training.distributed import ALONE
-from vidiff_cli.training.loop import LRSchedule, OutOfMemory, train_steps
+from vidiff_cli.training.loop import OutOfMemory, train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
 
 MIN_STEPS, MAX_STEPS, MAX_SECONDS = 3, 8, 20.0  # of a measurement: memory settles after a few steps
 

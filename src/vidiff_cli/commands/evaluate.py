@@ -33,8 +33,6 @@ from vidiff_cli.evaluation.video_sets import (
     VideoSet,
     dataset_set,
     files_set,
-    is_dataset,
-    is_run,
     make_pairs,
     world_set,
 )
@@ -42,6 +40,7 @@ from vidiff_cli.evaluation.view import View
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation import generate as gen
 from vidiff_cli.metrics.bootstrap import ConfidenceInterval, bootstrap_mean
+from vidiff_cli.path_kind import MODEL_KINDS, path_kind
 
 __all__ = ["EvaluateReport", "evaluate", "table_rows"]
 
@@ -114,18 +113,18 @@ def evaluate(settings: EvaluateSettings) -> EventStream[EvaluateReport]:
 def _open_sides(settings: EvaluateSettings) -> EventStream[_Sides]:
     """Opens both sides; of a run, samples the generated one."""
     first, second = settings.real, settings.generated
-    if second is not None and is_run(first):
+    if second is not None and path_kind(first) in MODEL_KINDS:
         fix = "name the run last, or alone"
         raise UsageError("the first one to compare must be real", found=f"the run {first}", fix=fix)
-    if second is None and not is_run(first):
+    if second is None and path_kind(first) not in MODEL_KINDS:
         fix = "name the generated videos, or a run to sample from"
         raise UsageError(f"nothing to compare {first} with", fix=fix)
-    run = first if second is None else second if is_run(second) else None
+    run = first if second is None else second if path_kind(second) in MODEL_KINDS else None
     real = yield from _open_real(settings, run)
     if run is not None:
         return (yield from _sample_run(settings, run, real))
     assert second is not None
-    generated = dataset_set(second, "all") if is_dataset(second) else (yield from files_set(second))
+    generated = dataset_set(second, "all") if path_kind(second) == "dataset" else (yield from files_set(second))
     generated = generated.subset(settings.count)
     truth = make_pairs(real.items, generated.items, settings.paired)
     view = _view(settings, [*real.items, *generated.items])
@@ -143,7 +142,7 @@ def _open_real(settings: EvaluateSettings, run: Path | None) -> EventStream[Vide
     if world is not None and (alone or str(first) == ADDRESS):
         return world_set(world, settings.side, settings.count or world.held_out)
     source = settings.dataset or model_samples.training_dataset(first) if alone else first
-    is_data = alone or is_dataset(source)
+    is_data = alone or path_kind(source) == "dataset"
     real = dataset_set(source, settings.side) if is_data else (yield from files_set(source))
     return real.subset(settings.count)
 

@@ -35,6 +35,7 @@ from vidiff_cli.generation.sidecar import read_sidecar
 from vidiff_cli.prep.scan import MediaSource, scan
 from vidiff_cli.system import worker_pool
 from vidiff_cli.system.locks import hidden_folder
+from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import HIDDEN, RECIPES
 from vidiff_cli.video.probe import SUFFIXES_VIDEO, probe
 
@@ -229,7 +230,14 @@ def _at_a_time(settings: Settings, films: Sequence[_Film]) -> Made:
     """Several films at a time. The processes end with this one, however that ends."""
     threads, argv = max(1, torch.get_num_threads() // settings.jobs), tuple(sys.argv)
     jobs = [_Job(settings=settings, film=film, threads=threads, argv=argv) for film in films]
-    running = worker_pool.run(_apart, jobs, workers=settings.jobs, timeout_seconds=math.inf, memory_bytes=sys.maxsize)
+    running = worker_pool.run(
+        _apart,
+        jobs,
+        workers=settings.jobs,
+        timeout_seconds=math.inf,
+        memory_bytes=sys.maxsize,
+        initializer=ffmpeg.keep_in_group,
+    )
     try:
         with closing(running):
             for job, result, problem, _ in running:

@@ -16,6 +16,7 @@ from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.events import EventStream, Note, Progress, task
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.runs.checkpoints import INTERRUPT_ONLY, complete_save, save_checkpoint
 from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
@@ -31,9 +32,10 @@ from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.clip_tower import ClipTower
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
-from vidiff_cli.training.loop import LRSchedule, train_steps
+from vidiff_cli.training.loop import train_steps
+from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.objective import Auxiliary
-from vidiff_cli.training.state import TrainState, VideoModel
+from vidiff_cli.training.state import TrainState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,8 +14,8 @@ from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.metrics.extractors import Extractor, as_pixels, random_extractor, resize, small_extractor
 from vidiff_cli.metrics.i3d import i3d
-from vidiff_cli.models.pretrained import read_weights, with_weights
-from vidiff_cli.training.perceptual_loss import DEVIATION, KNOWN, MEAN
+from vidiff_cli.models.feature_networks import DEVIATION, FEATURE_NETS, MEAN, feature_network
+from vidiff_cli.models.pretrained import read_weights
 
 SHAPES = ("builtin", "extractor.safetensors")  # in the package
 DIMENSIONS = {"r3d_18": 512, "s3d": 1024}
@@ -62,24 +62,18 @@ def shapes_extractor(device: torch.device) -> Extractor:
 
 def _torchvision_extractor(name: str, path: Path, device: torch.device) -> Extractor:
     """Opens torchvision's r3d_18 or s3d without its head: features are the mean of the last maps over t h w."""
-    from vidiff_cli.text.tokenizer import patch_torchvision_nms
-
-    patch_torchvision_nms()
-    from torchvision.models import video
-
-    known, state = KNOWN[name], read_weights(path)
-    if known.key not in state:
-        raise VidiffError(f"{path} does not hold the weights of torchvision's {name}", found=f"no {known.key}")
-    build = {"r3d_18": video.r3d_18, "s3d": video.s3d}[name]
+    spec, state = FEATURE_NETS[name], read_weights(path)
+    if spec.key not in state:
+        raise VidiffError(f"{path} does not hold the weights of torchvision's {name}", found=f"no {spec.key}")
     head = {"r3d_18": "fc", "s3d": "classifier"}[name]
-    network = with_weights(lambda: build(weights=None), state, path, what=f"torchvision's {name}", without=(head,))
+    network = feature_network(name, state, path, without=(head,))
     parts = {"r3d_18": ("stem", "layer1", "layer2", "layer3", "layer4"), "s3d": ("features",)}[name]
     body = nn.Sequential(*(network.get_submodule(part) for part in parts)).to(device)
     mean, deviation = (torch.tensor(values, device=device).view(1, 3, 1, 1, 1) for values in (MEAN, DEVIATION))
 
     @torch.no_grad()
     def features(frames: np.ndarray) -> np.ndarray:
-        pixels = resize(as_pixels(frames, device) / 255, known.side)
+        pixels = resize(as_pixels(frames, device) / 255, spec.side)
         return body((pixels - mean) / deviation).mean(dim=(2, 3, 4))[0].float().cpu().numpy()
 
     return Extractor(
@@ -88,6 +82,6 @@ def _torchvision_extractor(name: str, path: Path, device: torch.device) -> Extra
         dimension=DIMENSIONS[name],
         features=features,
         trained_on="Kinetics-400, if the file is torchvision's",
-        side=known.side,
+        side=spec.side,
         is_proxy=False,
     )

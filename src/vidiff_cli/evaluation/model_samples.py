@@ -25,9 +25,10 @@ from vidiff_cli.evaluation.view import View
 from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.frames import plan
 from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.builtin import builtin_file, is_builtin
+from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.generation.frame_store import DiskFrameArray
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.path_kind import path_kind
 from vidiff_cli.pixels import clip_to_uint8
 
 BATCH = 16
@@ -35,7 +36,7 @@ BATCH = 16
 
 def training_world(run: Path) -> StreamSettings | None:
     """Reads which part of the shapes world a run or the builtin model was trained on; None for another dataset."""
-    if is_builtin(run):
+    if path_kind(run) == "builtin model":
         world = read_header(builtin_file()).get("world")
     else:
         train = read_run_config(run).get("train")

@@ -19,12 +19,11 @@ import numpy as np
 
 from vidiff_cli.config.reading import read_text
 from vidiff_cli.config.world import ADDRESS, StreamSettings
-from vidiff_cli.dataset.dataset import JOURNAL, Dataset, open_dataset
+from vidiff_cli.dataset.dataset import Dataset, open_dataset
 from vidiff_cli.dataset.world_dataset import WorldClips
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.evaluation.view import View
 from vidiff_cli.events import EventStream, Progress
-from vidiff_cli.generation.builtin import is_builtin
 from vidiff_cli.generation.completion import compare_path
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.prep.scan import MediaSource, scan
@@ -72,19 +71,6 @@ class VideoSet:
         order = sorted(self.items, key=lambda item: hashlib.sha256(item.key.encode(errors="replace")).digest())
         kept = {id(item) for item in order[:count]}
         return replace(self, items=tuple(item for item in self.items if id(item) in kept))
-
-
-def is_dataset(path: Path) -> bool:
-    return (path / "dataset.json").is_file() or (path / JOURNAL).is_dir()
-
-
-def is_run(path: Path) -> bool:
-    """Recognizes a run folder, a checkpoint folder, a file of weights, or the builtin model."""
-    if is_builtin(path):
-        return True
-    if path.is_file():
-        return path.suffix == ".safetensors"
-    return (path / "checkpoints").is_dir() or (path / "ema.safetensors").is_file()
 
 
 def dataset_set(path: Path, side: str) -> VideoSet:

@@ -37,13 +37,13 @@ from vidiff_cli.generation.load_model import HARDLY_TRAINED, LoadedModel, load_m
 from vidiff_cli.generation.resume_journal import WindowJournal
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.models.acceleration import recompute_stages
+from vidiff_cli.models.step_cost import kept_bytes
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.pixels import clip_to_uint8, from_uint8, quantize_8bit, to_uint8
 from vidiff_cli.runs.text_encoder import download_note
 from vidiff_cli.sampling.initial_noise import InitNoise, SampleFn, free_init, free_noise, fresh, previous_frames
 from vidiff_cli.sampling.windows import Conditioner, fill, sample_windows
 from vidiff_cli.system.atomic_files import write_text
-from vidiff_cli.training.cost_estimate import kept_bytes
-from vidiff_cli.training.state import VideoModel
 from vidiff_cli.video.encode import check_output
 
 LONG_SECONDS = 60

@@ -11,18 +11,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vidiff_cli.checkpoint import damaged_checkpoint, file_hash
+from vidiff_cli.checkpoint import AVERAGE, damaged_checkpoint, file_hash
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.guidance import classifier_free
 from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.errors import UsageError, VidiffError
-from vidiff_cli.generation.builtin import BUILTIN, builtin_file, is_builtin
+from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
+from vidiff_cli.models.video_model import VideoModel, open_video_model
 from vidiff_cli.motion import estimate_clip
+from vidiff_cli.path_kind import BUILTIN, path_kind
 from vidiff_cli.runs.text_encoder import prompt_reader
 from vidiff_cli.text.adapter import AdaptedText
-from vidiff_cli.training.one_pass import OnePassErrors, read_errors
-from vidiff_cli.training.state import AVERAGE, VideoModel, open_video_model
 
 RUNS = Path("runs")
 LONGEST_NAME = 200  # of a checkpoint folder
@@ -156,14 +157,15 @@ def find_checkpoint(model: Path | None) -> Path:
     VidiffError says what was there instead."""
     if model is None:
         model = newest_run() or BUILTIN
+    kind = path_kind(model)
+    if kind == "builtin model":
+        return builtin_file()
     if model.is_file():
         return model
-    if is_builtin(model):
-        return builtin_file()
     for folder in (model, _latest(model)):
         if folder is not None and (folder / AVERAGE).is_file():
             return folder / AVERAGE
-    found = "a folder without checkpoints" if model.is_dir() else "no such file or folder"
+    found = "no such file or folder" if kind == "missing" else "a folder without checkpoints"
     raise VidiffError(f"{model} is no model", found=found, expected="a run folder or a checkpoint file")
 
 

@@ -17,6 +17,7 @@ from vidiff_cli.prep.plan import Plan
 from vidiff_cli.prep.scan import MediaSource
 from vidiff_cli.system import worker_pool
 from vidiff_cli.system.atomic_files import remove
+from vidiff_cli.video import ffmpeg
 
 # what another run may have more luck with
 AGAIN = {UNEXPECTED, worker_pool.TOO_LONG, worker_pool.TOO_MUCH, worker_pool.CRASHED}
@@ -86,6 +87,7 @@ def _outcomes(
         workers=min(settings.workers or _cores(), count),
         timeout_seconds=settings.timeout,
         memory_bytes=settings.memory * 1_000_000,
+        initializer=ffmpeg.keep_in_group,
     )
     try:
         with contextlib.closing(running):

@@ -10,12 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.path_kind import SUFFIXES_MEDIA, SUFFIXES_TEXT
 from vidiff_cli.prep.image_folders import FEWEST, FrameFolder, frame_folders
-from vidiff_cli.video.decode import SUFFIXES_IMAGE, SUFFIXES_VIDEO
-
-SUFFIXES_MEDIA = SUFFIXES_VIDEO | SUFFIXES_IMAGE
-# A shell expands `clips/*` to captions and tables too: these are never sources, even when they are named one by one.
-SUFFIXES_TEXT = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".srt", ".vtt", ".xml", ".yaml", ".yml"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +104,7 @@ def _expand(text: str, excluded: str | None) -> Iterator[tuple[Path, Path, bool]
     if path.is_dir():
         yield from _walk(path, excluded)
     elif os.path.lexists(path):
-        yield path, path.parent, path.suffix.lower() not in SUFFIXES_TEXT
+        yield path, path.parent, path.suffix.lower() not in SUFFIXES_TEXT  # a shell expands clips/* to captions too
     elif glob.has_magic(text):
         pattern = str(path)
         matches = sorted(glob.glob(pattern, recursive=True))

@@ -10,15 +10,16 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+from vidiff_cli.checkpoint import STATE
 from vidiff_cli.config.run_config import UNREADABLE
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.runs.run_dir import OTHER_FOLDER
 from vidiff_cli.system.atomic_files import remove_folder, write_text
 from vidiff_cli.training.distributed import ALONE, DistributedContext
-from vidiff_cli.training.loop import LRSchedule
-from vidiff_cli.training.one_pass import OnePassErrors
-from vidiff_cli.training.state import STATE, Phase, TrainState
+from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.state import Phase, TrainState
 
 INTERRUPT_ONLY = "passing"  # among a checkpoint's notes: saved at an interrupt, removed once there is a later one
 

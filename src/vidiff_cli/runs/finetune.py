@@ -14,8 +14,8 @@ from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
+from vidiff_cli.models.video_model import VideoModel, open_video_model
 from vidiff_cli.text.learned import EMPTY
-from vidiff_cli.training.state import VideoModel, open_video_model
 
 EMBEDDING = "text.embedding.weight"
 MOTION = ("denoiser.network.stem_estimate.", "denoiser.network.gate.")  # weights of a network that is shown motion

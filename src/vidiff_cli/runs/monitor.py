@@ -19,12 +19,14 @@ from vidiff_cli.dataset.index import SIDES
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import evenly_spaced
+from vidiff_cli.models.one_pass_errors import OnePassErrors
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.setup import open_clip_source
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.prompts_file import read_prompts
-from vidiff_cli.training.one_pass import OnePassErrors, choose_clips, measure_errors
-from vidiff_cli.training.state import TrainState, VideoModel
+from vidiff_cli.training.one_pass import choose_clips, measure_errors
+from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.validation import AT_ONCE, ValidationSet, make_validation_set, validate
 
 DATASET_PROMPTS, MAX_PROMPTS = 4, 16  # rows of a sheet: captions of the dataset, prompts of a file

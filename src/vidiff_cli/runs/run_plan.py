@@ -21,7 +21,7 @@ from vidiff_cli.runs.setup import consistent, model_settings
 from vidiff_cli.runs.text_encoder import LazyTower, choose_text
 from vidiff_cli.text.clip_tower import ClipTower
 from vidiff_cli.training.distributed import DistributedContext
-from vidiff_cli.training.loop import LRSchedule
+from vidiff_cli.training.lr_schedule import LRSchedule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

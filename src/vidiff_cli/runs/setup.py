@@ -21,12 +21,13 @@ from vidiff_cli.device import DTYPES, choose_device
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.models.acceleration import compile_network, recompute_stages
+from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.finetune import load_initial_weights
 from vidiff_cli.training.clip_cache import ClipCache
 from vidiff_cli.training.cost_estimate import estimate
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo
 from vidiff_cli.training.loader import ClipSource
-from vidiff_cli.training.state import TrainState, new_video_model
+from vidiff_cli.training.state import TrainState
 
 
 def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:

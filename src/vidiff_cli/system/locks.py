@@ -1,7 +1,7 @@
-"""One process at a time in a folder or at a file, and what killed ones left there.
+"""Locks that keep other vidiff processes out of a folder or a file, and hidden folders for unfinished files.
 
-A lock is a file that its holder has locked (flock): the kernel lets go of it when the process ends, however it ends.
-Where the file system knows no locks or cannot be written, nothing is kept apart and nothing is cleared.
+The operating system releases a lock when the process that holds it ends, however it ends. Where no lock can be taken
+(a file system without locks, a folder that cannot be written) the work goes on without one, and nothing is cleared.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.atomic_files import remove
 
@@ -22,96 +24,87 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def folder_alone(folder: Path, *, fix: str) -> Iterator[bool]:
-    """Keeps other vidiff processes out of `folder`, which is made where it is missing, and removed if it stays empty.
+    """Keeps other vidiff processes out of `folder`, which is created if it is missing and removed if it stays empty.
 
-    Yields whether it is really locked. VidiffError where another process holds it, with what to do instead.
+    Yields whether the lock is held. VidiffError: another process holds it; `fix` is the advice in the message.
     """
     with alone(folder / LOCK, folder, fix=fix) as locked:
         yield locked
 
 
 @contextlib.contextmanager
-def alone(path: Path, what: Path, *, fix: str = "") -> Iterator[bool]:
-    """The same with a lock file at `path`, which vanishes at the end; `what` is named in the error."""
-    made = [each for each in path.parents if not os.path.lexists(each)]
-    with contextlib.suppress(OSError):  # who writes there next says it better
+def alone(path: Path, subject: Path, *, fix: str = "") -> Iterator[bool]:
+    """Holds the lock file `path`, which is removed at the end; `subject` is named in the error. See `folder_alone`."""
+    created = [parent for parent in path.parents if not os.path.lexists(parent)]
+    with contextlib.suppress(OSError):  # the first write into the folder has the better message
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        lock = _acquire(path, subject, fix)
         try:
-            descriptor = _take(path)
-        except BlockingIOError as error:
-            found = f"another vidiff at work on it{_holder(path)}"
-            raise VidiffError(f"{what} is in use", found=found, fix=fix or None) from error
-        try:
-            yield descriptor is not None
+            yield lock is not None
         finally:
-            if descriptor is not None:
-                remove(path)  # while it is held: whoever opened it meanwhile sees that it is no longer there
-                os.close(descriptor)
+            if lock is not None:
+                remove(path)  # while it is held, so that a process that has opened it finds a removed file
+                lock.release()
     finally:
-        with contextlib.suppress(OSError):  # no longer empty
-            for each in made:
-                each.rmdir()
+        with contextlib.suppress(OSError):  # not empty
+            for folder in created:
+                folder.rmdir()
 
 
 @contextlib.contextmanager
 def hidden_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder in `parent` for unfinished files: it goes away at the end, or, if this process is killed, when the
-    next one makes such a folder there. Its lock stands beside it, so that it is never taken for one of the dead."""
-    place = parent / f"{prefix}{secrets.token_hex(8)}"
-    with alone(place.with_name(place.name + LOCK), place) as locked:
+    """Creates a hidden folder in `parent` for unfinished files and removes it at the end.
+
+    The folder of a killed process is removed when the next one is created with the same prefix. The lock lies beside
+    the folder: it is taken before the folder is created and released after it is removed.
+    """
+    folder = parent / f"{prefix}{secrets.token_hex(8)}"
+    with alone(folder.with_name(folder.name + LOCK), folder) as locked:
         if locked:
             _clear_abandoned(parent.absolute(), prefix)
         try:
-            place.mkdir()
-            yield place
+            folder.mkdir()
+            yield folder
         finally:
-            remove(place)
+            remove(folder)
 
 
-@cache  # once is enough, and a folder may hold many files
+@cache  # once per process is enough, and a folder may hold many files
 def _clear_abandoned(parent: Path, prefix: str) -> None:
-    """Removes such folders whose lock nobody holds. (A lock is taken before its folder is made, and goes after it.)"""
+    """Removes hidden folders with this prefix whose lock is not held."""
     name = re.compile(re.escape(prefix) + "[0-9a-f]{16}")
-    for place in {path.with_name(path.name.removesuffix(LOCK)) for path in parent.glob(f"{prefix}*")}:
-        if name.fullmatch(place.name):
-            with contextlib.suppress(VidiffError), alone(place.with_name(place.name + LOCK), place) as locked:
+    for folder in {path.with_name(path.name.removesuffix(LOCK)) for path in parent.glob(f"{prefix}*")}:
+        if name.fullmatch(folder.name):
+            with contextlib.suppress(VidiffError), alone(folder.with_name(folder.name + LOCK), folder) as locked:
                 if locked:
-                    remove(place)
+                    remove(folder)
 
 
-def _take(path: Path) -> int | None:
-    """The descriptor that holds the lock; None where there can be none. BlockingIOError: another process has it."""
-    try:
-        import fcntl
-    except ImportError:  # no POSIX
-        return None
+def _acquire(path: Path, subject: Path, fix: str) -> FileLock | None:
+    """Takes the lock without waiting and writes the process id into its file; None if no lock can be taken.
+
+    VidiffError: another process holds it.
+    """
+    # No soft fallback: a marker file would outlive a killed process. Not per thread: a generator may be closed by
+    # another thread than the one that entered it.
+    lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
+    existed = os.path.lexists(path)
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            lock.acquire()
+            break
+        except Timeout as error:
+            if os.path.lexists(path):  # else its holder has just removed it
+                found = f"another vidiff at work on it{_holder(path)}"
+                raise VidiffError(f"{subject} is in use", found=found, fix=fix or None) from error
         except OSError:
+            if not existed:
+                remove(path)
             return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _same_file(descriptor, path):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()}\n".encode())
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            raise
-        except OSError:
-            remove(path)
-            os.close(descriptor)
-            return None
-        os.close(descriptor)  # its last holder removed it between our two calls
-
-
-def _same_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
-        return False
+    with contextlib.suppress(OSError):  # only the message needs it
+        path.write_text(f"{os.getpid()}\n")
+    return lock
 
 
 def _holder(path: Path) -> str:

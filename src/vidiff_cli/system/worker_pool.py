@@ -58,15 +58,24 @@ def run(
     workers: int,
     timeout_seconds: float | None,
     memory_bytes: int,
+    initializer: Callable[[], object] | None = None,
 ) -> Generator[Outcome[J, R]]:
-    """The outcomes of `function` over `jobs`, as they finish; `jobs` is consumed as workers come free.
+    """Yields the outcome of `function` for each of `jobs`, as they finish; `jobs` is consumed as workers come free.
 
-    `function` stands at the top of a module that a fresh interpreter can import; jobs and results are small and can be
-    pickled. A job may take `timeout_seconds`; with None, 60 s, or what it asks for with `announce`. A worker and its
-    children together may hold `memory_bytes`. Abandoning the iterator, or an interrupt, ends all workers at once.
-    VidiffError: a worker cannot be started.
+    Abandoning the iterator, or an interrupt, ends all workers at once.
+
+    Args:
+        function: stands at the top of a module that a fresh interpreter can import.
+        jobs: arguments; they and the results are small and can be pickled.
+        workers: the number of processes.
+        timeout_seconds: the time of one job; None: 60 s, or what the job asks for with `announce`.
+        memory_bytes: the memory of one worker and its child processes together.
+        initializer: called once in each worker before `function` is imported; importable as `function`.
+
+    Raises:
+        VidiffError: a worker cannot be started.
     """
-    team = _Team(function, timeout_seconds, memory_bytes)
+    team = _Team(function, initializer, timeout_seconds, memory_bytes)
     waiting = iter(jobs)
     try:
         while True:
@@ -82,7 +91,13 @@ def run(
 class _Worker:
     """One worker process as its parent sees it; a thread listens to it and puts (worker, kind, content) in `news`."""
 
-    def __init__(self, function: Callable, timeout_seconds: float | None, news: queue.SimpleQueue) -> None:
+    def __init__(
+        self,
+        function: Callable,
+        initializer: Callable | None,
+        timeout_seconds: float | None,
+        news: queue.SimpleQueue,
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", SERVE],
             stdin=subprocess.PIPE,
@@ -105,7 +120,7 @@ class _Worker:
         self._listener.start()
         # Death with the parent is death with the thread that started it; the main thread alone surely outlives it.
         tied = os.getpid() if threading.current_thread() is threading.main_thread() else None
-        self._tell((tied, [path for path in sys.path if path], function.__module__, function.__qualname__))
+        self._tell((tied, [path for path in sys.path if path], _name(function), initializer and _name(initializer)))
 
     def give(self, job: object) -> None:
         self.job = job
@@ -149,8 +164,15 @@ class _Worker:
 class _Team(Generic[J, R]):
     """The workers of one run, and a thread that watches them, also while the consumer is busy elsewhere."""
 
-    def __init__(self, function: Callable[[J], R], timeout_seconds: float | None, memory_bytes: int) -> None:
-        self._function, self._timeout_seconds, self._memory_bytes = function, timeout_seconds, memory_bytes
+    def __init__(
+        self,
+        function: Callable[[J], R],
+        initializer: Callable | None,
+        timeout_seconds: float | None,
+        memory_bytes: int,
+    ) -> None:
+        self._function, self._initializer = function, initializer
+        self._timeout_seconds, self._memory_bytes = timeout_seconds, memory_bytes
         self._news: queue.SimpleQueue[tuple[_Worker, str, Any]] = queue.SimpleQueue()
         self._workers: list[_Worker] = []
         self._ended, self._lock = threading.Event(), threading.Lock()  # a process that was waited for is not killed
@@ -166,7 +188,7 @@ class _Team(Generic[J, R]):
         """To a free worker, which is started where there is none."""
         worker = next((worker for worker in self._workers if worker.job is IDLE), None)
         if worker is None:
-            worker = _Worker(self._function, self._timeout_seconds, self._news)
+            worker = _Worker(self._function, self._initializer, self._timeout_seconds, self._news)
             with self._lock:
                 self._workers.append(worker)
         worker.give(job)
@@ -227,6 +249,10 @@ class _Team(Generic[J, R]):
 
     def _held(self, worker: _Worker) -> int:
         return self._families.resident_bytes(worker.process.pid)
+
+
+def _name(function: Callable) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
 
 
 def _problem(worker: _Worker, kind: str, content: str) -> tuple[str, str]:

@@ -19,7 +19,6 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from vidiff_cli.system import process_tree
-from vidiff_cli.video import ffmpeg
 
 READY, FAILED, ANNOUNCE, RESULT, RAISED, MEMORY = "ready", "failed", "announce", "result", "raised", "memory"
 
@@ -47,7 +46,7 @@ def serve() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)  # what a decoder prints must not mix with the answers
     os.dup2(null, 1)
-    parent, paths, module, name = receive(inbox)
+    parent, paths, function_name, initializer_name = receive(inbox)
     tie = process_tree.death_with_parent()
     if parent is not None and tie is not None:
         tie()
@@ -55,16 +54,23 @@ def serve() -> None:
             os._exit(1)
     jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_take, args=(inbox, jobs), daemon=True).start()
-    ffmpeg.keep_in_group()
     try:
         sys.path[:] = paths
-        function = operator.attrgetter(name)(importlib.import_module(module))
+        if initializer_name is not None:
+            _import(initializer_name)()
+        function = _import(function_name)
     except Exception as error:
         _channel.send((FAILED, f"{type(error).__name__}: {error}"))
         return
     _channel.send((READY, None))
     while True:
         _answer(function, jobs.get())
+
+
+def _import(name: tuple[str, str]) -> Callable:
+    """A function by the name of its module and its own name there."""
+    module, qualified_name = name
+    return operator.attrgetter(qualified_name)(importlib.import_module(module))
 
 
 def _take(inbox: Connection, jobs: queue.SimpleQueue) -> None:

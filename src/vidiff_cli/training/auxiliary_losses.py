@@ -36,8 +36,9 @@ def make_auxiliary_losses(
     """
     terms: dict[str, tuple[float, Term]] = {}
     if objective.flow_loss:
+        from vidiff_cli.models.optical_flow import raft
         from vidiff_cli.motion import full_size_flow
-        from vidiff_cli.training.flow_loss import ResidualFlow, raft
+        from vidiff_cli.training.flow_loss import ResidualFlow
 
         path = objective.flow_weights
         terms["flow"] = objective.flow_loss, ResidualFlow(raft(path, device) if path else full_size_flow)

@@ -11,27 +11,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.sharding import is_shard, local, shard_like
+from vidiff_cli.training.objective import LossModule, training_loss
 
 if TYPE_CHECKING:
-    from torch.distributed.tensor import DTensor
-
+    from vidiff_cli.models.video_model import VideoModel
     from vidiff_cli.training.loader import Batch
     from vidiff_cli.training.objective import Auxiliary, Loss
-    from vidiff_cli.training.state import VideoModel
 
 ParallelKind = Literal["ddp", "fsdp"]
 STARTING = "start it with torchrun --nproc-per-node N -m vidiff_cli train"
@@ -57,7 +57,7 @@ class DistributedContext:
     def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
         """The training loss of this rank's slice of the batch. Its gradient goes to all ranks in `backward`, as the
         mean of the ranks' own: what is differentiated is `weight(clips, size)` times it."""
-        return video_model(batch, auxiliary)[1]
+        return training_loss(video_model, batch, auxiliary)
 
     def weight(self, clips: int, size: int) -> float:
         """What the mean over `clips` of a batch of `size` counts, so that the mean over ranks is the mean over the
@@ -213,14 +213,14 @@ class MultiProcess(DistributedContext):
 
     def __init__(self, launch: ProcessInfo, device: torch.device, kind: ParallelKind) -> None:
         self.rank, self.world, self._device, self._kind = launch.rank, launch.world, device, kind
-        self._wrapped: Callable[..., Any] | None = None
+        self._wrapped: nn.Module | None = None
 
     def prepare(self, video_model: VideoModel) -> None:
         if self._kind == "fsdp":
-            self._wrapped = _shard(video_model, self._device)
+            self._wrapped = _shard(LossModule(video_model), self._device)
         else:
             # Its own check of unused weights costs a walk of the graph in every step, and every weight is used in all.
-            self._wrapped = DistributedDataParallel(video_model, gradient_as_bucket_view=True)
+            self._wrapped = DistributedDataParallel(LossModule(video_model), gradient_as_bucket_view=True)
 
     def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
         assert self._wrapped is not None, "prepare comes first"
@@ -320,26 +320,7 @@ def _count(value: Tensor, rank: int, world: int) -> int:
     return min(each, max(0, len(value) - rank * each)) * value.shape[1:].numel()
 
 
-def is_shard(value: object) -> TypeGuard[DTensor]:
-    """Whether a tensor is this rank's part of a larger one. Asked of its methods, for FSDP2 is slow to import."""
-    return hasattr(value, "full_tensor")
-
-
-def shard_like(full: Tensor, like: Tensor) -> Tensor:
-    """This rank's part of a whole tensor that is the same on all ranks, cut as another one; without FSDP, all of it."""
-    if not is_shard(like):
-        return full
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
-
-
-def local(value: Tensor) -> Tensor:
-    """What this rank holds of a tensor: the same memory."""
-    return value.to_local() if is_shard(value) else value  # type: ignore[attr-defined]
-
-
-def _shard(video_model: VideoModel, device: torch.device) -> Callable[..., Any]:
+def _shard(module: nn.Module, device: torch.device) -> nn.Module:
     """FSDP2: weights are gathered stage by stage where they are needed, and the text encoder, the stem, the head and
     the embeddings as one."""
     from torch.distributed.device_mesh import init_device_mesh
@@ -352,10 +333,10 @@ def _shard(video_model: VideoModel, device: torch.device) -> Callable[..., Any]:
         fix = "update it, or use --parallel ddp"
         raise VidiffError("--parallel fsdp needs PyTorch 2.6 or later", found=torch.__version__, fix=fix) from error
 
-    video_model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # it cuts no other
+    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # it cuts no other
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for module in video_model.modules():
-        if isinstance(module, Stage):
-            fully_shard(module, mesh=mesh)
-    fully_shard(video_model, mesh=mesh)
-    return video_model
+    for part in module.modules():
+        if isinstance(part, Stage):
+            fully_shard(part, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+    return module

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from vidiff_cli.training.distributed import local
+from vidiff_cli.models.sharding import local
 
 
 class Ema:

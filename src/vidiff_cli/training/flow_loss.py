@@ -6,21 +6,11 @@ the right and y downwards, pixel centers at whole numbers. Shapes: n pairs or cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from vidiff_cli.models.pretrained import read_weights, with_weights
+from vidiff_cli.models.optical_flow import FlowFn
 from vidiff_cli.motion import forward_backward_mask
-
-FlowOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(first, second: n c h w in [-1, 1]) -> the flow from first to second and the one back, n 2 h w each."""
-
-RAFT_SIDE, RAFT_MULTIPLE = 128, 8  # the correlation pyramid of RAFT needs that much
-RAFT_PAIRS = 16  # at a time: its correlations grow with the fourth power of the side
 
 
 def warp(images: Tensor, flow: Tensor) -> Tensor:
@@ -55,8 +45,8 @@ class ResidualFlow:
     is smallest where nothing moves or all is blurred.
     """
 
-    def __init__(self, flow_of: FlowOf) -> None:
-        self._flow_of = flow_of
+    def __init__(self, flow: FlowFn) -> None:
+        self._flow = flow
 
     def __call__(self, x_hat: Tensor, video: Tensor, made: Tensor) -> Tensor:
         """x_hat and video (n c t h w), made (n, t) -> (n). Frames that are not made must be equal in both."""
@@ -65,7 +55,7 @@ class ResidualFlow:
             return (x_hat - video).sum(dim=(1, 2, 3, 4)) * 0.0
         first, second = (_images(part) for part in (video[:, :, :-1], video[:, :, 1:]))
         with torch.no_grad():
-            forward, backward = self._flow_of(first, second)
+            forward, backward = self._flow(first, second)
             seen = forward_backward_mask(forward, backward)
         error = x_hat - video
         left, right = _images(error[:, :, :-1]), _images(error[:, :, 1:])
@@ -75,35 +65,3 @@ class ResidualFlow:
 
 def _images(video: Tensor) -> Tensor:
     return video.transpose(1, 2).flatten(0, 1)
-
-
-def raft(path: Path, device: torch.device) -> FlowOf:
-    """torchvision's raft_small or raft_large with weights of a safetensors file, whichever they fit.
-
-    Pictures are enlarged to the 128 pixels that it needs and to multiples of 8, and the flow is scaled back.
-    VidiffError for a file that holds neither. Source: Teed and Deng 2020.
-    """
-    from vidiff_cli.text.tokenizer import patch_torchvision_nms
-
-    patch_torchvision_nms()
-    from torchvision.models import optical_flow
-
-    state = read_weights(path)
-    stem = state.get("feature_encoder.convnormrelu.0.weight")
-    small = stem is not None and len(stem) == 32
-    build = optical_flow.raft_small if small else optical_flow.raft_large
-    network = with_weights(lambda: build(weights=None), state, path, what="torchvision's raft_small or raft_large")
-    network.to(device)
-
-    @torch.no_grad()
-    def one_way(first: Tensor, second: Tensor) -> Tensor:
-        size = first.shape[2:]
-        enlarged = max(1.0, RAFT_SIDE / min(size))
-        wanted = [-(-round(side * enlarged) // RAFT_MULTIPLE) * RAFT_MULTIPLE for side in size]
-        large = [functional.interpolate(image, wanted, mode="bilinear") for image in (first, second)]
-        parts = zip(*(image.split(RAFT_PAIRS) for image in large), strict=True)
-        flow = torch.cat([network(one.contiguous(), two.contiguous())[-1] for one, two in parts])
-        scale = flow.new_tensor([size[1] / wanted[1], size[0] / wanted[0]])
-        return functional.interpolate(flow, size, mode="bilinear") * scale[None, :, None, None]
-
-    return lambda first, second: (one_way(first, second), one_way(second, first))

@@ -1,10 +1,4 @@
-"""The training loop: a generator of step reports. The caller owns printing, saving, sampling and stopping.
-
-Schedule: a warm-up, a stable phase at a constant rate, and a decay branch at the end, which is what is sampled from.
-Going on with more steps continues the stable phase, so that the result does not depend on where one stopped. Source: Hu
-et al. 2024 (warmup-stable-decay). Or half a cosine from the warm-up to the end (Loshchilov and Hutter 2017), without a
-stable phase: such a run cannot be made longer.
-"""
+"""The training loop: a generator of step reports. The caller owns printing, saving, sampling and stopping."""
 
 from __future__ import annotations
 
@@ -19,41 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidiff_cli.config.train import OptimizerSettings, TrainSettings
+from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_failure
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batches
+from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.objective import Auxiliary, Loss
-from vidiff_cli.training.state import TrainState, VideoModel
+from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.step_guard import GIVE_UP_AFTER, SCALE, name_clips
 
 STUCK_AFTER = 200  # steps in a row at the clip value before it is called stuck
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LRSchedule:
-    """`steps` updates: `stable` of them at a constant rate after the warm-up, the rest in the decay branch; without a
-    stable, all of them on a cosine."""
-
-    steps: int
-    stable: int
-    warmup: int
-
-    @classmethod
-    def of_run(cls, steps: int, settings: OptimizerSettings) -> LRSchedule:
-        """The schedule of a run of so many steps."""
-        stable = 0 if settings.schedule == "cosine" else steps - math.floor(settings.decay * steps)
-        return cls(steps=steps, stable=stable, warmup=settings.warmup)
-
-    def factor(self, step: int) -> float:
-        """The learning rate of the update after `step` others, of the full rate: linear up, constant, linear down to
-        zero; or linear up, and down to zero on a cosine."""
-        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        if not self.stable:
-            passed = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
-            return rise * (1 + math.cos(math.pi * passed)) / 2
-        return rise if step < self.stable else rise * (self.steps - step) / (self.steps - self.stable)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

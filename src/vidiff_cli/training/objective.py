@@ -10,14 +10,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.diffusion.levels import add_noise, cosine
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.targets import loss_weight, target, x_from
+from vidiff_cli.models.blocks import seed_dropout
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.text.encoder import TextEncoder
 from vidiff_cli.training.loader import Batch
 
@@ -37,6 +39,25 @@ class Loss:
 
 Auxiliary = Callable[[Tensor, Batch, Tensor], dict[str, Tensor]]
 """(x_hat: b c t h w, batch, level: b t) -> weighted terms by name, each a scalar with a gradient."""
+
+
+class LossModule(nn.Module):
+    """The training loss of a model as a module of its own, for DDP and FSDP2 to wrap."""
+
+    def __init__(self, video_model: VideoModel) -> None:
+        super().__init__()
+        self.video_model = video_model
+
+    def forward(self, batch: Batch, auxiliary: Auxiliary | None = None) -> tuple[Tensor, Loss]:
+        """The total beside the loss: DDP and FSDP2 find tensors in tuples, not in dataclasses."""
+        loss = training_loss(self.video_model, batch, auxiliary)
+        return loss.total, loss
+
+
+def training_loss(video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
+    """`diffusion_loss` of a model in training, with the batch's seeds for dropout."""
+    seed_dropout(video_model.denoiser, batch.seeds)
+    return diffusion_loss(video_model.denoiser, video_model.text, batch, auxiliary=auxiliary)
 
 
 def diffusion_loss(

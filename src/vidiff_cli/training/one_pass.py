@@ -9,9 +9,6 @@ t frames of a window.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,51 +17,15 @@ from torch import Tensor
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.noise import Prior, seeded
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.one_pass_errors import PARTS, OnePassErrors
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.motion_estimates import estimate_frames
-from vidiff_cli.training.state import VideoModel
 from vidiff_cli.training.validation import AT_ONCE, SEED, ValidationSet, clips_in_batches, make_validation_set
 
 BETWEEN = (1, 3, 7)  # frames that are missing between two given ones
 BEYOND = (1, 2, 4, 8)  # places after the last of several given ones
-PARTS = ("between", "beyond")
 MOST_CLIPS = 16
-
-Pair = tuple[float, float]
-"""The error of the model's frames, and that of the estimate."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OnePassErrors:
-    """`between` by the number of frames missing between two given ones, `beyond` by the place after the last given one,
-    in frames of the base rate; of so many `clips` of one side of the dataset, its `split`."""
-
-    between: Mapping[int, Pair]
-    beyond: Mapping[int, Pair]
-    clips: int
-    split: str
-
-    def as_json(self) -> dict[str, Any]:
-        """What `read_errors` reads again."""
-        parts = {name: {str(gap): list(pair) for gap, pair in getattr(self, name).items()} for name in PARTS}
-        return parts | {"clips": self.clips, "split": self.split}
-
-
-def read_errors(found: object) -> OnePassErrors | None:
-    """The errors in a checkpoint's header; None where it has none. ValueError for anything else."""
-    if found is None:
-        return None
-    try:
-        between, beyond = ({int(gap): _pair(*pair) for gap, pair in found[part].items()} for part in PARTS)  # type: ignore[index]
-        return OnePassErrors(between=between, beyond=beyond, clips=int(found["clips"]), split=str(found["split"])[:20])  # type: ignore[index]
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ValueError(f"errors = {str(found)[:40]}") from error
-
-
-def _pair(model: float, estimate: float) -> Pair:
-    if not (0 <= model < math.inf and 0 <= estimate < math.inf):
-        raise ValueError(f"errors of {model} and {estimate}")
-    return float(model), float(estimate)
 
 
 def choose_clips(source: ClipSource, model: ModelSettings, *, crop: int = 0) -> ValidationSet | None:

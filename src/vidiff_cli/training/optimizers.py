@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vidiff_cli.config.train import OptimizerSettings
-from vidiff_cli.training.distributed import is_shard, shard_like
+from vidiff_cli.models.sharding import is_shard, shard_like
 
 
 class Muon(Optimizer):

@@ -5,8 +5,6 @@ Shapes: n clips, c channels, t frames, h w pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,41 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.pretrained import read_weights, with_weights
+from vidiff_cli.models.feature_networks import DEVIATION, FEATURE_NETS, MEAN, feature_network
+from vidiff_cli.models.pretrained import read_weights
 
-# of Kinetics-400, for pixels in [0, 1], as torchvision's weights were trained
-MEAN, DEVIATION = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 SMALLEST_NORM = 1e-3  # of a feature vector: a place without features has no direction
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FeatureNetSpec:
-    """A network that can be asked: `stages` run one after another, and the features after each of `taps` are compared.
-    `side` are the pixels of the shorter side that it was trained with; `key` is a tensor that only it has."""
-
-    key: str
-    side: int
-    head: tuple[str, ...]
-    stages: Callable[[nn.Module], list[nn.Module]]
-    taps: tuple[int, ...]
-
-
-KNOWN = {
-    "r3d_18": FeatureNetSpec(
-        key="stem.0.weight",
-        side=112,
-        head=("layer3", "layer4", "fc"),
-        stages=lambda network: [network.get_submodule(name) for name in ("stem", "layer1", "layer2")],
-        taps=(0, 1, 2),
-    ),
-    "s3d": FeatureNetSpec(
-        key="features.0.0.0.weight",
-        side=224,
-        head=("classifier",),
-        stages=lambda network: list(network.get_submodule("features").children())[:7],
-        taps=(0, 3, 6),  # 64, 192 and 480 channels
-    ),
-}
 
 
 class Perceptual:
@@ -102,18 +69,10 @@ def perceptual(path: Path, device: torch.device, *, side: int | None = None) -> 
 
     `side` replaces the size that the network was trained with. VidiffError for a file that holds neither.
     """
-    from vidiff_cli.text.tokenizer import patch_torchvision_nms
-
-    patch_torchvision_nms()
-    from torchvision.models import video
-
     state = read_weights(path)
-    name = next((name for name, known in KNOWN.items() if known.key in state), None)
+    name = next((name for name, spec in FEATURE_NETS.items() if spec.key in state), None)
     if name is None:
-        raise VidiffError(f"{path} holds no video network", expected=f"torchvision's {' or '.join(KNOWN)}")
-    known = KNOWN[name]
-    build = {"r3d_18": video.r3d_18, "s3d": video.s3d}[name]
-    network = with_weights(
-        lambda: build(weights=None), state, path, what=f"torchvision's {name}", without=known.head
-    ).to(device)
-    return Perceptual(known.stages(network), known.taps, side=side or known.side)
+        raise VidiffError(f"{path} holds no video network", expected=f"torchvision's {' or '.join(FEATURE_NETS)}")
+    spec = FEATURE_NETS[name]
+    network = feature_network(name, state, path, without=spec.head).to(device)
+    return Perceptual(spec.stages(network), spec.taps, side=side or spec.side)

@@ -14,65 +14,21 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from vidiff_cli import __version__
-from vidiff_cli.checkpoint import read_header, read_shapes, read_tensors, write_tensors
-from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.checkpoint import AVERAGE, OPTIMIZER, STATE, WEIGHTS, read_tensors, write_tensors
 from vidiff_cli.config.train import OptimizerSettings
-from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.blocks import seed_dropout
-from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.models.video_model import VideoModel, read_model_weights
 from vidiff_cli.system.atomic_files import write_folder
-from vidiff_cli.text.adapter import AdaptedText
-from vidiff_cli.text.learned import LearnedText
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.ema import Ema
-from vidiff_cli.training.loader import Batch
-from vidiff_cli.training.objective import Auxiliary, Loss, diffusion_loss
 from vidiff_cli.training.optimizers import build_optimizers
 from vidiff_cli.training.step_guard import StepGuard
 
 Phase = Literal["stable", "decay"]
-WEIGHTS, AVERAGE, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
-
-
-class VideoModel(nn.Module):
-    """The denoiser and what is trained of the text encoder with it: all of a learned one, the adapter of a frozen
-    one."""
-
-    def __init__(self, settings: ModelSettings) -> None:
-        super().__init__()
-        self.settings = settings
-        self.denoiser = Denoiser(settings)
-        self.text = _text_encoder(settings)
-
-    def forward(self, batch: Batch, auxiliary: Auxiliary | None = None) -> tuple[Tensor, Loss]:
-        """The training loss, and its total by itself: what wraps a module (DDP, FSDP2) finds tensors in tuples only."""
-        seed_dropout(self.denoiser, batch.seeds)
-        loss = diffusion_loss(self.denoiser, self.text, batch, auxiliary=auxiliary)
-        return loss.total, loss
-
-
-def _text_encoder(settings: ModelSettings) -> LearnedText | AdaptedText | None:
-    text, width = settings.text, settings.network.context_dim
-    if not width:
-        return None
-    if text.clip is not None:
-        return AdaptedText(text.clip, width)
-    if text.kind == "learned":
-        return LearnedText(text.vocabulary, width=width, depth=text.depth, max_tokens=text.max_tokens)
-    return None
-
-
-def new_video_model(settings: ModelSettings, seed: int) -> VideoModel:
-    """A model whose first weights follow from the seed alone; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeded(seed).initial_seed())
-        return VideoModel(settings)
 
 
 class TrainState:
@@ -186,45 +142,9 @@ def _read_averages(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_weights(video_model: VideoModel, path: Path | None, *, parallel: DistributedContext = ALONE) -> None:
     """Puts the weights of a checkpoint file into a model; rank 0 reads it. VidiffError when they do not fit."""
     present = video_model.state_dict()
-    parallel.broadcast_state(_read_weights(path, present) if parallel.is_main and path is not None else {}, present)
-
-
-def _read_weights(path: Path, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    tensors = read_tensors(path)
-    wrong = [name for name in present if name not in tensors or tensors[name].shape != present[name].shape]
-    wrong += [name for name in tensors if name not in present]
-    if wrong:
-        raise VidiffError(f"the weights in {path} do not fit their own settings", found=f"{len(wrong)} that differ")
-    if bad := [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]:
-        raise VidiffError(f"the weights in {path} are not finite", found=bad[0], fix="use an earlier checkpoint")
-    return tensors
-
-
-def open_video_model(path: Path) -> tuple[VideoModel, dict[str, object]]:
-    """A model with the weights of a checkpoint file, and the file's header."""
-    header = read_header(path)
-    try:
-        settings = ModelSettings.model_validate(header["model"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise VidiffError(f"{path} holds settings that this vidiff does not know", found=found) from error
-    except KeyError as error:
-        raise VidiffError(f"{path} holds no settings of a model") from error
-    _check_size(settings, path)
-    video_model = new_video_model(settings, seed=0)
-    load_weights(video_model, path)
-    return video_model, header
-
-
-def _check_size(settings: ModelSettings, path: Path) -> None:
-    """VidiffError unless the file holds the very tensors of such a network; asks no memory for them."""
-    with torch.device("meta"):
-        wanted = {name: tuple(value.shape) for name, value in VideoModel(settings).state_dict().items()}
-    found = read_shapes(path)
-    if wanted != found:
-        wrong = {name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)}
-        raise VidiffError(f"the weights in {path} do not fit their own settings", found=f"{len(wrong)} that differ")
+    parallel.broadcast_state(
+        read_model_weights(path, present) if parallel.is_main and path is not None else {}, present
+    )
 
 
 def _optimizer_tensors(video_model: VideoModel, optimizers: dict[str, Optimizer]) -> dict[str, Tensor]:

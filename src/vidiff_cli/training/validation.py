@@ -20,12 +20,12 @@ from vidiff_cli.config.model import DiffusionSettings, ModelSettings
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.diffusion.noise import seeded
+from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.pixels import from_uint8_fast
 from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
 from vidiff_cli.training.loader import Batch, ClipSource
 from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss
-from vidiff_cli.training.state import VideoModel
 
 EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
 BANDS = ("below_-4", "-4_to_-1", "-1_to_2", "above_2")

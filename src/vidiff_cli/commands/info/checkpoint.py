@@ -13,7 +13,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note
 from vidiff_cli.generation.load_model import HARDLY_TRAINED, find_checkpoint, read_one_pass_errors
-from vidiff_cli.training.one_pass import OnePassErrors
+from vidiff_cli.models.one_pass_errors import OnePassErrors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from vidiff_cli.checkpoint import STATE
 from vidiff_cli.commands.info.checkpoint import AboutCheckpoint, about_checkpoint
 from vidiff_cli.config.train import TrainSettings, presets
 from vidiff_cli.dataset.world_dataset import is_world
@@ -21,7 +22,6 @@ from vidiff_cli.events import EventStream, Note
 from vidiff_cli.generation.load_model import find_checkpoint
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.system.locks import LOCK
-from vidiff_cli.training.state import STATE
 
 RECENT_ROWS = 10  # of metrics.jsonl: the last hundred steps
 SAID_OTHERWISE = {"dataset", "output", "preset", "steps", "resume", "overwrite"}  # no --set of their own

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -21,12 +20,13 @@ from PIL import Image
 
 from vidiff_cli.config.fields import recorded_rate
 from vidiff_cli.dataset.dataset import Dataset, open_dataset
-from vidiff_cli.dataset.jsonl import JOURNAL, read_rows
+from vidiff_cli.dataset.jsonl import read_rows
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.generation.sidecar import LONGEST_SIDECAR, made_by
+from vidiff_cli.path_kind import SUFFIXES_TEXT, path_kind
 from vidiff_cli.prep.captions import Captions, read_captions
-from vidiff_cli.prep.scan import SUFFIXES_TEXT, MediaSource, scan
+from vidiff_cli.prep.scan import MediaSource, scan
 from vidiff_cli.video.decode import DecodedVideo, decode, read
 from vidiff_cli.video.image_sequence import pictures_info, read_pictures
 from vidiff_cli.video.probe import VideoInfo, probe
@@ -63,20 +63,17 @@ class Subject:
 
 def open_subject(path: Path) -> Subject:
     """VidiffError: it is missing, has nothing to see, or is a damaged dataset."""
-    if not os.path.lexists(path):
+    kind = path_kind(path)
+    if kind in ("missing", "builtin model"):
         raise VidiffError(f"{path} does not exist", expected=EXPECTED)
-    if not path.is_dir():
-        if path.suffix.lower() in UNSEEN:
-            raise VidiffError(f"{path} has nothing to see", found=f"a {path.suffix} file", expected=EXPECTED)
-        return _of_sources(scan([str(path)]).sources, "file")
-    try:
-        names = {entry.name for entry in path.iterdir()}
-    except OSError as error:
-        raise VidiffError(f"{path} cannot be read", found=(error.strerror or str(error)).lower()) from error
-    if names & {"dataset.json", JOURNAL}:
+    if kind in ("text file", "checkpoint file"):
+        raise VidiffError(f"{path} has nothing to see", found=f"a {path.suffix} file", expected=EXPECTED)
+    if kind == "dataset":
         return _of_dataset(open_dataset(path))
-    if "checkpoints" in names or {"config.json", "samples"} <= names:
+    if kind == "run":
         return _of_run(path)
+    if kind in ("media file", "unknown file"):
+        return _of_sources(scan([str(path)]).sources, "file")
     return _of_sources(_results(path), "folder")
 
 

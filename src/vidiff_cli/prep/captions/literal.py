@@ -1,69 +1,50 @@
-"""Lists of texts and numbers as Python prints them, read without evaluating anything."""
+"""Lists of texts and numbers as Python prints them, read with bounds and without evaluating anything."""
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
+from itertools import accumulate
+from typing import Any
 
 LONGEST = 1 << 20
 DEEPEST = 8
+MOST_ITEMS = 10_000  # Python needs about 1 KiB for each while it parses them
 
-# Reference: docs.python.org/3/reference/lexical_analysis.html (string literals, escape sequences).
-TOKEN = re.compile(
-    r"\s*(?:(?P<open>\[)|(?P<close>\])|(?P<comma>,)"
-    r"|(?P<text>'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")"
-    r"|(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?)(?![\w.]))",
-    re.ASCII | re.DOTALL,
+# ast.literal_eval reads much more than such lists: prefixes, adjacent texts, comments, sums. Only texts and decimal
+# numbers followed by "," or "]" get that far. Possessive, so that no input takes more than linear time.
+ITEM = (
+    r"""(?:'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+"|[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*+(?=[,\]])"""
 )
-ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL)
-PLAIN_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "\n": ""}
+LIST = re.compile(rf"(?:[\[\],\s]|{ITEM})*+", re.ASCII | re.DOTALL)
+ITEMS = re.compile(ITEM, re.ASCII | re.DOTALL)
 
 
 def parse_list(text: str) -> list[object] | str:
-    """A list of str, float and such lists, at most 8 deep and of 1 MiB; or, as text, why it is none."""
+    """Parses a list of str, float and such lists, at most 8 deep and 1 MiB long; returns the problem as text if it is
+    not one."""
+    text = text.strip()
     if len(text) > LONGEST:
         return "the list is longer than 1 MiB"
-    stack: list[list[object]] = []
-    ready = True  # for an item: after "[" or ","
-    position = 0
-    end = len(text.rstrip())
-    while position < end:
-        token = TOKEN.match(text, position)
-        if token is None:
-            return f"not a list of texts or numbers (at character {position + 1})"
-        kind, position = str(token.lastgroup), token.end()
-        if kind == "close" and stack:
-            done = stack.pop()
-            if not stack:
-                return done if position == end else f"not a list of texts or numbers (at character {position + 1})"
-            ready = False
-        elif kind == "comma" and stack and stack[-1] and not ready:
-            ready = True
-        elif kind == "open" and ready and len(stack) < DEEPEST:
-            stack.append([])
-            if len(stack) > 1:
-                stack[-2].append(stack[-1])
-        elif kind in ("text", "number") and ready and stack:
-            value = _text(token[kind][1:-1]) if kind == "text" else float(token[kind])
-            if value is None:
-                return f"not a list of texts or numbers (at character {token.start() + 1})"
-            stack[-1].append(value)
-            ready = False
-        else:
-            return f"not a list of texts or numbers (at character {token.start() + 1})"
-    return "the list has no end" if stack else "not a list"
-
-
-def _text(body: str) -> str | None:
+    stop = LIST.match(text).end()  # type: ignore[union-attr]  # it matches nothing at least
+    if stop < len(text):
+        return f"not a list of texts or numbers (at character {stop + 1})"
+    brackets = ITEMS.sub("", text)
+    if max(accumulate((each == "[") - (each == "]") for each in brackets), default=0) > DEEPEST:
+        return f"a list that is nested more than {DEEPEST} deep"
+    if brackets.count(",") >= MOST_ITEMS:
+        return f"a list of more than {MOST_ITEMS:,} items"
     try:
-        return ESCAPE.sub(_unescaped, body)
-    except (ValueError, OverflowError):  # beyond the last character there is
-        return None
+        with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
+            value = ast.literal_eval(text)
+        return _with_floats(value) if isinstance(value, list) else "not a list"
+    except (ValueError, SyntaxError, OverflowError, MemoryError, RecursionError):
+        return "not a list of texts or numbers"
 
 
-def _unescaped(match: re.Match[str]) -> str:
-    two, four, eight, octal, other = match.groups()
-    if digits := two or four or eight:
-        return chr(int(digits, 16))
-    if octal:
-        return chr(int(octal, 8))
-    return PLAIN_ESCAPES.get(other, "\\" + other if other not in "'\"\\" else other)
+def _with_floats(values: list[Any]) -> list[object]:
+    return [
+        _with_floats(value) if isinstance(value, list) else value if isinstance(value, str) else float(value)
+        for value in values
+    ]

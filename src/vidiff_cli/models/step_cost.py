@@ -1,0 +1,103 @@
+"""Parameters, floating point operations and bytes of one clip's training step, computed without memory for it.
+
+The network goes through one pass on torch's meta device, where tensors have shapes and no memory, so that the cost of
+any network can be computed on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.models.acceleration import recompute_stages
+from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.unet3d import Stage
+from vidiff_cli.models.video_model import VideoModel
+
+HALF_SHARE = 0.6  # of float32's bytes for activations kept under autocast: norms and softmax stay in float32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipCost:
+    """One training step of one clip: `flops`; float32 bytes of the activations kept for the backward pass (`kept`),
+    and at most of one stage that is computed again (`recomputed`; 0 without activation checkpointing)."""
+
+    parameters: int
+    flops: float
+    kept_bytes: int
+    recomputed_bytes: int
+
+
+def clip_cost(model: ModelSettings, *, recompute: bool) -> ClipCost:
+    """The cost of one clip, with activation checkpointing of the stages where `recompute`."""
+    return _clip_cost(model.model_dump_json(), recompute)
+
+
+def kept_bytes(model: ModelSettings, *, half: bool) -> int:
+    """Bytes of the activations that a forward pass of one clip keeps for its gradient."""
+    return int(clip_cost(model, recompute=False).kept_bytes * (HALF_SHARE if half else 1.0))
+
+
+@lru_cache(maxsize=32)
+def _clip_cost(model_json: str, recompute: bool) -> ClipCost:
+    model = ModelSettings.model_validate_json(model_json)
+    with torch.device("meta"):
+        video_model = VideoModel(model)
+        parameters = sum(value.numel() for value in video_model.parameters())
+        z, level, conditioning = _meta_inputs(model)
+
+        def forward() -> Tensor:
+            return video_model.denoiser.predict(z, level, conditioning)
+
+        weights = {id(value) for value in video_model.parameters()}
+        kept, flops = _measure(forward, weights)
+        if not recompute:
+            return ClipCost(parameters=parameters, flops=3 * flops, kept_bytes=kept, recomputed_bytes=0)
+        network = video_model.denoiser.network
+        recompute_stages(network)
+        stage_inputs, _ = _measure(forward, weights)
+    stages = sum(isinstance(module, Stage) for module in network.modules())
+    return ClipCost(
+        parameters=parameters, flops=4 * flops, kept_bytes=stage_inputs, recomputed_bytes=2 * kept // stages
+    )
+
+
+def _meta_inputs(model: ModelSettings) -> tuple[Tensor, Tensor, Conditioning]:
+    """z, level and conditioning of one clip with everything that the network can be conditioned on."""
+    t, width = model.frames, model.network.context_dim
+    z = torch.empty(1, model.network.channels, t, model.height, model.width)
+    conditioning = Conditioning(times=torch.empty(1, t), observed=torch.empty(1, t, dtype=torch.bool))
+    if width:
+        length = model.text.max_tokens
+        conditioning = replace(
+            conditioning,
+            tokens=torch.empty(1, length, width),
+            token_mask=torch.empty(1, length, dtype=torch.bool),
+            pooled=torch.empty(1, width),
+        )
+    if model.network.motion:
+        observed = conditioning.observed
+        conditioning = replace(conditioning, estimate=z, uncertainty=z[:, :1], estimated_from=observed)
+    return z, torch.empty(1, t), conditioning
+
+
+def _measure(forward: Callable[[], Tensor], weights: set[int]) -> tuple[int, float]:
+    """Bytes that a forward pass keeps for the backward pass besides weights (a set of ids), and its FLOPs."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        if id(value) not in weights:
+            kept[value.untyped_storage()._cdata] = value
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value), FlopCounterMode(display=False) as counter:
+        result = forward()
+    total = sum(value.untyped_storage().nbytes() for value in kept.values())
+    del result
+    return total, float(counter.get_total_flops())

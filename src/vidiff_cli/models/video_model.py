@@ -1,0 +1,96 @@
+"""A video model: the denoiser and its text encoder, built from settings or opened from a checkpoint file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from vidiff_cli.checkpoint import read_header, read_shapes, read_tensors
+from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.diffusion.noise import seeded
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.text.learned import LearnedText
+
+
+class VideoModel(nn.Module):
+    """The denoiser and the trained part of its text encoder: all of a learned one, the adapter of a frozen one."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.denoiser = Denoiser(settings)
+        self.text = _text_encoder(settings)
+
+
+def _text_encoder(settings: ModelSettings) -> LearnedText | AdaptedText | None:
+    text, width = settings.text, settings.network.context_dim
+    if not width:
+        return None
+    if text.clip is not None:
+        return AdaptedText(text.clip, width)
+    if text.kind == "learned":
+        return LearnedText(text.vocabulary, width=width, depth=text.depth, max_tokens=text.max_tokens)
+    return None
+
+
+def new_video_model(settings: ModelSettings, seed: int) -> VideoModel:
+    """A model whose first weights follow from the seed alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeded(seed).initial_seed())
+        return VideoModel(settings)
+
+
+def open_video_model(path: Path) -> tuple[VideoModel, dict[str, object]]:
+    """The model of a checkpoint file, with its weights on the CPU, and the header of the file.
+
+    VidiffError: missing, damaged, not written by vidiff, unknown settings, weights that do not fit the settings.
+    """
+    header = read_header(path)
+    settings = read_model_settings(header, path)
+    _check_shapes(settings, path)
+    video_model = new_video_model(settings, seed=0)
+    present = video_model.state_dict()
+    for name, value in read_model_weights(path, present).items():
+        present[name].copy_(value)
+    return video_model, header
+
+
+def read_model_settings(header: Mapping[str, object], path: Path) -> ModelSettings:
+    """The model's settings in the header of the checkpoint `path`. VidiffError: missing or not valid."""
+    try:
+        return ModelSettings.model_validate(header["model"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise VidiffError(f"{path} holds settings that this vidiff does not know", found=found) from error
+    except KeyError as error:
+        raise VidiffError(f"{path} holds no settings of a model") from error
+
+
+def read_model_weights(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file, on the CPU. VidiffError unless they are finite and have the names and shapes of
+    `like`."""
+    tensors = read_tensors(path)
+    wrong = [name for name in like if name not in tensors or tensors[name].shape != like[name].shape]
+    wrong += [name for name in tensors if name not in like]
+    if wrong:
+        raise VidiffError(f"the weights in {path} do not fit their own settings", found=f"{len(wrong)} that differ")
+    if bad := [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]:
+        raise VidiffError(f"the weights in {path} are not finite", found=bad[0], fix="use an earlier checkpoint")
+    return tensors
+
+
+def _check_shapes(settings: ModelSettings, path: Path) -> None:
+    """VidiffError unless the file holds the very tensors of such a network; asks no memory for them."""
+    with torch.device("meta"):
+        wanted = {name: tuple(value.shape) for name, value in VideoModel(settings).state_dict().items()}
+    found = read_shapes(path)
+    if wanted != found:
+        wrong = {name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)}
+        raise VidiffError(f"the weights in {path} do not fit their own settings", found=f"{len(wrong)} that differ")
