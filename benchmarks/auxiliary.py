@@ -214,7 +214,7 @@ def extended(model: LoadedModel) -> dict[str, float]:
 def looks(made: np.ndarray) -> dict[str, float]:
     """How the objects of clips (n t h w c) move, held against the true ways of the held-out clips."""
     paths = clips(1, HELD_OUT)[2]
-    readings = [oracle.read(clip) for clip in made]
+    readings = [oracle.read_shape(clip) for clip in made]
     true = paths[:, -1] - paths[:, GIVEN - 1]
     ways = np.stack([reading.positions[-1] - reading.positions[GIVEN - 1] for reading in readings])
     video = torch.from_numpy(made).permute(0, 1, 4, 2, 3).float() / 127.5 - 1

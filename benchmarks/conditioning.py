@@ -165,7 +165,7 @@ def judged(made: np.ndarray, clips: np.ndarray, paths: np.ndarray, given: range)
     usual = np.square(true[:, ranks[0]] - true[:, ranks[0] - 1]).mean(axis=(1, 2, 3))
     first = np.square((made[:, ranks[0]] - true[:, ranks[0]]) / 127.5).mean(axis=(1, 2, 3))
     kept = [
-        same(oracle.read(clip[given.stop :]).attributes, oracle.read(truth).attributes)
+        same(oracle.read_shape(clip[given.stop :]).attributes, oracle.read_shape(truth).attributes)
         for clip, truth in zip(made, clips, strict=True)
     ]
     return {

@@ -35,7 +35,7 @@ from vidiff_cli.metrics.drift import BOUNDS, NAMES, change, frame_stats, warning
 from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
 from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.video import decode, probe
-from vidiff_cli.video.scene_detection import SceneMeasure, scene_starts
+from vidiff_cli.video.scene_detection import SceneScorer, scene_starts
 
 SIDE, MOST, GIVEN, WINDOW, WINDOWS = 64, 400, 16, 8, 20
 SIMULATED_WINDOWS = 4  # a scene has at least so many to be drifted
@@ -72,9 +72,9 @@ def scenes_of(path: Path) -> list[tuple[str, np.ndarray]]:
     except VidiffError as error:
         print(error, file=sys.stderr)
         return []
-    measure = SceneMeasure()
+    measure = SceneScorer()
     measure.add(frames)
-    edges = [*scene_starts(measure.done()), len(frames)]
+    edges = [*scene_starts(measure.scores()), len(frames)]
     pairs = pairwise(edges)
     return [(f"{path.name} from {low}", frames[low:high]) for low, high in pairs if high - low >= GIVEN + 2 * WINDOW]
 

@@ -22,7 +22,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from benchmarks.machine import save
-from vidiff_cli.video import encode, read
+from vidiff_cli.video import encode, stream_frames
 from vidiff_cli.worlds.shapes import draw_numbered, render
 
 SIDE, CLIP, CLIPS, ROUNDS, FPS = 64, 16, 24, 5, 16
@@ -83,7 +83,9 @@ def spent() -> float:
 
 def psnr(frames: np.ndarray, path: Path) -> float:
     """Of what a reader gets back, in dB."""
-    *_, back = [[block for _, block in reading.blocks] for reading in read(path)]  # the last one is the good one
+    *_, back = [
+        [block for _, block in reading.blocks] for reading in stream_frames(path)
+    ]  # the last one is the good one
     back = np.concatenate(back)
     assert back.shape == frames.shape
     return 10 * math.log10(255**2 / np.mean((back.astype(float) - frames) ** 2))

@@ -37,8 +37,8 @@ from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.metrics.baselines import interpolation_baselines
 from vidiff_cli.metrics.fidelity import psnr, ssim
 from vidiff_cli.video import decode, encode
-from vidiff_cli.video.decode import read
-from vidiff_cli.video.ffmpeg import Ffmpeg, reading
+from vidiff_cli.video.decode import stream_frames
+from vidiff_cli.video.ffmpeg import Ffmpeg, input_arguments
 
 TUNED = (
     "corpus/asl_gestures/again.mkv",
@@ -185,9 +185,9 @@ def show_worst(data: Path) -> None:
 
 def middle(path: Path) -> np.ndarray:
     """33 frames around the middle of a clip (n h w c), or all of a shorter one."""
-    count = sum(len(block) for attempt in read(path, size=(16, 16)) for _, block in attempt.blocks)
+    count = sum(len(block) for attempt in stream_frames(path, size=(16, 16)) for _, block in attempt.blocks)
     first, kept, number = max(0, (count - FRAMES) // 2), [], 0
-    for attempt in read(path):
+    for attempt in stream_frames(path):
         kept, number = [], 0
         for _, block in attempt.blocks:
             kept += [frame.copy() for place, frame in enumerate(block, number) if first <= place < first + FRAMES]
@@ -292,7 +292,7 @@ def _minterpolate(given: np.ndarray, factor: int, options: str) -> np.ndarray:
         source = Path(folder) / "in.mkv"
         encode(source, np.concatenate([given, *[given[-1:]] * 3]), RATE, lossless=True)
         wanted = f"minterpolate=fps={RATE * factor}{options}"
-        words = [*reading(source), "-vf", wanted, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+        words = [*input_arguments(source), "-vf", wanted, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
         with Ffmpeg(words, stdout=True) as process:
             made = np.frombuffer(process.stdout.read(), np.uint8).reshape(-1, *shape)
             process.process.wait()

@@ -37,7 +37,7 @@ from vidiff_cli.generation.generate import open_model
 from vidiff_cli.metrics.baselines import interpolation_baselines
 from vidiff_cli.metrics.fidelity import ms_ssim, psnr, ssim
 from vidiff_cli.video import decode, encode, probe
-from vidiff_cli.video.ffmpeg import Ffmpeg, reading
+from vidiff_cli.video.ffmpeg import Ffmpeg, input_arguments
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.viz.picture_files import whole_picture
 from vidiff_cli.worlds import oracle, shapes
@@ -184,13 +184,13 @@ def minterpolate(path: Path, fps: Fraction, count: int, options: str, block: int
         f"tpad=stop_mode=clone:stop=4,scale={width * factor}:{height * factor}:flags=bicubic,format=yuv444p,"
         f"minterpolate=fps={fps}:mi_mode=mci:mb_size={block}{options},scale={width}:{height}:flags=area"
     )
-    arguments = [*reading(path), "-vf", chain, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+    arguments = [*input_arguments(path), "-vf", chain, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
     with Ffmpeg(arguments, stdout=True) as ffmpeg:
         pixels = ffmpeg.stdout.read()
         ffmpeg.process.wait()
         frames = np.frombuffer(pixels, np.uint8).reshape(-1, height, width, 3)
         if len(frames) < count:
-            raise SystemExit(f"minterpolate made {len(frames)} frames of {count}: {ffmpeg.complaint()}")
+            raise SystemExit(f"minterpolate made {len(frames)} frames of {count}: {ffmpeg.first_error()}")
     return frames[:count].copy()
 
 

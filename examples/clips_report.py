@@ -25,7 +25,7 @@ from vidiff_cli.metrics.baselines import interpolation_baselines
 from vidiff_cli.metrics.drift import frame_stats
 from vidiff_cli.metrics.fidelity import psnr
 from vidiff_cli.video import decode, encode, probe
-from vidiff_cli.video.decode import read
+from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 FEWEST = 4  # frames of a clip that is worth it
@@ -51,7 +51,7 @@ def cut(
     width, height = (max(2, round(length * scale / 2) * 2) for length in (info.width, info.height))
     crop = (min(width, height),) * 2 if square else (width, height)
     start = round(start_seconds * fps)
-    for reading in read(info, size=(width, height), crop=crop, fps=fps, stop_seconds=(start + count) / fps):
+    for reading in stream_frames(info, size=(width, height), crop=crop, fps=fps, stop_seconds=(start + count) / fps):
         seen, frames = 0, list[np.ndarray]()
         for _, block in reading.blocks:
             frames += [frame.copy() for frame in block[max(0, start - seen) :]]

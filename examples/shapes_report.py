@@ -58,7 +58,7 @@ def _samples(folder: Path) -> dict[str, float]:
     right: dict[str, list[bool]] = {name: [] for name in shapes.ATTRIBUTES}
     for sidecar in sorted(folder.glob("*.json")):
         prompt = json.loads(sidecar.read_text(encoding="utf-8"))["prompt"]
-        seen = oracle.read(decode(sidecar.with_suffix(".mp4")).frames).attributes
+        seen = oracle.read_shape(decode(sidecar.with_suffix(".mp4")).frames).attributes
         for name, word in shapes.parse_caption(prompt).items():
             right[name].append(seen[name] == word)
     return {name: float(np.mean(values)) for name, values in right.items()} | {"count": len(right["color"])}
@@ -69,7 +69,7 @@ def read_back(model: LoadedModel, captions: list[str], settings: GenerationSetti
     between."""
     empty = torch.zeros(len(captions), 3, model.settings.frames, model.settings.height, model.settings.width)
     made = _make(model, empty, (), settings, captions)
-    seen = [oracle.read(clip_to_uint8(clip)).attributes for clip in made]
+    seen = [oracle.read_shape(clip_to_uint8(clip)).attributes for clip in made]
     wanted = [shapes.parse_caption(caption) for caption in captions]
     pairs = list(zip(wanted, seen, strict=True))
     right = {name: float(np.mean([word[name] == found[name] for word, found in pairs])) for name in shapes.ATTRIBUTES}
@@ -87,7 +87,7 @@ def _swap(model: LoadedModel, captions: list[str]) -> float:
     follows = []
     for prompts in (captions, swapped):
         made = _make(model, empty, (), GenerationSettings(seed=0), prompts)
-        seen = [oracle.read(clip_to_uint8(clip)).color for clip in made]
+        seen = [oracle.read_shape(clip_to_uint8(clip)).color for clip in made]
         follows.append(
             [shapes.parse_caption(prompt)["color"] == color for prompt, color in zip(prompts, seen, strict=True)]
         )

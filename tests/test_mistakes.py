@@ -45,3 +45,19 @@ def test_every_hostile_input_names_a_test() -> None:
             assert named and named <= functions(ROOT / "tests" / "hostile" / file), line
             rows += 1
     assert rows > 50
+
+
+def test_every_guard_names_a_file_and_what_is_in_it() -> None:
+    """A row of the table of guards names a module of the package, and constants, functions or classes defined there."""
+    table = HOSTILE.partition("## What guards what")[2].partition("\n## ")[0]
+    places = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(places) > 10
+    for place in places:
+        path = ROOT
+        for name in re.findall(r"`([^`]+)`", place):
+            if name.endswith(".py"):
+                path = ROOT / "src" / "vidiff_cli" / name
+                assert path.is_file(), name
+            else:
+                text = path.read_text(encoding="utf-8")
+                assert re.search(rf"^(?:    )?(?:def |class )?{re.escape(name)}\b", text, re.MULTILINE), place

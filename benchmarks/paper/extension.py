@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.paper import common, measuring, models
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds import oracle
-from vidiff_cli.worlds.scene_oracle import read
+from vidiff_cli.worlds.scene_oracle import detect_objects
 
 TOTAL, GIVEN, LAST = 64, models.FRAMES // 2, 16
 SHORT = 16  # frames of the scan over weights
@@ -106,7 +106,7 @@ def followed(videos: np.ndarray, truth: measuring.Truth, *, last: int = LAST) ->
         thing = scene.things[0]
         off = np.linalg.norm(oracle.positions(video) - centers, axis=1)[GIVEN:]
         distance.append(np.where(np.isnan(off), models.SIZE / 2, off))
-        end = read(video[-last:], when[:last]).things
+        end = detect_objects(video[-last:], when[:last]).things
         words = end[0].words if end else dict[str, str | None]()
         kept.append(all(words.get(name) == thing.words[name] for name in ("color", "shape", "size")))
         moves.append(words.get("motion") == thing.motion)

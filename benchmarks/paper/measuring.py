@@ -16,7 +16,7 @@ from vidiff_cli.metrics.distance import frechet, kernel_distance, moments
 from vidiff_cli.metrics.extractors import random_extractor
 from vidiff_cli.metrics.features import Features
 from vidiff_cli.worlds.captions import parse_words
-from vidiff_cli.worlds.scene_oracle import read
+from vidiff_cli.worlds.scene_oracle import detect_objects
 from vidiff_cli.worlds.scenes import SECONDS, Scene, render
 from vidiff_cli.worlds.splits import draw_scene
 
@@ -154,7 +154,7 @@ def right_words(scenes: Sequence[Scene], videos: np.ndarray) -> dict[str, list[f
     when, marks = np.arange(videos.shape[1]) / FPS, dict[str, list[float]]()
     for scene, video in zip(scenes, videos, strict=True):
         said = parse_words(scene.caption)["things"][0]
-        things = read(video, when).things
+        things = detect_objects(video, when).things
         seen: dict[str, str | None] = dict(things[0].words) if things else dict.fromkeys(said)
         if seen["motion"] == "moving" and said["motion"] == "bouncing":
             seen["motion"] = "bouncing"

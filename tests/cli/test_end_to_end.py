@@ -314,7 +314,7 @@ def _cut(path: Path, source: Path, share: float) -> None:
 
 def _audio_only(path: Path, source: Path) -> None:
     sound = ["-f", "lavfi", "-i", "anullsrc", "-t", "0.5", "-c:a", "aac"]
-    assert ffmpeg.run([*sound, ffmpeg.url(path)])[0] == 0
+    assert ffmpeg.run([*sound, ffmpeg.file_url(path)])[0] == 0
 
 
 BROKEN: dict[str, tuple[Callable[[Path, Path], object], str]] = {
@@ -371,7 +371,7 @@ def test_outputs_that_cannot_be(here: Path, command: str, output: str, code: int
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["--lossless", "-o", "out.mp4"], 1, ".mp4 is never lossless here"),
+        (["--lossless", "-o", "out.mp4"], 1, ".mp4 cannot be lossless"),
         (["--condition", "magic"], 2, "'reconstruction', 'replacement' or 'learned'"),
         (["--sampler", "euler"], 2, "'dpmpp-2m', 'ddim' or 'ddpm'"),
         (["--langevin", "0.1"], 2, "--langevin works with --sampler ddpm only, not with dpmpp-2m"),

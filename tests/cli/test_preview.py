@@ -70,7 +70,7 @@ def test_without_a_terminal_there_are_words_and_no_pictures(clips: Path) -> None
         (["."], 1, "no video or image in"),
         ([".", "-n", "0"], 2, "count"),
         ([".", "--sort"], 2, "sort"),
-        ([".", "-o", "a.pdf"], 1, "no preview can have that name"),
+        ([".", "-o", "a.pdf"], 1, "unsupported name of a preview"),
     ],
 )
 def test_errors_are_a_sentence(

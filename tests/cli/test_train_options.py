@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
-from vidiff_cli.commands.info.run import go_on
+from vidiff_cli.commands.info.run import resume_command
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, suits
 from vidiff_cli.config.train import DiffusionChoice, TrainSettings, preset, presets
 
@@ -81,7 +81,7 @@ def test_a_model_has_a_target_that_is_decided(patch: int) -> None:
 def test_the_command_that_goes_on_keeps_the_target(patch: int, target: str) -> None:
     """Of a run whose target is not what its patch would have today too; nobody is told what follows by itself."""
     before = resolved("--set", f"network.patch_size={patch}", "--target", target)
-    words = shlex.split(str(go_on(Path("run"), TrainSettings.model_validate(before), finished=False)))
+    words = shlex.split(str(resume_command(Path("run"), TrainSettings.model_validate(before), finished=False)))
     result = CliRunner().invoke(app, [*words[1:], "--dry-run"])
     assert result.exit_code == 0, result.output
     after = json.loads(result.stdout)

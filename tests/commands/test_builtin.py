@@ -26,7 +26,7 @@ from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.generation.generate import open_model
 from vidiff_cli.generation.load_model import find_checkpoint
 from vidiff_cli.video.decode import decode
-from vidiff_cli.worlds.scene_oracle import read
+from vidiff_cli.worlds.scene_oracle import detect_objects
 from vidiff_cli.worlds.splits import draw_scene
 
 Told = Callable[..., tuple[Any, Any]]
@@ -66,7 +66,7 @@ def test_it_makes_what_the_caption_says_and_is_named_in_the_sidecar(tmp_path: Pa
     )
     assert any("no run under runs/" in note.text for note in notes)
     video = decode(report.paths[0])
-    seen = read(video.frames, np.arange(len(video.frames)) / float(video.fps)).things[0].words
+    seen = detect_objects(video.frames, np.arange(len(video.frames)) / float(video.fps)).things[0].words
     assert (seen["color"], seen["shape"], seen["direction"]) == ("red", "circle", "left")
     sidecar = json.loads(output.with_suffix(".json").read_text())
     assert sidecar["checkpoint"]["path"] == sidecar["settings"]["model"] == "builtin"

@@ -178,7 +178,7 @@ def test_a_given_frame_that_changed_is_an_error(settings, clip, monkeypatch) -> 
 def loud(source: Path, name: str = "loud.mp4") -> Path:
     sine = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
     joined = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-c:a", "aac"]
-    code, log, _ = ffmpeg.run(["-i", ffmpeg.url(source), *sine, *joined, ffmpeg.url(Path(name))])
+    code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(source), *sine, *joined, ffmpeg.file_url(Path(name))])
     assert code == 0, log
     return Path(name)
 

@@ -106,13 +106,13 @@ def test_audio_stays_with_its_frames(settings, clip, tmp_path: Path, before: boo
     source = tmp_path / "loud.mp4"
     sine = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
     joined = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-c:a", "aac"]
-    code, log, _ = ffmpeg.run(["-i", ffmpeg.url(clip(8)), *sine, *joined, ffmpeg.url(source)])
+    code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(clip(8)), *sine, *joined, ffmpeg.file_url(source)])
     assert code == 0, log
     report = extend(settings("extend", input=source, num_frames=8, before=before))
     info = probe(report.path)
     assert info.has_audio and len(decode(report.path).frames) == 16
     assert info.duration_seconds == pytest.approx(2, abs=0.1)
-    heard = re.search(r"Audio: .* start (\d\.\d+)", ffmpeg.run(ffmpeg.reading(report.path))[1])
+    heard = re.search(r"Audio: .* start (\d\.\d+)", ffmpeg.run(ffmpeg.input_arguments(report.path))[1])
     begins = float(heard[1]) if heard else 0.0
     assert begins == pytest.approx(1 if before else 0, abs=0.03), "the sound of the given frames begins with them"
 

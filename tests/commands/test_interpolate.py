@@ -81,7 +81,7 @@ def test_a_variable_rate_keeps_its_times(settings, clip, frames_of, tmp_path: Pa
     """Frames at 0, 1, 2, 5 eighths of a second, to 16 a second: they stand at 0, 2, 4, 10."""
     source = tmp_path / "uneven.mkv"
     uneven = ["-vf", "setpts='if(gt(N,2),N+2,N)/8/TB'", "-fps_mode", "passthrough", "-c:v", "ffv1", "-pix_fmt", "bgr0"]
-    code, log, _ = ffmpeg.run(["-i", ffmpeg.url(clip(4)), *uneven, ffmpeg.url(source)])
+    code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(clip(4)), *uneven, ffmpeg.file_url(source)])
     assert code == 0, log
     assert [round(time * 8) for time in decode(source).times] == [0, 1, 2, 5]
     report = interpolate(settings("interpolate", input=source, fps="16", hold=False, lossless=True))
@@ -92,7 +92,7 @@ def test_audio_stays(settings, clip, tmp_path: Path) -> None:
     source = tmp_path / "loud.mp4"
     sine = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
     joined = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-c:a", "aac"]
-    code, log, _ = ffmpeg.run(["-i", ffmpeg.url(clip(8)), *sine, *joined, ffmpeg.url(source)])
+    code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(clip(8)), *sine, *joined, ffmpeg.file_url(source)])
     assert code == 0, log
     info = probe(interpolate(settings("interpolate", input=source)).path)
     assert info.has_audio and info.fps == 16 and info.duration_seconds == pytest.approx(1, abs=0.1)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vidiff_cli.commands.preview import PreviewReport, entries, preview
-from vidiff_cli.commands.preview.entries import LONGEST_SECONDS, _looked
+from vidiff_cli.commands.preview.entries import LONGEST_SECONDS, sample_frames
 from vidiff_cli.commands.sample import sample
 from vidiff_cli.config.preview import COUNTS, PreviewSettings
 from vidiff_cli.dataset.dataset import open_dataset
@@ -65,7 +65,7 @@ def test_only_what_is_picked_is_opened(dataset: Path, monkeypatch: pytest.Monkey
 def test_sorting_puts_what_lacks_the_value_last_and_names_what_is_known(dataset: Path, tmp_path: Path) -> None:
     motions = [entry.scores["motion"] for entry in look(dataset, sort="motion").entries]
     assert motions == sorted(motions) and len(motions) == COUNTS["terminal"]
-    with pytest.raises(VidiffError, match=r"nothing to sort by: found speed, expected name, prompt, .*motion"):
+    with pytest.raises(VidiffError, match=r"unknown key to sort by: found speed, expected name, prompt, .*motion"):
         look(dataset, sort="speed")
     for name in ("a.mp4", "b.mp4"):
         encode(tmp_path / name, np.zeros((2, 16, 16, 3), np.uint8), Fraction(8))
@@ -152,7 +152,7 @@ def test_frames_are_evenly_spread_over_a_video_of_any_length(count: int, most: i
     frames = np.arange(count)[:, None, None, None].repeat(3, 3)
     blocks = (([Fraction(0)], frames[first : first + block]) for first in range(0, count, block))
     reading = DecodedVideo(info=None, decoder="", fallback=None, fps=Fraction(1), blocks=blocks)  # type: ignore[arg-type]
-    shown, numbers, total, damage = _looked([reading], most)
+    shown, numbers, total, damage = sample_frames([reading], most)
     assert (total, damage, len(numbers)) == (count, None, min(count, most))
     assert [int(frame[0, 0, 0]) for frame in shown] == list(numbers) and numbers[0] == 0
     gaps = np.diff([*numbers, count])
@@ -166,7 +166,7 @@ def test_a_second_reading_begins_anew() -> None:
         frames = np.full((length, 1, 1, 3), value)
         return DecodedVideo(info=None, decoder="", fallback=None, fps=Fraction(1), blocks=iter([([], frames)]))  # type: ignore[arg-type]
 
-    shown, numbers, total, _ = _looked([reading(1, 7), reading(2, 3)], 8)
+    shown, numbers, total, _ = sample_frames([reading(1, 7), reading(2, 3)], 8)
     assert (shown == 2).all() and numbers == (0, 1, 2) and total == 3
 
 
@@ -220,7 +220,7 @@ def test_the_sheet_of_a_run_goes_over_its_steps(watched: Path, tmp_path: Path) -
 def test_a_run_that_has_made_nothing_says_so(watched: Path) -> None:
     shutil.rmtree(watched / "samples")
     (watched / "loss.png").unlink()
-    with pytest.raises(VidiffError, match="has nothing to see yet"):
+    with pytest.raises(VidiffError, match="has no sheets or plots yet"):
         look(watched)
 
 
@@ -235,10 +235,10 @@ def test_what_cannot_be_shown_or_written_is_one_sentence(dataset: Path, tmp_path
     refused: list[tuple[dict[str, Any], str]] = [
         ({"path": tmp_path / "none"}, "does not exist: expected a dataset, a run"),
         ({"path": tmp_path / "empty"}, "no video or image in"),
-        ({"path": tmp_path / "notes.txt"}, "has nothing to see: found a .txt file"),
+        ({"path": tmp_path / "notes.txt"}, "cannot be previewed: found a .txt file"),
         ({"output": tmp_path / "there.png"}, "exists; choose another name, or pass --overwrite"),
         ({"output": tmp_path / "folder.html"}, "is a folder"),
-        ({"output": tmp_path / "a.pdf"}, r"no preview can have that name: found a.pdf, expected .*\.png.*\.html"),
+        ({"output": tmp_path / "a.pdf"}, r"unsupported name of a preview: found a.pdf, expected .*\.png.*\.html"),
     ]
     before = sorted(tmp_path.rglob("*"))
     for more, sentence in refused:

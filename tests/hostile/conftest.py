@@ -207,7 +207,7 @@ def make() -> Callable[..., Path]:
     """Runs ffmpeg on files of our own: make(target, *arguments)."""
 
     def of(target: Path, *arguments: str) -> Path:
-        code, log, _ = ffmpeg.run([*arguments, ffmpeg.url(target)])
+        code, log, _ = ffmpeg.run([*arguments, ffmpeg.file_url(target)])
         assert code == 0, log
         return target
 

@@ -117,7 +117,7 @@ def test_a_frame_within_the_limit_is_decoded_in_bounded_memory(tmp_path, apart):
 
 
 def test_pixels_may_not_be_wider_than_films(tmp_path, clip, make, refused, model, quick):
-    path = make(tmp_path / "wide.mkv", "-i", ffmpeg.url(clip()), "-c", "copy", "-aspect", "100000:1")
+    path = make(tmp_path / "wide.mkv", "-i", ffmpeg.file_url(clip()), "-c", "copy", "-aspect", "100000:1")
     assert "is a strip" in refused("extend", path, "-m", model, *quick, "-o", "out.mp4")
 
 

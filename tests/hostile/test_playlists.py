@@ -74,8 +74,8 @@ def server() -> Iterator[SimpleNamespace]:
 @pytest.fixture
 def canaries(tmp_path, clip, make) -> dict[str, str]:
     """Sound files that would make a playlist work, if it were followed."""
-    make(tmp_path / "canary.ts", "-i", ffmpeg.url(clip()), "-c", "copy")
-    make(tmp_path / "canary.png", "-i", ffmpeg.url(clip()), "-frames:v", "1")
+    make(tmp_path / "canary.ts", "-i", ffmpeg.file_url(clip()), "-c", "copy")
+    make(tmp_path / "canary.png", "-i", ffmpeg.file_url(clip()), "-frames:v", "1")
     return {"video": "canary.ts", "picture": "canary.png"}
 
 
@@ -160,7 +160,7 @@ def test_data_in_another_file_is_not_read(tmp_path, make):
     """Its own bytes are zeros; those of the file that it points to would be pictures."""
     frames = np.full((6, 32, 32, 3), 200, np.uint8)
     encode(tmp_path / "sound.mkv", frames, Fraction(8), lossless=True)
-    moov_last = make(tmp_path / "canary.mov", "-i", ffmpeg.url(tmp_path / "sound.mkv"), "-c:v", "png")
+    moov_last = make(tmp_path / "canary.mov", "-i", ffmpeg.file_url(tmp_path / "sound.mkv"), "-c:v", "png")
     source = moov_last.read_bytes()
     start = source.find(b"mdat") + 4
     for suffix in (".mov", ".mp4"):
@@ -190,7 +190,7 @@ def test_what_a_file_says_of_itself_is_not_taken_for_the_log(tmp_path, clip, mak
     sound = probe(clip())
     for key in ("title", "comment"):
         said = ["-metadata", f"{key}={LOG}", "-metadata:s:v:0", f"{key}={LOG}"]
-        path = make(tmp_path / f"{key}.mp4", "-i", ffmpeg.url(clip()), "-c", "copy", *said)
+        path = make(tmp_path / f"{key}.mp4", "-i", ffmpeg.file_url(clip()), "-c", "copy", *said)
         assert replace(probe(path), path=sound.path) == sound
         assert decode(path, decoder="ffmpeg").frames.shape == (8, 32, 32, 3)
 

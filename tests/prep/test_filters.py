@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from vidiff_cli.prep.quality_filters import Limits, clip_scores, fingerprint, reject_reason
 from vidiff_cli.video.decode import decode
-from vidiff_cli.video.scene_detection import FrameScores, SceneMeasure
+from vidiff_cli.video.scene_detection import FrameScores, SceneScorer
 from vidiff_cli.worlds.shapes import COLORS, draw_numbered, render
 
 
 def measured(frames: np.ndarray) -> FrameScores:
-    measure = SceneMeasure()
+    measure = SceneScorer()
     measure.add(frames)
-    return measure.done()
+    return measure.scores()
 
 
 def scores(frames: np.ndarray, fps: Fraction = Fraction(8)) -> dict[str, float]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.image_folders import FrameFolder, frame_folders
-from vidiff_cli.video.image_sequence import pictures_info, read_pictures
+from vidiff_cli.video.image_sequence import image_sequence_info, stream_image_sequence
 
 
 def picture(path: Path, value: int = 0, size: tuple[int, int] = (6, 4)) -> Path:
@@ -113,8 +113,8 @@ def test_frames_of_a_folder_at_any_rate(tmp_path):
 
 
 def read_frames(frames, *, fps_in, size=(6, 4), crop=None, fps=None):
-    info = pictures_info(frames[0].parent, frames, fps_in)
-    return read_pictures(info, frames, size=size, crop=crop or size, fps=fps or fps_in)
+    info = image_sequence_info(frames[0].parent, frames, fps_in)
+    return stream_image_sequence(info, frames, size=size, crop=crop or size, fps=fps or fps_in)
 
 
 def joined(reading) -> tuple[list[Fraction], np.ndarray]:

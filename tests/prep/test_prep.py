@@ -247,7 +247,7 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
         raise RuntimeError("internal\n  trouble")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cut_module, "read", broken)
+        patch.setattr(cut_module, "stream_frames", broken)
         piece = cut_module.cut(job)
     assert isinstance(piece, ExtractedSource) and piece.reason == "cannot be decoded: RuntimeError: internal trouble"
     assert not job.path.exists(), "another run may have more luck"

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vidiff_cli.video.decode import decode
-from vidiff_cli.video.scene_detection import FrameScores, SceneMeasure, scene_starts, thumbnails
+from vidiff_cli.video.scene_detection import FrameScores, SceneScorer, scene_starts, thumbnails
 
 
 def measured(frames: np.ndarray, block: int = 32) -> FrameScores:
-    measure = SceneMeasure()
+    measure = SceneScorer()
     for start in range(0, len(frames), block):
         measure.add(frames[start : start + block])
-    return measure.done()
+    return measure.scores()
 
 
 def scene(seed: int, frames: int, height: int = 64, width: int = 64, speed: float = 1 / 64) -> np.ndarray:
@@ -119,13 +119,13 @@ def film_of(size: tuple[int, int]) -> np.ndarray:
 @given(data=st.data(), count=st.integers(0, 40), size=st.sampled_from(SIZES))
 def test_scores_do_not_depend_on_the_blocks(data: st.DataObject, count: int, size: tuple[int, int]) -> None:
     film = film_of(size)[:count]
-    whole, measure = measured(film, 1000), SceneMeasure()
+    whole, measure = measured(film, 1000), SceneScorer()
     done = 0
     while done < count:
         block = data.draw(st.integers(0, 9))
         measure.add(film[done : done + block])
         done += block
-    parts = measure.done()
+    parts = measure.scores()
     assert len(whole) == len(parts) == count
     for name in FrameScores.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name), err_msg=name)

@@ -57,7 +57,7 @@ def make() -> Callable[..., Path]:
     """Runs ffmpeg: `make(target, *arguments)`; it must end well."""
 
     def run(target: Path, *arguments: str) -> Path:
-        code, log, _ = ffmpeg.run([*arguments, ffmpeg.url(target)])
+        code, log, _ = ffmpeg.run([*arguments, ffmpeg.file_url(target)])
         assert code == 0, log
         return target
 
@@ -70,7 +70,9 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("long")
     encode(folder / "exact.mkv", draw_indexed(120), Fraction(30), lossless=True)
     h264 = ["-c:v", "libx264", "-g", "30", "-bf", "2", "-crf", "12", "-pix_fmt", "yuv420p"]
-    code, log, _ = ffmpeg.run(["-i", ffmpeg.url(folder / "exact.mkv"), *h264, ffmpeg.url(folder / "long.mp4")])
+    code, log, _ = ffmpeg.run(
+        ["-i", ffmpeg.file_url(folder / "exact.mkv"), *h264, ffmpeg.file_url(folder / "long.mp4")]
+    )
     assert code == 0, log
     return folder / "long.mp4"
 

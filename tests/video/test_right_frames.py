@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.video import DecodedVideo, encode, ffmpeg, probe, read
+from vidiff_cli.video import DecodedVideo, encode, ffmpeg, probe, stream_frames
 from vidiff_cli.video.probe import VideoInfo
-from vidiff_cli.video.resample import resampled, unit
+from vidiff_cli.video.resample import resample, time_unit
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 FRAMES, RATE = 30, Fraction(25)
@@ -119,8 +119,8 @@ def studio(tmp_path_factory, draw) -> Callable[..., Path]:
     def make(name: str, *arguments: str, before: list[str] | None = None) -> Path:
         target = folder / name
         if not target.exists():
-            source = before or ["-i", ffmpeg.url(folder / "exact.mkv")]
-            code, log, _ = ffmpeg.run([*source, "-threads", "1", *arguments, ffmpeg.url(target)])
+            source = before or ["-i", ffmpeg.file_url(folder / "exact.mkv")]
+            code, log, _ = ffmpeg.run([*source, "-threads", "1", *arguments, ffmpeg.file_url(target)])
             assert code == 0, log
         return target
 
@@ -135,7 +135,7 @@ def joined(reading: DecodedVideo) -> tuple[list[Fraction], np.ndarray]:
 
 def got(path: Path, **how) -> tuple[list[Fraction], np.ndarray]:
     """What the last reading gives: the one that counts."""
-    *_, last = (joined(reading) for reading in read(path, **how))
+    *_, last = (joined(reading) for reading in stream_frames(path, **how))
     return last
 
 
@@ -169,7 +169,7 @@ def page() -> dict[str, list[str]]:
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_file(studio, indices, page, name):
     path = studio(name, *KINDS[name])
-    *_, last = read(path)
+    *_, last = stream_frames(path)
     assert page[name] == [last.decoder, last.fallback or "-", str(FRAMES)]  # as tools/docs/formats.py wrote it
     check(Case(path, list(range(FRAMES)), [k / RATE for k in range(FRAMES)]), indices, size=(WIDTH, HEIGHT))
 
@@ -188,7 +188,7 @@ def test_variable_rates(studio, indices, suffix):
 def test_other_rates(studio, indices, fps, suffix):
     codec = KINDS["vp8.webm"] if suffix == ".webm" else [*X264, *YUV, "-bf", "0"]
     exact = studio("exact.mkv")
-    path = studio(f"at {fps.replace('/', ' ')}{suffix}", *codec, before=["-r", fps, "-i", ffmpeg.url(exact)])
+    path = studio(f"at {fps.replace('/', ' ')}{suffix}", *codec, before=["-r", fps, "-i", ffmpeg.file_url(exact)])
     rate = Fraction(fps)
     assert probe(path).fps == rate
     check(Case(path, list(range(FRAMES)), [k / rate for k in range(FRAMES)], rate), indices)
@@ -199,7 +199,7 @@ def test_other_rates(studio, indices, fps, suffix):
 def test_cuts_without_decoding(studio, indices, start, suffix):
     """-ss before a stream copy: in mp4 an edit list hides what precedes the cut, elsewhere it begins at a keyframe."""
     whole = studio("keyed.mp4", *X264, *YUV, "-g", "6", "-bf", "2")
-    cut = ["-ss", str(float(start / RATE + Fraction(1, 100))), "-i", ffmpeg.url(whole)]
+    cut = ["-ss", str(float(start / RATE + Fraction(1, 100))), "-i", ffmpeg.file_url(whole)]
     path = studio(f"cut {start}{suffix}", "-c", "copy", before=cut)
     first = start if suffix in (".mp4", ".mov") else start - start % 6
     times, frames = got(path)
@@ -212,7 +212,7 @@ def test_cuts_without_decoding(studio, indices, start, suffix):
 def test_an_open_gop_that_begins_in_the_middle(studio, indices):
     """Its first frames cannot be decoded; the others are right, and time counts from the first that can."""
     whole = studio("open.ts", *X264, *YUV, "-x264-params", "open-gop=1:keyint=8:bframes=3:scenecut=0")
-    path = studio("open cut.ts", "-c", "copy", before=["-ss", "0.4", "-i", ffmpeg.url(whole)])
+    path = studio("open cut.ts", "-c", "copy", before=["-ss", "0.4", "-i", ffmpeg.file_url(whole)])
     times, frames = got(path)
     seen = indices(frames)
     assert seen == list(range(seen[0], FRAMES)) and 6 <= seen[0] <= 16
@@ -249,7 +249,7 @@ def test_of_two_streams_the_default_one_or_the_larger(studio, indices, suffix):
 def test_sound_that_begins_at_another_time(studio, indices, offset):
     """Times count from the first frame, wherever the sound begins."""
     flat = studio("h264.mp4", *KINDS["h264.mp4"])
-    sound = ["-itsoffset", offset, "-f", "lavfi", "-i", "sine=d=1", "-i", ffmpeg.url(flat)]
+    sound = ["-itsoffset", offset, "-f", "lavfi", "-i", "sine=d=1", "-i", ffmpeg.file_url(flat)]
     path = studio(f"sound {offset}.mp4", "-map", "1:v", "-map", "0:a", "-c:v", "copy", "-c:a", "aac", before=sound)
     check(Case(path, list(range(FRAMES)), [k / RATE for k in range(FRAMES)]), indices)
 
@@ -262,7 +262,7 @@ def test_equal_frames_stay_as_long_as_they_were_shown(studio, indices, draw, suf
     encode(tmp_path / "a.mkv", draw(len(repeats))[shown], Fraction(10), lossless=True)
     path = tmp_path / f"a{suffix}"
     lossless = ["-c:v", "libwebp_anim", "-lossless", "1"] if suffix == ".webp" else []
-    code, log, _ = ffmpeg.run(["-i", ffmpeg.url(tmp_path / "a.mkv"), *lossless, ffmpeg.url(path)])
+    code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(tmp_path / "a.mkv"), *lossless, ffmpeg.file_url(path)])
     assert code == 0, log
     assert indices(got(path, fps=Fraction(10))[1]) == shown
 
@@ -275,16 +275,16 @@ def test_reading_stops_where_it_is_told_and_forgets_nothing(studio, indices, dec
         assert (indices(frames), times[-1] < stop) == (list(range(count)), True)
         assert len(got(path, decoder=decoder, stop_seconds=stop, fps=Fraction(50))[0]) == min(math.ceil(stop * 50), 60)
     with pytest.raises(VidiffError, match="positive"):
-        next(read(path, stop_seconds=Fraction(0)))
+        next(stream_frames(path, stop_seconds=Fraction(0)))
     info = probe(path)
-    assert [reading.decoder for reading in read(info, decoder=decoder)] == [decoder]
+    assert [reading.decoder for reading in stream_frames(info, decoder=decoder)] == [decoder]
 
 
 def test_where_decord_gives_up_part_way_another_reading_begins_anew(studio, indices, draw, tmp_path):
     frames = draw(70)
     encode(tmp_path / "a.mkv", np.concatenate([frames, frames[-1:]]), RATE, lossless=True)
     readings, seen = [], []
-    for reading in read(tmp_path / "a.mkv"):
+    for reading in stream_frames(tmp_path / "a.mkv"):
         readings.append((reading.decoder, reading.fallback))
         seen.append(indices(joined(reading)[1]))
     assert readings == [("decord", None), ("ffmpeg", "its last frames are identical, which may be padding")]
@@ -313,20 +313,20 @@ def test_large_frames_are_shrunk_by_area(tmp_path):
     encode(tmp_path / "a.mkv", noise, Fraction(10), lossless=True)
     mean = noise.reshape(2, 288, 3, 384, 3, 3).mean(axis=(2, 4))
     for decoder, used in (("auto", "ffmpeg"), ("ffmpeg", "ffmpeg"), ("decord", "decord")):
-        (reading,) = read(tmp_path / "a.mkv", size=(384, 288), decoder=decoder)
+        (reading,) = stream_frames(tmp_path / "a.mkv", size=(384, 288), decoder=decoder)
         assert reading.decoder == used
         assert bool(reading.fallback) == (decoder == "auto")
     for decoder, error in (("auto", 2.5), ("decord", 40)):
         frames = got(tmp_path / "a.mkv", size=(384, 288), decoder=decoder)[1]
         assert abs(frames - mean).max() <= error
-    (small,) = read(tmp_path / "a.mkv", size=(64, 48))
+    (small,) = stream_frames(tmp_path / "a.mkv", size=(64, 48))
     assert small.decoder == "decord"
 
 
 def test_very_large_frames_take_little_memory(tmp_path):
     """Decord would hold dozens of them."""
     encode(tmp_path / "a.mp4", np.full((2, 2160, 3840, 3), 90, np.uint8), Fraction(10))
-    (reading,) = read(tmp_path / "a.mp4", size=(64, 36))
+    (reading,) = stream_frames(tmp_path / "a.mp4", size=(64, 36))
     assert reading.decoder == "ffmpeg"
 
 
@@ -347,8 +347,8 @@ def test_the_selection_is_exact_whatever_the_rates(rate, fps, frames, tick):
     base = 1 / rate if tick is None else Fraction(1, tick)
     info = nominal(rate, base)
     ticks = [round(k / rate / base) for k in range(frames)]
-    source = ((count * int(base / unit(info)), np.array(k)) for k, count in enumerate(ticks))
-    chosen = [(time, int(frame)) for time, frame in resampled(source, fps, info)]
+    source = ((count * int(base / time_unit(info)), np.array(k)) for k, count in enumerate(ticks))
+    chosen = [(time, int(frame)) for time, frame in resample(source, fps, info)]
     slack = 0 if tick is None else min(base, 1 / rate / 4)
     assert [time for time, _ in chosen] == [k / fps for k in range(len(chosen))]
     assert abs(len(chosen) - frames / rate * fps) < 1 + 2 * (slack + base / 2) * fps
@@ -365,8 +365,8 @@ def test_the_selection_is_exact_whatever_the_rates(rate, fps, frames, tick):
 def test_the_selection_is_exact_whatever_the_gaps(gaps, fps):
     info = nominal(Fraction(25), Fraction(1, 100))
     ticks = np.cumsum([0, *gaps]).tolist()
-    units = int(info.time_base / unit(info))
-    chosen = list(resampled(((count * units, np.array(k)) for k, count in enumerate(ticks)), fps, info))
+    units = int(info.time_base / time_unit(info))
+    chosen = list(resample(((count * units, np.array(k)) for k, count in enumerate(ticks)), fps, info))
     ends = ticks[-1] / Fraction(100) + Fraction(1, 25)
     assert len(chosen) == math.ceil(ends * fps)
     for k, (time, frame) in enumerate(chosen):

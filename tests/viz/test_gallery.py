@@ -33,9 +33,9 @@ from vidiff_cli.viz.gallery import (
     GalleryEntry,
     Media,
     browser_type,
+    escape_text,
     media_of_file,
     media_of_frames,
-    text,
 )
 
 HOSTILE = '</p></script><script>document.title="owned"</script>"\'><img src=x onerror=alert(1)> {{cards}} &lt;'
@@ -102,9 +102,9 @@ def test_no_text_changes_the_structure_of_the_page(tmp_path_factory: pytest.Temp
 
 
 def test_texts_are_shown_as_they_are_but_for_what_no_page_should_obey() -> None:
-    assert html.unescape(text(HOSTILE)) == HOSTILE and not set("<>\"'") & set(text(HOSTILE))
-    assert text("a\u202eb\x1b[31m\x00\ud800") == "a\ufffdb\ufffd[31m\ufffd\ufffd"
-    assert len(html.unescape(text("<" * 10**6))) == LONGEST_TEXT
+    assert html.unescape(escape_text(HOSTILE)) == HOSTILE and not set("<>\"'") & set(escape_text(HOSTILE))
+    assert escape_text("a\u202eb\x1b[31m\x00\ud800") == "a\ufffdb\ufffd[31m\ufffd\ufffd"
+    assert len(html.unescape(escape_text("<" * 10**6))) == LONGEST_TEXT
 
 
 def test_keys_can_be_read_whatever_is_in_them(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_frames_are_taken_one_at_a_time() -> None:
 
 
 def test_sides_that_cannot_be_shown_are_clear_errors() -> None:
-    with pytest.raises(VidiffError, match="nothing to show as 'result'"):
+    with pytest.raises(VidiffError, match="'result' has no frames"):
         next(side_by_side(noise(1, 8, 8), []))
     with pytest.raises(VidiffError, match="'input' change their size"):
         list(side_by_side([*noise(1, 8, 8), *noise(1, 9, 8)], noise(1, 8, 8)))

@@ -7,16 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidiff_cli.worlds.accuracy import ALL, caption_accuracy
-from vidiff_cli.worlds.scenes import Ground, Scene, Thing, render
+from vidiff_cli.worlds.scenes import Background, Scene, SceneObject, render
 from vidiff_cli.worlds.splits import draw_scene
 
 SECONDS = np.arange(16) / 8
-RED = Thing(color="red", shape="square", motion="still", size="small", start=(0.3, 0.3))
-BLUE = Thing(color="blue", shape="circle", motion="still", size="large", start=(0.7, 0.7))
+RED = SceneObject(color="red", shape="square", motion="still", size="small", start=(0.3, 0.3))
+BLUE = SceneObject(color="blue", shape="circle", motion="still", size="large", start=(0.7, 0.7))
 
 
-def frames_of(*things: Thing) -> np.ndarray:
-    return render(Scene(things=things, ground=Ground(), caption=""), SECONDS, canvas=32)
+def frames_of(*things: SceneObject) -> np.ndarray:
+    return render(Scene(things=things, ground=Background(), caption=""), SECONDS, canvas=32)
 
 
 @settings(max_examples=30, deadline=None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.worlds.oracle import positions, read
+from vidiff_cli.worlds.oracle import positions, read_shape
 from vidiff_cli.worlds.shapes import ATTRIBUTES, ShapeScene, draw, render
 
 Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -47,7 +47,7 @@ def test_every_attribute_is_right_in_99_of_100(spoil: Spoil, length: int) -> Non
     wrong = dict.fromkeys(ATTRIBUTES, 0)
     for _ in range(100):
         scene, start = draw(rng), int(rng.integers(17 - length))
-        seen = read(spoil(render(scene), rng)[start : start + length])
+        seen = read_shape(spoil(render(scene), rng)[start : start + length])
         for name, word in scene.attributes.items():
             wrong[name] += seen.attributes[name] != word
         true = scene.positions[start : start + length]
@@ -61,7 +61,7 @@ def test_other_canvases(canvas: int) -> None:
     rng = np.random.default_rng(6)
     for _ in range(15):
         scene = draw(rng, canvas=canvas)
-        seen = read(render(scene))
+        seen = read_shape(render(scene))
         assert seen.attributes == scene.attributes
         np.testing.assert_allclose(seen.speed_px_per_frame, np.abs(np.diff(scene.positions, axis=0)).max(), rtol=0.03)
 
@@ -72,24 +72,24 @@ def one_scene(**words: str) -> ShapeScene:
 
 @pytest.mark.parametrize("brightness", [0, 255])
 def test_nothing_is_read_from_an_empty_video(brightness: int) -> None:
-    seen = read(np.full((16, 16, 16, 3), brightness, np.uint8))
+    seen = read_shape(np.full((16, 16, 16, 3), brightness, np.uint8))
     assert set(seen.attributes.values()) == {None}
     assert np.isnan(seen.positions).all() and np.isnan(seen.speed_px_per_frame)
 
 
 def test_faint_noise_is_nothing() -> None:
     frames = np.random.default_rng(0).integers(0, 20, (16, 16, 16, 3)).astype(np.uint8)
-    assert set(read(frames).attributes.values()) == {None}
+    assert set(read_shape(frames).attributes.values()) == {None}
 
 
 def test_what_stands_still_moves_in_no_direction() -> None:
-    seen = read(np.repeat(render(one_scene(color="red", shape="plus"))[:1], 16, axis=0))
+    seen = read_shape(np.repeat(render(one_scene(color="red", shape="plus"))[:1], 16, axis=0))
     assert (seen.color, seen.shape, seen.direction, seen.speed) == ("red", "plus", None, None)
 
 
 def test_what_leaps_about_moves_in_no_direction() -> None:
     rng = np.random.default_rng(2)
-    lost = sum(read(render(draw(rng))[rng.permutation(16)]).direction is None for _ in range(40))
+    lost = sum(read_shape(render(draw(rng))[rng.permutation(16)]).direction is None for _ in range(40))
     assert lost >= 35
 
 
@@ -99,7 +99,7 @@ def test_frames_without_the_object_have_no_position() -> None:
     frames[[3, 7, 8]] = 0
     found = positions(frames)
     assert np.isnan(found[[3, 7, 8]]).all() and np.isfinite(np.delete(found, [3, 7, 8], axis=0)).all()
-    assert read(frames).attributes == scene.attributes
+    assert read_shape(frames).attributes == scene.attributes
 
 
 def test_a_speck_elsewhere_is_not_the_object() -> None:
@@ -113,24 +113,24 @@ def test_a_speck_elsewhere_is_not_the_object() -> None:
 def test_an_object_that_changes_its_color_has_none() -> None:
     frames = render(one_scene(color="red"))
     frames[8:] = frames[8:][..., [1, 0, 2]]
-    assert read(frames).color is None
+    assert read_shape(frames).color is None
 
 
 def test_a_gray_object_has_no_color() -> None:
     frames = np.repeat(render(one_scene()).max(3, keepdims=True), 3, axis=3)
-    assert read(frames).color is None
+    assert read_shape(frames).color is None
 
 
 def test_stride_keeps_the_word_for_the_speed() -> None:
     for speed in ("slowly", "quickly"):
         frames = render(one_scene(speed=speed))
-        assert read(frames[::2], stride=2).speed == speed
-        assert read(frames[::2], stride=2).speed_px_per_frame == pytest.approx(
-            2 * read(frames).speed_px_per_frame, rel=0.05
+        assert read_shape(frames[::2], stride=2).speed == speed
+        assert read_shape(frames[::2], stride=2).speed_px_per_frame == pytest.approx(
+            2 * read_shape(frames).speed_px_per_frame, rel=0.05
         )
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (4, 16, 8, 3), (4, 16, 16, 1), (0, 16, 16, 3)])
 def test_other_arrays_are_clear_errors(shape: tuple[int, ...]) -> None:
     with pytest.raises(VidiffError, match="square RGB clips"):
-        read(np.zeros(shape, np.uint8))
+        read_shape(np.zeros(shape, np.uint8))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds import scenes
 from vidiff_cli.worlds.captions import parse_words
-from vidiff_cli.worlds.scene_oracle import read
-from vidiff_cli.worlds.scenes import SECONDS, Scene, Thing, coverage, render
+from vidiff_cli.worlds.scene_oracle import detect_objects
+from vidiff_cli.worlds.scenes import SECONDS, Scene, SceneObject, coverage, render
 from vidiff_cli.worlds.splits import MOVES, PARTS, draw_scene, held_out, split_phrases
 
 EIGHTHS = np.arange(16) / 8
@@ -53,7 +53,7 @@ def test_every_thing_is_wholly_in_the_picture_all_the_time_and_two_never_touch(p
 @example("whole", 99, 16)  # the smallest triangle: its drawn corners weigh a fifth of a pixel
 def test_the_oracle_reads_all_of_it_back(part: str, number: int, canvas: int) -> None:
     scene = draw_scene(part, 5, number, side="any")
-    seen = read(render(scene, EIGHTHS, canvas=canvas), EIGHTHS)
+    seen = detect_objects(render(scene, EIGHTHS, canvas=canvas), EIGHTHS)
     assert seen.words["ground"] == scene.ground.kind
     assert by_color(seen.words) == by_color(scene.words)
     for thing in seen.things:
@@ -65,7 +65,7 @@ def test_of_500_true_clips_at_least_99_percent_are_read_right() -> None:
     wrong = 0
     for number in range(500):
         scene = draw_scene("whole", 11, number, side="any")
-        seen = read(render(scene, EIGHTHS, canvas=32), EIGHTHS)
+        seen = detect_objects(render(scene, EIGHTHS, canvas=32), EIGHTHS)
         wrong += seen.ground != scene.ground.kind or by_color(seen.words) != by_color(scene.words)
     assert wrong <= 5
 
@@ -83,28 +83,28 @@ def test_the_oracle_bears_what_generated_clips_have(spoil) -> None:
     rng, wrong = np.random.default_rng(0), 0
     for number in range(60):
         scene = draw_scene("whole", 7, number)
-        seen = read(spoil(render(scene, EIGHTHS, canvas=32), rng), EIGHTHS)
+        seen = detect_objects(spoil(render(scene, EIGHTHS, canvas=32), rng), EIGHTHS)
         wrong += by_color(seen.words) != by_color(scene.words)
     assert wrong <= 3
 
 
 def test_the_oracle_sees_nothing_where_nothing_is_and_noise_is_no_motion() -> None:
     rng = np.random.default_rng(0)
-    assert read(np.zeros((16, 32, 32, 3), np.uint8), EIGHTHS).things == ()
-    for thing in read(rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8), EIGHTHS).things:
+    assert detect_objects(np.zeros((16, 32, 32, 3), np.uint8), EIGHTHS).things == ()
+    for thing in detect_objects(rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8), EIGHTHS).things:
         assert thing.words["shape"] is None
-    one = Thing(color="red", shape="square", motion="still", size="large")
-    frames = render(Scene(things=(one,), ground=scenes.Ground(), caption=""), EIGHTHS, canvas=32)
+    one = SceneObject(color="red", shape="square", motion="still", size="large")
+    frames = render(Scene(things=(one,), ground=scenes.Background(), caption=""), EIGHTHS, canvas=32)
     for number in range(len(frames)):  # at another place in every frame
         frames[number] = np.roll(frames[number], rng.integers(-9, 10, 2), axis=(0, 1))
-    assert read(frames, EIGHTHS).things[0].words["motion"] is None
+    assert detect_objects(frames, EIGHTHS).things[0].words["motion"] is None
 
 
 def test_the_oracle_refuses_what_is_no_clip() -> None:
     with pytest.raises(VidiffError, match="square RGB"):
-        read(np.zeros((16, 32, 24, 3), np.uint8), EIGHTHS)
+        detect_objects(np.zeros((16, 32, 24, 3), np.uint8), EIGHTHS)
     with pytest.raises(VidiffError, match="its time"):
-        read(np.zeros((16, 32, 32, 3), np.uint8), EIGHTHS[:4])
+        detect_objects(np.zeros((16, 32, 32, 3), np.uint8), EIGHTHS[:4])
 
 
 @settings(max_examples=200, deadline=None)

@@ -81,11 +81,6 @@ def test_fully_covered_pixels_have_the_color_and_the_background_is_black() -> No
     assert frame.sum() == 16 * sum(COLORS["yellow"])
 
 
-def test_a_quarter_of_a_pixel_shifts_a_quarter_of_the_light() -> None:
-    covered = coverage("square", 4.0, np.array([[6.25, 9.0]]), 16)
-    np.testing.assert_allclose(covered[0, 8], [0] * 4 + [0.75, 1, 1, 1, 0.25] + [0] * 7, atol=1e-12)
-
-
 def test_a_plus_counts_its_middle_once() -> None:
     covered = coverage("plus", 6.0, np.array([[8.0, 8.0]]), 16)[0]
     assert covered.max() == 1 and covered.sum() == 20

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.video import encode, ffmpeg, read
+from vidiff_cli.video import encode, ffmpeg, stream_frames
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests" / "video"
@@ -69,7 +69,7 @@ def generated() -> Iterator[str]:
         encode(exact, frames, kinds.RATE, lossless=True)
         for name, arguments in kinds.KINDS.items():
             path = Path(folder, name)
-            code, log, _ = ffmpeg.run(["-i", ffmpeg.url(exact), *arguments, ffmpeg.url(path)])
+            code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(exact), *arguments, ffmpeg.file_url(path)])
             if code:
                 raise SystemExit(log)
             decoder, why, count = what_became(path, name)
@@ -93,7 +93,7 @@ def collected(data: Path) -> Iterator[str]:
 def what_became(path: Path, name: str) -> tuple[str, str, str]:
     """The decoder, why it is not decord, and the number of frames, or the reason why there are none."""
     try:
-        for reading in read(path, size=(32, 32)):
+        for reading in stream_frames(path, size=(32, 32)):
             decoder, why = reading.decoder, reading.fallback or "-"
             count = sum(len(times) for times, _ in reading.blocks)
     except VidiffError as error:

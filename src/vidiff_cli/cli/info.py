@@ -13,10 +13,10 @@ from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, prin
 from vidiff_cli.cli.options import AsJson, Quiet, Verbose
 
 if TYPE_CHECKING:
-    from vidiff_cli.commands.info.checkpoint import AboutCheckpoint
-    from vidiff_cli.commands.info.dataset import AboutDataset
-    from vidiff_cli.commands.info.media import AboutFolder, AboutVideo
-    from vidiff_cli.commands.info.run import AboutRun
+    from vidiff_cli.commands.info.checkpoint import CheckpointInfo
+    from vidiff_cli.commands.info.dataset import DatasetInfo
+    from vidiff_cli.commands.info.media import FolderInfo, MediaInfo
+    from vidiff_cli.commands.info.run import RunInfo
     from vidiff_cli.generation.sidecar import MadeBy
     from vidiff_cli.viz.histograms import Histogram
 
@@ -49,7 +49,7 @@ def info(
     print_json(report) if as_json else print_rows(list(ROWS[report.kind](report)))
 
 
-def _checkpoint(about: AboutCheckpoint) -> Rows:
+def _checkpoint(about: CheckpointInfo) -> Rows:
     kind = {"ema": "averaged weights, for sampling", "raw": "raw weights"}.get(about.weights or "", "weights")
     yield "checkpoint", str(about.path)
     yield "size", f"{_bytes(about.bytes)}, {about.parameters / 1e6:.2f} M parameters ({kind})"
@@ -68,7 +68,7 @@ def _checkpoint(about: AboutCheckpoint) -> Rows:
     yield "sha256", about.sha256
 
 
-def _errors(about: AboutCheckpoint) -> Rows:
+def _errors(about: CheckpointInfo) -> Rows:
     """How near the frames come that the model makes in one pass, and those of motion alone."""
     if about.errors is None:
         return
@@ -85,13 +85,13 @@ def _psnr(error: float) -> str:
     return f"{20 * math.log10(2 / error):.1f} dB" if error else "infinite"
 
 
-def _text(about: AboutCheckpoint) -> str:
+def _text(about: CheckpointInfo) -> str:
     if about.text.kind == "learned":
         return f"its own encoder, {about.text.tokens} tokens known"
     return f"CLIP {about.text.clip}, sha256 {about.text.sha256}" if about.text.clip else "none: prompts have no effect"
 
 
-def _run(about: AboutRun) -> Rows:
+def _run(about: RunInfo) -> Rows:
     yield "run", f"{about.path}, {_bytes(about.bytes)}"
     yield (
         "trains",
@@ -120,7 +120,7 @@ def _run(about: AboutRun) -> Rows:
         yield from _checkpoint(about.model)
 
 
-def _dataset(about: AboutDataset) -> Rows:
+def _dataset(about: DatasetInfo) -> Rows:
     yield "dataset", f"{about.path}, {_bytes(about.bytes)} in {about.shards} shards, all whole"
     rates = {"0": "images"}
     found = ", ".join(f"{count} {rates.get(rate, f'at {rate} fps')}" for rate, count in about.clips_of_rate.items())
@@ -143,10 +143,10 @@ def _dataset(about: AboutDataset) -> Rows:
 
 
 def _histogram(histogram: Histogram) -> Rows:
-    from vidiff_cli.viz.histograms import lines, summary
+    from vidiff_cli.viz.histograms import histogram_lines, histogram_summary
 
-    yield histogram.name, summary(histogram)
-    for line in lines(histogram):
+    yield histogram.name, histogram_summary(histogram)
+    for line in histogram_lines(histogram):
         yield "", line
 
 
@@ -154,7 +154,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items() if value not in (None, [], ""))
 
 
-def _video(about: AboutVideo) -> Rows:
+def _video(about: MediaInfo) -> Rows:
     yield about.kind, f"{about.path}, {_bytes(about.bytes)}"
     coded = f"coded {about.coded_width}x{about.coded_height}"
     coded += f", turned by {about.rotation} degrees clockwise" if about.rotation else ""
@@ -172,7 +172,7 @@ def _video(about: AboutVideo) -> Rows:
         yield from _made_by(about.made_by)
 
 
-def _times(about: AboutVideo) -> Rows:
+def _times(about: MediaInfo) -> Rows:
     announced = f"; the header says {about.fps_announced}" if about.fps != about.fps_announced else ""
     gaps = ""
     if about.rate == "variable" and about.shortest_gap_seconds is not None and about.longest_gap_seconds is not None:
@@ -187,14 +187,14 @@ def _times(about: AboutVideo) -> Rows:
         yield "start", f"{about.start_seconds:.3f} s"
 
 
-def _fewer_or_more(about: AboutVideo) -> bool:
+def _fewer_or_more(about: MediaInfo) -> bool:
     """Whether the header promises another number of frames: not for a variable rate, and audio may last longer."""
     if about.frames_announced is None or (about.rate == "variable" and not about.damage):
         return False
     return abs(about.frames_announced - about.frames) > max(1, about.frames // 50)
 
 
-def _folder(about: AboutFolder) -> Rows:
+def _folder(about: FolderInfo) -> Rows:
     yield "folder", f"{about.path}, {_bytes(about.bytes)}"
     yield "holds", f"{about.videos} videos, {about.images} images, {about.other_files} other files"
     if about.sizes:

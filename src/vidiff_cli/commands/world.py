@@ -1,4 +1,4 @@
-"""`vidiff world`: writes clips of a synthetic world, with captions and the truth about them where there are any."""
+"""`vidiff world`: writes clips of a synthetic world, with captions and ground truth where they exist."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Draw = Callable[[int], tuple[Truth, Callable[[], np.ndarray]]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorldReport:
-    """What was written: `captions` counts the different ones, `seed` is the one used, `seconds` the wall time."""
+    """Result: `captions` is the number of different ones, `seed` the seed used, `seconds` the wall time."""
 
     folder: Path
     clips: int
@@ -49,11 +49,10 @@ class WorldReport:
 @task
 def world(settings: WorldSettings | FilmFolderSettings) -> EventStream[WorldReport]:
     """Writes clip-00000.mp4 with its caption in clip-00000.txt and so on, and the truth about all in trajectories.json.
-    Films have no captions.
 
-    Clip i depends on the seed and i alone. The clips appear in the folder only when all of them are made.
-    Raises VidiffError for a folder that is not empty (with `overwrite`: that holds anything but such clips), and for
-    clips too long for the canvas.
+    Films have no captions. Clip i depends on the seed and i alone. The clips appear in the folder only when all are
+    made. Raises VidiffError for a folder that is not empty (with `overwrite`: that has other files than such clips),
+    and for clips too long for the canvas.
     """
     began = time.monotonic()
     seed = secrets.randbelow(2**31) if settings.seed is None else settings.seed
@@ -95,7 +94,7 @@ def _drawing(settings: WorldSettings | FilmFolderSettings, seed: int) -> Draw:
 
 
 def _film(settings: FilmFolderSettings, seed: int, number: int) -> tuple[Truth, Callable[[], np.ndarray]]:
-    """A film (`worlds/films.py`), whose truth is how to make it again."""
+    """A film (`worlds/films.py`); its truth is the recipe."""
     from vidiff_cli.worlds import films
     from vidiff_cli.worlds.film_draws import draw_film
 
@@ -105,7 +104,7 @@ def _film(settings: FilmFolderSettings, seed: int, number: int) -> tuple[Truth, 
 
 
 def _simple(settings: WorldSettings, seed: int, number: int) -> tuple[Truth, Callable[[], np.ndarray]]:
-    """One thing on black (`worlds/shapes.py`)."""
+    """One shape on black (`worlds/shapes.py`)."""
     scene = draw_numbered(seed, number, canvas=settings.size, frames=settings.frames, fps=settings.fps)
     truth = {
         "caption": scene.caption,
@@ -117,10 +116,10 @@ def _simple(settings: WorldSettings, seed: int, number: int) -> tuple[Truth, Cal
 
 
 def _larger(settings: WorldSettings, seed: int, number: int) -> tuple[Truth, Callable[[], np.ndarray]]:
-    """A part of the larger world (`worlds/scenes.py`); positions in pixels, a list for every thing."""
+    """A part of the larger world (`worlds/scenes.py`); positions in pixels, a list for every object."""
     if (settings.frames - 1) / settings.fps > scenes.SECONDS or settings.size < SMALLEST:
         raise VidiffError(
-            "Such clips the larger world does not have",
+            "clip too long or too small for the larger world",
             found=f"{settings.frames} frames at {settings.fps} fps of {settings.size} pixels",
             expected=f"at most {int(scenes.SECONDS * settings.fps) + 1} frames, at least {SMALLEST} pixels",
             fix="change --num-frames, --fps or --size, or take --part simple",
@@ -141,16 +140,16 @@ def _rounded(positions: np.ndarray) -> list[list[float]]:
 
 
 def _one_a_line(truths: list[dict[str, object]]) -> str:
-    """A JSON list with one clip a line: short enough to read, and to compare line by line."""
+    """JSON with one clip a line, readable and comparable line by line."""
     return "[\n" + ",\n".join(json.dumps(truth) for truth in truths) + "\n]\n"
 
 
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Only an empty folder is filled; with `overwrite` also one in which nothing but clips of a world would be lost."""
+    """Raises VidiffError unless the folder is missing or empty or, with `overwrite`, holds only clips of a world."""
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise VidiffError(f"The place for the clips is no folder: {folder}", fix="give the name of a folder")
+        raise VidiffError(f"{folder} is not a folder", fix="give the name of a folder")
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(STAGING))
     foreign = [name for name in names if not _OWN_FILES.fullmatch(name)]
     if foreign:
@@ -164,8 +163,7 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside `folder` (so on the same disk) for unfinished files; what a kill leaves of one goes when
-    the next is made."""
+    """A hidden folder inside `folder` (on the same disk) for unfinished files; a later call removes leftovers."""
     existed = folder.is_dir()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -178,7 +176,8 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads, as one encoder process per clip does the work; what has not begun when the task ends is dropped."""
+    """A pool of threads (one encoder process per clip does the work); jobs that did not start are cancelled at the
+    end."""
     pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
     try:
         yield pool
@@ -187,7 +186,7 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def _publish(staging: Path, folder: Path) -> None:
-    """Replaces what an earlier run left in the folder by the finished files, the truth last."""
+    """Replaces the files of an earlier run by the finished ones, the truth last."""
     (folder / TRUTH).unlink(missing_ok=True)
     for old in folder.iterdir():
         if old.is_dir() and old.name != staging.name:  # left by a run that was killed

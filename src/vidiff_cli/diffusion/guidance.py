@@ -83,7 +83,7 @@ def hold_known(
     generator: Generator | None = None,
     noise: Noise | None = None,
 ) -> Denoise:
-    """Learned conditioning: the network is shown the known frames at their own clean level, and they are their own
+    """Learned conditioning: the network sees the known frames at their own clean level, and they are their own
     estimate.
 
     For a network trained on random observed frames. With a `generator`, or a `noise` that draws in its place, the known
@@ -187,7 +187,8 @@ def _squared_error(x: Tensor, known: Tensor, view: Observation, precision: Tenso
 
 
 def _precision(covariance: Tensor, view: Observation) -> Tensor:
-    """S_aa^-1 (b or 1, t, t) of the observed frames a, in their places; an observation that is no mask is of all."""
+    """S_aa^-1 (b or 1, t, t) of the observed frames a, in their places; an observation other than a mask covers all
+    frames."""
     wide = covariance.double().cpu()[None]
     if isinstance(view, Tensor):
         seen = view.cpu()

@@ -51,9 +51,9 @@ def grid(steps: int, *, low: float = LOW, high: float = HIGH, shift: float = 0.0
 
 
 def levels_from(levels: Tensor, level: float) -> Tensor:
-    """The levels of a sampling that goes on from z at `level`: that level, then those of `levels` above it.
+    """Levels of a sampling run that resumes from z at `level`: that level, then those of `levels` above it.
 
-    Shapes: (steps + 1,) -> (1 to steps + 1,) and one more where `level` is none of them. Raises ValueError for a level
+    Shapes: (steps + 1,) -> (1 to steps + 1,), and one more if `level` is not one of them. Raises ValueError for a level
     outside of `levels`, or at their end.
     """
     if not float(levels[0]) <= level < float(levels[-1]):

@@ -1,7 +1,7 @@
-"""Noise: its seeds; its priors, which give the frames of a window a share of noise in common; noise that is used again
-(FreeNoise) or renewed in part (FreeInit).
+"""Noise: its seeds, priors that correlate the frames of a window, reuse over windows (FreeNoise), partial renewal
+(FreeInit).
 
-Every draw comes from a generator derived from what it is for, never from a global seed. Shapes: noise (b c t h w),
+Every draw comes from a generator derived from its purpose, never from a global seed. Shapes: noise (b c t h w),
 covariances over frames (t, t), alone (b, t).
 """
 
@@ -86,7 +86,7 @@ class Prior:
 
     @property
     def is_white(self) -> bool:
-        """Whether frames have nothing in common: then nothing is computed."""
+        """True for independent frames: then nothing is computed."""
         return self.name == "independent" or self.strength == 0
 
     def covariance(self, frames: int) -> Tensor:
@@ -95,9 +95,9 @@ class Prior:
         return PRIORS[self.name]((place[:, None] - place).abs(), self.strength)
 
     def correlate(self, noise: Tensor, alone: Tensor | None = None) -> Tensor:
-        """White noise (b c t h w) with the covariance of the prior; white noise itself where that is independent.
+        """White noise (b c t h w) with the covariance of the prior; unchanged if that is independent.
 
-        Frames marked in `alone` (b, t) keep their own noise, bit for bit, and no other frame has a share of it: images
+        Frames marked in `alone` (b, t) keep their own noise, bit for bit, and share it with no other frame: images
         beside a clip, or given frames with a noise of their own. Linear in the noise; the root of S is Cholesky's.
         """
         if self.is_white:
@@ -112,7 +112,7 @@ class Prior:
         return torch.einsum("bst,bcthw->bcshw", root, noise)
 
     def whiten(self, noise: Tensor) -> Tensor:
-        """The white noise (b c t h w) that `of` makes this noise from."""
+        """The white noise (b c t h w) from which `correlate` makes this noise."""
         if self.is_white:
             return noise
         inverse = torch.linalg.inv(_root(self, noise.shape[2])).to(noise.device, noise.dtype)
@@ -131,13 +131,13 @@ SHUFFLE = 4  # seeded(seed, block, SHUFFLE) shuffles a block of FreeNoise; fill'
 
 
 def freenoise_index(place: int, *, window: int, stride: int, seed: int) -> int:
-    """FreeNoise: which of the first `window` noises, 0 to window - 1, the frame at `place` (any integer) has.
+    """FreeNoise: index, 0 to window - 1, of the first window's noise that the frame at `place` (any integer) has.
 
     The frames of the first window have their own. Each `stride` frames after it have the noises of the `stride` frames
-    that a window lets go when it slides on by as many, shuffled by (seed, block); before it the same backwards. So
-    every window that begins at a multiple of the stride has every noise once, and is white. No other window can be
-    trusted to: were all windows of neighbors white, frame i + window could only have the noise of frame i, unshuffled.
-    Source: Qiu et al. 2024 (FreeNoise), local noise shuffling.
+    that leave a window as it slides on by as many, shuffled by (seed, block); before it the same backwards. So every
+    window that begins at a multiple of the stride has every noise once, and is white. Other windows cannot be: were all
+    windows of neighbors white, frame i + window could only have the noise of frame i, unshuffled. Source: Qiu et al.
+    2024 (FreeNoise), local noise shuffling.
     """
     if not 1 <= stride <= window:
         raise ValueError(f"a stride of {stride} frames does not fit a window of {window}: expected 1 to {window}")
@@ -167,7 +167,8 @@ def low_pass(shape: Sequence[int]) -> Tensor:
 
 
 def mix_frequencies(noise: Tensor, fresh: Tensor) -> Tensor:
-    """The low frequencies (over t, h, w) of `noise`, the high ones of `fresh`: white, of unit variance, if both are.
+    """Combines the low frequencies (over t, h, w) of `noise` with the high ones of `fresh`: white, of unit variance, if
+    both are.
 
     FreeInit weighs them with H and 1 - H, which has less than unit variance where both have a part (half of it where H
     is a half); here it is H and (1 - H^2)^(1/2). Source: Wu et al. 2024 (FreeInit), section 4.2.

@@ -1,8 +1,8 @@
-"""What a network predicts (eps, x or v), as views of one estimate, and how an error is weighted over the levels.
+"""Network predictions (eps, x or v) as views of one estimate, and the weight of an error over the levels.
 
 With z = alpha x + sigma eps and v = alpha eps - sigma x, any one of eps, x, v and z gives the others. An error of the
-prediction becomes an error of x_hat through `error_scale`: |x_hat - x| = error_scale * |prediction - target|.
-Sources: Salimans and Ho 2022 (v), VDM section 2, Hang et al. 2023 (min-SNR).
+prediction becomes an error of x_hat through `error_scale`: |x_hat - x| = error_scale * |prediction - target|. Sources:
+Salimans and Ho 2022 (v), VDM section 2, Hang et al. 2023 (min-SNR).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def prediction_from(kind: PredictionType, x: Tensor, z: Tensor, level: Tensor) -
 
 
 def target(kind: PredictionType, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """What a network of `kind` should predict for z = alpha x + sigma noise. Shapes: (b c t h w), level (b, t)."""
+    """Training target of a network of `kind` for z = alpha x + sigma noise. Shapes: (b c t h w), level (b, t)."""
     alpha, sigma = _scales(x, level)
     views = {"x": lambda: x, "eps": lambda: noise, "v": lambda: alpha * noise - sigma * x}
     return views[_known(kind)]()

@@ -27,7 +27,7 @@ from vidiff_cli.events import EventStream, Progress
 from vidiff_cli.generation.completion import compare_path
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.prep.scan import MediaSource, scan
-from vidiff_cli.video.decode import read
+from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.image_file import read_image
 from vidiff_cli.video.probe import VideoInfo, probe
 
@@ -217,7 +217,7 @@ def _file_item(source: MediaSource, info: VideoInfo) -> Item:
 def _count_frames(info: VideoInfo) -> int:
     """Counts the frames of a file without a duration."""
     count = 0
-    for reading in read(info):
+    for reading in stream_frames(info):
         count = sum(len(times) for times, _ in reading.blocks)
     return count
 
@@ -229,7 +229,7 @@ def _read_file(info: VideoInfo, view: View) -> np.ndarray:
     """
     fps = view.fps if view.fps is not None and view.fps != info.fps else None
     frames = list[np.ndarray]()
-    for reading in read(info, fps=fps):
+    for reading in stream_frames(info, fps=fps):
         frames = []  # a second reading begins anew
         for _, block in reading.blocks:
             frames += [view.crop_and_resize(frame) for frame in block[: view.frames - len(frames)]]

@@ -40,9 +40,9 @@ from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.sampling.full_size import FullFrame, full_frames
 from vidiff_cli.sampling.merge import GainOf, add_correction
 from vidiff_cli.video.background_io import Consumer, read_ahead
-from vidiff_cli.video.decode import read
+from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.encode import encode, is_folder
-from vidiff_cli.video.restore_resolution import full_size, native
+from vidiff_cli.video.restore_resolution import restore_resolution, stream_full_size
 
 MOST_SEAMS = 8  # that a contact sheet marks
 
@@ -122,7 +122,9 @@ def _frames(settings: Settings, clip: SourceClip, work: CompletionPlan, done: Co
             ranks = list(dict.fromkeys(line.written))
             at_its_size = settings.size == "model"
             frames = (
-                done.reel.in_order(ranks) if at_its_size else native(done.reel, written_sources(line), ranks, given)
+                done.reel.in_order(ranks)
+                if at_its_size
+                else restore_resolution(done.reel, written_sources(line), ranks, given)
             )
             yield from (FullFrame(rank=rank, frame=frame) for rank, frame in zip(ranks, frames, strict=True))
             return
@@ -164,7 +166,7 @@ class _Correction:
 def _whole(clip: SourceClip, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """All given frames at the size (w, h) of the result."""
     return chain.from_iterable(
-        full_size(part.info, fps=part.fps, size=cover(part.info, size), crop=size) for part in clip.parts
+        stream_full_size(part.info, fps=part.fps, size=cover(part.info, size), crop=size) for part in clip.parts
     )
 
 
@@ -178,7 +180,7 @@ def verify_lossless(settings: Settings, clip: SourceClip, work: CompletionPlan, 
     line = work.timeline
     height, width = output_size(settings, clip)
     largest = 0
-    for reading in read(path):  # a second one begins anew
+    for reading in stream_frames(path):  # a second one begins anew
         ranks, number, frame, largest = iter(line.written), -1, None, 0
         given = clip.frames.in_order(range(len(clip))) if settings.size == "model" else _whole(clip, (width, height))
         for _, block in reading.blocks:

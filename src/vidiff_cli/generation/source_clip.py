@@ -18,11 +18,11 @@ from vidiff_cli.generation import generate as gen
 from vidiff_cli.generation.frame_store import DiskFrameArray
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.motion import repeated_frames
-from vidiff_cli.video.decode import read
+from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.probe import VideoInfo
-from vidiff_cli.video.resample import measured_rate
-from vidiff_cli.video.restore_resolution import native_size
-from vidiff_cli.video.scene_detection import SceneMeasure, scene_starts
+from vidiff_cli.video.resample import measure_rate
+from vidiff_cli.video.restore_resolution import model_size
+from vidiff_cli.video.scene_detection import SceneScorer, scene_starts
 
 Size = tuple[int, int]
 
@@ -77,7 +77,7 @@ def working_size(info: VideoInfo, model: LoadedModel | None, settings: Completio
         if model is None
         else (min(model.settings.width, model.settings.height), model.settings.network.multiple)
     )
-    size = native_size(info.width, info.height, short, multiple)
+    size = model_size(info.width, info.height, short, multiple)
     return size, size
 
 
@@ -95,9 +95,9 @@ def read_clip(
     gen.check_amount(int((info.duration_seconds or 0) * float(fps or info.fps)), *crop, folder)
     frames = after.frames if after else DiskFrameArray.temporary(folder, (crop[1], crop[0], 3))
     first = len(after) if after else 0
-    for reading in read(info, size=scaled, crop=crop, fps=fps):
+    for reading in stream_frames(info, size=scaled, crop=crop, fps=fps):
         times, same = list[Fraction](), list[int]()
-        measure, digest, before = SceneMeasure(), hashlib.sha256(after.digest.encode() if after else b""), None
+        measure, digest, before = SceneScorer(), hashlib.sha256(after.digest.encode() if after else b""), None
         for moments, block in reading.blocks:
             gen.check_amount(len(times) + len(block), crop[0], crop[1], folder)
             for number, frame in enumerate(block, first + len(times)):
@@ -110,7 +110,7 @@ def read_clip(
             digest.update(np.ascontiguousarray(block).data)
             times += moments
     part = SourcePart(info=info, count=len(times), fps=None if info.is_image else fps)
-    scores = measure.done()
+    scores = measure.scores()
     cuts = scene_starts(scores) if len(times) >= LEAST_FOR_CUTS else ()
     starts = tuple(first + start for start in cuts if start)
     again = torch.nonzero(repeated_frames(torch.from_numpy(scores.change)))[:, 0]
@@ -129,7 +129,7 @@ def read_clip(
         parts=(part,),
         frames=frames,
         times=tuple(times),
-        fps=reading.fps if info.is_image or fps is not None else measured_rate(times, info.fps),
+        fps=reading.fps if info.is_image or fps is not None else measure_rate(times, info.fps),
         digest=digest.hexdigest(),
         starts=starts,
         same=tuple(same),

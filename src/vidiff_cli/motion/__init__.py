@@ -1,8 +1,8 @@
-"""Motion between frames, and the frames that it predicts: no learning, no state, tensors in and tensors out.
+"""Motion between frames, and frames predicted from it, without learning and without state.
 
-What is made here is the estimate that every model has to add to. Legend of the room: b pairs of frames, c channels (1
-to 4), t frames, h w pixels, h' w' pixels at the size where motion is found; pixels are in [-1, 1]. A flow F (b 2 h' w')
-is in pixels of its own size, x before y: what is at p in the first frame is at p + F(p) in the second.
+This room makes the estimate to which every model adds. Legend of the room: b pairs of frames, c channels (1 to 4), t
+frames, h w pixels, h' w' pixels at the size at which motion is estimated; pixels are in [-1, 1]. A flow F (b 2 h' w')
+is in pixels of its own size, x before y: the content at p in the first frame is at p + F(p) in the second.
 """
 
 from vidiff_cli.motion.changes import is_cut, is_flash, repeated_frames

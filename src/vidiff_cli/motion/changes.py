@@ -1,4 +1,4 @@
-"""What changes between frames but by motion: scene cuts, flashes, frames that repeat."""
+"""Changes between frames that are not motion: scene cuts, flashes, repeated frames."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ CUT_CHANGE, CUT_LEFT, CUT_AGREEMENT = 0.12, 0.4, 0.15  # true cuts agree up to .
 
 
 def is_cut(first: Tensor, second: Tensor, left: Tensor, agreement: Tensor) -> Tensor:
-    """Whether two frames belong to two scenes: they differ, motion explains little of it, and the flows there and back
-    hardly agree anywhere.
+    """Detects a cut between two frames: they differ, motion explains little of it, and forward and backward flow
+    disagree.
 
-    Shapes: first, second (b c h w), `left` (b 1 h w) what differs after motion compensation, `agreement` (b 1 h w) the
+    Shapes: first, second (b c h w), `left` (b 1 h w) the residual of motion compensation, `agreement` (b 1 h w) the
     `consistency` of the flows -> (b 1 1 1) bool.
     """
     change = (first - second).abs().mean((1, 2, 3))
@@ -25,9 +25,10 @@ FLASH_BACK = 0.5  # of the change at the flash, that may be left between the fra
 
 
 def is_flash(before: Tensor, frame: Tensor, after: Tensor) -> Tensor:
-    """Whether a frame (b c h w) is lit, or replaced, for an instant: it differs from both neighbors, which are alike.
+    """Detects a frame (b c h w) that is lit or replaced for an instant: it differs from both neighbors, which are
+    alike.
 
-    Such a frame is no step of a motion: what is made on either side of it comes from the frames around. -> (b) bool
+    Such a frame is not a step of a motion: frames on either side are predicted from its neighbors. -> (b) bool
     """
     here = torch.minimum(_change(before, frame), _change(frame, after))
     return (here > CUT_CHANGE) & (_change(before, after) < FLASH_BACK * here)
@@ -41,12 +42,11 @@ REPEATED, MOVING, REACH = 0.1, 0.7, 4  # share of the usual change, 8-bit levels
 
 
 def repeated_frames(change: Tensor) -> Tensor:
-    """Which frames of a film show the one before once more: of a film of another cadence (drawn on twos, made from 24
-    frames a second, captured unevenly), encoded again and so not quite equal.
+    """Marks frames of a film that repeat the one before, encoded again and so not quite equal.
 
-    `change` (n) is the mean absolute difference to the frame before in 8-bit levels, the first 0, best of reduced
-    frames, whose noise is averaged away. A repeat changes a tenth or less of what its neighbors do, while these move.
-    -> (n) bool
+    Films of another cadence have them: drawn on twos, converted from 24 frames a second, captured unevenly. `change`
+    (n) is the mean absolute difference to the frame before in 8-bit levels, 0 for the first; use reduced frames, which
+    average out noise. The change of a repeat is a tenth or less of its neighbors', which move. -> (n) bool
     """
     values = change.double().tolist()
     found = []

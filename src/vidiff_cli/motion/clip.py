@@ -1,4 +1,4 @@
-"""The estimate of every frame of a window from those of its frames that are observed."""
+"""Estimates of all frames of a window from its observed frames."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ Pair = tuple[int, int, int]  # clip, and the places of two of its observed frame
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Gap:
-    """Frames of a clip at `places` that lie between two observed ones, at shares of the way (`moments`); `before` and
-    `after` are the observed frames next to these, where they are as far away as the two from each other."""
+    """Frames of a clip at `places` between two observed ones, at the fractions `moments` of the gap.
+
+    `before` and `after` are the observed frames next to these, if their distances equal that of the two.
+    """
 
     clip: int
     first: int
@@ -33,7 +35,7 @@ class _Gap:
 
     @property
     def pairs(self) -> tuple[Pair | None, Pair | None, Pair | None]:
-        """Those whose flows are asked for: before, between, after."""
+        """The pairs of frames whose flows are needed: before, between, after."""
         before = None if self.before is None else (self.clip, self.before, self.first)
         after = None if self.after is None else (self.clip, self.second, self.after)
         return before, (self.clip, self.first, self.second), after
@@ -41,8 +43,10 @@ class _Gap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _ClipEnd:
-    """Frames of a clip at `places` beyond the last of its observed ones in `past`, which are evenly spaced, after so
-    many steps of their distance (`moments`); the past may run backwards in time."""
+    """Frames of a clip at `places` beyond the last observed one of `past`, which is evenly spaced.
+
+    `moments` are their distances in steps of the past; the past may run backwards in time.
+    """
 
     clip: int
     past: tuple[int, ...]
@@ -53,12 +57,13 @@ class _ClipEnd:
 def estimate_clip(
     video: Tensor, observed: Tensor, times: Tensor, *, flow: Flow = optical_flow
 ) -> tuple[Tensor, Tensor]:
-    """What the observed frames of a window say of the others.
+    """Estimates the frames of a window that are not observed.
 
     Shapes: video (b c t h w), observed (b t) bool, times (b t) in ascending order, in any unit -> estimate (b c t h w),
-    uncertainty (b 1 t h w). Observed frames are themselves, with uncertainty 0; what stands in the place of others is
-    not looked at. Between two observed frames it is `interpolate`, beyond the outermost `extrapolate` from the evenly
-    spaced ones next to the end, where only one is observed that one repeated; where none is, zeros with uncertainty 0.
+    uncertainty (b 1 t h w). Observed frames are returned unchanged with uncertainty 0; the values of others are not
+    read. Frames between two observed ones come from `interpolate`, frames beyond the outermost from `extrapolate` and
+    the evenly spaced frames next to the end. A single observed frame is repeated; without one the result is zeros with
+    uncertainty 0.
     """
     estimate = torch.where(observed[:, None, :, None, None], video, torch.zeros((), dtype=video.dtype))
     uncertainty = torch.zeros_like(video[:, :1])
@@ -83,7 +88,7 @@ def estimate_clip(
 
 
 def _gaps(clip: int, there: Sequence[int], times: Sequence[float]) -> Iterator[_Gap]:
-    """The runs of frames that are not observed between two of those that are, at the places `there`."""
+    """Runs of frames between two observed ones, which are at `there`."""
     for number, (low, high) in enumerate(pairwise(there)):
         if high - low == 1:
             continue
@@ -102,7 +107,7 @@ def _gaps(clip: int, there: Sequence[int], times: Sequence[float]) -> Iterator[_
 
 
 def _ends(clip: int, there: Sequence[int], times: Sequence[float]) -> Iterator[_ClipEnd]:
-    """The frames after the last observed one, and those before the first."""
+    """Frames after the last observed one, and frames before the first."""
     if not there:
         return
     after, before = tuple(range(there[-1] + 1, len(times))), tuple(range(there[0]))
@@ -125,7 +130,7 @@ def _equal(one: float, other: float) -> bool:
 
 
 def _grouped(gaps: Sequence[_Gap]) -> list[list[_Gap]]:
-    """The gaps that can be computed together: at the same moments, with the same neighbors known."""
+    """Groups gaps that can be computed together: equal moments, the same neighbors known."""
     groups: dict[tuple, list[_Gap]] = {}
     for gap in gaps:
         groups.setdefault((gap.moments, gap.before is None, gap.after is None), []).append(gap)
@@ -133,7 +138,7 @@ def _grouped(gaps: Sequence[_Gap]) -> list[list[_Gap]]:
 
 
 def _flows(video: Tensor, gaps: Sequence[_Gap], flow: Flow) -> dict[Pair, tuple[Tensor, Tensor]]:
-    """The flows of all pairs that gaps ask for, computed together: (2 h' w') there and back."""
+    """Flows of all pairs that gaps need, computed together: (2 h' w') forward and backward."""
     pairs = list(dict.fromkeys(pair for gap in gaps for pair in gap.pairs if pair is not None))
     if not pairs:
         return {}
@@ -142,7 +147,7 @@ def _flows(video: Tensor, gaps: Sequence[_Gap], flow: Flow) -> dict[Pair, tuple[
 
 
 def _stacked(flows: dict[Pair, tuple[Tensor, Tensor]], pairs: Sequence[Pair | None]) -> tuple[Tensor, Tensor] | None:
-    """The flows of pairs as a batch; None where they are not known."""
+    """Flows of pairs as a batch; None if they are not known."""
     found = [flows[pair] for pair in pairs if pair is not None]
     if not found:
         return None

@@ -1,7 +1,7 @@
-"""Frames beyond the last given one: its motion goes on, as far as the film's own past says that motion goes on.
+"""Frames beyond the last given one: its motion continues, damped as the film's own past suggests.
 
-How fast motion dies, from how far back it is read, and how much of the last frame itself is kept are chosen by
-hindcast: what the past frames would have predicted of one another. Without enough of a past, by what is usual.
+The damping of motion, the baseline that it is measured over and the weight of the last frame itself are chosen by
+hindcast: by how well past frames would have predicted one another. A past that is too short gives default values.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Flow = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trend:
-    """The motion of the last frame of a clip, and how it goes on.
+    """The motion of the last frame of a clip, and its continuation.
 
     `velocity` (1 2 h' w') in pixels per step, `importance`, `agreement` and `change` (1 1 h' w'); `damping` of the
     motion per step; `shares` of the moved frame for each of `HORIZONS`, the rest is the last frame itself.
@@ -59,7 +59,7 @@ class Trend:
     shares: tuple[float, ...] = (USUAL_SHARE,) * len(HORIZONS)
 
     def frame(self, last: Tensor, step: float) -> tuple[Tensor, Tensor]:
-        """The frame (1 c h w) that follows the last one, of any size, after `step`, and its uncertainty (1 1 h w)."""
+        """The frame (1 c h w) at `step` after the last one, at the size of `last`, and its uncertainty (1 1 h w)."""
         moved, seen = self.moved(last, step)
         frame = torch.lerp(last, moved, self.share(step))
         change = box(self.change * (1.5 - seen), ERROR_BOX)
@@ -68,7 +68,7 @@ class Trend:
         return frame, resize(uncertainty, field_size(last))
 
     def moved(self, last: Tensor, step: float) -> tuple[Tensor, Tensor]:
-        """The last frame moved on by `step` (1 c h w), and where that is sure (1 1 h' w')."""
+        """The last frame moved by `step` (1 c h w), and the mask of reliable pixels (1 1 h' w')."""
         damping = self.damping
         way = step if damping == 1 else damping * (1 - damping**step) / (1 - damping)
         flow = -way * fill_holes(*splat(self.velocity, way * self.velocity, self.importance))
@@ -76,7 +76,7 @@ class Trend:
         return moved, warp(self.agreement, flow) * inside(flow)
 
     def share(self, step: float) -> float:
-        """Of the moved frame, after `step`."""
+        """Weight of the moved frame after `step`."""
         if step >= HORIZONS[-1]:
             return self.shares[-1] * HORIZONS[-1] / step
         place = max(0, sum(step >= horizon for horizon in HORIZONS) - 1)
@@ -86,10 +86,10 @@ class Trend:
 
 
 def extrapolate(past: Tensor, steps: Sequence[float], *, flow: Flow = optical_flow) -> tuple[Tensor, Tensor]:
-    """The frames that follow after `steps`, and the mean absolute error to be expected of every pixel.
+    """Predicts the frames at `steps` after the last one, and the expected absolute error of every pixel.
 
     Shapes: past (b c n h w) in [-1, 1], evenly spaced -> frames (b c t h w), uncertainty (b 1 t h w). `steps` (> 0) are
-    in units of the time between past frames. Of one frame nothing is known but itself. ValueError for no past and for
+    in units of the time between past frames. A single frame is repeated. Raises ValueError for an empty past and for
     steps that are not positive.
     """
     if past.ndim != 5 or not past.shape[2]:
@@ -108,15 +108,15 @@ def extrapolate(past: Tensor, steps: Sequence[float], *, flow: Flow = optical_fl
 
 
 def reduced(frame: Tensor) -> Tensor:
-    """A frame (b c h w) at the size at which motion is found."""
+    """A frame (b c h w) resized to the size at which motion is estimated."""
     return resize(frame, flow_size(*field_size(frame)))
 
 
 def fit_trend(past: Sequence[Tensor], *, flow: Flow = optical_flow) -> Trend:
-    """The trend of evenly spaced frames (1 c h' w' each, `reduced`) of one scene, chosen by hindcast.
+    """Chooses the trend of evenly spaced frames (1 c h' w' each, `reduced`) of one scene by hindcast.
 
-    Every choice of `BASELINES` and `DAMPINGS` is tried from each of `ORIGINS`; the one whose best mixtures with the
-    frame it started from leave the least (in the mean of logarithms over `HORIZONS`) is taken, with these mixtures.
+    Every combination of `BASELINES` and `DAMPINGS` is tried from each of `ORIGINS`; the one whose best mixtures with
+    the starting frame have the smallest residual (mean of logarithms over `HORIZONS`) is chosen, with these mixtures.
     """
     if len(past) == 1:
         nothing = torch.zeros_like(past[0][:, :1])
@@ -139,7 +139,7 @@ def fit_trend(past: Sequence[Tensor], *, flow: Flow = optical_flow) -> Trend:
 
 
 def _trend(past: Sequence[Tensor], back: int, flow: Flow) -> Trend:
-    """The motion from `back` frames before the last one."""
+    """The motion measured from `back` frames before the last one."""
     before, last = past[-1 - back], past[-1]
     forward, backward = flow(before, last)
     agreement = consistency(backward, forward)
@@ -154,8 +154,11 @@ def _trend(past: Sequence[Tensor], back: int, flow: Flow) -> Trend:
 
 
 def _hindcast(cases: Sequence[tuple[Trend, Sequence[Tensor]]]) -> tuple[tuple[float, ...], float]:
-    """The share of the moved frame that leaves the least for each of `HORIZONS`, less a standard error over the cases,
-    and the mean logarithm of what is left. A case is a trend, the frame it ends with and those that followed it."""
+    """Best weight of the moved frame for each of `HORIZONS`, less a standard error over the cases, and the mean log
+    residual.
+
+    A case is a trend, the frame it ends with and the frames that followed.
+    """
     shares, scores = [], []
     for horizon in HORIZONS:
         found = []  # of each case: the product of moved and true change, and the square of the former

@@ -1,8 +1,8 @@
-"""Optical flow by dense inverse search: where small patches of one frame are found again in the other.
+"""Optical flow by dense inverse search: small patches of one frame are located in the other.
 
-Coarse to fine, in patches that overlap; each descends from where the coarser level puts it and from where its
-neighbors were found. Source: Kroeger et al. 2016 (dense inverse search, without its variational refinement, which
-gained nothing here); the proposals of neighbors are those of Barnes et al. 2009 (PatchMatch).
+Coarse to fine, in overlapping patches; each descends from the coarser level's flow and from its neighbors' results.
+Source: Kroeger et al. 2016 (dense inverse search, without its variational refinement, which gained nothing here); the
+proposals of neighbors are those of Barnes et al. 2009 (PatchMatch).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ NEIGHBORS = ((1, 0), (1, 2), (0, 1), (2, 1))  # places in a padded field, from (
 
 
 def optical_flow(first: Tensor, second: Tensor, *, short_side: int = SHORT_SIDE) -> tuple[Tensor, Tensor]:
-    """The flow of each pair of frames (b c h w), and the one back: (b 2 h' w'), (b 2 h' w').
+    """Flow of each pair of frames (b c h w), forward and backward: (b 2 h' w'), (b 2 h' w').
 
-    h' w' have a short side of `short_side`, or are h w where the frames are smaller. Computed in float32 at least;
-    no gradient flows.
+    h' w' have a short side of `short_side`, or are h w if the frames are smaller. Computed in float32 at least; without
+    gradient.
     """
     with torch.no_grad(), torch.autocast(first.device.type, enabled=False):
         size = flow_size(first.shape[2], first.shape[3], short_side)
@@ -51,7 +51,7 @@ def flow_size(height: int, width: int, short_side: int = SHORT_SIDE) -> tuple[in
 
 
 def _gray(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """Luma (b 1 h' w') in 8-bit levels; of channels that are no colors, the mean."""
+    """Luma (b 1 h' w') in 8-bit levels; the mean of channels that are not RGB."""
     channels = frames.shape[1]
     shares = LUMA if channels == 3 else (1 / channels,) * channels
     frames = frames if frames.dtype in (torch.float32, torch.float64) else frames.float()
@@ -76,7 +76,7 @@ def _gradients(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _search(flow: Tensor, one: Tensor, two: Tensor) -> Tensor:
-    """Patches of `one` found in `two` near where the flow says, and the flow that they vote for."""
+    """Locates patches of `one` in `two` near the given flow; returns their weighted mean as the new flow."""
     b, _, height, width = one.shape
     half = PATCH // 2
     rows, columns = -(-height // STRIDE) + 1, -(-width // STRIDE) + 1
@@ -110,7 +110,7 @@ def _search(flow: Tensor, one: Tensor, two: Tensor) -> Tensor:
         return found - found.mean(1, keepdim=True) - template
 
     def descend(u: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """The best of the way down from u (b 2 n), and its squared error (b n)."""
+        """The best displacement of a descent from u (b 2 n), and its squared error (b n)."""
         r = difference(u)
         best, error = u, r.square().sum(1)
         for _ in range(steps):

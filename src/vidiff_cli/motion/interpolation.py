@@ -1,8 +1,8 @@
 """Frames between two given ones, by motion compensation.
 
-The flow of the wanted time is projected from both sides, both frames are warped to it, and mixed by time and by what is
-visible. The less the warped frames agree compared with the unwarped ones, the more of their plain blend is taken. The
-frame before and the frame after, where they are known, tell how the motion speeds up.
+The flow at the requested time is projected from both sides, both frames are warped to it and mixed by time and
+visibility. Where the warped frames agree less than the unwarped ones, more of their plain blend is used. The frame
+before and the frame after, if known, give the acceleration.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ def interpolate(
     before: tuple[Tensor, Tensor] | None = None,
     after: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The frames at `times` (0: first, 1: second), and the mean absolute error to be expected of every pixel.
+    """Predicts the frames at `times` (0: first, 1: second), and the expected absolute error of every pixel.
 
-    Shapes: first, second (b c h w) in [-1, 1] -> frames (b c t h w), uncertainty (b 1 t h w). Identical frames come
-    back as they are, and across a cut the nearer frame is repeated. No gradient flows.
+    Shapes: first, second (b c h w) in [-1, 1] -> frames (b c t h w), uncertainty (b 1 t h w). Identical frames are
+    returned unchanged; across a cut the nearer frame is repeated. No gradient flows.
 
     Args:
         first: the earlier frame.
         second: the later frame, of the same shape.
         times: in [0, 1].
-        flows: those of `optical_flow(first, second)`, where they are known.
+        flows: those of `optical_flow(first, second)`, if known.
         before: those of `optical_flow(frame, first)`, of a frame as long before the first as the second is after it.
         after: those of `optical_flow(second, frame)`, of a frame as long after the second.
 
     Raises:
-        ValueError: for frames of two shapes and times outside [0, 1].
+        ValueError: frames of two shapes, or times outside [0, 1].
     """
     if first.shape != second.shape or first.ndim != 4:
         raise ValueError(f"two frames of shapes {tuple(first.shape)} and {tuple(second.shape)}, expected one b c h w")
@@ -74,7 +74,7 @@ def interpolate(
 
 
 class _Pair:
-    """Two frames, their flows, and what all times between them share."""
+    """Two frames, their flows, and everything that is shared by all times between them."""
 
     def __init__(
         self,
@@ -114,8 +114,8 @@ class _Pair:
         return frame, resize(uncertainty, self.size)
 
     def _apart(self, one: Tensor, other: Tensor) -> Tensor:
-        """How much two frames differ, at the size of the flow (b 1 h' w'); of large frames every other row and column
-        will do."""
+        """Absolute difference of two frames at the size of the flow (b 1 h' w'); of large frames every other row and
+        column."""
         step = 2 if self.size[0] >= 2 * self.small[0] else 1
         return box(resize(mean_distance(one[..., ::step, ::step], other[..., ::step, ::step]), self.small))
 
@@ -136,7 +136,7 @@ class _Pair:
         return frame, CALIBRATION * torch.lerp(self.apart, disagreement, trust)
 
     def _views(self, time: float) -> tuple[Tensor, Tensor]:
-        """Where each pixel of the wanted frame is found in the first and in the second: two flows (b 2 h' w')."""
+        """Flows (b 2 h' w') from the requested frame to the first and to the second."""
         (forward, backward), bend = self.flows, (time * time - time) / 2
         there = time * forward + bend * self.acceleration[0]
         back = (1 - time) * backward + bend * self.acceleration[1]
@@ -147,7 +147,7 @@ class _Pair:
 
 
 def _acceleration(onward: Tensor, agreement: Tensor, other_way: tuple[Tensor, Tensor] | None) -> Tensor:
-    """How much the motion onward differs from that before, where both are sure; 0 where the latter is not known.
+    """Difference between the motion after and before a frame, where both are reliable; 0 where the latter is unknown.
 
     `other_way`: the flows from the same frame away from the pair, and back.
     """

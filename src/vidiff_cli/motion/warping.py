@@ -1,4 +1,4 @@
-"""Moving pictures by flows: backwards (warp), forwards (splat), and whether two flows agree."""
+"""Warping by flows: backward (warp), forward (splat), and the consistency of two flows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CONSISTENT = 0.5  # of `consistency`, is seen in both frames
 
 
 def grid(height: int, width: int, like: Tensor) -> Tensor:
-    """Pixel coordinates (1 2 h w), x before y, in the number format and on the device of `like`."""
+    """Pixel coordinates (1 2 h w), x before y, in the dtype and on the device of `like`."""
     y = torch.arange(height, dtype=like.dtype, device=like.device)
     x = torch.arange(width, dtype=like.dtype, device=like.device)
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)])[None]
 
 
 def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
-    """image(p + flow(p)), the border repeated beyond it.
+    """Samples image(p + flow(p)); the border is repeated beyond it.
 
     Shapes: image (b c h w), flow (b 2 h w) -> (b c h w). `mode`: bilinear or bicubic.
     """
@@ -30,14 +30,14 @@ def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def resize(field: Tensor, size: tuple[int, int]) -> Tensor:
-    """A field (b c h w) at another size: linear, antialiased where it shrinks."""
+    """Resizes a field (b c h w) linearly, antialiased where it shrinks."""
     if field_size(field) == size:
         return field
     return functional.interpolate(field, size, mode="bilinear", antialias=size[0] < field.shape[2])
 
 
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """A flow (b 2 h w) at another size, in pixels of that size."""
+    """Resizes a flow (b 2 h w) and scales it to pixels of that size."""
     height, width = flow.shape[2:]
     if (height, width) == size:
         return flow
@@ -53,10 +53,10 @@ def inside(flow: Tensor) -> Tensor:
 
 
 def consistency(forward: Tensor, backward: Tensor) -> Tensor:
-    """How well there and back again is no way: 1 where it is none, falling to 0.
+    """Forward-backward consistency of two flows: 1 where the round trip ends at its start, falling to 0.
 
     Shapes: two flows (b 2 h w) -> (b 1 h w), at the pixels where `forward` starts. Source: Ruder et al. 2016, equation
-    5, as a smooth weight in the place of a threshold.
+    5, as a smooth weight instead of a threshold.
     """
     back = warp(backward, forward)
     off = (forward + back).square().sum(1, keepdim=True)
@@ -65,13 +65,16 @@ def consistency(forward: Tensor, backward: Tensor) -> Tensor:
 
 
 def forward_backward_mask(forward: Tensor, backward: Tensor) -> Tensor:
-    """1 where what is in the first frame is in the second too, else 0: it stays in the frame, and there and back again
-    is no way. Shapes: two flows (b 2 h w) -> (b 1 h w)."""
+    """1 where the content of the first frame is visible in the second, else 0: it stays inside and the round trip is
+    closed.
+
+    Shapes: two flows (b 2 h w) -> (b 1 h w).
+    """
     return inside(forward) * (consistency(forward, backward) > CONSISTENT)
 
 
 def splat(fields: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Fields moved along a flow, summed by weight where they arrive.
+    """Moves fields along a flow and sums them by weight where they arrive.
 
     Shapes: fields (b c h w), flow (b 2 h w), weight (b 1 h w) -> weighted sum (b c h w), summed weight (b 1 h w).
     Source: Niklaus and Liu 2020 (softmax splatting, with any weight).
@@ -94,7 +97,7 @@ def splat(fields: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
 
 
 def pyramid(one: Tensor, other: Tensor, *, smallest: int) -> list[tuple[Tensor, Tensor]]:
-    """Two fields (b c h w), and both at half the size again and again, down to a short side of `smallest` or more."""
+    """Two fields (b c h w), halved repeatedly down to a short side of `smallest` or more."""
     levels = [(one, other)]
     while min(field_size(levels[-1][1])) >= 2 * smallest:
         height, width = field_size(levels[-1][1])
@@ -105,7 +108,7 @@ def pyramid(one: Tensor, other: Tensor, *, smallest: int) -> list[tuple[Tensor, 
 
 
 def fill_holes(total: Tensor, weight: Tensor) -> Tensor:
-    """total / weight, and where there is no weight what is around it, coarse to fine: (b c h w), (b 1 h w) -> (b c h
+    """total / weight; where the weight is zero, the surrounding values, coarse to fine: (b c h w), (b 1 h w) -> (b c h
     w)."""
     levels = pyramid(total, weight, smallest=2)
     field = levels[-1][0] / levels[-1][1].clamp(min=1e-6)
@@ -126,5 +129,5 @@ def field_size(field: Tensor) -> tuple[int, int]:
 
 
 def box(field: Tensor, width: int = 3) -> Tensor:
-    """The mean of a field over squares of an odd width; at the border, over what there is of them."""
+    """Mean of a field over squares of an odd width, at the border over the part inside."""
     return functional.avg_pool2d(field, width, 1, width // 2, count_include_pad=False)

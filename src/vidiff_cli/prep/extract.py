@@ -21,10 +21,10 @@ from vidiff_cli.prep.extract_cache import ClipCandidate, ExtractedSource, Extrac
 from vidiff_cli.prep.quality_filters import clip_scores, fingerprint
 from vidiff_cli.prep.scan import MediaSource
 from vidiff_cli.system.worker_process import announce
-from vidiff_cli.video.decode import MOST_FRAMES, DecodedVideo, read
-from vidiff_cli.video.image_sequence import pictures_info, read_pictures
+from vidiff_cli.video.decode import MAX_FRAMES, DecodedVideo, stream_frames
+from vidiff_cli.video.image_sequence import image_sequence_info, stream_image_sequence
 from vidiff_cli.video.probe import VideoInfo, probe
-from vidiff_cli.video.scene_detection import FrameScores, SceneMeasure, scene_starts
+from vidiff_cli.video.scene_detection import FrameScores, SceneScorer, scene_starts
 
 UNEXPECTED = "cannot be decoded"  # by an error that no one foresaw; it may be the machine's fault, not the file's
 BEYOND_SECONDS = 1  # by which a segment may end after its file: annotations are rounded
@@ -97,29 +97,29 @@ def _decoded(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, l
     intervals = _intervals(job.segments, _rate(info, cutting), info.start_seconds)
     for reading in readings:
         writer.restart()
-        measure, total = SceneMeasure(), 0
+        measure, total = SceneScorer(), 0
         for _, frames in reading.blocks:
             measure.add(frames)
             for start, stop in _overlaps(intervals, total, total + len(frames)):
                 writer.add(frames[start - total : stop - total])
             total += len(frames)
-            if total > MOST_FRAMES:
-                raise VidiffError(f"{info.path} is too long", expected=f"at most {MOST_FRAMES:,} frames")
-    return _finished(job, info, reading, measure.done(), intervals, writer)
+            if total > MAX_FRAMES:
+                raise VidiffError(f"{info.path} is too long", expected=f"at most {MAX_FRAMES:,} frames")
+    return _finished(job, info, reading, measure.scores(), intervals, writer)
 
 
 def _readings(job: ExtractJob) -> tuple[VideoInfo, Iterator[DecodedVideo]]:
     cutting, source = job.cutting, job.source
     if source.pictures:
-        info = pictures_info(source.path, source.pictures, cutting.images_fps)
+        info = image_sequence_info(source.path, source.pictures, cutting.images_fps)
         frame, fps = _framing(info, cutting), _rate(info, cutting)
-        return info, iter([read_pictures(info, source.pictures, size=frame.scaled, crop=frame.crop, fps=fps)])
+        return info, iter([stream_image_sequence(info, source.pictures, size=frame.scaled, crop=frame.crop, fps=fps)])
     info = probe(source.path)
     frame = _framing(info, cutting)
     rate = _rate(info, cutting)
     stops = [stop for _, stop in _intervals(job.segments, rate, info.start_seconds)]
     stop_seconds = None if not stops or max(stops) == math.inf else Fraction(int(max(stops))) / rate
-    readings = read(
+    readings = stream_frames(
         info,
         size=frame.scaled,
         crop=frame.crop,

@@ -1,6 +1,6 @@
-"""Files <-> uint8 frames with exact times; the only room that knows decord and ffmpeg."""
+"""Video files to uint8 frames with exact times and back; the only package that uses decord and ffmpeg."""
 
-from vidiff_cli.video.decode import SUFFIXES_IMAGE, SUFFIXES_VIDEO, Decoded, DecodedVideo, decode, read
+from vidiff_cli.video.decode import SUFFIXES_IMAGE, SUFFIXES_VIDEO, Decoded, DecodedVideo, decode, stream_frames
 from vidiff_cli.video.encode import check_output, encode
 from vidiff_cli.video.probe import VideoInfo, probe
 
@@ -14,5 +14,5 @@ __all__ = [
     "decode",
     "encode",
     "probe",
-    "read",
+    "stream_frames",
 ]

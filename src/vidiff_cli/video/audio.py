@@ -1,14 +1,13 @@
-"""The sound of a file put under new pictures: at its place in time, copied where it can be, at another speed on demand.
+"""Audio of a source file muxed under new frames: shifted, copied if possible, time-stretched on demand.
 
-The law: what the source lets one hear s seconds after its first frame is heard `delay + s / speed` seconds after the
-first frame of the result. Sound from before the result's first frame is left out. The sound ends where it ends, also
-after the pictures (ten minutes at most, where it is encoded anew); with `stop` it ends with them. No silence is added
-at its end.
+Invariant: a sound s seconds after the source's first frame is heard `delay + s / speed` seconds after the first frame
+of the result. Audio from before the result's first frame is dropped. Audio may end after the frames (by at most ten
+minutes, if it is encoded); with `stop` it ends with them. No silence is appended.
 
-Copied sound consists of whole packets: the law then holds to 20 ms, and a packet that begins before the first frame is
-left out whole. Sound that is encoded anew (because the container does not take its codec, or browsers do not play it
-there) keeps the law to a millisecond. At another speed the pitch is kept, the end is exact, and what is heard before
-is right to about 10 ms of the source's time, since pieces of 40 ms are moved as they are.
+Copied audio consists of whole packets: the invariant holds to 20 ms, and a packet that starts before the first frame is
+dropped. Encoded audio (if the container or browsers do not support its codec) keeps it to a millisecond. At another
+speed the pitch is kept, the end is exact, and positions before it are right to about 10 ms of the source's time,
+because pieces of 40 ms are moved unchanged.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ COUNTED_RATE = 8000  # samples a second, where only their number matters
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioTrack:
-    """What is heard of a file, whose first frame appears at `first_seconds` by its own clock. `codecs`: its tracks'.
+    """Audio of a file whose first frame has time `first_seconds` by the file's clock. `codecs`: those of its tracks.
 
-    `anew`: no track is copied.
+    `anew`: every track is encoded, none is copied.
     """
 
     path: Path
@@ -64,15 +63,16 @@ class AudioTrack:
     anew: bool
 
 
-def find_sound(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> list[AudioTrack]:
-    """The sound of a file; empty where it has none that can be read. VidiffError as `probe`.
+def find_audio(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> list[AudioTrack]:
+    """The audio of a file; empty if it has none that can be decoded. Raises VidiffError as `probe`.
 
-    By the file's own clock: without `-copyts` ffmpeg sets it to 0 where the tracks in use begin, in some containers.
+    Times are by the file's own clock: without `-copyts`, ffmpeg sets it to 0 at the start of the used tracks in some
+    containers.
     """
     if not probe(path).has_audio:
         return []
-    look = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
-    _, log, _ = ffmpeg.run(["-copyts", *ffmpeg.reading(path), *look])
+    arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
+    _, log, _ = ffmpeg.run(["-copyts", *ffmpeg.input_arguments(path), *arguments])
     codecs, tick, frame = tuple(TRACK.findall(log)), CONFIG.search(log), FRAME.search(log)
     if all(codec == UNKNOWN for codec in codecs):
         return []
@@ -83,10 +83,10 @@ def find_sound(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> l
     return [AudioTrack(path=path, first_seconds=first, codecs=codecs, delay=delay, speed=speed, stop=stop, anew=anew)]
 
 
-def one_after_another(path: Path, first: AudioTrack, then: AudioTrack, *, seconds: Fraction) -> AudioTrack:
-    """Writes `path`: the first track of one sound up to where the first frame of another appears, then the other's.
+def concatenate_audio(path: Path, first: AudioTrack, then: AudioTrack, *, seconds: Fraction) -> AudioTrack:
+    """Writes `path`: the first track of one source until the first frame of another appears, then that one's.
 
-    In stereo. What the other lets one hear before its first frame is left out. VidiffError where ffmpeg fails.
+    Stereo. Audio of the second source from before its first frame is dropped. Raises VidiffError if ffmpeg fails.
     """
     end = then.delay * then.speed
     pieces = [path.with_name(f"{path.name}-{number}") for number in range(2)]
@@ -94,10 +94,10 @@ def one_after_another(path: Path, first: AudioTrack, then: AudioTrack, *, second
         track = next(number for number, codec in enumerate(sound.codecs) if codec != UNKNOWN)
         source = ["-copyts", *_moved(sound.path, moved - sound.first_seconds), "-map", f"0:a:{track}"]
         chain = f"{_placed(seconds * sound.speed)},aformat=channel_layouts=stereo:sample_rates=48000"
-        _run([*source, "-af", chain, *PIECE, ffmpeg.url(piece)])
-    inputs = [word for piece in pieces for word in ("-i", ffmpeg.url(piece))]
+        _run([*source, "-af", chain, *PIECE, ffmpeg.file_url(piece)])
+    inputs = [word for piece in pieces for word in ("-i", ffmpeg.file_url(piece))]
     chain = f"[0:a]apad=whole_dur={float(end):.6f},atrim=end={float(end):.6f}[a];[a][1:a]concat=v=0:a=1"
-    _run([*inputs, "-filter_complex", chain, *PIECE, ffmpeg.url(path)])
+    _run([*inputs, "-filter_complex", chain, *PIECE, ffmpeg.file_url(path)])
     return replace(first, path=path, first_seconds=Fraction(0), codecs=("joined",), delay=Fraction(0), anew=True)
 
 
@@ -107,12 +107,12 @@ def _run(arguments: Sequence[str | ffmpeg.FfmpegInput]) -> None:
         raise VidiffError("the sound of two files cannot be joined", found=complaint, fix="leave the sound out")
 
 
-def add_sound(
+def mux_audio(
     pictures: Path, joined: Path, sound: AudioTrack, *, suffix: str, seconds: Fraction, muxer: Sequence[str]
 ) -> str | None:
-    """Writes `joined`: the pictures of a file, which last `seconds`, and the sound. Returns what ffmpeg complains of.
+    """Writes `joined`: the frames of a file, which last `seconds`, and the audio. Returns ffmpeg's error, or None.
 
-    `suffix` names the container, `muxer` is what ffmpeg is told about it.
+    `suffix` names the container, `muxer` holds ffmpeg's arguments for it.
     """
     complaint = None
     for ways in _attempts(sound, suffix):
@@ -120,7 +120,7 @@ def add_sound(
         if "copy" in ways.values() and abs(moved) < INAUDIBLE_SECONDS:
             moved = Fraction(0)
         late = moved + TEMPO_EARLY_SECONDS * (1 - sound.speed)
-        inputs = ["-copyts", "-i", ffmpeg.url(pictures), *_moved(sound.path, late)]
+        inputs = ["-copyts", "-i", ffmpeg.file_url(pictures), *_moved(sound.path, late)]
         streams = ["-map", "0:v:0", "-c:v", "copy", "-map_metadata", "0", "-map_chapters", "-1"]
         for place, (number, way) in enumerate(ways.items()):
             streams += ["-map", f"1:a:{number}?", f"-c:a:{place}", way]
@@ -131,23 +131,23 @@ def add_sound(
             streams += ["-copypriorss:a", "0"]
         if sound.stop:
             streams += ["-t", f"{float(seconds):.6f}"]
-        code, _, complaint = ffmpeg.run([*inputs, *streams, *muxer, ffmpeg.url(joined)])
+        code, _, complaint = ffmpeg.run([*inputs, *streams, *muxer, ffmpeg.file_url(joined)])
         if code == 0:
             return None
     return complaint
 
 
 def _attempts(sound: AudioTrack, suffix: str) -> Iterator[dict[int, str]]:
-    """What to do with each track that can be read, by its number: copied where it may be, then all encoded anew."""
-    known = {number: codec for number, codec in enumerate(sound.codecs) if codec != UNKNOWN}
+    """Yields, by track number, copy or an encoder for each known codec; first with copies, then without."""
+    codecs = {number: codec for number, codec in enumerate(sound.codecs) if codec != UNKNOWN}
     allowed = COPIED.get(suffix)
     if not sound.anew:
-        yield {n: "copy" if allowed is None or codec in allowed else ANEW[suffix] for n, codec in known.items()}
-    yield dict.fromkeys(known, ANEW[suffix])
+        yield {n: "copy" if allowed is None or codec in allowed else ANEW[suffix] for n, codec in codecs.items()}
+    yield dict.fromkeys(codecs, ANEW[suffix])
 
 
 def _filters(sound: AudioTrack, number: int, moved: Fraction, seconds: Fraction) -> list[str]:
-    """What is done to a track that is encoded anew, under pictures that last `seconds`."""
+    """Filters for an encoded track under frames that last `seconds`."""
     placed = _placed(seconds * sound.speed)
     if sound.speed == 1:
         return [placed]
@@ -158,12 +158,12 @@ def _filters(sound: AudioTrack, number: int, moved: Fraction, seconds: Fraction)
 
 
 def _placed(seconds: Fraction) -> str:
-    """Sound from time 0 on, with silence where a track has not begun or has a hole."""
+    """Filter for audio from time 0, with silence before a track begins and in its gaps."""
     return f"atrim=end={float(seconds + MOST_AFTER_SECONDS):.6f},aresample=async=1:first_pts=0"
 
 
 def _end_seconds(sound: AudioTrack, number: int, moved: Fraction, placed: str) -> Fraction:
-    """When a track ends: all of it is decoded and its samples are counted, since headers only announce."""
+    """End of a track: it is decoded and its samples are counted, because headers may be wrong."""
     track = [*_moved(sound.path, moved), "-map", f"0:a:{number}?", "-af", placed]
     output = ["-ac", "1", "-ar", str(COUNTED_RATE), "-f", "u8", "-"]
     count = 0
@@ -174,4 +174,4 @@ def _end_seconds(sound: AudioTrack, number: int, moved: Fraction, placed: str) -
 
 
 def _moved(path: Path, seconds: Fraction) -> list[str | ffmpeg.FfmpegInput]:
-    return ["-itsoffset", f"{float(seconds):.6f}", *ffmpeg.reading(path)]
+    return ["-itsoffset", f"{float(seconds):.6f}", *ffmpeg.input_arguments(path)]

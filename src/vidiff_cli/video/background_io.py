@@ -1,4 +1,4 @@
-"""Reading and writing beside computing: threads that run ahead of who takes, and behind who gives."""
+"""Threads that read ahead of, or write behind, the computing thread."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ POLL_SECONDS = 0.2  # between two looks at whether the other side is still there
 
 
 class _End:
-    """The other side is done; `error` says why, if not because all is done."""
+    """End of a queue; `error` is the exception of the other side, or None."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 def read_ahead(items: Iterator[T], *, most: int = AHEAD) -> Generator[T]:
-    """The items of an iterator, of which a thread has up to `most` ready. Its errors come out where they arose.
+    """Yields the items of an iterator, of which a thread keeps up to `most` ready. Its errors are raised here.
 
-    To be closed (or drained): the thread ends, and the iterator is closed in it if it can be.
+    Close or exhaust it: that ends the thread, which closes the iterator if it is a generator.
     """
     ready: queue.Queue[T | _End] = queue.Queue(most)
     stopped = threading.Event()
@@ -65,14 +65,14 @@ def read_ahead(items: Iterator[T], *, most: int = AHEAD) -> Generator[T]:
 
 
 class Abandoned(Exception):
-    """Who gave items to a `Consumer` has stopped before the end."""
+    """The producer of a `Consumer` stopped early."""
 
 
 class Consumer:
-    """Runs `consume(items)` in a thread and hands it items one by one.
+    """Runs `consume(items)` in a thread that is fed item by item.
 
-    As a context manager: at the end of the block all items are consumed and its error, if any, is raised; where the
-    block is left by an exception the thread's iterator raises `Abandoned`, so that it can tidy up, and is waited for.
+    As a context manager: leaving the block waits until all items are consumed and raises the thread's error. If the
+    block raises, the thread's iterator raises `Abandoned`, so that it can clean up, and is waited for.
     """
 
     def __init__(self, consume: Callable[[Iterator[T]], object], *, most: int = AHEAD) -> None:
@@ -96,7 +96,7 @@ class Consumer:
             yield item
 
     def give(self, item: object) -> None:
-        """Waits for room. Raises what the consumer has failed with."""
+        """Waits for room in the queue. Raises the error of the consumer, if it failed."""
         while self._thread.is_alive():
             with contextlib.suppress(queue.Full):
                 self._given.put(item, timeout=POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Frames from decord, for the files that it can be trusted with: fast, but wrong or silent about much else."""
+"""Frames from decord, for the kinds of files that it decodes correctly: fast, but silently wrong for many others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from vidiff_cli.video.probe import VideoInfo
-from vidiff_cli.video.resample import Shown, unit
+from vidiff_cli.video.resample import TimedFrame, time_unit
 
 # decord drops, repeats or misplaces frames of these without an error
 UNFIT_SUFFIXES = frozenset({".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".gif", ".apng", ".webp"})
@@ -26,41 +26,44 @@ MAGIC = {
 }
 
 
-class Unfit(Exception):
-    """decord must not or cannot read this file; the text says why in a few words."""
+class DecordUnfit(Exception):
+    """decord must not or cannot decode this file; the message is the reason in a few words."""
 
 
-def frames(info: VideoInfo, scaled: tuple[int, int]) -> Generator[Shown]:
-    """Opens the file, then one ascending pass, frame after frame. Both raise Unfit wherever decord is known to return
-    wrong frames or fails."""
+def frames(info: VideoInfo, scaled: tuple[int, int]) -> Generator[TimedFrame]:
+    """Opens the file and yields its frames in one ascending pass.
+
+    Raises DecordUnfit, at once or from the generator, if decord fails or is known to return wrong frames for such a
+    file.
+    """
     return _shown(info, *_opened(info, scaled))
 
 
-def _shown(info: VideoInfo, ticks: np.ndarray, read_next: Callable[[], np.ndarray]) -> Generator[Shown]:
+def _shown(info: VideoInfo, ticks: np.ndarray, read_next: Callable[[], np.ndarray]) -> Generator[TimedFrame]:
     before: np.ndarray | None = None
-    last, units = len(ticks) - 1, int(info.time_base / unit(info))
+    last, units = len(ticks) - 1, int(info.time_base / time_unit(info))
     for index, tick in enumerate(ticks):
         frame = read_next()
         if index == last and before is not None and np.array_equal(frame, before):
-            raise Unfit("its last frames are identical, which may be padding")
+            raise DecordUnfit("its last frames are identical, which may be padding")
         yield int(tick) * units, frame
         before = frame
 
 
 def _opened(info: VideoInfo, scaled: tuple[int, int]) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
-    """Times in ticks from 0, and a function that reads the next frame (h w c)."""
+    """Times in ticks from 0, and a function that returns the next frame (h w c)."""
     _check_fit(info)
     try:
         import decord
     except (ImportError, OSError, RuntimeError) as error:
-        raise Unfit("decord is not installed here") from error
+        raise DecordUnfit("decord is not installed here") from error
     decord.logging.set_level(decord.logging.QUIET)
     width, height = scaled
     try:
         reader = decord.VideoReader(str(info.path.absolute()), width=width, height=height, num_threads=1)
         seconds = np.asarray(reader.get_frame_timestamp(range(len(reader))))[:, 0]
     except Exception as error:  # whatever decord raises, ffmpeg has the last word
-        raise Unfit("decord cannot open it") from error
+        raise DecordUnfit("decord cannot open it") from error
 
     def read_next() -> np.ndarray:
         try:
@@ -68,7 +71,7 @@ def _opened(info: VideoInfo, scaled: tuple[int, int]) -> tuple[np.ndarray, Calla
             # where a padded row divides by the width (16, 48, 72), decord takes the padding for further channels
             return frame.reshape(height, -1)[:, : width * 3].reshape(height, width, 3)
         except Exception as error:
-            raise Unfit("decord fails part-way") from error
+            raise DecordUnfit("decord fails part-way") from error
 
     return _exact_ticks(seconds, info.time_base), read_next
 
@@ -76,14 +79,14 @@ def _opened(info: VideoInfo, scaled: tuple[int, int]) -> tuple[np.ndarray, Calla
 def _check_fit(info: VideoInfo) -> None:
     container = info.container.split(",")[0]
     if info.path.suffix.lower() in UNFIT_SUFFIXES or UNFIT_CONTAINERS & set(info.container.split(",")):
-        raise Unfit(f"decord misreads {container} files")
+        raise DecordUnfit(f"decord misreads {container} files")
     magic = MAGIC.get(container)
     if magic is None or not magic.match(_first_bytes(info)):
-        raise Unfit(f"decord may not open {container} files")
+        raise DecordUnfit(f"decord may not open {container} files")
     if info.codec in UNFIT_CODECS:
-        raise Unfit(f"decord has no {info.codec} decoder")
+        raise DecordUnfit(f"decord has no {info.codec} decoder")
     if info.video_streams > 1:
-        raise Unfit(f"{info.video_streams} video streams")
+        raise DecordUnfit(f"{info.video_streams} video streams")
 
 
 def _first_bytes(info: VideoInfo) -> bytes:
@@ -92,12 +95,15 @@ def _first_bytes(info: VideoInfo) -> bytes:
 
 
 def _exact_ticks(seconds: np.ndarray, tick: Fraction) -> np.ndarray:
-    """decord's float32 seconds as whole ticks from 0; Unfit for times that show wrong frames or are too coarse."""
+    """Converts decord's float32 seconds to whole ticks from 0.
+
+    Raises DecordUnfit for times that imply wrong frames or are too coarse.
+    """
     if not len(seconds) or seconds[0] < 0:
-        raise Unfit("negative timestamps (an edit list)" if len(seconds) else "decord finds no frames")
+        raise DecordUnfit("negative timestamps (an edit list)" if len(seconds) else "decord finds no frames")
     if np.spacing(np.float32(seconds[-1])) >= float(tick):
-        raise Unfit("too long for decord's rounded times")
+        raise DecordUnfit("too long for decord's rounded times")
     ticks = np.round(seconds.astype(np.float64) / float(tick)).astype(np.int64)
     if (np.diff(ticks) <= 0).any():
-        raise Unfit("repeated or backward timestamps")
+        raise DecordUnfit("repeated or backward timestamps")
     return ticks - ticks[0]

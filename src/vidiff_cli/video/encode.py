@@ -1,8 +1,8 @@
-"""uint8 frames to a video file: all of it or none of it, at an exact rate, never rescaled.
+"""Encoding of uint8 frames to a video file, atomically, at an exact rate, never rescaled.
 
-The file is written under another name beside its target and renamed when ffmpeg ended well. H.264 and VP9 are converted
-to BT.709 and say so. An odd width or height cannot be yuv420p in H.264: such files are yuv444p, at their exact size
-(which most browsers do not play).
+The file is written under a hidden name beside its target and renamed when ffmpeg succeeded. H.264 and VP9 are converted
+to and tagged as BT.709. H.264 in yuv420p cannot have an odd width or height: such files are yuv444p at their exact
+size, which most browsers do not play.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.atomic_files import replace_folder, unwritable
 from vidiff_cli.system.locks import hidden_folder
 from vidiff_cli.video import ffmpeg
-from vidiff_cli.video.audio import AudioTrack, add_sound, find_sound, one_after_another
+from vidiff_cli.video.audio import AudioTrack, concatenate_audio, find_audio, mux_audio
 from vidiff_cli.video.metadata import read_tags
 
 FASTEST_GIF = Fraction(50)  # a delay below 20 ms is shown as 100 ms
@@ -51,19 +51,29 @@ def encode(
     overwrite: bool = False,
     again: bool = False,
 ) -> int:
-    """Writes frames, (h w c) uint8 RGB of one size, and returns their count; `path` ends up whole or untouched.
+    """Writes frames (h w c) uint8 RGB of one size and returns their number; `path` is whole or untouched afterwards.
 
-    By extension: .mp4 and .mkv (H.264), .webm (VP9), .gif, .webp (both animated, for ever), .mkv with `lossless` (FFV1
-    in RGB: the same bytes back), .webp with `lossless`, or a folder of PNG files (no extension, or a trailing slash). A
-    WebP shows equal frames in a row as one longer frame. `again`: an interrupted call may have written the target
-    already; it may be there if it is the very same.
+    The format follows the extension: .mp4 and .mkv (H.264), .webm (VP9), .gif and .webp (animated, endless loop), .mkv
+    with `lossless` (FFV1 in RGB, exact), .webp with `lossless`, or a folder of PNG files (no extension, or a trailing
+    slash). WebP merges equal consecutive frames. Audio and tags are ignored for .gif, .webp and folders.
 
-    Ignored for .gif, .webp and folders: `audio_from`, a file whose sound is heard as `sound` says: its first frame's
-    `audio_delay` seconds late, at `audio_speed` times its speed, with `audio_stop` no longer than the frames;
-    `audio_after`, a file whose sound takes over when its own first frame appears, and the second of that;
-    `metadata_from`, a file whose title, date, place and so on are kept (`tags`).
+    Args:
+        path: the target.
+        frames: any iterable, read once.
+        fps: the exact rate.
+        lossless: exact pixels, for .mkv and .webp.
+        audio_from: file whose audio is added (see `audio`).
+        audio_delay: seconds by which its first frame is late.
+        audio_speed: speed of the audio relative to its file.
+        audio_stop: end the audio with the frames.
+        audio_after: another file whose audio takes over when its own first frame appears, and the second of that.
+        metadata_from: file whose title, date, place and so on are kept (see `metadata`).
+        crf: quality of H.264 and VP9.
+        overwrite: replace an existing target.
+        again: an interrupted call may have written the target; one with the same bytes is accepted.
 
-    Errors: VidiffError for an existing target, an unknown extension, no frames, wrong frames, a failing disk or ffmpeg.
+    Raises:
+        VidiffError: an existing target, an unknown extension, no or invalid frames, a full disk or a failing ffmpeg.
     """
     target = check_output(path, fps=fps, lossless=lossless, overwrite=overwrite or again)
     same = again and not overwrite
@@ -78,16 +88,16 @@ def encode(
         if metadata_from is not None:
             recipe += [word for tag in read_tags(metadata_from).items() for word in ("-metadata", "=".join(tag))]
         if audio_from is not None:
-            sounds += find_sound(audio_from, delay=audio_delay, speed=audio_speed, stop=audio_stop)
+            sounds += find_audio(audio_from, delay=audio_delay, speed=audio_speed, stop=audio_stop)
         if audio_after is not None:
-            sounds += find_sound(audio_after[0], delay=audio_after[1], speed=audio_speed, stop=audio_stop)
+            sounds += find_audio(audio_after[0], delay=audio_after[1], speed=audio_speed, stop=audio_stop)
     with _beside(target, same=same) as part:
         write = _write_gif if suffix == ".gif" else _write_video
         count = write(part, checked, (width, height), fps, [*recipe, *MUXERS[suffix]], target)
         if sounds:
             seconds, sound = count / fps, sounds[0]
             if len(sounds) > 1:
-                sound = one_after_another(part.with_name("sound"), *sounds, seconds=seconds)
+                sound = concatenate_audio(part.with_name("sound"), *sounds, seconds=seconds)
             _add_sound(part, sound, seconds, suffix, target)
     return count
 
@@ -95,12 +105,10 @@ def encode(
 def check_output(
     path: str | Path, *, fps: Fraction | None = None, lossless: bool = False, overwrite: bool = False
 ) -> Path:
-    """Refuses a target that could not be written in the end, before the frames are made; makes its parent folders.
+    """Checks, before frames are generated, that a target can be written; creates its parent folders and returns it.
 
-    Returns the target. Without `fps` the rate is not looked at.
-
-    Errors: VidiffError for an existing target without `overwrite`, an extension that is unknown or cannot be lossless,
-    a rate that is not positive or too fast for GIF, a folder that cannot be written.
+    Raises VidiffError for an existing target without `overwrite`, an unsupported extension, `lossless` for another
+    format, a rate that is not positive or too fast for GIF (if given), or a folder that cannot be written.
     """
     target = Path(path)
     suffix = target.suffix.lower()
@@ -111,7 +119,7 @@ def check_output(
             known = ", ".join(sorted(RECIPES))
             raise VidiffError(f"cannot write {target}", found=suffix, expected=f"{known}, or a folder for PNG frames")
         if lossless and suffix not in LOSSLESS_BY_EXTENSION:
-            raise VidiffError(f"{suffix} is never lossless here", expected=".mkv, .webp or a folder of PNG frames")
+            raise VidiffError(f"{suffix} cannot be lossless", expected=".mkv, .webp or a folder of PNG frames")
         if suffix == ".gif" and fps is not None and fps > FASTEST_GIF:
             found, fix = f"{float(fps):g} frames a second", "write a .webp or .mp4"
             raise VidiffError("a GIF cannot be that fast", found=found, expected=f"at most {FASTEST_GIF}", fix=fix)
@@ -134,12 +142,12 @@ def check_output(
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether `path` names a folder of PNG frames: a trailing slash, no extension, or a folder that is there."""
+    """True if `path` names a folder of PNG frames: a trailing slash, no extension, or an existing folder."""
     return str(path).endswith(("/", os.sep)) or not Path(path).suffix or Path(path).is_dir()
 
 
 def _check_replaceable(target: Path, *, folder: bool) -> None:
-    """Only files are overwritten, and only folders that hold nothing but numbered PNG frames."""
+    """Refuses to replace anything but a file, or a folder with other contents than numbered PNG frames."""
     if folder != target.is_dir():
         raise VidiffError(f"{target} is {'a file' if folder else 'a folder'}", fix="choose another name")
     if folder:
@@ -153,11 +161,11 @@ def _is_frame_name(name: str) -> bool:
 
 
 def _peeked(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-    """The first frame, and all of them, each checked against it."""
+    """Returns the first frame, and an iterator over all of them that checks each against it."""
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
-        raise VidiffError("there are no frames to write", found="0 frames", expected="at least one")
+        raise VidiffError("cannot write a video without frames", found="0 frames", expected="at least one")
     return first, _checked(chain([first], iterator), np.shape(first))
 
 
@@ -177,29 +185,29 @@ def _write_video(
     rate = f"{fps.numerator}/{fps.denominator}"
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{size[0]}x{size[1]}", "-framerate", rate, "-i", "-"]
     count = 0
-    with ffmpeg.Ffmpeg([*raw, "-fps_mode", "passthrough", *output, ffmpeg.url(part)], stdin=True) as process:
+    with ffmpeg.Ffmpeg([*raw, "-fps_mode", "passthrough", *output, ffmpeg.file_url(part)], stdin=True) as process:
         with contextlib.suppress(BrokenPipeError):  # ffmpeg ended early: its exit status and log say why
             for frame in frames:
                 process.stdin.write(frame.data)
                 count += 1
             process.stdin.close()
         if process.process.wait() != 0:
-            raise VidiffError(f"{target} could not be written", found=process.complaint())
+            raise VidiffError(f"{target} could not be written", found=process.first_error())
     return count
 
 
 def _write_gif(
     part: Path, frames: Iterator[np.ndarray], size: tuple[int, int], fps: Fraction, output: list[str], target: Path
 ) -> int:
-    """In three steps: in one, ffmpeg would hold all frames in memory until the last has decided on the palette."""
+    """Writes a GIF in three steps: in one, ffmpeg would hold all frames in memory until the palette is known."""
     whole, palette = part.with_name("frames"), part.with_name("palette")
     count = _write_video(whole, frames, size, fps, [*_ffv1(size[0]), "-f", "nut"], target)
     colors = ["-vf", "palettegen=stats_mode=diff", "-frames:v", "1", "-c:v", "png", "-f", "image2pipe"]
-    inputs = ["-i", ffmpeg.url(whole)]
+    inputs = ["-i", ffmpeg.file_url(whole)]
     both = ["-fps_mode", "passthrough", "-filter_complex", PALETTE_USE, *output]
     for step in (
-        [*inputs, *colors, ffmpeg.url(palette)],
-        [*inputs, "-i", ffmpeg.url(palette), *both, ffmpeg.url(part)],
+        [*inputs, *colors, ffmpeg.file_url(palette)],
+        [*inputs, "-i", ffmpeg.file_url(palette), *both, ffmpeg.file_url(part)],
     ):
         code, _, complaint = ffmpeg.run(step)
         if code != 0:
@@ -209,7 +217,7 @@ def _write_gif(
 
 def _add_sound(part: Path, sound: AudioTrack, seconds: Fraction, suffix: str, target: Path) -> None:
     with _beside(part) as joined:
-        complaint = add_sound(part, joined, sound, suffix=suffix, seconds=seconds, muxer=MUXERS[suffix])
+        complaint = mux_audio(part, joined, sound, suffix=suffix, seconds=seconds, muxer=MUXERS[suffix])
         if complaint is not None:
             what, fix = f"{target} could not be written with the sound of {sound.path}", "write a folder of PNG frames"
             raise VidiffError(what, found=complaint, fix=fix)
@@ -230,9 +238,9 @@ def _write_folder(target: Path, frames: Iterator[np.ndarray], *, same: bool) -> 
 
 @contextlib.contextmanager
 def _beside(target: Path, *, same: bool = False) -> Generator[Path]:
-    """A hidden name beside `target` that becomes `target` when the block ends well, and vanishes when it does not.
+    """Yields a hidden path beside `target` that replaces it if the block succeeds and is removed if not.
 
-    `same`: a target that is there is no error if it holds the same bytes; it is left as it is.
+    `same`: an existing target with the same bytes is kept without an error.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -252,7 +260,7 @@ def _beside(target: Path, *, same: bool = False) -> Generator[Path]:
 
 
 def _are_same(one: Path, other: Path) -> bool:
-    """Whether two files, or two folders of files, hold the same bytes."""
+    """True if two files, or two folders of files, hold the same bytes."""
     if one.is_dir() != other.is_dir():
         return False
     if not one.is_dir():
@@ -264,7 +272,7 @@ def _are_same(one: Path, other: Path) -> bool:
 
 
 def _bt709(pixel_format: str) -> list[str]:
-    """Converted and tagged: untagged files are read as BT.601 by some players and as BT.709 by others."""
+    """Arguments for conversion and tags: players disagree about untagged files (BT.601 or BT.709)."""
     flags = "accurate_rnd+full_chroma_inp+full_chroma_int"
     convert = f"scale=out_color_matrix=bt709:out_range=tv:flags={flags},format={pixel_format}"
     convert += ",setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"  # the frames' own tags win

@@ -1,9 +1,9 @@
-"""The ffmpeg binary: where it is, one running process of it, and what its log says.
+"""The ffmpeg binary: its path, a running process, and its log.
 
-The log goes to a temporary file, never to a pipe: a pipe that nobody drains stops ffmpeg for ever.
+The log goes to a temporary file: ffmpeg blocks on a pipe that is not drained.
 
-A file that is read comes from anyone. ffmpeg is handed the open file, never its name, may open nothing else (so that a
-playlist reaches neither the disk nor the network), and knows only formats that hold pictures themselves.
+Input files are untrusted. ffmpeg gets an open file as stdin instead of a name, may open nothing else (so that a
+playlist reaches neither disk nor network), and is restricted to formats that hold the frames themselves.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class FfmpegInput:
-    """An argument that stands for a file to read: ffmpeg gets it as its standard input. One at most in a command."""
+    """An argument that stands for an input file, which ffmpeg gets as its stdin. At most one per command."""
 
     path: Path
 
 
 def executable() -> str:
-    """The path of the ffmpeg that imageio-ffmpeg brings (or that IMAGEIO_FFMPEG_EXE names)."""
+    """Path of ffmpeg: IMAGEIO_FFMPEG_EXE, else the one of imageio-ffmpeg."""
     try:
         import imageio_ffmpeg
 
@@ -62,13 +62,13 @@ def executable() -> str:
         raise VidiffError("ffmpeg was not found", found=str(error), fix="pip install imageio-ffmpeg") from error
 
 
-def url(path: Path) -> str:
-    """The name of a file of our own for ffmpeg: always a local file, even when it looks like -y, http: or concat:."""
+def file_url(path: Path) -> str:
+    """URL of one of our own files: a local file even if its name looks like -y, http: or concat:."""
     return f"file:{path.absolute()}"
 
 
-def reading(path: Path) -> list[str | FfmpegInput]:
-    """The arguments that open `path` for reading: this file alone, in one decoding thread (as fast here, smaller)."""
+def input_arguments(path: Path) -> list[str | FfmpegInput]:
+    """Arguments that open `path` for reading: this file only, one decoding thread (as fast here, with less memory)."""
     bounds = ["-protocol_whitelist", "fd", "-format_whitelist", FORMATS, "-max_pixels", str(MAX_PIXELS)]
     return [*bounds, "-threads", "1", "-i", FfmpegInput(path)]
 
@@ -77,30 +77,30 @@ _in_group = False
 
 
 def keep_in_group() -> None:
-    """From now on every ffmpeg stays in this process's group and dies with it: for a process that has its own session.
+    """Keeps every later ffmpeg in this process's group, so that it dies with it; for processes with their own session.
 
-    It must be the main thread that starts them: with the thread that started it, ffmpeg would end.
+    The main thread has to start them: ffmpeg ends with the thread that started it.
     """
     global _in_group
     _in_group = True
 
 
 class Ffmpeg:
-    """A running ffmpeg, as a context: leaving it kills what still runs and removes the log.
+    """A running ffmpeg as a context manager: leaving it kills the process and removes the log.
 
-    `stdin` and `stdout` are pipes where asked for; with a `Source` among the arguments that file is stdin. The process
-    has its own session, so that Ctrl-C reaches us alone and a half-written file is never closed as if it were whole
-    (in a worker process the worker's session, which is as good and makes them end together).
+    `stdin` and `stdout` are pipes on request; an `FfmpegInput` among the arguments becomes stdin. The process has its
+    own session, so that Ctrl-C does not reach it and never closes a half-written file as if it were complete (in a
+    worker process it shares the worker's session and ends with it).
     """
 
     def __init__(self, arguments: Sequence[str | FfmpegInput], *, stdin: bool = False, stdout: bool = False) -> None:
-        named = ["fd:" if isinstance(each, FfmpegInput) else each for each in arguments]
+        named = ["fd:" if isinstance(argument, FfmpegInput) else argument for argument in arguments]
         command = [executable(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info", "-y", *named]
         # Without a name, so that no kill can leave it. ffmpeg's place in it is ours too: it is read by position only.
         self._log = tempfile.TemporaryFile(prefix="vidiff-", suffix=".log")  # noqa: SIM115
         source: int | None = None
         try:
-            source = next((_opened(each.path) for each in arguments if isinstance(each, FfmpegInput)), None)
+            source = next((_opened(argument.path) for argument in arguments if isinstance(argument, FfmpegInput)), None)
             self.process = subprocess.Popen(
                 command,
                 stdin=source if source is not None else subprocess.PIPE if stdin else subprocess.DEVNULL,
@@ -146,31 +146,31 @@ class Ffmpeg:
         return self.process.stdout
 
     def lines(self) -> Iterator[str]:
-        """Follows the log line by line while ffmpeg runs, up to its end; gives up when nothing new comes for long."""
-        place, rest, last_news = 0, b"", time.monotonic()
+        """Follows the log line by line until ffmpeg ends, or until nothing new was written for a long time."""
+        place, partial, last_output = 0, b"", time.monotonic()
         while True:
             ended = self.process.poll() is not None  # asked before reading, so that the last lines are not missed
             piece = os.pread(self._log.fileno(), LOG_BYTES, place)
             place += len(piece)
-            *whole, rest = (rest + piece).split(b"\n")
-            for line in whole:
+            *complete, partial = (partial + piece).split(b"\n")
+            for line in complete:
                 yield line.decode(errors="replace") + "\n"
             if piece:
-                last_news = time.monotonic()
-            elif ended or time.monotonic() - last_news > LOG_PATIENCE_SECONDS:
+                last_output = time.monotonic()
+            elif ended or time.monotonic() - last_output > LOG_PATIENCE_SECONDS:
                 return
             else:
                 time.sleep(0.002)
 
     def log(self) -> str:
-        """The whole log so far."""
+        """The complete log so far."""
         parts = list[bytes]()
         while piece := os.pread(self._log.fileno(), LOG_BYTES, sum(map(len, parts))):
             parts.append(piece)
         return b"".join(parts).decode(errors="replace")
 
-    def complaint(self) -> str:
-        """The first error of the log (later ones only follow from it), or how the process ended."""
+    def first_error(self) -> str:
+        """The first error in the log (later ones are consequences), else the exit status."""
         errors = ERROR_LINE.findall(self.log())
         if errors:
             return errors[0].strip().rstrip(".")
@@ -181,7 +181,7 @@ class Ffmpeg:
 
 
 def _widen(pipe: IO[bytes] | None) -> None:
-    """Lets a pipe hold several frames, so that its two ends wait for each other less often; where that is allowed."""
+    """Enlarges a pipe to several frames, if allowed, so that both ends wait less often."""
     if pipe is not None and sys.platform.startswith("linux"):
         import fcntl
 
@@ -197,10 +197,10 @@ def _opened(path: Path) -> int:
 
 
 def run(arguments: Sequence[str | FfmpegInput], *, timeout_seconds: float | None = None) -> tuple[int, str, str]:
-    """Runs ffmpeg to its end: exit status, log, first complaint. A run past the timeout is killed: VidiffError."""
+    """Runs ffmpeg to its end: exit status, log, first error. Raises VidiffError after the timeout."""
     with Ffmpeg(arguments) as ffmpeg:
         try:
             code = ffmpeg.process.wait(timeout_seconds)
         except subprocess.TimeoutExpired as error:
             raise VidiffError("ffmpeg does not finish", found=f"no end after {timeout_seconds:g} s") from error
-        return code, ffmpeg.log(), ffmpeg.complaint()
+        return code, ffmpeg.log(), ffmpeg.first_error()

@@ -1,4 +1,4 @@
-"""What the ffmpeg here was built with: its version, and which of the codecs that vidiff uses it has."""
+"""Version of the installed ffmpeg, and the encoders and decoders that it lacks."""
 
 from __future__ import annotations
 
@@ -36,32 +36,32 @@ DECODERS = {
 
 
 def ffmpeg_version() -> str:
-    """Such as "9.0.2-static". VidiffError where ffmpeg cannot be started or says something else."""
-    text = _said("-version")
+    """The version, such as "9.0.2-static". Raises VidiffError if ffmpeg cannot be started or is another program."""
+    text = _ask_ffmpeg("-version")
     found = re.match(r"ffmpeg version (\S+)", text)
     if found is None:
         raise VidiffError(
-            f"{ffmpeg.executable()} is no ffmpeg", found=repr(text[:40]), fix="pip install imageio-ffmpeg"
+            f"{ffmpeg.executable()} is not ffmpeg", found=repr(text[:40]), fix="pip install imageio-ffmpeg"
         )
     return found[1]
 
 
 def missing_encoders() -> dict[str, str]:
-    """The encoders that vidiff writes with and this ffmpeg lacks, with what they are for."""
-    there = _listed("encoders")
-    return {name: purpose for name, purpose in ENCODERS.items() if name not in there}
+    """Encoders that vidiff uses and this ffmpeg lacks, with their purpose."""
+    available = _listed("encoders")
+    return {name: purpose for name, purpose in ENCODERS.items() if name not in available}
 
 
 def missing_decoders() -> tuple[str, ...]:
-    """Common kinds of video that this ffmpeg cannot read."""
-    there = _listed("decoders")
-    return tuple(kind for names, kind in DECODERS.items() if not there.intersection(names))
+    """Common video formats that this ffmpeg cannot decode."""
+    available = _listed("decoders")
+    return tuple(kind for names, kind in DECODERS.items() if not available.intersection(names))
 
 
 def _listed(kind: Literal["encoders", "decoders"]) -> frozenset[str]:
-    return frozenset(LISTED.findall(_said(f"-{kind}")))
+    return frozenset(LISTED.findall(_ask_ffmpeg(f"-{kind}")))
 
 
-def _said(question: str) -> str:
+def _ask_ffmpeg(question: str) -> str:
     with ffmpeg.Ffmpeg([question], stdout=True) as process:
         return process.stdout.read().decode(errors="replace")

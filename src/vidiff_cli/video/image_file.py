@@ -1,4 +1,4 @@
-"""Photos and other still images through Pillow, upright (EXIF orientation applied)."""
+"""Still images through Pillow, upright (EXIF orientation applied)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ EXPECTED = f"at most {MAX_PIXELS // 1_000_000} megapixels a frame"
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:
-    """Refuses a frame that would fill the memory, at its own size or scaled: VidiffError above 64 megapixels, and for a
-    strip, most often of pixels that are announced to be wide."""
+    """Raises VidiffError for a frame above 64 megapixels, stored or scaled, and for a strip.
+
+    A strip has a side of over 100 times the other one, in most cases because of a wrong pixel aspect ratio.
+    """
     if width * height > MAX_PIXELS:
         raise VidiffError(f"{path} is too large", found=f"{width}x{height}", expected=EXPECTED)
     if max(width, height) > LONGEST_STRIP * max(1, min(width, height)):
@@ -35,7 +37,7 @@ def check_pixels(path: Path, width: int, height: int) -> None:
 
 
 def is_animated(path: Path) -> bool:
-    """Whether an image file holds several pictures (an animated WebP): then it is a video."""
+    """True if an image file holds several frames (an animated WebP) and has to be decoded as a video."""
     try:
         with _opened(path) as image:
             return path.suffix.lower() == ".webp" and getattr(image, "n_frames", 1) > 1
@@ -44,7 +46,7 @@ def is_animated(path: Path) -> bool:
 
 
 def image_header(path: Path) -> tuple[int, int, int, str, str]:
-    """Width and height as stored, rotation in degrees clockwise, format and mode, without decoding the pixels."""
+    """Stored width and height, rotation in degrees clockwise, format and mode; pixels are not decoded."""
     with _opened(path) as image:
         check_pixels(path, *image.size)
         turned = TURNS.get(_orientation(path, image), 0)
@@ -52,7 +54,7 @@ def image_header(path: Path) -> tuple[int, int, int, str, str]:
 
 
 def read_image(path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """One upright picture, (h w c) uint8 RGB, scaled to `size` (w, h) by area; transparency is dropped."""
+    """An upright image (h w c) uint8 RGB, scaled to `size` (w, h) by area; transparency is dropped."""
     with _opened(path) as image:
         check_pixels(path, *image.size)
         try:
@@ -83,7 +85,7 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _orientation(path: Path, image: Image.Image) -> int:
-    """EXIF's number for how to turn the picture; 1 is upright."""
+    """The EXIF orientation; 1 is upright."""
     try:
         found = image.getexif().get(0x0112, 1)
     except BROKEN as error:
@@ -96,7 +98,7 @@ def _brief(error: Exception) -> str:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Sixteen-bit gray scaled to eight bits; Pillow's own conversion clips it."""
+    """Scales 16-bit gray to 8 bits; Pillow's own conversion clips it."""
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.clip(np.asarray(image), 0, 65535) / 257 + 0.5).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""A video whose frames are picture files, read as `decode.read` reads a video file."""
+"""A video stored as numbered image files, decoded as `stream_frames` decodes a video file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from vidiff_cli.video.decode import BLOCK_BYTES, BLOCK_FRAMES, Block, DecodedVid
 from vidiff_cli.video.probe import VideoInfo, probe
 
 
-def pictures_info(folder: Path, pictures: Sequence[Path], fps: Fraction) -> VideoInfo:
-    """What the video is, from its first picture. VidiffError where that cannot be read."""
+def image_sequence_info(folder: Path, pictures: Sequence[Path], fps: Fraction) -> VideoInfo:
+    """Description of the video from its first image. Raises VidiffError if that cannot be read."""
     first = probe(pictures[0])
     return replace(
         first,
@@ -29,12 +29,12 @@ def pictures_info(folder: Path, pictures: Sequence[Path], fps: Fraction) -> Vide
     )
 
 
-def read_pictures(
+def stream_image_sequence(
     info: VideoInfo, pictures: Sequence[Path], *, size: tuple[int, int], crop: tuple[int, int], fps: Fraction
 ) -> DecodedVideo:
-    """The pictures, of which each is shown for 1 / info.fps seconds, at `fps`, scaled to `size` (w, h) and cropped.
+    """Decodes the images, each shown for 1 / info.fps seconds, at `fps`, scaled to `size` (w, h) and cropped.
 
-    VidiffError, from the blocks: a picture that cannot be read or has another size than the first.
+    Raises VidiffError, from the blocks, for an image that cannot be read or has another size than the first.
     """
     return DecodedVideo(
         info=info, decoder="pillow", fallback=None, fps=fps, blocks=_blocks(info, pictures, size, crop, fps)
@@ -47,13 +47,13 @@ def _blocks(
     left, top = (size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2
     length = max(1, min(BLOCK_FRAMES, BLOCK_BYTES // (crop[0] * crop[1] * 3)))
     count = -int(-len(pictures) * fps // info.fps)  # every k with k / fps below the duration
-    held, frame = -1, np.empty(0, np.uint8)
+    current, frame = -1, np.empty(0, np.uint8)
     for first in range(0, count, length):
         times, frames = [], []
         for number in range(first, min(first + length, count)):
-            place = int(number * info.fps // fps)
-            if place != held:
-                path, held = pictures[place], place
+            index = int(number * info.fps // fps)
+            if index != current:
+                path, current = pictures[index], index
                 header = image_file.image_header(path)
                 if header[:3] != (info.coded_width, info.coded_height, info.rotation):
                     expected = f"{info.coded_width}x{info.coded_height}, as {pictures[0].name}"

@@ -1,4 +1,4 @@
-"""What a video file says about itself in words: title, artist, date, place. Read here, written by `encode`."""
+"""Tags of a video file (title, artist, date, place), read here and written by `encode`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PAIR = re.compile(r"((?:[^\\=]|\\.)*)=(.*)", re.S)
 
 
 def read_tags(path: Path) -> dict[str, str]:
-    """The tags of a whole file that `encode` keeps, by ffmpeg's names; of a picture none. VidiffError: cannot be read.
+    """The tags that `encode` keeps, by ffmpeg's names; empty for an image. Raises VidiffError: cannot be read.
 
-    Never how the file is turned, its chapters, or who wrote it with what.
+    Rotation, chapters and the writing program are never included.
     """
     if path.suffix.lower() in SUFFIXES_IMAGE:
         return {}
-    wanted = ["-map_metadata", "0", "-map_chapters", "-1", "-f", "ffmetadata", "-"]
-    with ffmpeg.Ffmpeg([*ffmpeg.reading(path), *wanted], stdout=True) as process:
+    output = ["-map_metadata", "0", "-map_chapters", "-1", "-f", "ffmetadata", "-"]
+    with ffmpeg.Ffmpeg([*ffmpeg.input_arguments(path), *output], stdout=True) as process:
         text = process.stdout.read(MOST_BYTES).decode(errors="replace")
     found = dict[str, str]()
     for name, value in _pairs(text):
@@ -47,8 +47,8 @@ def read_tags(path: Path) -> dict[str, str]:
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
-    """ffmpeg's own format of tags, up to the first section of a stream: `name=value`, with backslashes before = ; # \\
-    and line breaks."""
+    """Parses ffmpeg's metadata format up to the first stream section: `name=value`, backslashes before = ; # \\ and
+    line breaks."""
     pairs = list[tuple[str, str]]()
     for line in LINE.findall(text):
         if line.startswith("["):

@@ -1,6 +1,7 @@
-"""What a video file is, from ffmpeg's own description of it and its first decoded frame.
+"""Properties of a video file, from ffmpeg's log and its first decoded frame.
 
-Sizes are as displayed: rotation and sample aspect applied, so that pixels are square. Rates and times are Fractions.
+Sizes are as displayed: rotation and sample aspect are applied, so that pixels are square. Rates and times are
+Fractions.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ FRAME = re.compile(ffmpeg.SHOWN + r"n: *\d+ pts: *(-?\d+|NOPTS) .*fmt:(\S+) .*sa
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
-    """One file: sizes in pixels, `rotation` in degrees clockwise, `fps` the nominal rate (0 for a still image).
+    """Properties of a file: sizes in pixels, `rotation` in degrees clockwise, `fps` the nominal rate (0: a still
+    image).
 
-    `time_base` is the tick of the timestamps in seconds, `start_seconds` how much later than the file (its audio, as a
-    rule) the first frame appears, `video_streams` how many streams of pictures there are (the best one is described).
+    `time_base` is the unit of timestamps in seconds; `start_seconds` is the time of the first frame by the file's clock
+    (audio starts at 0 as a rule); `video_streams` counts the video streams, of which the best one is described.
     """
 
     path: Path
@@ -63,19 +65,20 @@ class VideoInfo:
 def probe(path: str | Path) -> VideoInfo:
     """Describes a video or a still image; decodes one frame.
 
-    Errors: VidiffError for what is missing, a folder, unreadable, empty, no video, without pictures, damaged, too big.
+    Raises VidiffError if the path is missing, a folder, unreadable, empty, not a video, without frames, damaged or too
+    large.
     """
     path = Path(path)
     check_readable(path)
     if path.suffix.lower() in SUFFIXES_IMAGE and not image_file.is_animated(path):
         return _probe_image(path)
-    look = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
-    _, log, complaint = ffmpeg.run([*ffmpeg.reading(path), *look], timeout_seconds=PROBE_SECONDS)
-    return _described(path, log, complaint)
+    arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
+    _, log, complaint = ffmpeg.run([*ffmpeg.input_arguments(path), *arguments], timeout_seconds=PROBE_SECONDS)
+    return _parse_log(path, log, complaint)
 
 
 def check_readable(path: Path) -> None:
-    """One sentence for everything that keeps a file from being read at all: VidiffError."""
+    """Raises VidiffError if the file cannot be opened or is empty."""
     try:
         if path.is_dir():
             raise VidiffError(f"{path} is a folder", expected="a video or an image file")
@@ -90,13 +93,13 @@ def check_readable(path: Path) -> None:
         raise VidiffError(f"{path} cannot be read", found=getattr(error, "strerror", None) or str(error)) from error
 
 
-def usual_rate(rate: Fraction) -> Fraction:
-    """23.98 or 2997/100 as the NTSC rate that was meant, 24000/1001 or 30000/1001; any other rate unchanged."""
+def snap_ntsc_rate(rate: Fraction) -> Fraction:
+    """Maps 23.98 or 2997/100 to the exact NTSC rate, 24000/1001 or 30000/1001; other rates are unchanged."""
     ntsc = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
     return ntsc if rate.denominator != 1 and abs(rate - ntsc) * 5000 < rate else rate
 
 
-def _described(path: Path, log: str, complaint: str) -> VideoInfo:
+def _parse_log(path: Path, log: str, complaint: str) -> VideoInfo:
     head = log.split("Stream mapping:")[0]
     container = CONTAINER.search(head)
     if container is None and any(sign in complaint for sign in NOT_PICTURES):
@@ -145,11 +148,11 @@ def _described(path: Path, log: str, complaint: str) -> VideoInfo:
 
 
 def _rate(config: re.Match[str], description: str) -> Fraction:
-    """The rate that ffmpeg holds exactly; where it has none, the one it prints; 25 where there is none at all."""
+    """The exact rate of ffmpeg's filter graph, else the printed one, else 25."""
     if int(config[3]) and int(config[4]):
-        return usual_rate(Fraction(int(config[3]), int(config[4])))
+        return snap_ntsc_rate(Fraction(int(config[3]), int(config[4])))
     printed = re.search(r", (\d{1,9}(?:\.\d{1,9})?) (?:fps|tbr)", description)
-    return usual_rate(Fraction(printed[1])) if printed and float(printed[1]) else Fraction(25)
+    return snap_ntsc_rate(Fraction(printed[1])) if printed and float(printed[1]) else Fraction(25)
 
 
 def _duration(head: str) -> float | None:

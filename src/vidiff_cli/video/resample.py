@@ -1,4 +1,4 @@
-"""Which frame is on the screen at which time: frames chosen by their times for an exact rate."""
+"""Selection of frames by their times for an exact output rate."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.video.probe import VideoInfo
 
 # Time from the first frame in units of `unit`, (h w c) uint8; without a frame: the last one's end, where it is known.
-Shown = tuple[int, np.ndarray | None]
-Timed = tuple[Fraction, np.ndarray]  # in seconds
+TimedFrame = tuple[int, np.ndarray | None]
+FrameInSeconds = tuple[Fraction, np.ndarray]  # in seconds
 
 LONGEST_FRAME_SECONDS = 600  # a broken timestamp must not fill the memory with copies of one frame
 
 
-def unit(info: VideoInfo) -> Fraction:
-    """Seconds of which a tick of the file and a nominal frame are whole multiples: whole numbers are fast."""
+def time_unit(info: VideoInfo) -> Fraction:
+    """Seconds of a time unit of which a tick of the file and a nominal frame are whole multiples: integers are fast."""
     return Fraction(1, math.lcm(info.time_base.denominator, info.fps.numerator))
 
 
-def in_seconds(source: Iterator[Shown], info: VideoInfo) -> Iterator[Timed]:
-    """Every frame at its own time."""
-    seconds = unit(info)
+def to_seconds(source: Iterator[TimedFrame], info: VideoInfo) -> Iterator[FrameInSeconds]:
+    """Yields every frame with its own time in seconds."""
+    seconds = time_unit(info)
     for time, frame in source:
         if frame is not None:
             yield time * seconds, frame
 
 
-def resampled(source: Iterator[Shown], fps: Fraction, info: VideoInfo) -> Iterator[Timed]:
-    """Output k is the last frame whose time is <= k / fps; the last frame lasts one nominal frame, if the file does not
-    say otherwise.
+def resample(source: Iterator[TimedFrame], fps: Fraction, info: VideoInfo) -> Iterator[FrameInSeconds]:
+    """Yields as output k the last frame with a time <= k / fps.
 
-    Containers with coarse ticks (1 ms in WebM, 10 ms in GIF) write times rounded: those frames may be one tick late.
+    The last frame lasts one nominal frame unless the file stores its duration. Containers with coarse ticks (1 ms in
+    WebM, 10 ms in GIF) store rounded times; their frames may be one tick late.
     """
     exact = (1 / info.fps / info.time_base).denominator == 1
     slack = Fraction(0) if exact else min(info.time_base, 1 / info.fps / 4)
-    # In whole numbers of 1 / whole seconds: a unit, an output frame, a nominal frame and the slack.
-    whole = math.lcm(unit(info).denominator, fps.numerator, slack.denominator)
-    units, step, frame_lasts, late = (int(each * whole) for each in (unit(info), 1 / fps, 1 / info.fps, slack))
+    # In whole numbers of 1 / scale seconds: a unit, an output frame, a nominal frame and the slack.
+    scale = math.lcm(time_unit(info).denominator, fps.numerator, slack.denominator)
+    durations = time_unit(info), 1 / fps, 1 / info.fps, slack
+    units, step, frame_lasts, late = (int(duration * scale) for duration in durations)
     count, before, held = 0, 0, None
     for time, frame in source:
         time *= units
-        if held is not None and time - before > LONGEST_FRAME_SECONDS * whole:
+        if held is not None and time - before > LONGEST_FRAME_SECONDS * scale:
             raise VidiffError(
-                f"{info.path} shows one frame for {(time - before) / whole:.0f} s", fix="cut the file there"
+                f"{info.path} shows one frame for {(time - before) / scale:.0f} s", fix="cut the file there"
             )
         before = time
         while held is not None and count * step + late < time:
@@ -62,8 +63,8 @@ def resampled(source: Iterator[Shown], fps: Fraction, info: VideoInfo) -> Iterat
         count += 1
 
 
-def measured_rate(times: list[Fraction], nominal: Fraction) -> Fraction:
-    """The nominal rate where the times agree with it (within half a percent or 2 ms), else the mean rate."""
+def measure_rate(times: list[Fraction], nominal: Fraction) -> Fraction:
+    """The nominal rate if the times agree with it (within half a percent or 2 ms), else the mean rate."""
     if len(times) < 2:
         return nominal
     gaps, span = len(times) - 1, times[-1]

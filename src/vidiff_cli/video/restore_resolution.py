@@ -1,10 +1,10 @@
-"""Frames made at the model's size carried to the input's size, between the input's own frames, which stay untouched.
+"""Generated frames upscaled to the input's size, between the input's own frames, which stay untouched.
 
-A model works on a picture of its own size, so what it makes is smaller than the input and may be a little darker,
-lighter or flatter. Here it is enlarged, and its colors are moved to those of the given frames where the two meet.
-Detail that the model never saw does not come back.
+A model works at its own size, so its frames are smaller than the input and may be darker, lighter or flatter. They are
+enlarged here and their colors are matched to the given frames beside them. Detail is not restored.
 
-Legend: small frames (h w c) and full-size ones (H W c), uint8 RGB; a rank is a frame's place in time, as in `frames`.
+Legend: small frames (h w c) and full-size ones (H W c), uint8 RGB; a rank is a frame's position in time, as in
+`frames`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.video.decode import read
+from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.probe import VideoInfo
 
 USUAL_CONTRAST = 0.02  # logarithm: most neighbors in real clips differ by less, and then nothing is to be mended
@@ -31,73 +31,79 @@ LEVELS = np.arange(256.0)[:, None]  # of every channel (256 1)
 
 
 class FrameReader(Protocol):
-    """Frames by rank: an array (n h w c), mapped or not, or a file of them."""
+    """Frames by rank: an array (n h w c) or a file of frames."""
 
     def __getitem__(self, rank: int, /) -> np.ndarray: ...
 
 
-def native_size(width: int, height: int, short: int, multiple: int) -> tuple[int, int]:
-    """The size (w, h) at which a model sees all of a picture: short side about `short`, both multiples of `multiple`.
+def model_size(width: int, height: int, short: int, multiple: int) -> tuple[int, int]:
+    """The size (w, h) at which a model sees a whole frame: short side about `short`, both multiples of `multiple`.
 
-    Nothing is cropped; the picture is stretched by what rounding to the multiple takes.
+    Nothing is cropped; rounding to the multiple changes the aspect ratio slightly.
     """
     scale = Fraction(short, min(width, height) * multiple)
     return max(1, round(width * scale)) * multiple, max(1, round(height * scale)) * multiple
 
 
-def full_size(
+def stream_full_size(
     source: str | Path | VideoInfo,
     *,
     fps: Fraction | None = None,
     size: tuple[int, int] | None = None,
     crop: tuple[int, int] | None = None,
 ) -> Iterator[np.ndarray]:
-    """The frames of a video or a photo one after the other, at their own size or at `size` (w, h); the rest as `read`.
+    """Yields the frames of a video or an image one by one, at their own size or at `size` (w, h).
 
-    Where a decoder gives up part-way, the next one goes on after the last frame that was handed out.
-    Errors: VidiffError as `read`.
+    If a decoder fails part-way, the next one continues after the last frame that was yielded. Arguments and errors as
+    `stream_frames`.
     """
     count = 0
-    for reading in read(source, fps=fps, size=size, crop=crop):
+    for attempt in stream_frames(source, fps=fps, size=size, crop=crop):
         place = 0
-        for _, frames in reading.blocks:
+        for _, frames in attempt.blocks:
             fresh = frames[max(0, count - place) :]
             place += len(frames)
             count = max(count, place)
             yield from fresh
 
 
-def native(
+def restore_resolution(
     small: FrameReader, given: Mapping[int, int], written: Sequence[int], full: Iterator[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """One full-size frame for every rank of `written` (ascending; a held rank repeats).
+    """Yields one full-size frame for every rank of `written` (ascending; a held rank repeats). Memory: a few frames.
 
-    `given` maps ranks to the indices of their source frames in `full`, which is read once, in order: those frames are
-    handed out as they are. All other ranks are enlarged from `small`, of which only they and given ranks are looked at
-    (never those that repeat an earlier given frame). Their colors are moved twice: to those of the given frames that
-    they meet, and by what the decoder rounds differently at the two sizes, which is up to two levels.
-    Memory: a few frames. Errors: VidiffError where `full` ends before the last frame that is written.
+    Given frames are yielded unchanged. All other ranks are enlarged, and their colors corrected twice: by the match to
+    the given frames next to them, and by the decoder's rounding difference between the two sizes (up to two levels).
+
+    Args:
+        small: frames at the model's size; read at generated and given ranks (never at repeats of a given frame).
+        given: source frame index in `full` by rank.
+        written: ranks of the result.
+        full: source frames at full size, read once in order.
+
+    Raises:
+        VidiffError: `full` ends before the last written frame.
     """
     ranks = sorted(given)
     places = {given[rank]: rank for rank in reversed(ranks)}  # where each source frame is shown first
-    joins, sources = _Joins(small, {rank: places[given[rank]] for rank in ranks}), _Sources(full)
-    latest, measured = given[ranks[0]], -1
+    joins, sources = _ColorMatches(small, {rank: places[given[rank]] for rank in ranks}), _SourceFrames(full)
+    source_index, corrected_for = given[ranks[0]], -1
     for rank, repeats in groupby(written):
         if rank in given:
-            latest = given[rank]
-            shown = sources.frame(latest)
+            source_index = given[rank]
+            shown = sources.frame(source_index)
         else:
-            if measured != latest:
-                whole, measured = sources.frame(latest), latest
-                rounding = whole.mean(axis=(0, 1)) - small[places[latest]].mean(axis=(0, 1))
-            table = joins.match(rank).of(LEVELS) + rounding
-            shown = np.asarray(enlarged(small[rank], whole.shape[1::-1]).point(_eight_bits(table)))
+            if corrected_for != source_index:
+                whole, corrected_for = sources.frame(source_index), source_index
+                rounding = whole.mean(axis=(0, 1)) - small[places[source_index]].mean(axis=(0, 1))
+            table = joins.match(rank).apply(LEVELS) + rounding
+            shown = np.asarray(enlarge(small[rank], whole.shape[1::-1]).point(_eight_bits(table)))
         for _ in repeats:
             yield shown
 
 
-class _Sources:
-    """The frames of an iterator by their number, which never goes back."""
+class _SourceFrames:
+    """Frames of an iterator by their number, which must not decrease."""
 
     def __init__(self, frames: Iterator[np.ndarray]) -> None:
         self.frames, self.number, self.last = frames, -1, np.empty(0)
@@ -114,10 +120,10 @@ class _Sources:
         return self.last
 
 
-def enlarged(small: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A frame (h w c) at `size` (w, h) by Lanczos' filter, without its overshoot at edges.
+def enlarge(small: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Resizes a frame (h w c) to `size` (w, h) by Lanczos' filter without overshoot at edges.
 
-    No pixel leaves the range of the small pixels around it.
+    Every pixel stays within the range of the small pixels around it.
     """
     image = Image.fromarray(np.ascontiguousarray(small))
     shrinks = max(1, -(-image.width // size[0]), -(-image.height // size[1]))
@@ -130,35 +136,35 @@ def enlarged(small: np.ndarray, size: tuple[int, int]) -> Image.Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """Colors moved per channel (c): `gain` around the level `middle`, then `offset`; in 8-bit levels."""
+class ColorMatch:
+    """An affine color correction per channel (c): `gain` around the level `middle`, then `offset`; in 8-bit levels."""
 
     gain: np.ndarray
     middle: np.ndarray
     offset: np.ndarray
 
-    def of(self, levels: np.ndarray) -> np.ndarray:
-        """What becomes of levels (... c)."""
+    def apply(self, levels: np.ndarray) -> np.ndarray:
+        """Corrected levels (... c)."""
         return (levels - self.middle) * self.gain + self.middle + self.offset
 
 
-UNCHANGED = Match(np.ones(3), np.zeros(3), np.zeros(3))
+UNCHANGED = ColorMatch(np.ones(3), np.zeros(3), np.zeros(3))
 
 
-def matched(given: np.ndarray, made: np.ndarray) -> Match:
-    """What takes the colors of a made frame (h w c) to those of the given one beside it: contrast, then offset.
+def match_colors(given: np.ndarray, made: np.ndarray) -> ColorMatch:
+    """The correction from the colors of a generated frame (h w c) to those of the given one beside it.
 
-    The offset is the mean of the middle half of the differences: what moves, comes or goes covers less than a quarter
-    of the picture on either side, as a rule, and a fault of the model's colors covers all of it. Contrast is the
-    standard deviation, and moves by what goes beyond the difference that neighbors have anyhow.
+    The offset is the mean of the middle half of the differences: as a rule, moving content covers less than a quarter
+    of the picture on either side, while a color error of the model covers all of it. Contrast is the standard
+    deviation; it changes by the part that exceeds the usual difference between neighbors.
     """
-    wanted, there = _pixels(given), _pixels(made)
-    middle = there.mean(axis=0)
-    apart = np.log((wanted.std(axis=0) + 1) / (there.std(axis=0) + 1))  # one level: a flat picture has no contrast
-    gain = np.exp(np.sign(apart) * np.clip(np.abs(apart) - USUAL_CONTRAST, 0, MOST_CONTRAST))
-    differences = np.sort(wanted - middle - (there - middle) * gain, axis=0)
+    target, source = _pixels(given), _pixels(made)
+    middle = source.mean(axis=0)
+    log_ratio = np.log((target.std(axis=0) + 1) / (source.std(axis=0) + 1))  # one level: a flat picture has no contrast
+    gain = np.exp(np.sign(log_ratio) * np.clip(np.abs(log_ratio) - USUAL_CONTRAST, 0, MOST_CONTRAST))
+    differences = np.sort(target - middle - (source - middle) * gain, axis=0)
     quarter = len(differences) // 4
-    return Match(gain, middle, differences[quarter : len(differences) - quarter].mean(axis=0))
+    return ColorMatch(gain, middle, differences[quarter : len(differences) - quarter].mean(axis=0))
 
 
 def _pixels(frame: np.ndarray) -> np.ndarray:
@@ -166,29 +172,29 @@ def _pixels(frame: np.ndarray) -> np.ndarray:
 
 
 def _eight_bits(table: np.ndarray) -> list[int]:
-    """Levels (256 c) as Pillow takes them: one channel after the other."""
+    """A table of levels (256 c) in Pillow's layout, channel by channel."""
     return np.clip(table + 0.5, 0, 255).astype(np.uint8).T.ravel().tolist()
 
 
-class _Joins:
-    """The matches of the gap that was asked for last: ranks are asked for in ascending order."""
+class _ColorMatches:
+    """Color matches at both ends of the gap that was asked for last; ranks are asked for in ascending order."""
 
     def __init__(self, small: FrameReader, given: Mapping[int, int]) -> None:
         """`given`: ranks, ascending, and the ranks that show the same."""
         self.small, self.given, self.same = small, list(given), given
-        self.gap, self.sides = -1, list[tuple[int, Match]]()
+        self.gap, self.sides = -1, list[tuple[int, ColorMatch]]()
 
-    def match(self, rank: int) -> Match:
-        """Between two joins linear in the rank, beyond the outermost the nearest one's."""
+    def match(self, rank: int) -> ColorMatch:
+        """The match at a rank: linear between both ends of a gap, the nearest one beyond the outermost."""
         gap = bisect(self.given, rank)
         if gap != self.gap:
             before, after = self.given[max(0, gap - 1) : gap], self.given[gap : gap + 1]
             meeting = [(each, each + 1) for each in before] + [(each, each - 1) for each in after]
-            found = [(each, matched(self.small[self.same[each]], self.small[made])) for each, made in meeting]
+            found = [(each, match_colors(self.small[self.same[each]], self.small[made])) for each, made in meeting]
             self.gap, self.sides = gap, [side for side in found if np.abs(side[1].offset).max() <= MOST_OFFSET]
         if not self.sides:
             return UNCHANGED
         (first, start), (last, end) = self.sides[0], self.sides[-1]
         share = (rank - first) / (last - first) if last > first else 0.0
         parts = zip((start.gain, start.middle, start.offset), (end.gain, end.middle, end.offset), strict=True)
-        return Match(*((1 - share) * one + share * other for one, other in parts))
+        return ColorMatch(*((1 - share) * one + share * other for one, other in parts))

@@ -1,7 +1,7 @@
-"""How much every frame differs from the one before, and where scenes begin.
+"""Difference of every frame to the one before, and the frames at which scenes begin.
 
-All of it is measured on thumbnails of frames that are already decoded, scaled and cropped: about 32 blocks across the
-short side, whatever the size of the clip, so that scores can be compared between sizes and noise is averaged away.
+Everything is measured on thumbnails of decoded, scaled and cropped frames: about 32 blocks across the short side,
+whatever the size of the clip, so that scores are comparable between sizes and noise is averaged out.
 
 Legend: n frames, h height, w width, c = 3 RGB; m numbers of a thumbnail.
 """
@@ -64,11 +64,11 @@ class FrameScores:
         return len(self.change)
 
 
-class SceneMeasure:
-    """Scores of the frames of a video in one pass: `add` them block after block, then `done`.
+class SceneScorer:
+    """Scores the frames of a video in one pass: `add` them block by block, then call `scores`.
 
-    What it holds is three thumbnails and seven numbers per frame. However the frames are divided into blocks, the
-    scores are the same to the bit. All frames have one size.
+    Holds three thumbnails and seven numbers per frame. The scores do not depend on the division into blocks, to the
+    bit. All frames have one size.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class SceneMeasure:
         compared, self._held = _compared(held, small)
         self._parts.append((compared[0], spread, brightness, *compared[1:]))
 
-    def done(self) -> FrameScores:
+    def scores(self) -> FrameScores:
         """The scores of all frames added so far."""
         empty = (*[np.zeros(0)] * 5, np.zeros((0, len(FLASHES))))
         joined = [np.concatenate(each) for each in zip(empty, *self._parts, strict=True)]
@@ -116,7 +116,7 @@ def thumbnails(frames: np.ndarray) -> np.ndarray:
 
 
 def _compared(held: np.ndarray, small: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """(change, new, redrawn, back) of thumbnails (n c h w) that follow `held` (0..3 c h w), and which to hold next."""
+    """(change, new, redrawn, back) of thumbnails (n c h w) that follow `held` (0..3 c h w), and the next `held`."""
     known, everything = len(held), np.concatenate([held, small])
     change = np.zeros(len(everything))
     change[1:] = _distance(everything[1:], everything[:-1])
@@ -138,13 +138,13 @@ def _compared(held: np.ndarray, small: np.ndarray) -> tuple[tuple[np.ndarray, ..
 
 
 def _luma(small: np.ndarray) -> np.ndarray:
-    """Luma of thumbnails (n c h w): (n h w), pixel by pixel: the rounding of a matrix product depends on n."""
+    """Luma of thumbnails (n c h w): (n h w), pixel by pixel, because the rounding of a matrix product depends on n."""
     red, green, blue = np.moveaxis(small, 1, 0)
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def _distance(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Mean |difference| of (... c h w): multiples of 2^-27, whose sum in float64 is exact in any order."""
+    """Mean |difference| of (... c h w): multiples of 2^-27, so that the float64 sum is exact in any order."""
     difference = np.subtract(rows, others)
     np.abs(difference, out=difference)
     return difference.mean(axis=(-3, -2, -1), dtype=np.float64)
@@ -160,9 +160,9 @@ def _coarse(small: np.ndarray) -> np.ndarray:
 
 
 def _novelty(before: np.ndarray, now: np.ndarray) -> tuple[float, float]:
-    """(`new`, `redrawn`) of a coarse picture (h w): every tile is looked for in the one before, also beside its place.
+    """(`new`, `redrawn`) of a coarse picture (h w): every tile is searched for in the previous one, with small shifts.
 
-    The idea is that of an encoder that chooses between prediction from the frame before and drawing anew.
+    As an encoder chooses between prediction from the previous frame and intra coding.
     """
     elsewhere, here = _tiles(*now.shape)
     tiles = now.ravel()[here]  # pixels, tiles
@@ -177,7 +177,8 @@ def _novelty(before: np.ndarray, now: np.ndarray) -> tuple[float, float]:
 
 @cache
 def _tiles(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the pixels of every tile: in the padded picture at all places, (pixels, places, tiles), and here."""
+    """Indices of the pixels of every tile: in the padded picture for all shifts (pixels, places, tiles), and without a
+    shift."""
     tall, wide = min(TILE, height), min(TILE, width)
     y, x = (each.ravel() for each in np.mgrid[:tall, :wide])
     top, left = (each.ravel() for each in np.mgrid[: height - tall + 1 : tall, : width - wide + 1 : wide])
@@ -208,9 +209,9 @@ def _is_cut(scores: FrameScores, index: int) -> bool:
 
 
 def _around(change: np.ndarray, index: int) -> float:
-    """The median of the changes of the nearest moving frames, two on either side within reach; 0 for absent ones.
+    """Median of the changes of the nearest moving frames, two on either side within reach; 0 for absent ones.
 
-    Where the video begins or ends there are more from the other side.
+    At the beginning and end of a video, more are taken from the other side.
     """
     before, after = change[1:index][::-1], change[index + 1 :]
     left = min(NEIGHBORS, len(before))
@@ -225,7 +226,7 @@ def _around(change: np.ndarray, index: int) -> float:
 
 
 def _flashes(scores: FrameScores) -> set[int]:
-    """The frames at which one or two brighter frames begin or end that interrupt a scene."""
+    """Frames at which one or two brighter frames that interrupt a scene begin or end."""
     distinct = [0, *(int(index) for index in np.flatnonzero(scores.change > 0))]
     found: set[int] = set()
     for place, index in enumerate(distinct):

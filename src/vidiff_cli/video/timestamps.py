@@ -1,4 +1,4 @@
-"""When the frames of a file really appear: all of it decoded, no picture kept. Headers announce; this counts."""
+"""Measured times of all frames of a file: everything is decoded, no frame is kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import pairwise
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.ffmpeg_backend import PTS
 from vidiff_cli.video.probe import CONFIG, VideoInfo
-from vidiff_cli.video.resample import measured_rate
+from vidiff_cli.video.resample import measure_rate
 
 REPORT_EVERY = 100  # frames between two signs of life
 UNEVEN_SECONDS = Fraction(1, 500)  # cameras jitter by less; a rate that varies does so by more
@@ -19,11 +19,11 @@ UNEVEN_SECONDS = Fraction(1, 500)  # cameras jitter by less; a rate that varies 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """`frames` decoded at `fps`: the nominal rate where the times agree with it, else their mean.
+    """Number of decoded frames and their rate: the nominal one if the times agree with it, else their mean.
 
-    `seconds` goes from the first frame to the end of the last, which lasts 1 / fps.
-    `constant`: all gaps between frames are equal but for what rounded timestamps explain; None below two gaps.
-    `complete` is False where counting was stopped; `damage` says in ffmpeg's words why decoding failed part-way.
+    `seconds` is the time from the first frame to the end of the last, which lasts 1 / fps. `constant`: all gaps between
+    frames are equal within the rounding of timestamps; None below two gaps. `complete` is False if counting was
+    stopped; `damage` is ffmpeg's error if decoding failed part-way.
     """
 
     frames: int
@@ -36,15 +36,15 @@ class Timing:
     damage: str | None
 
 
-def count(info: VideoInfo, *, patience_seconds: float) -> Iterator[int | Timing]:
-    """Decodes a video and yields how many frames came so far, now and then; at last its `Timing`.
+def measure_timing(info: VideoInfo, *, patience_seconds: float) -> Iterator[int | Timing]:
+    """Decodes a video; yields the number of frames so far, now and then, and last its `Timing`.
 
-    It stops after `patience_seconds`: what is known by then counts. VidiffError where ffmpeg cannot be started.
+    Stops after `patience_seconds` with what is known by then. Raises VidiffError if ffmpeg cannot be started.
     """
-    look = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-fps_mode", "passthrough", "-f", "null", "-"]
+    arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-fps_mode", "passthrough", "-f", "null", "-"]
     stop_at, complete = time.monotonic() + patience_seconds, True
     tick, frames, times = info.time_base, 0, list[Fraction]()
-    with ffmpeg.Ffmpeg(["-max_error_rate", "0", *ffmpeg.reading(info.path), *look]) as process:
+    with ffmpeg.Ffmpeg(["-max_error_rate", "0", *ffmpeg.input_arguments(info.path), *arguments]) as process:
         for line in process.lines():
             if config := CONFIG.search(line):
                 tick = Fraction(int(config[1]), int(config[2]))
@@ -59,7 +59,7 @@ def count(info: VideoInfo, *, patience_seconds: float) -> Iterator[int | Timing]
                     complete = False
                     break
         failed = complete and process.process.wait() != 0
-        damage = process.complaint() if failed else None
+        damage = process.first_error() if failed else None
     yield _summary(info, frames, times, complete=complete, damage=damage)
 
 
@@ -67,7 +67,7 @@ def _summary(info: VideoInfo, frames: int, times: list[Fraction], *, complete: b
     times = [time - times[0] for time in times]
     gaps = {later - earlier for earlier, later in pairwise(times)}
     sound = len(times) == frames and all(gap > 0 for gap in gaps)
-    fps = measured_rate(times, info.fps) if sound and frames else info.fps
+    fps = measure_rate(times, info.fps) if sound and frames else info.fps
     return Timing(
         frames=frames,
         fps=fps,
@@ -81,6 +81,7 @@ def _summary(info: VideoInfo, frames: int, times: list[Fraction], *, complete: b
 
 
 def _slack(info: VideoInfo) -> Fraction:
-    """How much the gaps of a constant rate may differ: a tick where a frame is no whole number of ticks, and jitter."""
-    whole = (1 / info.fps / info.time_base).denominator == 1
-    return UNEVEN_SECONDS + (0 if whole else info.time_base)
+    """Allowed difference between gaps of a constant rate: jitter, and a tick if a frame is not a whole number of
+    ticks."""
+    is_whole = (1 / info.fps / info.time_base).denominator == 1
+    return UNEVEN_SECONDS + (0 if is_whole else info.time_base)

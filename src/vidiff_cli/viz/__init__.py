@@ -1,1 +1,1 @@
-"""Pictures for people: contact sheets of frames and plots of a training run. Nothing here knows a tensor."""
+"""Pictures for people: contact sheets, plots, histograms and galleries, without tensors."""

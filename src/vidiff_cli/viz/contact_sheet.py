@@ -1,6 +1,6 @@
 """Contact sheets: rows of labelled frames in one picture.
 
-Legend: t frames, h and w pixels, c = 3 colors; a cell is the place of one frame on the sheet.
+Legend: t frames, h and w pixels, c = 3 colors; a cell holds one frame on the sheet.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.viz.fonts import load_font, wrap
 from vidiff_cli.viz.picture_files import whole_picture
 
-FEWEST, MOST = 8, 24  # frames that a row shows of a longer clip, evenly spaced: as many as fit in WIDE pixels
+MIN_FRAMES, MAX_FRAMES = 8, 24  # frames that a row shows of a longer clip, evenly spaced: as many as fit in WIDE pixels
 WIDE = 2400
 SMALL_CELL, LARGE_CELL = 80, 128  # long side in pixels: smaller frames are enlarged, larger ones reduced
 MARGIN, GAP, BORDER = 16, 4, 3
@@ -33,7 +33,7 @@ LEGEND = (("given", "given frames"), ("seams", "seam of given and made"), ("bord
 
 
 class FrameSequence(Protocol):
-    """A clip (t h w c) uint8: an array, or what reads a frame (h w c) when it is asked for."""
+    """A clip (t h w c) uint8: an array, or an object that reads a frame (h w c) on access."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -45,10 +45,10 @@ class FrameSequence(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SheetRow:
-    """One row: frames (t h w c) uint8; `given` are the indices of frames that were not generated.
+    """A row of a sheet: frames (t h w c) uint8; `given` are the indices of frames that were not generated.
 
-    `seams` and `borders` are indices of frames before which a line is drawn: where given and made frames meet, and,
-    thinner, where what one window made meets what the next one did.
+    `seams` and `borders` are indices of frames before which a line is drawn: between given and generated frames and,
+    thinner, between the frames of two windows.
     """
 
     label: str
@@ -60,12 +60,12 @@ class SheetRow:
 
 
 def contact_sheet(rows: Sequence[SheetRow], path: Path | str, *, scale: int | None = None) -> Path:
-    """Draws the rows under one another and writes the picture (by extension, atomically); returns its path.
+    """Draws rows of frames and writes the picture (format by extension, atomically); returns its path.
 
     `scale` enlarges every frame by a whole number; without it small frames are enlarged to about 80 pixels and large
     ones reduced to 128. Given frames are framed in orange, and a legend says so. A long row shows 8 to 24 evenly spaced
-    frames, as many as fit, with their numbers, and always the two frames at its first seam. Raises VidiffError for no
-    rows, and for a row that is not a clip.
+    frames, as many as fit, with their numbers, and always the two frames at its first seam. Raises VidiffError for an
+    empty list of rows, and for a row that is not a clip.
     """
     path = Path(path)
     if not rows:
@@ -88,14 +88,14 @@ def contact_sheet(rows: Sequence[SheetRow], path: Path | str, *, scale: int | No
 
 
 def progress_sheet(sheets: Sequence[tuple[str, Path]], path: Path | str, *, title: str) -> Path | None:
-    """The first rows of several contact sheets under one another, each with its label, below a title; returns the path.
+    """Stacks the first rows of several contact sheets, each with its label, below a title; returns the path.
 
-    Of many sheets at most 24 are shown, evenly spaced, the first and the last among them. A sheet that cannot be read,
-    or was not made by `contact_sheet`, is left out; None where nothing is left.
+    Of many sheets at most 24 are shown, evenly spaced, including the first and the last. A sheet that cannot be read,
+    or was not made by `contact_sheet`, is skipped; returns None if all are.
     """
     path = Path(path)
     rows: list[tuple[str, Image.Image]] = []
-    for label, sheet in (sheets[place] for place in evenly_spaced(len(sheets), MOST)):
+    for label, sheet in (sheets[place] for place in evenly_spaced(len(sheets), MAX_FRAMES)):
         row = _first_row(sheet)
         rows += [(label, row)] if row is not None else []
     if not rows:
@@ -104,20 +104,20 @@ def progress_sheet(sheets: Sequence[tuple[str, Path]], path: Path | str, *, titl
     font = load_font(LABEL_SIZE)
     heading = wrap(title[:LONGEST_LABEL] or "(no caption)", font, width, 2)
     top = MARGIN + len(heading) * (LABEL_SIZE + 4) + GAP
-    whole = Image.new("RGB", (width + 2 * MARGIN, top + sum(row.height + GAP for _, row in rows) + MARGIN), PAGE)
-    pen = ImageDraw.Draw(whole)
+    picture = Image.new("RGB", (width + 2 * MARGIN, top + sum(row.height + GAP for _, row in rows) + MARGIN), PAGE)
+    pen = ImageDraw.Draw(picture)
     for number, line in enumerate(heading):
         pen.text((MARGIN, MARGIN + number * (LABEL_SIZE + 4)), line, fill=INK, font=font)
     for label, row in rows:
         pen.text((MARGIN, top), label, fill=INK, font=font)
-        whole.paste(row, (MARGIN + LABEL_WIDTH + GAP, top))
+        picture.paste(row, (MARGIN + LABEL_WIDTH + GAP, top))
         top += row.height + GAP
-    _save(whole, path, heights=[])
+    _save(picture, path, heights=[])
     return path
 
 
 def _first_row(sheet: Path) -> Image.Image | None:
-    """The frames of the first row of a contact sheet, without its label; the sheet says how tall its rows are."""
+    """The frames of the first row of a contact sheet, without its label; the PNG stores the heights of its rows."""
     try:
         with Image.open(sheet) as picture:
             height = int(picture.text[HEIGHTS].split()[0])  # type: ignore[attr-defined]
@@ -130,7 +130,7 @@ def _first_row(sheet: Path) -> Image.Image | None:
 
 
 def _save(sheet: Image.Image, path: Path, *, heights: Sequence[int]) -> None:
-    """Writes a sheet; a PNG also says how tall its rows are."""
+    """Writes a sheet; a PNG also stores the heights of its rows."""
     facts = PngInfo()
     if heights:
         facts.add_text(HEIGHTS, " ".join(map(str, heights)))
@@ -155,10 +155,10 @@ def _draw_row(row: SheetRow, scale: int | None) -> Image.Image:
     total = len(row.frames)
     cell_width = max(_cell(row.frames[0], scale).width + 2 * BORDER, 2 * NUMBER_SIZE)  # tall frames: room for numbers
     fitting = WIDE // (cell_width + GAP)
-    shown = _with_seam(evenly_spaced(total, min(max(fitting, FEWEST), MOST)), row.seams)
-    whole = row.numbers[-1] + 1 if row.numbers else total
-    note = f"{len(shown)} of {whole} frames" if len(shown) < whole else ""
-    cells = [_cell(row.frames[index], scale) for index in shown]
+    indices = thin_row(evenly_spaced(total, min(max(fitting, MIN_FRAMES), MAX_FRAMES)), row.seams)
+    total_frames = row.numbers[-1] + 1 if row.numbers else total
+    note = f"{len(indices)} of {total_frames} frames" if len(indices) < total_frames else ""
+    cells = [_cell(row.frames[index], scale) for index in indices]
     cell_height = cells[0].height + 2 * BORDER
     label = _label(row.label, note, cell_height + NUMBER_SIZE + GAP)
     cell_height = max(cell_height, label.height - NUMBER_SIZE - GAP)
@@ -167,10 +167,10 @@ def _draw_row(row: SheetRow, scale: int | None) -> Image.Image:
     image.paste(label, (0, 0))
     pen = ImageDraw.Draw(image)
     given = set(row.given)
-    for place, (index, cell) in enumerate(zip(shown, cells, strict=True)):
+    for place, (index, cell) in enumerate(zip(indices, cells, strict=True)):
         x = left + place * (cell_width + GAP)
         if place:
-            _line(pen, x, image.height, row, range(shown[place - 1] + 1, index + 1))
+            _line(pen, x, image.height, row, range(indices[place - 1] + 1, index + 1))
         if index in given:
             pen.rectangle((x, 0, x + cell.width + 2 * BORDER - 1, cell.height + 2 * BORDER - 1), fill=GIVEN)
         image.paste(cell, (x + BORDER, BORDER))
@@ -186,7 +186,7 @@ def _draw_row(row: SheetRow, scale: int | None) -> Image.Image:
 
 
 def _line(pen: ImageDraw.ImageDraw, x: float, height: int, row: SheetRow, between: range) -> None:
-    """In the gap left of a cell: the line of a seam, else that of a window, if there is one between the two frames."""
+    """Draws a line in the gap left of a cell if a seam, or else a window border, is between the two frames."""
     center = x - GAP / 2
     if any(index in between for index in row.seams):
         center += 2 * ((between[0] - 1 in row.given) - (between[-1] in row.given))  # away from the frame in orange
@@ -195,19 +195,19 @@ def _line(pen: ImageDraw.ImageDraw, x: float, height: int, row: SheetRow, betwee
         pen.line((center, 0, center, height - 1), fill=FAINT)
 
 
-def _with_seam(shown: list[int], seams: Collection[int]) -> list[int]:
-    """As many indices, the first and the last among them, and both frames at the first seam."""
-    inside = [seam for seam in seams if 0 < seam <= shown[-1]]
-    if not inside or len(shown) < 4:
-        return shown
+def thin_row(indices: list[int], seams: Collection[int]) -> list[int]:
+    """Replaces some of the shown indices so that both frames at the first seam are included; keeps their number."""
+    inside = [seam for seam in seams if 0 < seam <= indices[-1]]
+    if not inside or len(indices) < 4:
+        return indices
     seam = min(inside)
-    kept = {shown[0], seam - 1, seam, shown[-1]}
-    others = sorted((index for index in shown if index not in kept), key=lambda index: -abs(index - seam))
-    return sorted({*kept, *others[: len(shown) - len(kept)]})
+    kept = {indices[0], seam - 1, seam, indices[-1]}
+    others = sorted((index for index in indices if index not in kept), key=lambda index: -abs(index - seam))
+    return sorted({*kept, *others[: len(indices) - len(kept)]})
 
 
 def _cell(frame: np.ndarray, scale: int | None) -> Image.Image:
-    """Enlarged by a whole number without smoothing, so that every pixel can be seen, or reduced by area."""
+    """A frame enlarged by a whole number without smoothing, so that every pixel is visible, or reduced by area."""
     image = Image.fromarray(np.ascontiguousarray(frame))
     side = max(image.size)
     if scale is None and side > LARGE_CELL:
@@ -218,11 +218,11 @@ def _cell(frame: np.ndarray, scale: int | None) -> Image.Image:
 
 
 def _label(text: str, note: str, height: int) -> Image.Image:
-    """The label wrapped to its column, at least `height` tall; the note stands below in gray."""
+    """The label wrapped to its column, at least `height` tall, with the note below in gray."""
     font = load_font(LABEL_SIZE)
     line_height = LABEL_SIZE + 4
-    most = max(4, height // line_height - bool(note))
-    lines = [(line, INK) for line in wrap(text[:LONGEST_LABEL], font, LABEL_WIDTH - 2 * GAP, most)]
+    max_lines = max(4, height // line_height - bool(note))
+    lines = [(line, INK) for line in wrap(text[:LONGEST_LABEL], font, LABEL_WIDTH - 2 * GAP, max_lines)]
     lines += [(note, FAINT)] if note else []
     image = Image.new("RGB", (LABEL_WIDTH, max(height, len(lines) * line_height)), PAGE)
     pen = ImageDraw.Draw(image)
@@ -232,7 +232,7 @@ def _label(text: str, note: str, height: int) -> Image.Image:
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> Image.Image:
-    """A line of (name, text): a sample of each mark, and what it stands for."""
+    """A line of (name, text): a sample of each mark and its meaning."""
     font, side, space = load_font(LABEL_SIZE), LABEL_SIZE, 28
     widths = [side + 8 + round(font.getlength(text)) + space for _, text in entries]
     image = Image.new("RGB", (LABEL_WIDTH + GAP + sum(widths), side + 6), PAGE)

@@ -1,6 +1,4 @@
-"""A picture of an evaluation: distances with their intervals, the other numbers beside those of real video, fidelity by
-frame.
-"""
+"""Plot of an evaluation: distances with intervals, other measures beside those of real video, fidelity by frame."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ LONGEST_TITLE = 110
 
 
 class Number(Protocol):
-    """A value with its interval; None where there is none."""
+    """A value with its interval; None if there is no interval."""
 
     @property
     def value(self) -> float | None: ...
@@ -33,9 +31,9 @@ Row = tuple[str, str, str, Number, Number | None]
 def plot_evaluation(
     rows: Sequence[Row], by_frame: Mapping[str, Sequence[float | None]], path: Path, *, title: str
 ) -> Path:
-    """Draws one small axis for each number, and one for each measure by frame; returns the path.
+    """Draws an axis for each number, and one for each measure by frame; returns the path.
 
-    Every number has a scale of its own: they are of different units. Written atomically.
+    Every number has its own scale, because their units differ. Written atomically.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # only here: it is slow to import
     from matplotlib.figure import Figure
@@ -64,7 +62,7 @@ def plot_evaluation(
 
 
 def _number(axis: Any, row: Row) -> None:
-    """One number on a line: its interval as a bar, the real one as a mark."""
+    """Draws one number: its interval as a bar, the real video's value as a mark."""
     _, name, unit, made, real = row
     values = [value for each in (made, real) if each for value in (each.value, each.low, each.high)]
     known = [value for value in values if value is not None and math.isfinite(value)]

@@ -1,4 +1,4 @@
-"""Letters on pictures: the font, and lines that fit a column."""
+"""Text on pictures: the font, and lines that fit a column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @cache
 def load_font(size: int) -> Font:
-    """DejaVu Sans, which matplotlib brings and which knows most alphabets; else the font inside Pillow."""
+    """Loads DejaVu Sans, which matplotlib ships and which has most alphabets; else the font inside Pillow."""
     found = importlib.util.find_spec("matplotlib")  # finds the folder without the cost of importing it
     for folder in (found.submodule_search_locations or ()) if found else ():
         path = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -22,8 +22,8 @@ def load_font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def wrap(text: str, font: Font, width: int, most: int) -> list[str]:
-    """Lines no wider than `width` pixels, at most `most`; too long a word is broken, '…' stands for the rest."""
+def wrap(text: str, font: Font, width: int, max_lines: int) -> list[str]:
+    """Breaks text into at most `most` lines of `width` pixels; breaks long words, and ends truncated text with '…'."""
     lines: list[str] = []
     for paragraph in text.splitlines():
         line = ""
@@ -37,16 +37,16 @@ def wrap(text: str, font: Font, width: int, most: int) -> list[str]:
                 lines.append(line[:fits])
                 line = line[fits:]
         lines.append(line)
-    if len(lines) <= most:
+    if len(lines) <= max_lines:
         return lines
-    last = lines[most - 1]
+    last = lines[max_lines - 1]
     while last and font.getlength(last + "…") > width:
         last = last[:-1]
-    return [*lines[: most - 1], last.rstrip() + "…"]
+    return [*lines[: max_lines - 1], last.rstrip() + "…"]
 
 
 def _fitting(line: str, font: Font, width: int) -> int:
-    """How many characters of the line fit, at least one."""
+    """Number of characters of the line that fit, at least one."""
     fits = 1
     while fits < len(line) and font.getlength(line[: fits + 1]) <= width:
         fits += 1

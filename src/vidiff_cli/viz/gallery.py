@@ -1,8 +1,7 @@
-"""A page of videos and pictures in one file: all of it embedded, nothing fetched from anywhere, sorted and filtered in
-the browser.
+"""A page of videos and pictures in one HTML file: everything is embedded, sorted and filtered in the browser.
 
-Every text that stands in it comes from files that anybody may have made, and is escaped; a policy in the page lets the
-browser run its one script, show what is embedded, and nothing else.
+Every text on it comes from untrusted files and is escaped; a content security policy restricts the browser to the
+page's one script and to embedded media.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from PIL import Image
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.atomic_files import atomic_path
-from vidiff_cli.video.decode import read
+from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import VideoInfo
 
@@ -63,7 +62,7 @@ VIDEOS = {  # suffix, container and codec that all browsers of today play
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Media:
-    """What a browser shows: the bytes of a file of the given type, and what was done to make it so."""
+    """Content that browsers can show: the bytes of a file of the given type, and a remark on its conversion."""
 
     kind: str
     content: bytes
@@ -72,10 +71,10 @@ class Media:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GalleryEntry:
-    """What is told of one video or picture. Sizes in pixels; `fps` an exact fraction, None for a picture.
+    """Description of one video or picture. Sizes in pixels; `fps` an exact fraction, None for a picture.
 
-    `frames` is None where they were not counted to the end. `facts` are said, `scores` can be sorted by as well;
-    `problem` says why there is nothing to see, or not all.
+    `frames` is None if they were not counted to the end. `facts` are shown, `scores` are also keys to sort by;
+    `problem` is the reason for a missing or incomplete preview.
     """
 
     name: str
@@ -93,15 +92,16 @@ class GalleryEntry:
 
     @property
     def keys(self) -> dict[str, str | int | float]:
-        """What it can be sorted by; what it lacks is absent."""
+        """Values to sort by; missing ones are absent."""
         named = {"name": self.name, "prompt": self.prompt, "seed": self.seed}
         return {name: value for name, value in named.items() if value not in (None, "")} | dict(self.scores)
 
 
 class Gallery:
-    """A page in the making, as a context: `add` entries one by one, then `write` it. Holds one of them at a time.
+    """A gallery page under construction, as a context manager: `add` entries, then `write` it. Holds one entry at a
+    time.
 
-    `limit` is the most bytes that all entries together may take; one that does not fit is left out and counted.
+    `limit` is the maximum number of bytes of all entries; an entry that does not fit is counted in `left_out`.
     """
 
     def __init__(self, *, limit: float) -> None:
@@ -116,7 +116,7 @@ class Gallery:
         self._cards.close()
 
     def add(self, entry: GalleryEntry, media: Media | None) -> bool:
-        """Whether it found room."""
+        """Adds an entry; returns False if it does not fit."""
         card = _card(entry, media).encode()
         if self.bytes + len(card) > self.limit:
             self.left_out += 1
@@ -127,7 +127,8 @@ class Gallery:
         return True
 
     def write(self, path: Path, *, title: str, summary: Iterable[str], facts: Mapping[str, str], sort: str = "") -> int:
-        """Writes the page, atomically, and returns its size in bytes. VidiffError: nothing fitted, or the disk."""
+        """Writes the page atomically and returns its size in bytes. Raises VidiffError: no entry fitted, or a full
+        disk."""
         if not self.shown:
             fix = "give it more with --megabytes, or show fewer pixels"
             raise VidiffError("nothing fits into the gallery", found=f"a limit of {_megabytes(self.limit)}", fix=fix)
@@ -143,15 +144,15 @@ class Gallery:
 def _page(
     title: str, summary: Iterable[str], facts: Mapping[str, str], keys: Iterable[str], sort: str
 ) -> tuple[str, str]:
-    """The page before its cards, and after them."""
+    """HTML before and after the cards."""
     template = (files("vidiff_cli.viz") / "gallery.html").read_text(encoding="utf-8")
     parts = {
         "policy": _policy(template),
-        "title": text(title),
-        "heading": f"<bdi>{text(title)}</bdi>",
-        "summary": "\n".join([*(f"<p>{text(line)}</p>" for line in summary), _facts(facts)]),
-        "sort": text(sort),
-        "keys": "".join(f'<option value="{text(key)}">{text(key)}</option>' for key in keys),
+        "title": escape_text(title),
+        "heading": f"<bdi>{escape_text(title)}</bdi>",
+        "summary": "\n".join([*(f"<p>{escape_text(line)}</p>" for line in summary), _facts(facts)]),
+        "sort": escape_text(sort),
+        "keys": "".join(f'<option value="{escape_text(key)}">{escape_text(key)}</option>' for key in keys),
     }
     # one pass: a marker within a text stays what it is
     before, after = template.split("{{cards}}\n")
@@ -159,7 +160,7 @@ def _page(
 
 
 def _policy(template: str) -> str:
-    """Nothing from anywhere; the one script and style by their sums, so that no other can run."""
+    """Content security policy: no sources but embedded media, and the one script and style by their hashes."""
     sums = {}
     for tag in ("script", "style"):
         inside = re.search(rf"<{tag}>(.*?)</{tag}>", template, re.DOTALL)
@@ -175,11 +176,11 @@ def _card(entry: GalleryEntry, media: Media | None) -> str:
     known = entry.width is not None and entry.height is not None
     small = known and max(entry.width or 0, entry.height or 0) < SMALL
     classes = ["card", *(["small"] if small else []), *(["wide"] if entry.kind == "sheet" else [])]
-    lines = [f"<h2><bdi>{text(entry.name)}</bdi></h2>"]
-    lines += [f'<p class="prompt"><bdi>{text(entry.prompt)}</bdi></p>'] if entry.prompt else []
-    lines += [f'<p class="problem">{text(entry.problem)}</p>'] if entry.problem else []
+    lines = [f"<h2><bdi>{escape_text(entry.name)}</bdi></h2>"]
+    lines += [f'<p class="prompt"><bdi>{escape_text(entry.prompt)}</bdi></p>'] if entry.prompt else []
+    lines += [f'<p class="problem">{escape_text(entry.problem)}</p>'] if entry.problem else []
     lines += [_facts(entry_facts(entry))]
-    lines += [f'<p class="remark">{text(media.remark)}</p>'] if media and media.remark else []
+    lines += [f'<p class="remark">{escape_text(media.remark)}</p>'] if media and media.remark else []
     keys = html.escape(json.dumps(dict(_bounded(entry.keys))))
     stage = f'<div class="stage">{_element(entry, media)}</div>\n' if media else ""
     inside = "\n".join(line for line in lines if line)
@@ -187,7 +188,7 @@ def _card(entry: GalleryEntry, media: Media | None) -> str:
 
 
 def _bounded(keys: Mapping[str, str | int | float]) -> Iterator[tuple[str, str | int | float]]:
-    """What can be read back in the browser, whatever was in a file."""
+    """Text that the browser's script can parse, whatever a file contained."""
     for name, value in keys.items():
         if isinstance(value, str):
             yield name[:LONGEST_TEXT], value[:LONGEST_TEXT]
@@ -196,7 +197,7 @@ def _bounded(keys: Mapping[str, str | int | float]) -> Iterator[tuple[str, str |
 
 
 def _element(entry: GalleryEntry, media: Media) -> str:
-    label = text(f"{entry.name}: {entry.prompt}" if entry.prompt else entry.name, most=300)
+    label = escape_text(f"{entry.name}: {entry.prompt}" if entry.prompt else entry.name, most=300)
     size = f' width="{entry.width}" height="{entry.height}"' if entry.width and entry.height else ""
     source = f"data:{media.kind};base64,{base64.b64encode(media.content).decode()}"
     if media.kind.startswith("image/"):
@@ -205,7 +206,7 @@ def _element(entry: GalleryEntry, media: Media) -> str:
 
 
 def entry_facts(entry: GalleryEntry) -> dict[str, str]:
-    """What is said below a name: size, length, seed, the facts, the scores."""
+    """The line below a name: size, length, seed, facts, scores."""
     said: dict[str, str] = {}
     if entry.width and entry.height:
         said["size"] = f"{entry.width}x{entry.height}"
@@ -218,12 +219,14 @@ def entry_facts(entry: GalleryEntry) -> dict[str, str]:
 
 
 def _facts(facts: Mapping[str, str]) -> str:
-    rows = "".join(f"<dt>{text(name)}</dt><dd><bdi>{text(value)}</bdi></dd>" for name, value in facts.items())
+    rows = "".join(
+        f"<dt>{escape_text(name)}</dt><dd><bdi>{escape_text(value)}</bdi></dd>" for name, value in facts.items()
+    )
     return f"<dl>{rows}</dl>" if rows else ""
 
 
-def text(said: str, *, most: int = LONGEST_TEXT) -> str:
-    """Any text as HTML, in an attribute too: escaped, of bounded length, signs that are not printed as U+FFFD."""
+def escape_text(said: str, *, most: int = LONGEST_TEXT) -> str:
+    """Escapes text for HTML, attributes included: bounded length, unprintable characters as U+FFFD."""
     said = said if len(said) <= most else f"{said[: most - 1]}…"
     return html.escape("".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in said))
 
@@ -236,9 +239,9 @@ def _megabytes(count: float) -> str:
 
 
 def media_of_file(info: VideoInfo) -> Media:
-    """A file as it is where every browser shows it and it is not large; else made anew, smaller, and it says so.
+    """A file unchanged if every browser shows it and it is small, else re-encoded, smaller, with a remark.
 
-    VidiffError where it cannot be read.
+    Raises VidiffError if it cannot be read.
     """
     kind = browser_type(info)
     large = info.path.stat().st_size > LARGEST_FILE
@@ -261,14 +264,15 @@ def media_of_file(info: VideoInfo) -> Media:
 
 
 def media_of_frames(frames: Iterable[np.ndarray], fps: Fraction) -> Media:
-    """Frames (h w c) uint8 at `fps`, or the first of them as a picture where that is 0. VidiffError for none."""
+    """Encodes frames (h w c) uint8 at `fps`, or the first of them as a picture if `fps` is 0. VidiffError: no
+    frames."""
     if fps > 0:
         return _video(iter(frames), fps, remark="")
     return _picture(next(iter(frames)), remark="", lossless=True)
 
 
 def browser_type(info: VideoInfo) -> str | None:
-    """The MIME type of a file that every browser shows as it is; None for others."""
+    """MIME type of a file that every browser shows unchanged; None for others."""
     containers = info.container.split(",")
     if picture := next((IMAGES[name] for name in containers if name in IMAGES), None):
         return picture
@@ -279,13 +283,13 @@ def browser_type(info: VideoInfo) -> str | None:
 
 
 def _frames(info: VideoInfo, size: tuple[int, int]) -> Generator[np.ndarray]:
-    """The frames (h w c) of a file, scaled to `size` (w, h), up to where it is damaged. VidiffError: not even one."""
+    """Frames (h w c) of a file, scaled to `size` (w, h), up to a damage. Raises VidiffError without any frame."""
     fps, stop = (None, None) if info.is_image else (min(info.fps, FASTEST), Fraction(LONGEST_SECONDS))
     there = False
     try:
         # ffmpeg alone: decord may give up in the midst of a file, and all would begin anew
-        for reading in read(info, size=size, fps=fps, decoder="ffmpeg", stop_seconds=stop):
-            for _, block in reading.blocks:
+        for attempt in stream_frames(info, size=size, fps=fps, decoder="ffmpeg", stop_seconds=stop):
+            for _, block in attempt.blocks:
                 there = True
                 yield from block
     except VidiffError:
@@ -306,7 +310,7 @@ def _video(frames: Iterator[np.ndarray], fps: Fraction, *, remark: str) -> Media
 
 
 def _fit_for_h264(frame: np.ndarray) -> np.ndarray:
-    """Small frames enlarged by a whole number; sides made even by repeating the last row or column."""
+    """Enlarges small frames by a whole number; makes sides even by repeating the last row or column."""
     factor = max(1, ENLARGED // max(frame.shape[:2]))
     frame = frame.repeat(factor, axis=0).repeat(factor, axis=1)
     odd = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))

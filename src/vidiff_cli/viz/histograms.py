@@ -1,4 +1,4 @@
-"""Histograms of a dataset, as numbers, as lines of text and as a picture."""
+"""Histograms of a dataset, as numbers, as lines of text and as a plot."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ COLOR = "#1f5fa8"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Histogram:
-    """How many values fall into each bar.
+    """Numbers of values per bar.
 
     Bar k is called `labels[k]` and has `counts[k]` values: those from `edges[k]` to below `edges[k + 1]` (the last bar
-    has its upper edge too), or, where `edges` is empty, those equal to its label. `least`, `median` and `most` are of
-    the values themselves, None where they are names.
+    includes its upper edge) or, if `edges` is empty, those equal to its label. `least`, `median` and `most` are those
+    of the values, None for names.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Histogram:
     most: float | None = None
 
 
-def of_numbers(name: str, unit: str, values: Iterable[float]) -> Histogram | None:
-    """At most 12 bars of one round width, or one for each of few values; None where there are no values.
+def numeric_histogram(name: str, unit: str, values: Iterable[float]) -> Histogram | None:
+    """At most 12 bars of one round width, or one for each of few values; None without values.
 
-    Left out is what is not finite, and what is larger than any score or length can be.
+    Values that are not finite, or larger than any score or length can be, are skipped.
     """
     numbers = np.array([value for value in values if abs(value) < LARGEST], dtype=np.float64)
     if not len(numbers):
@@ -71,8 +71,8 @@ def of_numbers(name: str, unit: str, values: Iterable[float]) -> Histogram | Non
     )
 
 
-def of_names(name: str, unit: str, values: Iterable[str]) -> Histogram | None:
-    """The most frequent names first (equal ones by name), at most 12 bars; None where there are none."""
+def categorical_histogram(name: str, unit: str, values: Iterable[str]) -> Histogram | None:
+    """The most frequent names first (ties by name), at most 12 bars; None without names."""
     counter = Counter(values)
     ordered = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
     if not ordered:
@@ -85,7 +85,7 @@ def of_names(name: str, unit: str, values: Iterable[str]) -> Histogram | None:
 
 
 def _edges(least: float, most: float, *, whole: bool) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten that cover least..most, 13 at most; at least 1 apart if `whole`."""
+    """Multiples of 1, 2 or 5 times a power of ten that cover least..most, at most 13; at least 1 apart if `whole`."""
     power = 10.0 ** (math.floor(math.log10((most - least) / BARS)) if most > least else 0)
     for step in (power * factor for factor in (1, 2, 5, 10, 20)):
         low, high = math.floor(least / step), math.floor(most / step) + 1
@@ -94,7 +94,7 @@ def _edges(least: float, most: float, *, whole: bool) -> list[float]:
     raise AssertionError("twenty times the wanted step is always enough")
 
 
-def lines(histogram: Histogram) -> list[str]:
+def histogram_lines(histogram: Histogram) -> list[str]:
     """One line of text per bar: its label, a bar of blocks, the count."""
     widest = max(map(len, histogram.labels))
     top = max(max(histogram.counts), 1)
@@ -105,13 +105,13 @@ def lines(histogram: Histogram) -> list[str]:
 
 
 def _bar(part: float) -> str:
-    """0..1 as blocks; what is not nothing shows at least a sliver."""
+    """A value in 0..1 as block characters; every positive value shows at least a sliver."""
     eighths = round(part * WIDTH * 8) or int(part > 0)
     return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).strip().ljust(WIDTH)
 
 
-def summary(histogram: Histogram) -> str:
-    """What its heading says besides the name."""
+def histogram_summary(histogram: Histogram) -> str:
+    """Number of values and their range, for the heading."""
     if histogram.median is None:
         return f"{histogram.values:,} {histogram.unit}"
     least, median, most = (f"{value:.4g}" for value in (histogram.least, histogram.median, histogram.most))
@@ -119,13 +119,13 @@ def summary(histogram: Histogram) -> str:
 
 
 def plot_histograms(histograms: Sequence[Histogram], path: Path | str, *, title: str = "") -> Path:
-    """Draws them beside and under one another (a picture by extension, atomically); returns the path.
+    """Draws histograms in a grid (format by extension, atomically); returns the path.
 
-    VidiffError where there are none.
+    Raises VidiffError for an empty list.
     """
     path = Path(path)
     if not histograms:
-        raise VidiffError("There is nothing to plot", expected="at least one histogram")
+        raise VidiffError("no histograms to plot", expected="at least one histogram")
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # only here: it is slow to import
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -152,7 +152,7 @@ def plot_histograms(histograms: Sequence[Histogram], path: Path | str, *, title:
             angle = {"rotation": 30, "ha": "right"} if slanted else {}
             axis.set_xticks(places, [label.replace("$", r"\$") for label in histogram.labels], **angle)
         axis.set_title(histogram.name, fontsize=10, loc="left")
-        axis.set_title(summary(histogram), fontsize=8, loc="right", color="#60646c")
+        axis.set_title(histogram_summary(histogram), fontsize=8, loc="right", color="#60646c")
         axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axis.grid(True, axis="y", linewidth=0.4, alpha=0.35)
         axis.set_axisbelow(True)

@@ -20,7 +20,7 @@ def whole_picture(path: Path) -> Iterator[Path]:
     """
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         raise VidiffError(
-            "This is no name for a picture", found=repr(path.name), expected="a name in " + ", ".join(PICTURE_SUFFIXES)
+            "unsupported picture format", found=repr(path.name), expected="a name in " + ", ".join(PICTURE_SUFFIXES)
         )
     with atomic_path(path, parents=True) as temporary:
         yield temporary

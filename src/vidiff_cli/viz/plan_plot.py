@@ -66,7 +66,7 @@ def write_plan_plot(path: Path | str, plan: PlanView) -> Path:
     """Writes the plot (format by extension, atomically) and returns its path."""
     path = Path(path)
     if plan.total < 1:
-        raise VidiffError("there is no plan to draw", found="no frames")
+        raise VidiffError("cannot plot an empty plan", found="no frames")
     with whole_picture(path) as temporary:
         draw_plan(plan).savefig(temporary)
     return path
@@ -187,7 +187,7 @@ def plan_lines(plan: PlanView) -> list[str]:
 
 
 def plan_summary(plan: PlanView) -> str:
-    """For example "24 frames: 8 given, 16 to make in 2 windows"; "to estimate" without windows."""
+    """Counts of the plan, such as "24 frames: 8 given, 16 to make in 2 windows"; "to estimate" without windows."""
     windows, written = len(plan.windows), plan.written
     made = sum(len(window.makes) for window in plan.windows) or plan.total - len({*plan.given, *plan.repeats})
     generated = f"{made} to make in {_count(windows, 'window')}" if windows else f"{made} to estimate"
@@ -215,7 +215,7 @@ def _shown_windows(count: int) -> list[int | None]:
 
 
 def _ranges(frames: Iterable[int]) -> str:
-    """Frames in few characters: "0-7, 12, 16-40 by 4"; "..." stands for the rest of a long list."""
+    """Lists frames briefly: "0-7, 12, 16-40 by 4"; "..." stands for the rest of a long list."""
     left, parts = sorted(frames), list[str]()
     while left:
         step = left[1] - left[0] if len(left) > 1 else 1

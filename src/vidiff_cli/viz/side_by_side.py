@@ -1,4 +1,4 @@
-"""Two videos beside each other, frame by frame: what was given, and what was made of it.
+"""Two videos beside each other, frame by frame: the source and the result.
 
 Legend: h and w pixels, c = 3 colors.
 """
@@ -23,11 +23,11 @@ DIVIDER = 2
 def side_by_side(
     left: Iterable[np.ndarray], right: Iterable[np.ndarray], *, labels: tuple[str, str] = ("input", "result")
 ) -> Iterator[np.ndarray]:
-    """Yields frames, uint8 (h w c), with `left` and `right` beside each other below their labels, divided by a line.
+    """Yields frames, uint8 (h w c), with `left` and `right` beside each other below their labels.
 
-    Both are frames (h w c) uint8 at one rate; the side that ends first is held. Frames below 192 pixels are enlarged by
-    a whole number without smoothing; the lower side stands in the middle of the taller one's height. Width and height
-    come out even, as H.264 wants them. VidiffError for a side without frames, or whose frames change their size.
+    Both are frames (h w c) uint8 at one rate; the last frame of the shorter one is held. Frames below 192 pixels are
+    enlarged by a whole number without smoothing; the lower picture is centered vertically. Width and height are even,
+    as H.264 requires. Raises VidiffError for a side without frames, or whose frames change their size.
     """
     sides = [_enlarged(frames, label) for frames, label in zip((left, right), labels, strict=True)]
     firsts = [next(side) for side in sides]
@@ -54,11 +54,11 @@ def _enlarged(frames: Iterable[np.ndarray], label: str) -> Iterator[np.ndarray]:
         factor = max(1, SMALL // max(shape[:2]))
         yield frame.repeat(factor, axis=0).repeat(factor, axis=1)
     if not shape:
-        raise VidiffError(f"there is nothing to show as {label!r}", found="no frames")
+        raise VidiffError(f"the video {label!r} has no frames")
 
 
 def _strip(label: str, width: int) -> np.ndarray:
-    """The label in the middle of a strip (h w c)."""
+    """The label centered in a strip (h w c)."""
     image = Image.new("RGB", (width, STRIP), PAGE)
     ImageDraw.Draw(image).text((width / 2, STRIP / 2), label, fill=INK, font=load_font(LETTERS), anchor="mm")
     return np.asarray(image)

@@ -1,6 +1,6 @@
-"""Frames as signs of a terminal: the upper half block, whose two colors are two pixels one above the other.
+"""Frames as terminal characters: the upper half block, whose two colors are two pixels one above the other.
 
-Legend: n frames, h and w pixels, c = 3 colors; a sign is as wide as a pixel and as tall as two.
+Legend: n frames, h and w pixels, c = 3 colors; a character is as wide as a pixel and as tall as two.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rich.style import Style
 from rich.text import Text
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.frames import evenly_spaced
 
 HALF = "▀"
 SHADES = " .:-=+*#%@"  # from dark to bright, where there is no color: signs that every terminal has
@@ -23,20 +24,20 @@ GAP = 1
 
 
 def half_blocks(frames: np.ndarray, columns: int, *, color: bool = True, every: bool = False) -> list[Text]:
-    """Lines of a terminal that is `columns` wide, for frames (n h w c) uint8; none is wider.
+    """Draws frames (n h w c) uint8 as terminal lines of at most `columns` characters.
 
-    Evenly spaced frames, as many as fit beside each other in 24 columns each; with `every` all of them, in as many
-    rows as they need. Small frames are enlarged by a whole number, larger ones reduced by area. Without `color` the
-    brightness is drawn with plain signs. VidiffError for what is no clip.
+    Shows evenly spaced frames, as many as fit beside each other in 24 columns each; with `every` all of them, in as
+    many rows as needed. Small frames are enlarged by a whole number, larger ones reduced by area. Without `color`,
+    brightness is drawn with ASCII characters. Raises VidiffError for an array that is not a clip.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape or columns < 1:
-        raise VidiffError("These are no frames to draw", found=f"{frames.dtype} {frames.shape}, {columns} columns")
+        raise VidiffError("cannot draw frames", found=f"{frames.dtype} {frames.shape}, {columns} columns")
     fitting = max(1, (columns + GAP) // (CELL + GAP))
     if not every and len(frames) > fitting:
-        frames = frames[[round(place * (len(frames) - 1) / max(1, fitting - 1)) for place in range(fitting)]]
+        frames = frames[evenly_spaced(len(frames), fitting)]
     beside = min(fitting, len(frames))
-    most = PICTURE_LINES if len(frames) == 1 else MOST_LINES
-    width, height = _size(frames.shape[2], frames.shape[1], (columns + GAP) // beside - GAP, 2 * most)
+    max_lines = PICTURE_LINES if len(frames) == 1 else MOST_LINES
+    width, height = _size(frames.shape[2], frames.shape[1], (columns + GAP) // beside - GAP, 2 * max_lines)
     draw = _colored if color else _shaded
     lines: list[Text] = []
     for first in range(0, len(frames), beside):
@@ -47,7 +48,7 @@ def half_blocks(frames: np.ndarray, columns: int, *, color: bool = True, every: 
 
 
 def _size(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
-    """Of a frame in pixels: as large as fits, a whole number of times the frame's own size where that is smaller."""
+    """Size of a frame in pixels: as large as fits, a whole multiple of the frame's own size if that is smaller."""
     scale = min(most_width / width, most_height / height)
     scale = scale if scale < 1 else int(scale)
     return max(1, min(most_width, round(width * scale))), max(1, min(most_height, round(height * scale)))
@@ -59,7 +60,7 @@ def _resized(frame: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _colored(frame: np.ndarray) -> list[Text]:
-    """(h w c) as lines of half blocks; below the last row of an odd height there is nothing."""
+    """Lines of half blocks of a frame (h w c); an odd last row has an empty lower half."""
     lines = []
     for top in range(0, len(frame), 2):
         line = Text()
@@ -71,7 +72,7 @@ def _colored(frame: np.ndarray) -> list[Text]:
 
 
 def _shaded(frame: np.ndarray) -> list[Text]:
-    """(h w c) as lines of signs, one for two pixels, after their luma (BT.601)."""
+    """Lines of characters of a frame (h w c), one per two pixels, by luma (BT.601)."""
     luma = frame @ np.array([0.299, 0.587, 0.114])
     if len(luma) % 2:
         luma = np.concatenate([luma, luma[-1:]])

@@ -32,7 +32,8 @@ LEVELS: Mapping[str, tuple[str, str]] = {  # bands of log-SNR, from noise to nea
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A row's number against the step. `marks`: a point for each value and no smoothing; `faint`: as logged, behind."""
+    """A column of the log against the step. `marks`: points without smoothing; `faint`: unsmoothed, in the
+    background."""
 
     key: str
     name: str
@@ -99,16 +100,16 @@ WHAT = ("loss", "lr", "gradient_norm")
 
 
 def plot_metrics(rows: Rows, path: Path | str) -> Path:
-    """Draws the rows of a metrics.jsonl against `step`; returns the path.
+    """Plots the rows of a metrics.jsonl against `step`; returns the path.
 
     Every row has a `step` and any of `loss` (drawn as logged and smoothed), its parts, `lr`, `gradient_norm`,
-    `validation_loss` and its parts (drawn as marks). What is absent or not finite is left out, a panel without values
-    is not drawn. The picture is written atomically. Raises VidiffError when no row has anything to draw.
+    `validation_loss` and its parts (drawn as marks). Missing and non-finite values are skipped; a panel without values
+    is not drawn. Written atomically. Raises VidiffError if no row has a value to plot.
     """
     path = Path(path)
     panels = [panel for panel in PANELS if any(len(_series(rows, line.key)[0]) for line in panel.lines)]
     if not any(len(_series(rows, key)[0]) for key in WHAT):
-        raise VidiffError("There is nothing to plot yet", expected="rows with a step and " + " or ".join(WHAT))
+        raise VidiffError("no values to plot yet", expected="rows with a step and " + " or ".join(WHAT))
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # only here: it is slow to import
     from matplotlib.figure import Figure
 
@@ -126,7 +127,7 @@ def plot_metrics(rows: Rows, path: Path | str) -> Path:
 
 
 def smooth(values: np.ndarray, span: float) -> np.ndarray:
-    """The exponential mean over about `span` values, without a bias towards zero at the beginning."""
+    """Exponential mean over about `span` values, without a bias towards zero at the beginning."""
     keep = span / (span + 1)
     total, weight, means = 0.0, 0.0, np.empty(len(values))
     for index, value in enumerate(values):
@@ -165,7 +166,7 @@ def _draw(axis: Any, rows: Rows, panel: Panel) -> None:
 
 
 def _line(axis: Any, steps: np.ndarray, values: np.ndarray, line: Line, *, label: str | None) -> np.ndarray:
-    """Draws one line; the values that it shows."""
+    """Draws one line; returns the plotted values."""
     if line.faint:
         axis.plot(steps, values, color=line.color, linewidth=0.8, alpha=0.25, label=label)
         return values
@@ -182,7 +183,7 @@ def _line(axis: Any, steps: np.ndarray, values: np.ndarray, line: Line, *, label
 
 
 def _scale(axis: Any, drawn: Iterable[np.ndarray]) -> None:
-    """A logarithmic axis with plain numbers, as many as there is room for."""
+    """Sets a logarithmic axis with plain numbers, as many as fit."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     values = np.concatenate(list(drawn))
@@ -195,7 +196,7 @@ def _scale(axis: Any, drawn: Iterable[np.ndarray]) -> None:
 
 
 def _mark_decay(axes: Sequence[Any], rows: Rows) -> None:
-    """A line where the decay branch begins."""
+    """Draws a line where the decay branch begins."""
     stable = [row["step"] for row in rows if row.get("phase") == "stable" and _is_number(row.get("step"))]
     decay = [row["step"] for row in rows if row.get("phase") == "decay" and _is_number(row.get("step"))]
     if stable and decay and max(stable) < max(decay):

@@ -1,4 +1,4 @@
-"""Captions of the larger world as people would write them, and back: synonyms, word order, what goes without saying."""
+"""Natural captions of the larger world, and their parser: synonyms, word order, omitted attributes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vidiff_cli.worlds.scenes import Ground, Thing
+from vidiff_cli.worlds.scenes import Background, SceneObject
 
 # The first word is the usual one: it is taken in half of the captions.
 SYNONYMS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -56,23 +56,25 @@ SYNONYMS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         },
     }
 )
-UNSAID = {"size": 0.1, "speed": 0.3, "plain": 0.8}  # how often a caption leaves it out
-TURNED = 0.1  # how often what it does is said before what it is
+OMIT_PROBABILITY = {"size": 0.1, "speed": 0.3, "plain": 0.8}  # how often a caption leaves it out
+MOTION_FIRST_PROBABILITY = 0.1  # how often what it does is said before what it is
 _BETWEEN = re.compile(r",? (?:and|beside) (?=an? )")
 
 
-def caption(things: Sequence[Thing], ground: Ground, rng: np.random.Generator) -> str:
-    """One of many ways to say what a scene shows; "a small red circle moving left slowly" is the plainest."""
+def caption(things: Sequence[SceneObject], ground: Background, rng: np.random.Generator) -> str:
+    """One of many captions of a scene; "a small red circle moving left slowly" is the plainest."""
     said = [_thing(thing, rng, alone=len(things) == 1) for thing in things]
     sentence = (" and ", ", and ", " beside ")[int(rng.integers(3))].join(said) if len(said) > 1 else said[0]
-    if ground.kind == "plain" and rng.random() < UNSAID["plain"]:
+    if ground.kind == "plain" and rng.random() < OMIT_PROBABILITY["plain"]:
         return sentence
     return f"{sentence} {_word('ground', ground.kind, rng)}"
 
 
 def phrases(**names: Collection[str]) -> tuple[str, ...]:
-    """Every phrase that a caption may have, of some names of an attribute alone where they are given, and the words
-    between them: phrases(color=("red",)) has no other color."""
+    """All phrases of captions, or those of some names of an attribute, and the words between them.
+
+    phrases(color=("red",)) contains no other color.
+    """
     chosen = [
         phrase
         for attribute, options in SYNONYMS.items()
@@ -84,31 +86,31 @@ def phrases(**names: Collection[str]) -> tuple[str, ...]:
 
 
 def parse_words(text: str) -> dict[str, Any]:
-    """What a caption says, in the words of a scene; what it leaves out is None (of a ground: plain).
+    """Attributes that a caption names, in the words of a scene; omitted ones are None (of a ground: plain).
 
-    "a little disc going to the upper left" -> {"ground": "plain", "things": [{"color": None, "shape": "circle",
-    "size": "small", "motion": "moving", "direction": "up left", "speed": None}]}
+    "a little disc going to the upper left" -> {"ground": "plain", "things": [{"color": None, "shape": "circle", "size":
+    "small", "motion": "moving", "direction": "up left", "speed": None}]}
     """
     said = " ".join(text.lower().split())
     ground = _find("ground", said) or "plain"
     return {"ground": ground, "things": [_parse(part) for part in _BETWEEN.split(said)]}
 
 
-def _thing(thing: Thing, rng: np.random.Generator, *, alone: bool) -> str:
-    size = None if thing.size is None or rng.random() < UNSAID["size"] else _word("size", thing.size, rng)
+def _thing(thing: SceneObject, rng: np.random.Generator, *, alone: bool) -> str:
+    size = None if thing.size is None or rng.random() < OMIT_PROBABILITY["size"] else _word("size", thing.size, rng)
     color, shape = _word("color", thing.color, rng), _word("shape", thing.shape, rng)
     adjectives = [word for word in (size, color) if word]
     what = " ".join(["a", *(adjectives if rng.random() < 0.85 else adjectives[::-1]), shape])
     does = _doing(thing, rng)
-    return f"{does}, {what}" if alone and rng.random() < TURNED else f"{what} {does}"
+    return f"{does}, {what}" if alone and rng.random() < MOTION_FIRST_PROBABILITY else f"{what} {does}"
 
 
-def _doing(thing: Thing, rng: np.random.Generator) -> str:
+def _doing(thing: SceneObject, rng: np.random.Generator) -> str:
     verb = _word("motion", thing.motion, rng)
     if thing.direction is None or thing.speed is None:
         return verb
     where = _word("direction", thing.direction, rng)
-    if rng.random() < UNSAID["speed"]:
+    if rng.random() < OMIT_PROBABILITY["speed"]:
         return f"{verb} {where}"
     speed = _word("speed", thing.speed, rng)
     if speed.endswith("ly") and rng.random() < 0.5:
@@ -138,7 +140,7 @@ def _parse(part: str) -> dict[str, str | None]:
 
 
 def _find(attribute: str, part: str) -> str | None:
-    """The name of the longest phrase that occurs: "not moving" is no "moving"."""
+    """The name of the longest phrase that occurs, so that "not moving" is not read as "moving"."""
     places = [
         (len(phrase), name)
         for name, options in SYNONYMS[attribute].items()

@@ -1,4 +1,4 @@
-"""Coverage of the pieces that films are laid together of: bodies, limbs, smoke, specks, bars, writing.
+"""Coverage masks of the pieces of films: bodies, limbs, smoke, specks, bars, lettering.
 
 Each is a function of its seed, the same at every size. Legend: n texels a side; places x and y from -1 to 1, (1, n) and
 (n, 1) float32; a coverage is (n, n) float32 in [0, 1], and zero along the border.
@@ -23,7 +23,7 @@ Coverage = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
 
 
 def cut(kind: str, seed: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The coverage of a piece of a kind and its shading, lit from one side and darker towards its edge: (n, n) each."""
+    """Coverage and shading of a piece of a kind, lit from one side and darker towards its edge: (n, n) each."""
     rng = np.random.default_rng(seed)
     place = ((np.arange(side, dtype=np.float32) + 0.5) / side - 0.5) * 2
     x, y = place[None, :], place[:, None]
@@ -57,7 +57,7 @@ def _group(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray
 
 
 def _limb(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """An arm or a leg from the middle, about which it turns, to the right border."""
+    """An arm or a leg from the center, about which it turns, to the right border."""
     thick, thin = np.sort(rng.uniform(0.08, 0.22, 2))[::-1]
     width = thick + (thin - thick) * np.clip(x / INNER, 0, 1)
     ends = np.array([[0, 0], [INNER - thick, 0]])
@@ -65,7 +65,7 @@ def _limb(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _smoke(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Smoke, foam, flames, foliage: where smooth noise is high, thinner towards the border."""
+    """Smoke, foam, flames, foliage: high values of smooth noise, thinner towards the border."""
     field, cells = np.zeros((y.size, x.size), np.float32), int(rng.integers(3, 6))
     for octave in range(3):
         coarse = torch.from_numpy(rng.standard_normal((1, 1, cells << octave, cells << octave), np.float32))
@@ -100,7 +100,7 @@ def _bars(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _writing(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """One or two lines of made-up writing."""
+    """One or two lines of made-up lettering."""
     lines, letters = int(rng.integers(1, 3)), int(rng.integers(6, 14))
     alphabet = np.stack([*glyphs(rng, 12), *np.zeros((2, *GLYPH), np.float32)])  # with blanks
     block = alphabet[rng.integers(len(alphabet), size=(lines, letters))].transpose(0, 2, 1, 3)

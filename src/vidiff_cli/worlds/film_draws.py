@@ -1,7 +1,7 @@
-"""Random films: speed, camera, things, light.
+"""Random films: speed, camera, objects, light.
 
-The speed of a film is drawn evenly on a logarithmic scale, as most real motions are small and some are large; all that
-moves in it moves about as fast. One film in six is nearly still.
+The speed of a film is log-uniform, as most real motions are small and some are large; everything in it moves about as
+fast. One film in six is nearly still.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ TAU = 2 * math.pi
 
 
 def draw_film(seed: int, number: int, *, held_out: bool = False) -> WorldFilm:
-    """Film `number` of an endless seeded sequence: it depends on its arguments alone. Those held out are of other
-    photographs."""
+    """Film `number` of an endless seeded sequence: it depends on its arguments alone.
+
+    Held-out films use other photographs.
+    """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(4, int(held_out), number)))
     still = rng.random() < STILL
     low, high = (STILLEST, SLOWEST) if still else (SLOWEST, FASTEST)
@@ -64,7 +66,7 @@ def _scene(rng: np.random.Generator, speed: float, seed: int, photos: range) -> 
 
 
 def _camera(rng: np.random.Generator, speed: float) -> tuple[LayerMotion, bool]:
-    """How the camera moves, and whether it stands still."""
+    """The motion of the camera, and True if it stands still."""
     kind = rng.choice(5, p=[0.3, 0.25, 0.2, 0.15, 0.1])  # on a tripod, in a hand; panning, zooming, rolling
     pan, zoom, roll = 0.3 * rng.random(3) * (kind > 1)
     if kind > 1:
@@ -99,7 +101,7 @@ def _ground(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> L
 
 
 def _things(rng: np.random.Generator, speed: float, photo: tuple[int, int]) -> list[Layer]:
-    """One thing that moves, with its limbs."""
+    """One moving object, with its limbs."""
     kind = str(rng.choice(["body", "group", "smoke", "specks", "bars", "shadow"], p=[0.4, 0.3, 0.1, 0.06, 0.06, 0.08]))
     size = _log_uniform(rng, 0.2, 1.1) if kind in ("body", "group") else _log_uniform(rng, 0.5, 1.6)
     own = speed * 2 ** rng.normal(0, 0.7) * (rng.random() < 0.8)
@@ -156,7 +158,7 @@ def _limbs(rng: np.random.Generator, body: Layer, speed: float, size: float) -> 
 
 
 def _caption(rng: np.random.Generator, photo: tuple[int, int]) -> Layer:
-    """Writing that stands still in the picture, or a sign of the sender in its corner."""
+    """Lettering that stands still in the picture, or a channel logo in its corner."""
     size, corner = (0.25, rng.choice([-0.36, 0.36], 2)) if rng.random() < 0.4 else (0.9, np.array([0, 0.36]))
     level = float(rng.choice([0.0, 1.0], p=[0.2, 0.8]))
     return Layer(
@@ -175,8 +177,10 @@ def _caption(rng: np.random.Generator, photo: tuple[int, int]) -> Layer:
 def _motion(
     rng: np.random.Generator, start: np.ndarray, velocity: np.ndarray, swing: np.ndarray, *, lasting: bool = False
 ) -> LayerMotion:
-    """A path with a mean velocity that changes smoothly, and swings of a speed (4,) besides; one in six stops, starts,
-    bounces or turns off, unless it is `lasting`."""
+    """A path with a smoothly changing mean velocity, and oscillations of speed `swing` (4,).
+
+    One in six stops, starts, bounces or turns, unless it is `lasting`.
+    """
     hertz = _log_uniform(rng, 0.3, 1.5) * np.array([1, 2.3, 4.1])
     share = rng.random((3, 4)) * [[1], [0.5], [0.25]]
     turned, kind = np.zeros(4), rng.integers(4)
@@ -202,7 +206,7 @@ def _motion(
 
 
 def _bend(rng: np.random.Generator, speed: float, cells: int) -> Bend:
-    """Smooth displacements that swing at a speed, as far as their cells allow without folding."""
+    """Smooth displacements that oscillate at a speed, as far as their cells allow without folding."""
     hertz = _log_uniform(rng, 0.4, 2.5) * rng.uniform(0.7, 1.4, 3)
     amplitude = np.minimum(2 * speed / (TAU * hertz), 0.4 / cells)[:, None, None, None]
     fields = rng.standard_normal((3, 2, cells + 1, cells + 1)) * amplitude

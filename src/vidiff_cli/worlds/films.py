@@ -1,7 +1,7 @@
-"""Films made by code: photographs, cut out and laid over one another, move before a moving camera.
+"""Procedural films: cutouts of photographs in layers, moving before a moving camera.
 
-A film is a function of (seed, number), and its frames are one of the time in seconds, at any rate and size. It has no
-captions: it is for learning how pictures move. Lengths and angles as in `layers.py`.
+A film is a function of (seed, number), its frames one of the time in seconds, at any rate and size. Films have no
+captions: they are for learning motion. Lengths and angles as in `layers.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RATE = 24.0  # frames per second that speeds and shutters are drawn for
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilmScene:
-    """Layers from the back to the front, and the camera: its place, angle and log of the width that it sees."""
+    """Layers from back to front, and the motion of the camera: place, angle and log of the visible width."""
 
     layers: tuple[Layer, ...]
     camera: LayerMotion
@@ -31,12 +31,12 @@ class FilmScene:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorldFilm:
-    """One scene, or two with a cut at `cut_seconds`, and the ways of a camera and of a print.
+    """One scene, or two with a cut at `cut_seconds`, and the properties of camera and print.
 
-    `shutter` is the share of a frame's time for which it is open. `repeats` is the rate of new frames (0: all are). The
-    logarithm of the brightness changes by `drift` per second and with a sine, `flicker` (hertz, phase, amplitude). The
-    focus comes and goes with a sine (hertz, phase). `noise` is a standard deviation, of 255. `borders` is the share of
-    the height of each of two black bars.
+    `shutter` is the fraction of a frame's time for which it is open. `repeats` is the rate of new frames (0: all are
+    new). The log brightness changes by `drift` per second and by a sine, `flicker` (hertz, phase, amplitude). The
+    `focus` changes by a sine (hertz, phase). `noise` is a standard deviation, of 255. `borders` is the fraction of the
+    height of each of two black bars.
     """
 
     scenes: tuple[FilmScene, ...]
@@ -69,7 +69,7 @@ def render(film: WorldFilm, seconds: Sequence[float] | np.ndarray, *, canvas: in
 
 
 def _pictures(scene: FilmScene, shutter: float, times: np.ndarray, canvas: int) -> Iterator[Tensor]:
-    """The pictures of a scene at times (t,): (3, h, w) each, RGB about [0, 1]."""
+    """Pictures of a scene at times (t,): (3, h, w) each, RGB about [0, 1]."""
     if not len(times):
         return
     count = len(SAMPLES)
@@ -88,7 +88,7 @@ def _pictures(scene: FilmScene, shutter: float, times: np.ndarray, canvas: int) 
 
 
 def _printed(film: WorldFilm, picture: Tensor, seconds: float) -> np.ndarray:
-    """The frame of a picture (3, h, w): (h, w, 3) uint8."""
+    """The finished frame of a picture (3, h, w): (h, w, 3) uint8."""
     canvas = picture.shape[-1]
     if film.focus is not None:
         share = 0.5 + 0.5 * math.sin(2 * math.pi * film.focus[0] * seconds + film.focus[1])

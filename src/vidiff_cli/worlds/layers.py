@@ -1,8 +1,8 @@
 """Layers of a film: pieces of photographs that move, turn, grow and bend, seen through a camera.
 
-Lengths are in short sides of the picture, places (x, y) from its middle with y pointing down, angles in radians,
-clockwise on the screen. A layer's own places run from -0.5 to 0.5. Legend: t times; h = w pixels; s samples of a pixel,
-each at a place of its own and, while the shutter is open, at a time of its own.
+Lengths are in short sides of the picture, places (x, y) from its center with y pointing down, angles in radians,
+clockwise on the screen. A layer's own coordinates run from -0.5 to 0.5. Legend: t times; h = w pixels; s samples of a
+pixel, each at its own place and, while the shutter is open, at its own time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LayerMotion:
     turning_width: float = 0.1
 
     def at(self, seconds: np.ndarray) -> np.ndarray:
-        """Its (x, y, angle, log of the scale) at times (t,): (t, 4)."""
+        """(x, y, angle, log of the scale) at times (t,): (t, 4)."""
         when = seconds[:, None]
         turning = self.turning_width * np.logaddexp(0, (when - self.turning_seconds) / self.turning_width)
         waves = self.waves * np.sin(2 * math.pi * self.hertz[:, None] * when[..., None] + self.phase)
@@ -54,31 +54,33 @@ class LayerMotion:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Bend:
-    """A deformation that swings: fields (k, 2, n, n) of displacement in halves of the layer's units, and the sines of
-    `hertz` and `phase` (k,) with which they come and go."""
+    """An oscillating deformation: fields (k, 2, n, n) of displacement in half units of the layer.
+
+    `hertz` and `phase` (k,) are those of the sines that weigh the fields.
+    """
 
     fields: np.ndarray
     hertz: np.ndarray
     phase: np.ndarray
 
     def enlarged(self) -> Tensor:
-        """The fields, finer: (k, 2, m, m)."""
+        """The fields at a finer resolution: (k, 2, m, m)."""
         side = FINER * self.fields.shape[-1]
         return functional.interpolate(torch.from_numpy(self.fields), (side, side), mode="bicubic", align_corners=True)
 
     def at(self, seconds: float) -> Tensor:
-        """The share of every field at a time: (k, 1, 1, 1)."""
+        """Weight of every field at a time: (k, 1, 1, 1)."""
         swing = np.sin(2 * math.pi * self.hertz * seconds + self.phase)
         return torch.from_numpy(swing.astype(np.float32))[:, None, None, None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Layer:
-    """A piece of photograph `photo`, `span` of its width to a unit of the layer, from `place` on, turned by `turn`.
+    """A piece of photograph `photo`, `span` of its width per unit of the layer, from `place` on, rotated by `turn`.
 
-    `motions` begin with that of what the layer hangs on and end with its own. The camera moves it `nearness` times as
-    far as the ground (0: not at all). `color` (3, 4) is a matrix and an offset. `cutout` is the kind and the seed of
-    its outline; None: it fills the picture. `tilt` (2,) is its perspective.
+    `motions` begin with those of the parents and end with its own. The camera moves it `nearness` times as far as the
+    ground (0: not at all). `color` (3, 4) is a matrix and an offset. `cutout` is the kind and the seed of its outline;
+    None: it fills the picture. `tilt` (2,) is its perspective.
     """
 
     photo: tuple[int, int]
@@ -98,14 +100,15 @@ Painter = Callable[[Tensor, float, np.ndarray], None]
 
 
 def pose(value: np.ndarray) -> np.ndarray:
-    """From places of what moves to those of what it moves in: (t, 4) to (t, 3, 3)."""
+    """Matrices from coordinates of a moving object to those of its parent: (t, 4) to (t, 3, 3)."""
     x, y, angle, scale = value.T
     cos, sin, zero = np.exp(scale) * np.cos(angle), np.exp(scale) * np.sin(angle), np.zeros(len(value))
     return np.array([[cos, -sin, x], [sin, cos, y], [zero, zero, zero + 1]]).transpose(2, 0, 1)
 
 
 def inward(layer: Layer, camera: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """From places in the picture to the layer's own at times (t,), at which the camera is so (t, 4): (t, 3, 3)."""
+    """Matrices from places in the picture to coordinates of the layer at times (t,), for camera poses (t, 4): (t, 3,
+    3)."""
     outward = pose(layer.motions[0].at(seconds))
     for motion in layer.motions[1:]:
         outward = outward @ pose(motion.at(seconds))
@@ -115,8 +118,10 @@ def inward(layer: Layer, camera: np.ndarray, seconds: np.ndarray) -> np.ndarray:
 
 
 def painter(layer: Layer, canvas: int) -> Painter:
-    """Prepares a layer for pictures of `canvas` pixels a side: a function that lays it upon samples (3, s, h, w) of a
-    picture at a time, with matrices (s or 1, 3, 3) that lead to its own places."""
+    """Prepares a layer for pictures of `canvas` pixels a side: returns a function that paints it at a time.
+
+    The function paints on samples (3, s, h, w) of a picture, with matrices (s or 1, 3, 3) to the layer's coordinates.
+    """
     size = math.exp(sum(motion.at(np.array([0.5]))[0, 3] for motion in layer.motions))
     texture = _ground(layer, canvas) if layer.cutout is None else _piece(layer, round(1.25 * size * canvas))
     fields = layer.bend.enlarged() if layer.bend else None
@@ -142,7 +147,7 @@ def painter(layer: Layer, canvas: int) -> Painter:
 
 
 def _box(matrices: np.ndarray, reach: float, canvas: int) -> tuple[slice, slice]:
-    """The rows and columns of the picture that a piece can cover which reaches so far from its middle."""
+    """Rows and columns of the picture that a piece with this reach around its center can cover."""
     corners = reach * np.array([[-1, -1, 1, 1], [-1, 1, -1, 1], [1 / reach] * 4])
     seen = (np.linalg.inv(matrices) @ corners)[:, :2] * canvas + canvas / 2
     low, high = np.floor(seen.min((0, 2))) - 1, np.ceil(seen.max((0, 2))) + 1
@@ -151,12 +156,12 @@ def _box(matrices: np.ndarray, reach: float, canvas: int) -> tuple[slice, slice]
 
 
 def _onto_photograph(layer: Layer) -> tuple[complex, complex]:
-    """Factor and summand that lead from twice the layer's own places to those of its photograph, both from -1 to 1."""
+    """Factor and offset from twice the layer's coordinates to those of its photograph, both from -1 to 1."""
     return layer.span * complex(math.cos(layer.turn), math.sin(layer.turn)), 2 * complex(*layer.place) - 1 - 1j
 
 
 def _places(matrices: np.ndarray, rows: slice, columns: slice, canvas: int) -> Tensor:
-    """Twice the layer's own places of the samples of some pixels, x + iy: (s, h, w) complex."""
+    """Twice the layer's coordinates of the samples of some pixels, x + iy: (s, h, w) complex."""
     offsets = np.array(SAMPLES) / canvas
     x = ((np.arange(columns.start, columns.stop) + 0.5) / canvas - 0.5 + offsets[:, :1])[:, None, :]
     y = ((np.arange(rows.start, rows.stop) + 0.5) / canvas - 0.5 + offsets[:, 1:])[:, :, None]
@@ -171,7 +176,7 @@ def _places(matrices: np.ndarray, rows: slice, columns: slice, canvas: int) -> T
 
 
 def _wrapped(places: Tensor) -> Tensor:
-    """Places of a picture that goes on beyond its borders, which are at -1 and 1."""
+    """Coordinates of a picture that repeats beyond its borders, which are at -1 and 1."""
     pairs = torch.view_as_real(places)
     return torch.view_as_complex(pairs - 2 * ((pairs + 1) / 2).floor())
 
@@ -184,7 +189,7 @@ def _sampled(texture: Tensor, places: Tensor, *, padding: str, corners: bool = T
 
 
 def _level(layer: Layer, texels: float) -> Tensor:
-    """The photograph (1, 3, n, n) at the level that has just over `texels` a unit of the layer."""
+    """The photograph (1, 3, n, n) at the level with just over `texels` per unit of the layer."""
     number = math.floor(math.log2(max(layer.span * SIDE / texels, 1)))
     return torch.from_numpy(photograph(*layer.photo)[min(number, LEVELS - 1)]).permute(2, 0, 1)[None].float() / 255
 

@@ -1,4 +1,4 @@
-"""Which motion of the larger world a measured path is: each is fitted by least squares, the plainest good fit wins.
+"""Classification of a measured path as a motion of the larger world: least squares, the simplest good fit wins.
 
 Legend: t moments; positions (t, 2) and areas (t,) are fractions of the canvas and of its square; times in seconds.
 """
@@ -20,8 +20,8 @@ ERRATIC = 0.06  # of the canvas: farther off every path, and nothing moves along
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Track:
-    """`motion` of MOTIONS but `turning`, or None where no path fits; `areas` (t,) as a smooth growth has them."""
+class MotionFit:
+    """`motion` of MOTIONS except `turning`, or None if no path fits; `areas` (t,) are smoothed over time."""
 
     motion: str | None
     direction: str | None
@@ -30,8 +30,8 @@ class Track:
     areas: np.ndarray
 
 
-def fit_motion(times: np.ndarray, centers: np.ndarray, areas: np.ndarray) -> Track:
-    """Names the motion of a thing that was seen at some times (t,), centers (t, 2), with areas (t,)."""
+def fit_motion(times: np.ndarray, centers: np.ndarray, areas: np.ndarray) -> MotionFit:
+    """Names the motion of an object with centers (t, 2) and areas (t,) at some times (t,)."""
     sides = np.sqrt(areas)
     slope, middle = np.polyfit(times, sides, 1)
     smooth = np.maximum(slope * times + middle, 1e-3) ** 2
@@ -43,12 +43,12 @@ def fit_motion(times: np.ndarray, centers: np.ndarray, areas: np.ndarray) -> Tra
     found: dict[str, str | None] = {"motion": None, "direction": None, "speed": None}
     residual = straight
     curved = {"circling": _circle(times, centers), "bouncing": _bounce(times, centers)}
-    best = min(curved, key=curved.__getitem__)
-    if straight <= STRAY or curved[best] > BETTER * straight:
+    best_curve = min(curved, key=curved.__getitem__)
+    if straight <= STRAY or curved[best_curve] > BETTER * straight:
         if straight <= ERRATIC:
             found["motion"] = "moving" if pace >= slow else "still"
-    elif curved[best] <= ERRATIC:
-        found["motion"], residual = best, curved[best]
+    elif curved[best_curve] <= ERRATIC:
+        found["motion"], residual = best_curve, curved[best_curve]
     if found["motion"] in ("moving", "still") and pace < 2 * slow and not 1 / GROWTH < growth < GROWTH:
         found["motion"] = "growing" if growth > 1 else "shrinking"
     if found["motion"] == "moving":
@@ -56,7 +56,7 @@ def fit_motion(times: np.ndarray, centers: np.ndarray, areas: np.ndarray) -> Tra
         found["speed"] = "slowly" if pace < middle_speed else "quickly"
         along = {name: float(velocity @ np.asarray(unit)) / pace for name, unit in scenes.DIRECTIONS.items()}
         found["direction"] = max(along, key=along.__getitem__)
-    return Track(**found, residual=residual, areas=smooth)
+    return MotionFit(**found, residual=residual, areas=smooth)
 
 
 def _straight(times: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, float]:
@@ -67,29 +67,29 @@ def _straight(times: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, float
 
 
 def _circle(times: np.ndarray, centers: np.ndarray) -> float:
-    """Residual of a uniform run around a circle, either way; infinite where the circle is none of the world's."""
+    """Residual of a uniform circular motion in either direction; infinite for a radius outside the world's range."""
     residuals = [float("inf")]
     for turn in (scenes.CIRCLING, -scenes.CIRCLING):
         cos, sin, one, nil = np.cos(turn * times), np.sin(turn * times), np.ones_like(times), np.zeros_like(times)
         # x = x0 + a cos - b sin, y = y0 + a sin + b cos, for a radius sqrt(a^2 + b^2)
         design = np.concatenate([np.stack([one, nil, cos, -sin], axis=1), np.stack([nil, one, sin, cos], axis=1)])
-        wanted = centers.T.reshape(-1)
-        solution = np.linalg.lstsq(design, wanted, rcond=None)[0]
+        target = centers.T.reshape(-1)
+        solution = np.linalg.lstsq(design, target, rcond=None)[0]
         if 0.08 <= np.hypot(*solution[2:]) <= 0.4:
-            residuals.append(_off((wanted - design @ solution).reshape(2, -1).T))
+            residuals.append(_off((target - design @ solution).reshape(2, -1).T))
     return min(residuals)
 
 
 def _bounce(times: np.ndarray, centers: np.ndarray) -> float:
-    """Residual of a uniform motion that a wall turns back once along an axis or along both."""
+    """Residual of a uniform motion that is reflected once along one axis or both."""
     span = times[-1] - times[0]
     kinks = np.linspace(times[0] + 0.1 * span, times[-1] - 0.1 * span, 33)
-    best = []
+    errors = []
     for place in centers.T:
         straight = np.stack([np.ones_like(times), times], axis=1)
         folded = [np.stack([np.ones_like(times), kink - np.abs(times - kink)], axis=1) for kink in kinks]
-        best.append(min(_square_error(design, place) for design in (straight, *folded)))
-    return float(np.sqrt(sum(best) / len(times)))
+        errors.append(min(_square_error(design, place) for design in (straight, *folded)))
+    return float(np.sqrt(sum(errors) / len(times)))
 
 
 def _square_error(design: np.ndarray, values: np.ndarray) -> float:

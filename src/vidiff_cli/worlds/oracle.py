@@ -1,7 +1,7 @@
-"""Reads color, shape, size, direction and speed of the one object back from frames, without knowing the scene.
+"""Oracle of the shapes world: color, shape, size, direction and speed of the one object, from frames alone.
 
-It serves true clips and generated ones alike, so that it takes no pixel on trust: a background that is not quite black,
-noise of some percent, blur and frames without an object are expected. What cannot be said is None (or nan).
+It reads true and generated clips, so it tolerates a background that is not quite black, noise of some percent, blur and
+frames without an object. Attributes that cannot be determined are None (or nan).
 
 Legend: t frames, h and w pixels; positions are centers (x, y) in pixels, pixel i covering [i, i + 1), as in shapes.py.
 """
@@ -31,7 +31,7 @@ STEEPEST = 0.6  # of the main axis: what moves farther along the other one moves
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShapeReading:
-    """What the oracle sees; a word is None where it cannot tell."""
+    """Attributes of a clip; None if the oracle cannot determine one."""
 
     color: str | None
     shape: str | None
@@ -44,15 +44,15 @@ class ShapeReading:
 
     @property
     def attributes(self) -> dict[str, str | None]:
-        """The five words by the name of their attribute."""
+        """The five words by attribute."""
         return {name: getattr(self, name) for name in shapes.ATTRIBUTES}
 
 
-def read(frames: np.ndarray, *, stride: float = 1.0) -> ShapeReading:
+def read_shape(frames: np.ndarray, *, stride: float = 1.0) -> ShapeReading:
     """Reads a clip: frames (t, h, w, 3) uint8, square.
 
-    `stride` says how many frames of the world pass from one of these frames to the next (2 for every other frame, 0.5
-    after the rate was doubled); only the word for the speed depends on it.
+    `stride` is the number of frames of the world from one of these frames to the next (2 for every other frame, 0.5
+    after the rate was doubled); only the speed depends on it.
     """
     bright, excess = _foreground(frames)
     seen, centers = _locate(bright)
@@ -100,7 +100,7 @@ def _locate(bright: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if peak < FAINTEST:
         return seen, centers
     for frame, image in enumerate(bright):
-        mask = widen(_near_the_blob(image > OBJECT_LEVEL * peak, image))
+        mask = dilate(_near_the_blob(image > OBJECT_LEVEL * peak, image))
         weights = np.where(mask, np.maximum(image, 0), 0)
         if weights.sum() >= LEAST_AREA * smallest * peak:
             seen[frame], centers[frame] = mask, _centroid(weights)
@@ -108,7 +108,7 @@ def _locate(bright: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _near_the_blob(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Keeps the part of the mask that one object around the brightest place can reach, without specks elsewhere."""
+    """Restricts the mask to the reach of one object around the brightest place, without specks elsewhere."""
     canvas = len(image)
     reach = canvas * max(shapes.SIZES.values()) / 2 + 1.5
     x, y = _brightest_place(np.where(mask, image, 0), round(canvas * min(shapes.SIZES.values())))
@@ -130,8 +130,8 @@ def _brightest_place(image: np.ndarray, side: int) -> tuple[float, float]:
     return float(column + side / 2), float(row + side / 2)
 
 
-def widen(mask: np.ndarray) -> np.ndarray:
-    """Adds the eight neighbors of every pixel of (... h w), so that faint edges weigh in a centroid on all sides."""
+def dilate(mask: np.ndarray) -> np.ndarray:
+    """Adds the eight neighbors of every pixel of (... h w), so that faint edges count in a centroid on all sides."""
     height, width = mask.shape[-2:]
     padded = np.pad(mask, [(0, 0)] * (mask.ndim - 2) + [(1, 1), (1, 1)])
     return np.any([padded[..., i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
@@ -144,7 +144,7 @@ def _centroid(weights: np.ndarray) -> tuple[float, float]:
 
 
 def _color(excess: np.ndarray, seen: np.ndarray) -> str | None:
-    """The color of most frames: an object that is red first and green later is not a yellow one."""
+    """The color of most frames: an object that is first red, then green is not yellow."""
     names = [_nearest_color(image[mask].mean(0)) for image, mask in zip(excess, seen, strict=True) if mask.any()]
     name, votes = Counter(names).most_common(1)[0]
     return name if votes > MAJORITY * len(names) else None
@@ -166,21 +166,21 @@ def _hue_and_saturation(rgb: np.ndarray) -> tuple[float, float]:
 
 
 def _shape_and_size(bright: np.ndarray, centers: np.ndarray) -> tuple[str | None, str | None]:
-    """The template, sharp or blurred, that correlates best with the clip when it is drawn at the measured centers."""
+    """The template, sharp or blurred, with the best correlation when it is drawn at the measured centers."""
     canvas = bright.shape[1]
-    there = np.isfinite(centers).all(1)
-    images = np.maximum(bright[there], 0)
+    visible = np.isfinite(centers).all(1)
+    images = np.maximum(bright[visible], 0)
     likeness: dict[tuple[str, str], float] = {}
     for shape in shapes.SHAPES:
         for size, part in shapes.SIZES.items():
-            sharp = shapes.coverage(shape, canvas * part, centers[there], canvas)
+            sharp = shapes.coverage(shape, canvas * part, centers[visible], canvas)
             likeness[shape, size] = max(_correlation(images, sharp), _correlation(images, blur(sharp)))
     best = max(likeness, key=likeness.__getitem__)
     return best if likeness[best] >= LEAST_LIKENESS else (None, None)
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """The cosine between two stacks of images: any brightness of the object is fine."""
+    """Cosine between two stacks of images, independent of brightness."""
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 

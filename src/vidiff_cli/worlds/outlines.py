@@ -27,7 +27,7 @@ class Outline:
     angle: float
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Signed distance to the outline, about: exact near its edges. x and y broadcast."""
+        """Approximate signed distance to the outline, exact near its edges. x and y broadcast."""
         if len(self.sides):
             inside = [nx * x + ny * y - offset for nx, ny, offset in self.sides.tolist()]
             return np.maximum.reduce(inside)

@@ -1,8 +1,8 @@
-"""The larger world: one or two colored things on a ground, each moving in its own way, and all of it drawn exactly.
+"""The larger world: one or two colored objects on a background, each with its own motion, drawn exactly.
 
-What a clip shows is a function of the time in seconds, so that the same scene can be looked at at any rate.
-Legend: t frames, h and w pixels. Lengths are fractions of the square canvas, positions (x, y) with y pointing down,
-angles in radians, clockwise on the screen.
+A scene is a function of the time in seconds, so that it can be rendered at any rate. Legend: t frames, h and w pixels.
+Lengths are fractions of the square canvas, positions (x, y) with y pointing down, angles in radians, clockwise on the
+screen.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ RADIUS: Mapping[str, float] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Thing:
-    """One object: the words for it, and the numbers that say where it is at every time.
+class SceneObject:
+    """One object: the words for it, and the numbers of its path.
 
-    size is None while it grows or shrinks; direction and speed belong to `moving` alone. `start` is the center at time
-    0, or the middle of the circle that it runs; `velocity` in canvas per second; `turn` in radians per second, of the
-    thing (turning) or of its place on the circle (circling), which begins at `phase`.
+    size is None while it grows or shrinks; only `moving` has direction and speed. `start` is the center at time 0, or
+    the center of its circle; `velocity` in canvas per second; `turn` in radians per second, of the object (turning) or
+    of its place on the circle (circling), which begins at `phase`.
     """
 
     color: str
@@ -83,28 +83,28 @@ class Thing:
 
     @property
     def move(self) -> str:
-        """The direction of a thing that moves, else the name of its motion."""
+        """The direction of a moving object, else the name of its motion."""
         return self.direction or self.motion
 
     @property
     def words(self) -> dict[str, str | None]:
-        """The words by the name of their attribute."""
+        """The words by attribute."""
         names = ("color", "shape", "size", "motion", "direction", "speed")
         return {name: getattr(self, name) for name in names}
 
     def sides(self, seconds: np.ndarray) -> np.ndarray:
-        """Its side at every time: (t,)."""
+        """Side at every time: (t,)."""
         if self.size is not None:
             return np.full(len(seconds), SIZES[self.size])
         first, last = GROWN if self.motion == "growing" else GROWN[::-1]
         return first + (last - first) * seconds / SECONDS
 
     def angles(self, seconds: np.ndarray) -> np.ndarray:
-        """How far it has turned at every time: (t,)."""
+        """Rotation at every time: (t,)."""
         return seconds * (self.turn if self.motion == "turning" else 0.0)
 
     def centers(self, seconds: np.ndarray) -> np.ndarray:
-        """Its center (x, y) at every time: (t, 2)."""
+        """Center (x, y) at every time: (t, 2)."""
         start = np.asarray(self.start)
         if self.motion == "circling":
             angle = self.phase + self.turn * seconds
@@ -118,9 +118,11 @@ class Thing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ground:
-    """What lies behind: `kind` of GROUNDS, gray levels from `dark` to `light` (of 255) along the direction `angle`, or
-    in cells drawn by `seed`."""
+class Background:
+    """A gray background: `kind` of GROUNDS, levels from `dark` to `light` (of 255).
+
+    A gradient runs along the direction `angle`; a texture has cells drawn by `seed`.
+    """
 
     kind: str = "plain"
     dark: float = 0.0
@@ -129,52 +131,52 @@ class Ground:
     seed: int = 0
 
     def draw(self, canvas: int) -> np.ndarray:
-        """Its gray levels: (h, w) float64."""
-        place = (np.arange(canvas) + 0.5) / canvas
+        """Gray levels: (h, w) float64."""
+        position = (np.arange(canvas) + 0.5) / canvas
         if self.kind == "plain":
             return np.full((canvas, canvas), self.dark)
         if self.kind == "gradient":
-            along = (place - 0.5) * math.cos(self.angle), (place - 0.5) * math.sin(self.angle)
+            along = (position - 0.5) * math.cos(self.angle), (position - 0.5) * math.sin(self.angle)
             reach = (abs(math.cos(self.angle)) + abs(math.sin(self.angle))) / 2
             share = (along[0][None, :] + along[1][:, None]) / (2 * reach) + 0.5
         else:
             cells = np.random.default_rng(self.seed).permutation(np.linspace(0, 1, CELLS * CELLS))
-            cell = np.minimum((place * CELLS).astype(int), CELLS - 1)
+            cell = np.minimum((position * CELLS).astype(int), CELLS - 1)
             share = cells.reshape(CELLS, CELLS)[cell[:, None], cell[None, :]]
         return self.dark + (self.light - self.dark) * share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """All that is to know about one clip."""
+    """Full description of one clip."""
 
-    things: tuple[Thing, ...]
-    ground: Ground
+    things: tuple[SceneObject, ...]
+    ground: Background
     caption: str
 
     @property
     def words(self) -> dict[str, Any]:
-        """What the picture says, for the oracle to read back."""
+        """The visible attributes, as the oracle returns them."""
         return {"ground": self.ground.kind, "things": [thing.words for thing in self.things]}
 
 
 def render(scene: Scene, seconds: Sequence[float] | np.ndarray, *, canvas: int) -> np.ndarray:
-    """The frames of a scene at some times: (t, h, w, 3) uint8 RGB, anti-aliased; a later thing lies over an earlier."""
-    when = np.asarray(seconds, float)
-    picture = np.repeat(scene.ground.draw(canvas)[None, :, :, None], len(when), axis=0)
+    """The frames of a scene at some times: (t, h, w, 3) uint8 RGB, anti-aliased; later objects cover earlier ones."""
+    times = np.asarray(seconds, float)
+    picture = np.repeat(scene.ground.draw(canvas)[None, :, :, None], len(times), axis=0)
     for thing in scene.things:
-        covered = coverage(thing.shape, thing.centers(when), thing.sides(when), thing.angles(when), canvas)[..., None]
-        picture = picture + covered * (np.asarray(COLORS[thing.color], float) - picture)
+        covered = coverage(thing.shape, thing.centers(times), thing.sides(times), thing.angles(times), canvas)
+        picture = picture + covered[..., None] * (np.asarray(COLORS[thing.color], float) - picture)
     if picture.shape[-1] == 1:
         picture = np.repeat(picture, 3, axis=-1)
     return np.rint(picture).astype(np.uint8)
 
 
 def coverage(shape: str, centers: np.ndarray, sides: np.ndarray, angles: np.ndarray, canvas: int) -> np.ndarray:
-    """The fraction of every pixel that a shape covers: centers (t, 2), sides and angles (t,) -> (t, h, w) in [0, 1].
+    """Coverage of every pixel by a shape: centers (t, 2), sides and angles (t,) -> (t, h, w) in [0, 1].
 
-    From the distance to the outline in pixels, half of one on either side of it: exact along straight edges that run
-    with the grid, off by a few percent of a pixel at corners.
+    Computed from the distance to the outline in pixels, half of one on either side of it: exact along straight edges
+    that run with the grid, off by a few percent of a pixel at corners.
     """
     pixel = np.arange(canvas) + 0.5
     x = (pixel[None, :] - canvas * centers[:, :1])[:, None, :]
@@ -195,7 +197,7 @@ def coverage(shape: str, centers: np.ndarray, sides: np.ndarray, angles: np.ndar
 
 
 def _outside_triangle(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Pixels to the nearest edge of the upright equilateral triangle of a circumradius around its center of mass."""
+    """Signed distance in pixels to the nearest edge of an upright equilateral triangle around its center of mass."""
     sloped = np.abs(x) * math.cos(math.pi / 6) - y * math.sin(math.pi / 6)
     return np.maximum(y, sloped) - radius / 2
 

@@ -1,4 +1,4 @@
-"""The world of moving shapes: one colored object on black moves in a straight line, and a caption says all of it.
+"""The world of moving shapes: one colored object on black moves in a straight line; a caption describes it fully.
 
 Legend: t frames, h and w pixels. A position is the center (x, y) of the object in pixels, y pointing down; pixel i
 covers [i, i + 1), so that the center of the top left pixel is (0.5, 0.5). All lengths are fractions of the canvas.
@@ -46,7 +46,7 @@ SMALLEST_CANVAS = 8  # below it the bars of a plus are thinner than half a pixel
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShapeScene:
-    """All that is to know about one clip; `start` is the center (x, y) in the first frame, in pixels."""
+    """Full description of one clip; `start` is the center (x, y) in the first frame, in pixels."""
 
     color: str
     shape: str
@@ -60,12 +60,12 @@ class ShapeScene:
 
     @property
     def caption(self) -> str:
-        """For example "a small red square moving right slowly"."""
+        """The caption, such as "a small red square moving right slowly"."""
         return f"a {self.size} {self.color} {self.shape} moving {self.direction} {self.speed}"
 
     @property
     def attributes(self) -> dict[str, str]:
-        """The five words of the caption by the name of their attribute."""
+        """The five words of the caption by attribute."""
         return {name: getattr(self, name) for name in ATTRIBUTES}
 
     @property
@@ -81,12 +81,12 @@ class ShapeScene:
 
 
 def frames_that_fit(size: str, speed: str) -> int:
-    """For how many frames an object of this size and speed can move without leaving the canvas (of any size)."""
+    """Number of frames for which an object of this size and speed can move inside the canvas (of any size)."""
     return int(np.floor((1 - SIZES[size]) / SPEEDS[speed] + 1e-9)) + 1
 
 
 def parse_caption(caption: str) -> dict[str, str]:
-    """The attributes that a caption names, in any order: "a blue plus" -> {"color": "blue", "shape": "plus"}."""
+    """Attributes that a caption names, in any order: "a blue plus" -> {"color": "blue", "shape": "plus"}."""
     said = re.findall(r"[a-z]+", caption.lower())
     return {name: word for name, options in ATTRIBUTES.items() for word in said if word in options}
 
@@ -121,8 +121,8 @@ def draw_numbered(
 ) -> ShapeScene:
     """Scene `number` of an endless seeded sequence in which every run of 128 has each caption once, shuffled.
 
-    It depends on its arguments alone, so that any part of the sequence can be made anywhere and again. The clip must
-    not be too long for any of the captions (VidiffError).
+    It depends on its arguments alone, so that any part of the sequence can be generated anywhere. Raises VidiffError if
+    the clip is too long for one of the captions.
     """
     _check_room(canvas, frames, ATTRIBUTES)
     turn, place = divmod(number, len(COMBINATIONS))
@@ -132,9 +132,9 @@ def draw_numbered(
 
 
 def coverage(shape: str, side: float, centers: np.ndarray, canvas: int) -> np.ndarray:
-    """The exact fraction of every pixel that the object covers: centers (t, 2) -> (t, h, w) float64 in [0, 1].
+    """Exact coverage of every pixel by the object: centers (t, 2) -> (t, h, w) float64 in [0, 1].
 
-    A plus is the union of two bars; the square in which they overlap is counted once.
+    A plus is the union of two bars; their overlap is counted once.
     """
     bar = side * ARM
     x_side, y_side = (_overlap(centers[:, axis], side, canvas) for axis in (0, 1))

@@ -1,7 +1,7 @@
-"""Scenes drawn from the larger world or a part of it, each a function of (part, seed, number), and what is held out.
+"""Scenes drawn from parts of the larger world, each a function of (part, seed, number), and the held-out combinations.
 
-Some combinations of color, shape and move are never drawn for training, though each pair of the three is: what a model
-makes of them tells whether it has understood the words or learnt the sentences by heart.
+Some combinations of color, shape and move are never drawn for training, though each pair of the three is: success on
+them shows that a model has learned the words and not the sentences.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from vidiff_cli.worlds import scenes
 from vidiff_cli.worlds.captions import caption, phrases
-from vidiff_cli.worlds.scenes import SECONDS, Ground, Scene, Thing
+from vidiff_cli.worlds.scenes import SECONDS, Background, Scene, SceneObject
 
 MOVES = (*scenes.DIRECTIONS, *(motion for motion in scenes.MOTIONS if motion != "moving"))
 APART = 1 / 32  # of the canvas: so much ground stays between two things
@@ -26,52 +26,53 @@ HoldOut = Literal["train", "held-out", "any"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorldSplit:
-    """What scenes may show. `brightest` is the lightest gray of a ground."""
+    """Content of the scenes of a part. `max_gray` is the lightest gray of a background."""
 
     colors: tuple[str, ...] = tuple(scenes.COLORS)
     shapes: tuple[str, ...] = scenes.SHAPES
     moves: tuple[str, ...] = MOVES
     grounds: tuple[str, ...] = scenes.GROUNDS
-    most_things: int = 2
-    brightest: float = 110.0
+    max_objects: int = 2
+    max_gray: float = 110.0
 
 
 PARTS: Mapping[str, WorldSplit] = MappingProxyType(
     {
         "whole": WorldSplit(),
-        "one": WorldSplit(most_things=1),
+        "one": WorldSplit(max_objects=1),
         "straight": WorldSplit(
             shapes=("square", "circle", "triangle"),
             moves=(*scenes.DIRECTIONS, "still"),
             grounds=("plain",),
-            most_things=1,
-            brightest=0.0,
+            max_objects=1,
+            max_gray=0.0,
         ),
         "lasting": WorldSplit(
             colors=("red", "green", "blue", "yellow"),
             shapes=("square", "circle", "triangle"),
             moves=("bouncing", "circling", "still"),
             grounds=("plain",),
-            most_things=1,
-            brightest=0.0,
+            max_objects=1,
+            max_gray=0.0,
         ),
     }
 )
 
 
 def split_phrases(part: str) -> tuple[str, ...]:
-    """Phrases that together have every word of the captions of a part."""
+    """Phrases that together contain every word of the captions of a part."""
     chosen = PARTS[part]
     directions = [move for move in chosen.moves if move in scenes.DIRECTIONS]
     motions = [move for move in chosen.moves if move not in scenes.DIRECTIONS] + ["moving"] * bool(directions)
     said = phrases(
         color=chosen.colors, shape=chosen.shapes, motion=motions, direction=directions, ground=chosen.grounds
     )
-    return said if chosen.most_things == 1 else (*said, "and beside")
+    return said if chosen.max_objects == 1 else (*said, "and beside")
 
 
 def held_out(color: str, shape: str, move: str) -> bool:
-    """Whether a combination is kept from training: one of nine, so that every pair of its words still occurs."""
+    """True for a combination that is held out from training: one of nine, so that every pair of its words still
+    occurs."""
     numbers = tuple(scenes.COLORS).index(color), scenes.SHAPES.index(shape), MOVES.index(move)
     return (numbers[0] + 2 * numbers[1] + 4 * numbers[2]) % 9 == 4
 
@@ -79,7 +80,7 @@ def held_out(color: str, shape: str, move: str) -> bool:
 def draw_scene(part: str, seed: int, number: int, *, side: HoldOut = "train") -> Scene:
     """Scene `number` of an endless seeded sequence: it depends on its arguments alone.
 
-    On the side "train" no thing is of a held-out combination; on the side "held-out" every thing is; "any" is both.
+    On the side "train" no object has a held-out combination, on "held-out" every object has one; "any" allows both.
     """
     sides = ("train", "held-out", "any")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, sides.index(side), number)))
@@ -87,7 +88,7 @@ def draw_scene(part: str, seed: int, number: int, *, side: HoldOut = "train") ->
 
 
 def _draw(part: WorldSplit, rng: np.random.Generator, side: HoldOut) -> Scene:
-    count = int(rng.integers(1, part.most_things + 1))
+    count = int(rng.integers(1, part.max_objects + 1))
     for _ in range(TRIES):
         things = tuple(_thing(part, rng, side) for _ in range(count))
         if count == 1 or (things[0].color != things[1].color and _apart(*things)):
@@ -96,7 +97,7 @@ def _draw(part: WorldSplit, rng: np.random.Generator, side: HoldOut) -> Scene:
     raise AssertionError(f"no two things of {part} have room beside one another")
 
 
-def _thing(part: WorldSplit, rng: np.random.Generator, side: HoldOut) -> Thing:
+def _thing(part: WorldSplit, rng: np.random.Generator, side: HoldOut) -> SceneObject:
     for _ in range(TRIES):
         color, shape, move = _one(part.colors, rng), _one(part.shapes, rng), _one(part.moves, rng)
         if shape == "circle" and move == "turning":  # nobody could see it
@@ -106,8 +107,8 @@ def _thing(part: WorldSplit, rng: np.random.Generator, side: HoldOut) -> Thing:
     raise AssertionError(f"nothing of {part} is {side}")
 
 
-def _placed(color: str, shape: str, move: str, rng: np.random.Generator) -> Thing:
-    """The numbers for the words: a start from which all of the thing stays inside the canvas all the time."""
+def _placed(color: str, shape: str, move: str, rng: np.random.Generator) -> SceneObject:
+    """An object with the given words and a random start from which it stays inside the canvas for all of the clip."""
     motion = move if move in scenes.MOTIONS else "moving"
     size = None if motion in ("growing", "shrinking") else _one(tuple(scenes.SIZES), rng)
     side = max(scenes.GROWN) if size is None else scenes.SIZES[size]
@@ -118,7 +119,7 @@ def _placed(color: str, shape: str, move: str, rng: np.random.Generator) -> Thin
         path = SECONDS * velocity
         low, high = edge + np.maximum(-path, 0), 1 - edge - np.maximum(path, 0)
         start = rng.uniform(low, np.maximum(high, low))
-        return Thing(
+        return SceneObject(
             color=color,
             shape=shape,
             motion=motion,
@@ -130,13 +131,15 @@ def _placed(color: str, shape: str, move: str, rng: np.random.Generator) -> Thin
         )
     if motion == "bouncing":
         start, velocity = _towards_a_wall(edge, rng)
-        return Thing(color=color, shape=shape, motion=motion, size=size, start=_pair(start), velocity=_pair(velocity))
+        return SceneObject(
+            color=color, shape=shape, motion=motion, size=size, start=_pair(start), velocity=_pair(velocity)
+        )
     sense = 1.0 if rng.random() < 0.5 else -1.0
     radius = float(rng.uniform(0.15, min(0.25, 0.5 - edge))) if motion == "circling" else 0.0
     start = rng.uniform(edge + radius, 1 - edge - radius, 2)
     turn = {"circling": scenes.CIRCLING, "turning": scenes.TURNING}.get(motion, 0.0) * sense
     phase = float(rng.uniform(0, 2 * math.pi)) if motion == "circling" else 0.0
-    return Thing(
+    return SceneObject(
         color=color,
         shape=shape,
         motion=motion,
@@ -149,7 +152,7 @@ def _placed(color: str, shape: str, move: str, rng: np.random.Generator) -> Thin
 
 
 def _towards_a_wall(edge: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A start and a velocity that meet a wall, not too flatly, in the middle half of the clip."""
+    """A start and a velocity that hit a wall, not too obliquely, in the middle half of the clip."""
     for _ in range(TRIES):
         angle = rng.uniform(0, 2 * math.pi)
         velocity = scenes.BOUNCING * np.array([math.cos(angle), math.sin(angle)])
@@ -161,21 +164,21 @@ def _towards_a_wall(edge: float, rng: np.random.Generator) -> tuple[np.ndarray, 
     raise AssertionError("no path meets a wall")
 
 
-def _apart(one: Thing, other: Thing) -> bool:
-    """Whether two things never touch."""
+def _apart(one: SceneObject, other: SceneObject) -> bool:
+    """True if two objects never touch."""
     seconds = np.linspace(0, SECONDS, 31)
     reach = [thing.sides(seconds) * scenes.RADIUS[thing.shape] for thing in (one, other)]
     distance = np.hypot(*(one.centers(seconds) - other.centers(seconds)).T)
     return bool((distance >= reach[0] + reach[1] + APART).all())
 
 
-def _ground(part: WorldSplit, rng: np.random.Generator) -> Ground:
+def _ground(part: WorldSplit, rng: np.random.Generator) -> Background:
     kind = _one(part.grounds, rng)
     if kind == "plain":
-        return Ground(dark=float(rng.uniform(0, 0.6 * part.brightest)))
-    dark = float(rng.uniform(0, 0.25 * part.brightest))
-    light = float(rng.uniform(0.75 * part.brightest, part.brightest))
-    return Ground(
+        return Background(dark=float(rng.uniform(0, 0.6 * part.max_gray)))
+    dark = float(rng.uniform(0, 0.25 * part.max_gray))
+    light = float(rng.uniform(0.75 * part.max_gray, part.max_gray))
+    return Background(
         kind=kind,
         dark=dark,
         light=light,

@@ -1,9 +1,9 @@
-"""Photographs made by code: pictures that wrap around at their borders, with the statistics of natural images.
+"""Procedural photographs: periodic pictures with the statistics of natural images.
 
 Fractal noise (1/f^a), dead leaves (overlapping shapes of power-law sizes), masonry, stripes, lettering and soft shading
 in palettes of natural colors, mixed along fractal borders, lit unevenly and partly out of focus. Sources: Field 1987
-(the spectrum of natural images); Lee, Mumford and Huang 2001 (dead leaves).
-Legend: s = SIDE texels; a picture is (s, s, 3) float32, RGB about [0, 1]; a field is (s, s) float32, unit variance.
+(the spectrum of natural images); Lee, Mumford and Huang 2001 (dead leaves). Legend: s = SIDE texels; a picture is (s,
+s, 3) float32, RGB about [0, 1]; a field is (s, s) float32, unit variance.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def photograph(seed: int, number: int) -> tuple[np.ndarray, ...]:
 
 
 def _composed(rng: np.random.Generator) -> np.ndarray:
-    """One or two kinds of picture beside one another, with things upon them."""
+    """One or two kinds of picture beside one another, with objects on them."""
     names, weights = tuple(KINDS), np.array([weight for weight, _ in KINDS.values()])
     chosen = [names[i] for i in rng.choice(len(names), 2, p=weights / weights.sum())]
     picture = KINDS[chosen[0]][1](rng)
@@ -84,7 +84,7 @@ def _frequencies() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fractal(rng: np.random.Generator, slope: float, *, stretch: float = 1.0, angle: float = 0.0) -> np.ndarray:
-    """A Gaussian field whose power falls with the frequency to the power -slope, drawn out along a direction."""
+    """A Gaussian field with power ~ frequency^-slope, stretched along a direction."""
     fy, fx = _frequencies()
     cos, sin = math.cos(angle), math.sin(angle)
     squared = (stretch * (fx * cos + fy * sin)) ** 2 + (fy * cos - fx * sin) ** 2
@@ -203,7 +203,7 @@ def _scatter(
 
 
 def _letter(picture: np.ndarray, rng: np.random.Generator) -> None:
-    """Lays lines of made-up writing upon a picture."""
+    """Draws lines of made-up lettering on a picture."""
     ink = _palette(rng, 2)[rng.integers(2)]
     scale = int(rng.integers(1, 4))
     height, width = GLYPH[0] * scale, GLYPH[1] * scale
@@ -219,7 +219,7 @@ def _letter(picture: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def glyphs(rng: np.random.Generator, count: int) -> list[np.ndarray]:
-    """Letters of no alphabet, two or three strokes each: GLYPH-sized coverage in [0, 1]."""
+    """Letters of a made-up alphabet, two or three strokes each: GLYPH-sized coverage in [0, 1]."""
     y, x = np.mgrid[: GLYPH[0], : GLYPH[1]].astype(np.float32)
     made = []
     for _ in range(count):

@@ -1,12 +1,12 @@
-"""`vidiff info`: what a path is, how it was made, and what it can do."""
+"""`vidiff info`: description of a checkpoint, dataset, run, video or folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidiff_cli.commands.info.dataset import AboutDataset, about_dataset
-from vidiff_cli.commands.info.media import AboutFolder, AboutVideo, about_folder, about_video
+from vidiff_cli.commands.info.dataset import DatasetInfo, describe_dataset
+from vidiff_cli.commands.info.media import FolderInfo, MediaInfo, describe_folder, describe_video
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.path_kind import MODEL_KINDS, path_kind
@@ -14,8 +14,8 @@ from vidiff_cli.video.probe import check_readable
 from vidiff_cli.viz.histograms import plot_histograms
 
 if TYPE_CHECKING:
-    from vidiff_cli.commands.info.checkpoint import AboutCheckpoint
-    from vidiff_cli.commands.info.run import AboutRun
+    from vidiff_cli.commands.info.checkpoint import CheckpointInfo
+    from vidiff_cli.commands.info.run import RunInfo
 
 KINDS = "a checkpoint, a run, a dataset, a video, a photo, or a folder of videos or images"
 
@@ -23,45 +23,46 @@ KINDS = "a checkpoint, a run, a dataset, a video, a photo, or a folder of videos
 @task
 def info(
     path: Path, *, plot: Path | None = None
-) -> EventStream[AboutCheckpoint | AboutRun | AboutDataset | AboutVideo | AboutFolder]:
-    """Describes what is at `path`; nothing is changed. `plot`: the histograms of a dataset are drawn there.
+) -> EventStream[CheckpointInfo | RunInfo | DatasetInfo | MediaInfo | FolderInfo]:
+    """Describes `path` without changing it. `plot`: file for the histograms of a dataset.
 
-    VidiffError: it is missing, damaged, or of no known kind; `plot` is given and it is no dataset.
+    Raises VidiffError if it is missing, damaged or of an unknown kind, or if `plot` is given for anything but a
+    dataset.
     """
     report = yield from _describe(path)
     if plot is not None:
-        if not isinstance(report, AboutDataset):
+        if not isinstance(report, DatasetInfo):
             raise VidiffError("only a dataset has histograms to plot", found=f"{path} is a {report.kind}")
         plot_histograms(report.histograms, plot, title=f"{report.path.name}: {report.clips:,} clips")
         yield Note(f"Histograms: {plot}")
     return report
 
 
-def _describe(path: Path) -> EventStream[AboutCheckpoint | AboutRun | AboutDataset | AboutVideo | AboutFolder]:
+def _describe(path: Path) -> EventStream[CheckpointInfo | RunInfo | DatasetInfo | MediaInfo | FolderInfo]:
     kind = path_kind(path)
     if kind == "missing":
         raise VidiffError(f"{path} does not exist", expected=KINDS)
     if kind == "dataset":
-        return (yield from about_dataset(path))
+        return (yield from describe_dataset(path))
     if kind == "run":
-        from vidiff_cli.commands.info.run import about_run
+        from vidiff_cli.commands.info.run import describe_run
 
-        return (yield from about_run(path))
+        return (yield from describe_run(path))
     if kind in MODEL_KINDS:
-        from vidiff_cli.commands.info.checkpoint import about_checkpoint
+        from vidiff_cli.commands.info.checkpoint import describe_checkpoint
 
-        return (yield from about_checkpoint(path))
+        return (yield from describe_checkpoint(path))
     if kind == "text file":
         raise _unsupported(path, f"a {path.suffix.lower()} file")
     try:
         if kind == "folder":
-            return (yield from about_folder(path))
+            return (yield from describe_folder(path))
         check_readable(path)
-        return (yield from about_video(path))
+        return (yield from describe_video(path))
     except VidiffError as error:
         if kind == "media file":
             raise
-        raise _unsupported(path, error.found if kind == "folder" else "no video in it") from error
+        raise _unsupported(path, error.found if kind == "folder" else "a file without video") from error
 
 
 def _unsupported(path: Path, found: object) -> VidiffError:

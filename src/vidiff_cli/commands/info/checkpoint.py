@@ -1,4 +1,4 @@
-"""A checkpoint: what the model is, what it was trained on, what it can do. Its tensors are not loaded."""
+"""Description of a checkpoint: the model, its training data and its abilities. Tensors are not loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidiff_cli.models.one_pass_errors import OnePassErrors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AboutText:
+class TextEncoderInfo:
     """The text encoder: `tokens` is the vocabulary of a learned one, `clip` and `sha256` name a CLIP."""
 
     kind: str
@@ -27,12 +27,12 @@ class AboutText:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AboutCheckpoint:
-    """`path` is the file that sampling would take, `asked` what was named; `rates` are the frame rates trained at.
+class CheckpointInfo:
+    """Description of a checkpoint. `path` is the file that sampling would load, `asked` the argument.
 
-    `conditioning`: how the model can be given frames. `errors`: those of its frames in one pass (`OnePassErrors`), by
-    the frames missing between two given ones and by the place after the last. `vidiff` and `errors` are None for a
-    checkpoint that does not say.
+    `rates` are the frame rates of the training; `conditioning` lists the ways to condition on given frames; `errors`
+    are one-pass errors (`OnePassErrors`) by the number of frames missing between two given ones and by the distance
+    after the last one. `vidiff` and `errors` are None if the checkpoint does not store them.
     """
 
     kind: Literal["checkpoint"]
@@ -60,13 +60,14 @@ class AboutCheckpoint:
     context_noise: float
     conditioning: tuple[str, ...]
     errors: OnePassErrors | None
-    text: AboutText
+    text: TextEncoderInfo
     network: dict[str, Any]
     warnings: tuple[str, ...]
 
 
-def about_checkpoint(asked: Path) -> EventStream[AboutCheckpoint]:
-    """A checkpoint file, or a folder with one. VidiffError: damaged, of another program, or no model."""
+def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
+    """Describes a checkpoint file, or a folder with one. VidiffError: damaged, of another program, or without a
+    model."""
     path = find_checkpoint(asked)
     header = read_header(path)
     settings = _settings(path, header)
@@ -77,7 +78,7 @@ def about_checkpoint(asked: Path) -> EventStream[AboutCheckpoint]:
         yield Note(warnings[-1], "warning")
     fps = Fraction(settings.fps)
     text = settings.text
-    return AboutCheckpoint(
+    return CheckpointInfo(
         kind="checkpoint",
         asked=asked,
         path=path,
@@ -103,7 +104,7 @@ def about_checkpoint(asked: Path) -> EventStream[AboutCheckpoint]:
         context_noise=settings.context_noise,
         conditioning=("learned",) * (settings.conditioning == "mixed") + ("reconstruction", "replacement"),
         errors=read_one_pass_errors(header, path),
-        text=AboutText(
+        text=TextEncoderInfo(
             kind=text.kind,
             tokens=len(text.vocabulary) if text.kind == "learned" else None,
             clip=f"{text.clip.encoder}:{text.clip.weights}" if text.clip else None,
@@ -124,7 +125,7 @@ def _settings(path: Path, header: dict[str, Any]) -> ModelSettings:
 
 
 def _parameters(path: Path) -> int:
-    """Numbers in all tensors, from their shapes alone. VidiffError where the file does not hold what it announces."""
+    """Number of parameters, from the shapes alone. Raises VidiffError if the file does not match its header."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,4 +1,4 @@
-"""A dataset folder."""
+"""Description of a dataset folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from typing import Any, Literal
 from vidiff_cli.dataset.dataset import Clip, open_dataset, read_rows
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note
-from vidiff_cli.viz.histograms import Histogram, of_names, of_numbers
+from vidiff_cli.viz.histograms import Histogram, categorical_histogram, numeric_histogram
 
 EXAMPLES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AboutDataset:
-    """`clips_of_rate`: how many clips there are of each frame rate, "0" for images; `captions`: how many different
-    ones, `examples` some of them; `rejected`: sources by the kind of reason; `settings` made it;
-    `histograms` are over the clips (and over their captions), those that can be made of what the dataset says."""
+class DatasetInfo:
+    """Description of a dataset. `clips_of_rate`: number of clips per frame rate, "0" for images.
+
+    `captions`: number of different captions, `examples` some of them; `rejected`: sources by the kind of reason;
+    `settings` made it; `histograms` are over the clips and their captions, as far as the dataset stores the values.
+    """
 
     kind: Literal["dataset"]
     path: Path
@@ -49,8 +51,8 @@ class AboutDataset:
     warnings: tuple[str, ...]
 
 
-def about_dataset(path: Path) -> EventStream[AboutDataset]:
-    """Every shard is there and has every clip at its size: opening checks that. VidiffError: unfinished or damaged."""
+def describe_dataset(path: Path) -> EventStream[DatasetInfo]:
+    """Describes a dataset; opening it checks that every shard holds every clip. VidiffError: unfinished or damaged."""
     yield from ()
     dataset = open_dataset(path)
     spec = dataset.spec
@@ -64,7 +66,7 @@ def about_dataset(path: Path) -> EventStream[AboutDataset]:
         warnings.append(f"Why sources were rejected is not known: {error}")
         yield Note(warnings[-1], "warning")
     preview = path / "preview.png"
-    return AboutDataset(
+    return DatasetInfo(
         kind="dataset",
         path=path,
         bytes=spec.bytes,
@@ -93,7 +95,7 @@ def about_dataset(path: Path) -> EventStream[AboutDataset]:
 
 
 def _histograms(clips: Sequence[Clip]) -> Iterator[Histogram]:
-    """Images have no duration, no rate and no motion; an older dataset has no scores and no sizes of clips."""
+    """Histograms of the stored values: images have no duration, rate or motion; older datasets no scores and sizes."""
     rates, seconds, motion, words = list[str](), list[float](), list[float](), list[int]()
     sizes = list[str]()
     for clip in clips:
@@ -105,10 +107,10 @@ def _histograms(clips: Sequence[Clip]) -> Iterator[Histogram]:
         words += [len(caption.split()) for caption in clip.captions]
         sizes.append(f"{clip.width}x{clip.height}")
     found = [
-        of_numbers("duration", "seconds", seconds),
-        of_numbers("motion", "change a second", motion),
-        of_numbers("caption length", "words", words),
-        of_names("frame rate", "clips by frames a second", rates),
-        of_names("frame size", "clips by pixels", sizes) if len(set(sizes)) > 1 else None,
+        numeric_histogram("duration", "seconds", seconds),
+        numeric_histogram("motion", "change a second", motion),
+        numeric_histogram("caption length", "words", words),
+        categorical_histogram("frame rate", "clips by frames a second", rates),
+        categorical_histogram("frame size", "clips by pixels", sizes) if len(set(sizes)) > 1 else None,
     ]
     yield from (each for each in found if each)

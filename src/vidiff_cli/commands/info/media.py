@@ -1,4 +1,4 @@
-"""A video, a photo, or a folder of them."""
+"""Description of a video, an image, or a folder of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vidiff_cli.generation.sidecar import MadeBy, made_by
 from vidiff_cli.prep.captions import read_captions
 from vidiff_cli.prep.scan import scan
 from vidiff_cli.video.probe import SUFFIXES_IMAGE, VideoInfo, probe
-from vidiff_cli.video.timestamps import Timing, count
+from vidiff_cli.video.timestamps import Timing, measure_timing
 
 COUNT_SECONDS = 60.0  # of decoding, before counting frames is given up
 MEASURED_IMAGES = 1000  # of a folder
@@ -26,12 +26,11 @@ ALPHA = re.compile(r"^(?:yuva|gbrap|rgba|bgra|argb|abgr|ya\d|ayuv|RGBA|LA|PA|RGB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AboutVideo:
-    """A video, or a photo (kind "photo": no times). Sizes in pixels; `fps` as the frames come, `fps_announced` as the
-    file says.
+class MediaInfo:
+    """Description of a video, or of an image (kind "photo": no times). Sizes in pixels.
 
-    `frames` were counted by decoding, all of them where `counted_all`; `frames_announced` follow from the header's
-    duration. `damage` says where decoding failed.
+    `fps` is the measured rate, `fps_announced` the header's. `frames` were counted by decoding, all of them if
+    `counted_all`; `frames_announced` follow from the header's duration. `damage` names the place where decoding failed.
     """
 
     kind: Literal["video", "photo"]
@@ -67,9 +66,11 @@ class AboutVideo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AboutFolder:
-    """A folder of sources for vidiff prep. `sizes`: how many images there are of each size; `numbered`: they are the
-    frames of one video, as vidiff writes them."""
+class FolderInfo:
+    """Description of a folder of sources. `sizes`: number of images per size.
+
+    `numbered`: the images are the frames of one video, as vidiff writes them.
+    """
 
     kind: Literal["folder"]
     path: Path
@@ -85,8 +86,8 @@ class AboutFolder:
     warnings: tuple[str, ...]
 
 
-def about_video(path: Path) -> EventStream[AboutVideo]:
-    """Decodes all of it to count the frames, for a minute at most. VidiffError: nothing that can be shown."""
+def describe_video(path: Path) -> EventStream[MediaInfo]:
+    """Describes a video; decodes it to count the frames, for a minute at most. VidiffError: it has no frames."""
     info = probe(path)
     timing = None if info.is_image else (yield from _counted(info))
     warnings = tuple(_warnings(info, timing))
@@ -94,7 +95,7 @@ def about_video(path: Path) -> EventStream[AboutVideo]:
         yield Note(text, "warning")
     turned = info.rotation in (90, 270)
     announced = info.duration_seconds
-    return AboutVideo(
+    return MediaInfo(
         kind="video" if timing else "photo",
         path=path,
         bytes=path.stat().st_size,
@@ -130,7 +131,7 @@ def about_video(path: Path) -> EventStream[AboutVideo]:
 
 def _counted(info: VideoInfo) -> EventStream[Timing]:
     total = None if info.duration_seconds is None else round(info.duration_seconds * info.fps)
-    for step in count(info, patience_seconds=COUNT_SECONDS):
+    for step in measure_timing(info, patience_seconds=COUNT_SECONDS):
         if isinstance(step, Timing):
             return step
         yield Progress(what="frames", done=step, total=None if total is None else max(total, step))
@@ -157,7 +158,7 @@ def _warnings(info: VideoInfo, timing: Timing | None) -> Iterator[str]:
 
 
 def bit_depth(pixel_format: str) -> int:
-    """Bits of one color of one pixel, from ffmpeg's or Pillow's name: yuv420p10le has 10."""
+    """Bits per color of a pixel, from ffmpeg's or Pillow's name: yuv420p10le has 10."""
     if pixel_format in ("1", "monob", "monow"):
         return 1
     if DEEP.match(pixel_format):
@@ -166,8 +167,8 @@ def bit_depth(pixel_format: str) -> int:
     return int(found[1]) if found else 32 if pixel_format in ("I", "F") else 8
 
 
-def about_folder(path: Path) -> EventStream[AboutFolder]:
-    """VidiffError: there is no video or image in it."""
+def describe_folder(path: Path) -> EventStream[FolderInfo]:
+    """Describes a folder. Raises VidiffError if it has no video or image."""
     found = scan([str(path)])
     captions = read_captions(found.sources)
     images = [source for source in found.sources if source.path.suffix.lower() in SUFFIXES_IMAGE]
@@ -184,7 +185,7 @@ def about_folder(path: Path) -> EventStream[AboutFolder]:
         warnings.append(f"Only the first {MEASURED_IMAGES} of {len(images)} images were measured.")
     for text in warnings:
         yield Note(text, "warning")
-    return AboutFolder(
+    return FolderInfo(
         kind="folder",
         path=path,
         bytes=sum(source.bytes for source in found.sources),

@@ -1,4 +1,4 @@
-"""A run folder: what is trained there, how far it is, and the command that goes on."""
+"""Description of a run folder: its training, its progress, and the command that resumes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from vidiff_cli.checkpoint import STATE
-from vidiff_cli.commands.info.checkpoint import AboutCheckpoint, about_checkpoint
+from vidiff_cli.commands.info.checkpoint import CheckpointInfo, describe_checkpoint
 from vidiff_cli.config.train import TrainSettings, presets
 from vidiff_cli.dataset.world_dataset import is_world
 from vidiff_cli.errors import VidiffError
@@ -29,7 +29,7 @@ SAID_OTHERWISE = {"dataset", "output", "preset", "steps", "resume", "overwrite"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SavedStep:
-    """A checkpoint folder of a run; `step` and `phase` are None where it does not say."""
+    """A checkpoint folder of a run; `step` and `phase` are None if it does not store them."""
 
     name: str
     step: int | None
@@ -38,9 +38,12 @@ class SavedStep:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AboutRun:
-    """`steps` are saved in the latest checkpoint, `steps_logged` were made. `go_on` is the command that trains on: the
-    very same one for an unfinished run, with more steps for a finished one; it holds in the folder of the training."""
+class RunInfo:
+    """Description of a run. `steps` are saved in the latest checkpoint, `steps_logged` were made.
+
+    `go_on` is the command that resumes it: the same one for an unfinished run, with more steps for a finished one; it
+    is valid in the folder in which the training was started.
+    """
 
     kind: Literal["run"]
     path: Path
@@ -61,35 +64,35 @@ class AboutRun:
     seconds_left: float | None
     go_on: str | None
     checkpoints: tuple[SavedStep, ...]
-    model: AboutCheckpoint | None
+    model: CheckpointInfo | None
     metrics: Path | None
     plot: Path | None
     samples: tuple[Path, ...]
     warnings: tuple[str, ...]
 
 
-def about_run(path: Path) -> EventStream[AboutRun]:
-    """VidiffError: its config.json cannot be read, or its latest checkpoint is damaged."""
+def describe_run(path: Path) -> EventStream[RunInfo]:
+    """Describes a run. VidiffError: its config.json cannot be read, or its latest checkpoint is damaged."""
     config, settings = _config(path)
     checkpoints = tuple(_saved(path / "checkpoints"))
     model, warnings = None, list[str]()
     newest = _newest(path)
     if newest is not None:
-        model = yield from about_checkpoint(newest)
+        model = yield from describe_checkpoint(newest)
         warnings += model.warnings
     elif checkpoints:
         warnings.append(f"{path / 'checkpoints' / 'latest'} names none of the checkpoints: sampling finds no model.")
         yield Note(warnings[-1], "warning")
     steps = (model.step if model else max((saved.step or 0 for saved in checkpoints), default=0)) or 0
     rows = TrainingLog(path, settings.steps).rows()
-    running = _is_held(path / LOCK)
+    running = _is_training(path / LOCK)
     pace = _last(rows, "seconds_per_step")
     losses = [row["loss"] for row in rows[-RECENT_ROWS:] if _is_number(row.get("loss"))]
     if not (is_world(settings.dataset) or settings.dataset.exists()):
         warnings.append(f"The dataset {settings.dataset} is not to be found from here: go on where it was trained.")
         yield Note(warnings[-1], "warning")
     plot, metrics = path / "loss.png", path / "metrics.jsonl"
-    return AboutRun(
+    return RunInfo(
         kind="run",
         path=path,
         bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
@@ -107,7 +110,7 @@ def about_run(path: Path) -> EventStream[AboutRun]:
         validation_loss=_last(rows, "validation_loss"),
         seconds_per_step=pace,
         seconds_left=None if pace is None else pace * max(0, settings.steps - steps),
-        go_on=go_on(path, settings, finished=steps >= settings.steps),
+        go_on=resume_command(path, settings, finished=steps >= settings.steps),
         checkpoints=checkpoints,
         model=model,
         metrics=metrics if metrics.is_file() else None,
@@ -117,8 +120,8 @@ def about_run(path: Path) -> EventStream[AboutRun]:
     )
 
 
-def go_on(run: Path, settings: TrainSettings, *, finished: bool) -> str | None:
-    """The command that continues a run; None for one of a preset that this vidiff does not have."""
+def resume_command(run: Path, settings: TrainSettings, *, finished: bool) -> str | None:
+    """The command that resumes a run; None if its preset does not exist in this version."""
     if settings.preset not in presets():
         return None
     steps = settings.steps * 2 if finished else settings.steps
@@ -157,7 +160,7 @@ def _config(run: Path) -> tuple[dict[str, Any], TrainSettings]:
 
 
 def _newest(run: Path) -> Path | None:
-    """The checkpoint file that sampling takes."""
+    """The checkpoint file that sampling loads."""
     try:
         return find_checkpoint(run)
     except VidiffError:
@@ -165,7 +168,7 @@ def _newest(run: Path) -> Path | None:
 
 
 def _saved(checkpoints: Path) -> Iterator[SavedStep]:
-    """The checkpoints of a run, the newest last."""
+    """Checkpoints of a run, oldest first."""
     for folder in sorted(
         checkpoints.glob("step-*"), key=lambda folder: (len(folder.name.split("-of-")[0]), folder.name)
     ):
@@ -178,8 +181,8 @@ def _saved(checkpoints: Path) -> Iterator[SavedStep]:
         yield SavedStep(name=folder.name, step=step, phase=phase, bytes=size)
 
 
-def _is_held(lock: Path) -> bool:
-    """Whether a living process is at work in the run. Only looks: nothing is made or removed."""
+def _is_training(lock: Path) -> bool:
+    """True if a living process is training the run. Read only: nothing is created or removed."""
     try:
         import fcntl
 

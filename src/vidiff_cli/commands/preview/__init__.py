@@ -1,6 +1,6 @@
-"""`vidiff preview`: what a dataset, a run, a folder of videos or one video looks like, in a terminal or as a file.
+"""`vidiff preview`: frames of a dataset, a run, a folder of videos or one video, in a terminal or as a file.
 
-Only what is picked is opened (`preview_subjects.py`). A file that cannot be shown becomes an entry with the reason.
+Only picked entries are opened (`entries.py`). A file that cannot be shown becomes an entry with the reason.
 
 Legend: n frames that are shown, h and w pixels, c = 3 colors.
 """
@@ -21,24 +21,24 @@ from vidiff_cli.config.preview import COUNTS, PreviewSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress, task
 from vidiff_cli.frames import evenly_spaced
-from vidiff_cli.viz.contact_sheet import MOST, SheetRow, contact_sheet, progress_sheet
+from vidiff_cli.viz.contact_sheet import MAX_FRAMES, SheetRow, contact_sheet, progress_sheet
 from vidiff_cli.viz.gallery import MEGABYTE, SUFFIXES, Gallery, GalleryEntry
 from vidiff_cli.viz.picture_files import PICTURE_SUFFIXES
 
 STRIP = 8  # frames of each in a terminal, unless told otherwise: fewer are drawn where it is narrow
 SIDES = {"terminal": 256, "sheet": 128, "gallery": 128}  # pixels of the long side of frames that are held
 WHAT = {"dataset": "clips", "run": "pictures", "folder": "files", "file": "file"}
-NO_FRAME = np.full((1, 48, 80, 3), 200, np.uint8)  # stands on a sheet for what cannot be shown
+NO_FRAME = np.full((1, 48, 80, 3), 200, np.uint8)  # placeholder on a sheet
 
-Where = Literal["terminal", "sheet", "gallery"]
+OutputKind = Literal["terminal", "sheet", "gallery"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreviewReport:
-    """What was shown. `entries` in their order, `strips` frames (n h w c) of each (None: nothing could be shown).
+    """Result of a preview: `entries` in their order, `strips` frames (n h w c) of each (None: not available).
 
-    `total` is how many there are to pick from; `left_out` those that found no room in a gallery; `facts` are about the
-    whole. `output` is the file that was written, of `bytes`.
+    `total` is the number to pick from; `left_out` those that do not fit into a gallery; `facts` are about the whole.
+    `output` is the written file, of `bytes`.
     """
 
     kind: SubjectKind
@@ -54,47 +54,47 @@ class PreviewReport:
 
 @task
 def preview(settings: PreviewSettings) -> EventStream[PreviewReport]:
-    """Looks at some of what is at `settings.path`, and writes a sheet or a page where `settings.output` asks for one.
+    """Shows some entries of `settings.path`; writes a sheet or a page to `settings.output`, if given.
 
-    VidiffError: there is nothing to see, a dataset is damaged, or the output cannot be written.
+    Raises VidiffError if `path` has no entries, a dataset is damaged, or the output cannot be written.
     """
-    where = _check_output(settings)
+    output_kind = _check_output(settings)
     subject = open_subject(settings.path)
-    numbers = _picked(subject, settings, where)
-    most = settings.frames or {"terminal": STRIP, "sheet": MOST, "gallery": 1}[where]
-    seen: list[EntryFrames] = []
-    for each in subject.look(numbers, most, SIDES[where]):
-        seen.append(each)
-        yield Progress(what="previews", done=len(seen), total=len(numbers), detail=seen[-1].entry.name)
+    numbers = _pick(subject, settings, output_kind)
+    limit = settings.frames or {"terminal": STRIP, "sheet": MAX_FRAMES, "gallery": 1}[output_kind]
+    opened: list[EntryFrames] = []
+    for each in subject.open_entries(numbers, limit, SIDES[output_kind]):
+        opened.append(each)
+        yield Progress(what="previews", done=len(opened), total=len(numbers), detail=opened[-1].entry.name)
     if settings.sort is not None:
-        seen = _sorted(seen, settings.sort)
+        opened = _sorted(opened, settings.sort)
     report = PreviewReport(
         kind=subject.kind,
         path=settings.path,
         total=subject.total,
         facts=subject.facts,
-        entries=tuple(each.entry for each in seen),
-        strips=tuple(each.frames for each in seen),
+        entries=tuple(each.entry for each in opened),
+        strips=tuple(each.frames for each in opened),
     )
-    if subject.total > len(seen):
-        yield Note(f"{len(seen)} of {subject.total:,} are shown; -n shows more.")
+    if subject.total > len(opened):
+        yield Note(f"{len(opened)} of {subject.total:,} are shown; -n shows more.")
     if settings.output is None:
         return report
-    if where == "gallery":
-        return (yield from _write_gallery(report, seen, settings, settings.output))
-    _write_sheet(report, seen, settings.output)
+    if output_kind == "gallery":
+        return (yield from _write_gallery(report, opened, settings, settings.output))
+    _write_sheet(report, opened, settings.output)
     return replace(report, output=settings.output, bytes=settings.output.stat().st_size)
 
 
-def _check_output(settings: PreviewSettings) -> Where:
-    """What is to be made. VidiffError, before anything is looked at: it could not be written, or is there already."""
+def _check_output(settings: PreviewSettings) -> OutputKind:
+    """The kind of output. Raises VidiffError, before anything is opened, if it exists or cannot be written."""
     output = settings.output
     if output is None:
         return "terminal"
     suffix = output.suffix.lower()
     if suffix not in (*PICTURE_SUFFIXES, *SUFFIXES):
         expected = f"a contact sheet ({', '.join(PICTURE_SUFFIXES)}) or a gallery ({SUFFIXES[0]})"
-        raise VidiffError("no preview can have that name", found=output.name, expected=expected)
+        raise VidiffError("unsupported name of a preview", found=output.name, expected=expected)
     if output.is_dir():
         raise VidiffError(f"{output} is a folder", fix="give the name of a file")
     if os.path.lexists(output) and not settings.overwrite:
@@ -102,40 +102,40 @@ def _check_output(settings: PreviewSettings) -> Where:
     return "gallery" if suffix in SUFFIXES else "sheet"
 
 
-def _picked(subject: Subject, settings: PreviewSettings, where: Where) -> Sequence[int]:
-    """Evenly spread, or drawn; of a run the first ones, which tell most, and for a sheet of it all."""
-    count = settings.count or COUNTS[where]
+def _pick(subject: Subject, settings: PreviewSettings, output_kind: OutputKind) -> Sequence[int]:
+    """Indices of entries: evenly spaced or random; for a run the first ones, for a sheet of a run all."""
+    count = settings.count or COUNTS[output_kind]
     if subject.kind == "run":
-        usual = {"terminal": 1, "sheet": subject.total, "gallery": count}[where]
+        usual = {"terminal": 1, "sheet": subject.total, "gallery": count}[output_kind]
         return range(min(settings.count or usual, subject.total))
     if settings.seed is not None:
         return sorted(random.Random(settings.seed).sample(range(subject.total), min(count, subject.total)))
     return evenly_spaced(subject.total, count, to_last=False)
 
 
-def _sorted(seen: list[EntryFrames], key: str) -> list[EntryFrames]:
-    """Ascending; what has no such value comes last. VidiffError where nothing has it."""
-    there = [each for each in seen if key in each.entry.keys]
+def _sorted(opened: list[EntryFrames], key: str) -> list[EntryFrames]:
+    """Entries in ascending order, those without the value last. Raises VidiffError if all lack it."""
+    there = [each for each in opened if key in each.entry.keys]
     if not there:
-        known = dict.fromkeys(name for each in seen for name in each.entry.keys)
-        raise VidiffError("there is nothing to sort by", found=key, expected=", ".join(known))
-    rest = [each for each in seen if key not in each.entry.keys]
+        known = dict.fromkeys(name for each in opened for name in each.entry.keys)
+        raise VidiffError("unknown key to sort by", found=key, expected=", ".join(known))
+    rest = [each for each in opened if key not in each.entry.keys]
     return sorted(there, key=lambda each: each.entry.keys[key]) + rest  # type: ignore[arg-type, return-value]
 
 
 def _write_gallery(
-    report: PreviewReport, seen: list[EntryFrames], settings: PreviewSettings, path: Path
+    report: PreviewReport, opened: list[EntryFrames], settings: PreviewSettings, path: Path
 ) -> EventStream[PreviewReport]:
     entries: list[GalleryEntry] = []
     with Gallery(limit=settings.megabytes * MEGABYTE) as page:
-        for done, each in enumerate(seen, start=1):
+        for done, each in enumerate(opened, start=1):
             try:
                 media, entry = each.media(), each.entry
             except VidiffError as error:
                 media, entry = None, replace(each.entry, problem=each.entry.problem or without_path(error, each.entry))
             if page.add(entry, media):
                 entries.append(entry)
-            yield Progress(what="gallery", done=done, total=len(seen), detail=entry.name)
+            yield Progress(what="gallery", done=done, total=len(opened), detail=entry.name)
         summary = [f"{page.shown} of {report.total:,} {WHAT[report.kind]}"]
         if page.left_out:
             told = f"{page.left_out} left out: a gallery may have {settings.megabytes:g} MB"
@@ -146,16 +146,16 @@ def _write_gallery(
     return replace(report, entries=tuple(entries), left_out=page.left_out, output=path, bytes=size, strips=())
 
 
-def _write_sheet(report: PreviewReport, seen: list[EntryFrames], path: Path) -> None:
-    """Of a run its sheets over the steps, else a row for each entry."""
+def _write_sheet(report: PreviewReport, opened: list[EntryFrames], path: Path) -> None:
+    """Writes a run's sample sheets over its steps, else a row for each entry."""
     if report.kind == "run":
-        steps = sorted((each.entry.scores["step"], each.entry.path) for each in seen if "step" in each.entry.scores)
+        steps = sorted((each.entry.scores["step"], each.entry.path) for each in opened if "step" in each.entry.scores)
         sheets = [(f"step {step:.0f}", file) for step, file in steps if file is not None]
         if progress_sheet(sheets, path, title=str(report.path)) is None:
             raise VidiffError(f"{report.path} has no sample sheets", fix=f"look at it with -o gallery{SUFFIXES[0]}")
         return
     rows = []
-    for each in seen:
+    for each in opened:
         name = "" if (each.entry.problem or "").startswith(each.entry.name) else each.entry.name
         told = ": ".join(part for part in (name, each.entry.prompt, each.entry.problem) if part)
         seed = "" if each.entry.seed is None else f" (seed {each.entry.seed})"

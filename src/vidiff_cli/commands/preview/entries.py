@@ -1,6 +1,6 @@
-"""What `vidiff preview` looks at: a dataset, a run, a folder of videos, one video; and one thing of it, looked at.
+"""Entries of `vidiff preview`: those of a dataset, a run, a folder of videos or one video, opened on demand.
 
-Nothing is opened but what was picked: a dataset of a million clips costs as much as one of ten.
+Only picked entries are opened: a dataset of a million clips costs as much as one of ten.
 
 Legend: n frames that are held, h and w pixels, c = 3 colors.
 """
@@ -27,8 +27,8 @@ from vidiff_cli.generation.sidecar import LONGEST_SIDECAR, made_by
 from vidiff_cli.path_kind import SUFFIXES_TEXT, path_kind
 from vidiff_cli.prep.captions import Captions, read_captions
 from vidiff_cli.prep.scan import MediaSource, scan
-from vidiff_cli.video.decode import DecodedVideo, decode, read
-from vidiff_cli.video.image_sequence import pictures_info, read_pictures
+from vidiff_cli.video.decode import DecodedVideo, decode, stream_frames
+from vidiff_cli.video.image_sequence import image_sequence_info, stream_image_sequence
 from vidiff_cli.video.probe import VideoInfo, probe
 from vidiff_cli.viz.gallery import LONGEST_SECONDS, GalleryEntry, Media, media_of_file, media_of_frames
 
@@ -42,7 +42,7 @@ SubjectKind = Literal["dataset", "run", "folder", "file"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EntryFrames:
-    """An entry, frames of it (n h w c) with their `numbers` in the whole, and what a page shows of it."""
+    """An entry, some of its frames (n h w c) with their `numbers` in the whole, and its media for a page."""
 
     entry: GalleryEntry
     frames: np.ndarray | None
@@ -52,39 +52,42 @@ class EntryFrames:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """What is looked at: `total` things. `look(numbers, most, side)` opens those, one after another: at most `most`
-    frames of each, evenly spaced, with a long side of at most `side` pixels. `facts` are about the whole."""
+    """The path to preview, with `total` entries. `facts` are about the whole.
+
+    `open_entries(numbers, limit, side)` opens some one by one: at most `limit` frames of each, evenly spaced, with a
+    long side of at most `side` pixels.
+    """
 
     kind: SubjectKind
     total: int
-    look: Callable[[Sequence[int], int, int], Iterator[EntryFrames]]
+    open_entries: Callable[[Sequence[int], int, int], Iterator[EntryFrames]]
     facts: dict[str, str] = field(default_factory=dict)
 
 
 def open_subject(path: Path) -> Subject:
-    """VidiffError: it is missing, has nothing to see, or is a damaged dataset."""
+    """Opens a path. VidiffError: it is missing, has no entries, or is a damaged dataset."""
     kind = path_kind(path)
     if kind in ("missing", "builtin model"):
         raise VidiffError(f"{path} does not exist", expected=EXPECTED)
     if kind in ("text file", "checkpoint file"):
-        raise VidiffError(f"{path} has nothing to see", found=f"a {path.suffix} file", expected=EXPECTED)
+        raise VidiffError(f"{path} cannot be previewed", found=f"a {path.suffix} file", expected=EXPECTED)
     if kind == "dataset":
-        return _of_dataset(open_dataset(path))
+        return _open_dataset(open_dataset(path))
     if kind == "run":
-        return _of_run(path)
+        return _open_run(path)
     if kind in ("media file", "unknown file"):
-        return _of_sources(scan([str(path)]).sources, "file")
-    return _of_sources(_results(path), "folder")
+        return _open_sources(scan([str(path)]).sources, "file")
+    return _open_sources(_results(path), "folder")
 
 
 def _results(path: Path) -> list[MediaSource]:
-    """The videos and images of a folder, but for the sheets that --compare writes beside a video."""
+    """Videos and images of a folder, except the sheets that --compare writes beside a video."""
     sources = scan([str(path)], images="auto").sources
     sheets = {source.path.with_name(f"{source.path.stem}_sheet.png") for source in sources}
     return [source for source in sources if source.path not in sheets]
 
 
-def _of_dataset(dataset: Dataset) -> Subject:
+def _open_dataset(dataset: Dataset) -> Subject:
     if not len(dataset):
         raise VidiffError(f"the dataset {dataset.folder} has no clips", fix="prepare it with more sources")
     spec = dataset.spec
@@ -93,15 +96,15 @@ def _of_dataset(dataset: Dataset) -> Subject:
     return Subject(
         kind="dataset",
         total=len(dataset),
-        look=lambda numbers, most, side: (_clip(dataset, number, most, side) for number in numbers),
+        open_entries=lambda numbers, limit, side: (_clip(dataset, number, limit, side) for number in numbers),
         facts=facts,
     )
 
 
-def _clip(dataset: Dataset, number: int, most: int, side: int) -> EntryFrames:
+def _clip(dataset: Dataset, number: int, limit: int, side: int) -> EntryFrames:
     clip, view = dataset.clips[number], dataset.view(number)
     is_image = clip.fps == "0"
-    numbers = tuple(evenly_spaced(len(view), most))
+    numbers = tuple(evenly_spaced(len(view), limit))
     entry = GalleryEntry(
         name=f"{clip.source}" if is_image else f"{clip.source} at {clip.start_seconds:.2f} s",
         kind="image" if is_image else "clip",
@@ -122,7 +125,7 @@ def _clip(dataset: Dataset, number: int, most: int, side: int) -> EntryFrames:
 
 
 def _reduced(frame: np.ndarray, side: int) -> np.ndarray:
-    """(h w c) with a long side of `side` pixels at most."""
+    """A frame (h w c) with a long side of at most `side` pixels."""
     scale = side / max(frame.shape[:2])
     if scale >= 1:
         return np.array(frame)
@@ -130,43 +133,45 @@ def _reduced(frame: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(np.ascontiguousarray(frame)).resize((width, height), Image.Resampling.BOX))
 
 
-def _of_sources(sources: Sequence[MediaSource], kind: SubjectKind) -> Subject:
-    def look(numbers: Sequence[int], most: int, side: int) -> Iterator[EntryFrames]:
+def _open_sources(sources: Sequence[MediaSource], kind: SubjectKind) -> Subject:
+    def open_entries(numbers: Sequence[int], limit: int, side: int) -> Iterator[EntryFrames]:
         picked = [sources[number] for number in numbers]
         captions = read_captions(picked)
-        return (_file(source, captions, most, side) for source in picked)
+        return (_file(source, captions, limit, side) for source in picked)
 
-    return Subject(kind=kind, total=len(sources), look=look)
+    return Subject(kind=kind, total=len(sources), open_entries=open_entries)
 
 
-def _of_run(run: Path) -> Subject:
-    """The progress, the loss, then the sample sheets, the newest first."""
+def _open_run(run: Path) -> Subject:
+    """The progress sheet, the loss plot, then the sample sheets, newest first."""
     samples = sorted((run / "samples").glob("*"), key=lambda path: path.name, reverse=True)
     first = [run / "samples" / "progress.png", run / "loss.png"]
     found = [path for path in first if path.is_file()]
     found += [path for path in samples if path.is_file() and path not in first and not path.name.startswith(".")]
     found = [path for path in found if path.suffix.lower() not in UNSEEN]
     if not found:
-        raise VidiffError(f"the run {run} has nothing to see yet", fix="train on: every --sample-every steps make some")
+        raise VidiffError(
+            f"the run {run} has no sheets or plots yet", fix="train on: every --sample-every steps make some"
+        )
     sources = [
         MediaSource(path=path, root=run, name=path.relative_to(run).as_posix(), bytes=0, mtime_ns=0) for path in found
     ]
 
-    def look(numbers: Sequence[int], most: int, side: int) -> Iterator[EntryFrames]:
-        return (_of_step(_file(sources[number], None, most, 2 * side)) for number in numbers)
+    def open_entries(numbers: Sequence[int], limit: int, side: int) -> Iterator[EntryFrames]:
+        return (_step_scores(_file(sources[number], None, limit, 2 * side)) for number in numbers)
 
-    return Subject(kind="run", total=len(found), look=look, facts=_run_facts(run))
+    return Subject(kind="run", total=len(found), open_entries=open_entries, facts=_run_facts(run))
 
 
-def _of_step(seen: EntryFrames) -> EntryFrames:
-    """samples/step-N.png can be sorted by its step."""
+def _step_scores(seen: EntryFrames) -> EntryFrames:
+    """The step of samples/step-N.png as a key to sort by."""
     step = Path(seen.entry.name).stem.removeprefix("step-")
     scores = {"step": float(step)} if step.isascii() and step.isdecimal() and len(step) < 16 else {}
     return replace(seen, entry=replace(seen.entry, kind="sheet", scores=scores))
 
 
 def _run_facts(run: Path) -> dict[str, str]:
-    """What config.json and metrics.jsonl say; nothing of what they do not."""
+    """Facts from config.json and metrics.jsonl; missing values are absent."""
     facts: dict[str, str] = {}
     config = _json(run / "config.json")
     train, model = (part if isinstance(part, dict) else {} for part in (config.get("train"), config.get("model")))
@@ -198,21 +203,21 @@ def _json(path: Path) -> dict[str, Any]:
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
-def _file(source: MediaSource, captions: Captions | None, most: int, side: int) -> EntryFrames:
-    """A video, an image or a folder of frames; what keeps it from being shown is the entry's problem."""
+def _file(source: MediaSource, captions: Captions | None, limit: int, side: int) -> EntryFrames:
+    """A video, an image or a folder of frames; an error becomes the entry's `problem`."""
     told = (
         [text for segment in captions.by_source.get(source.name, ()) for text in segment.captions] if captions else []
     )
-    entry = _told(GalleryEntry(name=source.name, kind="video", path=source.path, prompt=" / ".join(told)))
+    entry = _add_sidecar(GalleryEntry(name=source.name, kind="video", path=source.path, prompt=" / ".join(told)))
     try:
         if source.problem:
             raise VidiffError(f"{source.name} cannot be read", found=source.problem)
         rate = Fraction(entry.fps) if entry.fps else FOLDER_FPS
-        info = pictures_info(source.path, source.pictures, rate) if source.pictures else probe(source.path)
+        info = image_sequence_info(source.path, source.pictures, rate) if source.pictures else probe(source.path)
         scale = min(1.0, side / max(info.width, info.height))
         size = max(1, round(info.width * scale)), max(1, round(info.height * scale))
         try:
-            frames, numbers, count, damage = _looked(_readings(source, info, size), most)
+            frames, numbers, count, damage = sample_frames(_stream(source, info, size), limit)
         except VidiffError as error:  # in the first frames, which come together: one of them is better than none
             if source.pictures:
                 raise
@@ -236,7 +241,7 @@ def _file(source: MediaSource, captions: Captions | None, most: int, side: int) 
 
 
 def without_path(error: VidiffError, entry: GalleryEntry) -> str:
-    """The sentence with the name instead of the path: a page may be shown to people who know nothing of the disk."""
+    """The sentence with the file's name instead of its path: a shared page must not reveal the disk."""
     return str(error).replace(str(entry.path), entry.name)
 
 
@@ -244,47 +249,49 @@ def _media(source: MediaSource, info: VideoInfo) -> Media:
     if not source.pictures:
         return media_of_file(info)
     size = info.width, info.height
-    blocks = (block for reading in _readings(source, info, size) for _, block in reading.blocks)
+    blocks = (block for reading in _stream(source, info, size) for _, block in reading.blocks)
     return media_of_frames((frame for block in blocks for frame in block), info.fps)
 
 
-def _readings(source: MediaSource, info: VideoInfo, size: tuple[int, int]) -> Iterator[DecodedVideo]:
-    """The frames of a file or of a folder of them, at most a minute of them, scaled to `size` (w, h)."""
+def _stream(source: MediaSource, info: VideoInfo, size: tuple[int, int]) -> Iterator[DecodedVideo]:
+    """Frames of a file or of a folder of images, at most a minute of them, scaled to `size` (w, h)."""
     if source.pictures:
-        most = int(LONGEST_SECONDS * info.fps)
-        yield read_pictures(info, source.pictures[:most], size=size, crop=size, fps=info.fps)
+        limit = int(LONGEST_SECONDS * info.fps)
+        yield stream_image_sequence(info, source.pictures[:limit], size=size, crop=size, fps=info.fps)
     else:
-        yield from read(info, size=size, stop_seconds=None if info.is_image else Fraction(LONGEST_SECONDS))
+        yield from stream_frames(info, size=size, stop_seconds=None if info.is_image else Fraction(LONGEST_SECONDS))
 
 
-def _looked(readings: Iterable[DecodedVideo], most: int) -> tuple[np.ndarray, tuple[int, ...], int, VidiffError | None]:
-    """At most `most` frames (n h w c), evenly spaced, their numbers, how many there are, and why no more came.
+def sample_frames(
+    attempts: Iterable[DecodedVideo], limit: int
+) -> tuple[np.ndarray, tuple[int, ...], int, VidiffError | None]:
+    """At most `limit` frames (n h w c), evenly spaced, their numbers, the total, and the error that ended them.
 
-    In one pass, whatever the header announces: every second frame that is held is dropped when there are too many.
-    VidiffError where not one frame came.
+    One pass, whatever the header announces: every second held frame is dropped when there are too many. Raises
+    VidiffError if no frame can be decoded.
     """
     kept: list[tuple[int, np.ndarray]] = []
     count, damage = 0, None
-    for reading in readings:
+    for attempt in attempts:
         kept, count, stride, damage = [], 0, 1, None
         try:
-            for _, block in reading.blocks:
+            for _, block in attempt.blocks:
                 for frame in block:
                     if count % stride == 0:
                         kept.append((count, frame.copy()))
                     count += 1
-                    if len(kept) > 2 * most:
+                    if len(kept) > 2 * limit:
                         kept, stride = kept[::2], 2 * stride
         except VidiffError as error:
             if not kept:
                 raise
             damage = error
-    shown = [kept[place] for place in evenly_spaced(len(kept), most)]
+    shown = [kept[place] for place in evenly_spaced(len(kept), limit)]
     return np.stack([frame for _, frame in shown]), tuple(number for number, _ in shown), count, damage
 
 
-def _told(entry: GalleryEntry) -> GalleryEntry:
-    """The entry with what its sidecar says, if vidiff wrote one; a prompt wins over a caption."""
+def _add_sidecar(entry: GalleryEntry) -> GalleryEntry:
+    """Adds the facts of the sidecar, if vidiff wrote one; its prompt replaces a caption."""
     made = made_by(entry.path) if entry.path is not None else None
     if made is None:
         return entry
@@ -317,7 +324,7 @@ def _short(checkpoint: str) -> str:
 
 
 def _rate(value: object) -> str | None:
-    """A rate as vidiff writes it, if it is one."""
+    """A rate as vidiff writes it, or None."""
     try:
         return str(recorded_rate(str(value)))
     except ValueError:

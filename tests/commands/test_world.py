@@ -21,8 +21,8 @@ from vidiff_cli.events import Progress
 from vidiff_cli.video.decode import decode
 from vidiff_cli.worlds import films
 from vidiff_cli.worlds.film_draws import draw_film
-from vidiff_cli.worlds.oracle import read
-from vidiff_cli.worlds.scene_oracle import read as read_scene
+from vidiff_cli.worlds.oracle import read_shape
+from vidiff_cli.worlds.scene_oracle import detect_objects as read_scene
 from vidiff_cli.worlds.shapes import draw_numbered, render
 from vidiff_cli.worlds.splits import held_out
 
@@ -47,7 +47,7 @@ def test_clips_captions_and_truth_agree_with_the_oracle(tmp_path: Path) -> None:
     for number, truth in enumerate(truths):
         decoded = decode(report.folder / truth["file"])
         assert decoded.frames.shape == (16, 16, 16, 3) and decoded.fps == Fraction(truth["fps"]) == 8
-        seen = read(decoded.frames)
+        seen = read_shape(decoded.frames)
         assert seen.attributes == truth["attributes"]
         assert np.abs(seen.positions - np.asarray(truth["positions"])).max() < 0.2
         caption = (report.folder / truth["file"]).with_suffix(".txt").read_text()
@@ -90,7 +90,7 @@ def test_a_folder_in_use_is_refused_and_overwrite_replaces_only_clips(tmp_path: 
     with pytest.raises(VidiffError, match=r"holds other files.*holiday"):
         world(settings_for(folder, overwrite=True))
     assert contents(folder) == before
-    with pytest.raises(VidiffError, match="no folder"):
+    with pytest.raises(VidiffError, match="not a folder"):
         world(settings_for(folder / "holiday.mp4"))
 
 

@@ -36,7 +36,7 @@ def test_a_loss_of_zero_is_drawn_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [[], [{"step": 1}], [{"loss": 1.0}], [{"step": 1, "loss": float("inf")}]])
 def test_nothing_to_plot_is_a_clear_error(tmp_path: Path, rows: list[dict]) -> None:
-    with pytest.raises(VidiffError, match="nothing to plot"):
+    with pytest.raises(VidiffError, match="no values to plot"):
         plot_metrics(rows, tmp_path / "plot.png")
     assert list(tmp_path.iterdir()) == []
 

@@ -78,5 +78,5 @@ def test_without_color_brighter_is_a_denser_sign() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 4, 4, 1), (4, 4, 3)])
 def test_no_clip_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(VidiffError, match="no frames to draw"):
+    with pytest.raises(VidiffError, match="cannot draw frames"):
         half_blocks(np.zeros(shape, np.uint8), 80)

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.viz.histograms import BARS, WIDTH, Histogram, lines, of_names, of_numbers, plot_histograms, summary
+from vidiff_cli.viz.histograms import (
+    BARS,
+    WIDTH,
+    Histogram,
+    categorical_histogram,
+    histogram_lines,
+    histogram_summary,
+    numeric_histogram,
+    plot_histograms,
+)
 
 NUMBERS = st.one_of(
     st.lists(st.integers(-5, 3000), min_size=1, max_size=60),
@@ -26,7 +35,7 @@ NUMBERS = st.one_of(
 @given(values=NUMBERS)
 def test_every_number_is_in_the_bar_that_says_so(values: list[float]) -> None:
     kept = [value for value in values if math.isfinite(value) and abs(value) < 1e12]
-    histogram = of_numbers("length", "words", values)
+    histogram = numeric_histogram("length", "words", values)
     if histogram is None:
         assert kept == []
         return
@@ -48,7 +57,7 @@ def test_every_number_is_in_the_bar_that_says_so(values: list[float]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(names=st.lists(st.sampled_from([f"{number}/1001" for number in range(30)])))
 def test_names_are_counted_and_the_rare_ones_stand_together(names: list[str]) -> None:
-    histogram = of_names("rate", "clips", names)
+    histogram = categorical_histogram("rate", "clips", names)
     if histogram is None:
         assert names == []
         return
@@ -65,7 +74,7 @@ def test_bars_are_as_long_as_their_counts(counts: list[int]) -> None:
     histogram = Histogram(
         name="a", unit="b", values=sum(counts), labels=tuple("x" * n for n in range(len(counts))), counts=tuple(counts)
     )
-    told = lines(histogram)
+    told = histogram_lines(histogram)
     assert len({line.rindex(" ") for line in told}) == 1  # the counts stand in a column
     for line, count in zip(told, counts, strict=True):
         assert line.endswith(f" {count:,}")
@@ -75,20 +84,20 @@ def test_bars_are_as_long_as_their_counts(counts: list[int]) -> None:
 
 
 def test_a_histogram_in_words() -> None:
-    histogram = of_numbers("caption length", "words", [*range(1, 20), 7])
+    histogram = numeric_histogram("caption length", "words", [*range(1, 20), 7])
     assert histogram and histogram.edges == tuple(range(0, 21, 2))
-    assert lines(histogram)[3] == "  6 to 8 " + "█" * WIDTH + " 3"
-    assert summary(histogram) == "words: 1 to 19, median 9.5"
-    few = of_numbers("duration", "seconds", [2.0, 2.0, 1.6])
+    assert histogram_lines(histogram)[3] == "  6 to 8 " + "█" * WIDTH + " 3"
+    assert histogram_summary(histogram) == "words: 1 to 19, median 9.5"
+    few = numeric_histogram("duration", "seconds", [2.0, 2.0, 1.6])
     assert few and few.labels == ("1.6", "2") and few.counts == (1, 2) and few.edges == ()
 
 
 def test_the_picture_shows_all_of_them(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     histograms = [
-        of_numbers("motion", "change a second", rng.gamma(2, 20, 300)),
-        of_numbers("duration", "seconds", [2.0] * 5),
-        of_names("frame size", "clips by pixels", ["64x48", "48x64", "$64x64$"]),
+        numeric_histogram("motion", "change a second", rng.gamma(2, 20, 300)),
+        numeric_histogram("duration", "seconds", [2.0] * 5),
+        categorical_histogram("frame size", "clips by pixels", ["64x48", "48x64", "$64x64$"]),
     ]
     path = plot_histograms([each for each in histograms if each], tmp_path / "plots" / "a.png", title="100 $ clips")
     with Image.open(path) as picture:
@@ -98,5 +107,5 @@ def test_the_picture_shows_all_of_them(tmp_path: Path) -> None:
     assert blue[: half[0], : half[1]].any() and blue[: half[0], half[1] :].any() and blue[half[0] :, : half[1]].any()
     assert not blue[half[0] :, half[1] :].any()
     assert [each.name for each in path.parent.iterdir()] == ["a.png"]
-    with pytest.raises(VidiffError, match="nothing to plot"):
+    with pytest.raises(VidiffError, match="no histograms to plot"):
         plot_histograms([], tmp_path / "b.png")

@@ -17,9 +17,9 @@ from vidiff_cli.viz.contact_sheet import (
     MARGIN,
     SEAM,
     SheetRow,
-    _with_seam,
     contact_sheet,
     progress_sheet,
+    thin_row,
 )
 from vidiff_cli.viz.fonts import load_font, wrap
 
@@ -79,9 +79,9 @@ def test_seams_and_window_borders_are_drawn_between_their_frames(tmp_path: Path,
 
 def test_a_thinned_row_shows_both_frames_at_its_seam() -> None:
     for total, seam in ((300, 1), (300, 2), (300, 150), (300, 171), (300, 299), (25, 13)):
-        shown = _with_seam(evenly_spaced(total, 24), [seam, 299])
+        shown = thin_row(evenly_spaced(total, 24), [seam, 299])
         assert {0, seam - 1, seam, total - 1} <= set(shown) and len(shown) == 24 and shown == sorted(set(shown))
-    assert _with_seam([0, 5, 9, 14], []) == [0, 5, 9, 14] == _with_seam([0, 5, 9, 14], [0, 15])
+    assert thin_row([0, 5, 9, 14], []) == [0, 5, 9, 14] == thin_row([0, 5, 9, 14], [0, 15])
 
 
 def test_large_frames_are_reduced_and_long_clips_thinned(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_what_is_no_clip_is_a_clear_error(tmp_path: Path, frames: np.ndarray) ->
         contact_sheet([SheetRow(label="odd", frames=frames)], tmp_path / "sheet.png")
     with pytest.raises(VidiffError, match="at least one row"):
         contact_sheet([], tmp_path / "sheet.png")
-    with pytest.raises(VidiffError, match="no name for a picture"):
+    with pytest.raises(VidiffError, match="unsupported picture format"):
         contact_sheet([SheetRow(label="fine", frames=clip(1, 8))], tmp_path / "sheet.txt")
     assert list(tmp_path.iterdir()) == []
 

@@ -33,8 +33,8 @@ def tagged(tmp_path, make):
     (tmp_path / "chapters.txt").write_text(CHAPTERS)
     streams = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=10:d=0.3", "-f", "lavfi", "-i", "sine=d=0.3"]
     make(tmp_path / "plain.mp4", *streams)
-    inputs = ["-display_rotation", "90", "-i", ffmpeg.url(tmp_path / "plain.mp4")]
-    inputs += ["-i", ffmpeg.url(tmp_path / "chapters.txt"), "-map", "0", "-map_chapters", "1", "-c", "copy"]
+    inputs = ["-display_rotation", "90", "-i", ffmpeg.file_url(tmp_path / "plain.mp4")]
+    inputs += ["-i", ffmpeg.file_url(tmp_path / "chapters.txt"), "-map", "0", "-map_chapters", "1", "-c", "copy"]
 
     def made(suffix: str, tags: dict[str, str] = TAGS, *more: str) -> Path:
         named = [word for tag in tags.items() for word in ("-metadata", "=".join(tag))]
@@ -61,10 +61,10 @@ def test_tags_go_with_the_frames(tmp_path, tagged, suffix, sound):
     back = read_tags(target)
     assert position(back.pop("location")) == pytest.approx(position(TAGS["location"]))
     assert back == {name: value for name, value in TAGS.items() if name != "location"}
-    log = ffmpeg.run(ffmpeg.reading(target))[1]
+    log = ffmpeg.run(ffmpeg.input_arguments(target))[1]
     assert "Chapter" not in log and probe(target).rotation == 0 and probe(given).rotation != 0
     assert probe(target).has_audio == sound
-    assert "Chapter" in ffmpeg.run(ffmpeg.reading(given))[1]
+    assert "Chapter" in ffmpeg.run(ffmpeg.input_arguments(given))[1]
 
 
 def test_names_of_phones_and_of_matroska(tagged):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -65,19 +65,6 @@ def test_a_reader_that_stops_closes_the_source() -> None:
     next(items)
     items.close()
     assert source.closed and source.taken < 10
-
-
-def test_a_reader_that_fails_closes_the_source() -> None:
-    source = Source(10**9)
-
-    def read() -> Generator[int]:
-        yield from read_ahead(source.items())
-
-    items = read()
-    next(items)
-    with pytest.raises(RuntimeError, match="no more"):
-        items.throw(RuntimeError("no more"))
-    assert source.closed
 
 
 @pytest.mark.parametrize("count", [0, 1, AHEAD, 50])
@@ -143,11 +130,3 @@ def test_a_consumer_that_has_enough_is_not_waited_for() -> None:
         for number in range(10 * AHEAD):
             consumer.give(number)
     assert found == [0]
-
-
-def test_read_through_to_a_consumer() -> None:
-    found: list[int] = []
-    with Consumer(found.extend) as consumer:
-        for item in read_ahead(iter(range(200))):
-            consumer.give(2 * item)
-    assert found == list(range(0, 400, 2))

@@ -98,7 +98,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             between, after = SOURCES[name]
             tone = f"aevalsrc='if({BURSTS},0.5*sin(2*PI*{TONE}*t),0)':s={RATE}:d={seconds}"
             sound = [*between, "-f", "lavfi", "-i", tone]
-            code, log, _ = ffmpeg.run([*PICTURES, *sound, *after, ffmpeg.url(path)])
+            code, log, _ = ffmpeg.run([*PICTURES, *sound, *after, ffmpeg.file_url(path)])
             assert code == 0, log
         return path
 
@@ -111,8 +111,8 @@ def early(request: pytest.FixtureRequest, source: Callable[..., Path]) -> Path:
     plain = source("aac.mp4")
     path = plain.with_name(request.param)
     tracks = ["-map", "1:v", "-map", "0:a", "-c", "copy"]
-    whole = ffmpeg.url(plain)
-    code, log, _ = ffmpeg.run(["-i", whole, "-itsoffset", "0.7", "-i", whole, *tracks, ffmpeg.url(path)])
+    whole = ffmpeg.file_url(plain)
+    code, log, _ = ffmpeg.run(["-i", whole, "-itsoffset", "0.7", "-i", whole, *tracks, ffmpeg.file_url(path)])
     assert code == 0, log
     return path
 
@@ -120,13 +120,10 @@ def early(request: pytest.FixtureRequest, source: Callable[..., Path]) -> Path:
 CASES = [  # each kind of source, each container, copied and encoded anew
     ("aac.mp4", ".mp4"),
     ("aac.mp4", ".webm"),
-    ("opus.mkv", ".mp4"),
     ("opus.mkv", ".webm"),
     ("vorbis.webm", ".mp4"),
-    ("vorbis.webm", ".mkv"),
     ("pcm.mov", ".mp4"),
     ("five-one.mkv", ".mkv"),
-    ("five-one.mkv", ".webm"),
     ("late.mp4", ".mp4"),
     ("late.mp4", ".mkv"),
     ("stream.ts", ".webm"),
@@ -198,7 +195,7 @@ def test_slow_motion_has_its_delay_and_all_its_channels(tmp_path, source):
     given, target = source("five-one.mkv"), tmp_path / "a.mp4"
     encode(target, dark(30), Fraction(10), audio_from=given, audio_speed=Fraction(1, 2), audio_delay=Fraction(1, 2))
     assert middle(heard(target)) == pytest.approx(0.5 + 2 * middle(heard(given)), abs=0.024)
-    assert "5.1" in ffmpeg.run(ffmpeg.reading(target))[1]
+    assert "5.1" in ffmpeg.run(ffmpeg.input_arguments(target))[1]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
@@ -235,20 +232,10 @@ def test_a_second_sound_takes_over_where_its_frames_begin(tmp_path, source, make
     assert loud(heard(target))[0] == pytest.approx(loud(heard(first))[0], abs=0.005)
 
 
-def test_decord_hears_as_much(tmp_path, source):
-    decord = pytest.importorskip("decord")
-    for speed, lasts in ((Fraction(1), 1.2), (Fraction(1, 2), 2.4)):
-        target = tmp_path / "a.mp4"
-        encode(target, dark(24), Fraction(10), audio_from=source("aac.mp4"), audio_speed=speed, overwrite=True)
-        samples = decord.AudioReader(str(target), sample_rate=RATE, mono=True)
-        assert samples.shape[1] / RATE == pytest.approx(lasts, abs=2 * PACKET_SECONDS)
-        assert len(decord.VideoReader(str(target))) == 24
-
-
 def test_every_track_that_can_be_read_is_kept(tmp_path, source, make):
     """Some phones add a track that nobody can read: it is left out, and the others are not."""
     tracks = ["-map", "0:v", "-map", "0:a", "-map", "0:a", "-map", "0:a", "-c", "copy"]
-    three = make(tmp_path / "three.mkv", "-i", ffmpeg.url(source("aac.mp4")), *tracks)
+    three = make(tmp_path / "three.mkv", "-i", ffmpeg.file_url(source("aac.mp4")), *tracks)
     parts = three.read_bytes().split(b"A_AAC")
     assert len(parts) == 4
     three.write_bytes(parts[0] + b"A_AAC" + parts[1] + b"A_ZZZ" + parts[2] + b"A_AAC" + parts[3])
@@ -274,7 +261,7 @@ def test_sound_that_lies_outside_the_result_is_no_error(tmp_path, early, source)
 
 def test_a_broken_timestamp_is_not_filled_with_silence(tmp_path, source, make):
     """The sound of this file is announced for two hours later: as silence that would be gigabytes."""
-    whole = ffmpeg.url(source("aac.mp4"))
+    whole = ffmpeg.file_url(source("aac.mp4"))
     tracks = ["-map", "0:v", "-map", "1:a", "-c", "copy"]
     hole = make(tmp_path / "hole.mkv", "-i", whole, "-itsoffset", "7200", "-i", whole, *tracks)
     for speed in (Fraction(1), Fraction(1, 2)):
