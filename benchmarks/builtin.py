@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.machine import RESULTS, save
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
-from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.load_model import LoadedModel
-from vidiff_cli.pixels import clip_to_uint8
+from vidiff_cli.generation.generate import generate_clips
+from vidiff_cli.generation.load_model import LoadedModel, open_model
+from vidiff_cli.generation.sampling_setup import resolve_sampling
+from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds.accuracy import caption_accuracy
 from vidiff_cli.worlds.scenes import Scene
@@ -49,7 +49,7 @@ def main() -> None:
     settings = GenerationSettings.model_validate(
         {"model": asked.model} | ({"steps": asked.steps} if asked.steps else {})
     )
-    model = gen.open_model(settings)
+    model = open_model(settings.model)
     figures: dict[str, Any] = {
         "model": {"sha256": model.hash, "clips_seen": model.clips_seen},
         "sampler": settings.sampler,
@@ -71,19 +71,19 @@ def main() -> None:
 
 def sample(model: LoadedModel, settings: GenerationSettings, prompts: list[str]) -> np.ndarray:
     """One video for each prompt: (b, t, h, w, 3) uint8. Video i has seed i."""
-    made = []
+    setup, made = resolve_sampling(model, settings), []
     for start in range(0, len(prompts), AT_ONCE):
         part = prompts[start : start + AT_ONCE]
         total = model.settings.frames
-        job = gen.VideoJob(
+        job = VideoJob(
             windows=plan(total, (), window=total, overlap=total // 2),
             times=[Fraction(frame) / model.fps for frame in range(total)],
             prompts=lambda _, part=part: part,
             seeds=range(start, start + len(part)),
         )
-        empty = torch.zeros(len(part), 3, total, model.settings.height, model.settings.width)
-        made.append(gen.generate_in_memory(model, settings, job, empty, condition="learned"))
-    return np.stack([clip_to_uint8(video) for video in torch.cat(made)])
+        empty = np.zeros((len(part), total, model.settings.height, model.settings.width, 3), np.uint8)
+        made.append(generate_clips(model, setup, job, empty))
+    return np.concatenate(made)
 
 
 def accuracy(scenes: list[Scene], videos: np.ndarray, fps: Fraction) -> dict[str, Any]:

@@ -34,11 +34,12 @@ from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.diffusion.levels import grid
 from vidiff_cli.frames import plan
-from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.generate import generate_clips
+from vidiff_cli.generation.load_model import LoadedModel, open_model
+from vidiff_cli.generation.sampling_setup import resolve_sampling
+from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.metrics.drift import frame_stats
 from vidiff_cli.models.acceleration import recompute_stages
-from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
 from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.video.decode import decode
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
@@ -79,7 +80,7 @@ def main() -> None:
     place = PEOPLE / "run" if asked.people else asked.demo / "run"
     if not (place / "checkpoints").is_dir():
         sys.exit(f"Error: there is no model at {place}; make it first (see above).")
-    model = gen.open_model(GenerationSettings(model=place))
+    model = open_model(place)
     run = {"weights": weights, "methods": methods, "drift": drift, "cost": cost}[asked.what]
     name = f"conditioning-{asked.what}{'-people' if asked.people else ''}"
     figures = run(model, asked, name)
@@ -227,17 +228,16 @@ def extended(
 ) -> np.ndarray:
     """Clips (b n h w c) continued to `total` frames, without captions."""
     count, shown = len(clips), clips.shape[1]
-    frames = torch.zeros(count, 3, total, *clips.shape[2:4])
-    frames[:, :, :shown] = torch.cat([clip_from_uint8(clip) for clip in clips])
-    job = gen.VideoJob(
+    frames = np.zeros((count, total, *clips.shape[2:]), np.uint8)
+    frames[:, :shown] = clips
+    job = VideoJob(
         windows=plan(total, range(shown), window=model.settings.frames, overlap=overlap),
         times=[Fraction(frame) / model.fps for frame in range(total)],
         prompts=lambda number: [""] * count,
         seeds=list(range(count)),
         anchor=anchor,
     )
-    made = gen.generate_in_memory(model, settings, job, frames, condition=gen.choose_condition(settings, model))
-    return np.stack([clip_to_uint8(clip) for clip in made])
+    return generate_clips(model, resolve_sampling(model, settings), job, frames)
 
 
 def mean_look(looks: list[Any]) -> dict[str, float]:
@@ -276,13 +276,16 @@ def cost(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[str, 
     observed = (torch.arange(window) < window // 2).expand(2, -1)
     times = torch.arange(window).expand(2, -1) / float(model.fps)
     free = model.denoiser(times, observed & False, [""] * 2, scale=1.0)
-    settings = GenerationSettings(condition="reconstruction")
-    guided = gen.conditioner("reconstruction", settings, model)(free, known, observed)
+
+    def conditioned(name: str) -> Callable[..., Any]:
+        setup = resolve_sampling(model, GenerationSettings.model_validate({"condition": name}))
+        return partial(setup.conditioner(free, known, observed), z, levels)
+
     kinds: dict[str, Callable[[], Any]] = {
         "free": partial(free, z, levels),
-        "replacement": partial(gen.conditioner("replacement", settings, model)(free, known, observed), z, levels),
-        "learned": partial(gen.conditioner("learned", settings, model)(free, known, observed), z, levels),
-        "reconstruction": partial(guided, z, levels),
+        "replacement": conditioned("replacement"),
+        "learned": conditioned("learned"),
+        "reconstruction": conditioned("reconstruction"),
     }
     model.video_model.requires_grad_(False)
     figures = timed(kinds)

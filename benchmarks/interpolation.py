@@ -32,8 +32,8 @@ import numpy as np
 
 from benchmarks.machine import save
 from vidiff_cli.commands.interpolate import interpolate
-from vidiff_cli.config.generate import GenerationSettings, InterpolateSettings
-from vidiff_cli.generation.generate import open_model
+from vidiff_cli.config.generate import InterpolateSettings
+from vidiff_cli.generation.load_model import open_model
 from vidiff_cli.metrics.baselines import interpolation_baselines
 from vidiff_cli.metrics.fidelity import ms_ssim, psnr, ssim
 from vidiff_cli.video import decode, encode, probe
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def of_shapes(model_path: Path, count: int, folder: Path) -> None:
-    model = open_model(GenerationSettings(model=model_path))
+    model = open_model(model_path)
     side = min(model.settings.width, model.settings.height)
     rows = []
     for number in range(count):
@@ -106,7 +106,7 @@ def of_shapes(model_path: Path, count: int, folder: Path) -> None:
 
 
 def of_clips(model_path: Path, clips: Sequence[Path], size: int, frames: int, folder: Path) -> None:
-    model = open_model(GenerationSettings(model=model_path))
+    model = open_model(model_path)
     tables: dict[str, Any] = {}
     for every in CLIPS_EVERY:
         rows = []

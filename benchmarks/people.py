@@ -25,7 +25,7 @@ from benchmarks.machine import save
 from examples import shapes_report as report
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.dataset.dataset import open_dataset
-from vidiff_cli.generation.generate import open_model
+from vidiff_cli.generation.load_model import open_model
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 FOLDER = Path("runs") / "people"
@@ -77,7 +77,7 @@ def measure(run: Path) -> dict[str, Any]:
     rows = [list_[place] for list_ in by_source.values() for place in spread(len(list_), CLIPS_PER_SOURCE)]
     clips = np.stack([dataset.frames(row, range(16)) for row in rows])
     captions = [dataset.clips[row].captions[0] for row in rows]
-    model = open_model(GenerationSettings(model=run))
+    model = open_model(run)
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return {
         "person_held_out": PERSON,

@@ -22,6 +22,7 @@ from fractions import Fraction
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks import peer
@@ -254,8 +255,10 @@ def sampling() -> dict[str, float]:
     """A default sampling of one 16x32x32 clip with a prompt: against its network passes alone, and against the peer."""
     from pathlib import Path
 
-    from vidiff_cli.generation import generate as gen
+    from vidiff_cli.generation.generate import generate_clips
     from vidiff_cli.generation.load_model import LoadedModel
+    from vidiff_cli.generation.sampling_setup import resolve_sampling
+    from vidiff_cli.generation.video_job import VideoJob
     from vidiff_cli.models.video_model import new_video_model
     from vidiff_cli.text.learned import collect_vocabulary
 
@@ -274,16 +277,16 @@ def sampling() -> dict[str, float]:
         dtype=torch.bfloat16,
     )
     asked = GenerationSettings(seed=0)
-    job = gen.VideoJob(
+    job = VideoJob(
         windows=plan(FRAMES, (), window=FRAMES, overlap=0),
         times=[Fraction(frame, 8) for frame in range(FRAMES)],
         prompts=lambda number: [prompt],
         seeds=[0],
     )
-    empty = torch.zeros(1, 3, FRAMES, side, side)
+    setup, empty = resolve_sampling(model, asked), np.zeros((1, FRAMES, side, side, 3), np.uint8)
 
     def sample() -> None:
-        gen.generate_in_memory(model, asked, job, empty, condition="learned")
+        generate_clips(model, setup, job, empty)
 
     z, level = torch.randn(1, 3, FRAMES, side, side), torch.zeros(1, FRAMES)
     embedded = video_model.text([prompt])  # type: ignore[misc]
@@ -297,7 +300,7 @@ def sampling() -> dict[str, float]:
 
     def passes() -> None:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            for _ in range(asked.steps):
+            for _ in range(setup.passes):
                 video_model.denoiser(z, level, told)
                 video_model.denoiser(z, level, told.without_text())
 

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
-from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.load_model import LoadedModel
-from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
+from vidiff_cli.generation.generate import generate_clips
+from vidiff_cli.generation.load_model import LoadedModel, open_model
+from vidiff_cli.generation.sampling_setup import resolve_sampling
+from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.video.decode import decode
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds import oracle, shapes
@@ -37,7 +36,7 @@ Ways = Mapping[str, Mapping[str, str]]
 def measure(folder: Path, truth: Path, samples: Path) -> dict[str, Any]:
     """All measurements of a demo folder; prints them, writes contact sheets to `folder`/sheets, returns them."""
     rows = json.loads((truth / "trajectories.json").read_text(encoding="utf-8"))
-    model = gen.open_model(GenerationSettings(model=folder / "run"))
+    model = open_model(folder / "run")
     sheets = folder / "sheets"
     sheets.mkdir(exist_ok=True)
     clips = np.stack([decode(truth / row["file"]).frames for row in rows])
@@ -67,9 +66,9 @@ def _samples(folder: Path) -> dict[str, float]:
 def read_back(model: LoadedModel, captions: list[str], settings: GenerationSettings) -> dict[str, float]:
     """Share of one sample per caption in which each attribute is right, and `all` of them: as `_samples`, without files
     between."""
-    empty = torch.zeros(len(captions), 3, model.settings.frames, model.settings.height, model.settings.width)
+    empty = np.zeros((len(captions), model.settings.frames, model.settings.height, model.settings.width, 3), np.uint8)
     made = _make(model, empty, (), settings, captions)
-    seen = [oracle.read_shape(clip_to_uint8(clip)).attributes for clip in made]
+    seen = [oracle.read_shape(clip).attributes for clip in made]
     wanted = [shapes.parse_caption(caption) for caption in captions]
     pairs = list(zip(wanted, seen, strict=True))
     right = {name: float(np.mean([word[name] == found[name] for word, found in pairs])) for name in shapes.ATTRIBUTES}
@@ -83,11 +82,11 @@ def _swap(model: LoadedModel, captions: list[str]) -> float:
     for caption in captions:
         color = shapes.parse_caption(caption)["color"]
         swapped.append(caption.replace(color, colors[(colors.index(color) + 1) % len(colors)]))
-    empty = torch.zeros(len(captions), 3, model.settings.frames, model.settings.height, model.settings.width)
+    empty = np.zeros((len(captions), model.settings.frames, model.settings.height, model.settings.width, 3), np.uint8)
     follows = []
     for prompts in (captions, swapped):
         made = _make(model, empty, (), GenerationSettings(seed=0), prompts)
-        seen = [oracle.read_shape(clip_to_uint8(clip)).color for clip in made]
+        seen = [oracle.read_shape(clip).color for clip in made]
         follows.append(
             [shapes.parse_caption(prompt)["color"] == color for prompt, color in zip(prompts, seen, strict=True)]
         )
@@ -142,9 +141,7 @@ def complete(
 ) -> np.ndarray:
     """All clips (b n h w c) at once, without captions if there are no prompts: the frames that are not given made
     anew."""
-    videos = torch.cat([clip_from_uint8(clip) for clip in clips])
-    made = _make(model, videos, given, settings, prompts or [""] * len(clips))
-    return np.stack([clip_to_uint8(clip) for clip in made])
+    return _make(model, clips, given, settings, prompts or [""] * len(clips))
 
 
 def errors(made: np.ndarray, clips: np.ndarray, paths: np.ndarray, given: range) -> dict[str, float]:
@@ -167,17 +164,17 @@ def _step(clips: np.ndarray, frame: int) -> np.ndarray:
 
 
 def _make(
-    model: LoadedModel, videos: Tensor, given: Sequence[int], settings: GenerationSettings, prompts: list[str]
-) -> Tensor:
-    """All clips at once through the plan and the filling loop: (b c n h w), everything that is not given made."""
-    total, window = videos.shape[2], model.settings.frames
-    job = gen.VideoJob(
+    model: LoadedModel, clips: np.ndarray, given: Sequence[int], settings: GenerationSettings, prompts: list[str]
+) -> np.ndarray:
+    """All clips at once through the plan and the filling loop: (b n h w c), everything that is not given made."""
+    total, window = clips.shape[1], model.settings.frames
+    job = VideoJob(
         windows=plan(total, given, window=window, overlap=min(len(given), window // 2)),
         times=[Fraction(frame) / model.fps for frame in range(total)],
         prompts=lambda number: prompts,
         seeds=list(range(len(prompts))),
     )
-    return gen.generate_in_memory(model, settings, job, videos, condition=gen.choose_condition(settings, model))
+    return generate_clips(model, resolve_sampling(model, settings), job, clips)
 
 
 def _print(report: dict[str, Any]) -> None:

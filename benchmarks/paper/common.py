@@ -24,9 +24,10 @@ from benchmarks.paper.measuring import TESTED, of_windows, true_videos
 from benchmarks.paper.models import FRAMES, SIZE, WORK, content, open_trained
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.load_model import LoadedModel
-from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
+from vidiff_cli.generation.sampling_setup import resolve_sampling
+from vidiff_cli.generation.video_job import VideoJob
 
 HERE = Path(__file__).resolve().parent
 AT_ONCE = 32
@@ -70,20 +71,19 @@ def _sample(
 ) -> tuple[np.ndarray, float]:
     torch.set_num_threads(1)
     began, made = time.process_time(), []
-    condition = gen.choose_condition(settings, model)
+    setup = resolve_sampling(model, settings)
     for start in range(0, len(prompts), AT_ONCE):
         part = list(prompts[start : start + AT_ONCE])
-        job = gen.VideoJob(
+        job = VideoJob(
             windows=plan(total, range(given), window=FRAMES, overlap=FRAMES // 2),
             times=[Fraction(frame) / model.fps for frame in range(total)],
             prompts=lambda _, part=part: part,
             seeds=range(start, start + len(part)),
         )
-        video = torch.zeros(len(part), 3, total, SIZE, SIZE)
-        if truth is not None:
-            video = torch.cat([clip_from_uint8(clip) for clip in truth[start : start + len(part)]])
-        made.append(gen.generate_in_memory(model, settings, job, video, condition=condition))
-    return np.stack([clip_to_uint8(video) for video in torch.cat(made)]), time.process_time() - began
+        empty = np.zeros((len(part), total, SIZE, SIZE, 3), np.uint8)
+        frames = empty if truth is None else truth[start : start + len(part)]
+        made.append(generate_clips(model, setup, job, frames))
+    return np.concatenate(made), time.process_time() - began
 
 
 class Results:

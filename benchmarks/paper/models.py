@@ -25,12 +25,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from vidiff_cli.commands.train import train
-from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.resolve import resolve
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.events import Progress
-from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.load_model import LoadedModel, open_model
 from vidiff_cli.system.atomic_files import write_text
 
 PART, SIZE, FPS, FRAMES = "lasting", 16, 8, 8
@@ -121,7 +119,7 @@ def trained(name: str, work: Path) -> Trained:
 def open_trained(name: str, work: Path) -> tuple[LoadedModel, dict[str, Any]]:
     """The model of a variant and what is to say of it in results."""
     done = trained(name, work)
-    model = gen.open_model(GenerationSettings(model=done.run, device="cpu"))
+    model = open_model(done.run, device="cpu")
     facts = {"sha256": model.hash, "steps": done.steps, "clips_seen": model.clips_seen}
     return model, facts | {"training_cpu_seconds": round(done.cpu_seconds, 1)}
 

@@ -49,8 +49,12 @@ class Task(Generic[P, R]):
     def __init__(self, steps: Callable[P, EventStream[R]]) -> None:
         self.events = steps
         self.__doc__ = steps.__doc__
-        self.__name__ = steps.__name__
+        self.__name__, self.__module__ = steps.__name__, steps.__module__
         self.__wrapped__: Any = steps
+
+    def __reduce__(self) -> str:
+        """Pickle by name, as a function is."""
+        return self.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         steps = self.events(*args, **kwargs)

@@ -83,15 +83,15 @@ class _Planner:
         """Fill every gap between two frames that are there: wide gaps coarsely until all fit, then left to right."""
         while gaps := [(low, high) for low, high in pairwise(self.done) if high - low > 1]:
             self._check_two_sides()
-            there = self.done.copy()  # a level begins
+            available = self.done.copy()  # a level begins
             wide = [(low, high) for low, high in gaps if high - low - 1 > self._room(2)]
             for low, high in wide:
                 # The room shrinks after the first window only, so a wide gap stays wide.
-                yield self._window(_even(low, high, self._room(2) + 1)[1:-1], there)
+                yield self._window(_even(low, high, self._room(2) + 1)[1:-1], available)
             if not wide:
-                yield from self._sweep(gaps, there)
+                yield from self._sweep(gaps, available)
 
-    def _sweep(self, gaps: list[tuple[int, int]], there: list[int]) -> Iterator[Window]:
+    def _sweep(self, gaps: list[tuple[int, int]], available: list[int]) -> Iterator[Window]:
         """Fill gaps that fit, left to right, as many in a window as stand close enough; may stop early."""
         position = 0
         while position < len(gaps) and _missing(gaps[position]) <= self._room(2):
@@ -102,7 +102,7 @@ class _Planner:
                 makes += range(gap[0] + 1, gap[1])
                 position += 1
             planned = len(makes)
-            window = self._window(makes, there)
+            window = self._window(makes, available)
             yield window
             if len(window.makes) > planned:
                 return  # it has reached into other gaps: look at them anew
@@ -118,10 +118,10 @@ class _Planner:
         return self._window(_even(edge, end, room)[1:], self.done)
 
     def _room(self, sides: int = 0) -> int:
-        """How many frames a window can make beside those it must observe: the overlap, and one for each side."""
+        """Number of frames that a window can make beside those it must observe: the overlap, and one for each side."""
         return self.size - min(max(self.overlap, sides), len(self.done))
 
-    def _window(self, makes: list[int], there: list[int]) -> Window:
+    def _window(self, makes: list[int], available: list[int]) -> Window:
         """The window that makes these frames, filled up to its full size; they count as done afterwards.
 
         It observes frames of `there`, all that its level may observe, and others where these are too few.
@@ -131,7 +131,7 @@ class _Planner:
         if lacking > 0:
             makes = sorted([*makes, *self._nearest_missing(makes, lacking)])
         count = self.size - len(makes)
-        observed = _nearest(there, makes[0], makes[-1], count)
+        observed = _nearest(available, makes[0], makes[-1], count)
         if len(observed) < count:
             others = sorted({*self.done} - {*observed})
             observed += _nearest(others, makes[0], makes[-1], count - len(observed))
@@ -150,12 +150,12 @@ class _Planner:
             raise ValueError(f"a window of {self.size} cannot make a frame between two others: expected at least 3")
 
 
-def _nearest(there: list[int], low: int, high: int, count: int) -> list[int]:
-    """`count` of the frames there are: those between low and high, the nearest on either side, then the nearest of
+def _nearest(available: list[int], low: int, high: int, count: int) -> list[int]:
+    """`count` of the available frames: those between low and high, the nearest on either side, then the nearest of
     all."""
-    start, stop = bisect_left(there, low), bisect_right(there, high)
-    before, after = there[max(0, start - count) : start], there[stop : stop + count]
-    first = [*there[start:stop], *before[-1:], *after[:1]]
+    start, stop = bisect_left(available, low), bisect_right(available, high)
+    before, after = available[max(0, start - count) : start], available[stop : stop + count]
+    first = [*available[start:stop], *before[-1:], *after[:1]]
     others = sorted([*before[:-1], *after[1:]], key=lambda frame: _distance(frame, low, high))
     return [*first, *others][:count]
 

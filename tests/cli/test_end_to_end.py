@@ -250,15 +250,15 @@ def test_both_spellings_and_settings(here: Path) -> None:
 
 def test_a_continued_command(home: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C: exit code 130, no output; the same command again gives what an uninterrupted one gives."""
-    from vidiff_cli.generation import generate as gen
+    from vidiff_cli.generation import generate
 
     def stopping(*arguments, **more):
         yield next(original(*arguments, **more))
         raise KeyboardInterrupt
 
-    original, command = gen.sample_windows, ("extend", "clip.mp4", "--num-frames", "8", *FAST, "--lossless")
+    original, command = generate.sample_windows, ("extend", "clip.mp4", "--num-frames", "8", *FAST, "--lossless")
     with monkeypatch.context() as patch:
-        patch.setattr(gen, "sample_windows", stopping)
+        patch.setattr(generate, "sample_windows", stopping)
         result = vidiff(*command)
     assert result.exit_code == 130 and result.stderr.splitlines()[-1] == "Interrupted." and result.stdout == ""
     result = vidiff(*command)
@@ -383,8 +383,8 @@ def test_outputs_that_cannot_be(here: Path, command: str, output: str, code: int
         (["--device", "cuda:99"], 1, "the device cuda:99 is not available here; use --device auto"),
         (["--device", "quantum"], 1, "expected auto, cpu, cuda, cuda:1 or mps"),
         (["--set", "stpes=3"], 2, "did you mean steps"),
-        (["--model", "missing"], 1, "missing is no model: found no such file or folder, expected a run folder"),
-        (["--model", "folder"], 1, "folder is no model: found a folder without checkpoints"),
+        (["--model", "missing"], 1, "missing is not a model: found no such file or folder, expected a run folder"),
+        (["--model", "folder"], 1, "folder is not a model: found a folder without checkpoints"),
         (["--model", "text.txt"], 1, "the checkpoint text.txt is damaged"),
         (["--model", "empty"], 1, "the checkpoint empty is damaged"),
         (["--model", "cut.safetensors"], 1, "the checkpoint cut.safetensors is damaged"),
@@ -411,7 +411,7 @@ def test_wrong_flags(home: Path, here: Path, command: str, flags: list[str], cod
 def test_without_a_run_the_model_in_the_box_samples(here: Path) -> None:
     (here / "runs").unlink()
     result = vidiff("sample", *COMMANDS["sample"], "-o", "new/out.mp4")
-    assert result.exit_code == 0 and "There is no run under runs/" in result.stderr
+    assert result.exit_code == 0 and "No run found under runs/" in result.stderr
     assert json.loads(Path("new/out.json").read_text())["checkpoint"]["path"] == "builtin"
 
 

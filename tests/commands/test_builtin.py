@@ -23,8 +23,7 @@ from vidiff_cli.commands.sample import sample
 from vidiff_cli.config.evaluate import EvaluateSettings
 from vidiff_cli.config.generate import ExtendSettings, GenerationSettings, InterpolateSettings, SampleSettings
 from vidiff_cli.generation.builtin import builtin_file
-from vidiff_cli.generation.generate import open_model
-from vidiff_cli.generation.load_model import find_checkpoint
+from vidiff_cli.generation.load_model import find_checkpoint, open_model
 from vidiff_cli.video.decode import decode
 from vidiff_cli.worlds.scene_oracle import detect_objects
 from vidiff_cli.worlds.splits import draw_scene
@@ -64,7 +63,7 @@ def test_it_makes_what_the_caption_says_and_is_named_in_the_sidecar(tmp_path: Pa
     report, notes = told(
         sample.events(SampleSettings(prompts=("a small red circle moving left",), output=output, seed=1))
     )
-    assert any("no run under runs/" in note.text for note in notes)
+    assert any("No run found under runs/" in note.text for note in notes)
     video = decode(report.paths[0])
     seen = detect_objects(video.frames, np.arange(len(video.frames)) / float(video.fps)).things[0].words
     assert (seen["color"], seen["shape"], seen["direction"]) == ("red", "circle", "left")
@@ -94,7 +93,7 @@ def test_the_figures_of_its_card_hold_on_a_few_captions(monkeypatch: pytest.Monk
     benchmark = importlib.import_module("benchmarks.builtin")
     stated = json.loads((folder / "results" / "builtin.json").read_text())["by_scale"]["2"]
     settings = GenerationSettings(model=Path("builtin"), steps=12)
-    model = open_model(settings)
+    model = open_model(settings.model)
     for side in ("train", "held-out"):
         scenes = [draw_scene("straight", 1, number, side=side) for number in range(12)]
         videos = benchmark.sample(model, settings, [scene.caption for scene in scenes])

@@ -17,8 +17,7 @@ from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation import completion, frame_store
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation import completion, frame_store, generate, video_job
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
@@ -79,8 +78,7 @@ def test_two_photos_are_joined(settings, frames_of) -> None:
         assert np.array_equal(made[place], np.asarray(Image.open(name)))
 
 
-@pytest.mark.parametrize("detail", ["model", "both", "estimate"])
-@pytest.mark.parametrize(("width", "height"), [(64, 64), (48, 32), (20, 30)])
+@pytest.mark.parametrize(("detail", "width", "height"), [("model", 64, 64), ("both", 48, 32), ("estimate", 20, 30)])
 def test_joins_have_the_size_of_the_first(settings, clip, frames_of, detail: str, width: int, height: int) -> None:
     first, other = clip(3, width=32, height=32, name="a.mkv"), clip(4, width=width, height=height, name="b.mkv")
     asked = settings("interpolate", input=first, to=other, size="film", detail=detail, gap=2, lossless=True)
@@ -120,8 +118,9 @@ def test_between_equal_frames_nothing_is_made(settings, frames_of) -> None:
     assert report.held == 2
 
 
-@pytest.mark.parametrize("detail", ["model", "both", "estimate"])
-@pytest.mark.parametrize("command", ["extend", "interpolate"])
+@pytest.mark.parametrize(
+    ("command", "detail"), [("extend", "both"), ("interpolate", "model"), ("interpolate", "estimate")]
+)
 def test_film_size(settings, frames_of, command: str, detail: str) -> None:
     """The input's frames at its own size, untouched; what is made is as large and no smaller."""
     rng = np.random.default_rng(0)
@@ -232,11 +231,11 @@ def test_the_schedule_of_the_weight_counts(settings, clip, frames_of) -> None:
 def test_windows_made_together_are_those_made_alone(settings, clip, frames_of, monkeypatch) -> None:
     """But for the last bits of a network that is handed more at a time."""
     source, made, batches = clip(9), [], []
-    original = gen.sample_windows
+    original = generate.sample_windows
     for most in (1, 8):
-        monkeypatch.setattr(gen, "TOGETHER", most)
+        monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", most)
         monkeypatch.setattr(
-            gen, "sample_windows", lambda *given, **more: (batches.append(given[1]), original(*given, **more))[1]
+            generate, "sample_windows", lambda *given, **more: (batches.append(given[1]), original(*given, **more))[1]
         )
         asked = settings("interpolate", input=source, factor=3, lossless=True, output=f"{most}.mkv")
         made.append(frames_of(interpolate(asked).path).astype(int))

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidiff_cli.commands.extend import extend, seam_jumps
-from vidiff_cli.diffusion.samplers import SAMPLERS
+from vidiff_cli.commands.extend import extend
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.frames import Window
+from vidiff_cli.generation.seams import seam_jumps
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.probe import probe
 
 
-@pytest.mark.parametrize("before", [False, True])
-@pytest.mark.parametrize(("count", "new"), [(1, 1), (1, 9), (3, 2), (7, 5)])
+@pytest.mark.parametrize(("count", "new", "before"), [(1, 9, False), (1, 1, True), (3, 2, False), (7, 5, True)])
 def test_given_frames_stay_and_new_ones_follow(settings, clip, frames_of, count: int, new: int, before: bool) -> None:
     source = clip(count)
     report = extend(settings("extend", input=source, num_frames=new, before=before, lossless=True))
@@ -61,9 +60,10 @@ def test_seconds(settings, clip) -> None:
     assert extend(settings("extend", input=clip(3, name="other.mkv"))).made == 16
 
 
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
-@pytest.mark.parametrize("condition", ["reconstruction", "replacement", "learned"])
-def test_every_way_to_condition_with_every_sampler(settings, clip, frames_of, condition: str, sampler: str) -> None:
+@pytest.mark.parametrize(
+    ("condition", "sampler"), [("reconstruction", "ddpm"), ("replacement", "ddim"), ("learned", "dpmpp-2m")]
+)
+def test_every_condition_and_every_sampler(settings, clip, frames_of, condition: str, sampler: str) -> None:
     source = clip(3)
     asked = settings("extend", input=source, num_frames=4, condition=condition, sampler=sampler, lossless=True)
     report = extend(asked)
@@ -72,22 +72,11 @@ def test_every_way_to_condition_with_every_sampler(settings, clip, frames_of, co
     assert np.array_equal(made[:3], frames_of(source)) and made[3:].std() > 0
 
 
-@pytest.mark.parametrize("scheme", ["autoregressive", "hierarchical"])
-@pytest.mark.parametrize("overlap", [1, 3])
-def test_schemes_and_overlaps(settings, clip, frames_of, scheme: str, overlap: int) -> None:
-    source = clip(2)
-    asked = settings("extend", input=source, num_frames=9, scheme=scheme, overlap=overlap, lossless=True)
-    assert np.array_equal(frames_of(extend(asked).path)[:2], frames_of(source))
-
-
 @pytest.mark.parametrize(
     ("size", "scaled", "crop"),
     [
         ((16, 16), (16, 16), (16, 16)),
-        ((40, 24), (27, 16), (24, 16)),
         ((33, 71), (16, 34), (16, 32)),
-        ((9, 9), (16, 16), (16, 16)),
-        ((64, 16), (64, 16), (64, 16)),
     ],
 )
 def test_size(settings, clip, told, frames_of, size, scaled, crop) -> None:
@@ -117,7 +106,7 @@ def test_audio_stays_with_its_frames(settings, clip, tmp_path: Path, before: boo
     assert begins == pytest.approx(1 if before else 0, abs=0.03), "the sound of the given frames begins with them"
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.webm", "out.gif", "out.webp", "frames"])
+@pytest.mark.parametrize("name", ["out.mp4", "frames"])
 def test_outputs_by_extension(settings, clip, frames_of, name: str) -> None:
     report = extend(settings("extend", input=clip(3), num_frames=3, output=name, compare=True))
     assert report.path == Path(name)

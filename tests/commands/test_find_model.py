@@ -37,5 +37,5 @@ def test_a_wrong_pointer(run: Path, tmp_path: Path, content: str) -> None:
     shutil.copytree(run / RESULT, tmp_path / "elsewhere")
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "latest").write_text(content)
-    with pytest.raises(VidiffError, match="is no model: found a folder without checkpoints"):
+    with pytest.raises(VidiffError, match="is not a model: found a folder without checkpoints"):
         find_checkpoint(tmp_path / "run")

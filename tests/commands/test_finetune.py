@@ -182,6 +182,6 @@ def test_a_run_goes_on_when_the_checkpoint_it_began_with_has_gone(
 
 
 def test_a_missing_checkpoint_is_one_sentence(training: Training, dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(VidiffError, match="is no model"):
+    with pytest.raises(VidiffError, match="is not a model"):
         train(training(dataset, tmp_path / "run", start_from=tmp_path / "nothing"))
     assert not (tmp_path / "run" / "config.json").exists()

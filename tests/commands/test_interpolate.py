@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.errors import VidiffError
@@ -15,9 +16,7 @@ from vidiff_cli.video.decode import decode
 from vidiff_cli.video.probe import probe
 
 
-@pytest.mark.parametrize(
-    ("count", "factor", "hold"), [(2, 2, True), (2, 2, False), (5, 2, True), (4, 3, False), (3, 8, True)]
-)
+@pytest.mark.parametrize(("count", "factor", "hold"), [(2, 2, True), (4, 3, False)])
 def test_factor(settings, clip, frames_of, count: int, factor: int, hold: bool) -> None:
     source = clip(count)
     report = interpolate(settings("interpolate", input=source, factor=factor, hold=hold, lossless=True))
@@ -34,11 +33,8 @@ def test_factor(settings, clip, frames_of, count: int, factor: int, hold: bool) 
 @pytest.mark.parametrize(
     ("count", "source_fps", "fps", "frames"),
     [
-        (5, "8", "24", 15),
         (6, "8", "20", 15),
-        (4, "10", "24", 10),
         (3, "30000/1001", "60000/1001", 6),
-        (4, "8", "8", 4),
         (4, "8", "4", 2),
     ],
 )
@@ -67,16 +63,6 @@ def test_slow_motion_keeps_the_rate(settings, clip, frames_of) -> None:
     assert np.array_equal(frames_of(report.path)[:10:3], frames_of(source))
 
 
-@pytest.mark.parametrize(
-    ("condition", "sampler"), [("reconstruction", "ddpm"), ("replacement", "ddim"), ("learned", "dpmpp-2m")]
-)
-def test_every_way_to_condition_with_every_sampler(settings, clip, frames_of, condition: str, sampler: str) -> None:
-    source = clip(3)
-    asked = settings("interpolate", input=source, factor=2, condition=condition, sampler=sampler, lossless=True)
-    report = interpolate(asked)
-    assert report.condition == condition and np.array_equal(frames_of(report.path)[:5:2], frames_of(source))
-
-
 def test_a_variable_rate_keeps_its_times(settings, clip, frames_of, tmp_path: Path) -> None:
     """Frames at 0, 1, 2, 5 eighths of a second, to 16 a second: they stand at 0, 2, 4, 10."""
     source = tmp_path / "uneven.mkv"
@@ -88,29 +74,15 @@ def test_a_variable_rate_keeps_its_times(settings, clip, frames_of, tmp_path: Pa
     assert np.array_equal(frames_of(report.path)[[0, 2, 4, 10]], frames_of(source)) and report.frames == 11
 
 
-def test_audio_stays(settings, clip, tmp_path: Path) -> None:
-    source = tmp_path / "loud.mp4"
-    sine = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
-    joined = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-c:a", "aac"]
-    code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(clip(8)), *sine, *joined, ffmpeg.file_url(source)])
-    assert code == 0, log
-    info = probe(interpolate(settings("interpolate", input=source)).path)
-    assert info.has_audio and info.fps == 16 and info.duration_seconds == pytest.approx(1, abs=0.1)
-
-
 def test_the_place_is_checked_first(settings, clip, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rate that the format cannot hold is refused before a frame is made."""
-    monkeypatch.setattr("vidiff_cli.commands.interpolate.complete", None)
+    monkeypatch.setattr("vidiff_cli.generation.completion.complete", None)
     with pytest.raises(VidiffError, match="a GIF cannot be that fast"):
         interpolate(settings("interpolate", input=clip(3), fps="60", output="out.gif"))
 
 
-@pytest.mark.parametrize(("name", "count"), [("one.mkv", 1), ("one.gif", 1), ("one.png", 1)])
-def test_a_single_frame_has_nothing_between(settings, clip, tmp_path: Path, name: str, count: int) -> None:
-    source = clip(count, name=name) if not name.endswith(".png") else tmp_path / name
-    if name.endswith(".png"):
-        from PIL import Image
-
-        Image.new("RGB", (16, 16)).save(source)
-    with pytest.raises(VidiffError, match="single"):
-        interpolate(settings("interpolate", input=source))
+def test_a_single_frame_has_nothing_between(settings, clip) -> None:
+    Image.new("RGB", (16, 16)).save("one.png")
+    for source in (clip(1), Path("one.png")):
+        with pytest.raises(VidiffError, match="single"):
+            interpolate(settings("interpolate", input=source))

@@ -11,7 +11,7 @@ import pytest
 
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation import generate, video_job
 from vidiff_cli.generation.resume_journal import frames_path as frames_of_journal
 from vidiff_cli.generation.resume_journal import journal_path
 
@@ -29,9 +29,9 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 if number == windows:
                     raise KeyboardInterrupt
 
-        original = gen.sample_windows
+        original = generate.sample_windows
         with monkeypatch.context() as patch:
-            patch.setattr(gen, "sample_windows", stopping)
+            patch.setattr(generate, "sample_windows", stopping)
             with pytest.raises(KeyboardInterrupt):
                 task(settings)
 
@@ -54,7 +54,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_continued_is_uninterrupted(
     settings, clip, told, frames_of, interrupt_after, monkeypatch, command, more, seed, together: int
 ) -> None:
-    monkeypatch.setattr(gen, "TOGETHER", together)  # windows sampled at a time where they do not look at one another
+    monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", together)
     task, length = TASKS[command]
     asked = settings(command, input=clip(6), lossless=True, seed=seed, output="out.mkv", **length, **more)
     interrupt_after(1, task, asked)
@@ -87,9 +87,9 @@ def test_frames_that_were_damaged_are_made_again(settings, clip, told, frames_of
 def test_other_batches_begin_anew(settings, clip, told, frames_of, interrupt_after, monkeypatch) -> None:
     """Windows that another version sampled in other batches: none may be left out."""
     asked = settings("interpolate", input=clip(9), factor=2, output="out.mkv", lossless=True)
-    monkeypatch.setattr(gen, "TOGETHER", 3)
+    monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", 3)
     interrupt_after(1, interpolate, asked)
-    monkeypatch.setattr(gen, "TOGETHER", 2)
+    monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", 2)
     report, notes = told(interpolate.events(asked))
     assert not any("Continuing" in note.text for note in notes)
     whole = interpolate(asked.model_copy(update={"output": Path("whole.mkv")}))

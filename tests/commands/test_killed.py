@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vidiff_cli.commands import sample as sample_command
+from vidiff_cli.commands import train as train_command
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.prep import prep
 from vidiff_cli.commands.sample import sample
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation import output
+from vidiff_cli.generation import generate, output, output_files
 from vidiff_cli.generation.resume_journal import WindowJournal, journal_path
 from vidiff_cli.prep.extract_cache import ExtractCache
 from vidiff_cli.runs import metrics_log
@@ -67,7 +68,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_killed_after_the_last_checkpoint(dataset, run, training, killed, monkeypatch, tmp_path: Path) -> None:
     """`latest` is behind and the last sheet is missing: the same command, which has no step to make, repairs both."""
     asked = training(dataset, tmp_path / "run", sample_every=3)
-    killed(gen, "sample_sheet", lambda: train(asked), at=3)
+    killed(train_command, "sample_sheet", lambda: train(asked), at=3)
     latest = tmp_path / "run" / "checkpoints" / "latest"
     latest.write_text("step-000004\n")
     report = train(asked)
@@ -228,7 +229,7 @@ def test_killed_between_the_files_of_a_result(settings, clip, killed, name: str,
     source = clip(4)
     asked = settings("extend", input=source, num_frames=5, output=Path("one") / name, compare=True)
     other = asked.model_copy(update={"output": Path("other") / name})
-    module = gen if hasattr(gen, moment) else output
+    module = output_files if moment == "write_sidecar" else output
     killed(module, moment, lambda: extend(asked))
     with pytest.raises(VidiffError, match="exists"):
         extend(asked.model_copy(update={"steps": 3}))  # not the command that made it
@@ -252,7 +253,7 @@ def test_a_file_that_came_meanwhile_is_left_alone(settings, clip, killed) -> Non
 def test_another_rate_begins_anew(settings, clip, killed, told) -> None:
     """The same frames at other times are another video."""
     asked = settings("extend", input=clip(4), num_frames=8, output="out.mkv", lossless=True)
-    killed(gen, "to_uint8", lambda: extend(asked), at=3)
+    killed(generate, "to_uint8", lambda: extend(asked), at=3)
     Path("clip.mkv").unlink()
     clip(4, fps="4")
     report, notes = told(extend.events(asked))
@@ -268,7 +269,7 @@ def test_samples_go_on_where_they_were(settings, killed, told, stop: tuple[str, 
     """Two batches of two videos of three windows, and a sheet of all: in the first batch, in the second."""
     more = {"prompts": ("a red wall", "blue"), "count": 2, "batch_size": 2, "num_frames": 8, "compare": True}
     asked = settings("sample", seed=seed, **more)
-    killed(gen, stop[0], lambda: sample(asked), at=stop[1])
+    killed(generate if stop[0] == "to_uint8" else sample_command, stop[0], lambda: sample(asked), at=stop[1])
     report, notes = told(sample.events(asked))
     assert any("Continuing" in note.text for note in notes) or stop == ("write_sidecar", 4)
     whole = sample(settings("sample", seed=report.seeds[0], output="whole", **more))

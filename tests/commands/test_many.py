@@ -17,10 +17,12 @@ import pytest
 from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
+from vidiff_cli.commands.extend import extend
+from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.commands.many import ManyReport, many
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import UsageError, VidiffError
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation import completion, load_model, output_files
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 
@@ -40,6 +42,10 @@ def films(tmp_path: Path) -> Path:
 
 def asked(**more: Any) -> InterpolateSettings:
     return InterpolateSettings.model_validate({"input": "films", "output": "out", "seed": 1} | more)
+
+
+def complete_all(settings: ExtendSettings | InterpolateSettings, inputs: list[Path]) -> ManyReport:
+    return many(extend if isinstance(settings, ExtendSettings) else interpolate, settings, inputs)
 
 
 def statuses(report: ManyReport) -> dict[str, str]:
@@ -68,19 +74,19 @@ def test_every_film_is_what_it_is_by_itself(films: Path) -> None:
 
 
 def test_a_second_call_makes_what_is_missing(films: Path) -> None:
-    assert statuses(many(asked(), [films])) == {"a.mkv": "made", "sub/b.mov": "made"}
+    assert statuses(complete_all(asked(), [films])) == {"a.mkv": "made", "sub/b.mov": "made"}
     before = files_of(Path("out"))
     Path("out/a.mp4").unlink()
     kept = Path("out/sub/b.mp4").stat().st_mtime_ns
-    assert statuses(many(asked(seed=None), [films])) == {"a.mkv": "made", "sub/b.mov": "finished"}
+    assert statuses(complete_all(asked(seed=None), [films])) == {"a.mkv": "made", "sub/b.mov": "finished"}
     assert files_of(Path("out")) == before and Path("out/sub/b.mp4").stat().st_mtime_ns == kept
     (films / "a.mkv").rename(films / "a.avi")  # the same film by another name
-    assert statuses(many(asked(seed=None), [films]))["a.avi"] == "finished"
+    assert statuses(complete_all(asked(seed=None), [films]))["a.avi"] == "finished"
 
 
 @pytest.mark.parametrize("change", ["settings", "seed", "input", "command", "sidecar"])
 def test_a_result_made_otherwise_is_replaced_only_when_asked(films: Path, change: str) -> None:
-    many(asked(), [films / "a.mkv"])
+    complete_all(asked(), [films / "a.mkv"])
     before = Path("out/a.mp4").read_bytes()
     settings: Any = asked(**({"factor": 3} if change == "settings" else {"seed": 2} if change == "seed" else {}))
     if change == "input":
@@ -89,7 +95,7 @@ def test_a_result_made_otherwise_is_replaced_only_when_asked(films: Path, change
         settings = ExtendSettings(input=films, output=Path("out"), seed=1, num_frames=1)
     if change == "sidecar":
         Path("out/a.json").unlink()
-    (refused,) = many(settings, [films / "a.mkv"]).films
+    (refused,) = complete_all(settings, [films / "a.mkv"]).films
     assert (
         refused.status == "failed"
         and "out/a.mp4 exists" in str(refused.reason)
@@ -97,7 +103,7 @@ def test_a_result_made_otherwise_is_replaced_only_when_asked(films: Path, change
     )
     assert Path("out/a.mp4").read_bytes() == before
     forced = settings.model_copy(update={"overwrite": True})
-    assert [statuses(many(forced, [films / "a.mkv"]))["a.mkv"] for _ in range(2)] == ["made", "finished"]
+    assert [statuses(complete_all(forced, [films / "a.mkv"]))["a.mkv"] for _ in range(2)] == ["made", "finished"]
 
 
 def test_a_damaged_film_does_not_stop_the_rest(films: Path) -> None:
@@ -117,7 +123,7 @@ def test_a_damaged_film_does_not_stop_the_rest(films: Path) -> None:
 def test_several_at_a_time_make_the_same_bytes(films: Path) -> None:
     (films / "Broken.mp4").write_bytes(b"not a film")
     encode(films / "one.mkv", np.zeros((1, 24, 32, 3), np.uint8), Fraction(8))
-    one, two = many(asked(output="one"), [films]), many(asked(output="two", jobs=2), [films])
+    one, two = complete_all(asked(output="one"), [films]), complete_all(asked(output="two", jobs=2), [films])
     assert statuses(one) == statuses(two) and list(statuses(two).values()) == ["failed", "made", "failed", "made"]
     assert [film.reason for film in one.films] == [film.reason for film in two.films]
     assert files_of(Path("one")) == files_of(Path("two"))
@@ -126,8 +132,9 @@ def test_several_at_a_time_make_the_same_bytes(films: Path) -> None:
 @pytest.mark.parametrize("moment", ["write_sidecar", "check_files"])
 def test_interrupted_it_goes_on(films: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     """Before a film, or when its video is written and its sidecar is not: the same command ends with the same files."""
-    many(asked(output="whole"), [films])
-    calls, original = list[str](), getattr(gen, moment)
+    complete_all(asked(output="whole"), [films])
+    module = output_files if moment == "write_sidecar" else completion
+    calls, original = list[str](), getattr(module, moment)
 
     def end(*arguments: Any, **more: Any) -> Any:
         calls.append(moment)
@@ -136,18 +143,18 @@ def test_interrupted_it_goes_on(films: Path, monkeypatch: pytest.MonkeyPatch, mo
         return original(*arguments, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(gen, moment, end)
+        patch.setattr(module, moment, end)
         with pytest.raises(KeyboardInterrupt):
-            many(asked(), [films])
+            complete_all(asked(), [films])
     assert "sub/b.json" not in files_of(Path("out"))
-    assert statuses(many(asked(), [films])) == {"a.mkv": "finished", "sub/b.mov": "made"}
+    assert statuses(complete_all(asked(), [films])) == {"a.mkv": "finished", "sub/b.mov": "made"}
     assert files_of(Path("out")) == files_of(Path("whole"))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are looked up in /proc")
 def test_killed_it_leaves_no_process_and_goes_on(films: Path) -> None:
     """A film that is a pipe would be refused; a slow one is simply long."""
-    many(asked(output="whole"), [films])
+    complete_all(asked(output="whole"), [films])
     command = [sys.executable, "-m", "vidiff_cli", "interpolate", "films", "-o", "out", "--seed", "1", "--jobs", "2"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"VIDIFF_MARK": str(films)}) as process:
         while process.poll() is None and not Path("out").exists():
@@ -157,7 +164,7 @@ def test_killed_it_leaves_no_process_and_goes_on(films: Path) -> None:
     while marked(str(films)) and time.monotonic() < give_up:
         time.sleep(0.01)
     assert not marked(str(films))
-    assert set(statuses(many(asked(), [films])).values()) <= {"made", "finished"}
+    assert set(statuses(complete_all(asked(), [films])).values()) <= {"made", "finished"}
     assert files_of(Path("out")) == files_of(Path("whole"))
 
 
@@ -176,20 +183,20 @@ def marked(value: str) -> list[Path]:
 def test_names(films: Path) -> None:
     """A suffix stays in the names of those that would have one name; results are never inputs."""
     (films / "sub" / "b.mp4").write_bytes((films / "sub" / "b.mov").read_bytes())
-    report = many(asked(dry_run=True), [films])
+    report = complete_all(asked(dry_run=True), [films])
     assert [str(film.path) for film in report.films] == ["out/a.mp4", "out/sub/b.mov.mp4", "out/sub/b.mp4.mp4"]
     assert {film.status for film in report.films} == {"planned"} and not Path("out").exists()
-    lossless = many(asked(dry_run=True, lossless=True), [films / "a.mkv", films / "sub" / "b.mov"])
+    lossless = complete_all(asked(dry_run=True, lossless=True), [films / "a.mkv", films / "sub" / "b.mov"])
     assert [str(film.path) for film in lossless.films] == ["out/a.mkv", "out/sub/b.mkv"]
     with pytest.raises(VidiffError, match="is an input itself"):
-        many(asked(output=films, dry_run=True), [films / "a.mkv", films / "sub" / "b.mp4"])
+        complete_all(asked(output=films, dry_run=True), [films / "a.mkv", films / "sub" / "b.mp4"])
 
 
 def test_two_inputs_of_one_result(films: Path) -> None:
     for name in ("b.mp4", "b.mov.webm"):
         (films / "sub" / name).write_bytes(b"x")
     with pytest.raises(VidiffError, match=r"would both become out/sub/b\.mov\.mp4"):
-        many(asked(), [films])
+        complete_all(asked(), [films])
 
 
 @pytest.mark.parametrize(
@@ -203,14 +210,14 @@ def test_two_inputs_of_one_result(films: Path) -> None:
 )
 def test_wrong_usage(films: Path, more: dict[str, Any], inputs: list[str]) -> None:
     with pytest.raises(UsageError):
-        many(asked(**more), [Path(each) for each in inputs])
+        complete_all(asked(**more), [Path(each) for each in inputs])
 
 
 def test_no_film(films: Path) -> None:
     with pytest.raises(VidiffError, match="no video in films/photos: found 1 images"):
-        many(asked(), [Path("films/photos")])
+        complete_all(asked(), [Path("films/photos")])
     with pytest.raises(VidiffError, match="missing does not exist"):
-        many(asked(), [films, Path("missing")])
+        complete_all(asked(), [films, Path("missing")])
 
 
 def test_dry_run_and_progress(films: Path) -> None:
@@ -229,12 +236,14 @@ def test_dry_run_and_progress(films: Path) -> None:
 
 
 def test_extend_and_the_model_is_opened_once(films: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, original = list[Path](), gen.load_model
-    monkeypatch.setattr(gen, "load_model", lambda *given, **more: opened.append(given[0]) or original(*given, **more))
+    opened, original = list[Path](), load_model.load_model
+    monkeypatch.setattr(
+        load_model, "load_model", lambda *given, **more: opened.append(given[0]) or original(*given, **more)
+    )
     wanted = {"input": films, "output": "out", "model": run, "steps": 2, "num_frames": 2, "seed": 3, "dtype": "fp32"}
     settings = ExtendSettings.model_validate(wanted)
-    report = many(settings, [films])
+    report = complete_all(settings, [films])
     assert [film.report and film.report.made for film in report.films] == [2, 2] and opened == [run]
-    assert set(statuses(many(settings, [films])).values()) == {"finished"}
+    assert set(statuses(complete_all(settings, [films])).values()) == {"finished"}
     estimate = settings.model_copy(update={"model": None, "detail": "estimate"})
-    assert [film.status for film in many(estimate, [films]).films] == ["failed", "failed"]
+    assert [film.status for film in complete_all(estimate, [films]).films] == ["failed", "failed"]

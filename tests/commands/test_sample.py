@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from vidiff_cli.commands.sample import sample
-from vidiff_cli.diffusion.samplers import SAMPLERS
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.video.probe import probe
@@ -25,8 +24,7 @@ def test_the_length_is_the_windows_unless_told(settings, frames_of) -> None:
     assert probe(report.paths[0]).fps == report.fps == 8
 
 
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
-@pytest.mark.parametrize("condition", ["auto", "reconstruction"])
+@pytest.mark.parametrize(("condition", "sampler"), [("auto", "dpmpp-2m"), ("auto", "ddim"), ("reconstruction", "ddpm")])
 def test_the_window_slides(settings, frames_of, sampler: str, condition: str) -> None:
     """The first window of a long video is the short video of the same seed."""
     common = {"sampler": sampler, "condition": condition, "lossless": True}
@@ -153,7 +151,7 @@ def test_a_negative_prompt_alone_pushes_away_from_it(settings, run: Path) -> Non
 
 
 def test_the_estimate_is_said_where_it_is_long(settings, told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidiff_cli.generation.generate.LONG_SECONDS", -1)
+    monkeypatch.setattr("vidiff_cli.generation.budget.LONG_SECONDS", -1)
     _, notes = told(sample.events(settings("sample")))
     assert any(note.text.startswith("This will take about") for note in notes)
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vidiff_cli.commands import train as train_command
 from vidiff_cli.commands.info import info
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.train import TrainSettings
@@ -161,23 +162,23 @@ def test_prompts_are_of_held_out_clips_first(dataset: Path) -> None:
 
 def test_prompts_of_a_file_are_drawn_with_the_same_noise(dataset, training, tmp_path, monkeypatch) -> None:
     drawn: list[tuple[list[str], torch.Tensor]] = []
-    original = generate.fill
+    original = generate.sample_windows
 
-    def fill(windows: Any, frames: Any, *, sample: Any, **more: Any) -> Any:
+    def sample_windows(*args: Any, sample: Any, **more: Any) -> Any:
         def noted(denoise: Any, z: torch.Tensor, noise: Any) -> Any:
             drawn.append((prompts[-1], z.clone()))
             return sample(denoise, z, noise)
 
-        return original(windows, frames, sample=noted, **more)
+        return original(*args, sample=noted, **more)
 
-    prompts, sheet = [], generate.sample_sheet
+    prompts, sheet = [], train_command.sample_sheet
 
     def noted_sheet(video_model: Any, asked: Any, *rest: Any, **more: Any) -> None:
         prompts.append(list(asked))
         sheet(video_model, asked, *rest, **more)
 
-    monkeypatch.setattr(generate, "fill", fill)
-    monkeypatch.setattr(generate, "sample_sheet", noted_sheet)
+    monkeypatch.setattr(generate, "sample_windows", sample_windows)
+    monkeypatch.setattr(train_command, "sample_sheet", noted_sheet)
     (tmp_path / "prompts.txt").write_text("# my own\n\n a red circle \na blue square\n")
     train(training(dataset, tmp_path / "run", steps=2, sample_every=2, prompts=tmp_path / "prompts.txt"))
     assert [each[0] for each in drawn] == [["a red circle", "a blue square"]] * 2

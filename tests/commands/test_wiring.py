@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vidiff_cli.commands import train as train_command
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.commands.train import train
@@ -31,14 +32,18 @@ from vidiff_cli.diffusion.noise import Prior, seeded, white
 from vidiff_cli.diffusion.samplers import ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import plan
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation import video_job
+from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.sampling_setup import resolve_sampling
+from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.runs import monitor
+from vidiff_cli.sampling.windows import Conditioner
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.timeline import Timeline, extension, interpolation
 
@@ -98,6 +103,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
         return original(self, z, level, conditioning)
 
     monkeypatch.setattr(Denoiser, "forward", forward)
+    monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", 1)  # windows one by one
     return calls
 
 
@@ -115,15 +121,16 @@ def make(
 ) -> Tensor:
     """The video of a timeline whose given frames are `pixels`."""
     total, given = len(line.times), sorted(line.given)
-    frames = torch.full((len(prompts), 3, total, SIDE, SIDE), math.nan)
-    frames[:, :, given] = clip_from_uint8(pixels(len(given)))
-    job = gen.VideoJob(
+    frames = np.zeros((len(prompts), total, SIDE, SIDE, 3), np.uint8)
+    frames[:, given] = pixels(len(given))
+    job = VideoJob(
         windows=plan(total, given, window=T, overlap=2),
         times=line.times,
         prompts=lambda number: prompts,
         seeds=list(range(len(prompts))),
     )
-    return gen.generate_in_memory(model, asked, job, frames, condition=condition)
+    setup = resolve_sampling(model, asked.model_copy(update={"condition": condition}))
+    return torch.cat([clip_from_uint8(clip) for clip in generate_clips(model, setup, job, frames)])
 
 
 LINES = {
@@ -192,6 +199,10 @@ def test_levels_are_those_that_training_drew(model: LoadedModel) -> None:
     assert not torch.allclose(trained, grid(8, low=settings.low, high=settings.high))
 
 
+def conditioner_of(model: LoadedModel, condition: str = "reconstruction", **more: Any) -> Conditioner:
+    return resolve_sampling(model, settings_of(condition=condition, **more)).conditioner
+
+
 def noisy(z: Tensor, level: Tensor) -> Tensor:
     """A denoiser of frames that hang together, far outside the pixel range."""
     return 3 * torch.tanh(z + z.roll(1, 2)) + 0.1 * level[:, None, :, None, None].to(z.dtype)
@@ -212,11 +223,13 @@ def test_conditions_by_name(model: LoadedModel, given: int, sampler: str, weight
     }
     made = {}
     for name, denoise in expected.items():
-        made[name] = gen.conditioner(name, settings_of(sampler=sampler), model)(noisy, known, observed)(z, level)
+        made[name] = resolve_sampling(model, settings_of(sampler=sampler, condition=name)).conditioner(
+            noisy, known, observed
+        )(z, level)
         assert torch.equal(made[name], denoise(z, level)), name
-    none = gen.conditioner("reconstruction", settings_of(reconstruction_weight=0), model)(noisy, known, observed)
+    none = conditioner_of(model, reconstruction_weight=0)(noisy, known, observed)
     assert torch.equal(none(z, level), made["replacement"])
-    some = gen.conditioner("reconstruction", settings_of(reconstruction_weight=3), model)(noisy, known, observed)
+    some = conditioner_of(model, reconstruction_weight=3)(noisy, known, observed)
     own = clamp_known(reconstruct(noisy, known, observed, 3.0), known, observed)
     assert torch.equal(some(z, level), own(z, level)) and not torch.equal(own(z, level), made["replacement"])
 
@@ -240,7 +253,7 @@ def test_ddpm_corrects_where_it_guides(model: LoadedModel, condition: str, lange
 
     def run(**more: Any) -> Tensor:
         generator = torch.Generator().manual_seed(1)
-        sample = gen.sampler(settings_of(sampler="ddpm", **more), model, condition)
+        sample = resolve_sampling(model, settings_of(sampler="ddpm", condition=condition, **more)).sample
         return sample(noisy, z, lambda like, _: white(like, generator))
 
     generator = torch.Generator().manual_seed(1)
@@ -255,7 +268,7 @@ def test_ddpm_corrects_where_it_guides(model: LoadedModel, condition: str, lange
 def test_every_sampler_is_handed_bounded_estimates(model: LoadedModel, sampler: str, asked: str | float) -> None:
     """After the last step nothing but the estimate is left: it lies within the pixel range."""
     z = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    sample = gen.sampler(settings_of(sampler=sampler, threshold=asked), model, "replacement")
+    sample = resolve_sampling(model, settings_of(sampler=sampler, threshold=asked, condition="replacement")).sample
     made = sample(noisy, z, lambda like, _: torch.zeros_like(like))
     assert float(made.abs().max()) <= 1 + 1e-2 and float(noisy(z, torch.zeros(2, T)).abs().max()) > 2
 
@@ -310,7 +323,7 @@ def test_a_task_shows_the_network_the_frames_of_its_input(settings, clip, frames
     report = task(settings(command.replace("before", "extend"), input=source, condition="learned", **more))
     call = shown[-1]
     places = {"extend": [0, 1], "before": [2, 3], "interpolate": [0, 3]}[command]
-    assert report.windows == 1 and call.told.given[0].nonzero().flatten().tolist() == places
+    assert report.windows == 1 and call.told.observed[0].nonzero().flatten().tolist() == places
     torch.testing.assert_close(call.z[:, :, places], clip_from_uint8(frames_of(source)), rtol=0, atol=1e-4)
 
 
@@ -319,7 +332,9 @@ def test_sheets_while_training_show_the_averaged_weights(
 ) -> None:
     """As sampling will: a sheet is a promise of what the result makes."""
     shown: list[dict[str, Tensor]] = []
-    monkeypatch.setattr(gen, "sample_sheet", lambda video_model, *rest, **more: shown.append(video_model.state_dict()))
+    monkeypatch.setattr(
+        train_command, "sample_sheet", lambda video_model, *rest, **more: shown.append(video_model.state_dict())
+    )
     report = train(training(dataset, tmp_path / "run", steps=3, sample_every=1))
     average, raw = (load_file(report.checkpoint / f"{name}.safetensors") for name in ("ema", "model"))
     assert len(shown) == 4 and shown[-1].keys() == average.keys()
@@ -378,8 +393,8 @@ def test_sampling_draws_the_noise_that_the_model_was_trained_with(
     generator = torch.Generator().manual_seed(0)
     z, known = (torch.randn(2, 3, T, SIDE, SIDE, generator=generator) for _ in range(2))
     level, observed = torch.full((2, T), -0.5), (torch.arange(T) < 2).expand(2, T)
-    asked = settings_of(reconstruction_weight=10.0)
-    made = gen.conditioner("reconstruction", asked, own)(noisy, known, observed)(z, level)
+    asked = settings_of(condition="reconstruction", reconstruction_weight=10.0)
+    made = resolve_sampling(own, asked).conditioner(noisy, known, observed)(z, level)
     right = reconstruct(noisy, known, observed, 10.0, covariance=prior.covariance(T))
     assert torch.equal(made, clamp_known(right, known, observed)(z, level))
     assert not torch.allclose(made, clamp_known(reconstruct(noisy, known, observed, 10.0), known, observed)(z, level))
@@ -390,7 +405,7 @@ def test_context_noise_is_that_of_training(model: LoadedModel, shown: list[Shown
     holds them as they are."""
     own = with_settings(model, context_noise=0.5)
     line, asked = LINES["extension"], settings_of(context_noise=0.3)
-    assert gen.choose_condition(asked, own) == "learned"
+    assert resolve_sampling(own, asked).condition == "learned"
     video = make(own, line, asked, "learned")
     windows = plan(len(line.times), sorted(line.given), window=T, overlap=2)
     place = torch.tensor(0.3, dtype=torch.float64)
@@ -417,6 +432,6 @@ def test_context_noise_that_was_not_trained_is_refused(model: LoadedModel) -> No
         (0.5, "replacement", "is for given frames that the network is shown: found --condition replacement"),
     ):
         with pytest.raises(VidiffError, match=message):
-            gen.choose_condition(
-                settings_of(context_noise=0.4, condition=condition), with_settings(model, context_noise=most)
+            resolve_sampling(
+                with_settings(model, context_noise=most), settings_of(context_noise=0.4, condition=condition)
             )

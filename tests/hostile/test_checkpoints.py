@@ -252,7 +252,7 @@ def test_a_pointer_leads_nowhere_else(vidiff, sentence, copy, pointer, tmp_path)
     latest = copy / "checkpoints" / "latest"
     latest.write_bytes(pointer if isinstance(pointer, bytes) else pointer.encode())
     result = vidiff("sample", "-m", copy, *SAMPLE)
-    assert sentence(result) and "is no model" in result.err, result
+    assert sentence(result) and "is not a model" in result.err, result
 
 
 TEXTS = [b"", b"{", b"[]", b"5", b"\xff", b"[" * 100_000, b'{"train":5,"model":[]}']

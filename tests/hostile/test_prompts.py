@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from vidiff_cli.cli.console import LONGEST_LINE, shown
-from vidiff_cli.generation.generate import slug
+from vidiff_cli.generation.output_files import slug
 
 PROMPTS = {
     "empty": "",

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from in_memory import fill
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
@@ -17,7 +18,7 @@ from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, seeded
 from vidiff_cli.diffusion.samplers import Denoise, Noise, ddpm
 from vidiff_cli.frames import Scheme, Window, plan
 from vidiff_cli.pixels import quantize_8bit
-from vidiff_cli.sampling.windows import Conditioner, SampleFn, fill
+from vidiff_cli.sampling.windows import Conditioner, SampleFn
 
 B, C, N, T, SIDE = 3, 2, 20, 8, 3
 GIVEN = [0, 1, 2]

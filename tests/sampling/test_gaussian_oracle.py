@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from in_memory import fill
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
@@ -19,7 +20,7 @@ from vidiff_cli.diffusion.levels import alpha_sigma, grid
 from vidiff_cli.diffusion.noise import INDEPENDENT, PRIORS, Prior
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.frames import plan
-from vidiff_cli.sampling.windows import Conditioner, fill
+from vidiff_cli.sampling.windows import Conditioner
 
 CLIPS, FRAMES, WINDOW, OVERLAP, GIVEN, STEPS = 4096, 64, 16, 8, 16, 64
 SEAMS = range(GIVEN, FRAMES, WINDOW - OVERLAP)

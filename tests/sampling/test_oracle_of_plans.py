@@ -17,6 +17,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from in_memory import fill
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight
@@ -25,7 +26,7 @@ from vidiff_cli.diffusion.noise import freenoise_index, seeded, white
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.frames import Scheme, Window
 from vidiff_cli.sampling.initial_noise import FREE_INIT_LEVEL, InitNoise, SampleFn, free_init, fresh, previous_frames
-from vidiff_cli.sampling.windows import Conditioner, fill
+from vidiff_cli.sampling.windows import Conditioner
 from vidiff_cli.timeline import Timeline, extension, interpolation, join, loop, plans
 
 WINDOW, OVERLAP = 16, 8

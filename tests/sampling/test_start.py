@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from in_memory import fill
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known
@@ -17,7 +18,6 @@ from vidiff_cli.diffusion.noise import INDEPENDENT, Prior, freenoise_index, low_
 from vidiff_cli.diffusion.samplers import Denoise, Noise, ddim
 from vidiff_cli.frames import Scheme, Window
 from vidiff_cli.sampling.initial_noise import FREE_INIT_LEVEL, free_init, free_noise, fresh, previous_frames
-from vidiff_cli.sampling.windows import fill
 from vidiff_cli.timeline import extension, plans
 
 WINDOW, OVERLAP, SIDE = 8, 3, 40

@@ -7,13 +7,14 @@ from functools import partial
 
 import pytest
 import torch
+from in_memory import fill
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, threshold
 from vidiff_cli.diffusion.levels import alpha_sigma, grid
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.frames import plan
-from vidiff_cli.sampling.windows import Conditioner, fill
+from vidiff_cli.sampling.windows import Conditioner
 
 COUNT, C, T, SIDE = 8, 3, 8, 4
 

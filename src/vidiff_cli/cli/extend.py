@@ -84,11 +84,12 @@ def extend(
     """
     extra = {"input": sources[0]} if sources else {}
     settings = settings_from(ctx, ExtendSettings, under=common.recorded(from_json, "extend"), **extra)
-    inputs = sources or [settings.input]
-    if common.are_many(inputs):
-        return common.make_many(settings, inputs, as_json=as_json, quiet=quiet, verbose=verbose)
     from vidiff_cli.commands.extend import ExtendReport
     from vidiff_cli.commands.extend import extend as task
+
+    inputs = sources or [settings.input]
+    if common.are_many(inputs):
+        return common.make_many(task, settings, inputs, as_json=as_json, quiet=quiet, verbose=verbose)
 
     with errors_as_sentences(verbose):
         report = follow(task.events(settings), quiet=quiet, verbose=verbose)

@@ -24,7 +24,7 @@ from vidiff_cli.config.reading import read_text
 from vidiff_cli.errors import VidiffError
 
 if TYPE_CHECKING:
-    from vidiff_cli.commands.many import FilmReport
+    from vidiff_cli.commands.many import CompletionTask, FilmReport
 
 NEVER_RECORDED = {"output", "overwrite", "prompts_file"}
 SAMPLING, GUIDANCE, VIDEO = "Sampling", "Guidance", "Video"
@@ -73,14 +73,20 @@ def are_many(inputs: Sequence[Path]) -> bool:
 
 
 def make_many(
-    settings: ExtendSettings | InterpolateSettings, inputs: Sequence[Path], *, as_json: bool, quiet: bool, verbose: bool
+    command: CompletionTask,
+    settings: ExtendSettings | InterpolateSettings,
+    inputs: Sequence[Path],
+    *,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Extends or interpolates every input by itself: paths on stdout, a table on stderr. Exit code 1 where one failed;
     --dry-run prints what would be done."""
     from vidiff_cli.commands.many import many
 
     with errors_as_sentences(verbose):
-        report = follow(many.events(settings, inputs), quiet=quiet, verbose=verbose)
+        report = follow(many.events(command, settings, inputs), quiet=quiet, verbose=verbose)
     if as_json:
         print_json(report)
     elif settings.dry_run:

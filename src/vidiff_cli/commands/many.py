@@ -17,21 +17,19 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
 from vidiff_cli.checkpoint import file_hash
-from vidiff_cli.commands.extend import ExtendReport, extend
-from vidiff_cli.commands.interpolate import InterpolateReport, interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import UsageError, VidiffError, error_sentence
 from vidiff_cli.events import Event, EventStream, Note, Progress, Task, task
-from vidiff_cli.generation import generate as gen
-from vidiff_cli.generation.completion import Settings
+from vidiff_cli.generation.completion import open_completion_model
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.resume_journal import journal_path
-from vidiff_cli.generation.sidecar import read_sidecar
+from vidiff_cli.generation.sampling_setup import resolve_sampling
+from vidiff_cli.generation.sidecar import read_sidecar, resolved_settings
 from vidiff_cli.prep.scan import MediaSource, scan
 from vidiff_cli.system import worker_pool
 from vidiff_cli.system.locks import hidden_folder
@@ -39,9 +37,21 @@ from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import HIDDEN, RECIPES
 from vidiff_cli.video.probe import SUFFIXES_VIDEO, probe
 
-TASKS: dict[type, Task[..., Any]] = {ExtendSettings: extend, InterpolateSettings: interpolate}
+CompletingSettings = ExtendSettings | InterpolateSettings
+CompletionTask = Task[..., Any]
+"""A task of such settings and `opened`, the model where the caller has it; its report counts frames."""
+
 # Settings that do not decide what a result looks like, or are compared otherwise (input, model, seed).
 FREE = {"input", "model", "seed", "clip_model", "device", "sidecar", "dry_run"}
+
+
+class FrameCounts(Protocol):
+    """A report that counts given and made frames."""
+
+    @property
+    def given(self) -> int: ...
+    @property
+    def made(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +66,7 @@ class FilmReport:
     status: Literal["made", "finished", "failed", "planned"]
     seconds: float
     reason: str | None = None
-    report: ExtendReport | InterpolateReport | None = None
+    report: FrameCounts | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,9 +95,10 @@ class _Film:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
-    """What a worker process is told."""
+    """One film for a worker process."""
 
-    settings: Settings
+    command: CompletionTask
+    settings: CompletingSettings
     film: _Film
     threads: int
     argv: tuple[str, ...]
@@ -97,9 +108,9 @@ Made = Generator[tuple[_Film, Event | FilmReport]]
 
 
 @task
-def many(settings: Settings, inputs: Sequence[Path]) -> EventStream[ManyReport]:
-    """Extends or interpolates the films of `inputs` (files, and folders with all videos in them and below) into the
-    folder `settings.output`, as `settings` say but for their own input. --jobs films at a time.
+def many(command: CompletionTask, settings: CompletingSettings, inputs: Sequence[Path]) -> EventStream[ManyReport]:
+    """Extend or interpolate, as the `command` does, the films of `inputs` (files, and folders with all videos in them
+    and below) into the folder `settings.output`, as `settings` say but for their own input. --jobs films at a time.
 
     Raises VidiffError for inputs, a folder or a model that cannot be used; what fails for one film is in its report.
     """
@@ -107,7 +118,7 @@ def many(settings: Settings, inputs: Sequence[Path]) -> EventStream[ManyReport]:
     films = yield from _probed(_planned(settings, inputs))
     tally, reports = _Tally(films), dict[str, FilmReport]()
     yield tally.progress()
-    making = _in_turn(settings, films) if settings.jobs == 1 else _at_a_time(settings, films)
+    making = (_in_turn if settings.jobs == 1 else _at_a_time)(command, settings, films)
     with closing(making):
         for film, event in making:
             if isinstance(event, FilmReport):
@@ -131,7 +142,7 @@ def _line(done: FilmReport) -> Note:
     return Note(f"{done.name}: {done.report.given} frames given, {done.report.made} made in {done.seconds:.1f} s.")
 
 
-def _planned(settings: Settings, inputs: Sequence[Path]) -> list[_Film]:
+def _planned(settings: CompletingSettings, inputs: Sequence[Path]) -> list[_Film]:
     """The films and their results: under the input's name; with its suffix in it where two would have the same."""
     folder = settings.output
     if folder is None:
@@ -165,7 +176,7 @@ def _planned(settings: Settings, inputs: Sequence[Path]) -> list[_Film]:
 
 
 def _videos(inputs: Sequence[Path], folder: Path) -> list[MediaSource]:
-    """All that is named itself, and the videos in folders. VidiffError where there is none."""
+    """All that is named itself, and the videos in folders. VidiffError without any."""
     named = {Path(os.path.abspath(each.expanduser())) for each in inputs}
     found = scan([str(each) for each in inputs], exclude=folder).sources
     videos = [source for source in found if source.path in named or source.path.suffix.lower() in SUFFIXES_VIDEO]
@@ -217,19 +228,19 @@ class _Tally:
         return Progress(what="frames of all films", done=done, total=self._frames or None, detail=", ".join(detail))
 
 
-def _in_turn(settings: Settings, films: Sequence[_Film]) -> Made:
+def _in_turn(command: CompletionTask, settings: CompletingSettings, films: Sequence[_Film]) -> Made:
     """One film after the other, with one model for all."""
-    model = gen.open_completing_model(settings)
+    model = _open_model(settings)
     for film in films:
-        with closing(_film(settings, film, model)) as steps:
+        with closing(_film(command, settings, film, model)) as steps:
             for event in steps:
                 yield film, event
 
 
-def _at_a_time(settings: Settings, films: Sequence[_Film]) -> Made:
+def _at_a_time(command: CompletionTask, settings: CompletingSettings, films: Sequence[_Film]) -> Made:
     """Several films at a time. The processes end with this one, however that ends."""
     threads, argv = max(1, torch.get_num_threads() // settings.jobs), tuple(sys.argv)
-    jobs = [_Job(settings=settings, film=film, threads=threads, argv=argv) for film in films]
+    jobs = [_Job(command=command, settings=settings, film=film, threads=threads, argv=argv) for film in films]
     running = worker_pool.run(
         _apart,
         jobs,
@@ -258,21 +269,37 @@ def _apart(job: _Job) -> list[Event | FilmReport] | VidiffError:
     torch.set_num_threads(job.threads)
     sys.argv = list(job.argv)  # for the sidecar
     try:
-        events = list(_film(job.settings, job.film, _find_model(job.settings)))  # type: ignore[arg-type]
+        events = list(_film(job.command, job.settings, job.film, _model_of_process(job.settings)))  # type: ignore[arg-type]
     except VidiffError as error:
         return error
     return [event for event in events if not isinstance(event, Progress)]
 
 
 @cache
-def _find_model(settings: Settings) -> LoadedModel | None:
-    return gen.open_completing_model(settings)
+def _model_of_process(settings: CompletingSettings) -> LoadedModel | None:
+    return _open_model(settings)
 
 
-def _film(settings: Settings, film: _Film, model: LoadedModel | None) -> Generator[Event | FilmReport]:
+def _open_model(settings: CompletingSettings) -> LoadedModel | None:
+    """The model of all films; VidiffError where it cannot be opened, or not sampled so."""
+    model = open_completion_model(
+        settings.model,
+        detail=settings.detail,
+        size=settings.size,
+        device=settings.device,
+        dtype=settings.dtype,
+        clip_model=settings.clip_model,
+    )
+    if model is not None:
+        resolve_sampling(model, settings, completes=True)
+    return model
+
+
+def _film(
+    command: CompletionTask, settings: CompletingSettings, film: _Film, model: LoadedModel | None
+) -> Generator[Event | FilmReport]:
     """The events of one film, and its report at the end. A UsageError, which all films would have, is raised."""
     began = time.monotonic()
-    made = TASKS[type(settings)]
     try:
         if film.problem is not None:
             yield _failed(film, 0.0, film.problem)
@@ -280,7 +307,7 @@ def _film(settings: Settings, film: _Film, model: LoadedModel | None) -> Generat
         own = settings.model_copy(update={"input": film.path, "output": film.result})
         sidecar = read_sidecar(film.result)
         if film.result.exists():
-            if sidecar is not None and _was_made_by(sidecar, own, model):
+            if sidecar is not None and _was_made_by(sidecar, command.__name__, own, model):
                 yield FilmReport(name=film.name, path=film.result, status="finished", seconds=time.monotonic() - began)
                 return
             if not (settings.overwrite or journal_path(film.result).exists()):
@@ -292,7 +319,7 @@ def _film(settings: Settings, film: _Film, model: LoadedModel | None) -> Generat
         if settings.dry_run:
             yield FilmReport(name=film.name, path=film.result, status="planned", seconds=time.monotonic() - began)
             return
-        report = yield from made.events(own, opened=model)
+        report = yield from command.events(own, opened=model)
     except UsageError:
         raise
     except Exception as error:  # of any kind: the next film may be a good one
@@ -306,12 +333,14 @@ def _failed(film: _Film, seconds: float, reason: str) -> FilmReport:
     return FilmReport(name=film.name, path=film.result, status="failed", seconds=seconds, reason=reason)
 
 
-def _was_made_by(sidecar: Mapping[str, Any], settings: Settings, model: LoadedModel | None) -> bool:
-    """Whether a sidecar tells of a result of these settings, this model and this input."""
-    wanted = gen.recorded_settings(settings, model, settings.seed)
+def _was_made_by(
+    sidecar: Mapping[str, Any], command: str, settings: CompletingSettings, model: LoadedModel | None
+) -> bool:
+    """True if a sidecar belongs to a result of these settings, this model and this input."""
+    wanted = resolved_settings(settings.model_dump(mode="json"), model, settings.seed)
     said = {name: value for name, value in sidecar["settings"].items() if name not in FREE}
     return (
-        sidecar["command"] == TASKS[type(settings)].__name__
+        sidecar["command"] == command
         and settings.seed in (None, sidecar["seed"])
         and said == {name: value for name, value in wanted.items() if name not in FREE}
         and (sidecar["checkpoint"] or {}).get("sha256") == (model.hash if model else None)

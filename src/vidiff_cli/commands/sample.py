@@ -15,14 +15,20 @@ from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, task
 from vidiff_cli.frames import Window, evenly_spaced, plan
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.announce import announce_model, warn_fps
+from vidiff_cli.generation.budget import check_amount, estimate_seconds, note_long, save_memory
 from vidiff_cli.generation.frame_store import FrameStore
-from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.generate import generate
+from vidiff_cli.generation.load_model import LoadedModel, open_model
+from vidiff_cli.generation.output_files import OutputOptions, check_files, journal_key, sheet_path, slug, target_path
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
+from vidiff_cli.generation.sampling_setup import resolve_sampling
+from vidiff_cli.generation.sidecar import write_sidecar
+from vidiff_cli.generation.video_job import VideoJob, choose_overlap
 from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.video.encode import encode
 
-MOST_VIDEOS = 100_000  # of one call
+MAX_VIDEOS = 100_000  # of one call
 SHEET_FRAMES = 96  # kept of a video for it
 SHEET_ROWS = 16  # of --compare: more make a picture that nobody looks at
 
@@ -44,18 +50,15 @@ class SampleReport:
 
 @task
 def sample(settings: SampleSettings) -> EventStream[SampleReport]:
-    """Makes videos: `count` of each prompt, video i with seed + i. More frames than the model's window are made by
+    """Make videos: `count` of each prompt, video i with seed + i. More frames than the model's window are made by
     sliding it.
 
     Raises VidiffError for a model or an output that cannot be used, before anything is made.
     """
     began = time.monotonic()
     prompts = _prompts(settings)
-    if len(prompts) * settings.count > MOST_VIDEOS:
-        found = f"{len(prompts):,} prompts, {settings.count:,} videos of each"
-        raise VidiffError("that is too much to make at once", found=found, expected=f"at most {MOST_VIDEOS:,} videos")
-    prompts = [prompt for prompt in prompts for _ in range(settings.count)]
-    model = gen.open_model(settings)
+    model = open_model(settings.model, device=settings.device, dtype=settings.dtype, clip_model=settings.clip_model)
+    setup = resolve_sampling(model, settings)
     if settings.noise not in (None, model.settings.diffusion.noise):
         raise VidiffError(
             f"{model.name} was trained with another noise",
@@ -63,52 +66,52 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
             expected=model.settings.diffusion.noise,
             fix="leave it out",
         )
+    options = OutputOptions.from_record("sample", settings.output, settings.model_dump(mode="json"))
     total, fps = settings.num_frames or model.settings.frames, Fraction(settings.fps or model.fps)
-    height, width, folder = model.settings.height, model.settings.width, gen.output_folder(settings)
-    gen.check_amount(total * min(settings.batch_size, len(prompts)), width, height, folder)
-    windows, condition = _windows(settings, model, total), gen.choose_condition(settings, model)
+    height, width = model.settings.height, model.settings.width
+    check_amount(total * min(settings.batch_size, len(prompts)), width, height, options.folder)
+    windows = _windows(settings, model, total)
     times = [Fraction(frame) / fps for frame in range(total)]
-    with _journal(settings, model, prompts, times) as journal:
+    with _journal(options, model, prompts, times) as journal:
         seed = journal.seed
-        yield from gen.announce_model(model, settings, seed, prompts)
+        yield from announce_model(model, seed, prompts, negative=settings.negative_prompt)
         if settings.strict_prompt:
             _check_words(model, prompts)
-        yield from gen.warn_fps(model, fps)
-        paths = _paths(settings, prompts, seed, total, model)
+        yield from warn_fps(model, fps)
+        paths = output_paths(options, prompts, seed, _details(model, total))
         begun = journal.videos + (settings.batch_size if journal.complete else 0)
         for number, path in enumerate(paths[journal.videos :], journal.videos):
-            gen.check_files(path, settings, fps, again=number < begun)
+            check_files(path, options, fps, again=number < begun)
         frames_before = journal.sheet_frames()
         rows = [(prompt or "(no prompt)", frames) for prompt, frames in zip(prompts, frames_before, strict=False)]
         for first in range(journal.videos, len(prompts), settings.batch_size):
             batch = slice(first, first + settings.batch_size)
-            some, again = prompts[batch], journal.complete
-            job = gen.VideoJob(
+            batch_prompts, again = prompts[batch], journal.complete
+            job = VideoJob(
                 windows=windows,
                 times=times,
-                prompts=lambda number, some=some: some,
-                seeds=[seed + number for number in range(first, first + len(some))],
+                prompts=lambda number, batch_prompts=batch_prompts: batch_prompts,
+                seeds=[seed + number for number in range(first, first + len(batch_prompts))],
             )
             if first == 0:
-                shape = (len(some), model.settings.network.channels, min(total, model.settings.frames), height, width)
-                yield from gen.save_memory(model, settings, shape, condition)
-                seconds = gen.estimate_seconds(model, settings, job, shape, condition)
-                yield from gen.long_note(seconds * len(prompts) / len(some))
-            what, reel = (
-                f"videos {first + 1}-{first + len(some)}",
-                FrameStore(journal.frames((len(some), height, width, 3))),
-            )
-            yield from gen.generate(model, settings, job, reel, condition=condition, journal=journal, what=what)
-            for clip, (path, prompt, own) in enumerate(zip(paths[batch], some, job.seeds, strict=True)):
-                frames = reel.in_order(range(total), clip)
-                encode(path, frames, fps, lossless=settings.lossless, overwrite=settings.overwrite, again=again)
-                if settings.compare and len(rows) < SHEET_ROWS:
-                    rows.append((prompt or "(no prompt)", reel.read(evenly_spaced(total, SHEET_FRAMES))[:, clip]))
-                if settings.sidecar:
-                    alone = settings.model_copy(update={"prompts": (prompt,), "count": 1, "prompts_file": None})
-                    facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": condition}
-                    gen.write_sidecar(path, "sample", alone, model, own, facts)
-            journal.next_batch(first + len(some), [frames for _, frames in rows])
+                channels, length = model.settings.network.channels, min(total, model.settings.frames)
+                shape = (len(batch_prompts), channels, length, height, width)
+                yield from save_memory(model, setup, shape)
+                seconds = estimate_seconds(model, setup, job, shape)
+                yield from note_long(seconds * len(prompts) / len(batch_prompts))
+            store = FrameStore(journal.frames((len(batch_prompts), height, width, 3)))
+            what = f"videos {first + 1}-{first + len(batch_prompts)}"
+            yield from generate(model, setup, job, store, journal=journal, what=what)
+            for clip, (path, prompt, own_seed) in enumerate(zip(paths[batch], batch_prompts, job.seeds, strict=True)):
+                frames = store.in_order(range(total), clip)
+                encode(path, frames, fps, lossless=options.lossless, overwrite=options.overwrite, again=again)
+                if options.compare and len(rows) < SHEET_ROWS:
+                    rows.append((prompt or "(no prompt)", store.read(evenly_spaced(total, SHEET_FRAMES))[:, clip]))
+                if options.sidecar:
+                    record = {**options.record, "prompts": [prompt], "count": 1, "prompts_file": None}
+                    facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": setup.condition}
+                    write_sidecar(path, "sample", record, model, own_seed, facts)
+            journal.next_batch(first + len(batch_prompts), [frames for _, frames in rows])
         report = SampleReport(
             paths=tuple(paths),
             prompts=tuple(prompts),
@@ -117,7 +120,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
             fps=fps,
             width=width,
             height=height,
-            sheet=_sheet(rows, total, gen.sheet_path(paths[0])) if rows else None,
+            sheet=_sheet(rows, total, sheet_path(paths[0])) if rows else None,
             seconds=time.monotonic() - began,
         )
         journal.remove()
@@ -126,15 +129,18 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
 
 @contextmanager
 def _journal(
-    settings: SampleSettings, model: LoadedModel, prompts: list[str], times: Sequence[Fraction]
+    options: OutputOptions, model: LoadedModel, prompts: list[str], times: Sequence[Fraction]
 ) -> Iterator[WindowJournal]:
-    """What keeps finished windows and videos. VidiffError where another process makes the very same files."""
-    suffix, own = ".mkv" if settings.lossless else ".mp4", "" if settings.seed is None else f"_s{settings.seed}"
-    size = f"{len(times)}f_{model.settings.width}x{model.settings.height}"
-    target = settings.output or Path(f"{gen.slug(prompts[0])}{own}_{size}{suffix}")
-    key = gen.journal_key(settings, model, times, prompts)
-    with window_journal(target, key, settings.seed, share=settings.output is None and settings.seed is None) as journal:
+    """The journal of finished windows and videos. VidiffError where another process makes the very same files."""
+    target = target_path(options, slug(prompts[0]), _details(model, len(times)), options.seed)
+    key = journal_key(options.record, model, times, prompts)
+    with window_journal(target, key, options.seed, share=options.path is None and options.seed is None) as journal:
         yield journal
+
+
+def _details(model: LoadedModel, total: int) -> str:
+    """End of a file's name: number and size of frames."""
+    return f"{total}f_{model.settings.width}x{model.settings.height}"
 
 
 def _sheet(rows: list[tuple[str, np.ndarray]], total: int, path: Path) -> Path:
@@ -145,13 +151,17 @@ def _sheet(rows: list[tuple[str, np.ndarray]], total: int, path: Path) -> Path:
 
 
 def _prompts(settings: SampleSettings) -> list[str]:
-    """The prompts given and those of the file; without any, one empty prompt."""
+    """The prompts given and those of the file, each as often as asked; without any, the empty prompt."""
     found = read_prompts(settings.prompts_file) if settings.prompts_file is not None else []
-    return [*settings.prompts, *found] or [""]
+    prompts = [*settings.prompts, *found] or [""]
+    if len(prompts) * settings.count > MAX_VIDEOS:
+        found = f"{len(prompts):,} prompts, {settings.count:,} videos of each"
+        raise VidiffError("too many videos requested", found=found, expected=f"at most {MAX_VIDEOS:,}")
+    return [prompt for prompt in prompts for _ in range(settings.count)]
 
 
 def _check_words(model: LoadedModel, prompts: list[str]) -> None:
-    """VidiffError for words that the model has never seen: for one without captions, all of them."""
+    """Refuse words that the model has never seen: for one without captions, all of them."""
     fix = "leave out --strict-prompt"
     if model.video_model.text is None and any(prompts):
         raise VidiffError("the model was trained without captions", found="a prompt", fix=fix)
@@ -163,18 +173,15 @@ def _windows(settings: SampleSettings, model: LoadedModel, total: int) -> list[W
     window = model.settings.frames
     if window == 1 and total > 1:
         raise VidiffError("this model makes single pictures", found=f"{total} frames asked for", fix="train on videos")
-    return plan(total, (), window=window, overlap=gen.choose_overlap(settings.overlap, window))
+    return plan(total, (), window=window, overlap=choose_overlap(settings.overlap, window))
 
 
-def _paths(settings: SampleSettings, prompts: list[str], seed: int, total: int, model: LoadedModel) -> list[Path]:
+def output_paths(options: OutputOptions, prompts: list[str], seed: int, details: str) -> list[Path]:
     """One file per video: -o for a single one; for several -o is their folder, or a name that gets the seed added."""
-    output, suffix = settings.output, ".mkv" if settings.lossless else ".mp4"
-    if output is not None and len(prompts) == 1:
-        return [output]
-    size = f"{total}f_{model.settings.width}x{model.settings.height}"
-    names = [f"{gen.slug(prompt)}_s{seed + number}_{size}{suffix}" for number, prompt in enumerate(prompts)]
-    if output is None:
-        return [Path(name) for name in names]
-    if output.suffix:
-        return [output.with_name(f"{output.stem}_s{seed + number}{output.suffix}") for number in range(len(prompts))]
-    return [output / name for name in names]
+    path = options.path
+    if path is not None and len(prompts) == 1:
+        return [path]
+    if path is not None and path.suffix:
+        return [path.with_name(f"{path.stem}_s{seed + number}{path.suffix}") for number in range(len(prompts))]
+    names = [f"{slug(prompt)}_s{seed + number}_{details}{options.suffix}" for number, prompt in enumerate(prompts)]
+    return [Path(name) if path is None else path / name for name in names]

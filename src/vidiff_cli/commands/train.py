@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.events import EventStream, Note, Progress, task
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.generation.sample_sheet import sample_sheet
 from vidiff_cli.runs.checkpoints import INTERRUPT_ONLY, complete_save, save_checkpoint
 from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
@@ -36,6 +38,8 @@ from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.objective import Auxiliary
 from vidiff_cli.training.state import TrainState
+
+SHEET_STEPS = 16  # of sampling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,11 +160,8 @@ def _open_recorder(
     yield from _describe_resumption(plan, state, dataset, run)
     yield from describe_training(settings, model, dataset, device, _count_parameters(state))
 
-    def draw_samples(video_model: VideoModel, prompts: Sequence[str], path: Path) -> None:
-        from vidiff_cli.generation.generate import sample_sheet
-
-        sample_sheet(video_model, prompts, path, device=device, dtype=dtype)
-
+    options = GenerationSettings(steps=SHEET_STEPS, condition="replacement")
+    draw_samples = partial(sample_sheet, device=device, dtype=dtype, options=options)
     monitor = TrainingMonitor(settings, model, dataset, device=device, dtype=dtype, draw_samples=draw_samples)
     tracker = open_tracker(settings.track, run) if settings.track != "none" else None
     yield from monitor.announce()

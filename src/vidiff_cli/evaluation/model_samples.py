@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import ValidationError
 
 from vidiff_cli.checkpoint import read_header
@@ -24,12 +23,15 @@ from vidiff_cli.evaluation.video_sets import Item, VideoSet
 from vidiff_cli.evaluation.view import View
 from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.frames import plan
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.announce import announce_model
+from vidiff_cli.generation.budget import check_amount, estimate_seconds, note_long
 from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.generation.frame_store import DiskFrameArray
+from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.sampling_setup import resolve_sampling
+from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.path_kind import path_kind
-from vidiff_cli.pixels import clip_to_uint8
 
 BATCH = 16
 
@@ -102,16 +104,16 @@ def sample_set(
     Raises:
         VidiffError: more frames than `folder` has room for.
     """
-    seed, condition = settings.seed or 0, gen.choose_condition(settings, model)
+    seed, setup = settings.seed or 0, resolve_sampling(model, settings)
     window = model.settings.frames
     windows = plan(frames, (), window=window, overlap=max(1, window // 2))
     height, width, channels = model.settings.height, model.settings.width, model.settings.network.channels
-    gen.check_amount(frames * len(prompts), width, height, folder)
+    check_amount(frames * len(prompts), width, height, folder)
     file = DiskFrameArray.temporary(folder, (frames, height, width, 3))
-    yield from gen.announce_model(model, settings, seed, prompts)
+    yield from announce_model(model, seed, prompts, negative=settings.negative_prompt)
     for first in range(0, len(prompts), BATCH):
         batch = prompts[first : first + BATCH]
-        job = gen.VideoJob(
+        job = VideoJob(
             windows=windows,
             times=[Fraction(frame) / model.fps for frame in range(frames)],
             prompts=lambda number, batch=batch: batch,
@@ -119,12 +121,11 @@ def sample_set(
         )
         if first == 0:
             shape = (len(batch), channels, min(frames, window), height, width)
-            seconds = gen.estimate_seconds(model, settings, job, shape, condition)
-            yield from gen.long_note(seconds * len(prompts) / len(batch))
+            seconds = estimate_seconds(model, setup, job, shape)
+            yield from note_long(seconds * len(prompts) / len(batch))
         yield Progress(what="samples", done=first, total=len(prompts))
-        empty = torch.zeros(len(batch), channels, frames, height, width)
-        videos = gen.generate_in_memory(model, settings, job, empty, condition=condition)
-        file.write(range(first, first + len(batch)), np.stack([clip_to_uint8(video) for video in videos]))
+        empty = np.zeros((len(batch), frames, height, width, channels), np.uint8)
+        file.write(range(first, first + len(batch)), generate_clips(model, setup, job, empty))
     yield Progress(what="samples", done=len(prompts), total=len(prompts))
     if not any(prompts):
         yield Note("The real clips have no captions: samples are made without a prompt.")

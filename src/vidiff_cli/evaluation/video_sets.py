@@ -24,7 +24,7 @@ from vidiff_cli.dataset.world_dataset import WorldClips
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.evaluation.view import View
 from vidiff_cli.events import EventStream, Progress
-from vidiff_cli.generation.completion import compare_path
+from vidiff_cli.generation.output_files import compare_path
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.prep.scan import MediaSource, scan
 from vidiff_cli.video.decode import stream_frames

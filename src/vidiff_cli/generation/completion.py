@@ -1,4 +1,4 @@
-"""What extend and interpolate share: a timeline, the windows that make what it lacks, and where the result goes.
+"""Complete a source clip: a timeline, and the windows that make the frames it lacks.
 
 Shapes: n frames, h w pixels, c = 3 RGB; uint8.
 """
@@ -10,69 +10,94 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
-from vidiff_cli.config.generate import CompletionSettings, ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, EventStream, Note
 from vidiff_cli.frames import Scheme, Window
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.budget import estimate_seconds, note_long, save_memory
 from vidiff_cli.generation.calibrate import calibrate
 from vidiff_cli.generation.frame_store import FrameStore
-from vidiff_cli.generation.load_model import LoadedModel
-from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
-from vidiff_cli.generation.source_clip import Size, SourceClip
-from vidiff_cli.sampling import color_anchor
+from vidiff_cli.generation.generate import generate
+from vidiff_cli.generation.load_model import LoadedModel, newest_run, open_model
+from vidiff_cli.generation.output_files import (
+    OutputOptions,
+    OutputTarget,
+    check_files,
+    compare_path,
+    open_target,
+    sheet_path,
+    target_path,
+)
+from vidiff_cli.generation.sampling_setup import SamplingSetup
+from vidiff_cli.generation.sidecar import sidecar_path
+from vidiff_cli.generation.source_clip import ResultSize, Size, SourceClip, output_size
+from vidiff_cli.generation.video_job import CLIPS_AT_ONCE, VideoJob, batch_windows
 from vidiff_cli.sampling.merge import GainOf
 from vidiff_cli.timeline import Timeline, plans, split_at_cuts
 
 PHOTO_FPS = Fraction(24)  # where no model has a rate
-ANCHORS = 16  # given frames that --drift-control first holds to
 
-Settings = ExtendSettings | InterpolateSettings
+Detail = Literal["both", "estimate", "model"]
+"""What new frames are made of: the estimate by motion, the model's frames, or both."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompletionPlan:
+    """A source clip, the timeline to complete, the windows that make what is missing (none without a model), and a
+    prompt for each window number.
+
+    `rate` of the result is that of the timeline but in slow motion; `size` (h w) of the result; `model_size`: frames
+    are written as the model sees them, cropped. `detail`: what new frames are made of; `samples`: a model's frames are
+    the mean of so many. `cuts` between scenes. `name` of the result without its seed; `anchor` as in `VideoJob`.
+    """
+
+    clip: SourceClip
+    timeline: Timeline
+    windows: Sequence[Window]
+    prompt: Callable[[int], str]
+    rate: Fraction
+    size: Size
+    model_size: bool
+    detail: Detail
+    samples: int
+    cuts: int
+    name: str
+    anchor: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def sources(self) -> dict[int, int]:
+        """The source frame of every rank that is given or repeats a given one."""
+        line = self.timeline
+        return {**line.given, **{rank: line.given[repeated] for rank, repeated in line.repeats.items()}}
+
+    @property
+    def details(self) -> str:
+        """End of the result's name: number and size of its frames."""
+        return f"{len(self.timeline.written)}f_{self.size[1]}x{self.size[0]}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompletedVideo:
     """All frames of a timeline by rank: the given ones as they were read, the others made, at the clip's size.
 
-    `gain_of`: how much of the model's frames is added to the estimates. `doubts`: the uncertainty (h w, uint8 levels)
-    of frames that were written.
+    `gain_of`: how much of the model's frames is added to the estimates. `uncertainty` (h w, uint8 levels) by rank of
+    frames that were written.
     """
 
-    reel: FrameStore
+    store: FrameStore
     windows: Sequence[Window]
     condition: str
     gain_of: GainOf | None = None
-    doubts: Mapping[int, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutputTarget:
-    """The file of the result, what keeps finished windows until then, and the seed. `again`: an interrupted call made
-    all windows, so that the files of the result may be there."""
-
-    path: Path
-    journal: WindowJournal
-    seed: int
-    again: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompletionPlan:
-    """What is to be completed, in which order, with which prompt for each window."""
-
-    timeline: Timeline
-    windows: Sequence[Window]
-    rate: Fraction  # of the result: of the timeline but in slow motion
-    what: str  # for its name
-    prompt: Callable[[int], str] = lambda number: ""
+    uncertainty: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowPlanReport:
-    """What --dry-run tells: the picture of the plan, and its counts of frames and windows."""
+    """Report of --dry-run: the picture of the plan, and its counts of frames and windows."""
 
     path: Path
     frames: int
@@ -82,48 +107,75 @@ class WindowPlanReport:
     lines: tuple[str, ...]
 
 
+def open_completion_model(
+    model: Path | None, *, detail: Detail, size: ResultSize, device: str, dtype: str, clip_model: str | None
+) -> LoadedModel | None:
+    """The model of a completion; None where the estimate by motion is taken alone, because it is asked for, or because
+    no model is named and there is no run. VidiffError as `open_model`, and for options that need a model."""
+    if detail != "estimate" and (model is not None or newest_run() is not None):
+        return open_model(model, device=device, dtype=dtype, clip_model=clip_model)
+    option = "--detail model" if detail == "model" else "--size model" if size == "model" else None
+    if option is not None:
+        found = "--detail estimate" if detail == "estimate" else "no run under runs/"
+        raise VidiffError(f"{option} needs a model", found=found, fix="name one with --model")
+    return None
+
+
 def plan_completion(
-    settings: CompletionSettings,
     model: LoadedModel | None,
     clip: SourceClip,
     timeline: Timeline,
     *,
     overlap: int,
-    what: str,
     scheme: Scheme = "autoregressive",
     prompt: Callable[[int], str],
     rate: Fraction | None = None,
+    size: ResultSize,
+    detail: Detail,
+    samples: int,
+    scenes: bool,
+    name: str,
+    anchor: Callable[[Tensor], Tensor] | None = None,
 ) -> CompletionPlan:
-    """The windows of a timeline; none without a model. Frames across a cut, and between two equal frames, are copies:
-    nothing is made there."""
-    timeline = split_at_cuts(timeline, starts=clip.starts if settings.scenes else (), same=clip.same)
-    windows = [] if model is None else plans(timeline, window=model.settings.frames, overlap=overlap, scheme=scheme)
-    return CompletionPlan(timeline=timeline, windows=windows, prompt=prompt, rate=rate or timeline.fps, what=what)
+    """Plan the completion of a timeline.
 
+    Frames across a cut, and between two equal frames, repeat a given one: nothing is made there.
 
-def output_path(settings: Settings, work: CompletionPlan, size: Size, seed: int | None) -> Path:
-    """The file of the result where none is asked for."""
-    own = "" if seed is None else f"_s{seed}"
-    end = f"{len(work.timeline.written)}f_{size[1]}x{size[0]}{'.mkv' if settings.lossless else '.mp4'}"
-    return settings.output or Path(f"{gen.slug(settings.input.stem)}-{work.what}{own}_{end}")
+    Args:
+        model: The model, whose window length counts; without one there are no windows.
+        clip: The source clip, with its scenes and repeated frames.
+        timeline: Times of all frames, given and missing.
+        overlap: Frames that a window observes of what was before.
+        scheme: Order in which frames are made.
+        prompt: The prompt of a window number.
+        rate: Frames per second of the result, if not those of the timeline.
+        size: Size of the result as asked for.
+        detail: What new frames are made of.
+        samples: Number of samples whose mean a model's frames are.
+        scenes: Nothing is made from frames of two scenes.
+        name: Name of the result without its seed and its extension.
+        anchor: Applied to what a window made, before it is rounded.
 
-
-@contextmanager
-def open_output(
-    settings: Settings, model: LoadedModel | None, clip: SourceClip, work: CompletionPlan
-) -> Iterator[OutputTarget]:
-    """Where the result goes, kept from other processes: as asked, else named after the input and the seed.
-
-    The name of the journal has no random seed: the same command finds it, and the seed of the interrupted call in it.
-    VidiffError if the result cannot be written, or is being made by another process.
+    Returns:
+        The plan.
     """
-    key = gen.journal_key(settings, model, work.timeline.times, [clip.digest])
-    size = output_size(settings, clip)
-    with window_journal(output_path(settings, work, size, settings.seed), key, settings.seed) as journal:
-        target, again = output_path(settings, work, size, journal.seed), journal.complete
-        path = gen.check_files(target, settings, work.rate, again=again, compared=(compare_path(target),))
-        journal.clear(gen.sidecar_path(path), gen.sheet_path(path), compare_path(path))
-        yield OutputTarget(path=path, journal=journal, seed=journal.seed, again=again)
+    starts = clip.starts if scenes else ()
+    timeline = split_at_cuts(timeline, starts=starts, same=clip.same)
+    windows = [] if model is None else plans(timeline, window=model.settings.frames, overlap=overlap, scheme=scheme)
+    return CompletionPlan(
+        clip=clip,
+        timeline=timeline,
+        windows=windows,
+        prompt=prompt,
+        rate=rate or timeline.fps,
+        size=output_size(clip, size),
+        model_size=size == "model",
+        detail=detail,
+        samples=samples,
+        cuts=len(starts),
+        name=name,
+        anchor=anchor,
+    )
 
 
 def photo_fps(model: LoadedModel | None) -> Fraction:
@@ -131,103 +183,88 @@ def photo_fps(model: LoadedModel | None) -> Fraction:
     return PHOTO_FPS if model is None else model.fps
 
 
-def compare_path(path: Path) -> Path:
-    """out.mp4 -> out_compare.mp4."""
-    return path.with_name(path.stem + "_compare.mp4")
+@contextmanager
+def open_output(plan: CompletionPlan, options: OutputOptions, model: LoadedModel | None) -> Iterator[OutputTarget]:
+    """The target of a completion, kept from other processes. VidiffError if it cannot be written."""
+    digest, times = plan.clip.digest, plan.timeline.times
+    with open_target(options, plan.name, plan.details, model, times, digest) as target:
+        compared = compare_path(target.path)
+        path = check_files(target.path, options, plan.rate, again=target.again, compared=(compared,))
+        target.journal.clear(sidecar_path(path), sheet_path(path), compared)
+        yield target
 
 
-def output_size(settings: CompletionSettings, clip: SourceClip) -> tuple[int, int]:
-    """Height and width of the result."""
-    if settings.size == "model":
-        return clip.size
-    height, width = clip.info.height, clip.info.width
-    if settings.size == "film":
-        return height, width
-    scale = Fraction(settings.size, min(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def describe_plan(settings: CompletionSettings, clip: SourceClip, work: CompletionPlan) -> Iterator[Event]:
-    """What a person should know before anything is made: the size, and what is not made at all."""
-    (height, width), info = clip.size, clip.info
-    result = output_size(settings, clip)
-    if work.windows and result != clip.size:
+def describe_plan(plan: CompletionPlan) -> Iterator[Event]:
+    """Notes on the size of the result, and on what is not made at all."""
+    clip, line = plan.clip, plan.timeline
+    (height, width), info, result = clip.size, clip.info, plan.size
+    if plan.windows and result != clip.size:
         yield Note(f"The model works at {width}x{height}; the result has {result[1]}x{result[0]}.")
     if result != (info.height, info.width):
         fix = "--size film keeps the input's"
         yield Note(f"The result has {result[1]}x{result[0]} (the input is {info.width}x{info.height}; {fix}).")
-    cuts = len(clip.starts) if settings.scenes else 0
-    if cuts:
-        yield Note(f"{cuts} scene cut{'s' * (cuts > 1)} in the input: no frame is made from both sides of one.")
-    equal = sum(work.timeline.given[rank] in clip.same for rank in work.timeline.given)
-    if equal and work.timeline.repeats:
+    if plan.cuts:
+        yield Note(
+            f"{plan.cuts} scene cut{'s' * (plan.cuts > 1)} in the input: no frame is made from both sides of one."
+        )
+    equal = sum(line.given[rank] in clip.same for rank in line.given)
+    if equal and line.repeats:
         yield Note(f"{equal} frames of the input repeat the one before: between the two, nothing is made.")
 
 
-def plot_plan(settings: Settings, clip: SourceClip, work: CompletionPlan) -> EventStream[WindowPlanReport]:
-    """--dry-run: the picture of the plan beside where the result would be, and nothing else."""
+def plot_plan(plan: CompletionPlan, options: OutputOptions) -> EventStream[WindowPlanReport]:
+    """--dry-run: write the picture of the plan beside where the result would be, and nothing else."""
     from vidiff_cli.viz.plan_plot import PlanView, plan_lines, write_plan_plot
 
-    line = work.timeline
-    plan = PlanView(
-        windows=work.windows,
+    line = plan.timeline
+    view = PlanView(
+        windows=plan.windows,
         times=line.times,
         given=line.given,
         written=line.written,
         repeats=line.repeats,
-        batches=gen.batch_windows(work.windows, 1),
+        batches=batch_windows(plan.windows, 1),
     )
-    target = output_path(settings, work, output_size(settings, clip), settings.seed)
+    target = target_path(options, plan.name, plan.details, options.seed)
     path = target.with_name(target.stem + "_plan.png")
-    if path.exists() and not settings.overwrite:
+    if path.exists() and not options.overwrite:
         raise VidiffError(f"{path} exists", fix="choose another name for the result, or pass --overwrite")
-    write_plan_plot(path, plan)
-    lines = tuple(plan_lines(plan))
+    write_plan_plot(path, view)
+    lines = tuple(plan_lines(view))
     for text in lines:
         yield Note(text)
     made = len(line.times) - len({*line.given, *line.repeats})
     return WindowPlanReport(
-        path=path, frames=len(line.written), given=len(line.given), made=made, windows=len(work.windows), lines=lines
+        path=path, frames=len(line.written), given=len(line.given), made=made, windows=len(plan.windows), lines=lines
     )
 
 
 def complete(
-    model: LoadedModel | None, settings: Settings, clip: SourceClip, work: CompletionPlan, place: OutputTarget
+    model: LoadedModel | None, setup: SamplingSetup | None, plan: CompletionPlan, target: OutputTarget
 ) -> EventStream[CompletedVideo]:
-    """Makes what a model has to say of the frames of the timeline that are not given, window after window.
+    """Generate the model's frames of a plan, window after window; finished windows are kept in the journal.
 
-    Given frames are copied into the result, never taken from a sampler. Finished windows are kept in the journal.
+    Given frames are copied into the result, never taken from a sampler.
     """
-    line, (height, width) = work.timeline, clip.size
-    count = settings.samples if model is not None and work.windows else 1
-    reel = FrameStore(place.journal.frames((count, height, width, 3)), clip.frames, written_sources(line))
-    if model is None or not work.windows:
-        place.journal.save(0, 0, of=0)
-        return CompletedVideo(reel=reel, windows=[], condition="estimate")
-    condition = gen.choose_condition(settings, model)
-    if settings.condition == "auto":
-        trained = "was" if condition == "learned" else "was not"
-        yield Note(f"Given frames act by the condition {condition}: the model {trained} trained on given frames.")
-    anchor = None
-    if isinstance(settings, ExtendSettings) and settings.drift_control == "first":
-        nearest = range(min(ANCHORS, len(clip))) if settings.before else range(max(0, len(clip) - ANCHORS), len(clip))
-        anchor = color_anchor.match_color_statistics(clip.frames.read(nearest))
-    job = gen.VideoJob(
-        windows=work.windows,
+    line, clip, (height, width) = plan.timeline, plan.clip, plan.clip.size
+    count = plan.samples if model is not None and plan.windows else 1
+    store = FrameStore(target.journal.frames((count, height, width, 3)), clip.frames, plan.sources)
+    if model is None or setup is None or not plan.windows:
+        target.journal.save(0, 0, of=0)
+        return CompletedVideo(store=store, windows=[], condition="estimate")
+    if setup.automatic:
+        trained = "was" if setup.condition == "learned" else "was not"
+        yield Note(f"Given frames act by the condition {setup.condition}: the model {trained} trained on given frames.")
+    job = VideoJob(
+        windows=plan.windows,
         times=line.times,
-        prompts=lambda number: [work.prompt(number)] * count,
-        seeds=[place.seed + number for number in range(count)],
-        anchor=anchor,
+        prompts=lambda number: [plan.prompt(number)] * count,
+        seeds=[target.seed + number for number in range(count)],
+        anchor=plan.anchor,
     )
-    if work.windows:
-        shape = (count, model.settings.network.channels, len(work.windows[0].frames), height, width)
-        yield from gen.save_memory(model, settings, (gen.TOGETHER, *shape[1:]), condition)
-        yield from gen.long_note(gen.estimate_seconds(model, settings, job, shape, condition))
-    gain_of = (yield from calibrate(model, settings, clip, line, condition)) if settings.detail == "both" else None
-    yield from gen.generate(model, settings, job, reel, condition=condition, journal=place.journal)
-    return CompletedVideo(reel=reel, windows=work.windows, condition=condition, gain_of=gain_of)
-
-
-def written_sources(line: Timeline) -> dict[int, int]:
-    """The source frame of every rank that is given or a copy."""
-    return {**line.given, **{rank: line.given[of] for rank, of in line.repeats.items()}}
+    shape = (count, model.settings.network.channels, len(plan.windows[0].frames), height, width)
+    yield from save_memory(model, setup, (CLIPS_AT_ONCE, *shape[1:]))
+    yield from note_long(estimate_seconds(model, setup, job, shape))
+    gain_of = (yield from calibrate(model, setup, clip, line, plan.samples)) if plan.detail == "both" else None
+    yield from generate(model, setup, job, store, journal=target.journal)
+    return CompletedVideo(store=store, windows=plan.windows, condition=setup.condition, gain_of=gain_of)

@@ -1,4 +1,4 @@
-"""Frames of a video in the making, kept in files: memory does not grow with the length of the video.
+"""Frames of an unfinished video, kept in files: memory does not grow with the length of the video.
 
 Shapes: n frames, b clips, h w pixels, c = 3 RGB; uint8.
 """
@@ -32,7 +32,8 @@ class DiskFrameArray:
 
     @classmethod
     def temporary(cls, folder: Path, shape: Sequence[int]) -> DiskFrameArray:
-        """Without a name, in `folder`, which is made: it is gone with the process, however that ends."""
+        """An array in a file without a name in `folder`, which is made: it is gone with the process, however that
+        ends."""
         with _disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
             return cls(tempfile.TemporaryFile(dir=folder), shape)
@@ -58,8 +59,8 @@ class DiskFrameArray:
 
     def in_order(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         """The frames of these numbers, one after the other."""
-        for some in _blocks(numbers, self._bytes):
-            yield from self.read(some)
+        for block in _blocks(numbers, self._bytes):
+            yield from self.read(block)
 
     def empty(self, shape: Sequence[int]) -> None:
         """Forgets all frames; the next ones have this shape."""
@@ -71,15 +72,33 @@ class DiskFrameArray:
         self._file.close()
 
 
+class MemoryFrameArray:
+    """Frames of one `shape` (... h w c) by their number in memory, as `DiskFrameArray` has them in a file."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self._frames, self.shape = frames, frames.shape[1:]
+
+    def read(self, numbers: Sequence[int]) -> np.ndarray:
+        """The frames (n ... h w c) of these numbers."""
+        return self._frames[list(numbers)]
+
+    def write(self, numbers: Sequence[int], frames: np.ndarray) -> None:
+        """Puts frames (n ... h w c) in their places."""
+        self._frames[list(numbers)] = frames
+
+
 class FrameStore:
-    """All frames of b videos in the making by their rank: `given` ones (h w c), as `sources` (rank -> number) finds
+    """All frames of b unfinished videos by their rank: `given` ones (h w c), as `sources` (rank -> number) finds
     them in their file, and `made` ones (b h w c), which are written as they come.
 
     By index, and in order but for a single video, it is their mean.
     """
 
     def __init__(
-        self, made: DiskFrameArray, given: DiskFrameArray | None = None, sources: Mapping[int, int] | None = None
+        self,
+        made: DiskFrameArray | MemoryFrameArray,
+        given: DiskFrameArray | None = None,
+        sources: Mapping[int, int] | None = None,
     ) -> None:
         self.made, self._given, self._sources = made, given, sources or {}
 
@@ -98,8 +117,8 @@ class FrameStore:
 
     def in_order(self, ranks: Sequence[int], clip: int | None = None) -> Iterator[np.ndarray]:
         """The frames (h w c) of one video, or their mean, one after the other."""
-        for some in _blocks(ranks, int(np.prod(self.made.shape))):
-            frames = self.read(some)
+        for block in _blocks(ranks, int(np.prod(self.made.shape))):
+            frames = self.read(block)
             yield from _mean(frames) if clip is None else frames[:, clip]
 
     def __getitem__(self, rank: int) -> np.ndarray:
@@ -116,19 +135,19 @@ def _mean(frames: np.ndarray) -> np.ndarray:
 
 
 class FrameSlice:
-    """Frames of a reel as one clip (t h w c) that is read frame by frame: for a contact sheet."""
+    """Frames of a store as one clip (t h w c) that is read frame by frame: for a contact sheet."""
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, reel: FrameStore, ranks: Sequence[int]) -> None:
-        self._reel, self._ranks = reel, ranks
-        self.shape = (len(ranks), *reel.made.shape[1:])
+    def __init__(self, store: FrameStore, ranks: Sequence[int]) -> None:
+        self._store, self._ranks = store, ranks
+        self.shape = (len(ranks), *store.made.shape[1:])
 
     def __len__(self) -> int:
         return len(self._ranks)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self._reel[self._ranks[index]]
+        return self._store[self._ranks[index]]
 
 
 def _blocks(numbers: Sequence[int], frame_bytes: int) -> Iterator[Sequence[int]]:
@@ -137,7 +156,7 @@ def _blocks(numbers: Sequence[int], frame_bytes: int) -> Iterator[Sequence[int]]
 
 
 def free_bytes(place: Path) -> int:
-    """Of the disk that a path lies on, or is to lie on."""
+    """Free bytes of the disk of a path, which need not exist."""
     while not place.exists() and place != place.parent:
         place = place.parent
     return shutil.disk_usage(place).free
@@ -151,4 +170,4 @@ def _disk(where: object) -> Iterator[None]:
         found = (error.strerror or str(error)).lower()
         if isinstance(where, Path):
             raise VidiffError(f"{where} cannot be written", found=found) from error
-        raise VidiffError("the frames in the making cannot be kept", found=found) from error
+        raise VidiffError("cannot write temporary frames", found=found) from error

@@ -1,4 +1,4 @@
-"""Finds a model, loads it, and makes it the denoiser that sampling asks for."""
+"""Find and load a model, and close prompts and times over its denoiser."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vidiff_cli.checkpoint import AVERAGE, damaged_checkpoint, file_hash
 from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.diffusion.guidance import classifier_free
 from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.errors import UsageError, VidiffError
@@ -22,8 +23,8 @@ from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
 from vidiff_cli.models.video_model import VideoModel, open_video_model
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.path_kind import BUILTIN, path_kind
-from vidiff_cli.runs.text_encoder import prompt_reader
 from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.text.prompt_encoder import prompt_reader
 
 RUNS = Path("runs")
 LONGEST_NAME = 200  # of a checkpoint folder
@@ -33,7 +34,7 @@ HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its sam
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
     """A loaded model: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of its frames in one
-    pass, where the checkpoint tells them."""
+    pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no model was named."""
 
     video_model: VideoModel
     settings: ModelSettings
@@ -43,15 +44,17 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     errors: OnePassErrors | None = None
+    clip_model: str | None = None
+    is_default: bool = False
 
     @property
     def is_builtin(self) -> bool:
-        """Whether it is the model that came with vidiff."""
+        """True for the built-in model."""
         return self.path == builtin_file()
 
     @property
     def name(self) -> str:
-        """What --model calls it."""
+        """Its name for --model."""
         return str(BUILTIN if self.is_builtin else self.path)
 
     @property
@@ -111,6 +114,14 @@ class LoadedModel:
             return self.video_model.denoiser(z, level.float(), conditioning)
 
 
+def open_model(
+    model: Path | None, *, device: str = "auto", dtype: str = "auto", clip_model: str | None = None
+) -> LoadedModel:
+    """`load_model` on the device and in the number format of these names."""
+    chosen = choose_device(device)
+    return load_model(model, chosen, choose_dtype(dtype, chosen), clip=clip_model)
+
+
 def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, clip: str | None = None) -> LoadedModel:
     """A model from a run folder, a checkpoint folder or file, or "builtin"; None is the newest run under runs/, else
     the one in the box.
@@ -134,11 +145,13 @@ def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, 
         device=device,
         dtype=dtype,
         errors=read_one_pass_errors(header, path),
+        clip_model=clip,
+        is_default=model is None,
     )
 
 
 def read_one_pass_errors(header: Mapping[str, object], path: Path) -> OnePassErrors | None:
-    """What the header of the checkpoint `path` says of its errors. VidiffError where it is no such thing."""
+    """Read the one-pass errors in the header of the checkpoint `path`. VidiffError for a damaged entry."""
     try:
         return read_errors(header.get("errors"))
     except ValueError as error:
@@ -153,8 +166,8 @@ def _clips_seen(header: Mapping[str, object], path: Path) -> int:
 
 
 def find_checkpoint(model: Path | None) -> Path:
-    """The checkpoint file that a --model names: None is the newest run, or the model in the box where there is none.
-    VidiffError says what was there instead."""
+    """The checkpoint file that a --model names: None is the newest run, or without runs the built-in model. VidiffError
+    says what was found instead."""
     if model is None:
         model = newest_run() or BUILTIN
     kind = path_kind(model)
@@ -166,7 +179,7 @@ def find_checkpoint(model: Path | None) -> Path:
         if folder is not None and (folder / AVERAGE).is_file():
             return folder / AVERAGE
     found = "no such file or folder" if kind == "missing" else "a folder without checkpoints"
-    raise VidiffError(f"{model} is no model", found=found, expected="a run folder or a checkpoint file")
+    raise VidiffError(f"{model} is not a model", found=found, expected="a run folder or a checkpoint file")
 
 
 def newest_run() -> Path | None:

@@ -1,7 +1,7 @@
-"""What of a video in the making is done: two hidden files beside the output, from which a repeated command goes on.
+"""Resume journal of a partially generated video: two hidden files beside the output.
 
-`.NAME.partial` says whose frames they are and how many windows are done; `.NAME.partial.frames` holds the 8-bit pixels
-that later windows are shown anyway, so that the result does not tell where it was interrupted.
+`.NAME.partial` identifies the command and counts finished windows; `.NAME.partial.frames` holds the 8-bit pixels that
+later windows observe in any case, so that a resumed result has the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class WindowJournal:
         kept: bool = True,
     ) -> None:
         self.path, self.key, self.locked, self.kept, self._ending = path, key, locked, kept, ending
-        header = _header_of(path) if kept else {}
+        header = _read_header(path) if kept else {}
         self.stale = bool(header) and header.get("key") != key
         header = {} if self.stale else header
         self.videos, self.windows = int(header.get("videos", 0)), int(header.get("windows", 0))
@@ -79,7 +79,7 @@ class WindowJournal:
             return DiskFrameArray(os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b"), shape)
         except OSError as error:
             found = (error.strerror or str(error)).lower()
-            raise VidiffError(f"the frames in the making cannot be kept in {path.parent}", found=found) from error
+            raise VidiffError(f"cannot write temporary frames to {path.parent}", found=found) from error
 
     def save(self, windows: int, checksum: int, *, of: int) -> None:
         """The frames of `windows` of the batch's are in the file."""
@@ -94,8 +94,8 @@ class WindowJournal:
     def sheet_frames(self) -> list[np.ndarray]:
         """The frames that were kept for a sheet."""
         try:
-            there = self.kept and not self.stale and self.path.is_file()
-            sheet = read_tensors(self.path).get("sheet") if there else None
+            is_readable = self.kept and not self.stale and self.path.is_file()
+            sheet = read_tensors(self.path).get("sheet") if is_readable else None
         except VidiffError:  # a damaged journal costs time, not the result
             sheet = None
         return [] if sheet is None else list(sheet.numpy())
@@ -116,8 +116,8 @@ class WindowJournal:
             remove_leftovers(path.parent, path.name)
 
     def remove(self) -> None:
-        """The result is safe, with all that belongs to it: what interrupts the rest of the call comes too late, as the
-        same command would now find its own result in the way."""
+        """Delete the journal: the result is safe, with all its files. Signals are ignored until the call returns,
+        because the same command would now refuse to replace its own result."""
         self._ending.enter_context(DeferredSignals())
         if self.kept:
             self.path.unlink(missing_ok=True)
@@ -156,8 +156,8 @@ def frames_path(journal: Path) -> Path:
     return journal.with_name(f"{journal.name}.frames")
 
 
-def _header_of(path: Path) -> dict[str, Any]:
-    """What a journal says of itself; nothing where there is none that can be read."""
+def _read_header(path: Path) -> dict[str, Any]:
+    """The header of a journal; empty if it is missing or damaged."""
     try:
         return read_header(path) if path.is_file() else {}
     except VidiffError:

@@ -1,20 +1,31 @@
-"""The JSON file beside a video that says how it was made: its name, and what it tells."""
+"""The JSON file beside a video that records how it was made."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from vidiff_cli import __version__
+from vidiff_cli.device import dtype_name
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.system.atomic_files import write_text
+
 LONGEST_SIDECAR = 16 * 2**20
+NOT_RECORDED = {"output", "overwrite", "jobs"}  # settings that do not belong to how a video was made
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MadeBy:
-    """What a sidecar says: how its video was made. `repeat` is the command that makes it again, where it was made."""
+    """Content of a sidecar: how its video was made. `repeat` is the command that makes it again, where it was made."""
 
     command: str
     seed: int | None
@@ -31,7 +42,7 @@ def sidecar_path(path: Path) -> Path:
 
 
 def made_by(path: Path) -> MadeBy | None:
-    """What the sidecar beside a video or a folder of frames says; None without one that vidiff wrote."""
+    """Read how a video or a folder of frames was made from its sidecar; None without one that vidiff wrote."""
     path = path if path.name else path.absolute()  # "." has a name of its own
     content, sidecar = read_sidecar(path), sidecar_path(path)
     if content is None:
@@ -61,6 +72,45 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
         return content if good and re.fullmatch("[a-z]{1,20}", content["command"]) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # somebody else's JSON
         return None
+
+
+def write_sidecar(
+    path: Path,
+    command: str,
+    record: Mapping[str, Any],
+    model: LoadedModel | None,
+    seed: int,
+    facts: Mapping[str, object],
+) -> None:
+    """Write how a video was made beside it.
+
+    Args:
+        path: The video.
+        command: The command that made it.
+        record: Its settings as JSON: with the seed and the checkpoint file enough to repeat it.
+        model: The model; a run may have a later checkpoint by then, so its file is named.
+        seed: The seed of the video.
+        facts: What else is recorded.
+    """
+    content = {
+        "command": command,
+        "argv": sys.argv,
+        "settings": resolved_settings(record, model, seed),
+        "seed": seed,
+        "checkpoint": model and {"path": model.name, "sha256": model.hash, "clips_seen": model.clips_seen},
+        "device": str(model.device) if model else "cpu",
+        "dtype": dtype_name(model.dtype) if model else "fp32",
+        "threads": torch.get_num_threads(),
+        "versions": {"vidiff": __version__, "torch": torch.__version__, "numpy": version("numpy")},
+        **facts,
+    }
+    write_text(sidecar_path(path), json.dumps(content, indent=2) + "\n")
+
+
+def resolved_settings(record: Mapping[str, Any], model: LoadedModel | None, seed: int | None) -> dict[str, Any]:
+    """Settings as a sidecar has them: with what was chosen for this result, without where it was written."""
+    kept = {name: value for name, value in record.items() if name not in NOT_RECORDED}
+    return kept | {"seed": seed, **({"model": model.name} if model else {"detail": "estimate"})}
 
 
 def _text(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""Inputs at the model's size: their frames in a file, never all in memory, and what is seen while they are read.
+"""Source clips at the model's size: frames in a file, never all in memory; scenes and repeats found while reading.
 
 Shapes: n frames, h w pixels, c = 3 RGB; uint8.
 """
@@ -9,12 +9,12 @@ import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
-from vidiff_cli.config.generate import CompletionSettings
-from vidiff_cli.generation import generate as gen
+from vidiff_cli.generation.budget import check_amount
 from vidiff_cli.generation.frame_store import DiskFrameArray
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.motion import repeated_frames
@@ -25,6 +25,8 @@ from vidiff_cli.video.restore_resolution import model_size
 from vidiff_cli.video.scene_detection import SceneScorer, scene_starts
 
 Size = tuple[int, int]
+ResultSize = int | Literal["film", "model"]
+"""Size of a result: pixels of the short side, the input's own, or the model's."""
 
 SHORT_SIDE = 128  # at which an input is looked at where there is no model
 LEAST_FOR_CUTS = 6  # frames: of fewer, none shows what the usual change is
@@ -59,7 +61,7 @@ class SourceClip:
 
     @property
     def info(self) -> VideoInfo:
-        """Of the first input."""
+        """The first input."""
         return self.parts[0].info
 
     @property
@@ -68,17 +70,38 @@ class SourceClip:
         return self.frames.shape[0], self.frames.shape[1]
 
 
-def working_size(info: VideoInfo, model: LoadedModel | None, settings: CompletionSettings) -> tuple[Size, Size]:
-    """(scaled size, crop) of an input. But for --size model all of the picture is covered, a little stretched."""
-    if settings.size == "model" and model is not None:
-        return gen.network_size(info.width, info.height, model)
+def working_size(info: VideoInfo, model: LoadedModel | None, size: ResultSize) -> tuple[Size, Size]:
+    """(scaled size, crop) of an input (w, h). Unless the result has the model's size, all of the picture is covered, a
+    little stretched."""
+    if size == "model" and model is not None:
+        return network_size(info.width, info.height, model)
     short, multiple = (
         (min(SHORT_SIDE, info.width, info.height), 1)
         if model is None
         else (min(model.settings.width, model.settings.height), model.settings.network.multiple)
     )
-    size = model_size(info.width, info.height, short, multiple)
-    return size, size
+    covering = model_size(info.width, info.height, short, multiple)
+    return covering, covering
+
+
+def network_size(width: int, height: int, model: LoadedModel) -> tuple[Size, Size]:
+    """(scaled size, crop) of an input (w, h): short side the model's, long side cropped to the network's multiple."""
+    multiple, short = model.settings.network.multiple, min(model.settings.width, model.settings.height)
+    scale = Fraction(short, min(width, height))
+    scaled = tuple(max(short, round(side * scale)) for side in (width, height))
+    crop = tuple(side // multiple * multiple for side in scaled)
+    return (scaled[0], scaled[1]), (crop[0], crop[1])
+
+
+def output_size(clip: SourceClip, size: ResultSize) -> Size:
+    """Height and width of the result."""
+    if size == "model":
+        return clip.size
+    height, width = clip.info.height, clip.info.width
+    if size == "film":
+        return height, width
+    scale = Fraction(size, min(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def read_clip(
@@ -92,14 +115,14 @@ def read_clip(
 ) -> SourceClip:
     """The frames of an input, scaled and cropped, in a file in `folder` that has no name; `after`: behind those of
     another input. VidiffError as `decode`, and where the disk is full."""
-    gen.check_amount(int((info.duration_seconds or 0) * float(fps or info.fps)), *crop, folder)
+    check_amount(int((info.duration_seconds or 0) * float(fps or info.fps)), *crop, folder)
     frames = after.frames if after else DiskFrameArray.temporary(folder, (crop[1], crop[0], 3))
     first = len(after) if after else 0
     for reading in stream_frames(info, size=scaled, crop=crop, fps=fps):
         times, same = list[Fraction](), list[int]()
         measure, digest, before = SceneScorer(), hashlib.sha256(after.digest.encode() if after else b""), None
         for moments, block in reading.blocks:
-            gen.check_amount(len(times) + len(block), crop[0], crop[1], folder)
+            check_amount(len(times) + len(block), crop[0], crop[1], folder)
             for number, frame in enumerate(block, first + len(times)):
                 if before is not None and np.array_equal(frame, before):
                     same.append(number)

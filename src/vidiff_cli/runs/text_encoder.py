@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Sequence
-from functools import cache, cached_property
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
 from pydantic import ValidationError
 
 from vidiff_cli.config.model import ClipSettings
@@ -18,46 +16,18 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note, Progress
-from vidiff_cli.text.adapter import Frozen
 from vidiff_cli.text.clip_names import (
     DEFAULT_CLIP,
     ClipName,
     complete_name,
-    find_weights,
-    is_tag,
-    read_name,
     weights_at_hand,
 )
 from vidiff_cli.text.clip_tower import ClipTower, open_same_tower, open_tower
 from vidiff_cli.text.embedding_cache import EmbeddingCache
-from vidiff_cli.text.encoder import CaptionEmbedding
+from vidiff_cli.text.prompt_encoder import OTHERWISE, LazyTower, download_note, note_download, parse_clip_arg
 
 ESTIMATE_AFTER, LONG_SECONDS = 20, 60  # captions measured before the estimate; shorter times are not worth a note
-OTHERWISE = "train another run with --text learned"
 TextKind = Literal["clip", "learned", "none"]
-
-
-class LazyTower:
-    """The tower that a run was started with: opened for the first caption that has no embedding yet, most often never.
-
-    `encode` raises VidiffError where its weights cannot be had.
-    """
-
-    def __init__(self, settings: ClipSettings, where: str | None) -> None:
-        self.settings, self.where = settings, where
-        self._device = torch.device("cpu")
-
-    def to(self, device: torch.device) -> LazyTower:
-        """Says where it is to work."""
-        self._device = device
-        return self
-
-    def encode(self, caption: str) -> CaptionEmbedding:
-        return self._opened.encode(caption)
-
-    @cached_property
-    def _opened(self) -> ClipTower:
-        return open_same_tower(self.settings, _parse_clip_arg(self.where), otherwise=OTHERWISE).to(self._device)
 
 
 def choose_text(
@@ -78,14 +48,14 @@ def choose_text(
     settings = settings.model_copy(update={"text": choice.model_copy(update={"kind": kind})})
     if kind != "clip" or not useful:
         return settings, None
-    name = _parse_clip_arg(choice.clip_model)
+    name = parse_clip_arg(choice.clip_model)
     if clip is not None and _same_weights(name, clip):
         return settings, LazyTower(clip, choice.clip_model)
     if clip is not None:
         yield from download_note(clip, choice.clip_model)
         return settings, open_same_tower(clip, name, otherwise=OTHERWISE)
     name = complete_name(name)
-    yield from _download_note(name)
+    yield from note_download(name)
     return settings, open_tower(name, otherwise="train with --text learned")
 
 
@@ -151,36 +121,3 @@ def read_embeddings(dataset: Dataset, clip: ClipSettings) -> EmbeddingCache:
             fix="make the dataset's folder writable for the first process, and the same on all machines",
         )
     return cache
-
-
-def prompt_reader(clip: ClipSettings, where: str | None, device: torch.device) -> Frozen:
-    """Embeds prompts, each once, by the CLIP that a model was trained with; `where` is as for --clip-model.
-
-    The tower is opened when the first prompt comes: a video without one needs no weights.
-    """
-    name = _parse_clip_arg(where)
-
-    @cache
-    def tower() -> ClipTower:
-        return open_same_tower(clip, name, otherwise="leave out the prompt").to(device)
-
-    @cache
-    def embed(prompt: str) -> CaptionEmbedding:
-        return tower().encode(prompt)
-
-    return embed
-
-
-def download_note(clip: ClipSettings, where: str | None) -> Iterator[Note]:
-    """Says that the weights of a model's CLIP have to be downloaded, where they do."""
-    name = _parse_clip_arg(where)
-    yield from _download_note(ClipName(model=name.model or clip.encoder, weights=name.weights or clip.weights))
-
-
-def _parse_clip_arg(where: str | None) -> ClipName:
-    return ClipName(model=None, weights=None) if where is None else read_name(where)
-
-
-def _download_note(name: ClipName) -> Iterator[Note]:
-    if name.file is None and find_weights(name) is None and is_tag(str(name.model), str(name.weights)):
-        yield Note(f"The CLIP weights {name} are not on this machine: downloading them.")

@@ -1,5 +1,4 @@
-"""How the sampling of a window begins: with fresh noise, with noise that is used again (FreeNoise), with what was there
-before (previous frames), or once more with the low frequencies of its own result (FreeInit).
+"""Initial noise of windows: fresh, reused (FreeNoise), from the frames before, or from a first result (FreeInit).
 
 Shapes: b clips, c channels, t frames of a window, h w pixels.
 """
@@ -20,7 +19,7 @@ from vidiff_cli.frames import Window
 
 class SampleFn(Protocol):
     """(denoise, z, noise) -> z at the last level: a sampler with its levels closed over. `level` is that of z, where it
-    is not the first of them: sampling goes on from there (`levels.onwards`)."""
+    is not the first of them: sampling goes on from there (`levels.levels_from`)."""
 
     def __call__(self, denoise: Denoise, z: Tensor, noise: Noise, level: float | None = None, /) -> Tensor: ...
 
@@ -45,13 +44,13 @@ def fresh(window: Window, number: int, known: Tensor, noise: Tensor) -> tuple[Te
 def free_noise(
     *, window: int, stride: int, first: int = 0, seeds: Sequence[int], prior: Prior = INDEPENDENT
 ) -> InitNoise:
-    """FreeNoise: all windows begin with the noises of the first one, shuffled (`noise.reused`), so that a long video
-    keeps to what it shows. A frame has the same noise in every window.
+    """FreeNoise: all windows begin with the noises of the first one, shuffled (`noise.freenoise_index`), so that a long
+    video keeps to what it shows. A frame has the same noise in every window.
 
     `window` is the model's, `stride` the frames by which windows move on (window - overlap), `first` the first frame of
-    the first window. `seeds` are those of `fill`, one per clip or one for all. Noise within a window is white, then has
-    the covariance of the `prior`: where two of its frames would have the same noise (windows with gaps, or not in step
-    with the stride), the frames that it makes come first, and others have one of their own.
+    the first window. `seeds` are those of `sample_windows`, one per clip or one for all. Noise within a window is
+    white, then has the covariance of the `prior`: where two of its frames would have the same noise (windows with gaps,
+    or not in step with the stride), the frames that it makes come first, and others have one of their own.
     """
 
     def start(planned: Window, number: int, known: Tensor, noise: Tensor) -> tuple[Tensor, float | None]:
@@ -96,7 +95,7 @@ def previous_frames(level: float, start: InitNoise = fresh) -> InitNoise:
 
 def free_init(sample: SampleFn, *, passes: int, level: float = FREE_INIT_LEVEL, prior: Prior = INDEPENDENT) -> SampleFn:
     """FreeInit: samples, brings the result back to `level`, keeps the low frequencies of that, and samples again from
-    there with other high ones (`noise.renewed`); `passes` samplings in all, 1 being `sample` itself.
+    there with other high ones (`noise.mix_frequencies`); `passes` samplings in all, 1 being `sample` itself.
 
     The level is not the first one of sampling, which is -20: nothing of the result is left there (alpha = 5e-5), and
     every pass would be another video. The published method goes back to about -5, the last step of the schedule of

@@ -1,4 +1,4 @@
-"""How much of what a model knows better is added to the estimate by motion: measured on frames that are there.
+"""Weight of a model's correction to the estimate by motion, fitted on given frames.
 
 A model's frame m and the estimate h differ by m - h, the truth and the estimate by x - h. The weight that leaves the
 least of the latter is <m - h, x - h> / <m - h, m - h>: 1 for a model that is right, 0 for one that makes noise. It is
@@ -30,7 +30,7 @@ class Gain:
     values: tuple[float, ...]
 
     def weight(self, uncertainty: Tensor) -> Tensor:
-        """Of every pixel, in the shape of the uncertainty."""
+        """The weight of every pixel, in the shape of the uncertainty."""
         edges = torch.tensor(self.edges, dtype=uncertainty.dtype, device=uncertainty.device)
         values = torch.tensor(self.values, dtype=uncertainty.dtype, device=uncertainty.device)
         return values[torch.bucketize(uncertainty, edges)]

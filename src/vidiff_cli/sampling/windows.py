@@ -40,84 +40,45 @@ def sample_windows(
 ) -> Iterator[list[Tensor]]:
     """Yields what the windows of each batch make, (b c m h w) for each: their frames in ascending order.
 
-    `batches` are numbers of windows that can be sampled at once (`frames.together`). `look(frames)` gives frames that
-    are there, (b c n h w): the consumer has stored what was yielded by the time it is asked for. Given frames
-    are never taken from a sampler. `denoise(windows, known, observed)` is the denoiser for k windows stacked to (k b)
-    clips, asked for once: the frames in `known` (k b c t h w) count where `observed` (k b t) is True. `condition` is
-    applied where they observe any.
+    `batches` are numbers of windows that can be sampled at once (`frames.batch_independent_windows`).
+    `read_frames(frames)` gives finished frames, (b c n h w): the consumer has stored what was yielded by the time it is
+    asked for. Given frames are never taken from a sampler. `denoise(windows, known, observed)` is the denoiser for k
+    windows stacked to (k b) clips, asked for once: the frames in `known` (k b c t h w) count where `observed` (k b t)
+    is True. `condition` is applied where they observe any.
 
     `seeds` is one per clip, so that a clip does not depend on its neighbors, or one for all b; every draw follows from
     (seed, number of the window), whatever the batch. The sampler's noise has the covariance of the `prior`. With
-    `context_noise` the condition is handed white noise of another stream. `begin` says what a window starts from, and
-    at which level; `finish` is applied to what is made.
+    `context_noise` the condition is handed white noise of another stream. `init_noise` gives what a window
+    starts from, and at which level; `finish` is applied to what is made.
     """
     for batch in batches:
-        some = [windows[number] for number in batch]
-        known = torch.cat([_known(window, read_frames) for window in some])
-        clips = len(known) // len(some)
-        masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in some])
+        batch_windows = [windows[number] for number in batch]
+        known = torch.cat([_known(window, read_frames) for window in batch_windows])
+        clips = len(known) // len(batch_windows)
+        masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in batch_windows])
         mask = masks.to(known.device).repeat_interleave(clips, dim=0)
-        denoiser = denoise(some, known, mask)
-        if some[0].observed:
+        denoiser = denoise(batch_windows, known, mask)
+        if batch_windows[0].observed:
             more = {"noise": _noise(seeds, batch, clips, CONTEXT)} if context_noise else {}
             denoiser = condition(denoiser, known, mask, **more)
         noise = _noise(seeds, batch, clips, prior=prior)
-        parts = zip(some, batch, known.split(clips), noise(known, None).split(clips), strict=True)
+        parts = zip(batch_windows, batch, known.split(clips), noise(known, None).split(clips), strict=True)
         starts = [init_noise(window, number, seen, drawn) for window, number, seen, drawn in parts]
         z, level = torch.cat([start for start, _ in starts]), starts[0][1]
         sampled = (sample(denoiser, z, noise) if level is None else sample(denoiser, z, noise, level)).split(clips)
         made = []
-        for window, part in zip(some, sampled, strict=True):
+        for window, part in zip(batch_windows, sampled, strict=True):
             places = [place for place, frame in enumerate(window.frames) if frame in window.makes]
             made.append(finish(part[:, :, places]))
         yield made
 
 
-def fill(
-    windows: Sequence[Window],
-    frames: Tensor,
-    *,
-    denoise: Callable[[Window, Tensor, Tensor], Denoise],
-    start: int = 0,
-    sample: SampleFn,
-    condition: Conditioner,
-    seeds: Sequence[int],
-    prior: Prior = INDEPENDENT,
-    context_noise: bool = False,
-    init_noise: InitNoise = fresh,
-    finish: Callable[[Tensor], Tensor] = quantize_8bit,
-) -> Iterator[Tensor]:
-    """Yields a video in memory (b c n h w) after each window, with the frames that the window makes filled in: `make`
-    with every window by itself.
-
-    `frames` (b c n h w) holds the given frames at their places, and those of windows before `start`; what stands
-    elsewhere is not looked at.
-    """
-    video = frames.clone()
-    making = sample_windows(
-        windows,
-        [range(number, number + 1) for number in range(start, len(windows))],
-        lambda wanted: video[:, :, list(wanted)],
-        denoise=lambda some, known, observed: denoise(some[0], known, observed),
-        sample=sample,
-        condition=condition,
-        seeds=seeds,
-        prior=prior,
-        context_noise=context_noise,
-        init_noise=init_noise,
-        finish=finish,
-    )
-    for window, (made,) in zip(windows[start:], making, strict=True):
-        video[:, :, sorted(window.makes)] = made
-        yield video.clone()
-
-
-def _known(window: Window, look: Callable[[Sequence[int]], Tensor]) -> Tensor:
+def _known(window: Window, read_frames: Callable[[Sequence[int]], Tensor]) -> Tensor:
     """The observed frames of a window in their places (b c t h w), zeros in the others."""
     seen = sorted(window.observed)
-    there = look(seen)
-    known = there.new_zeros(*there.shape[:2], len(window.frames), *there.shape[3:])
-    known[:, :, [window.frames.index(frame) for frame in seen]] = there
+    frames = read_frames(seen)
+    known = frames.new_zeros(*frames.shape[:2], len(window.frames), *frames.shape[3:])
+    known[:, :, [window.frames.index(frame) for frame in seen]] = frames
     return known
 
 
@@ -133,8 +94,8 @@ def _noise(seeds: Sequence[int], numbers: range, clips: int, *parts: int, prior:
         shape = (each, *like.shape[1:])
         drawn = [
             prior.correlate(torch.randn(shape, generator=stream, dtype=like.dtype))
-            for some in streams
-            for stream in some
+            for window_streams in streams
+            for stream in window_streams
         ]
         return torch.cat(drawn).to(like.device)
 

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidiff_cli.commands.sample import _paths
+from vidiff_cli.commands.sample import output_paths
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.config.model import ModelSettings, NetworkSettings
-from vidiff_cli.generation.generate import network_size, sheet_path, sidecar_path, slug
+from vidiff_cli.generation.output_files import OutputOptions, sheet_path, slug
 from vidiff_cli.generation.resume_journal import journal_path
+from vidiff_cli.generation.sidecar import sidecar_path
+from vidiff_cli.generation.source_clip import network_size
 
 
 @dataclass
@@ -60,7 +62,8 @@ def test_slugs(text: str, name: str) -> None:
 @given(st.lists(st.text(max_size=60), min_size=2, max_size=6), st.integers(0, 2**31))
 def test_every_video_gets_a_file_of_its_own(prompts: list[str], seed: int) -> None:
     for output in (None, Path("folder"), Path("out.webm")):
-        paths = _paths(SampleSettings(output=output), prompts, seed, 8, model())  # type: ignore[arg-type]
+        options = OutputOptions.from_record("sample", output, SampleSettings().model_dump(mode="json"))
+        paths = output_paths(options, prompts, seed, "8f_16x16")
         assert len({sidecar_path(path) for path in paths} | set(paths)) == 2 * len(prompts)
         assert all(path.parent == (output if output == Path("folder") else Path()) for path in paths)
         assert all(path.suffix == (output.suffix if output and output.suffix else ".mp4") for path in paths)

@@ -1,0 +1,57 @@
+"""Contact sheets of samples during a training.
+
+Shapes: b clips, n frames, h w pixels, c = 3 RGB; uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vidiff_cli.frames import Window
+from vidiff_cli.generation.generate import generate_clips
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.sampling_setup import SamplingOptions, resolve_sampling
+from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
+
+
+def sample_sheet(
+    video_model: VideoModel,
+    prompts: Sequence[str],
+    path: Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    options: SamplingOptions,
+) -> None:
+    """Write a contact sheet of one window per prompt, video i with seed i.
+
+    Args:
+        video_model: The model in training; it is put into evaluation mode.
+        prompts: One prompt per row; "" is no prompt.
+        path: The picture to write.
+        device: Device of the model.
+        dtype: Number format of the network.
+        options: How windows are sampled.
+    """
+    video_model.requires_grad_(False).eval()
+    known = video_model.settings
+    model = LoadedModel(
+        video_model=video_model, settings=known, path=path, hash="", clips_seen=0, device=device, dtype=dtype
+    )
+    job = VideoJob(
+        windows=[Window(frames=tuple(range(known.frames)), observed=frozenset(), makes=frozenset(range(known.frames)))],
+        times=[Fraction(frame) / model.fps for frame in range(known.frames)],
+        prompts=lambda number: prompts,
+        seeds=list(range(len(prompts))),
+    )
+    empty = np.zeros((len(prompts), known.frames, known.height, known.width, known.network.channels), np.uint8)
+    clips = generate_clips(model, resolve_sampling(model, options), job, empty)
+    rows = [SheetRow(label=prompt or "(no caption)", frames=clip) for prompt, clip in zip(prompts, clips, strict=True)]
+    contact_sheet(rows, path)

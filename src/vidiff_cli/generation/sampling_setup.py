@@ -1,0 +1,188 @@
+"""Resolve how a model is sampled: options become the values and closures that the loop over windows takes.
+
+Shapes: b clips, c channels, t frames of a window, h w pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight, threshold
+from vidiff_cli.diffusion.levels import cosine, grid, levels_from
+from vidiff_cli.diffusion.noise import Prior
+from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.frames import Window
+from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.sampling.initial_noise import InitNoise, SampleFn, free_init, free_noise, fresh, previous_frames
+from vidiff_cli.sampling.windows import Conditioner
+
+STEPS = 30  # of sampling
+LANGEVIN = 0.1  # VDM's delta
+PREVIOUS = 0.8  # of the schedule from 0 (clean) to 1: where sampling begins with the frames before
+WEIGHTS = {"dpmpp-2m": 10.0, "ddim": 20.0, "ddpm": 10.0}  # of reconstruction guidance, for frames of 16 pixels
+
+
+class SamplingOptions(Protocol):
+    """The options of sampling, as the settings of every command that generates have them (described there)."""
+
+    @property
+    def condition(self) -> str: ...
+    @property
+    def sampler(self) -> str: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def guidance_scale(self) -> float: ...
+    @property
+    def negative_prompt(self) -> str | None: ...
+    @property
+    def reconstruction_weight(self) -> float | None: ...
+    @property
+    def reconstruction_schedule(self) -> str: ...
+    @property
+    def gradient_checkpointing(self) -> Literal["auto", "on", "off"]: ...
+    @property
+    def context_noise(self) -> float: ...
+    @property
+    def langevin(self) -> float | None: ...
+    @property
+    def start_noise(self) -> str: ...
+    @property
+    def freeinit(self) -> int: ...
+    @property
+    def threshold(self) -> float | str: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingSetup:
+    """Values and closures to sample windows with one model.
+
+    `conditioner` applies the `condition` (learned, reconstruction or replacement), `sample` is the sampler with its
+    levels and threshold closed over, `init_noise` gives the noise that the windows of a job with these seeds start
+    from. `passes` counts network passes of one window without a prompt, in units of a forward pass. `automatic`: the
+    condition was not asked for by name.
+    """
+
+    condition: str
+    automatic: bool
+    conditioner: Conditioner
+    sample: SampleFn
+    init_noise: Callable[[Sequence[Window], Sequence[int]], InitNoise]
+    prior: Prior
+    guidance_scale: float
+    negative_prompt: str | None
+    context_noise: bool
+    gradient_checkpointing: Literal["auto", "on", "off"]
+    passes: int
+
+
+def resolve_sampling(model: LoadedModel, options: SamplingOptions, *, completes: bool = False) -> SamplingSetup:
+    """Resolve options for a model; `completes`: observed frames are given, so that one step may do.
+
+    Raises VidiffError for a condition or a context noise that the model was not trained for.
+    """
+    condition = choose_condition(options, model)
+    guided = condition == "reconstruction"
+    steps = options.steps or (1 if completes and condition == "learned" and model.settings.network.motion else STEPS)
+    return SamplingSetup(
+        condition=condition,
+        automatic=options.condition == "auto",
+        conditioner=_conditioner(condition, options, model),
+        sample=_sampler(options, model, steps, langevin=LANGEVIN if guided else 0.0),
+        init_noise=partial(_init_noise, options.start_noise, model),
+        prior=model_prior(model),
+        guidance_scale=options.guidance_scale,
+        negative_prompt=options.negative_prompt,
+        context_noise=options.context_noise > 0 and condition == "learned",
+        gradient_checkpointing=options.gradient_checkpointing,
+        passes=steps * (3 if guided else 1) * (2 if guided and options.sampler == "ddpm" else 1),
+    )
+
+
+def choose_condition(options: SamplingOptions, model: LoadedModel) -> str:
+    """Resolve `auto` to the learned condition of a model that was trained with it, else to reconstruction guidance."""
+    trained = model.settings.conditioning == "mixed"
+    if options.condition == "learned" and not trained:
+        raise VidiffError("this model was not trained on observed frames", fix="use --condition reconstruction")
+    chosen = ("learned" if trained else "reconstruction") if options.condition == "auto" else options.condition
+    highest = model.settings.context_noise
+    if options.context_noise and chosen != "learned":
+        found = (
+            f"--condition {chosen}" if options.condition == chosen else "a model that was not trained on given frames"
+        )
+        raise VidiffError("--context-noise is for given frames that the network is shown", found=found)
+    if options.context_noise > highest:
+        raise VidiffError(
+            "this model was trained on given frames of less noise"
+            if highest
+            else "this model takes given frames clean",
+            found=f"--context-noise {options.context_noise:g}",
+            expected=f"at most {highest:g}" if highest else None,
+            fix=None if highest else "leave it out, or train with --set objective.context_noise=0.5",
+        )
+    return chosen
+
+
+def model_prior(model: LoadedModel) -> Prior:
+    """The prior of the noise that a model was trained with."""
+    return Prior(name=model.settings.diffusion.noise, strength=model.settings.diffusion.noise_strength)
+
+
+def _conditioner(condition: str, options: SamplingOptions, model: LoadedModel) -> Conditioner:
+    prior = model_prior(model)
+
+    def reconstruction(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
+        constant = options.reconstruction_weight
+        if constant is None:  # measured best for the sampler and the short side of frames (docs/decisions/0004)
+            constant = WEIGHTS[options.sampler] * (16 / min(known.shape[-2:])) ** (2 / 3)
+        weight = snr_weight(constant) if options.reconstruction_schedule == "snr" else constant
+        covariance = None if prior.is_white else prior.covariance(known.shape[2])
+        return clamp_known(reconstruct(denoise, known, observed, weight, covariance=covariance), known, observed)
+
+    conditioners: dict[str, Conditioner] = {
+        "reconstruction": reconstruction,
+        "replacement": clamp_known,
+        "learned": partial(hold_known, level=_level_at(options.context_noise, model)),
+    }
+    return conditioners[condition]
+
+
+def _sampler(options: SamplingOptions, model: LoadedModel, steps: int, *, langevin: float) -> SampleFn:
+    """Close the model's levels, the threshold and the Langevin correction (`langevin` if none is asked for) over the
+    sampler."""
+    diffusion = model.settings.diffusion
+    levels = grid(steps, low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
+    bound = partial(threshold, percentile=None if options.threshold == "static" else float(options.threshold))
+    correct = langevin if options.langevin is None else options.langevin
+
+    def sample(denoise: Denoise, z: Tensor, noise: Noise, level: float | None = None, /) -> Tensor:
+        remaining = levels if level is None else levels_from(levels, level)
+        if options.sampler == "ddpm":
+            return ddpm(bound(denoise), z, remaining, correct=correct, noise=noise)
+        return SAMPLERS[options.sampler](bound(denoise), z, remaining)
+
+    return free_init(sample, passes=options.freeinit, prior=model_prior(model))
+
+
+def _init_noise(name: str, model: LoadedModel, windows: Sequence[Window], seeds: Sequence[int]) -> InitNoise:
+    """The initial noise of the windows of a job, by the name of --start-noise."""
+    if name == "freenoise" and windows:
+        first = windows[0]
+        step = abs(windows[1].frames[0] - first.frames[0]) if len(windows) > 1 else len(first.frames)
+        length = model.settings.frames
+        stride = max(1, min(step, length))
+        return free_noise(window=length, stride=stride, first=first.frames[0], seeds=seeds, prior=model_prior(model))
+    return previous_frames(_level_at(PREVIOUS, model)) if name == "previous" else fresh
+
+
+def _level_at(u: float, model: LoadedModel) -> float:
+    """The level at a place of the model's schedule, from 0 (clean) to 1 (noise)."""
+    diffusion, place = model.settings.diffusion, torch.tensor(u, dtype=torch.float64)
+    return float(cosine(place, low=diffusion.low, high=diffusion.high, shift=diffusion.shift))
