@@ -103,9 +103,9 @@ def raw(path: Path, header: object, body: bytes = b"") -> Path:
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    assert "there is no checkpoint file" in refused(path)
+    assert "does not exist" in refused(path)
     path.mkdir()
-    assert "there is no checkpoint file" in refused(path)
+    assert "does not exist" in refused(path)
     path.rmdir()
     for content in (b"", b"x", b"A text file, and not a short one.\n" * 100, b"\x00" * 4096, b"\x80\x02}q\x00." * 9):
         path.write_bytes(content)

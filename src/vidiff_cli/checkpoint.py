@@ -1,11 +1,14 @@
-"""Checkpoint files: safetensors with a JSON header, written atomically, read with every fault as one sentence. No
-pickle."""
+"""Checkpoint files: safetensors with a JSON header, without pickle.
+
+Written atomically; every fault of a file that is read becomes one sentence.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         save_file(stored, temporary, metadata=metadata)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """The JSON header and the tensors of one file, on the CPU; they may be memory-mapped and must not be changed."""
+
+    header: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """The JSON header of a checkpoint file, without its tensors. VidiffError: missing, cut off, or not written by
     vidiff."""
@@ -50,19 +61,10 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors that a checkpoint file announces, without reading them."""
-    try:
-        table = _read_table(path)
-        return {name: tuple(entry["shape"]) for name, entry in table.items() if name != "__metadata__"}
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise damaged_checkpoint(path, "a header that names no shapes") from error
-
-
 def _read_table(path: Path) -> dict[str, Any]:
-    """The JSON in front of the tensors, of bounded length, as it stands there. VidiffError, ValueError."""
+    """The JSON in front of the tensors, of bounded length. VidiffError, ValueError."""
     if not path.is_file():
-        raise VidiffError(f"there is no checkpoint file {path}", fix="give a run folder or a checkpoint file")
+        raise VidiffError(f"the checkpoint file {path} does not exist", fix="give a run folder or a checkpoint file")
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -74,18 +76,26 @@ def _read_table(path: Path) -> dict[str, Any]:
         raise VidiffError(f"{path} cannot be read", found=(error.strerror or str(error)).lower()) from error
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint file, on the CPU. VidiffError: missing or damaged."""
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Header and tensors of a checkpoint file. VidiffError: missing, damaged, or not written by vidiff.
+
+    The header is read before the file is mapped: a damaged length must not ask for more memory than there is.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load, load_file
 
-    read_header(path)
+    header = read_header(path)
     try:
-        if _is_text(path):
-            return load_file(path)
-        return load(path.read_bytes())  # safetensors maps no file whose name is not UTF-8
+        # safetensors maps no file whose name is not UTF-8
+        tensors = load_file(path) if _is_text(path) else load(path.read_bytes())
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged_checkpoint(path, " ".join(str(error).split())) from error
+    return Checkpoint(header=header, tensors=tensors)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint file, as `read_checkpoint` reads them."""
+    return read_checkpoint(path).tensors
 
 
 def _is_text(path: Path) -> bool:

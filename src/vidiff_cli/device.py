@@ -1,4 +1,4 @@
-"""Which device and number format a task computes with, and what speeds up a plain CPU."""
+"""Choice of device and number format, memory figures, and a setting that speeds up a plain CPU."""
 
 from __future__ import annotations
 

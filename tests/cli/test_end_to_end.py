@@ -444,7 +444,7 @@ def test_without_a_run_motion_is_estimated(here: Path, command: str) -> None:
         (["sample", "--overlap", "8"], 1, "--overlap leaves nothing to make"),
         (["sample", "--fps", "60", "-o", "x.gif"], 1, "a GIF cannot be that fast"),
         (["sample", "--prompts", "missing.txt"], 1, "cannot read the prompts file missing.txt"),
-        (["train", "missing"], 1, "missing is no dataset: found no such folder"),
+        (["train", "missing"], 1, "missing is not a dataset: found no such folder"),
         (["train", "--preset", "huge"], 2, "unknown --preset: found 'huge', expected base, kinetics, small, tiny"),
         (["train", "--steps", "0"], 2, "--steps: found 0"),
         (["train", "--set", "network.base_channels=7"], 2, "network.base_channels"),

@@ -104,7 +104,7 @@ def test_nothing_of_others_is_taken_for_a_leftover(dataset, training, tmp_path: 
             (tmp_path / folder / name).write_text("years of work")
     with pytest.raises(VidiffError, match="is no run"):
         train(training(dataset, tmp_path / "run"))
-    with pytest.raises(VidiffError, match="is no dataset and not empty"):
+    with pytest.raises(VidiffError, match="is not empty and does not contain a dataset"):
         prep(PrepSettings(sources=(str(dataset.parent / "clips"),), output=tmp_path / "data", size=16))
     for folder in ("run", "data"):
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == sorted(names)

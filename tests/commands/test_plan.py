@@ -20,7 +20,7 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.runs import memory, metrics_log
 from vidiff_cli.training import loop
-from vidiff_cli.training.distributed import DistributedContext
+from vidiff_cli.training.distributed import SingleProcess
 
 Training = Callable[..., TrainSettings]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -76,7 +76,7 @@ def test_a_run_keeps_the_batch_that_auto_has_chosen(
     assert report is not None and report.clips_seen == 8
 
 
-class Full(DistributedContext):
+class Full(SingleProcess):
     """Memory ends at a step."""
 
     def __init__(self, after: int, error: Exception) -> None:

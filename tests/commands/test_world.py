@@ -71,11 +71,6 @@ def test_a_clip_depends_on_the_seed_and_its_number_alone(tmp_path: Path) -> None
     assert (few / "clip-00000.mp4").read_bytes() != (other / "clip-00000.mp4").read_bytes()
 
 
-def test_progress_counts_every_clip(tmp_path: Path) -> None:
-    events = list(world.events(settings_for(tmp_path / "clips", clips=3)))
-    assert [event.done for event in events if isinstance(event, Progress)] == [1, 2, 3]
-
-
 def test_a_folder_in_use_is_refused_and_overwrite_replaces_only_clips(tmp_path: Path) -> None:
     folder = world(settings_for(tmp_path / "clips")).folder
     before = contents(folder)

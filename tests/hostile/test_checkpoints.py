@@ -297,4 +297,4 @@ def test_a_checkpoint_with_a_part_cut_or_gone(refused, made, copy, training, nam
     assert "damaged" in refused("train", made / "dataset", "-o", copy, "--steps", "2", *training, "--quiet")
     assert files(copy) == before
     part.unlink()
-    assert "no checkpoint file" in refused("train", made / "dataset", "-o", copy, "--steps", "2", *training, "--quiet")
+    assert "does not exist" in refused("train", made / "dataset", "-o", copy, "--steps", "2", *training, "--quiet")

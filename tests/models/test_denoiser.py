@@ -34,7 +34,7 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def told(b: int) -> Conditioning:
+def conditioning(b: int) -> Conditioning:
     times = (torch.arange(T) * 1001 / 30000).expand(b, T)
     return Conditioning(times=times, observed=torch.zeros(b, T, dtype=torch.bool))
 
@@ -46,11 +46,11 @@ def test_the_estimate_is_read_from_the_prediction(kind: PredictionType) -> None:
         for parameter in denoiser.parameters():
             parameter.add_(0.1 * randn(*parameter.shape))
         z, level = randn(2, 3, T, SIDE, SIDE), randn(2, T, seed=1)
-        prediction = denoiser.predict(z, level, told(2))
+        prediction = denoiser.predict(z, level, conditioning(2))
         assert float(prediction.abs().max()) > 0.1
-        assert torch.equal(denoiser(z, level, told(2)), x_from(kind, prediction, z, level))
+        assert torch.equal(denoiser(z, level, conditioning(2)), x_from(kind, prediction, z, level))
         with torch.autocast("cpu", torch.bfloat16):
-            rough = denoiser(z, level, told(2))
+            rough = denoiser(z, level, conditioning(2))
     assert rough.dtype == torch.float32, "the estimate is float32 outside of the network"
     assert float((rough - x_from(kind, prediction, z, level)).abs().mean()) < 0.1
 
@@ -70,7 +70,7 @@ def test_it_learns_one_clip_by_heart_and_samples_it() -> None:
     def loss(b: int, seed: int) -> Tensor:
         level = cosine((torch.arange(b) + 0.5) / b, shift=-2.5)[:, None].expand(b, T)
         noise, x = randn(b, 3, T, SIDE, SIDE, seed=seed), clip.expand(b, -1, -1, -1, -1)
-        prediction = denoiser.predict(add_noise(x, noise, level), level, told(b))
+        prediction = denoiser.predict(add_noise(x, noise, level), level, conditioning(b))
         errors = (prediction - target("x", x, noise, level)).square().mean(dim=(1, 3, 4))
         return (errors * loss_weight("truncated", "x", level)).mean()
 
@@ -83,5 +83,5 @@ def test_it_learns_one_clip_by_heart_and_samples_it() -> None:
         optimizer.step()
     with torch.no_grad():
         assert float(loss(16, seed=1000)) < before / 20
-        made = ddim(lambda z, level: denoiser(z, level.float(), told(1)), randn(1, 3, T, SIDE, SIDE), grid(12))
+        made = ddim(lambda z, level: denoiser(z, level.float(), conditioning(1)), randn(1, 3, T, SIDE, SIDE), grid(12))
     assert float((made - clip).abs().mean()) < 0.1

@@ -49,29 +49,29 @@ def denoiser(kind: str = "v", *, motion: bool = True, noise: float = 0.1) -> Den
 
 
 def inputs() -> tuple[Tensor, Tensor, Conditioning]:
-    told = Conditioning(
+    conditioning = Conditioning(
         times=(torch.arange(T) / FPS).expand(B, T).contiguous(),
         observed=OBSERVED,
         estimate=randn(B, C, T, SIDE, SIDE, seed=1).clamp(-1, 1),
         uncertainty=randn(B, 1, T, SIDE, SIDE, seed=2).abs(),
         estimated_from=OBSERVED,
     )
-    return randn(B, C, T, SIDE, SIDE), 2 * randn(B, T, seed=3), told
+    return randn(B, C, T, SIDE, SIDE), 2 * randn(B, T, seed=3), conditioning
 
 
-def without(told: Conditioning) -> Conditioning:
-    return replace(told, estimate=None, uncertainty=None, estimated_from=None)
+def without(conditioning: Conditioning) -> Conditioning:
+    return replace(conditioning, estimate=None, uncertainty=None, estimated_from=None)
 
 
 @every_kind
 def test_without_the_estimate_it_is_the_network_that_was_never_shown_one(kind: str) -> None:
     """Bit for bit: with none for any clip, with none for some, and for the clip of which nothing is observed."""
     model = denoiser(kind)
-    z, level, told = inputs()
-    shown, none = model(z, level, told), model(z, level, without(told))
-    assert torch.equal(model(z, level, replace(told, estimated_from=torch.zeros_like(OBSERVED))), none)
+    z, level, conditioning = inputs()
+    shown, none = model(z, level, conditioning), model(z, level, without(conditioning))
+    assert torch.equal(model(z, level, replace(conditioning, estimated_from=torch.zeros_like(OBSERVED))), none)
     some = torch.tensor([[True], [False], [True]])
-    assert torch.equal(model(z, level, replace(told, estimated_from=OBSERVED & some))[1], none[1])
+    assert torch.equal(model(z, level, replace(conditioning, estimated_from=OBSERVED & some))[1], none[1])
     assert torch.equal(shown[2], none[2]) and not OBSERVED[2].any()
     assert all(float((shown[clip] - none[clip]).abs().amax(dim=(0, 2, 3)).min()) > 1e-4 for clip in (0, 1))
 
@@ -85,21 +85,28 @@ def test_other_weights_start_as_those_of_a_network_without_motion(kind: str) -> 
     assert more == {f"network.{name}" for name in ("stem_estimate.conv.weight", "gate.weight", "gate.bias")}
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in plain.state_dict().items())
     assert not any(bool(model.state_dict()[name].any()) for name in more)
-    z, level, told = inputs()
-    assert torch.equal(plain(z, level, told), model(z, level, without(told)))
+    z, level, conditioning = inputs()
+    assert torch.equal(plain(z, level, conditioning), model(z, level, without(conditioning)))
 
 
 @every_kind
 def test_an_image_beside_a_clip_has_no_estimate(kind: str) -> None:
     """It is what it is without, whatever stands in its place."""
     model = denoiser(kind)
-    z, level, told = inputs()
-    told = replace(told, is_image=(torch.arange(T) >= 3).expand(B, T), observed=OBSERVED & (torch.arange(T) < 3))
-    told = replace(told, estimated_from=told.observed)
-    shown = model(z, level, told)
-    assert torch.equal(shown[:, :, 3:], model(z, level, without(told))[:, :, 3:])
-    other = replace(told, estimate=torch.cat([told.estimate[:, :, :3], told.estimate[:, :, 3:] + 1], dim=2))  # type: ignore[index]
-    assert torch.equal(shown, model(z, level, other)) and told.estimated[:2].tolist() == [[True] * 3 + [False] * 2] * 2
+    z, level, conditioning = inputs()
+    conditioning = replace(
+        conditioning, is_image=(torch.arange(T) >= 3).expand(B, T), observed=OBSERVED & (torch.arange(T) < 3)
+    )
+    conditioning = replace(conditioning, estimated_from=conditioning.observed)
+    shown = model(z, level, conditioning)
+    assert torch.equal(shown[:, :, 3:], model(z, level, without(conditioning))[:, :, 3:])
+    other = replace(
+        conditioning, estimate=torch.cat([conditioning.estimate[:, :, :3], conditioning.estimate[:, :, 3:] + 1], dim=2)
+    )  # type: ignore[index]
+    assert (
+        torch.equal(shown, model(z, level, other))
+        and conditioning.estimated[:2].tolist() == [[True] * 3 + [False] * 2] * 2
+    )
 
 
 @every_kind
@@ -117,19 +124,19 @@ def test_mixing_predictions_mixes_what_they_say_of_x(kind: str) -> None:
 @every_kind
 def test_the_gate_decides_how_much_is_copied(kind: str) -> None:
     """Of what motion may say beside z: all with an open gate, none with a closed one, .95 of it at the start."""
-    z, level, told = inputs()
-    shown = told.estimated[:, None, :, None, None]
-    away = distance(told.times * FPS, OBSERVED)
+    z, level, conditioning = inputs()
+    shown = conditioning.estimated[:, None, :, None, None]
+    away = distance(conditioning.times * FPS, OBSERVED)
     most = torch.ones(B, T) if kind == "x" else estimate_share(level, away)
     model = denoiser(kind)
     model.network.gate.weight.zero_()  # type: ignore[union-attr]
     own = None
     for bias, opened in ((-1e4, 0.0), (0.0, 1 / (1 + math.exp(-OPEN))), (1e4, 1.0)):
         model.network.gate.bias.fill_(bias)  # type: ignore[union-attr]
-        made = model(z, level, told)
+        made = model(z, level, conditioning)
         own = made if own is None else own  # nothing is copied
         share = (opened * most)[:, None, :, None, None]
-        expected = torch.where(shown, share * told.estimate + (1 - share) * own, own)
+        expected = torch.where(shown, share * conditioning.estimate + (1 - share) * own, own)
         torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -157,10 +164,10 @@ def test_the_distance_is_that_to_observed_frames_on_both_sides() -> None:
 
 def test_clips_do_not_see_what_is_estimated_of_others() -> None:
     model = denoiser()
-    z, level, told = inputs()
-    other = told.estimate.clone()  # type: ignore[union-attr]
+    z, level, conditioning = inputs()
+    other = conditioning.estimate.clone()  # type: ignore[union-attr]
     other[0] += 1
-    one, two = model(z, level, told), model(z, level, replace(told, estimate=other))
+    one, two = model(z, level, conditioning), model(z, level, replace(conditioning, estimate=other))
     assert torch.equal(one[1:], two[1:]) and not torch.equal(one[0], two[0])
 
 

@@ -21,9 +21,7 @@ SECONDS = 1 / 8  # between frames of the base rate
 
 KINDS = [
     ("attention", "relative"),
-    ("attention", "sinusoidal"),
     ("convolution", "relative"),
-    ("both", "relative"),
     ("both", "sinusoidal"),
 ]
 every_kind = pytest.mark.parametrize(("temporal", "positions"), KINDS, ids=lambda name: name)
@@ -55,19 +53,19 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 def inputs(b: int = B, t: int = T) -> tuple[Tensor, Tensor, Conditioning]:
     """z, levels and what else the network is told, all of it different over frames and clips."""
-    told = Conditioning(
+    conditioning = Conditioning(
         times=(SECONDS * torch.arange(t)).expand(b, t).contiguous(),
         observed=torch.arange(b * t).reshape(b, t) % 4 == 1,
         tokens=randn(b, LENGTH, WIDTH, seed=1),
         token_mask=torch.arange(LENGTH) < torch.tensor([[3], [5]])[:b],
         pooled=randn(b, WIDTH, seed=2),
     )
-    return randn(b, C, t, SIDE, SIDE), 6 * randn(b, t, seed=3), told
+    return randn(b, C, t, SIDE, SIDE), 6 * randn(b, t, seed=3), conditioning
 
 
-def run(net: UNet3D, z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
+def run(net: UNet3D, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
     with torch.no_grad():
-        return net(z, level, told)
+        return net(z, level, conditioning)
 
 
 def changed_frames(one: Tensor, other: Tensor) -> list[bool]:
@@ -80,16 +78,16 @@ def changed_frames(one: Tensor, other: Tensor) -> list[bool]:
 def test_an_image_sees_and_is_seen_by_no_other_frame(temporal: str, positions: str, is_image: tuple[int, ...]) -> None:
     """Whatever is changed of one frame, images elsewhere stay bit for bit, and an image changes nothing but itself."""
     net = network(temporal, positions)
-    z, level, told = inputs()
+    z, level, conditioning = inputs()
     images = torch.tensor([frame in is_image for frame in range(T)])
-    told = replace(told, is_image=images.expand(B, T))
-    before = run(net, z, level, told)
+    conditioning = replace(conditioning, is_image=images.expand(B, T))
+    before = run(net, z, level, conditioning)
     for frame in range(T):
         at = torch.arange(T) == frame
         after = [
-            run(net, z + at[:, None, None], level, told),
-            run(net, z, level + at, told),
-            run(net, z, level, replace(told, observed=told.observed ^ at)),
+            run(net, z + at[:, None, None], level, conditioning),
+            run(net, z, level + at, conditioning),
+            run(net, z, level, replace(conditioning, observed=conditioning.observed ^ at)),
         ]
         for made in after:
             changed = changed_frames(before, made)
@@ -104,23 +102,23 @@ def test_an_image_sees_and_is_seen_by_no_other_frame(temporal: str, positions: s
 @every_kind
 def test_the_time_of_an_image_reaches_no_other_frame(temporal: str, positions: str) -> None:
     net = network(temporal, positions)
-    z, level, told = inputs()
+    z, level, conditioning = inputs()
     for image in (0, 3, T - 1):
         at = (torch.arange(T) == image).expand(B, T)
-        here = replace(told, is_image=at)
-        moved = replace(here, times=told.times + 10 * SECONDS * at)
+        here = replace(conditioning, is_image=at)
+        moved = replace(here, times=conditioning.times + 10 * SECONDS * at)
         assert not any(changed_frames(run(net, z, level, here), run(net, z, level, moved)))
 
 
 @every_kind
 def test_a_video_of_one_frame_is_an_image(temporal: str, positions: str) -> None:
     net = network(temporal, positions)
-    z, level, told = inputs()
-    together = run(net, z, level, replace(told, is_image=torch.ones(B, T, dtype=torch.bool)))
-    mixed = run(net, z, level, replace(told, is_image=(torch.arange(T) >= 3).expand(B, T)))
+    z, level, conditioning = inputs()
+    together = run(net, z, level, replace(conditioning, is_image=torch.ones(B, T, dtype=torch.bool)))
+    mixed = run(net, z, level, replace(conditioning, is_image=(torch.arange(T) >= 3).expand(B, T)))
     for frame in range(T):
         one = slice(frame, frame + 1)
-        only = replace(told, times=told.times[:, one], observed=told.observed[:, one])
+        only = replace(conditioning, times=conditioning.times[:, one], observed=conditioning.observed[:, one])
         alone = run(net, z[:, :, one], level[:, one], only)
         torch.testing.assert_close(together[:, :, one], alone, atol=1e-5, rtol=1e-5)
         if frame >= 3:
@@ -131,104 +129,115 @@ def test_a_video_of_one_frame_is_an_image(temporal: str, positions: str) -> None
 def test_frames_of_a_video_do_see_one_another(temporal: str, positions: str) -> None:
     """With attention every frame reaches every other; with convolutions its neighbors, and on through the depth."""
     net = network(temporal, positions)
-    z, level, told = inputs()
-    before = run(net, z, level, told)
-    after = run(net, z + (torch.arange(T) == 2)[:, None, None], level, told)
+    z, level, conditioning = inputs()
+    before = run(net, z, level, conditioning)
+    after = run(net, z + (torch.arange(T) == 2)[:, None, None], level, conditioning)
     assert all(changed_frames(before, after))
 
 
 @every_kind
 def test_only_differences_of_times_matter(temporal: str, positions: str) -> None:
     net = network(temporal, positions)
-    z, level, told = inputs()
-    before = run(net, z, level, told)
-    torch.testing.assert_close(run(net, z, level, replace(told, times=told.times + 4)), before, atol=1e-5, rtol=1e-5)
-    slower = run(net, z, level, replace(told, times=2 * told.times))
+    z, level, conditioning = inputs()
+    before = run(net, z, level, conditioning)
+    torch.testing.assert_close(
+        run(net, z, level, replace(conditioning, times=conditioning.times + 4)), before, atol=1e-5, rtol=1e-5
+    )
+    slower = run(net, z, level, replace(conditioning, times=2 * conditioning.times))
     assert float((slower - before).abs().max()) > 1e-3, "the network does not see time"
 
 
 @every_kind
 def test_a_clip_does_not_depend_on_its_neighbors(temporal: str, positions: str) -> None:
     net = network(temporal, positions)
-    z, level, told = inputs()
-    assert told.tokens is not None and told.token_mask is not None and told.pooled is not None
-    together = run(net, z, level, told)
+    z, level, conditioning = inputs()
+    assert conditioning.tokens is not None and conditioning.token_mask is not None and conditioning.pooled is not None
+    together = run(net, z, level, conditioning)
     for clip in range(B):
         one = slice(clip, clip + 1)
         alone = replace(
-            told,
-            times=told.times[one],
-            observed=told.observed[one],
-            tokens=told.tokens[one],
-            token_mask=told.token_mask[one],
-            pooled=told.pooled[one],
+            conditioning,
+            times=conditioning.times[one],
+            observed=conditioning.observed[one],
+            tokens=conditioning.tokens[one],
+            token_mask=conditioning.token_mask[one],
+            pooled=conditioning.pooled[one],
         )
         torch.testing.assert_close(together[one], run(net, z[one], level[one], alone), atol=1e-5, rtol=1e-5)
 
 
 def test_text_behind_the_mask_does_not_matter() -> None:
     net = network()
-    z, level, told = inputs()
-    assert told.tokens is not None and told.token_mask is not None
-    noise = torch.where(told.token_mask[..., None], 0, 100 * randn(*told.tokens.shape, seed=4))
-    before, after = run(net, z, level, told), run(net, z, level, replace(told, tokens=told.tokens + noise))
+    z, level, conditioning = inputs()
+    assert conditioning.tokens is not None and conditioning.token_mask is not None
+    noise = torch.where(conditioning.token_mask[..., None], 0, 100 * randn(*conditioning.tokens.shape, seed=4))
+    before, after = (
+        run(net, z, level, conditioning),
+        run(net, z, level, replace(conditioning, tokens=conditioning.tokens + noise)),
+    )
     assert torch.equal(before, after)
     longer = replace(
-        told,
-        tokens=torch.cat([told.tokens, randn(B, 3, WIDTH, seed=5)], dim=1),
-        token_mask=torch.cat([told.token_mask, torch.zeros(B, 3, dtype=torch.bool)], dim=1),
+        conditioning,
+        tokens=torch.cat([conditioning.tokens, randn(B, 3, WIDTH, seed=5)], dim=1),
+        token_mask=torch.cat([conditioning.token_mask, torch.zeros(B, 3, dtype=torch.bool)], dim=1),
     )
     torch.testing.assert_close(run(net, z, level, longer), before, atol=1e-5, rtol=1e-5)
 
 
 def test_text_matters_by_its_tokens_and_by_its_pooled_vector() -> None:
     net = network()
-    z, level, told = inputs()
-    assert told.tokens is not None and told.pooled is not None
-    before = run(net, z, level, told)
-    for other in (replace(told, tokens=told.tokens.flip(0)), replace(told, pooled=told.pooled.flip(0))):
+    z, level, conditioning = inputs()
+    assert conditioning.tokens is not None and conditioning.pooled is not None
+    before = run(net, z, level, conditioning)
+    for other in (
+        replace(conditioning, tokens=conditioning.tokens.flip(0)),
+        replace(conditioning, pooled=conditioning.pooled.flip(0)),
+    ):
         assert float((run(net, z, level, other) - before).abs().max()) > 1e-3
 
 
 def test_dropped_text_is_the_null_text() -> None:
     """To the rounding of a matrix product with one token or with several."""
     net = network()
-    z, level, told = inputs()
-    null = run(net, z, level, told.without_text())
-    both = run(net, z, level, replace(told, dropped=torch.tensor([True, True])))
+    z, level, conditioning = inputs()
+    null = run(net, z, level, conditioning.without_text())
+    both = run(net, z, level, replace(conditioning, dropped=torch.tensor([True, True])))
     torch.testing.assert_close(both, null, atol=1e-5, rtol=1e-5)
-    some = run(net, z, level, replace(told, dropped=torch.tensor([False, True])))
-    assert torch.equal(some[1], both[1]) and torch.equal(some[0], run(net, z, level, told)[0])
+    some = run(net, z, level, replace(conditioning, dropped=torch.tensor([False, True])))
+    assert torch.equal(some[1], both[1]) and torch.equal(some[0], run(net, z, level, conditioning)[0])
     assert not torch.allclose(some[0], null[0], atol=1e-2)
 
 
 def test_the_null_text_is_used_in_both_of_its_parts() -> None:
     net = network()
-    z, level, told = inputs()
-    before = run(net, z, level, told.without_text())
+    z, level, conditioning = inputs()
+    before = run(net, z, level, conditioning.without_text())
     for null in (net.null_token, net.null_pooled):
         with torch.no_grad():
             null.add_(1.0)
-        after = run(net, z, level, told.without_text())
+        after = run(net, z, level, conditioning.without_text())
         assert float((after - before).abs().max()) > 1e-3
         before = after
 
 
 def test_a_network_without_text_takes_none() -> None:
     net = network(context_dim=0)
-    z, level, told = inputs()
-    assert torch.equal(run(net, z, level, told), run(net, z, level, told.without_text()))
+    z, level, conditioning = inputs()
+    assert torch.equal(run(net, z, level, conditioning), run(net, z, level, conditioning.without_text()))
     assert not any("text" in name or "null" in name for name, _ in net.named_parameters())
 
 
 def test_level_and_given_are_told_per_frame() -> None:
     """With images only, a change for one frame is seen by that frame alone: and it is seen."""
     net = network()
-    z, level, told = inputs()
-    told = replace(told, is_image=torch.ones(B, T, dtype=torch.bool))
-    before = run(net, z, level, told)
+    z, level, conditioning = inputs()
+    conditioning = replace(conditioning, is_image=torch.ones(B, T, dtype=torch.bool))
+    before = run(net, z, level, conditioning)
     at = torch.arange(T) == 2
-    for made in (run(net, z, level + at, told), run(net, z, level, replace(told, observed=told.observed ^ at))):
+    for made in (
+        run(net, z, level + at, conditioning),
+        run(net, z, level, replace(conditioning, observed=conditioning.observed ^ at)),
+    ):
         assert changed_frames(before, made) == at.tolist()
         assert float((made - before).abs().max()) > 1e-3
 
@@ -238,8 +247,8 @@ def test_level_and_given_are_told_per_frame() -> None:
 def test_gradient_reaches_every_parameter(temporal: str, positions: str, patch: int) -> None:
     """Twice one pass for captions and one for dropped ones, as training mixes them."""
     net = network(temporal, positions, patch=patch)
-    z, level, told = inputs()
-    net(z, level, replace(told, dropped=torch.tensor([True, False]))).square().sum().backward()
+    z, level, conditioning = inputs()
+    net(z, level, replace(conditioning, dropped=torch.tensor([True, False]))).square().sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().max()) > 0, name
@@ -249,23 +258,23 @@ def test_a_fresh_network_predicts_nothing() -> None:
     settings = NetworkSettings(
         base_channels=16, channel_mult=(1, 2), patch_size=1, head_dim=8, embedding=32, context_dim=WIDTH
     )
-    z, level, told = inputs()
-    assert not run(UNet3D(settings, side=SIDE, frame_seconds=SECONDS), z, level, told).any()
+    z, level, conditioning = inputs()
+    assert not run(UNet3D(settings, side=SIDE, frame_seconds=SECONDS), z, level, conditioning).any()
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (12, 8), (4, 16)])
 @pytest.mark.parametrize("patch", [1, 2])
 def test_other_sizes_and_lengths_are_taken(height: int, width: int, patch: int) -> None:
-    z, level, told = inputs(t=9)
+    z, level, conditioning = inputs(t=9)
     z = randn(B, C, 9, height, width)
-    assert run(network(patch=patch), z, level, told).shape == z.shape
+    assert run(network(patch=patch), z, level, conditioning).shape == z.shape
 
 
 @pytest.mark.parametrize(("height", "width", "patch"), [(7, 8, 1), (8, 9, 1), (8, 6, 2), (2, 8, 2)])
 def test_sizes_that_do_not_divide_are_refused(height: int, width: int, patch: int) -> None:
-    _, level, told = inputs()
+    _, level, conditioning = inputs()
     with pytest.raises(ValueError, match=f"frames are {width}x{height}, expected multiples of {2 * patch}"):
-        run(network(patch=patch), randn(B, C, T, height, width), level, told)
+        run(network(patch=patch), randn(B, C, T, height, width), level, conditioning)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

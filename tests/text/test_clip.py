@@ -189,7 +189,7 @@ def test_libraries_are_kept_off_the_terminal_and_leave_no_handler(capfd: pytest.
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ("tiny-clip:/nowhere/w.pt", "there are no CLIP weights at /nowhere/w.pt; give them as a file"),
+        ("tiny-clip:/nowhere/w.pt", "CLIP weights /nowhere/w.pt do not exist; give them as a file"),
         ("tiny-clip", "tiny-clip does not say which weights: expected tiny-clip:FILE"),
         ("tiny-clap:w.pt", "open_clip has no model 'tiny-clap'; did you mean tiny-clip"),
         ("ViT-B-32:nonsense", "open_clip knows no weights ViT-B-32:nonsense: expected ViT-B-32:openai"),

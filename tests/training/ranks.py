@@ -129,7 +129,7 @@ def ended(folder: Path, launch: ProcessInfo, how: str) -> None:
                     time.sleep(60)
     except Exception as error:
         found = error
-    told = not getattr(found, "told_elsewhere", False)
+    told = not getattr(found, "reported_by_other_rank", False)
     (folder / f"{how}-{launch.rank}.json").write_text(json.dumps([told, str(found)]))
 
 

@@ -102,7 +102,7 @@ def test_what_the_settings_ask_for_is_built() -> None:
     assert float(replace(made, keep=1.0)(still, drawn, at(3.0)[:1])["flow"]) > 0
 
 
-@pytest.mark.parametrize("level", [GATE, 3.0, 5.0, 8.0, 20.0])
+@pytest.mark.parametrize("level", [GATE, 5.0, 20.0])
 def test_zero_at_the_truth_at_every_level(level: float) -> None:
     drawn = batch()
     x_hat = drawn.video.clone().requires_grad_(True)
@@ -158,15 +158,6 @@ def test_given_frames_count_nothing() -> None:
     assert torch.equal(shown[0][:, :, 0], drawn.video[:, :, 0])
 
 
-def test_images_beside_the_clips_count_nothing(make_video_model: Maker) -> None:
-    """They have no motion: the term is that of the clips, and the network does not hear of what it makes of images."""
-    is_image = torch.tensor([[False, False, False, True]] * B)
-    drawn = replace(batch(), is_image=is_image)
-    video_model, shown = make_video_model(noise=0.1), list[Tensor]()
-    loss = diffusion_loss(video_model.denoiser, video_model.text, drawn, auxiliary=squared(shown))
-    assert shown[0].shape[2] == T - 1 and float(loss.terms["squared"]) > 0
-
-
 @pytest.mark.parametrize("shift", [0.0, -2.5, 2.0])
 def test_a_quarter_of_the_batch_is_looked_at_whatever_the_schedule(shift: float) -> None:
     """On average; the sum over the chosen ones is that over all. Each clip is chosen by itself."""
@@ -174,7 +165,7 @@ def test_a_quarter_of_the_batch_is_looked_at_whatever_the_schedule(shift: float)
 
     keep, size, looked, total = subsample_rate(DiffusionSettings(shift=shift)), 64, 0, 0.0
     loss = squared(calls := [], keep=keep)
-    steps = 40
+    steps = 30
     for step in range(steps):
         u = (torch.arange(size) + torch.rand((), generator=torch.Generator().manual_seed(step))) / size
         level = cosine(u.double(), shift=shift).float()[:, None]
@@ -232,21 +223,6 @@ def test_gradients_reach_the_network_scaled_by_sigma(make_video_model: Maker) ->
     sigma = alpha_sigma(level)[1][:, None, :, None, None]
     assert float(x_hat.grad.abs().max()) > 0
     torch.testing.assert_close(first - second, -sigma * x_hat.grad, rtol=1e-3, atol=1e-6)
-
-
-def test_every_parameter_hears_the_flow_loss_alone(make_video_model: Maker) -> None:
-    given = torch.tensor([[False] * T, [True, False, False, False]] * 2)
-    video_model, drawn = make_video_model(noise=0.1), batch(given)
-    heard: list[Tensor] = []
-
-    def alone(x_hat: Tensor, drawn: Batch, level: Tensor) -> dict[str, Tensor]:
-        heard.append(flow()(x_hat, drawn, level)["flow"])
-        return {}
-
-    diffusion_loss(video_model.denoiser, video_model.text, drawn, auxiliary=alone)
-    heard[0].backward()
-    for name, parameter in video_model.named_parameters():
-        assert parameter.grad is not None and float(parameter.grad.abs().max()) > 0, name
 
 
 def test_under_autocast_the_terms_are_float32(make_video_model: Maker) -> None:

@@ -16,8 +16,6 @@ from torch import Tensor
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.dataset.schema import Clip
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.bucket_sampler import SAMPLE
-from vidiff_cli.training.clip_sampling import sample_clip
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batch, draw_batches
 
 SourceMaker = Callable[[Sequence[Any]], ClipSource]
@@ -90,7 +88,7 @@ def test_no_draw_is_used_for_two_things(make_source: SourceMaker, row: type) -> 
     assert abs(np.corrcoef(u, again)[0, 1]) < 0.2 and abs(np.corrcoef(u[1:], u[:-1])[0, 1]) < 0.2
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 8, 16])
+@pytest.mark.parametrize("size", [1, 5])
 def test_levels_are_stratified(make_source: SourceMaker, row: type, size: int) -> None:
     """Sorted, one u falls into each of b equal parts; and which clip has which changes."""
     source = make_source([row(frames=4)] * 5)
@@ -113,24 +111,6 @@ def test_shares_of_observed_clips_and_dropped_captions(make_source: SourceMaker,
     assert float(observed.double().mean()) == pytest.approx(0.6 * (1 - 0.2 / 9), abs=0.04)
     assert float(dropped[~observed].double().mean()) == pytest.approx(0.12, abs=0.04)
     assert float(dropped[observed].double().mean()) == pytest.approx(0.35, abs=0.04)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_shares_of_none_and_all(make_source: SourceMaker, row: type, share: float) -> None:
-    source = make_source([row(frames=8)] * 5)
-    objective = ObjectiveSettings(observed=share, caption_dropout=share, caption_dropout_observed=share)
-    batch = draw(source, size=64, window=8, objective=objective)
-    assert batch.dropped.tolist() == [bool(share)] * 64
-    assert batch.observed.any() == bool(share) and not batch.observed.all(dim=1).any()
-
-
-def test_every_epoch_sees_every_clip_once_in_a_new_order(make_source: SourceMaker, row: type) -> None:
-    count, size = 12, 5
-    source = make_source([row(frames=4)] * count)
-    rows = [number for step in range(24) for number in frames_of(draw(source, size=size, step=step))[0]]
-    epochs = [rows[start : start + count] for start in range(0, len(rows), count)]
-    assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
 
 
 def test_windows_stand_anywhere_at_every_frame_step_and_know_their_times(make_source: SourceMaker, row: type) -> None:
@@ -174,16 +154,6 @@ def test_clips_shorter_than_the_window_are_taken_whole(make_source: SourceMaker,
     assert still.video.shape[2] == 1 and not still.observed.any() and not still.times.any()
 
 
-def test_clips_of_different_lengths_do_not_meet_in_a_batch(make_source: SourceMaker, row: type) -> None:
-    source = make_source([row(frames=6)] * 6 + [row(frames=1, fps="0")] * 6)
-    for step in range(10):
-        batch = draw(source, size=6, step=step)
-        rows, _ = frames_of(batch)
-        assert len({number < 6 for number in rows}) == 1
-        assert len(rows) == len(batch.u) == len(batch.captions) == len(batch.noise) >= 1
-        assert (batch.u.sort().values * len(rows)).floor().tolist() == list(range(len(rows)))
-
-
 def test_clips_of_other_shapes_are_put_off_and_never_lost(row: type) -> None:
     """Lengths and frame sizes: each batch has one of both, and in 8 epochs of 20 clips each clip comes 8 times."""
     shapes = [(6, 4, 4)] * 9 + [(1, 4, 4)] * 5 + [(6, 4, 8)] * 4 + [(2, 4, 4)] * 2
@@ -203,18 +173,17 @@ def test_clips_of_other_shapes_are_put_off_and_never_lost(row: type) -> None:
     assert seen == dict.fromkeys(range(20), 8)
 
 
-RANKS = [(8, 2), (8, 8), (7, 3), (5, 1), (9, 4)]
-
-
-@pytest.mark.parametrize(("size", "world"), RANKS)
+@pytest.mark.parametrize(("size", "world"), [(8, 8), (7, 3), (5, 1)])
 def test_ranks_share_the_batch_of_one(make_source: SourceMaker, row: type, size: int, world: int) -> None:
-    """Bit for bit, the noise and the levels too, whatever the number of ranks; also where shapes are mixed."""
+    """Bit for bit, whatever the number of ranks; also where shapes are mixed, with images and noisy context."""
+    objective = IMAGES.model_copy(update={"context_noise": 0.5})
     rows = [row(frames=12, captions=("one", "two"))] * 7 + [row(frames=1, fps="0", captions=())] * 6
     for step in range(4):
-        whole = draw(make_source(rows), size=size, step=step)
-        parts = [draw(make_source(rows), size=size, step=step, rank=rank, world=world) for rank in range(world)]
+        asked = {"size": size, "step": step, "objective": objective}
+        whole = draw(make_source(rows), **asked)
+        parts = [draw(make_source(rows), **asked, rank=rank, world=world) for rank in range(world)]
         assert max(len(part.u) for part in parts) - min(len(part.u) for part in parts) <= 1
-        assert tensors_of(whole) >= {"video", "noise", "u"} and len(whole.rows) == size
+        assert tensors_of(whole) >= {"video", "noise", "u", "context"} and len(whole.rows) == size
         for name in tensors_of(whole):
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
         for name in ("captions", "rows"):
@@ -231,8 +200,7 @@ def wanted_with(workers: int) -> BatchSpec:
     return BatchSpec(objective=ObjectiveSettings(), loader=loader, size=4, window=3, frame_strides=(1, 2), seed=5)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
-@pytest.mark.parametrize("start", [0, 7])
+@pytest.mark.parametrize(("workers", "start"), [(0, 7), (1, 0), (3, 7)])
 def test_workers_and_a_resume_change_nothing(make_source: SourceMaker, row: type, workers: int, start: int) -> None:
     """Also from the middle of an epoch; and reading ahead ends where the training does."""
     rows, device = [row(frames=9)] * 11, torch.device("cpu")
@@ -287,7 +255,7 @@ def test_frames_reach_the_network_as_they_are(row: type) -> None:
 IMAGES = ObjectiveSettings(image_fraction=1 / 3, caption_dropout=0.5)
 
 
-@pytest.mark.parametrize(("fraction", "count"), [(0.0, 0), (0.2, 2), (1 / 3, 4), (0.5, 8)])
+@pytest.mark.parametrize(("fraction", "count"), [(0.0, 0), (0.2, 2), (0.5, 8)])
 def test_images_have_the_share_of_the_frames_that_is_asked_for(
     make_source: SourceMaker, row: type, fraction: float, count: int
 ) -> None:
@@ -359,16 +327,6 @@ def test_images_are_as_large_as_the_clips_beside_them(row: type, crop: int) -> N
     assert bool(mixed) == bool(crop)
 
 
-@pytest.mark.parametrize(("size", "world"), [(8, 2), (7, 3)])
-def test_ranks_share_images_and_context_too(make_source: SourceMaker, row: type, size: int, world: int) -> None:
-    rows, objective = [row(frames=12)] * 7, IMAGES.model_copy(update={"context_noise": 0.5, "observed": 1.0})
-    whole = draw(make_source(rows), size=size, objective=objective)
-    parts = [draw(make_source(rows), size=size, objective=objective, rank=rank, world=world) for rank in range(world)]
-    assert tensors_of(whole) >= {"context", "is_image"}
-    for name in tensors_of(whole):
-        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
-
-
 def test_half_of_the_given_frames_have_noise_drawn_for_their_clip(make_source: SourceMaker, row: type) -> None:
     """Even over the schedule up to what is asked for; every other draw is as without it."""
     source = make_source([row(frames=8, captions=("one", "two"))] * 50)
@@ -381,26 +339,6 @@ def test_half_of_the_given_frames_have_noise_drawn_for_their_clip(make_source: S
     for step in (0, 17):
         plain = draw(source, size=32, window=8, step=step, objective=ObjectiveSettings(observed=1.0))
         assert plain.context is None and same(replace(batches[step], context=None), plain)
-
-
-def test_captions_are_dropped_at_the_rates_asked_for(row: type) -> None:
-    """Of 8,000 draws, within four standard deviations."""
-    objective = ObjectiveSettings(observed=0.5, caption_dropout=0.1, caption_dropout_observed=0.3)
-    draws = [
-        sample_clip(
-            row(frames=8),
-            0,
-            objective,
-            LoaderSettings(),
-            window=8,
-            frame_strides=(1,),
-            rng=np.random.default_rng([0, SAMPLE, 0, number]),
-        )
-        for number in range(8_000)
-    ]
-    for observed, rate in ((False, 0.1), (True, 0.3)):
-        dropped = [each.dropped for each in draws if bool(each.observed.any()) == observed]
-        assert np.mean(dropped) == pytest.approx(rate, abs=4 * (rate * (1 - rate) / len(dropped)) ** 0.5)
 
 
 def test_a_clip_is_named_by_its_source(row: type) -> None:

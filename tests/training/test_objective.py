@@ -39,6 +39,22 @@ def loss(video_model: VideoModel, drawn: Batch) -> Tensor:
     return diffusion_loss(video_model.denoiser, video_model.text, drawn).total
 
 
+def seen_by(
+    video_model: VideoModel, drawn: Batch, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Tensor, Tensor, Conditioning]:
+    """z, levels and conditioning that the network is shown."""
+    seen: list[tuple[Tensor, Tensor, Conditioning]] = []
+
+    def predict(z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        seen.append((z, level, conditioning))
+        return z.detach().clone().requires_grad_(True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(video_model.denoiser, "predict", predict)
+        loss(video_model, drawn)
+    return seen[0]
+
+
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("kind", get_args(PredictionType))
 def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(
@@ -62,24 +78,20 @@ def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(
 def test_given_frames_are_shown_clean_and_told_as_given(
     make_video_model: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    video_model, drawn = make_video_model(), batch()
-    seen: list[tuple[Tensor, Tensor, Conditioning]] = []
-
-    def predict(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
-        seen.append((z, level, told))
-        return z.detach().clone().requires_grad_(True)
-
-    monkeypatch.setattr(video_model.denoiser, "predict", predict)
-    loss(video_model, drawn)
-    ((z, level, told),) = seen
+    drawn = batch()
+    z, level, conditioning = seen_by(make_video_model(), drawn, monkeypatch)
     shown = GIVEN[:, None, :, None, None].expand(z.shape)
     assert torch.equal(z[shown], drawn.video[shown]) and not torch.isclose(z[~shown], drawn.video[~shown]).all()
     assert (level[GIVEN] == 20).all()
     for clip in range(B):
         assert level[clip][~GIVEN[clip]].unique().tolist() == [pytest.approx(float(cosine(drawn.u)[clip]), rel=1e-5)]
-    assert torch.equal(told.observed, GIVEN) and torch.equal(told.times, drawn.times) and told.is_image is None
-    assert told.dropped is not None and torch.equal(told.dropped, drawn.dropped)
-    assert told.token_mask is not None and told.token_mask.sum(dim=1).tolist() == [3, 3, 1, 1]
+    assert (
+        torch.equal(conditioning.observed, GIVEN)
+        and torch.equal(conditioning.times, drawn.times)
+        and conditioning.is_image is None
+    )
+    assert conditioning.dropped is not None and torch.equal(conditioning.dropped, drawn.dropped)
+    assert conditioning.token_mask is not None and conditioning.token_mask.sum(dim=1).tolist() == [3, 3, 1, 1]
 
 
 def test_what_a_network_predicts_of_given_frames_counts_nothing(make_video_model: Maker) -> None:
@@ -141,22 +153,6 @@ def test_the_null_text_is_trained_by_dropped_captions_only(make_video_model: Mak
         assert (tower.grad is not None and bool(tower.grad.any())) != dropped
 
 
-def seen_by(
-    video_model: VideoModel, drawn: Batch, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Tensor, Tensor, Conditioning]:
-    """z, levels and conditioning that the network is shown."""
-    seen: list[tuple[Tensor, Tensor, Conditioning]] = []
-
-    def predict(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
-        seen.append((z, level, told))
-        return z.detach().clone().requires_grad_(True)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(video_model.denoiser, "predict", predict)
-        loss(video_model, drawn)
-    return seen[0]
-
-
 @pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
 def test_noise_has_the_prior_of_the_model_in_what_is_shown_and_in_the_target(
     make_video_model: Maker, monkeypatch: pytest.MonkeyPatch, name: str
@@ -185,8 +181,8 @@ def test_given_frames_are_shown_with_the_noise_of_their_level(
 ) -> None:
     """Each clip's own level, told to the network; without noise they are the frames themselves, as ever."""
     drawn = replace(batch(), context=CONTEXT)
-    z, level, told = seen_by(make_video_model(), drawn, monkeypatch)
-    assert torch.equal(told.observed, GIVEN)
+    z, level, conditioning = seen_by(make_video_model(), drawn, monkeypatch)
+    assert torch.equal(conditioning.observed, GIVEN)
     alpha, sigma = (scale[:, None, :, None, None] for scale in alpha_sigma(level.double()))
     noisy = (alpha * drawn.video + sigma * drawn.noise).float()
     for clip in (1, 2, 3):
@@ -267,8 +263,8 @@ def test_images_and_clips_learn_nothing_of_one_another(
     predicted: list[Tensor] = []
     predict = video_model.denoiser.predict
 
-    def keep(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
-        predicted.append(predict(z, level, told))
+    def keep(z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        predicted.append(predict(z, level, conditioning))
         return predicted[-1]
 
     monkeypatch.setattr(video_model.denoiser, "predict", keep)

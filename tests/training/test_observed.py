@@ -42,7 +42,3 @@ def test_the_cases_of_every_command_occur_often() -> None:
     for k in range(2, 8):
         assert seen.count(tuple(frame % k == 0 for frame in range(8))) > 20  # interpolate
     assert seen.count(tuple(frame in (0, 7) for frame in range(8))) > 20  # loop
-
-
-def test_one_frame_is_never_given() -> None:
-    assert not draw_observed(np.random.default_rng(0), 1).any()

@@ -18,15 +18,6 @@ def names_in(video_model: VideoModel, optimizer: torch.optim.Optimizer) -> list[
     return [names[id(value)] for group in optimizer.param_groups for value in group["params"]]
 
 
-@pytest.mark.parametrize("muon_lr", [0.0, 2e-3])
-def test_every_parameter_is_in_exactly_one_optimizer(make_video_model: Maker, muon_lr: float) -> None:
-    video_model = make_video_model()
-    optimizers = build_optimizers(video_model, OptimizerSettings(muon_lr=muon_lr))
-    assert set(optimizers) == ({"adamw", "muon"} if muon_lr else {"adamw"})
-    held = [name for optimizer in optimizers.values() for name in names_in(video_model, optimizer)]
-    assert sorted(held) == sorted(name for name, _ in video_model.named_parameters())
-
-
 def test_muon_holds_hidden_matrices_and_adamw_the_rest(make_video_model: Maker) -> None:
     video_model = make_video_model()
     optimizers = build_optimizers(video_model, OptimizerSettings(muon_lr=2e-3))

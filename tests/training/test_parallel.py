@@ -128,7 +128,7 @@ def test_each_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("wrong", [{"RANK": "2"}, {"RANK": "x"}, {"WORLD_SIZE": ""}, {"LOCAL_RANK": "-1"}])
 def test_a_broken_environment_is_one_sentence(wrong: dict[str, str]) -> None:
-    with pytest.raises(VidiffError, match="names no process of a training: found RANK="):
+    with pytest.raises(VidiffError, match="RANK, WORLD_SIZE or LOCAL_RANK is not valid: found RANK="):
         launch(**wrong)
 
 

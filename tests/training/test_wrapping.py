@@ -28,7 +28,7 @@ def passed(video_model: VideoModel, dtype: torch.dtype) -> tuple[dict[str, Tenso
     torch.manual_seed(3)
     network, kept = video_model.denoiser.network, dict[int, int]()
     z, level = torch.randn(2, 3, 4, 4, 4), torch.randn(2, 4)
-    told = Conditioning(times=torch.arange(4.0).expand(2, -1) / 8, observed=level > 1)
+    conditioning = Conditioning(times=torch.arange(4.0).expand(2, -1) / 8, observed=level > 1)
 
     def keep(value: Tensor) -> Tensor:
         kept[value.data_ptr()] = value.nbytes
@@ -38,7 +38,7 @@ def passed(video_model: VideoModel, dtype: torch.dtype) -> tuple[dict[str, Tenso
         torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
         torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
     ):
-        loss = network(z, level, told).float().square().mean()
+        loss = network(z, level, conditioning).float().square().mean()
     loss.backward()
     return {name: value.grad for name, value in video_model.named_parameters() if value.grad is not None}, sum(
         kept.values()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
@@ -29,11 +25,8 @@ def test_plain_h264_is_decords(long_clip, indices):
 @pytest.mark.parametrize(
     ("name", "arguments", "first", "why"),
     [
-        ("a.ts", ["-c", "copy"], 0, "mpegts"),
         ("ts.mp4", ["-c", "copy", "-f", "mpegts"], 0, "mpegts"),
         ("cut.mp4", ["-c", "copy"], 39, "negative timestamps"),
-        ("a.mkv", ["-c:v", "libsvtav1", "-preset", "12", "-crf", "20", "-g", "30"], 0, "av1"),
-        ("a.gif", [], 0, "gif"),
     ],
 )
 def test_the_fallback_is_right_where_decord_is_not(tmp_path, long_clip, make, indices, name, arguments, first, why):
@@ -96,33 +89,6 @@ def test_size_and_crop(long_clip):
         decode(long_clip, size=(16, 16), crop=(32, 8))
 
 
-def test_times_of_a_variable_rate_file(tmp_path, long_clip, make, indices):
-    path = _variable(tmp_path, long_clip, make)
-    kept = [n for n in range(120) if n % 3 == 0 or n % 7 == 0]
-    for decoder in ("decord", "ffmpeg"):
-        got = decode(path, decoder=decoder)
-        assert indices(got.frames) == kept
-        assert got.times == tuple(Fraction(n, 30) for n in kept)
-
-
-def test_resampling_shows_what_was_on_screen(tmp_path_factory, long_clip, make, indices):
-    path = _variable(tmp_path_factory.mktemp("vfr"), long_clip, make)
-    times = decode(path).times
-    kept = [round(time * 30) for time in times]
-
-    @settings(max_examples=8, deadline=None)
-    @given(fps=st.fractions(min_value=1, max_value=60, max_denominator=7), decoder=st.sampled_from(["auto", "ffmpeg"]))
-    def law(fps, decoder):
-        got = decode(path, fps=fps, decoder=decoder)
-        expected = [kept[max(i for i, time in enumerate(times) if time <= k / fps)] for k in range(len(got.frames))]
-        assert indices(got.frames) == expected
-        assert got.times == tuple(k / fps for k in range(len(got.frames)))
-        assert got.fps == fps
-        assert len(got.frames) == math.ceil((times[-1] + 1 / got.info.fps) * fps)
-
-    law()
-
-
 def test_a_cap_stops_early(long_clip, indices):
     for decoder in ("decord", "ffmpeg"):
         assert indices(decode(long_clip, max_frames=5, decoder=decoder).frames) == list(range(5))
@@ -156,8 +122,3 @@ def test_stills(tmp_path):
     assert np.array_equal(decode(tmp_path / "a.png", size=(6, 4)).frames[0], picture[::2, ::2])
     assert decode(tmp_path / "a.png", size=(6, 4), crop=(2, 2)).frames.shape == (1, 2, 2, 3)
     assert decode(tmp_path / "deep.png").frames[0, 0, 0].tolist() == [156, 156, 156]
-
-
-def _variable(folder: Path, source: Path, make) -> Path:
-    chosen = ["-vf", "select='not(mod(n,3))+not(mod(n,7))'", "-fps_mode", "vfr", "-c:v", "libx264", "-crf", "12"]
-    return make(folder / "vfr.mp4", "-i", ffmpeg.file_url(source), *chosen)

@@ -266,7 +266,7 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
         # After one that fell into code run by exec() (of an import, say) `python -m` ends by SIGINT, whatever the exit
         # code; running anything else that way undoes it.
         exec("")
-        if not _is_told_elsewhere(interrupt):
+        if not _is_reported_by_other_rank(interrupt):
             _say("Terminated." if terminated else "Interrupted.")
         raise typer.Exit(128 + interrupt.number if terminated else 130) from None
     except typer.Abort:
@@ -275,7 +275,7 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
     except Exception as error:
         if hasattr(error, "exit_code"):  # Typer's own: wrong usage, or an Exit on its way out
             raise
-        if _is_told_elsewhere(error):
+        if _is_reported_by_other_rank(error):
             raise typer.Exit(1) from None
         tell_all = verbose() if callable(verbose) else verbose
         if tell_all:
@@ -285,9 +285,9 @@ def errors_as_sentences(verbose: bool | Callable[[], bool] = False) -> Iterator[
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
 
-def _is_told_elsewhere(error: BaseException) -> bool:
+def _is_reported_by_other_rank(error: BaseException) -> bool:
     """Whether another process of the same training says why all of them end (training/distributed.py)."""
-    return getattr(error, "told_elsewhere", False)
+    return getattr(error, "reported_by_other_rank", False)
 
 
 _catching = False

@@ -1,4 +1,4 @@
-"""What is put around a network from outside to trade time for memory, or a minute of compiling for faster steps.
+"""Activation checkpointing and torch.compile, applied to a network from outside.
 
 Neither changes the names of weights: checkpoints are the same with and without.
 """
@@ -39,6 +39,6 @@ def compile_network(network: UNet3D, *, backend: str | Callable[..., Any] = "ind
 
 
 def compile_failure(error: BaseException) -> str | None:
-    """What torch.compile says of its failure, in one line; None for any other error."""
+    """The message of a torch.compile failure in one line; None for any other error."""
     of = type(error).__module__
     return " ".join(str(error).split())[:200] if of.startswith(("torch._dynamo", "torch._inductor")) else None

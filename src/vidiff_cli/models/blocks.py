@@ -1,4 +1,4 @@
-"""Residual blocks of the factorised network: convolution in space, convolution in time, and changes of resolution.
+"""Residual blocks of the factorized network: convolution in space, convolution in time, and changes of resolution.
 
 Shapes: features are (b t) c h w in channels-last memory, so that norms, 1x1 convolutions and attention read one layout.
 Norms act on one frame alone: nothing leaks over time. `embedding` is (b t, d), `temporal_mask` (b, t) marks frames that
@@ -63,7 +63,7 @@ class TimeConv(nn.Module):
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, temporal_mask: Tensor) -> Tensor:
-        """(b t) c h w, temporal_mask (b, t) bool -> (b t) c h w, zero for frames that are not temporal_mask."""
+        """(b t) c h w, temporal_mask (b, t) bool -> (b t) c h w, zero for frames outside temporal_mask."""
         b, t = temporal_mask.shape
         _, c, h, w = x.shape
         mask = temporal_mask[:, None, :, None].to(x.dtype)
@@ -118,14 +118,14 @@ class ClipDropout(nn.Module):
 
 
 def seed_dropout(network: nn.Module, seeds: Sequence[int]) -> None:
-    """What the next training pass of a network drops: a seed for each clip of its batch."""
+    """Sets the dropout of the next training pass: a seed for each clip of its batch."""
     layers = (module for module in network.modules() if isinstance(module, ClipDropout))
     for place, layer in enumerate(layers):
         layer.place, layer.seeds = place, seeds
 
 
 class ResidualBlock(nn.Module):
-    """Two space convolutions with FiLM between them, then (optionally) a time convolution, all residual."""
+    """Two space convolutions with an adaptive norm between them, then (optionally) a time convolution, all residual."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, *, over_time: bool, dropout: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the network is told besides z: times, given frames, text; and its embeddings.
+"""Conditioning of the network besides z (times, observed frames, text, motion estimate) and its embeddings.
 
 Shapes: b clips, t frames, l text tokens, d width of an embedding.
 """
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditioning:
-    """Per clip and frame: `times` (b, t) in seconds, `given` (b, t) bool; `is_image` (b, t) bool marks images, which
+    """Per clip and frame: `times` (b, t) in seconds, `observed` (b, t) bool; `is_image` (b, t) bool marks images, which
     see no other frame (None: none are). Text: `tokens` (b, l, d), `token_mask` (b, l) bool, `pooled` (b, d); None is
     the learned null text for all clips, `dropped` (b) bool for some.
 
-    Motion, for a network that is shown it: `estimate` (b, c, t, h, w) of every frame and its `uncertainty` (b, 1, t, h,
-    w) in pixels of [-1, 1], made of the frames `estimated_from` (b, t) bool. A clip with none of these has no estimate,
-    whatever stands there; None: no clip has one.
+    Motion, for a network with that input: `estimate` (b, c, t, h, w) of every frame and its `uncertainty` (b, 1, t, h,
+    w) in pixels of [-1, 1], made of the frames `estimated_from` (b, t) bool. A clip without any of these has no
+    estimate, and its values are ignored; None: no clip has one.
     """
 
     times: Tensor
@@ -36,7 +36,7 @@ class Conditioning:
 
     @property
     def estimated(self) -> Tensor:
-        """Which frames have an estimate (b, t): those of clips with frames to make one of, without their images."""
+        """Frames with an estimate (b, t): those of clips with frames to estimate from, without their images."""
         if self.estimated_from is None:
             return torch.zeros_like(self.observed)
         estimated = self.estimated_from.any(dim=1, keepdim=True).expand_as(self.observed)
@@ -56,7 +56,7 @@ def sinusoidal(position: Tensor, width: int, *, longest: float = 10_000.0) -> Te
 
 
 class FrameEmbedding(nn.Module):
-    """Level, whether given, the time to the neighboring frames and the pooled text -> one vector per frame (b, t,
+    """Level, observed flag, the time to the neighboring frames and the pooled text -> one vector per frame (b, t,
     d)."""
 
     def __init__(self, width: int, context_dim: int) -> None:
@@ -68,12 +68,12 @@ class FrameEmbedding(nn.Module):
         self.given = nn.Parameter(torch.zeros(width))
         self.text = nn.Linear(context_dim, width) if context_dim else None
 
-    def forward(self, level: Tensor, gaps: Tensor, given: Tensor, pooled: Tensor | None) -> Tensor:
-        """level (b, t), gaps (b, t, 4), given (b, t) bool, pooled (b, d_text) or None -> (b, t, d)."""
+    def forward(self, level: Tensor, gaps: Tensor, observed: Tensor, pooled: Tensor | None) -> Tensor:
+        """level (b, t), gaps (b, t, 4), observed (b, t) bool, pooled (b, d_text) or None -> (b, t, d)."""
         # A cosine schedule's u in [0, 1], which is how a level is spread evenly.
         u = (2 / math.pi) * torch.atan(torch.exp(-0.5 * level.float()))
         total = self.level(sinusoidal(1000.0 * u, self.width)) + self.gaps(gaps)
-        total = total + given[..., None].to(total.dtype) * self.given
+        total = total + observed[..., None].to(total.dtype) * self.given
         return total if self.text is None or pooled is None else total + self.text(pooled)[:, None]
 
 

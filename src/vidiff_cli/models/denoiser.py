@@ -1,4 +1,4 @@
-"""A network and its target kind, as an estimate x_hat; where an estimate by motion is shown, mixed with that."""
+"""The network as an estimate x_hat for any prediction type, mixed with the motion estimate where there is one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def mix_estimate(
 
 
 def estimate_share(level: Tensor, away: Tensor) -> Tensor:
-    """How much of the estimate is best beside z / alpha, the other thing that is known of x: (b, t) in [0, 1].
+    """Optimal weight of the motion estimate beside z / alpha, the other observation of x: (b, t) in [0, 1].
 
     z / alpha = x + (sigma / alpha) eps is off by a variance of sigma^2 / alpha^2, the estimate by S^2, S = .095 tau^.35
     (measured on 15 films). Weighing both by the inverse of that: sigma^2 / (sigma^2 + alpha^2 S^2) is the estimate's.
@@ -69,10 +69,10 @@ def estimate_share(level: Tensor, away: Tensor) -> Tensor:
 
 
 def distance(times: Tensor, observed: Tensor) -> Tensor:
-    """How far each frame is from those that its estimate was made of: d1 d2 / (d1 + d2), d1 and d2 the distances to the
-    nearest one before and after; d where there is one side; 0 for observed frames.
+    """Distance of each frame from those that its estimate was made of: d1 d2 / (d1 + d2) with the distances d1 and d2
+    to the nearest one before and after; d with one side only; 0 for observed frames.
 
-    Shapes: times (b, t) in frames of the base rate, observed (b, t) bool -> (b, t); inf where nothing is observed.
+    Shapes: times (b, t) in frames of the base rate, observed (b, t) bool -> (b, t); inf without observed frames.
     """
     later = times[:, :, None] - times[:, None, :]  # frame i than observed frame j
     apart = later.abs().masked_fill(~observed[:, None, :], torch.inf)

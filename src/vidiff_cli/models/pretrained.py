@@ -1,4 +1,4 @@
-"""Weights of other people's networks, from safetensors files by path. No pickle is read."""
+"""Weights of pretrained networks from safetensors files. Pickles are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     path = path.expanduser()
     if path.exists() and not path.is_file():  # /dev/zero has no end
-        raise VidiffError(f"the weights {path} are no file", expected="a safetensors file")
+        raise VidiffError(f"the weights {path} are not a file", expected="a safetensors file")
     try:
         with path.open("rb") as file:
             if file.read(2).startswith(PICKLES):
@@ -61,9 +61,11 @@ def with_weights(
     kept = {name: value for name, value in state.items() if name.partition(".")[0] not in without}
     wanted = {name: value.shape for name, value in network.state_dict().items()}
     found = {name: value.shape for name, value in kept.items()}
-    odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    if odd:
-        where = f"{odd[0]} of shape {tuple(found[odd[0]])}" if odd[0] in found else f"no {odd[0]}"
+    different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if different:
+        where = (
+            f"{different[0]} of shape {tuple(found[different[0]])}" if different[0] in found else f"no {different[0]}"
+        )
         raise VidiffError(f"{path} does not hold the weights of {what}", found=where)
     network.load_state_dict(kept, assign=True)
     return network.eval().requires_grad_(False)

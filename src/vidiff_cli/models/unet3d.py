@@ -1,4 +1,4 @@
-"""The factorised space-time U-Net of Video Diffusion Models (Ho et al. 2022, section 3).
+"""The factorized space-time U-Net of Video Diffusion Models (Ho et al. 2022, section 3).
 
 Space-only convolutions; per resolution, attention over space, text and time; optional convolutions over time (Imagen
 Video). Frames are folded into the batch once, for everything spatial; pixels are folded into the batch for everything
@@ -19,7 +19,7 @@ from vidiff_cli.models.conditioning import Conditioning, FrameEmbedding, gap_fea
 
 
 class ForwardContext:
-    """What every stage of one forward pass shares, computed once."""
+    """Inputs that all stages of one forward pass share, computed once."""
 
     __slots__ = ("embedding", "temporal_mask", "text_bias", "time_bias", "times", "tokens")
 
@@ -167,7 +167,7 @@ class UNet3D(nn.Module):
     def _text(
         self, conditioning: Conditioning, b: int, device: torch.device
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Tokens (b, l, d), their logit bias (b, 1, 1, l) and pooled (b, d), with the null text where there is none."""
+        """Tokens (b, l, d), their logit bias (b, 1, 1, l) and pooled (b, d), the null text for clips without one."""
         if not self.settings.context_dim:
             return None, None, None
         tokens, mask, pooled = conditioning.tokens, conditioning.token_mask, conditioning.pooled

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from vidiff_cli.checkpoint import read_header, read_shapes, read_tensors
+from vidiff_cli.checkpoint import read_checkpoint
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
@@ -49,16 +49,18 @@ def new_video_model(settings: ModelSettings, seed: int) -> VideoModel:
 def open_video_model(path: Path) -> tuple[VideoModel, dict[str, object]]:
     """The model of a checkpoint file, with its weights on the CPU, and the header of the file.
 
-    VidiffError: missing, damaged, not written by vidiff, unknown settings, weights that do not fit the settings.
+    The network is built without memory and takes over the tensors of the file. VidiffError: missing, damaged, not
+    written by vidiff, unknown settings, weights that do not fit the settings.
     """
-    header = read_header(path)
-    settings = read_model_settings(header, path)
-    _check_shapes(settings, path)
-    video_model = new_video_model(settings, seed=0)
-    present = video_model.state_dict()
-    for name, value in read_model_weights(path, present).items():
-        present[name].copy_(value)
-    return video_model, header
+    checkpoint = read_checkpoint(path)
+    settings = read_model_settings(checkpoint.header, path)
+    with torch.device("meta"):
+        video_model = VideoModel(settings)
+    expected = video_model.state_dict()
+    check_model_weights(checkpoint.tensors, expected, path)
+    weights = {name: value.to(expected[name].dtype, copy=True) for name, value in checkpoint.tensors.items()}
+    video_model.load_state_dict(weights, assign=True)
+    return video_model, checkpoint.header
 
 
 def read_model_settings(header: Mapping[str, object], path: Path) -> ModelSettings:
@@ -73,24 +75,11 @@ def read_model_settings(header: Mapping[str, object], path: Path) -> ModelSettin
         raise VidiffError(f"{path} holds no settings of a model") from error
 
 
-def read_model_weights(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file, on the CPU. VidiffError unless they are finite and have the names and shapes of
-    `like`."""
-    tensors = read_tensors(path)
-    wrong = [name for name in like if name not in tensors or tensors[name].shape != like[name].shape]
-    wrong += [name for name in tensors if name not in like]
-    if wrong:
+def check_model_weights(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    """VidiffError unless the tensors of the file `path` are finite and have the names and shapes of `expected`."""
+    found, wanted = ({name: value.shape for name, value in each.items()} for each in (tensors, expected))
+    if found != wanted:
+        wrong = [name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)]
         raise VidiffError(f"the weights in {path} do not fit their own settings", found=f"{len(wrong)} that differ")
     if bad := [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]:
         raise VidiffError(f"the weights in {path} are not finite", found=bad[0], fix="use an earlier checkpoint")
-    return tensors
-
-
-def _check_shapes(settings: ModelSettings, path: Path) -> None:
-    """VidiffError unless the file holds the very tensors of such a network; asks no memory for them."""
-    with torch.device("meta"):
-        wanted = {name: tuple(value.shape) for name, value in VideoModel(settings).state_dict().items()}
-    found = read_shapes(path)
-    if wanted != found:
-        wrong = {name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)}
-        raise VidiffError(f"the weights in {path} do not fit their own settings", found=f"{len(wrong)} that differ")

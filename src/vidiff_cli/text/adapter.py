@@ -1,4 +1,4 @@
-"""What is trained of a frozen text encoder: two small maps from its widths to the network's.
+"""The trained part of a frozen text encoder: two small maps from its widths to the network's.
 
 Shapes: b captions, l tokens of the longest caption in the batch, d width.
 """

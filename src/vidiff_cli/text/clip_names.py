@@ -1,4 +1,4 @@
-"""Which CLIP text encoder is meant, and where its weights lie on this machine. Nothing here imports torch at once.
+"""Names of CLIP text encoders and the local files of their weights. Does not import torch at module level.
 
 An encoder is named as open_clip names it: `ViT-B-32:laion2b_s34b_b79k` (a tag, whose weights open_clip fetches), or
 `ViT-B-32:/path/weights.safetensors` (a file).
@@ -96,7 +96,7 @@ def fetch_weights(name: ClipName, *, otherwise: str) -> Path:
         return found
     fix = f"give them as a file with --clip-model {name.model}:FILE, or {otherwise}"
     if name.file is not None:
-        raise VidiffError(f"there are no CLIP weights at {name.file}", fix=fix)
+        raise VidiffError(f"CLIP weights {name.file} do not exist", fix=fix)
     source = _source(name)
     if not source:
         raise VidiffError(f"open_clip knows no weights {name}", expected=_tags(str(name.model)), fix=fix)
@@ -135,7 +135,7 @@ def settle_name(name: ClipName) -> ClipName:
 
 
 def is_tag(model: str, weights: str) -> bool:
-    """Whether open_clip knows weights of that name for a model, wherever they lie."""
+    """True where open_clip has weights of that name for a model, downloaded or not."""
     return bool(_source(ClipName(model=model, weights=weights)))
 
 
@@ -167,7 +167,7 @@ def _looks_like_file(text: str) -> bool:
 
 
 def _source(name: ClipName) -> dict[str, Any]:
-    """Where open_clip finds the weights of a tag; nothing for an unknown one."""
+    """open_clip's download entry for the weights of a tag; empty for an unknown one."""
     import_open_clip()
     from open_clip.pretrained import get_pretrained_cfg
 

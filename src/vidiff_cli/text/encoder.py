@@ -1,4 +1,4 @@
-"""What every text encoder gives: token embeddings for cross-attention and one pooled vector per caption.
+"""Output of every text encoder: token embeddings for cross-attention and one pooled vector per caption.
 
 Shapes: b captions, l tokens of the longest caption in the batch, d the encoder's width.
 """

@@ -17,7 +17,7 @@ def read_prompts(path: Path) -> list[str]:
     """The prompts of a file, by its name: .csv with a column `prompt` (or caption, or text), .jsonl with that key, any
     other with one prompt a line, where lines that begin with # are left out. Empty ones do not count.
 
-    VidiffError: unreadable, a line that is none, or no prompt at all.
+    VidiffError: unreadable, an invalid line, or no prompt at all.
     """
     text = read_text(path, what="the prompts file")
     prompts = [prompt for prompt in _READERS.get(path.suffix.lower(), _lines)(text, path) if prompt]
@@ -37,7 +37,7 @@ def _table(text: str, path: Path) -> Iterator[str]:
         for row in rows:
             yield _prompt_of(row, path, rows.line_num)
     except csv.Error as error:
-        raise VidiffError(f"{path} is no CSV table", found=f"{error} in line {rows.line_num}") from error
+        raise VidiffError(f"{path} is not a CSV table", found=f"{error} in line {rows.line_num}") from error
 
 
 def _objects(text: str, path: Path) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _objects(text: str, path: Path) -> Iterator[str]:
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise VidiffError(f"{path} is no list of JSON objects", found=f"no object in line {number}")
+            raise VidiffError(f"{path} is not a list of JSON objects", found=f"no object in line {number}")
         yield _prompt_of(row, path, number)
 
 

@@ -1,7 +1,7 @@
 """Losses beside the diffusion loss, off by default: on x_hat, at low noise only.
 
 The error of x_hat is sigma times the error of a v-prediction, so a squared error of it is divided by sigma^2: a weight
-then means the same at every level. Shapes: b clips in the batch, n of them looked at, t frames.
+then means the same at every level. Shapes: b clips in the batch, n chosen ones, t frames.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vidiff_cli.training.objective import Auxiliary
 
 GATE = 2.0  # level: sigma below 0.35. What is estimated in more noise is a blur, and a blur has no motion or texture
 FLOOR = 0.02  # of sigma^2: near the clean end a term fades instead of asking for ever smaller errors
-SHARE = 0.25  # of the clips that are looked at, on average
+SHARE = 0.25  # of the clips that the terms are computed for, on average
 _SPREAD = 10_000 * (5**0.5 - 1) / 2  # takes values of u that lie at equal distances to places all over [0, 1)
 
 Term = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -30,7 +30,7 @@ Term = Callable[[Tensor, Tensor, Tensor], Tensor]
 def make_auxiliary_losses(
     objective: ObjectiveSettings, diffusion: DiffusionSettings, device: torch.device
 ) -> Auxiliary | None:
-    """The auxiliary losses that the settings ask for; None where they are off, and then nothing of them is imported.
+    """The auxiliary losses of the settings; None where they are off, and then none of their modules is imported.
 
     VidiffError for weights that cannot be read.
     """
@@ -51,7 +51,7 @@ def make_auxiliary_losses(
 
 
 def subsample_rate(diffusion: DiffusionSettings) -> float:
-    """The share of the clips above the gate that are looked at, so that they are `SHARE` of all at most."""
+    """The share of the clips above the gate that are chosen, so that they are at most `SHARE` of all."""
     u = torch.linspace(0, 1, 10_001, dtype=torch.float64)
     levels = cosine(u, low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
     return min(1.0, SHARE / max(float((levels >= GATE).double().mean()), 1e-9))
@@ -62,8 +62,8 @@ class LowNoiseLosses:
     """Weighted terms by name, each the mean over the batch of g(level) / max(sigma^2, FLOOR) times the term of a clip.
 
     g is 1 from the gate upwards and 0 below: below it nothing is computed. With `keep` below one, clips above the gate
-    are looked at with that probability and count the more. It is a function of each clip's own u, so that neither the
-    number of processes nor of parts of a batch changes the choice.
+    are chosen with that probability and weighted by its inverse. It is a function of each clip's own u, so that neither
+    the number of processes nor of parts of a batch changes the choice.
     """
 
     terms: Mapping[str, tuple[float, Term]]

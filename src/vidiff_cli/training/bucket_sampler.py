@@ -1,11 +1,11 @@
-"""Which clips a step sees: a function of (seed, step) alone, also where clips are of several shapes.
+"""Clips of each step as a function of (seed, step) alone, also for clips of several shapes.
 
 Every epoch is one permutation of all clips. A batch holds clips of one shape: in the order of the permutation, each
 clip joins the queue of its shape, and a queue that has filled a batch is the next batch. What is left in a queue waits
 for the next epoch, so that every batch is full and every clip is drawn once per epoch. With one shape this is the
 permutation itself, cut into batches.
 
-Nothing has to be played from the start: after e epochs a shape of n clips has given floor(e n / size) batches, which
+No step depends on the ones before it: after e epochs a shape of n clips has given floor(e n / size) batches, which
 tells the epoch of a step by bisection, and the place within it by counting.
 """
 
@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-# What a stream is for stands in its seed: numpy pads with zeros, so that [seed, step] and [seed, step, 0] are one.
+# The purpose of a random stream is part of its seed: numpy pads with zeros, so [seed, step] equals [seed, step, 0].
 EPOCH, BATCH, SAMPLE, IMAGES, DROPOUT = 1, 2, 3, 4, 5
 
 

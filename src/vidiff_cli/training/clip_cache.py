@@ -14,8 +14,8 @@ import numpy as np
 class ClipCache:
     """`read(index, frames)` of clips that are read whole once and kept, up to `limit` bytes in all.
 
-    What was read first stays: every clip is asked for once per epoch, so that a cache that makes room for the newest
-    would hold what is wanted last. Safe to share between threads.
+    The clips that were read first stay: every clip is read once per epoch, so that a cache of the newest ones would
+    hold those that are needed last. Safe to share between threads.
     """
 
     def __init__(self, whole: Callable[[int], np.ndarray], limit: int) -> None:

@@ -1,4 +1,4 @@
-"""What a step sees of a clip: a window of frames, a crop, perhaps mirrored, one caption, which frames are given.
+"""Random choices for one clip of a step: window of frames, crop, flip, caption, observed frames.
 
 Every draw of sample i of step n comes from a generator of (seed, n, i). Shapes: t frames, h w pixels, c = 3 RGB.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.training.conditioning_masks import draw_observed
 
-# Words that a mirror makes untrue: sides and turns in some languages, and what is written in the picture.
+# Words that a mirror makes untrue: sides and turns in some languages, and writing in the picture.
 _SIDED = re.compile(
     r"\b(?:left|right)\w*|\b(?:(?:anti|counter)-?)?clockwise\b|\bmirror"
     r"|\b(?:texts?|words?|letters?|writ\w+|reads?|signs?|logos?|(?:sub)?titles?|digits?|numbers?|maps?)\b"
@@ -27,7 +27,7 @@ _SIDED = re.compile(
 
 
 class ClipRow(Protocol):
-    """What is needed to know of a clip."""
+    """The fields of a clip that sampling reads."""
 
     @property
     def frames(self) -> int: ...
@@ -46,9 +46,9 @@ class ClipRows(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSample:
-    """The choices for one sample. `corner` is the top left pixel of the crop, as shares of the room that there is;
-    `context` is the place on the schedule (0 clean, 1 noise) at which given frames are shown; `unmoved`: the estimate
-    that they give is not."""
+    """The choices for one sample. `corner` is the top left pixel of the crop as shares of the free pixels; `context` is
+    the place on the schedule (0 clean, 1 noise) at which observed frames are shown; `unmoved` means that their motion
+    estimate is not shown."""
 
     row: int
     frames: range
@@ -86,10 +86,10 @@ def sample_clip(
     fitting = [step for step in frame_strides if (length - 1) * step < row.frames] or [1]
     step = fitting[_below(len(fitting), rng)]
     start = _below(row.frames - (length - 1) * step, rng)
-    given, drop = np.zeros(length, dtype=bool), objective.caption_dropout
+    observed, drop = np.zeros(length, dtype=bool), objective.caption_dropout
     if rng.random() < objective.observed:
-        given = draw_observed(rng, length)
-        drop = objective.caption_dropout_observed if given.any() else drop
+        observed = draw_observed(rng, length)
+        drop = objective.caption_dropout_observed if observed.any() else drop
     captions = row.captions
     caption = captions[_below(len(captions), rng)] if captions else ""
     dropped = bool(not captions or rng.random() < drop)
@@ -101,7 +101,7 @@ def sample_clip(
         row=number,
         frames=range(start, start + (length - 1) * step + 1, step),
         times=_times(row.fps, step, length),
-        observed=given,
+        observed=observed,
         caption=caption,
         dropped=dropped,
         mirrored=loader.flip and mirror < 0.5 and not forbids_flip(captions),
@@ -145,6 +145,6 @@ def _times(fps: str, step: int, length: int) -> tuple[float, ...]:
 
 
 def forbids_flip(captions: Sequence[str]) -> bool:
-    """Whether a clip may not be mirrored: a caption of it, whichever is drawn, speaks of left or right, of a turn, or
-    of something written."""
+    """True where a clip must not be mirrored: one of its captions, drawn or not, mentions left or right, a turn, or
+    writing."""
     return any(_SIDED.search(caption) for caption in captions)

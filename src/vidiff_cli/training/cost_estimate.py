@@ -13,8 +13,8 @@ FLOAT = 4  # bytes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostEstimate:
-    """Of one training step: `flops` of the whole batch; bytes of weights, gradients, averages and optimizer (`fixed`),
-    and of the activations kept of the clips that go through the network at once (`kept`)."""
+    """Cost of one training step: `flops` of the whole batch; bytes of weights, gradients, averages and optimizer
+    (`fixed`), and of the activations kept of the clips that go through the network at once (`kept`)."""
 
     parameters: int
     flops: float

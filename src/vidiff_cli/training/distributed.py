@@ -1,16 +1,17 @@
-"""Several processes that train one model: what they do together. Alone, the same calls do nothing.
+"""Training of one model by several processes (DDP or FSDP2), and the same interface for a single one.
 
 Every rank holds the model (DDP) or its part of every weight (FSDP2), and sees its slice of each batch; gradients are
 averaged so that a step is the one that a single process makes of the whole batch. Rank 0 alone writes. Nothing is
-pickled: what ranks tell each other are tensors, and JSON in a tensor of bytes.
+pickled: ranks exchange tensors, and JSON in a tensor of bytes (docs/decisions/0018).
 
-The collectives of this file go by gloo on the host, those of gradients and shards by nccl where there is CUDA.
+The collectives of this file use gloo on the host, those of gradients and shards nccl where there is CUDA.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -35,79 +36,120 @@ if TYPE_CHECKING:
 
 ParallelKind = Literal["ddp", "fsdp"]
 STARTING = "start it with torchrun --nproc-per-node N -m vidiff_cli train"
-TOGETHER = 2**25  # numbers of one exchange: 128 MB of float32
-TOLD = "told"  # in the store: the rank that says why all of them end
+ERROR_RANK = "error rank"  # key in the store: the rank that reports the error that ends all of them
 T = TypeVar("T")
 
 
-class DistributedContext:
-    """One process: rank 0 of 1."""
+class DistributedContext(ABC):
+    """The operations that a training shares between its processes: `SingleProcess`, or one rank of `MultiProcess`."""
 
-    rank: int = 0
-    world: int = 1
+    rank: int
+    world: int
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes, prints and samples."""
+        """True for the process that writes, prints and samples."""
         return self.rank == 0
 
-    def prepare(self, video_model: VideoModel) -> None:
-        """Makes the model's weights shared between the ranks. Before optimizers and averages are made of them."""
-
-    def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
-        """The training loss of this rank's slice of the batch. Its gradient goes to all ranks in `backward`, as the
-        mean of the ranks' own: what is differentiated is `weight(clips, size)` times it."""
-        return training_loss(video_model, batch, auxiliary)
-
     def weight(self, clips: int, size: int) -> float:
-        """What the mean over `clips` of a batch of `size` counts, so that the mean over ranks is the mean over the
+        """The weight of the mean over `clips` of a batch of `size`, so that the mean over ranks is the mean over the
         batch, also where slices are not of one size."""
         return self.world * clips / size
 
+    @abstractmethod
+    def prepare(self, video_model: VideoModel) -> None:
+        """Shares the model's weights between the ranks. Comes before optimizers and averages are made of them."""
+
+    @abstractmethod
+    def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
+        """The training loss of this rank's slice of the batch. Its gradient goes to all ranks in `backward`, as the
+        mean of the ranks' own: `weight(clips, size)` times it is differentiated."""
+
+    @abstractmethod
     def no_sync(self, last: bool) -> AbstractContextManager[object]:
-        """Around the loss and backward of one of several parts of a batch: only the `last` one averages gradients."""
-        return nullcontext()
+        """Context of the loss and backward of one of several parts of a batch: only the `last` one averages
+        gradients."""
 
+    @abstractmethod
     def clip_gradients(self, video_model: VideoModel, max_norm: float) -> float:
-        """Scales the gradients down to the norm, if it is larger; returns what it was, over all ranks."""
-        return float(torch.nn.utils.clip_grad_norm_(video_model.parameters(), max_norm))
+        """Scales the gradients down to the norm, if it is larger; returns the norm before it, over all ranks."""
 
+    @abstractmethod
     def all_reduce_mean(self, value: Tensor) -> Tensor:
         """The mean over ranks."""
-        return value
 
+    @abstractmethod
     def all_gather_clips(self, values: Tensor, size: int) -> Tensor:
         """Values of this rank's clips (b, ...) -> those of the whole batch (size, ...), in the order of the batch."""
-        return values
 
+    @abstractmethod
     def all_reduce_max(self, number: int) -> int:
         """The largest of the ranks' numbers."""
-        return number
 
+    @abstractmethod
     def broadcast_object(self, value: T) -> T:
-        """What rank 0 gives: plain data, as JSON has it."""
-        return value
+        """Rank 0's value on all ranks: plain data, as JSON has it."""
 
+    @abstractmethod
     def barrier(self) -> None:
         """Waits for all ranks."""
 
+    @abstractmethod
     def gather_full_state(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors on rank 0, nothing on the others: what was in shards in the memory of the host, the rest as it
-        is. All ranks name the same ones."""
+        """Whole tensors on rank 0, nothing on the others: shards are gathered on the host, the rest is unchanged. All
+        ranks pass the same names."""
+
+    @abstractmethod
+    def broadcast_state(self, whole: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
+        """Copies the whole tensors of rank 0 into those of all ranks."""
+
+
+class SingleProcess(DistributedContext):
+    """Rank 0 of 1."""
+
+    rank, world = 0, 1
+
+    def prepare(self, video_model: VideoModel) -> None:
+        pass
+
+    def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
+        return training_loss(video_model, batch, auxiliary)
+
+    def no_sync(self, last: bool) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def clip_gradients(self, video_model: VideoModel, max_norm: float) -> float:
+        return float(torch.nn.utils.clip_grad_norm_(video_model.parameters(), max_norm))
+
+    def all_reduce_mean(self, value: Tensor) -> Tensor:
+        return value
+
+    def all_gather_clips(self, values: Tensor, size: int) -> Tensor:
+        return values
+
+    def all_reduce_max(self, number: int) -> int:
+        return number
+
+    def broadcast_object(self, value: T) -> T:
+        return value
+
+    def barrier(self) -> None:
+        pass
+
+    def gather_full_state(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(tensors)
 
     def broadcast_state(self, whole: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-        """The other way: copies the whole tensors of rank 0 into those of all ranks."""
         for name, value in into.items():
             value.copy_(whole[name])
 
 
-ALONE = DistributedContext()
+ALONE = SingleProcess()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessInfo:
-    """Which of how many processes this is, as torchrun says it; `local` is the number on this machine."""
+    """Rank and number of processes as torchrun passes them; `local` is the rank on this machine."""
 
     rank: int
     world: int
@@ -115,7 +157,7 @@ class ProcessInfo:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ProcessInfo:
-        """One process where nothing is said. VidiffError for numbers that are none."""
+        """One process where torchrun's variables are missing. VidiffError where they are not valid."""
         if not environment.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}:
             return cls(rank=0, world=1, local=0)
         try:
@@ -125,18 +167,18 @@ class ProcessInfo:
                 raise ValueError
         except ValueError as error:
             found = ", ".join(f"{name}={environment.get(name)}" for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-            raise VidiffError("the environment names no process of a training", found=found, fix=STARTING) from error
+            raise VidiffError("RANK, WORLD_SIZE or LOCAL_RANK is not valid", found=found, fix=STARTING) from error
         return cls(rank=rank, world=world, local=local)
 
     def device(self, name: str) -> str:
-        """Of several processes, each takes the GPU of its own number on its machine. VidiffError where there are too
-        few, or `name` is a certain one."""
+        """The GPU with the process's number on its machine, where there are several processes; else `name`.
+        VidiffError where there are too few GPUs, or `name` is a single one."""
         if self.world == 1 or (name not in ("auto", "cuda") and not name.startswith("cuda:")):
             return name
         if name.startswith("cuda:"):
             raise VidiffError(f"{self.world} processes cannot share one GPU", found=f"--device {name}", expected="cuda")
         if name == "auto" and not torch.cuda.is_available():
-            return "cpu"  # mps knows no collectives
+            return "cpu"  # mps has no collectives
         if torch.cuda.is_available() and self.local >= torch.cuda.device_count():
             raise VidiffError(
                 "there are more processes on this machine than GPUs",
@@ -150,11 +192,11 @@ class ProcessInfo:
 def init_distributed(
     launch: ProcessInfo, device: torch.device, *, kind: ParallelKind, timeout_seconds: float
 ) -> Iterator[DistributedContext]:
-    """The processes of a launch for as long as it is open; alone, `ALONE`.
+    """The context of a launched process while the block runs; `ALONE` for a single one.
 
-    An error on one rank ends all: that rank raises it, the others an error with the attribute `told_elsewhere`, for the
-    first to fail is the one that says so; an interrupt is rank 0's to tell. VidiffError where a rank has ended without
-    a word or does not answer for so many seconds.
+    An error on one rank ends all: the first rank to fail raises its error, the others an error with the attribute
+    `reported_by_other_rank`; an interrupt is reported by rank 0. VidiffError where a rank has ended without an error of
+    its own or does not answer for `timeout_seconds`.
     """
     if launch.world == 1:
         yield ALONE
@@ -164,8 +206,8 @@ def init_distributed(
         yield MultiProcess(launch, device, kind)
         _wait()  # without it, gloo aborts now and then at the end: one rank has left while another still listens
     except BaseException as error:
-        if (isinstance(error, KeyboardInterrupt) and launch.rank) or _is_told_elsewhere(store, launch.rank):
-            error.told_elsewhere = True  # type: ignore[attr-defined]
+        if (isinstance(error, KeyboardInterrupt) and launch.rank) or _is_reported_by_other_rank(store, launch.rank):
+            error.reported_by_other_rank = True  # type: ignore[attr-defined]
         elif _is_lost(error):
             how = f"not answered for {timeout_seconds:g} seconds" if "imed out" in str(error) else "ended"
             raise VidiffError(
@@ -178,7 +220,7 @@ def init_distributed(
 
 
 def _join(launch: ProcessInfo, device: torch.device, timeout: timedelta) -> Store:
-    """Meets the other ranks. VidiffError where they do not come."""
+    """Joins the process group. VidiffError where the other ranks do not."""
     try:
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -195,21 +237,22 @@ def _wait() -> None:
     dist.all_reduce(torch.zeros(()))
 
 
-def _is_told_elsewhere(store: Store, rank: int) -> bool:
-    """Whether another rank says why all of them end; if none has so far, it is this one that does."""
+def _is_reported_by_other_rank(store: Store, rank: int) -> bool:
+    """True where another rank has reported an error first; otherwise this rank is recorded as the one that does."""
     with contextlib.suppress(RuntimeError):  # the store went with the rank that held it
         store.set_timeout(timedelta(seconds=5))
-        return store.compare_set(TOLD, "", str(rank)) != str(rank).encode()
+        return store.compare_set(ERROR_RANK, "", str(rank)) != str(rank).encode()
     return False
 
 
 def _is_lost(error: BaseException) -> bool:
-    """Whether it is another rank that is missed."""
+    """True for an error that says another rank is gone. gloo raises plain RuntimeErrors, which only their text
+    tells apart."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 class MultiProcess(DistributedContext):
-    """One of several processes."""
+    """One rank of several processes."""
 
     def __init__(self, launch: ProcessInfo, device: torch.device, kind: ParallelKind) -> None:
         self.rank, self.world, self._device, self._kind = launch.rank, launch.world, device, kind
@@ -223,7 +266,7 @@ class MultiProcess(DistributedContext):
             self._wrapped = DistributedDataParallel(LossModule(video_model), gradient_as_bucket_view=True)
 
     def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
-        assert self._wrapped is not None, "prepare comes first"
+        assert self._wrapped is not None, "call prepare first"
         return self._wrapped(batch, auxiliary)[1]
 
     @contextmanager
@@ -270,59 +313,24 @@ class MultiProcess(DistributedContext):
         _wait()
 
     def gather_full_state(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        whole = dict(tensors) if self.is_main else {}
-        shards = {name: value for name, value in tensors.items() if is_shard(value)}
-        for names in _groups(shards):
-            values = [shards[name] for name in names]
-            counts = [[_count(value, rank, self.world) for value in values] for rank in range(self.world)]
-            longest = max(map(sum, counts))
-            mine = torch.cat([local(value).reshape(-1) for value in values])
-            mine = torch.cat([mine, mine.new_zeros(longest - len(mine))])
-            parts = [torch.empty_like(mine) for _ in counts] if self.is_main else None
-            dist.gather(mine, parts, dst=0)
-            if parts is None:
-                continue
-            cut = [part.cpu().split([*each, longest - sum(each)]) for part, each in zip(parts, counts, strict=True)]
-            for place, (name, value) in enumerate(zip(names, values, strict=True)):
-                whole[name] = torch.cat([pieces[place] for pieces in cut]).view(value.shape)
+        whole = dict[str, Tensor]()
+        for name, value in tensors.items():  # one after the other: a device need not have room for all of them
+            full = value.full_tensor().cpu() if is_shard(value) else value
+            if self.is_main:
+                whole[name] = full
         return whole
 
     def broadcast_state(self, whole: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-        for names in _groups(into):
-            counts, first = [into[name].numel() for name in names], local(into[names[0]])
-            full = torch.empty(sum(counts), dtype=first.dtype, device=first.device)
+        for name, value in into.items():
+            full = torch.empty(value.shape, dtype=value.dtype, device=local(value).device)
             if self.is_main:
-                torch.cat([whole[name].to(full).reshape(-1) for name in names], out=full)
+                full.copy_(whole[name])
             dist.broadcast(full, 0)
-            for name, part in zip(names, full.split(counts), strict=True):
-                value = into[name]
-                local(value).copy_(local(shard_like(part.view(value.shape), value)))
-
-
-def _groups(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
-    """The names of tensors that travel together: between machines, the number of exchanges is what costs."""
-    names, count = list[str](), 0
-    for name, value in tensors.items():
-        first = tensors[names[0]] if names else value
-        if count + value.numel() > TOGETHER or (value.dtype, value.device) != (first.dtype, first.device):
-            if names:
-                yield names
-            names, count = [], 0
-        names.append(name)
-        count += value.numel()
-    if names:
-        yield names
-
-
-def _count(value: Tensor, rank: int, world: int) -> int:
-    """How many numbers of a tensor a rank holds: its rows are cut as `torch.chunk` cuts them."""
-    each = -(-len(value) // world)
-    return min(each, max(0, len(value) - rank * each)) * value.shape[1:].numel()
+            local(value).copy_(local(shard_like(full, value)))
 
 
 def _shard(module: nn.Module, device: torch.device) -> nn.Module:
-    """FSDP2: weights are gathered stage by stage where they are needed, and the text encoder, the stem, the head and
-    the embeddings as one."""
+    """Applies FSDP2: weights are gathered stage by stage when they are used, and those outside of stages together."""
     from torch.distributed.device_mesh import init_device_mesh
 
     from vidiff_cli.models.unet3d import Stage

@@ -1,4 +1,4 @@
-"""The loss that asks the error of an estimate to move with the picture, by measured optical flow or RAFT's.
+"""Loss on the change of an estimate's error along the optical flow of the real clip.
 
 A flow F (n 2 h w) of two images is in pixels, x before y: what is at p in the first is at p + F(p) in the second, x to
 the right and y downwards, pixel centers at whole numbers. Shapes: n pairs or clips, c channels, t frames, h w pixels.
@@ -38,7 +38,7 @@ def warp(images: Tensor, flow: Tensor) -> Tensor:
 
 
 class ResidualFlow:
-    """How much the error of an estimate flickers along the motion of the real clip.
+    """Flicker of an estimate's error along the motion of the real clip.
 
     With e = x_hat - x and F the flow of x from frame i to i + 1: the mean of M (e_i - e_{i+1}(p + F(p)))^2 over the
     pixels of the pairs of frames. It is zero at the truth, which the warped difference of x_hat itself is not: that one

@@ -1,7 +1,8 @@
-"""Batches: what a training step sees, a function of (seed, step) alone.
+"""Batches of training steps as a function of (seed, step) alone.
 
-Which clips (`order.py`) and what of them (`draws.py`) is drawn for the global batch; a rank takes its slice of it.
-Neither the number of ranks or workers nor a resume changes a batch. Shapes: b clips, c channels, t frames, h w pixels.
+Clips (`bucket_sampler.py`) and choices for them (`clip_sampling.py`) are drawn for the global batch; a rank takes its
+slice. Neither the number of ranks or workers nor a resume changes a batch. Shapes: b clips, c channels, t frames, h w
+pixels.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class ClipSource:
         return self.orders[key]
 
     def name(self, number: int) -> str:
-        """From which file clip `number` is and from when in it, where its row says so."""
+        """Source file and start of clip `number`, where its row has them."""
         row = self.rows[number]
         return f"{row.source} at {row.start_seconds:g} s" if isinstance(row, Clip) else f"clip {number}"
 
@@ -72,8 +73,8 @@ class ClipSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchSpec:
-    """What batches are to be of a source, for one seed: `size` clips over all ranks, windows of so many frames; with
-    `motion`, the estimates that given frames give."""
+    """Batches to draw from a source for one seed: `size` clips over all ranks, windows of `window` frames; with
+    `motion`, the motion estimates from observed frames."""
 
     objective: ObjectiveSettings
     loader: LoaderSettings
@@ -101,13 +102,12 @@ class BatchSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """video (b c t h w) in [-1, 1], noise alike; u (b) in (0, 1); times (b, t) seconds; given (b, t); dropped (b): no
-    caption. `rows` (b) are the numbers of the clips in the source, `seeds` (b) are for what dropout draws. `context`
-    (b) is the place on the schedule (0 clean, 1 noise) at which given frames are shown (None: clean). `is_image` (b, t)
-    marks frames that are images and stand after those of the clip (None: there are none). `estimate` (b c t h w) and
-    `uncertainty` (b 1 t h w) are made of the frames `estimated_from` (b, t), clean ones whatever the `context`, as
-    `Conditioning` has them (None: of a model that is shown none). The noise is white: the model's prior is no matter of
-    the data."""
+    """video (b c t h w) in [-1, 1], noise alike; u (b) in (0, 1); times (b, t) seconds; observed (b, t); dropped (b):
+    no caption. `rows` (b) are the numbers of the clips in the source, `seeds` (b) those of dropout. `context` (b) is
+    the place on the schedule (0 clean, 1 noise) at which observed frames are shown (None: clean). `is_image` (b, t)
+    marks images, which come after the frames of the clip (None: no images). `estimate` (b c t h w) and `uncertainty` (b
+    1 t h w) are made of the clean frames `estimated_from` (b, t), as in `Conditioning` (None for a model without
+    motion). The noise is white: the model's prior is applied later."""
 
     video: Tensor
     noise: Tensor
@@ -179,7 +179,7 @@ def draw_batch(
 ) -> Batch:
     """The batch of `step`: clips of one shape in a seeded order, each once per epoch, windows at random starts and
     frame steps. With `world` ranks, this rank's slice of it."""
-    wanted = BatchSpec(
+    spec = BatchSpec(
         objective=objective,
         loader=loader or LoaderSettings(),
         size=size,
@@ -190,18 +190,18 @@ def draw_batch(
         rank=rank,
         world=world,
     )
-    return to_device(read_batch(source, wanted, step), wanted, step, device)
+    return to_device(read_batch(source, spec, step), spec, step, device)
 
 
 def draw_batches(
-    source: ClipSource, wanted: BatchSpec, *, start: int, stop: int, device: torch.device
+    source: ClipSource, spec: BatchSpec, *, start: int, stop: int, device: torch.device
 ) -> Generator[Batch]:
     """The batches of the steps from `start` to `stop`. With workers, threads read some of them ahead until it is
     closed."""
-    workers = wanted.loader.workers
+    workers = spec.loader.workers
     if not workers:
         for step in range(start, stop):
-            yield to_device(read_batch(source, wanted, step), wanted, step, device)
+            yield to_device(read_batch(source, spec, step), spec, step, device)
         return
     threads = torch.get_num_threads()
     # A reader of one thread beside those of the step. What torch sets here is the calling thread's own number (OpenMP);
@@ -212,36 +212,36 @@ def draw_batches(
         try:
             for step in range(start, stop):
                 while len(ahead) <= workers and step + len(ahead) < stop:
-                    ahead.append(pool.submit(read_batch, source, wanted, step + len(ahead)))
-                yield to_device(ahead.popleft().result(), wanted, step, device)
+                    ahead.append(pool.submit(read_batch, source, spec, step + len(ahead)))
+                yield to_device(ahead.popleft().result(), spec, step, device)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             torch.set_num_threads(threads)
 
 
-def read_batch(source: ClipSource, wanted: BatchSpec, step: int) -> HostBatch:
-    """All that needs no device: the clips are read, cropped, mirrored and stacked as bytes."""
-    loader, seed = wanted.loader, wanted.seed
+def read_batch(source: ClipSource, spec: BatchSpec, step: int) -> HostBatch:
+    """The part without a device: clips are read, cropped, mirrored and stacked as bytes."""
+    loader, seed = spec.loader, spec.seed
     rng = np.random.default_rng([seed, BATCH, step])
-    rows = source.order(window=wanted.window, crop=loader.crop, size=wanted.size, seed=seed).rows(step)
+    rows = source.order(window=spec.window, crop=loader.crop, size=spec.size, seed=seed).rows(step)
     draws = [
         sample_clip(
             source.rows[rows[number]],
             rows[number],
-            wanted.objective,
+            spec.objective,
             loader,
-            window=wanted.window,
-            frame_strides=wanted.frame_strides,
+            window=spec.window,
+            frame_strides=spec.frame_strides,
             rng=np.random.default_rng([seed, SAMPLE, step, number]),
         )
-        for number in wanted.slice
+        for number in spec.slice
     ]
-    u = (rng.permutation(wanted.size) + rng.random()) / wanted.size  # stratified: one in each of b equal parts
-    seeds = np.random.default_rng([seed, DROPOUT, step]).integers(2**63, size=wanted.size, dtype=np.uint64)
-    count = image_count(wanted.objective.image_fraction, len(draws[0].frames))
+    u = (rng.permutation(spec.size) + rng.random()) / spec.size  # stratified: one in each of b equal parts
+    seeds = np.random.default_rng([seed, DROPOUT, step]).integers(2**63, size=spec.size, dtype=np.uint64)
+    count = image_count(spec.objective.image_fraction, len(draws[0].frames))
     images = [
         _images(source, draw, count, loader, np.random.default_rng([seed, IMAGES, step, number])) if count else []
-        for draw, number in zip(draws, wanted.slice, strict=True)
+        for draw, number in zip(draws, spec.slice, strict=True)
     ]
     seen = zip(draws, images, strict=True)
     frames = _stacked((_pixels(source, [draw, *own], loader.crop) for draw, own in seen), len(draws))
@@ -250,17 +250,17 @@ def read_batch(source: ClipSource, wanted: BatchSpec, step: int) -> HostBatch:
     clips = frames[:, : shown.shape[1]]
     return HostBatch(
         frames=frames,
-        u=u[wanted.slice.start : wanted.slice.stop],
+        u=u[spec.slice.start : spec.slice.stop],
         times=np.pad(times, ((0, 0), (0, count))),
         observed=np.stack([np.pad(draw.observed, (0, count)) for draw in draws]),
         dropped=np.array([draw.dropped for draw in draws]),
         captions=tuple(draw.caption for draw in draws),
         rows=tuple(draw.row for draw in draws),
-        seeds=tuple(seeds[wanted.slice.start : wanted.slice.stop].tolist()),
+        seeds=tuple(seeds[spec.slice.start : spec.slice.stop].tolist()),
         context=np.array([draw.context for draw in draws]),
         images=count,
         estimated_from=np.pad(shown, ((0, 0), (0, count))),
-        estimates=estimate_frames(clips, shown, times) if wanted.motion else None,
+        estimates=estimate_frames(clips, shown, times) if spec.motion else None,
     )
 
 
@@ -295,35 +295,35 @@ def _stacked(clips: Iterable[np.ndarray], count: int) -> np.ndarray:
     return batch
 
 
-def to_device(drawn: HostBatch, wanted: BatchSpec, step: int, device: torch.device) -> Batch:
+def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device) -> Batch:
     """Bytes go to the device and become numbers there; the noise is drawn there."""
-    bytes_there = torch.from_numpy(drawn.frames).to(device).permute(0, 4, 1, 2, 3).contiguous()
+    bytes_there = torch.from_numpy(host.frames).to(device).permute(0, 4, 1, 2, 3).contiguous()
     video = from_uint8_fast(bytes_there)
     noise = torch.empty_like(video)
-    for place, number in enumerate(wanted.slice):
-        torch.randn(noise.shape[1:], generator=seeded(wanted.seed, step, number, device=device), out=noise[place])
+    for place, number in enumerate(spec.slice):
+        torch.randn(noise.shape[1:], generator=seeded(spec.seed, step, number, device=device), out=noise[place])
     return Batch(
         video=video,
         noise=noise,
-        u=torch.from_numpy(drawn.u).float().to(device),
-        times=torch.from_numpy(drawn.times).float().to(device),
-        observed=torch.from_numpy(drawn.observed).to(device),
-        dropped=torch.from_numpy(drawn.dropped).to(device),
-        captions=drawn.captions,
-        rows=drawn.rows,
-        seeds=drawn.seeds,
-        context=torch.from_numpy(drawn.context).float().to(device) if wanted.objective.context_noise else None,
-        is_image=_last(drawn.images, drawn.observed.shape).to(device) if drawn.images else None,
-        **_estimates(drawn, device),
+        u=torch.from_numpy(host.u).float().to(device),
+        times=torch.from_numpy(host.times).float().to(device),
+        observed=torch.from_numpy(host.observed).to(device),
+        dropped=torch.from_numpy(host.dropped).to(device),
+        captions=host.captions,
+        rows=host.rows,
+        seeds=host.seeds,
+        context=torch.from_numpy(host.context).float().to(device) if spec.objective.context_noise else None,
+        is_image=_last(host.images, host.observed.shape).to(device) if host.images else None,
+        **_estimates(host, device),
     )
 
 
-def _estimates(drawn: HostBatch, device: torch.device) -> dict[str, Tensor]:
-    """What a batch has of estimates: zeros in the places of images."""
-    if drawn.estimates is None:
+def _estimates(host: HostBatch, device: torch.device) -> dict[str, Tensor]:
+    """The motion estimates of a batch, with zeros in the places of images."""
+    if host.estimates is None:
         return {}
-    estimate, uncertainty = (functional.pad(each, (0, 0, 0, 0, 0, drawn.images)).to(device) for each in drawn.estimates)
-    shown = torch.from_numpy(drawn.estimated_from).to(device)
+    estimate, uncertainty = (functional.pad(each, (0, 0, 0, 0, 0, host.images)).to(device) for each in host.estimates)
+    shown = torch.from_numpy(host.estimated_from).to(device)
     return {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": shown}
 
 

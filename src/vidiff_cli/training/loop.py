@@ -34,8 +34,8 @@ class StepReport:
 
     `stuck` is True once, when the gradient norm has stayed at the clip value for long: most often a forgotten parameter
     or too large a learning rate. Of each clip of the batch, over all ranks: `per_clip` loss, `levels` (log-SNR of the
-    frames that are made), `conditional` (it had its caption), `rows` (its number in the source). `terms` are the
-    auxiliary losses, weighted. `skipped`: the update was not made, for the `reason` that `Guard.judge` gives.
+    frames that are generated), `conditional` (with its caption), `rows` (its number in the source). `terms` are the
+    auxiliary losses, weighted. `skipped`: the update was not made, for the `reason` that `StepGuard.check` returns.
     """
 
     step: int
@@ -68,11 +68,11 @@ def train_steps(
 ) -> Iterator[StepReport]:
     """Updates `state` until `schedule.steps`, one report per update.
 
-    Between two updates the state is consistent and may be saved. An unsound one is not made (its report says
-    so). Raises VidiffError when several in a row were not sound, OutOfMemory.
+    Between two updates the state is consistent and may be saved. An unsound update is skipped, as its report
+    says. Raises VidiffError after several unsound ones in a row, OutOfMemory.
     """
     model = state.video_model.settings
-    wanted = BatchSpec(
+    spec = BatchSpec(
         objective=settings.objective,
         loader=settings.loader,
         size=settings.batch_size,
@@ -83,7 +83,7 @@ def train_steps(
         rank=parallel.rank,
         world=parallel.world,
     )
-    with closing(draw_batches(source, wanted, start=state.step, stop=schedule.steps, device=device)) as batches:
+    with closing(draw_batches(source, spec, start=state.step, stop=schedule.steps, device=device)) as batches:
         updates = _updates(
             state, batches, settings, schedule, device=device, dtype=dtype, parallel=parallel, auxiliary=auxiliary
         )
@@ -168,8 +168,8 @@ def _gradients(
     """Leaves the gradient of the loss, times `scale`, in the parameters; returns the loss of this rank's clips,
     detached.
 
-    The clips go through the network in `accumulate` parts of nearly the same size; each counts by its clips, so that
-    the sum is the whole batch's gradient but for rounding.
+    The clips go through the network in `grad_accum_steps` parts of nearly the same size; each counts by its clips, so
+    that the sum is the whole batch's gradient but for rounding.
     """
     video_model.zero_grad(set_to_none=True)  # on the module: no optimizer can leave another's gradients standing
     parts, losses, total = split_batch(batch, settings.grad_accum_steps), list[Loss](), torch.zeros(())
@@ -193,7 +193,7 @@ def _gradients(
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """A batch cut into so many batches of nearly the same size, in order; of one clip at least."""
+    """A batch cut into `parts` batches of nearly the same size, in order, of at least one clip each."""
     clips = len(batch.captions)
     parts = min(parts, clips)
     if parts == 1:
@@ -207,13 +207,13 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
 
 
 class OutOfMemory(VidiffError):
-    """A step asked for more memory than there is; the weights are as they were before it."""
+    """A step needed more memory than available; the weights are unchanged."""
 
 
 @contextmanager
 def _explained(state: TrainState) -> Iterator[None]:
-    """The ways in which memory can be short, as `OutOfMemory`, with what the step has taken given back; and a network
-    that torch.compile cannot compile, as VidiffError."""
+    """Turns errors of missing memory into `OutOfMemory`, and frees the gradients; turns errors of torch.compile into
+    VidiffError."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -229,7 +229,7 @@ def _explained(state: TrainState) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: on a CPU, torch says so with a plain RuntimeError."""
+    """True for an error of missing memory: on a CPU, torch raises a plain RuntimeError for it."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )

@@ -1,4 +1,4 @@
-"""The motion-compensated estimates of a batch, made where it is read: on the CPU, from the observed frames alone.
+"""Motion-compensated estimates of a batch, computed in the loader on the CPU from the observed frames alone.
 
 The same numbers as in generation, whatever else is in the batch and however many threads read: bit for bit where the
 sides of frames are multiples of 16, else but for the rounding of a vector's last numbers. On a CPU for every device,

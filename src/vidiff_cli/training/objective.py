@@ -1,4 +1,4 @@
-"""The training loss: weighted squared error of the network's prediction on the frames that are not given.
+"""The training loss: weighted squared error of the network's prediction on the frames that are not observed.
 
 Shapes: b clips, t frames.
 """
@@ -27,8 +27,8 @@ from vidiff_cli.training.loader import Batch
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss:
     """`total` is the mean over clips; `per_clip` (b) detached, of the diffusion loss alone; `observed` (b) marks clips
-    with given frames; `level` (b) is that of the frames that are made; `terms` are the auxiliary ones and what images
-    add, detached."""
+    with observed frames; `level` (b) is that of the generated frames; `terms` are the auxiliary ones and that of
+    images, detached."""
 
     total: Tensor
     per_clip: Tensor
@@ -63,13 +63,15 @@ def training_loss(video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | 
 def diffusion_loss(
     denoiser: Denoiser, text: TextEncoder | None, batch: Batch, *, auxiliary: Auxiliary | None = None
 ) -> Loss:
-    """Given frames are shown clean, at the clean level, or with noise at the level of their own that the batch has for
-    them, and count nothing; the others share one level per clip, images too.
+    """The v-loss of a batch and the auxiliary terms.
 
-    The mean is over the frames that are made, then over the clips, so that a clip counts the same however much of it is
-    given. Images beside the clips have the share of the loss that they have of the frames; `per_clip` and the auxiliary
-    terms are without them. Noise has the covariance of the model's prior; images and the noise of given frames stand
-    apart from it. Source: VDM section 2 (v-loss) and 3.1 (images: one level for a clip and what is beside it), RaMViD
+    Observed frames are shown clean at the clean level, or noisy at the level that the batch has for them, and are
+    excluded from the loss; the others share one level per clip, images too.
+
+    The mean is over the generated frames, then over the clips, so that a clip has the same weight however many of its
+    frames are observed. Images beside the clips have the share of the loss that they have of the frames; `per_clip` and
+    the auxiliary terms exclude them. Noise has the covariance of the model's prior; images and the noise of observed
+    frames do not. Source: VDM section 2 (v-loss) and 3.1 (images: one level for a clip and what is beside it), RaMViD
     and FDM for the observed frames, Imagen Video for their noise.
     """
     settings, frames = denoiser.settings.diffusion, batch.clip_frames
@@ -101,7 +103,7 @@ def diffusion_loss(
 
 
 def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
-    """What the network is told of a batch."""
+    """The conditioning of the network for a batch."""
     plain = Conditioning(
         times=batch.times,
         observed=batch.observed,
@@ -125,8 +127,10 @@ def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
 def _levels(batch: Batch, settings: DiffusionSettings) -> Tensor:
     schedule = partial(cosine, low=settings.low, high=settings.high, shift=settings.shift)
     level = schedule(batch.u.double()).float()
-    given = torch.full_like(level, settings.high) if batch.context is None else schedule(batch.context.double()).float()
-    return torch.where(batch.observed, given[:, None], level[:, None])
+    observed_level = (
+        torch.full_like(level, settings.high) if batch.context is None else schedule(batch.context.double()).float()
+    )
+    return torch.where(batch.observed, observed_level[:, None], level[:, None])
 
 
 def _noise(batch: Batch, settings: DiffusionSettings) -> Tensor:

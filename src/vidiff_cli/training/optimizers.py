@@ -92,8 +92,10 @@ def build_optimizers(module: nn.Module, settings: OptimizerSettings) -> dict[str
 def check_cover(named: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]) -> None:
     """AssertionError unless every parameter is in exactly one group: one left out, or in two, trains wrongly without a
     sign."""
-    held = [id(p) for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]]
-    wrong = [name for name, value in named.items() if value.requires_grad and held.count(id(value)) != 1]
+    optimized = [
+        id(p) for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]
+    ]
+    wrong = [name for name, value in named.items() if value.requires_grad and optimized.count(id(value)) != 1]
     assert not wrong, f"parameters not in exactly one optimizer: {', '.join(wrong)}"
 
 

@@ -1,4 +1,4 @@
-"""A loss on the features of a video network that somebody trained to recognise actions: by path, frozen.
+"""Loss on the features of a frozen video network that was trained to recognize actions.
 
 Shapes: n clips, c channels, t frames, h w pixels.
 """
@@ -22,7 +22,7 @@ class Perceptual:
     """The squared distance of the features of x_hat and of the real clip, their vectors scaled to length one.
 
     The mean over the places of each layer, then over the layers; between 0, at the truth, and 4. Source: Zhang et al.
-    2018 (LPIPS) for the normalisation, without its learned weights.
+    2018 (LPIPS) for the normalization, without its learned weights.
     """
 
     def __init__(self, stages: list[nn.Module], taps: tuple[int, ...], *, side: int) -> None:

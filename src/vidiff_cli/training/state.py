@@ -1,9 +1,9 @@
-"""All that a training run is at one moment: weights, averages, optimizers and the step; its checkpoint folder.
+"""State of a training run (weights, averages, optimizers, step) and its checkpoint folder.
 
 A checkpoint folder holds `model.safetensors` (weights), `ema.safetensors` (their average, for sampling), both with the
 model's settings in the header, `optimizer.safetensors` and `state.json`; averages of other decays are files such as
-`ema-0.9999.safetensors`. There is no RNG state: every draw follows from (seed, step). Nothing in it tells how many
-processes made it: any number of them goes on from it.
+`ema-0.9999.safetensors`. It has no RNG state, because every draw follows from (seed, step), and does not depend on
+the number of processes: any number of them can resume from it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vidiff_cli import __version__
 from vidiff_cli.checkpoint import AVERAGE, OPTIMIZER, STATE, WEIGHTS, read_tensors, write_tensors
 from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.video_model import VideoModel, read_model_weights
+from vidiff_cli.models.video_model import VideoModel, check_model_weights
 from vidiff_cli.system.atomic_files import write_folder
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.ema import Ema
@@ -32,8 +32,8 @@ Phase = Literal["stable", "decay"]
 
 
 class TrainState:
-    """`step` updates have been made; `phase` says whether they all belong to the stable phase or the last ones to a
-    decay branch. `notes`, as JSON, are kept with a checkpoint and come back with it, for whoever runs the training."""
+    """State after `step` updates; `phase` is that of the last one. `notes` (JSON) are saved and loaded with a
+    checkpoint, for the caller's use."""
 
     def __init__(self, video_model: VideoModel, settings: OptimizerSettings) -> None:
         self.video_model = video_model
@@ -81,20 +81,20 @@ class TrainState:
             (OPTIMIZER, _optimizer_tensors(self.video_model, self.optimizers), {}),
         ]
 
-        def fill(place: Path | None) -> None:
+        def fill(target: Path | None) -> None:
             for name, tensors, content in files:
                 whole = parallel.gather_full_state(
                     tensors
                 )  # file after file: the host need not hold all of them at a time
-                if place is not None:
-                    write_tensors(place / name, whole, content)
-            if place is not None:
-                (place / STATE).write_text(json.dumps(notes) + "\n", encoding="utf-8")
+                if target is not None:
+                    write_tensors(target / name, whole, content)
+            if target is not None:
+                (target / STATE).write_text(json.dumps(notes) + "\n", encoding="utf-8")
 
         write_folder(folder, fill) if parallel.is_main else fill(None)
 
     def load(self, folder: Path | None, *, parallel: DistributedContext = ALONE) -> None:
-        """Takes over a checkpoint folder of the same model, which rank 0 reads: the others need no folder. VidiffError:
+        """Loads a checkpoint folder of the same model, which rank 0 reads: the others need no folder. VidiffError:
         missing, damaged, of another model."""
         found = _read_notes(folder) if parallel.is_main and folder is not None else {}
         found = parallel.broadcast_object(found)
@@ -128,7 +128,7 @@ def _read_notes(folder: Path) -> dict[str, Any]:
         if min(found["step"], found["ema_updates"]) < 0 or found["phase"] not in get_args(Phase):
             raise ValueError(f"step {found['step']} of the {str(found['phase'])[:20]}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise VidiffError(f"{folder} is no checkpoint to resume from", found=str(error)) from error
+        raise VidiffError(f"{folder} is not a checkpoint to resume from", found=str(error)) from error
     return found
 
 
@@ -141,10 +141,11 @@ def _read_averages(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def load_weights(video_model: VideoModel, path: Path | None, *, parallel: DistributedContext = ALONE) -> None:
     """Puts the weights of a checkpoint file into a model; rank 0 reads it. VidiffError when they do not fit."""
-    present = video_model.state_dict()
-    parallel.broadcast_state(
-        read_model_weights(path, present) if parallel.is_main and path is not None else {}, present
-    )
+    present, weights = video_model.state_dict(), dict[str, Tensor]()
+    if parallel.is_main and path is not None:
+        weights = read_tensors(path)
+        check_model_weights(weights, present, path)
+    parallel.broadcast_state(weights, present)
 
 
 def _optimizer_tensors(video_model: VideoModel, optimizers: dict[str, Optimizer]) -> dict[str, Tensor]:

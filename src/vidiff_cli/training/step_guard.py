@@ -1,7 +1,6 @@
-"""What keeps an unsound step from the weights: the guard against NaN and spikes, and the loss scale of fp16; and the
-names of the clips that may be to blame.
+"""Guard against updates with NaN or gradient spikes, the loss scale of fp16, and names of the clips involved.
 
-Both guards are a few plain numbers. They go into a checkpoint as JSON, so that a resumed run judges as the
+The state of both is a few numbers. A checkpoint stores them as JSON, so that a resumed run skips the same updates as an
 uninterrupted one.
 """
 
@@ -50,9 +49,9 @@ class LossScale:
 
 
 class StepGuard:
-    """Judges an update before it is made, by its loss and the norm of its gradient.
+    """Checks an update before it is made, by its loss and the norm of its gradient.
 
-    `scale` is fp16's loss scale. `unsound` counts the updates in a row that were not made, `clipped` those in a row
+    `scale` is fp16's loss scale. `skipped` counts the updates in a row that were not made, `clipped` those in a row
     whose norm was at the limit.
     """
 
@@ -62,8 +61,8 @@ class StepGuard:
         self.skipped = self.clipped = 0
 
     def check(self, loss: float, norm: float, *, spike: float) -> str:
-        """Why the update must not be made: "overflow" (of fp16, which the scale mends), "not finite", "spike" (a norm
-        above `spike` times the running median; 0: never); "" when it is sound."""
+        """The reason to skip the update: "overflow" (of fp16; halves the scale), "not finite", "spike" (a norm above
+        `spike` times the running median; 0: never); "" for a sound one."""
         reason = self._reason(loss, norm, spike)
         if reason == "overflow":
             self.scale.halve()
@@ -92,20 +91,20 @@ class StepGuard:
         }
 
     def load_state_dict(self, numbers: Mapping[str, Any]) -> None:
-        """Takes over what `as_json` gave. TypeError, ValueError or KeyError for anything else."""
+        """Loads the numbers of `state_dict`. TypeError, ValueError or KeyError for anything else."""
         if not numbers:  # of a checkpoint that is older than the guard
             return
         norms = [float(norm) for norm in numbers["norms"]][-REMEMBERED:]
         scale, counts = float(numbers["scale"]), [int(numbers[name]) for name in ("sound", "unsound", "clipped")]
         if not all(math.isfinite(each) and each >= 0 for each in (*norms, scale, *counts)) or not scale:
-            raise ValueError("numbers of the guard that are out of range")
+            raise ValueError("numbers of the guard are out of range")
         self.norms.clear()
         self.norms.extend(norms)
         self.scale.value, self.scale.sound, self.skipped, self.clipped = scale, *counts
 
 
 def name_clips(rows: Sequence[int], losses: np.ndarray, clip_name: Callable[[int], str]) -> str:
-    """Names the clips of a batch (b numbers and losses), for a sentence: the worst first, not all of many."""
+    """Names the clips of a batch (b numbers and losses), the highest loss first, at most four."""
     worst = (
         np.argsort(-np.nan_to_num(losses, nan=np.inf), kind="stable") if len(losses) == len(rows) else range(len(rows))
     )

@@ -29,10 +29,10 @@ from vidiff_cli.training.objective import diffusion_loss
 
 EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
 BANDS = ("below_-4", "-4_to_-1", "-1_to_2", "above_2")
-MOST_LOOKS, AT_ONCE = 32, 8
+MAX_SAMPLES, AT_ONCE = 32, 8
 SEED = 2_204_03458  # of all draws here, whatever the run's
-FEWEST_CLIPS = 8  # with captions, for a verdict on them
-LEARNED_AFTER = 500  # steps, or a tenth of the run if that is more, before which nothing is said of the text
+FEWEST_CLIPS = 8  # with captions, for a standard error
+LEARNED_AFTER = 500  # steps, or a tenth of the run if that is more, before the text gain is judged
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,15 +48,15 @@ class ValidationSet:
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """What the text encoder will be asked for."""
+        """Captions that the text encoder has to embed."""
         return tuple(draw.caption for draw in self.draws if not draw.dropped)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Validation:
-    """Mean losses: of all looks, of those without and with given frames, of each band (k); None where there is none.
+    """Mean losses: of all looks, of those without and with given frames, of each band (k); None without any.
 
-    `clips` counts those that were looked at. `text_gain` is how much lower the loss is with the caption than without
+    `clips` counts the measured clips. `text_gain` is how much lower the loss is with the caption than without
     it, over the clips that have one; beside it its standard error over clips.
     """
 
@@ -76,28 +76,28 @@ def noise_bands(levels: np.ndarray) -> np.ndarray:
 
 
 def make_validation_set(
-    source: ClipSource, model: ModelSettings, *, crop: int = 0, most: int = MOST_LOOKS
+    source: ClipSource, model: ModelSettings, *, crop: int = 0, max_samples: int = MAX_SAMPLES
 ) -> ValidationSet | None:
-    """At most so many looks at clips of a source, evenly spaced; None where it has none. Every other look has given
-    frames, where the model is trained on them: of up to half as many clips, each is looked at both ways."""
+    """At most `max_samples` samples of clips of a source, evenly spaced; None where it has none. Every other look has
+    given frames, where the model is trained on them: of up to half as many clips, each is looked at both ways."""
     if not len(source.rows):
         return None
     mixed = model.conditioning == "mixed" and model.frames > 1
-    looks = 2 if mixed and 2 * len(source.rows) <= most else 1
-    clips = min(most, len(source.rows))
-    numbers = np.linspace(0, len(source.rows) - 1, clips).round().astype(int).repeat(looks).tolist()
+    repeats = 2 if mixed and 2 * len(source.rows) <= max_samples else 1
+    clips = min(max_samples, len(source.rows))
+    numbers = np.linspace(0, len(source.rows) - 1, clips).round().astype(int).repeat(repeats).tolist()
     draws = tuple(
-        _draw(source, number, place, model, crop, observed=mixed and place % 2 == 1)
-        for place, number in enumerate(numbers)
+        _draw(source, number, index, model, crop, observed=mixed and index % 2 == 1)
+        for index, number in enumerate(numbers)
     )
     u, shares = _stratified(model.diffusion, clips)
-    return ValidationSet(source=source, draws=draws, crop=crop, u=u.repeat(looks, axis=0), shares=shares)
+    return ValidationSet(source=source, draws=draws, crop=crop, u=u.repeat(repeats, axis=0), shares=shares)
 
 
 def _draw(
-    source: ClipSource, number: int, place: int, model: ModelSettings, crop: int, *, observed: bool
+    source: ClipSource, number: int, index: int, model: ModelSettings, crop: int, *, observed: bool
 ) -> ClipSample:
-    """What of a clip is looked at; a draw that gives no frame, where some are wanted, is made again."""
+    """The sample of a clip; drawn again where observed frames are requested and it has none."""
     objective = ObjectiveSettings(observed=float(observed), caption_dropout=0.0, caption_dropout_observed=0.0)
     row = source.rows[number]
     for attempt in range(10):
@@ -108,7 +108,7 @@ def _draw(
             LoaderSettings(crop=crop),
             window=model.frames,
             frame_strides=model.frame_strides,
-            rng=np.random.default_rng([SEED, 0, place, attempt]),
+            rng=np.random.default_rng([SEED, 0, index, attempt]),
         )
         if draw.observed.any() or not observed or len(draw.observed) == 1:
             break
@@ -130,66 +130,76 @@ def _stratified(diffusion: DiffusionSettings, count: int) -> tuple[np.ndarray, n
 
 
 def validate(
-    video_model: VideoModel, held: ValidationSet, *, device: torch.device, dtype: torch.dtype, at_once: int = AT_ONCE
+    video_model: VideoModel,
+    validation_set: ValidationSet,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    at_once: int = AT_ONCE,
 ) -> Validation:
     """The losses of a model, which lies on `device` and is left as it was found; `at_once` clips at a time.
 
     No global random number is drawn.
     """
-    conditional = np.full(held.u.shape, np.nan)
+    conditional = np.full(validation_set.u.shape, np.nan)
     unconditional = conditional.copy()
     training = video_model.training
     video_model.eval()
     try:
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            for places, video, frames in clips_in_batches(held, at_once, device):
-                known = _estimates(held, places, frames, device) if video_model.settings.network.motion else {}
-                for band in np.flatnonzero(held.shares):
-                    batch = replace(_batch(held, places, video, int(band)), **known)
-                    conditional[places, band] = _losses(video_model, batch)
+            for indices, video, frames in clips_in_batches(validation_set, at_once, device):
+                known = (
+                    _estimates(validation_set, indices, frames, device) if video_model.settings.network.motion else {}
+                )
+                for band in np.flatnonzero(validation_set.shares):
+                    batch = replace(_batch(validation_set, indices, video, int(band)), **known)
+                    conditional[indices, band] = _losses(video_model, batch)
                     if video_model.text is not None:
                         without = replace(batch, dropped=torch.ones_like(batch.dropped))
-                        unconditional[places, band] = _losses(video_model, without)
+                        unconditional[indices, band] = _losses(video_model, without)
     finally:
         video_model.train(training)
-    return _summary(held, conditional, unconditional if video_model.text is not None else None)
+    return _summary(validation_set, conditional, unconditional if video_model.text is not None else None)
 
 
 def clips_in_batches(
-    held: ValidationSet, at_once: int, device: torch.device
+    validation_set: ValidationSet, at_once: int, device: torch.device
 ) -> Iterator[tuple[list[int], Tensor, np.ndarray]]:
     """The clips in batches of one shape: their places, and their frames (b c t h w) in [-1, 1] and as they are read,
     uint8 (b t h w c)."""
-    frames = [draw.crop_frames(held.source.read(draw.row, draw.frames), held.crop) for draw in held.draws]
-    order = sorted(range(len(frames)), key=lambda place: frames[place].shape)
-    for _, same in groupby(order, key=lambda place: frames[place].shape):
-        places = list(same)
-        for start in range(0, len(places), at_once):
-            chosen = places[start : start + at_once]
-            stacked = np.stack([frames[place] for place in chosen])
+    frames = [
+        draw.crop_frames(validation_set.source.read(draw.row, draw.frames), validation_set.crop)
+        for draw in validation_set.draws
+    ]
+    order = sorted(range(len(frames)), key=lambda index: frames[index].shape)
+    for _, same in groupby(order, key=lambda index: frames[index].shape):
+        indices = list(same)
+        for start in range(0, len(indices), at_once):
+            chosen = indices[start : start + at_once]
+            stacked = np.stack([frames[index] for index in chosen])
             video = from_uint8_fast(torch.from_numpy(stacked).to(device).permute(0, 4, 1, 2, 3))
             yield chosen, video.contiguous(), stacked
 
 
 def _estimates(
-    held: ValidationSet, places: Sequence[int], frames: np.ndarray, device: torch.device
+    validation_set: ValidationSet, indices: Sequence[int], frames: np.ndarray, device: torch.device
 ) -> dict[str, Tensor]:
-    """What a batch of these clips is told of their motion, which is never dropped."""
-    observed = np.stack([held.draws[place].observed for place in places])
-    times = np.array([held.draws[place].times for place in places])
+    """The motion estimates of a batch of these clips, which are never dropped."""
+    observed = np.stack([validation_set.draws[index].observed for index in indices])
+    times = np.array([validation_set.draws[index].times for index in indices])
     estimate, uncertainty = estimate_frames(frames, observed, times)
     known = {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": torch.from_numpy(observed)}
     return {name: value.to(device) for name, value in known.items()}
 
 
-def _batch(held: ValidationSet, places: Sequence[int], video: Tensor, band: int) -> Batch:
+def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor, band: int) -> Batch:
     """Clips at their levels of a band. The noise is drawn on the CPU: the same on every device."""
-    draws, device = [held.draws[place] for place in places], video.device
-    noise = [torch.randn(video.shape[1:], generator=seeded(SEED, place, band)) for place in places]
+    draws, device = [validation_set.draws[index] for index in indices], video.device
+    noise = [torch.randn(video.shape[1:], generator=seeded(SEED, index, band)) for index in indices]
     return Batch(
         video=video,
         noise=torch.stack(noise).to(device),
-        u=torch.from_numpy(held.u[places, band]).float().to(device),
+        u=torch.from_numpy(validation_set.u[indices, band]).float().to(device),
         times=torch.tensor([draw.times for draw in draws], dtype=torch.float32, device=device),
         observed=torch.from_numpy(np.stack([draw.observed for draw in draws])).to(device),
         dropped=torch.tensor([draw.dropped for draw in draws], device=device),
@@ -201,24 +211,25 @@ def _losses(video_model: VideoModel, batch: Batch) -> np.ndarray:
     return diffusion_loss(video_model.denoiser, video_model.text, batch).per_clip.double().cpu().numpy()
 
 
-def _summary(held: ValidationSet, conditional: np.ndarray, unconditional: np.ndarray | None) -> Validation:
+def _summary(validation_set: ValidationSet, conditional: np.ndarray, unconditional: np.ndarray | None) -> Validation:
     """Means of losses (n, k) with and without captions."""
-    given = np.array([draw.observed.any() for draw in held.draws])
-    captioned = np.array([not draw.dropped for draw in held.draws])
-    clip = np.array([draw.row for draw in held.draws])
-    total = _over_bands(conditional, held.shares)
+    observed = np.array([draw.observed.any() for draw in validation_set.draws])
+    captioned = np.array([not draw.dropped for draw in validation_set.draws])
+    clip = np.array([draw.row for draw in validation_set.draws])
+    total = _over_bands(conditional, validation_set.shares)
     found = Validation(
         clips=len(np.unique(clip)),
         loss=float(total.mean()),
-        free=_mean(total[~given]),
-        observed=_mean(total[given]),
+        free=_mean(total[~observed]),
+        observed=_mean(total[observed]),
         bands=tuple(
-            float(conditional[:, band].mean()) if share else None for band, share in enumerate(held.shares.tolist())
+            float(conditional[:, band].mean()) if share else None
+            for band, share in enumerate(validation_set.shares.tolist())
         ),
     )
     if unconditional is None or not captioned.any():
         return found
-    without = _over_bands(unconditional, held.shares)
+    without = _over_bands(unconditional, validation_set.shares)
     gained = without - total
     gains = np.array([gained[captioned & (clip == each)].mean() for each in np.unique(clip[captioned])])
     error = float(gains.std(ddof=1) / len(gains) ** 0.5) if len(gains) >= FEWEST_CLIPS else None
@@ -236,8 +247,8 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def ignores_text(found: Sequence[tuple[int, float, float]], *, steps: int) -> bool:
-    """Whether the last two of (step, text gain, its standard error) of a run of so many steps show no gain, after
-    enough training, and no two before them did: it is said once."""
+    """True where the last two of (step, text gain, its standard error) show no gain, after enough training, and no two
+    before them did: reported once."""
     enough = max(LEARNED_AFTER, steps // 10)
     idle = [step > enough and gain <= error for step, gain, error in found]
     pairs = [first and second for first, second in pairwise(idle)]
