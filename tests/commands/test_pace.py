@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from vidiff_cli.cli import console
+from vidiff_cli.cli import progress
+from vidiff_cli.cli.progress import LiveDisplay, PlainDisplay
 from vidiff_cli.events import Progress
 from vidiff_cli.system.pace import Pace
 
@@ -26,7 +27,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_task_that_slows_down_to_a_third(clock: Clock, live: bool, seconds: fl
     """A while after half of the work became three times as slow, a line and a bar say what is really left."""
     out = io.StringIO()
     stream = Console(file=out, width=200)
-    show: Any = console._Live(stream) if live else console._Plain(stream, every_seconds=0.0)
+    show: Any = LiveDisplay(stream) if live else PlainDisplay(stream, every_seconds=0.0)
     for done in range(TOTAL + 1):
         slow = done > TOTAL // 2
         clock.now += seconds * (3 if slow else 1)
@@ -84,7 +85,7 @@ def _said(line: str) -> int:
 
 def test_what_a_task_says_itself_is_shown(clock: Clock) -> None:
     out = io.StringIO()
-    show = console._Plain(Console(file=out, width=200), every_seconds=0.0)
+    show = PlainDisplay(Console(file=out, width=200), every_seconds=0.0)
     for done in range(1, 4):
         clock.now += 1
         show(Progress(what="training", done=done, total=9, seconds_left=125.0))

@@ -1,4 +1,4 @@
-"""train --plan, --batch-size auto, gradient checkpointing and out of memory: what the memory of a step decides."""
+"""train --estimate, --batch-size auto, gradient checkpointing and out of memory: what the memory of a step decides."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_out_of_memory_is_one_sentence_and_loses_nothing(
 
 def test_the_command_prints_a_table_or_json_and_takes_auto(dataset: Path, tmp_path: Path) -> None:
     network = [f"--set=network.{name}={value}" for name, value in NETWORK.items()]
-    command = ["train", str(dataset), "--plan", "--batch-size", "auto", "--frames", "4", *network, "-q"]
+    command = ["train", str(dataset), "--estimate", "--batch-size", "auto", "--frames", "4", *network, "-q"]
     made = CliRunner().invoke(app, [*command, "--json"])
     assert made.exit_code == 0, made.output
     found = json.loads(made.stdout)
