@@ -272,9 +272,11 @@ def test_train_again_and_further(home: Path, tmp_path: Path, monkeypatch: pytest
     train = ("train", "--batch-size", "4", "--sample-every", "0", *SMALL)
     result = vidiff(*train, "--steps", "6", "--json")
     assert "nothing to do" in result.stderr and json.loads(result.stdout)["steps"] == 6
-    assert sentence_of(vidiff(*train, "--steps", "6", "--resume", "never")).startswith("runs/dataset-small is there")
+    assert sentence_of(vidiff(*train, "--steps", "6", "--resume", "never")).startswith(
+        "runs/dataset-small already exists"
+    )
     assert "another batch_size: found 5, expected 4" in sentence_of(vidiff(*train, "--steps", "6", "--batch-size", "5"))
-    assert "no checkpoint to resume at nowhere" in sentence_of(vidiff(*train, "--resume", "nowhere", "-o", "new"))
+    assert "to resume not found at nowhere" in sentence_of(vidiff(*train, "--resume", "nowhere", "-o", "new"))
     assert not Path("new").exists()
     result = vidiff(*train, "--steps", "8")
     assert "Continuing runs/dataset-small at step 4 of 8." in result.stderr and result.stdout == "runs/dataset-small\n"
