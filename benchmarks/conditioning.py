@@ -38,8 +38,9 @@ from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.load_model import LoadedModel, open_model
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.metrics.drift import frame_stats
 from vidiff_cli.models.acceleration import recompute_stages
-from vidiff_cli.sampling.color_anchor import frame_stats, match_color_statistics
+from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.video.decode import decode
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds import oracle

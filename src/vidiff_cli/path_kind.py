@@ -65,7 +65,7 @@ def _file_kind(suffix: str) -> PathKind:
 
 
 def _is_run_config(path: Path) -> bool:
-    """Whether a config.json is that of a run; many other programs write a file of that name."""
+    """True for the config.json of a run; many other programs write a file of that name."""
     try:
         return json.loads(path.read_text(encoding="utf-8")).keys() >= {"train", "model"}
     except (OSError, ValueError, AttributeError, RecursionError):

@@ -104,7 +104,7 @@ def test_nothing_of_others_is_taken_for_a_leftover(dataset, training, tmp_path: 
             (tmp_path / folder / name).write_text("years of work")
     with pytest.raises(VidiffError, match="is no run"):
         train(training(dataset, tmp_path / "run"))
-    with pytest.raises(VidiffError, match="is no dataset and not empty"):
+    with pytest.raises(VidiffError, match="is not empty and does not contain a dataset"):
         prep(PrepSettings(sources=(str(dataset.parent / "clips"),), output=tmp_path / "data", size=16))
     for folder in ("run", "data"):
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == sorted(names)
@@ -160,7 +160,7 @@ def test_another_dataset_under_a_run(dataset, run, training, tmp_path: Path) -> 
         with pytest.raises(VidiffError) as error:
             train(training(tmp_path / "data", tmp_path / "run", steps=steps))
         assert str(error.value) == (
-            f"the dataset {tmp_path / 'data'} is no longer the one that {tmp_path / 'run'} was trained on: found other "
+            f"the dataset {tmp_path / 'data'} has changed since {tmp_path / 'run'} was trained on it: found other "
             "clips; give another folder with -o, or --overwrite."
         )
     assert train(training(tmp_path / "data", tmp_path / "run", overwrite=True)).steps == 6

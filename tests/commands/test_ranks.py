@@ -63,7 +63,7 @@ def start(
 def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each; a hang fails."""
     try:
-        said = [process.communicate(timeout=100) for process in processes]
+        said = [process.communicate(timeout=400) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -115,7 +115,7 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
     """No dataset: both find out, one says it, and neither waits for the other."""
     found = ended(start(tmp_path / "nothing", tmp_path / "run"))
     said = [text for _, _, text in found if text]
-    assert [code for code, _, _ in found] == [1, 1] and len(said) == 1 and said[0].count("is no dataset") == 1
+    assert [code for code, _, _ in found] == [1, 1] and len(said) == 1 and said[0].count("is not a dataset") == 1
 
 
 def test_a_cosine_has_one_length(dataset: Path, training, tmp_path: Path) -> None:

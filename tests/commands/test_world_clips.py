@@ -107,7 +107,7 @@ def test_held_out_clips_are_validated_on(tmp_path: Path, training: Training) -> 
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [({"dataset": Path("world:cats")}, "no such world"), ({"text": {"kind": "clip"}}, "too many for CLIP")],
+    [({"dataset": Path("world:cats")}, "unknown world"), ({"text": {"kind": "clip"}}, "too many for CLIP")],
 )
 def test_what_there_is_not_is_said_in_one_sentence(training: Training, more: dict, message: str) -> None:
     settings = training(Path("world:shapes"), Path("run")).model_copy(update={})

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,58 +14,20 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from vidiff_cli.dataset.dataset import (
-    Clip,
-    DatasetSpec,
     open_dataset,
     read_rows,
-    write_clips,
     write_rows,
     write_shards,
-    write_spec,
     write_tensors,
 )
 from vidiff_cli.errors import VidiffError
 
 
 @pytest.fixture
-def stored(tmp_path: Path) -> tuple[Path, list[np.ndarray]]:
+def stored(tmp_path: Path, store: Callable[..., Path]) -> tuple[Path, list[np.ndarray]]:
     rng = np.random.default_rng(0)
     clips = [rng.integers(0, 256, (1 if n == 3 else 4, 6, 5, 3), dtype=np.uint8) for n in range(7)]
-    shard_of = write_shards(tmp_path, ((f"clip-{n}", clip) for n, clip in enumerate(clips)), shard_bytes=1000)
-    rows = [
-        Clip(
-            id=f"clip-{n}",
-            source=f"{n}.mp4",
-            start_seconds=0.0,
-            fps="0" if n == 3 else "30000/1001",
-            frames=len(clip),
-            captions=[f"caption {n}"],
-            split="val" if n == 1 else "train",
-            shard=shard_of[f"clip-{n}"],
-            group=None,
-        )
-        for n, clip in enumerate(clips)
-    ]
-    write_clips(tmp_path, rows)
-    spec = DatasetSpec(
-        vidiff="0",
-        width=5,
-        height=6,
-        frames=4,
-        fps="25",
-        sources=7,
-        kept=7,
-        clips=7,
-        splits={"train": 6, "val": 1},
-        captions_matched=7,
-        captions_missing=0,
-        seconds_of_video=1.0,
-        bytes=1,
-        fingerprint="",
-        settings={},
-    )
-    write_spec(tmp_path, spec)
-    return tmp_path, clips
+    return store(tmp_path, clips, lambda n: {"fps": "0"} if n == 3 else {}, shard_bytes=1000), clips
 
 
 def test_what_is_written_is_read(stored: tuple[Path, list[np.ndarray]]) -> None:
@@ -122,7 +85,7 @@ def test_what_is_no_dataset_is_said(tmp_path: Path, stored: tuple[Path, list[np.
     with pytest.raises(VidiffError, match="damaged"):
         open_dataset(folder)
     (folder / "dataset.json").unlink()
-    with pytest.raises(VidiffError, match="is no dataset"):
+    with pytest.raises(VidiffError, match="is not a dataset"):
         open_dataset(folder)
     (folder / ".journal").mkdir()
     with pytest.raises(VidiffError, match="unfinished"):

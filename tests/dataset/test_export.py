@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from vidiff_cli.commands.export import export
 from vidiff_cli.commands.prep import prep
 from vidiff_cli.config.export import ExportSettings
 from vidiff_cli.config.prep import PrepSettings
-from vidiff_cli.dataset.dataset import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
+from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video.decode import decode
 
@@ -33,49 +34,15 @@ def moving(number: int, frames: int, *, width: int) -> np.ndarray:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Path:
+def dataset(tmp_path: Path, store: Callable[..., Path]) -> Path:
     """Six clips of two sizes at two rates, one of them an image, one for validation."""
     clips = [moving(n, 1 if n == 4 else 6, width=24 if n == 5 else 16) for n in range(6)]
-    folder = tmp_path / "dataset"
-    shard_of = write_shards(folder, ((f"id-{n}", clip) for n, clip in enumerate(clips)))
-    rows = [
-        Clip(
-            id=f"id-{n}",
-            source=f"{n}/../video \udcff.mp4",
-            start_seconds=n / 2,
-            fps="0" if n == 4 else "30000/1001" if n == 3 else "8",
-            frames=len(clip),
-            captions=CAPTIONS[n],
-            split="val" if n == 1 else "train",
-            shard=shard_of[f"id-{n}"],
-            group=None,
-            width=clip.shape[2],
-            height=clip.shape[1],
-            scores={"motion": 1.5} if n else {},
-        )
-        for n, clip in enumerate(clips)
-    ]
-    write_clips(folder, rows)
-    spec = DatasetSpec(
-        vidiff="0",
-        width=16,
-        height=16,
-        frames=6,
-        fps="8",
-        buckets={"16x16": 5, "24x16": 1},
-        sources=6,
-        kept=6,
-        clips=6,
-        splits={"train": 5, "val": 1},
-        captions_matched=5,
-        captions_missing=1,
-        seconds_of_video=1.0,
-        bytes=1,
-        fingerprint="",
-        settings={},
-    )
-    write_spec(folder, spec)
-    return folder
+
+    def row(n: int) -> dict[str, object]:
+        values = {"source": f"{n}/../video \udcff.mp4", "start_seconds": n / 2, "captions": CAPTIONS[n]}
+        return values | {"fps": {3: "30000/1001", 4: "0"}.get(n, "8"), "scores": {"motion": 1.5} if n else {}}
+
+    return store(tmp_path / "dataset", clips, row, fps="8")
 
 
 def settings(dataset: Path, output: Path, **more: object) -> ExportSettings:
@@ -144,7 +111,7 @@ def test_only_an_earlier_export_is_replaced(dataset: Path, tmp_path: Path) -> No
     (out / "notes.txt").write_text("mine")
     with pytest.raises(VidiffError, match=r"holds more than an export: found notes\.txt"):
         export(settings(dataset, out, overwrite=True))
-    with pytest.raises(VidiffError, match="is no folder"):
+    with pytest.raises(VidiffError, match="is not a folder"):
         export(settings(dataset, out / "notes.txt"))
     with pytest.raises(VidiffError, match="lies in the dataset"):
         export(settings(dataset, dataset / "export"))

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Thread
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,8 @@ from hypothesis import strategies as st
 
 from vidiff_cli.dataset import dataset as dataset_module
 from vidiff_cli.dataset import index as module
-from vidiff_cli.dataset.dataset import Clip, DatasetSpec, open_dataset, write_clips, write_shards, write_spec
+from vidiff_cli.dataset.dataset import open_dataset, write_shards, write_spec
+from vidiff_cli.dataset.schema import read_spec
 from vidiff_cli.errors import VidiffError
 
 COUNT = 9
@@ -35,54 +35,17 @@ def always_saved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, store: Callable[..., Path]) -> Path:
     """Nine clips of two frame sizes in three shards, one an image."""
     rng = np.random.default_rng(0)
     clips = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in SHAPES]
-    shard_of = write_shards(tmp_path, ((f"clip-{n}", clip) for n, clip in enumerate(clips)), shard_bytes=600)
-    rows = [
-        Clip(
-            id=f"clip-{n}",
-            source=f"{n}.mp4",
-            start_seconds=0.5 * n,
-            fps="0" if frames == 1 else "25" if n % 2 else "30000/1001",
-            frames=frames,
-            captions=[f"caption {n}"] * (n % 3),
-            split="val" if n == 1 else "train",
-            shard=shard_of[f"clip-{n}"],
-            group=None,
-            width=width,
-            height=height,
-            scores={"motion": n / 7},
-        )
-        for n, (frames, height, width) in enumerate(SHAPES)
-    ]
-    write_clips(tmp_path, rows)
-    write_spec(tmp_path, spec())
-    return tmp_path
 
+    def row(n: int) -> dict[str, object]:
+        rate = "0" if n == 3 else "25" if n % 2 else "30000/1001"
+        values = {"start_seconds": 0.5 * n, "fps": rate, "captions": [f"caption {n}"] * (n % 3)}
+        return values | {"scores": {"motion": n / 7}}
 
-def spec(**more: Any) -> DatasetSpec:
-    values = {
-        "vidiff": "0",
-        "width": 4,
-        "height": 4,
-        "frames": 4,
-        "fps": "25",
-        "aspect": "keep",
-        "buckets": {"4x4": 7, "6x4": 2},
-        "sources": COUNT,
-        "kept": COUNT,
-        "clips": COUNT,
-        "splits": {"train": COUNT - 1, "val": 1},
-        "captions_matched": COUNT,
-        "captions_missing": 0,
-        "seconds_of_video": 1.0,
-        "bytes": 1,
-        "fingerprint": "",
-        "settings": {},
-    }
-    return DatasetSpec.model_validate(values | more)
+    return store(tmp_path, clips, row, shard_bytes=600, aspect="keep")
 
 
 def told(folder: Path) -> object:
@@ -148,6 +111,11 @@ def edited(folder: Path, line: int, **changed: object) -> bytes:
 def test_changed_files_are_looked_at_again(folder: Path) -> None:
     """With the index in place, every opening says what it says without one."""
     told(folder)
+    original = read_spec(folder)
+
+    def respecified(**changed: object) -> None:
+        write_spec(folder, original.model_copy(update=changed))
+
     shard = folder / "data" / "shard-00001.safetensors"
     whole, rows = shard.read_bytes(), (folder / "clips.jsonl").read_bytes()
     changes: list[tuple[Callable[[], object], str | None]] = [
@@ -159,10 +127,10 @@ def test_changed_files_are_looked_at_again(folder: Path) -> None:
         (lambda: later(shard, (folder / "data" / "shard-00000.safetensors").read_bytes()), "nothing for clip"),
         (lambda: later(shard, whole.replace(b"clip-2", b"clip-x")), "nothing for clip clip-2"),
         (lambda: later(shard, whole), None),
-        (lambda: write_spec(folder, spec(clips=8)), "found 9 clips, expected 8, as in dataset.json"),
-        (lambda: write_spec(folder, spec(buckets={"4x4": 9})), "found clips of 4x4 (7), 6x4 (2), expected 4x4 (9)"),
-        (lambda: write_spec(folder, spec(width=6)), "found a size of 6x4, expected 4x4, as most clips have"),
-        (lambda: write_spec(folder, spec()), None),
+        (lambda: respecified(clips=8), "found 9 clips, expected 8, as in dataset.json"),
+        (lambda: respecified(buckets={"4x4": 9}), "found clips of 4x4 (7), 6x4 (2), expected 4x4 (9)"),
+        (lambda: respecified(width=6), "found a size of 6x4, expected 4x4, as most clips have"),
+        (lambda: respecified(), None),
         (lambda: shard.unlink(), "no such file"),
     ]
     for change, sentence in changes:
@@ -353,7 +321,7 @@ def test_a_dataset_of_the_first_format_opens(folder: Path) -> None:
         row = json.loads(text) | {"frames": 4, "fps": "25", "shard": "shard-00000.safetensors"}
         lines.append(json.dumps({name: row[name] for name in row if name not in ("width", "height", "scores")}))
     (folder / "clips.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    whole = spec().model_dump(mode="json") | {"format": 1}
+    whole = read_spec(folder).model_dump(mode="json") | {"format": 1}
     (folder / "dataset.json").write_text(
         json.dumps({key: whole[key] for key in whole if key not in ("aspect", "buckets")})
     )

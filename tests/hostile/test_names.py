@@ -5,35 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-NAMES = [
-    "a b.mp4",
-    "q'\"`.mp4",
-    "$(touch pwned);x.mp4",
-    "new\nline.mp4",
-    "tab\there.mp4",
-    "-dash.mp4",
-    "--model.mp4",
-    "p%d%03d.mp4",
-    "g[*]?{a,b}.mp4",
-    "http:x.mp4",
-    "concat:a|b.mp4",
-    "pipe:0.mp4",
-    "fd:3.mp4",
-    "file:x.mp4",
-    "C:\\x.mp4",
-    "~x.mp4",
-    "a,b;c=d.mp4",
-    "[bold]x[!bold].mp4",
-    "esc\x1b[31m\x07.mp4",
-    "\u202eright to left.mp4",
-    "e\u0301\u00e9\u65e5\u672c.mp4",
-    "not \udcff\udcfe utf-8.mp4",
-    " .mp4",
-]
+from vidiff_cli.video.decode import decode
+from vidiff_cli.video.encode import encode
+
+WRITTEN = ["$(touch pwned);x.mp4", "new\nline.mp4", "-dash.mp4", "p%d%03d.mp4", "concat:a|b.mp4"]
+WRITTEN += ["esc\x1b[31m\x07.mp4", "not \udcff\udcfe utf-8.mp4"]
+NAMES = [*WRITTEN, "a b.mp4", "q'\"`.mp4", "tab\there.mp4", "--model.mp4", "g[*]?{a,b}.mp4", "http:x.mp4", "pipe:0.mp4"]
+NAMES += ["fd:3.mp4", "file:x.mp4", "C:\\x.mp4", "~x.mp4", "a,b;c=d.mp4", "[bold]x[!bold].mp4", " .mp4"]
+NAMES += ["\u202eright to left.mp4", "e\u0301\u00e9\u65e5\u672c.mp4"]
 
 
 @pytest.fixture
@@ -46,7 +31,7 @@ def odd(tmp_path, clip):
     return folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_a_file_of_any_name_is_read_and_written(name, clip, model, vidiff, quick, tmp_path, hidden, no_control):
     shutil.copyfile(clip(), tmp_path / name)
     Path("out").mkdir()
@@ -58,6 +43,15 @@ def test_a_file_of_any_name_is_read_and_written(name, clip, model, vidiff, quick
     assert hidden(tmp_path) == [] and not Path("pwned").exists()
     assert no_control(result.err)
     assert json.loads(target.with_suffix(".json").read_text())["command"] == "extend"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_video_of_any_name_is_encoded_and_decoded(name, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    path = Path(name).with_suffix(".mkv")  # relative
+    encode(path, frames, Fraction(8), lossless=True)
+    np.testing.assert_array_equal(decode(path).frames, frames)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_prep_reads_files_of_any_name(odd, vidiff, tmp_path, no_control):
@@ -92,8 +86,6 @@ def test_datasets_runs_and_prompts_of_any_name(name, clip, vidiff, training, qui
 
 def test_a_pattern_in_a_name_reads_no_other_file(clip, tmp_path):
     """p%03d.gif means p001.gif, p002.gif, ... to ffmpeg, where it is let to look at names."""
-    from vidiff_cli.video.decode import decode
-
     shutil.copyfile(clip(".gif"), tmp_path / "p%03d.gif")
     (tmp_path / "p001.gif").write_bytes(b"no picture")
     assert len(decode(tmp_path / "p%03d.gif").frames) == 8

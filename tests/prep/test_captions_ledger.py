@@ -161,7 +161,7 @@ def test_segments_that_are_none_are_named_by_their_entry(folder: Path) -> None:
     assert reasons["v_b"] == "1 timestamps and 0 sentences"
     silent = {row.what: row.reason for row in found.missing if row.kind == "annotation"}
     assert silent["b.mp4"] == "its row is broken: 1 timestamps and 0 sentences"
-    assert silent["d.mp4"] == "no caption file speaks of it"
+    assert silent["d.mp4"] == "no caption file names it"
 
 
 def test_equal_segments_are_one_with_all_captions_also_of_two_files(folder: Path) -> None:

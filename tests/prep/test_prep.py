@@ -19,7 +19,7 @@ from vidiff_cli.dataset.dataset import open_dataset, read_rows
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Note
 from vidiff_cli.prep import decode as prep_decode
-from vidiff_cli.prep import extract as cut_module
+from vidiff_cli.prep import extract as extract_module
 from vidiff_cli.prep.extract import ClipSpec, ExtractJob, clip_starts
 from vidiff_cli.prep.extract_cache import ExtractedSource
 from vidiff_cli.prep.scan import scan
@@ -146,19 +146,6 @@ def test_an_interruption_while_writing_is_made_good(
     assert len(open_dataset(tmp_path / "out")) == 2
 
 
-def test_a_damaged_journal_entry_is_decoded_again(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("vidiff_cli.prep.write_dataset.write_spec", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            prep(settings(mixed / "a.mp4", tmp_path / "out"))
-    (entry,) = (tmp_path / "out" / ".journal").rglob("*.safetensors")
-    entry.write_bytes(entry.read_bytes()[:-5])
-    assert prep(settings(mixed / "a.mp4", tmp_path / "out")).resumed == 0
-
-
 def test_a_complete_dataset_is_left_alone(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prep(settings(mixed, tmp_path / "out"))
     before = files_of(tmp_path / "out")
@@ -193,7 +180,7 @@ def test_other_folders_are_never_touched(mixed: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(VidiffError, match=r"no dataset and not empty: found thesis\.tex"):
+        with pytest.raises(VidiffError, match=r"not empty and does not contain a dataset: found thesis\.tex"):
             prep(settings(mixed, tmp_path / "mine", overwrite=overwrite))
     assert files_of(tmp_path / "mine") == {"thesis.tex": b"years of work"}
     with pytest.raises(VidiffError, match="is a file"):
@@ -231,7 +218,7 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
     mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (source,) = scan([str(mixed / "a.mp4")]).sources
-    cutting = ClipSpec(
+    clip_spec = ClipSpec(
         size=16,
         aspect="square",
         frames=8,
@@ -241,19 +228,24 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(
         decoder="auto",
         images_fps=Fraction(25),
     )
-    job = ExtractJob(source=source, segments=(), cutting=cutting, path=tmp_path / "piece.safetensors")
+    job = ExtractJob(source=source, segments=(), clip_spec=clip_spec, path=tmp_path / "extracted.safetensors")
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("internal\n  trouble")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cut_module, "stream_frames", broken)
-        piece = cut_module.cut(job)
-    assert isinstance(piece, ExtractedSource) and piece.reason == "cannot be decoded: RuntimeError: internal trouble"
-    assert not job.path.exists(), "another run may have more luck"
-    piece = cut_module.cut(job)
+        patch.setattr(extract_module, "stream_frames", broken)
+        extracted = extract_module.extract(job)
     assert (
-        isinstance(piece, ExtractedSource) and [cut.start for cut in piece.candidates] == [0, 8] and job.path.exists()
+        isinstance(extracted, ExtractedSource)
+        and extracted.reason == "cannot be decoded: RuntimeError: internal trouble"
+    )
+    assert not job.path.exists(), "another run may have more luck"
+    extracted = extract_module.extract(job)
+    assert (
+        isinstance(extracted, ExtractedSource)
+        and [cut.start for cut in extracted.candidates] == [0, 8]
+        and job.path.exists()
     )
 
 
@@ -267,7 +259,7 @@ def test_a_decoder_that_takes_its_process_along_is_a_row_in_the_ledger(
     def dying(function: Any, jobs: Any, **more: Any) -> Any:
         for job in jobs:
             if job.source.name == "a.mp4":
-                decoders.append(job.cutting.decoder)
+                decoders.append(job.clip_spec.decoder)
                 yield Outcome(job, None, f"{kind}: no end after 1 s", kind)
             else:
                 yield from real(function, [job], **more)
@@ -294,9 +286,9 @@ def test_a_column_keeps_sources_together_and_holds_out_a_value(make_clip: MakeCl
     drawn = {(clip.group, clip.split) for clip in open_dataset(tmp_path / "drawn").clips}
     assert len(drawn) == 3
     assert sum(side == "val" for _, side in drawn) == 1
-    with pytest.raises(VidiffError, match="--hold-out p7 is no value"):
+    with pytest.raises(VidiffError, match="--hold-out p7 is not a value"):
         prep(settings(folder, tmp_path / "x", split_by="person", hold_out=("p7",)))
-    with pytest.raises(VidiffError, match=r"--split-by actor is no column .* file_name, text, person"):
+    with pytest.raises(VidiffError, match=r"--split-by actor is not a column .* file_name, text, person"):
         prep(settings(folder, tmp_path / "x", split_by="actor"))
     with pytest.raises(ValidationError, match="give the column with --split-by"):
         settings(folder, tmp_path / "x", hold_out=("p1",))

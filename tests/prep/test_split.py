@@ -70,5 +70,5 @@ def test_hold_out_is_exactly_these_groups() -> None:
 
 
 def test_an_unknown_value_to_hold_out_lists_the_known_ones() -> None:
-    with pytest.raises(VidiffError, match=r"p3 is no value .* p1, p2"):
+    with pytest.raises(VidiffError, match=r"p3 is not a value .* p1, p2"):
         check_held_out(("p3",), ("p2", "p1", None))

@@ -12,7 +12,7 @@ OPENING = """# Presets
 
 A preset is a file of settings, `src/vidiff_cli/config/presets/NAME.toml`: what it does not name has its default. Each
 begins with what it makes, on what hardware, how long it takes, what was measured and the command. `--config my.toml` is
-a preset of your own, `--set network.base_channels=96` changes one setting, and `vidiff train DATASET --plan`
+a preset of your own, `--set network.base_channels=96` changes one setting, and `vidiff train DATASET --estimate`
 measures a few steps and says what memory, disk and time a training will need on your machine.
 
 <!-- made by `make docs` from those files: change them, not this page -->

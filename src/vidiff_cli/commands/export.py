@@ -26,7 +26,7 @@ AHEAD = 8  # clips that wait for an encoder, per encoder
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportReport:
-    """What was written: clips per split folder; `seconds` is the wall time."""
+    """Counts of written clips per split folder; `seconds` is the wall time."""
 
     folder: Path
     clips: dict[str, int]
@@ -36,7 +36,7 @@ class ExportReport:
 
 @task
 def export(settings: ExportSettings) -> EventStream[ExportReport]:
-    """Writes every clip as a video, and metadata.jsonl beside them. The folder appears when all of it is there.
+    """Writes every clip as a video, and metadata.jsonl beside them. The folder appears when it is complete.
 
     Raises VidiffError for a dataset that cannot be read and a folder that is not empty (with `overwrite`: that holds
     anything but an export).

@@ -19,7 +19,7 @@ from vidiff_cli.prep.plan import PREVIEW, REJECTED, Plan, is_complete, open_cach
 from vidiff_cli.prep.previews import preview, preview_rejected
 from vidiff_cli.prep.quality_filters import Limits
 from vidiff_cli.prep.selection import Selection, SelectionInput, select
-from vidiff_cli.prep.write_dataset import LEDGER, MISSING, assemble, source_status, write_ledgers
+from vidiff_cli.prep.write_dataset import LEDGER, MISSING, source_status, write_dataset, write_ledgers
 from vidiff_cli.system.atomic_files import remove_leftovers
 from vidiff_cli.system.locks import LOCK, alone, folder_alone
 
@@ -32,7 +32,7 @@ KEEPING = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepReport:
-    """What `prep` made. Captions are counted over kept sources; `resumed`: decoded by an earlier run.
+    """Summary of a prepared dataset. Captions are counted over kept sources; `resumed`: decoded by an earlier run.
 
     `rejected`: sources by reason; `filtered`: clips by the filter that left them out; `missing`: rows of missing.jsonl
     by kind. Of a `shard` only sources, kept, rejected, resumed and the time are known.
@@ -91,9 +91,9 @@ def _prepare_part(plan: Plan, started: float) -> EventStream[PrepReport]:
         return _report(plan, read_spec(settings.output), started, already_complete=True)
     part, parts = parse_shard(settings.shard)
     sources = [source for source in plan.scan.sources if _part(source.name, parts) == part]
-    journal = open_cache(settings)
-    pieces, resumed = yield from extract_sources(plan, journal, sources)
-    rejected = Counter(piece.kind for piece in pieces.values() if piece.kind)
+    cache = open_cache(settings)
+    extracted, resumed = yield from extract_sources(plan, cache, sources)
+    rejected = Counter(source.kind for source in extracted.values() if source.kind)
     yield Note(f"Part {settings.shard} is done. When all are: the same command with --merge instead of --shard.")
     return PrepReport(
         folder=settings.output,
@@ -110,7 +110,7 @@ def _prepare_part(plan: Plan, started: float) -> EventStream[PrepReport]:
         captions_matched=0,
         captions_missing=0,
         missing={},
-        seconds_of_video=sum(piece.seconds for piece in pieces.values() if not piece.kind),
+        seconds_of_video=sum(source.seconds for source in extracted.values() if not source.kind),
         megabytes=0.0,
         resumed=resumed,
         elapsed_seconds=time.monotonic() - started,
@@ -129,90 +129,90 @@ def _prepare(plan: Plan, started: float, *, locked: bool) -> EventStream[PrepRep
     complete = is_complete(plan)
     if locked:
         remove_leftovers(settings.output)
-    journal = open_cache(settings)
+    cache = open_cache(settings)
     if complete:
         yield Note(f"Nothing to do: {settings.output} is complete, with the same settings and sources.")
         dataset = open_dataset(settings.output)
         if locked:  # of a run that was killed after its last file
-            journal.remove()
+            cache.remove()
         yield from preview(dataset, settings)
         return _report(plan, dataset.spec, started, already_complete=True)
 
     if settings.merge:
-        pieces = merged(plan, journal)
-        resumed = len(pieces)
+        extracted = merged(plan, cache)
+        resumed = len(extracted)
     else:
-        pieces, resumed = yield from extract_sources(plan, journal, plan.scan.sources)
-    materials = SelectionInput(
-        sources=plan.scan.sources, captions=plan.captions, groups=plan.groups, pieces=pieces, journal=journal
+        extracted, resumed = yield from extract_sources(plan, cache, plan.scan.sources)
+    inputs = SelectionInput(
+        sources=plan.scan.sources, captions=plan.captions, groups=plan.groups, extracted=extracted, cache=cache
     )
     limits = Limits(min_motion=settings.min_motion, min_contrast=settings.min_contrast)
-    choice = select(materials, limits, most=settings.clips_per_source, difference=settings.min_difference)
-    _check_worth_storing(plan, materials, choice)
-    for text in _remarks(plan, materials, choice):
+    selection = select(inputs, limits, most=settings.clips_per_source, difference=settings.min_difference)
+    _check_worth_storing(plan, inputs, selection)
+    for text in _notes(plan, inputs, selection):
         yield Note(text)
 
     yield Note("Writing the shards.")
     (settings.output / PREVIEW).unlink(missing_ok=True)  # of an older dataset
     (settings.output / REJECTED).unlink(missing_ok=True)
-    yield from preview_rejected(materials, choice, settings)
-    spec = assemble(settings.output, settings, materials, choice, plan.fingerprint)
-    journal.remove()
+    yield from preview_rejected(inputs, selection, settings)
+    spec = write_dataset(settings.output, settings, inputs, selection, plan.fingerprint)
+    cache.remove()
     yield from preview(open_dataset(settings.output), settings)
     return _report(plan, spec, started, resumed=resumed)
 
 
-def _check_worth_storing(plan: Plan, materials: SelectionInput, choice: Selection) -> None:
+def _check_worth_storing(plan: Plan, inputs: SelectionInput, selection: Selection) -> None:
     """VidiffError where no clip is left, or where a source was rejected and `strict` is set; the ledger says why."""
-    output, total = plan.settings.output, len(materials.sources)
-    verdicts = _verdicts(materials, choice)
-    if choice.taken and not (verdicts and plan.settings.strict):
+    output, total = plan.settings.output, len(inputs.sources)
+    rejected = _rejected_sources(inputs, selection)
+    if selection.taken and not (rejected and plan.settings.strict):
         return
     if not (output / "dataset.json").exists():  # an older dataset that was to be overwritten keeps its own ledger
         output.mkdir(parents=True, exist_ok=True)
-        write_ledgers(output, materials, choice)
-    if not choice.taken:
-        reason, count = Counter(kind for kind, _ in verdicts.values()).most_common(1)[0]
-        example, why = next((name, why) for name, (kind, why) in verdicts.items() if kind == reason)
-        materials.journal.remove()
+        write_ledgers(output, inputs, selection)
+    if not selection.taken:
+        reason, count = Counter(kind for kind, _ in rejected.values()).most_common(1)[0]
+        example, why = next((name, why) for name, (kind, why) in rejected.items() if kind == reason)
+        inputs.cache.remove()
         raise VidiffError(
             f"no clip is left of {total} source{'s' * (total != 1)}",
             found=f"{count} times: {reason}, such as {example}: {why}",
             fix=KEEPING.get(reason),
         )
-    first, (_, why) = next(iter(verdicts.items()))
+    first, (_, why) = next(iter(rejected.items()))
     raise VidiffError(
-        f"{len(verdicts)} of {total} sources were rejected and --strict is set",
+        f"{len(rejected)} of {total} sources were rejected and --strict is set",
         found=f"{first}: {why}",
         fix="remove them, or leave --strict out",
     )
 
 
-def _verdicts(materials: SelectionInput, choice: Selection) -> dict[str, tuple[str, str]]:
+def _rejected_sources(inputs: SelectionInput, selection: Selection) -> dict[str, tuple[str, str]]:
     """(kind, reason) of every source that gave no clip, in the order of their names."""
     refused: dict[str, Counter[str]] = {}
-    for each in choice.refused:
-        refused.setdefault(each.source.name, Counter())[each.why] += 1
+    for each in selection.rejected:
+        refused.setdefault(each.source.name, Counter())[each.reason] += 1
     found = {
         source.name: source_status(
-            materials.pieces[source.name], refused.get(source.name, {}), taken=source.name in choice.taken
+            inputs.extracted[source.name], refused.get(source.name, {}), taken=source.name in selection.taken
         )
-        for source in materials.sources
+        for source in inputs.sources
     }
-    return {name: said for name, said in found.items() if said[0]}
+    return {name: status for name, status in found.items() if status[0]}
 
 
-def _remarks(plan: Plan, materials: SelectionInput, choice: Selection) -> Iterator[str]:
-    kept, size = list(choice.taken), plan.settings.size
-    small = sorted(name for name in kept if min(materials.pieces[name].width, materials.pieces[name].height) < size)
+def _notes(plan: Plan, inputs: SelectionInput, selection: Selection) -> Iterator[str]:
+    kept, size = list(selection.taken), plan.settings.size
+    small = sorted(name for name in kept if min(inputs.extracted[name].width, inputs.extracted[name].height) < size)
     if small:
         yield f"{len(small)} sources are smaller than {size} pixels and were enlarged, such as {small[0]}."
-    silent = sorted(name for name in kept if not plan.captions.by_source[name])
-    if len(silent) == len(kept):
+    without_captions = sorted(name for name in kept if not plan.captions.by_source[name])
+    if len(without_captions) == len(kept):
         yield "No captions: a model trained on this dataset knows no words."
-    elif silent:
-        yield f"{len(silent)} sources have no caption, such as {silent[0]}."
-    folders = [source.name for source in materials.sources if source.pictures]
+    elif without_captions:
+        yield f"{len(without_captions)} sources have no caption, such as {without_captions[0]}."
+    folders = [source.name for source in inputs.sources if source.pictures]
     if folders and plan.settings.images == "auto":
         yield (
             f"{len(folders)} folders of numbered pictures are read as videos of {plan.settings.images_fps} fps, "

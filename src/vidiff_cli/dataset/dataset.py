@@ -23,7 +23,7 @@ from typing import overload
 
 import numpy as np
 
-from vidiff_cli.dataset.index import HELD, SIDES, Index, open_index
+from vidiff_cli.dataset.index import MAX_PARSED, SIDES, Index, open_index
 from vidiff_cli.dataset.index import NAME as INDEX
 from vidiff_cli.dataset.jsonl import damaged, read_rows, write_rows
 from vidiff_cli.dataset.schema import (
@@ -79,7 +79,7 @@ class Clips(Sequence[Clip]):
         clip = self._parsed.get(number)
         if clip is None:
             clip = self._read(number)
-            if len(self._parsed) < HELD:
+            if len(self._parsed) < MAX_PARSED:
                 self._parsed[number] = clip
         return clip
 
@@ -97,8 +97,8 @@ class Clips(Sequence[Clip]):
 
 
 class Dataset:
-    """An open dataset: `len(dataset)` clips, their rows in `clips`, their frames by `frames(index)`; `index` has what
-    can be told of them without parsing a row.
+    """An open dataset: `len(dataset)` clips, their rows in `clips`, their frames by `frames(index)`; `index` has all
+    that is known without parsing a row.
 
     Only the frames that are asked for are read. Safe to share between threads and to send to worker processes.
     """
@@ -107,7 +107,7 @@ class Dataset:
         self.folder, self.spec, self.index = folder, spec, index
         self.clips: Sequence[Clip] = Clips(folder / "clips.jsonl", spec, index, parsed)
         self._maps: dict[int, np.ndarray] = {}
-        self._places: np.ndarray | None = None  # what a view needs, in one row: one look-up instead of five
+        self._layout: np.ndarray | None = None  # one row per clip: one look-up instead of five
 
     def __len__(self) -> int:
         return len(self.index)
@@ -116,20 +116,20 @@ class Dataset:
         return open_dataset, (self.folder,)  # a pickled memory map would carry all its bytes
 
     def split(self, name: str) -> tuple[int, ...]:
-        """Indices into `clips` of one side of the split, "train" or "val"."""
+        """Indices into `clips` of one split, "train" or "val"."""
         return tuple(np.flatnonzero(self.index.side == SIDES.index(name)).tolist()) if name in SIDES else ()
 
     def view(self, index: int) -> np.ndarray:
         """All frames of a clip, uint8 (t h w c), read-only: nothing is read before it is looked at."""
-        if self._places is None:
+        if self._layout is None:
             known = self.index
-            self._places = np.stack([known.shard, known.start, known.frames, known.height, known.width], axis=1)
-        shard, start, frames, height, width = self._places[index].tolist()
+            self._layout = np.stack([known.shard, known.start, known.frames, known.height, known.width], axis=1)
+        shard, start, frames, height, width = self._layout[index].tolist()
         stop = start + frames * height * width * 3
         return self._map(shard)[start:stop].reshape(frames, height, width, 3)
 
     def window(self, index: int, frames: range) -> np.ndarray:
-        """Some frames of a clip, uint8 (t h w c), read-only."""
+        """A range of frames of a clip, uint8 (t h w c), read-only."""
         return self.view(index)[frames.start : frames.stop : frames.step]
 
     def frames(self, index: int, frame_indices: Sequence[int] | None = None) -> np.ndarray:
@@ -144,7 +144,7 @@ class Dataset:
         return self._maps[number]
 
     def digest(self) -> str:
-        """Stands for the content: another for clips prepared anew from other sources, captions or settings."""
+        """A hash of the content, which differs for other sources, captions or settings."""
         whole = hashlib.sha256()
         for name in ("dataset.json", "clips.jsonl"):
             with (self.folder / name).open("rb") as file:

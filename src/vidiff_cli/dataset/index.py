@@ -1,8 +1,8 @@
-"""What is needed of every clip to find and read it, as arrays: derived from clips.jsonl, and kept beside it for size.
+"""Arrays that locate every clip, derived from clips.jsonl and stored beside it when there are many clips.
 
 clips.jsonl stays the truth. clips.index holds what a look at every row and every shard has found, with the sizes and
 times of the files that were looked at: while these stand, nothing is parsed but the rows that are asked for. An index
-that is absent, damaged or older than its files is made anew, without a word; in a folder that cannot be written it
+that is absent, damaged or older than its files is rebuilt quietly; in a folder that cannot be written it
 lives in memory.
 
 The file: a line with the format and the sha256 of the rest; a line of JSON; the columns one after another.
@@ -34,7 +34,7 @@ NAME = "clips.index"
 MAGIC = b"vidiff index 1 "
 SIDES = ("train", "val")
 SAVED_FROM = 2000  # clips: fewer are read as fast from their rows
-HELD = 50_000  # rows that were parsed anyway and are kept
+MAX_PARSED = 50_000  # rows that were parsed anyway and are kept
 LEFTOVER_SECONDS = 3600.0
 SETTLED_SECONDS = 0.1  # a file written later than that may change again and keep its time
 
@@ -99,12 +99,14 @@ class Index:
 
 def open_index(folder: Path, spec: DatasetSpec) -> tuple[Index, dict[int, Clip]]:
     """The index of a dataset, and rows that were parsed on the way. VidiffError: damaged (which file, and how)."""
-    known = _files(folder)
+    known = _file_stamps(folder)
     stored = _load(folder, spec, known)
     if stored is not None:
         return stored, {}
     index, parsed = _build(folder, spec)
-    if len(index) >= SAVED_FROM and known is not None and known == _files(folder):  # not of files that change meanwhile
+    if (
+        len(index) >= SAVED_FROM and known is not None and known == _file_stamps(folder)
+    ):  # not of files that change meanwhile
         newest = max([known["rows"][1], *(shard.mtime_ns for shard in index.shards)])
         if time.time() - newest / 1e9 > SETTLED_SECONDS:
             _save(folder, index, known)
@@ -123,7 +125,7 @@ def _build(folder: Path, spec: DatasetSpec) -> tuple[Index, dict[int, Clip]]:
     parsed: dict[int, Clip] = {}
     for number, start, line, row in read_lines(path):
         clip = parse_clip(row, path, number, spec)
-        if len(parsed) < HELD:
+        if len(parsed) < MAX_PARSED:
             parsed[len(ids)] = clip
         ids.append(clip.id)
         values = {
@@ -146,13 +148,15 @@ def _build(folder: Path, spec: DatasetSpec) -> tuple[Index, dict[int, Clip]]:
     if len(set(ids)) != len(ids):
         raise damaged(path, "two clips of one id")
     arrays = {name: np.frombuffer(columns[name], dtype=f"={kind[1:]}").copy() for name, kind in COLUMNS.items()}
-    shards = _find(folder, tuple(names), ids, arrays)
+    shards = _find_starts(folder, tuple(names), ids, arrays)
     index = Index(**arrays, shards=shards, rates=tuple(rates))
     _check_sizes(folder, index, spec)
     return index, parsed
 
 
-def _find(folder: Path, names: tuple[str, ...], ids: list[str], arrays: dict[str, np.ndarray]) -> tuple[ShardFile, ...]:
+def _find_starts(
+    folder: Path, names: tuple[str, ...], ids: list[str], arrays: dict[str, np.ndarray]
+) -> tuple[ShardFile, ...]:
     """Fills in where each clip begins. One shard's table is in memory at a time, whatever the order of the rows."""
     order = np.argsort(arrays["shard"], kind="stable")
     bounds = np.searchsorted(arrays["shard"][order], np.arange(len(names) + 1))
@@ -175,21 +179,23 @@ def _check_sizes(folder: Path, index: Index, spec: DatasetSpec) -> None:
     found = index.clips_per_size()
     expected = spec.buckets or ({f"{spec.width}x{spec.height}": len(index)} if len(index) else {})
     if found != expected:
-        raise damaged(folder / "clips.jsonl", f"clips of {_listed(found)}", f"{_listed(expected)}, as in dataset.json")
+        raise damaged(
+            folder / "clips.jsonl", f"clips of {_format_sizes(found)}", f"{_format_sizes(expected)}, as in dataset.json"
+        )
     if found and found.get(f"{spec.width}x{spec.height}") != max(found.values()):
         most = next(iter(found))
         raise damaged(folder / "dataset.json", f"a size of {spec.width}x{spec.height}", f"{most}, as most clips have")
 
 
-def _listed(sizes: Mapping[str, int]) -> str:
+def _format_sizes(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{size} ({count})" for size, count in list(sizes.items())[:4]) or "no size"
 
 
 # --- kept in a file ----------------------------------------------------------------------------------------------
 
 
-def _files(folder: Path) -> dict[str, Any] | None:
-    """What tells that the rows are the same: their size and time, and the very content of dataset.json."""
+def _file_stamps(folder: Path) -> dict[str, Any] | None:
+    """Stamps that tell whether the rows are the same: their size and time, and the very content of dataset.json."""
     try:
         rows = (folder / "clips.jsonl").stat()
         spec = hashlib.sha256((folder / "dataset.json").read_bytes()).hexdigest()
@@ -227,7 +233,7 @@ def _load(folder: Path, spec: DatasetSpec, known: dict[str, Any] | None) -> Inde
         if content[len(MAGIC) : first - 1] != hashlib.sha256(view).hexdigest().encode():
             return None
         index = _unpack(content, first, known)
-        return index if index is not None and len(index) == spec.clips and _stands(folder, index) else None
+        return index if index is not None and len(index) == spec.clips and _matches_shards(folder, index) else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
@@ -250,8 +256,8 @@ def _unpack(content: bytes, first: int, known: dict[str, Any]) -> Index | None:
     return Index(**columns, shards=tuple(shards), rates=tuple(header["rates"]))
 
 
-def _stands(folder: Path, index: Index) -> bool:
-    """Whether every shard is the file that was looked at, and every clip lies within its shard."""
+def _matches_shards(folder: Path, index: Index) -> bool:
+    """Checks that every shard is the indexed file and that every clip lies within its shard."""
     for shard in index.shards:
         found = os.stat(folder / "data" / shard.name)
         if (found.st_size, found.st_mtime_ns) != (shard.size, shard.mtime_ns):

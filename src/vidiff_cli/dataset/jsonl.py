@@ -10,7 +10,7 @@ from typing import Any
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.atomic_files import atomic_path
 
-JOURNAL = ".journal"  # of a dataset in the making
+JOURNAL = ".journal"  # of an unfinished dataset
 
 
 def damaged(path: Path, found: str, expected: str | None = None) -> VidiffError:

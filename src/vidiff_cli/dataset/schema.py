@@ -1,4 +1,4 @@
-"""What a dataset is (dataset.json, `DatasetSpec`) and what a clip is (a row of clips.jsonl, `Clip`)."""
+"""Schemas of dataset.json (`DatasetSpec`) and of the rows of clips.jsonl (`Clip`)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Clip:
 
 
 def parse_clip(row: Mapping[str, Any], path: Path, number: int, spec: DatasetSpec) -> Clip:
-    """A row of clips.jsonl. VidiffError where a value is missing or cannot be; it names the place."""
+    """Parses a row of clips.jsonl. VidiffError: a value is missing or invalid; the message names the line."""
     for name, is_good in COLUMNS.items():
         if name not in row:
             if name in ADDED:
@@ -96,7 +96,7 @@ def parse_clip(row: Mapping[str, Any], path: Path, number: int, spec: DatasetSpe
 
 
 def clip_from_row(row: Mapping[str, Any], spec: DatasetSpec) -> Clip:
-    """The clip of a row that is known to be sound."""
+    """Builds the clip of a valid row."""
     values = {name: row[name] for name in COLUMNS if name in row}
     if len(values) < len(COLUMNS):
         values = {"width": spec.width, "height": spec.height, "scores": {}} | values
@@ -124,7 +124,7 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and -1e300 < value < 1e300  # type: ignore[operator]
 
 
-# What the values of a row can be. The name of a shard leads nowhere else.
+# Valid values of a row. The name of a shard cannot point outside data/.
 COLUMNS: dict[str, Callable[[Any], bool]] = {
     "id": lambda value: isinstance(value, str),
     "source": lambda value: isinstance(value, str),
@@ -150,7 +150,7 @@ def read_spec(folder: Path) -> DatasetSpec:
             raise VidiffError(f"the dataset {folder} is unfinished", fix="run the same vidiff prep again: it continues")
         exists = "a folder without dataset.json" if folder.is_dir() else "no such folder"
         raise VidiffError(
-            f"{folder} is no dataset", found=exists, fix=f"make one with: vidiff prep SOURCE... -o {folder}"
+            f"{folder} is not a dataset", found=exists, fix=f"make one with: vidiff prep SOURCE... -o {folder}"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

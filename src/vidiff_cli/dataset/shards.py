@@ -37,7 +37,7 @@ class Shard:
             if header is not None and not isinstance(header, dict):
                 raise TypeError("no table")
             entries = {key: value for key, value in header.items() if key != "__metadata__"} if header else {}
-            layout = {key: _place(value) for key, value in entries.items()}
+            layout = {key: _parse_entry(value) for key, value in entries.items()}
         except FileNotFoundError as error:
             raise damaged(path, "no such file") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -56,7 +56,7 @@ class Shard:
         self._data: np.ndarray | None = None
 
     def shape(self, key: str) -> tuple[int, ...] | None:
-        """The shape of a tensor, None where there is none of that name."""
+        """The shape of a tensor; None if there is no tensor of that name."""
         return self._layout[key][2] if key in self._layout else None
 
     def start(self, key: str) -> int:
@@ -82,13 +82,13 @@ def map_bytes(path: Path, start: int, size: int) -> np.ndarray:
     return np.asarray(mapped)  # a plain array over the map: indexing a memmap object is slow
 
 
-def _place(entry: Mapping[str, Any]) -> tuple[int, int, tuple[int, ...]]:
-    """Where a tensor of a shard lies, (first byte, stop, shape); ValueError, LookupError or TypeError for nonsense."""
+def _parse_entry(entry: Mapping[str, Any]) -> tuple[int, int, tuple[int, ...]]:
+    """(first byte, stop, shape) of a header entry; ValueError, LookupError or TypeError if it is invalid."""
     (start, stop), shape = entry["data_offsets"], tuple(entry["shape"])
     if entry["dtype"] != "U8":
         raise ValueError("a tensor that is not uint8")
     if not all(type(number) is int and number >= 0 for number in (start, stop, *shape)):
-        raise ValueError("a shape or an offset that is no number")
+        raise ValueError("a shape or an offset that is not a number")
     if stop - start != math.prod(shape):
         raise ValueError(f"{stop - start} bytes for a tensor of shape {shape}")
     return start, stop, shape
@@ -111,7 +111,7 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str
 
 
 def uint8_entry(shape: Sequence[int], start: int, stop: int) -> dict[str, object]:
-    """What a safetensors header says of one tensor."""
+    """Header entry of one uint8 tensor in a safetensors file."""
     return {"dtype": "U8", "shape": list(shape), "data_offsets": [start, stop]}
 
 

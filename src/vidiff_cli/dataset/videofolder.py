@@ -33,7 +33,7 @@ class Target:
 
 
 def targets(dataset: Dataset, *, lossless: bool) -> Sequence[Target]:
-    """Where the clips go, in their order. Names come from their place in the dataset, not from its text."""
+    """Plans the output file of each clip, in their order. Names come from clip indices."""
     suffix = ".mkv" if lossless else ".mp4"
     found = []
     for side, folder in FOLDERS.items():
@@ -80,7 +80,7 @@ def _valid(value: object) -> object:
 
 
 def _escaped(text: str) -> bool:
-    """Whether all lone surrogates stand for bytes, as in file names."""
+    """True if all lone surrogates stand for bytes, as in file names."""
     return all("\udc80" <= letter <= "\udcff" for letter in text if "\ud800" <= letter <= "\udfff")
 
 
@@ -88,7 +88,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     """VidiffError for a folder that is not empty; with `overwrite`, for one that holds anything but an export."""
     if not folder.is_dir():
         if folder.exists() or folder.is_symlink():
-            raise VidiffError(f"the place for the export is no folder: {folder}", fix="give the name of a folder")
+            raise VidiffError(f"{folder} is not a folder", fix="give the name of a folder")
         return
     names = sorted(path.name for path in folder.iterdir())
     known = [name for name in names if name in FOLDERS.values() and (folder / name / METADATA).is_file()]

@@ -29,12 +29,12 @@ def open_clips(settings: TrainSettings) -> Dataset:
         return open_dataset(settings.dataset)
     address = str(settings.dataset)
     if address not in WORLDS:
-        raise VidiffError("There is no such world", found=address, expected=" or ".join(WORLDS))
+        raise VidiffError("unknown world", found=address, expected=" or ".join(WORLDS))
     return WORLDS[address](settings)
 
 
 def is_world(dataset: Path) -> bool:
-    """Whether it is the address of a world rather than a folder; a folder of that name wins."""
+    """True for the address of a world; a folder of that name wins."""
     return str(dataset).startswith("world:") and not dataset.is_dir()
 
 

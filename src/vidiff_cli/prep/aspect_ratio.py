@@ -19,7 +19,7 @@ class Framing:
 
 
 def framing(width: int, height: int, *, short: int, aspect: str) -> Framing:
-    """How a frame of width x height, as displayed, becomes a clip's frame of short side `short`.
+    """Plans the scaling and cropping of a frame of width x height, as displayed, to a clip's short side `short`.
 
     aspect: "square"; "W:H" for that shape; "keep" for the shape of its own, in a few steps and at most 2:1.
     """
@@ -54,6 +54,6 @@ def _covering(width: int, height: int, crop: tuple[int, int]) -> Framing:
 
 
 def _share(framing: Framing) -> tuple[float, int]:
-    """How much of the frame is kept; of equal ones the smaller."""
+    """Sort key: the share of the frame that is kept; of equal ones the smaller."""
     area = framing.crop[0] * framing.crop[1]
     return area / (framing.scaled[0] * framing.scaled[1]), -area

@@ -1,4 +1,4 @@
-"""The part of `prep` that takes the time: sources to pieces of the journal, by worker processes."""
+"""Decodes sources into the extract cache with worker processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress
-from vidiff_cli.prep.extract import UNEXPECTED, ClipSpec, ExtractJob, cut
+from vidiff_cli.prep.extract import UNEXPECTED, ClipSpec, ExtractJob, extract
 from vidiff_cli.prep.extract_cache import ExtractCache, ExtractedSource, Unwritten, partial_path
 from vidiff_cli.prep.plan import Plan
 from vidiff_cli.prep.scan import MediaSource
@@ -19,59 +19,65 @@ from vidiff_cli.system import worker_pool
 from vidiff_cli.system.atomic_files import remove
 from vidiff_cli.video import ffmpeg
 
-# what another run may have more luck with
-AGAIN = {UNEXPECTED, worker_pool.TOO_LONG, worker_pool.TOO_MUCH, worker_pool.CRASHED}
-Pieces = dict[str, ExtractedSource]  # by the source's name
+# another run may succeed
+RETRIED_KINDS = {UNEXPECTED, worker_pool.TOO_LONG, worker_pool.TOO_MUCH, worker_pool.CRASHED}
+ExtractedSources = dict[str, ExtractedSource]  # by the source's name
 
 
 def extract_sources(
-    plan: Plan, journal: ExtractCache, sources: Sequence[MediaSource]
-) -> EventStream[tuple[Pieces, int]]:
-    """Decodes what the journal lacks; every finished source is in the journal before the next event. Returns all pieces
-    and how many of them were finished before."""
-    pieces = {name: piece for name, piece in _known(plan, journal, sources).items() if piece.kind not in AGAIN}
-    resumed, total = len(pieces), len(sources)
+    plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]
+) -> EventStream[tuple[ExtractedSources, int]]:
+    """Decodes the sources that the cache lacks; every finished source is cached before the next event. Returns all
+    extracted sources and how many of them were cached before."""
+    extracted_sources = {
+        name: extracted
+        for name, extracted in _known(plan, cache, sources).items()
+        if extracted.kind not in RETRIED_KINDS
+    }
+    resumed, total = len(extracted_sources), len(sources)
     if resumed:
         yield Note(f"Continuing: {resumed} of {total} sources were finished before.")
     yield Progress(what="sources", done=resumed, total=total)
-    journal.make()
+    cache.make()
     video, began = 0.0, time.monotonic()
-    for source, piece in _decoded(plan, journal, [source for source in sources if source.name not in pieces]):
-        pieces[source.name] = piece
-        video += piece.seconds
+    for source, extracted in _decoded(
+        plan, cache, [source for source in sources if source.name not in extracted_sources]
+    ):
+        extracted_sources[source.name] = extracted
+        video += extracted.seconds
         elapsed = max(time.monotonic() - began, 1e-3)
-        speed = f"{(len(pieces) - resumed) / elapsed:.1f} files/s, {video / elapsed:.1f} s of video/s"
-        yield Progress(what="sources", done=len(pieces), total=total, detail=f"{speed}, {source.name}")
-    return pieces, resumed
+        speed = f"{(len(extracted_sources) - resumed) / elapsed:.1f} files/s, {video / elapsed:.1f} s of video/s"
+        yield Progress(what="sources", done=len(extracted_sources), total=total, detail=f"{speed}, {source.name}")
+    return extracted_sources, resumed
 
 
-def _known(plan: Plan, journal: ExtractCache, sources: Sequence[MediaSource]) -> Pieces:
-    """What the journal has of these sources."""
-    found = ((source.name, journal.read(source, plan.captions.by_source[source.name])) for source in sources)
-    return {name: piece for name, piece in found if piece is not None}
+def _known(plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]) -> ExtractedSources:
+    """Reads the finished sources from the cache."""
+    found = ((source.name, cache.read(source, plan.captions.by_source[source.name])) for source in sources)
+    return {name: extracted for name, extracted in found if extracted is not None}
 
 
 def _decoded(
-    plan: Plan, journal: ExtractCache, sources: Sequence[MediaSource]
+    plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]
 ) -> Iterator[tuple[MediaSource, ExtractedSource]]:
-    """The pieces of sources as they are finished, by worker processes. Where decord ends badly, ffmpeg has a try."""
+    """Yields sources as they are extracted by worker processes. If decord fails, ffmpeg is tried."""
     settings = plan.settings
-    again: list[ExtractJob] = []
-    jobs = (_job(plan, journal, source, settings.decoder) for source in sources)
+    retried: list[ExtractJob] = []
+    jobs = (_job(plan, cache, source, settings.decoder) for source in sources)
     for outcome in _outcomes(jobs, len(sources), settings):
-        job, piece = outcome.job, _result(outcome)
-        if piece.kind in AGAIN and job.cutting.decoder == "auto":
-            again.append(_job(plan, journal, job.source, "ffmpeg"))
+        job, extracted = outcome.job, _result(outcome)
+        if extracted.kind in RETRIED_KINDS and job.clip_spec.decoder == "auto":
+            retried.append(_job(plan, cache, job.source, "ffmpeg"))
         else:
-            yield job.source, _remembered(journal, job, piece)
-    for outcome in _outcomes(iter(again), len(again), settings):
-        yield outcome.job.source, _remembered(journal, outcome.job, _result(outcome))
+            yield job.source, _keep_failure(cache, job, extracted)
+    for outcome in _outcomes(iter(retried), len(retried), settings):
+        yield outcome.job.source, _keep_failure(cache, outcome.job, _result(outcome))
 
 
 def _outcomes(
     jobs: Iterator[ExtractJob], count: int, settings: PrepSettings
 ) -> Iterator[worker_pool.Outcome[ExtractJob, ExtractedSource | Unwritten]]:
-    """What the workers return. An interrupt, or a full disk, stops them in the middle: what they were writing goes."""
+    """Yields the workers' outcomes. Partial files are removed after an interrupt or a full disk."""
     if not count:
         return
     open_jobs: dict[Path, ExtractJob] = {}
@@ -82,7 +88,7 @@ def _outcomes(
             yield job
 
     running = worker_pool.run(
-        cut,
+        extract,
         given(),
         workers=min(settings.workers or _cores(), count),
         timeout_seconds=settings.timeout,
@@ -102,7 +108,7 @@ def _outcomes(
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -112,15 +118,15 @@ def _result(outcome: worker_pool.Outcome[ExtractJob, ExtractedSource | Unwritten
     return outcome.result or ExtractedSource(kind=outcome.kind, reason=outcome.problem or outcome.kind)
 
 
-def _remembered(journal: ExtractCache, job: ExtractJob, piece: ExtractedSource) -> ExtractedSource:
-    if piece.kind in AGAIN:  # nothing was written, but --merge has to know
-        journal.write(job.source, job.segments, piece)
-    return piece
+def _keep_failure(cache: ExtractCache, job: ExtractJob, extracted: ExtractedSource) -> ExtractedSource:
+    if extracted.kind in RETRIED_KINDS:  # nothing was written, but --merge has to know
+        cache.write(job.source, job.segments, extracted)
+    return extracted
 
 
-def _job(plan: Plan, journal: ExtractCache, source: MediaSource, decoder: str) -> ExtractJob:
+def _job(plan: Plan, cache: ExtractCache, source: MediaSource, decoder: str) -> ExtractJob:
     settings, segments = plan.settings, plan.captions.by_source[source.name]
-    cutting = ClipSpec(
+    clip_spec = ClipSpec(
         size=settings.size,
         aspect=settings.aspect,
         frames=settings.frames,
@@ -130,17 +136,17 @@ def _job(plan: Plan, journal: ExtractCache, source: MediaSource, decoder: str) -
         decoder=decoder,
         images_fps=settings.images_fps,
     )
-    return ExtractJob(source=source, segments=segments, cutting=cutting, path=journal.path(source, segments))
+    return ExtractJob(source=source, segments=segments, clip_spec=clip_spec, path=cache.path(source, segments))
 
 
-def merged(plan: Plan, journal: ExtractCache) -> Pieces:
-    """VidiffError where some part is not done."""
-    pieces = _known(plan, journal, plan.scan.sources)
-    missing = [source.name for source in plan.scan.sources if source.name not in pieces]
+def merged(plan: Plan, cache: ExtractCache) -> ExtractedSources:
+    """Reads all sources from the cache. VidiffError: some are not extracted yet."""
+    extracted_sources = _known(plan, cache, plan.scan.sources)
+    missing = [source.name for source in plan.scan.sources if source.name not in extracted_sources]
     if missing:
         raise VidiffError(
             f"{len(missing)} of {len(plan.scan.sources)} sources of {plan.settings.output} are not done yet",
             found=f"{missing[0]} among them",
             fix="run the missing parts with --shard, with the same settings, or leave --merge out",
         )
-    return pieces
+    return extracted_sources

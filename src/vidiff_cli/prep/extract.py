@@ -1,6 +1,6 @@
-"""One source to a piece of the dataset: decoded once, scaled, cropped, measured and written, or rejected with a reason.
+"""Extracts one source: decodes it once, scales, crops, measures and writes it, or rejects it with a reason.
 
-This is what the worker processes do. Times are counted in frames of the piece's rate ("the grid"): frame k is the one
+Runs in the worker processes. Times are counted in frames of the clips' rate ("the grid"): frame k is the one
 shown at k / fps seconds after the source's first frame.
 """
 
@@ -26,7 +26,7 @@ from vidiff_cli.video.image_sequence import image_sequence_info, stream_image_se
 from vidiff_cli.video.probe import VideoInfo, probe
 from vidiff_cli.video.scene_detection import FrameScores, SceneScorer, scene_starts
 
-UNEXPECTED = "cannot be decoded"  # by an error that no one foresaw; it may be the machine's fault, not the file's
+UNEXPECTED = "cannot be decoded"  # an unexpected error; possibly of the machine, not of the file
 BEYOND_SECONDS = 1  # by which a segment may end after its file: annotations are rounded
 LEAST_SECONDS, TIMES_REAL = 120.0, 10.0  # that decoding may take, and as a multiple of the source's duration
 
@@ -47,28 +47,28 @@ class ClipSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractJob:
-    """A source to cut, the segments to cut it into (none: all of it), and the journal's file for it."""
+    """A source, the segments to extract (none: all of it), and its file in the cache."""
 
     source: MediaSource
     segments: tuple[Segment, ...]
-    cutting: ClipSpec
+    clip_spec: ClipSpec
     path: Path
 
 
-def cut(job: ExtractJob) -> ExtractedSource | Unwritten:
-    """Writes the piece of a source into the journal and returns it. Never raises for a bad file.
+def extract(job: ExtractJob) -> ExtractedSource | Unwritten:
+    """Writes an extracted source into the cache and returns it. Never raises for a bad file.
 
-    A piece of kind UNEXPECTED is not written, so that it is tried again. `Unwritten` is returned, not raised: it has to
-    reach another process as it is.
+    A source of kind UNEXPECTED is not written, so that it is tried again. `Unwritten` is returned,
+    not raised, to reach the parent process unchanged.
     """
     try:
         with ExtractWriter(job.path) as writer:
-            piece, prints = _cut(job, writer)
-            if piece.kind:
+            extracted, prints = _cut(job, writer)
+            if extracted.kind:
                 writer.restart()
-            if piece.kind != UNEXPECTED:
-                writer.finish(piece, prints)
-            return piece
+            if extracted.kind != UNEXPECTED:
+                writer.finish(extracted, prints)
+            return extracted
     except Unwritten as error:
         return error
 
@@ -91,10 +91,10 @@ def _cut(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[
 
 
 def _decoded(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[bytes]]:
-    cutting = job.cutting
+    clip_spec = job.clip_spec
     info, readings = _readings(job)
     announce(max(LEAST_SECONDS, TIMES_REAL * (info.duration_seconds or 0.0)))
-    intervals = _intervals(job.segments, _rate(info, cutting), info.start_seconds)
+    intervals = _intervals(job.segments, _rate(info, clip_spec), info.start_seconds)
     for reading in readings:
         writer.restart()
         measure, total = SceneScorer(), 0
@@ -109,14 +109,14 @@ def _decoded(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, l
 
 
 def _readings(job: ExtractJob) -> tuple[VideoInfo, Iterator[DecodedVideo]]:
-    cutting, source = job.cutting, job.source
+    clip_spec, source = job.clip_spec, job.source
     if source.pictures:
-        info = image_sequence_info(source.path, source.pictures, cutting.images_fps)
-        frame, fps = _framing(info, cutting), _rate(info, cutting)
+        info = image_sequence_info(source.path, source.pictures, clip_spec.images_fps)
+        frame, fps = _framing(info, clip_spec), _rate(info, clip_spec)
         return info, iter([stream_image_sequence(info, source.pictures, size=frame.scaled, crop=frame.crop, fps=fps)])
     info = probe(source.path)
-    frame = _framing(info, cutting)
-    rate = _rate(info, cutting)
+    frame = _framing(info, clip_spec)
+    rate = _rate(info, clip_spec)
     stops = [stop for _, stop in _intervals(job.segments, rate, info.start_seconds)]
     stop_seconds = None if not stops or max(stops) == math.inf else Fraction(int(max(stops))) / rate
     readings = stream_frames(
@@ -124,19 +124,19 @@ def _readings(job: ExtractJob) -> tuple[VideoInfo, Iterator[DecodedVideo]]:
         size=frame.scaled,
         crop=frame.crop,
         fps=None if info.is_image else rate,
-        decoder=cutting.decoder,
+        decoder=clip_spec.decoder,
         stop_seconds=stop_seconds,
     )
     return info, readings
 
 
-def _framing(info: VideoInfo, cutting: ClipSpec) -> Framing:
-    return framing(info.width, info.height, short=cutting.size, aspect=cutting.aspect)
+def _framing(info: VideoInfo, clip_spec: ClipSpec) -> Framing:
+    return framing(info.width, info.height, short=clip_spec.size, aspect=clip_spec.aspect)
 
 
-def _rate(info: VideoInfo, cutting: ClipSpec) -> Fraction:
-    """Never above the source's own."""
-    return min(cutting.fps, info.fps) if info.fps > 0 else cutting.fps
+def _rate(info: VideoInfo, clip_spec: ClipSpec) -> Fraction:
+    """The clips' rate, at most the source's own."""
+    return min(clip_spec.fps, info.fps) if info.fps > 0 else clip_spec.fps
 
 
 Interval = tuple[int, float]  # frames of the grid, half open; the stop may be math.inf
@@ -152,7 +152,7 @@ def _interval(segment: Segment, rate: Fraction, shift: Fraction) -> Interval:
 
 
 def _intervals(segments: Sequence[Segment], rate: Fraction, shift: Fraction) -> list[Interval]:
-    """What has to be kept: the segments' frames, joined where they meet."""
+    """Intervals of frames to keep: those of the segments, joined where they meet."""
     joined: list[Interval] = []
     for start, stop in sorted(_interval(each, rate, shift) for each in segments) or [(0, math.inf)]:
         if joined and start <= joined[-1][1]:
@@ -177,41 +177,41 @@ def _finished(
     intervals: list[Interval],
     writer: ExtractWriter,
 ) -> tuple[ExtractedSource, list[bytes]]:
-    cutting, total = job.cutting, len(scores)
-    piece = ExtractedSource(
+    clip_spec, total = job.clip_spec, len(scores)
+    extracted = ExtractedSource(
         decoder=reading.decoder,
         fallback=reading.fallback,
         width=info.width,
         height=info.height,
-        size=_framing(info, cutting).crop,
+        size=_framing(info, clip_spec).crop,
         fps=str(reading.fps),
         frames=total,
         start_seconds=round(float(info.start_seconds), 6),
-        clip_frames=1 if info.is_image else cutting.frames,
+        clip_frames=1 if info.is_image else clip_spec.frames,
     )
-    scenes = scene_starts(scores) if cutting.scenes and total else (0,)
+    scenes = scene_starts(scores) if clip_spec.scenes and total else (0,)
     segments = list(enumerate(job.segments)) if not info.is_image else [(number, _WHOLE) for number in _first(job)]
     found: list[ClipCandidate] = []
     unused: list[tuple[int, str]] = []
     for number, segment in segments or [(-1, _WHOLE)]:
         starts = clip_starts(
-            _interval(segment, reading.fps, info.start_seconds), total, scenes, piece.clip_frames, cutting.stride
+            _interval(segment, reading.fps, info.start_seconds), total, scenes, extracted.clip_frames, clip_spec.stride
         )
-        if why := _shortfall(segment, piece, starts):
+        if why := _shortfall(segment, extracted, starts):
             unused.append((number, why))
         rate = reading.fps or Fraction(1)
         for start in starts:
-            measured = clip_scores(scores, start, piece.clip_frames, rate)
+            measured = clip_scores(scores, start, extracted.clip_frames, rate)
             found.append(ClipCandidate(start=start, offset=_offset(intervals, start), segment=number, scores=measured))
     found.sort(key=lambda each: (each.start, each.segment))
-    piece = replace(piece, scenes=len(scenes), candidates=tuple(found), unused=tuple(unused))
+    extracted = replace(extracted, scenes=len(scenes), candidates=tuple(found), unused=tuple(unused))
     if not found:
-        return _without_clips(piece, job), []
+        return _without_clips(extracted, job), []
     known: dict[int, bytes] = {}
     for each in found:
         if each.offset not in known:
-            known[each.offset] = fingerprint(writer.frames(each.offset, each.offset + piece.clip_frames))
-    return piece, [known[each.offset] for each in found]
+            known[each.offset] = fingerprint(writer.frames(each.offset, each.offset + extracted.clip_frames))
+    return extracted, [known[each.offset] for each in found]
 
 
 _WHOLE = Segment(start_seconds=None, stop_seconds=None, captions=())
@@ -233,7 +233,7 @@ def clip_starts(interval: Interval, total: int, scenes: Sequence[int], frames: i
 
 
 def _offset(intervals: Sequence[Interval], frame: int) -> int:
-    """The place of a frame of the grid among those that were kept."""
+    """Index of a frame of the grid among the kept frames."""
     return (
         frame
         - intervals[0][0]
@@ -241,32 +241,34 @@ def _offset(intervals: Sequence[Interval], frame: int) -> int:
     )
 
 
-def _shortfall(segment: Segment, piece: ExtractedSource, starts: Sequence[int]) -> str:
-    """Why a segment yields no clip, or not all that it promises; "" where all is well."""
+def _shortfall(segment: Segment, extracted: ExtractedSource, starts: Sequence[int]) -> str:
+    """Reason why a segment yields no clip, or ends after its file; "" without a problem."""
     if segment.start_seconds is None or segment.stop_seconds is None:
         return ""
-    end = piece.start_seconds + piece.seconds
+    end = extracted.start_seconds + extracted.seconds
     begins, ends = float(segment.start_seconds), float(segment.stop_seconds)
     if begins >= end:
         return f"the segment begins at {begins:g} s, the file ends at {end:.2f} s"
     if not starts:
-        needed = float(piece.clip_frames / piece.rate)
+        needed = float(extracted.clip_frames / extracted.rate)
         return f"no clip of {needed:.3g} s without a cut fits into the segment from {begins:g} to {ends:g} s"
     if ends > end + BEYOND_SECONDS:
         return f"the segment ends at {ends:g} s, the file at {end:.2f} s"
     return ""
 
 
-def _without_clips(piece: ExtractedSource, job: ExtractJob) -> ExtractedSource:
-    count, rate = piece.frames, float(piece.rate)
-    if piece.unused and count >= piece.clip_frames:
-        return replace(piece, kind="no segment fits", reason=f"no segment fits: {piece.unused[0][1]}")
-    found = f"{count} frame{'s' * (count != 1)} at {rate:.5g} fps, {piece.clip_frames} needed"
-    if count >= piece.clip_frames:
+def _without_clips(extracted: ExtractedSource, job: ExtractJob) -> ExtractedSource:
+    count, rate = extracted.frames, float(extracted.rate)
+    if extracted.unused and count >= extracted.clip_frames:
+        return replace(extracted, kind="no segment fits", reason=f"no segment fits: {extracted.unused[0][1]}")
+    found = f"{count} frame{'s' * (count != 1)} at {rate:.5g} fps, {extracted.clip_frames} needed"
+    if count >= extracted.clip_frames:
         return replace(
-            piece, kind="scenes too short", reason=f"scenes too short: none of {piece.scenes} lasts a clip; {found}"
+            extracted,
+            kind="scenes too short",
+            reason=f"scenes too short: none of {extracted.scenes} lasts a clip; {found}",
         )
-    return replace(piece, kind="too short", reason=f"too short: {found}")
+    return replace(extracted, kind="too short", reason=f"too short: {found}")
 
 
 def _kind(error: VidiffError, source: MediaSource) -> str:

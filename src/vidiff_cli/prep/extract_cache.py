@@ -1,11 +1,11 @@
-"""Finished sources of a dataset in the making: one file each, so that an interrupted run goes on where it stopped, and
-so that several machines can share the work.
+"""Cache of extracted sources of an unfinished dataset: one file each, so that an interrupted run continues and several
+machines can share the work.
 
-A piece is found again by its source's name, size and time of change, by the segments to cut and by the settings that
+An entry is found by its source's name, size and time of change, by the segments to cut and by the settings that
 shape its frames; where one of these differs, the source is simply decoded again. Rejections are kept too.
 
 A file is safetensors: `frames` uint8 (t h w c), `prints` uint8 (clips, bytes of a fingerprint), `piece` the JSON of the
-`Piece`. Frames are written as they come, before it is known how many there will be: the header has its place reserved.
+`ExtractedSource`. Frames are written before their number is known, so the header has a fixed size.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from vidiff_cli.prep.captions import Segment
 from vidiff_cli.prep.scan import MediaSource
 from vidiff_cli.system.atomic_files import unwritable
 
-PIECE_FORMAT = 2
+CACHE_FORMAT = 2
 HEADER_BYTES = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipCandidate:
-    """A clip that could be made of a source: `start` is its first frame, counted at the piece's fps from the source's
+    """A clip that could be made of a source: `start` is its first frame, counted at the clip's fps from the source's
     first frame, `offset` the same among the frames that were kept, `segment` a number among the source's segments
     (-1: the source has none). `scores` as `filters.clip_scores`."""
 
@@ -48,7 +48,7 @@ class ClipCandidate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExtractedSource:
-    """What became of one source; plain data, so that it can stand in a journal.
+    """Result of extracting one source; plain data, stored as JSON in the cache.
 
     `kind` is "" where there are clips, else the reason in two or three words, `reason` the whole sentence. `width` and
     `height` of the source as displayed, `size` (width, height) of the clips. `fps` as text, "0" for an image; `frames`
@@ -82,16 +82,16 @@ class ExtractedSource:
         return float(self.frames / self.rate) if self.rate else 0.0
 
 
-def _piece(row: Mapping[str, object]) -> ExtractedSource:
-    """From its JSON. TypeError, ValueError, KeyError for anything else."""
+def _parse_extracted(row: Mapping[str, object]) -> ExtractedSource:
+    """Parses the JSON of an entry. TypeError, ValueError or KeyError if it is invalid."""
     values = dict(row)
     values["size"] = tuple(values["size"])  # type: ignore[arg-type]
     values["candidates"] = tuple(ClipCandidate(**each) for each in values["candidates"])  # type: ignore[union-attr]
     values["unused"] = tuple((int(number), str(why)) for number, why in values["unused"])  # type: ignore[union-attr]
-    piece = ExtractedSource(**values)  # type: ignore[arg-type]
-    if not isinstance(piece.kind, str) or piece.rate < 0:
-        raise ValueError("no piece")
-    return piece
+    extracted = ExtractedSource(**values)  # type: ignore[arg-type]
+    if not isinstance(extracted.kind, str) or extracted.rate < 0:
+        raise ValueError("not an extracted source")
+    return extracted
 
 
 class ExtractCache:
@@ -105,31 +105,32 @@ class ExtractCache:
         self._shaping = dict(shaping)
 
     def path(self, source: MediaSource, segments: Sequence[Segment]) -> Path:
-        """Where the piece of a source lies, or is to lie."""
+        """The path of a source's entry, whether or not it exists."""
         times = [(str(each.start_seconds), str(each.stop_seconds)) for each in segments]
-        key = [PIECE_FORMAT, source.name, source.bytes, source.mtime_ns, times, self._shaping]
+        key = [CACHE_FORMAT, source.name, source.bytes, source.mtime_ns, times, self._shaping]
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return self.folder / digest[:2] / f"{digest[2:26]}.safetensors"  # no folder of a million files
 
     def make(self) -> None:
-        """Makes the folder. `Unwritten` where it cannot be."""
+        """Creates the folder. `Unwritten`: it cannot be created."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritten(self.folder, error) from error
 
     def read(self, source: MediaSource, segments: Sequence[Segment]) -> ExtractedSource | None:
-        """What became of a source in an earlier run, None where it was not finished."""
+        """The result of an earlier run, None if the source was not finished."""
         path = self.path(source, segments)
         if not path.is_file():
             return None
         try:
             shard = Shard(path)
-            piece = _piece(json.loads(shard.tensor("piece").tobytes()))
-            whole = not piece.candidates or (
-                len(shard.shape("frames") or ()) == 4 and (shard.shape("prints") or (0,))[0] == len(piece.candidates)
+            extracted = _parse_extracted(json.loads(shard.tensor("piece").tobytes()))
+            whole = not extracted.candidates or (
+                len(shard.shape("frames") or ()) == 4
+                and (shard.shape("prints") or (0,))[0] == len(extracted.candidates)
             )
-            return piece if whole else None
+            return extracted if whole else None
         except (VidiffError, LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RecursionError):
             return None  # damaged: decode it again
 
@@ -138,30 +139,30 @@ class ExtractCache:
         return Shard(self.path(source, segments)).tensor("frames")
 
     def prints(self, source: MediaSource, segments: Sequence[Segment]) -> np.ndarray:
-        """A fingerprint per cut, uint8 (clips, bytes)."""
+        """Fingerprints of the candidates, uint8 (clips, bytes)."""
         return Shard(self.path(source, segments)).tensor("prints")
 
-    def write(self, source: MediaSource, segments: Sequence[Segment], piece: ExtractedSource) -> None:
+    def write(self, source: MediaSource, segments: Sequence[Segment], extracted: ExtractedSource) -> None:
         """Marks a source as finished that has no frames."""
         with ExtractWriter(self.path(source, segments)) as writer:
-            writer.finish(piece, [])
+            writer.finish(extracted, [])
 
     def remove(self) -> None:
-        """Forgets all of it: the dataset is complete, or there is nothing worth keeping."""
+        """Removes the whole cache."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Unwritten(VidiffError):
-    """A piece could not be written: no fault of its source."""
+    """An entry could not be written, which is not a fault of its source."""
 
 
 def partial_path(path: Path) -> Path:
-    """What a piece is called while it is written."""
+    """The name of an entry while it is written; the parent of a killed worker removes it."""
     return path.with_name(f".{path.name}.part")
 
 
 class ExtractWriter:
-    """Writes a piece block after block, as a context: nothing is left unless `finish` was called.
+    """Writes an entry block by block, as a context manager: nothing is left unless `finish` was called.
 
     `Unwritten` where it cannot be written.
     """
@@ -187,7 +188,7 @@ class ExtractWriter:
             self._partial.unlink()
 
     def restart(self) -> None:
-        """Forgets all frames."""
+        """Drops all frames."""
         try:
             self._file.seek(0)
             self._file.truncate()
@@ -217,9 +218,9 @@ class ExtractWriter:
             raise _unwritten(self.path, error) from error
         return frames
 
-    def finish(self, piece: ExtractedSource, prints: Sequence[bytes]) -> None:
-        """Writes the rest and gives the file its name: from now on the source is finished."""
-        text = json.dumps(asdict(piece)).encode()
+    def finish(self, extracted: ExtractedSource, prints: Sequence[bytes]) -> None:
+        """Writes the rest and renames the file: the source is finished."""
+        text = json.dumps(asdict(extracted)).encode()
         parts = [("prints", [len(prints), len(prints[0]) if prints else 0], b"".join(prints))]
         parts.append(("piece", [len(text)], text))
         stop = self.count * int(np.prod(self._shape))

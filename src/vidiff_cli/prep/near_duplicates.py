@@ -29,7 +29,7 @@ CHUNK = 256  # clips that one is compared with at a time
 def near_duplicates(
     fingerprints: Sequence[bytes], groups: Sequence[Hashable], *, tolerance: int = TOLERANCE
 ) -> dict[int, int]:
-    """Which clips repeat an earlier one: index -> index of the first clip that stays and that it repeats; ascending.
+    """Finds clips that repeat an earlier one: index -> index of the first kept clip that it repeats; ascending.
 
     `groups` says where each clip comes from (its source): clips of one group are never compared, because overlapping
     windows of one source are alike by design. The clips are gone through in the given order, and a clip that repeats

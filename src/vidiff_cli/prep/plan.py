@@ -1,4 +1,4 @@
-"""What `prep` is to do, before the first frame is decoded, and whether it is done already."""
+"""Plans a dataset before the first frame is decoded, and checks whether it is complete already."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREVIEW, REJECTED = "preview.png", "rejected.png"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """All that is known before the first frame is decoded."""
+    """Sources, captions and groups of a dataset, known before the first frame is decoded."""
 
     settings: PrepSettings
     scan: Scan
@@ -33,7 +33,7 @@ class Plan:
 
 
 def plan_prep(settings: PrepSettings) -> Plan:
-    """Looks at the sources and their captions; decodes nothing.
+    """Scans the sources and reads their captions; decodes nothing.
 
     VidiffError: no source, captions that cannot be read, or a held-out group that no source belongs to.
     """
@@ -44,14 +44,14 @@ def plan_prep(settings: PrepSettings) -> Plan:
     groups = assign_groups(found.sources, captions, settings.split_by)
     check_held_out(settings.hold_out, groups.values())
     facts = [
-        [source.name, source.bytes, source.mtime_ns, _said(captions, source), groups[source.name]]
+        [source.name, source.bytes, source.mtime_ns, _caption_facts(captions, source), groups[source.name]]
         for source in found.sources
     ]
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return Plan(settings=settings, scan=found, captions=captions, groups=groups, fingerprint=fingerprint)
 
 
-def _said(captions: Captions, source: MediaSource) -> list[list[object]]:
+def _caption_facts(captions: Captions, source: MediaSource) -> list[list[object]]:
     return [
         [str(each.start_seconds), str(each.stop_seconds), each.captions] for each in captions.by_source[source.name]
     ]
@@ -67,10 +67,12 @@ def is_complete(plan: Plan) -> bool:
     if output.exists() and not output.is_dir():
         raise VidiffError(f"{output} is a file", expected="a folder", fix="give another name with -o")
     if not (output / "dataset.json").exists():
-        strange = sorted(path.name for path in output.iterdir() if not _is_ours(path)) if output.exists() else []
-        if strange:
+        foreign = sorted(path.name for path in output.iterdir() if not _is_ours(path)) if output.exists() else []
+        if foreign:
             raise VidiffError(
-                f"{output} is no dataset and not empty", found=strange[0], fix="give an empty or new folder with -o"
+                f"{output} is not empty and does not contain a dataset",
+                found=foreign[0],
+                fix="give an empty or new folder with -o",
             )
         return False
     if plan.settings.overwrite:
@@ -95,7 +97,7 @@ def is_complete(plan: Plan) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """A file of an unfinished dataset, or what a killed run left of one: .NAME.part, .NAME.tmp-XXX."""
+    """True for a file of an unfinished dataset, hidden temporary files included."""
     names = {JOURNAL, "data", "text", "clips.jsonl", INDEX, LEDGER, MISSING, PREVIEW, REJECTED, LOCK}
     hidden = path.name.startswith(".") and (path.name.endswith(".part") or ".tmp-" in path.name)
     return path.name in names or path.name.startswith(f"{LOCK}-") or hidden

@@ -1,4 +1,4 @@
-"""What people look at of a dataset: clips that were kept with their captions, others with the reason."""
+"""Preview pictures of a dataset: kept clips with their captions, rejected clips with the reason."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def preview(dataset: Dataset, settings: PrepSettings) -> EventStream[None]:
     yield Note(f"Look at what will be trained on: {path}")
 
 
-def preview_rejected(materials: SelectionInput, choice: Selection, settings: PrepSettings) -> EventStream[None]:
-    """rejected.png: some of the clips that were left out, with the reason; of each reason at least one."""
-    if settings.preview == 0 or not choice.refused:
+def preview_rejected(inputs: SelectionInput, selection: Selection, settings: PrepSettings) -> EventStream[None]:
+    """rejected.png: rejected clips with the reason, at least one per reason."""
+    if settings.preview == 0 or not selection.rejected:
         return
     from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
-    firsts = {each.why: each for each in reversed(choice.refused)}
-    count = min(settings.preview, len(choice.refused))
-    spread = [choice.refused[number * len(choice.refused) // count] for number in range(count)]
+    firsts = {each.reason: each for each in reversed(selection.rejected)}
+    count = min(settings.preview, len(selection.rejected))
+    spread = [selection.rejected[number * len(selection.rejected) // count] for number in range(count)]
     rows = []
     for each in list(dict.fromkeys([*firsts.values(), *spread]))[: max(count, len(firsts))]:
-        cut = materials.pieces[each.source.name].candidates[each.number]
-        scores = ", ".join(f"{name} {value:g}" for name, value in cut.scores.items())
-        why = f"{each.why} of {each.like}" if each.like else f"{each.why} ({scores})"
-        rows.append(SheetRow(label=f"{why}: {each.source.name}", frames=materials.frames(each.source, cut)))
+        candidate = inputs.extracted[each.source.name].candidates[each.number]
+        scores = ", ".join(f"{name} {value:g}" for name, value in candidate.scores.items())
+        why = f"{each.reason} of {each.like}" if each.like else f"{each.reason} ({scores})"
+        rows.append(SheetRow(label=f"{why}: {each.source.name}", frames=inputs.frames(each.source, candidate)))
     contact_sheet(rows, settings.output / REJECTED)
     yield Note(f"Look at what was left out: {settings.output / REJECTED}")

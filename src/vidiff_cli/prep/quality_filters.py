@@ -1,4 +1,4 @@
-"""Which clips are worth training on: measured scores of a clip, and what is wrong with one by given limits."""
+"""Quality scores of clips, and limits that reject bad ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLACK = 32.0  # mean luma: what is flat and darker is called black
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The least that a clip must have, each on the scale of `clip_scores`; 0 switches a limit off."""
+    """Minimum scores of a clip, on the scale of `clip_scores`; 0 switches a limit off."""
 
     min_motion: float = 0.8
     min_contrast: float = 2.0
@@ -43,7 +43,7 @@ def clip_scores(scores: FrameScores, start: int, frames: int, fps: Fraction) -> 
 
 
 def reject_reason(scores: Mapping[str, float], limits: Limits) -> str | None:
-    """What is wrong with a clip of these scores: "black", "flat" (of one color), "static", or None."""
+    """Reason to reject a clip of these scores: "black", "flat" (of one color), "static", or None."""
     if scores["contrast"] < limits.min_contrast:
         return "black" if scores["brightness"] < BLACK else "flat"
     if scores["brightness"] < limits.min_brightness:
@@ -52,7 +52,7 @@ def reject_reason(scores: Mapping[str, float], limits: Limits) -> str | None:
 
 
 def fingerprint(frames: np.ndarray) -> bytes:
-    """Stands for the look of a clip, uint8 (t h w c): FINGERPRINT_BYTES bytes, to be compared by `near_duplicates`.
+    """Fingerprint of a clip, uint8 (t h w c), for `near_duplicates`: FINGERPRINT_BYTES bytes.
 
     Mean colors over a grid at evenly spaced instants from the first frame to the last: another encoding, another
     resolution or another container of the same material changes them little, another color of one object changes some

@@ -1,4 +1,4 @@
-"""Which files are sources: folders, files and globs to a sorted list of videos and images, each named once."""
+"""Finds the source files: folders, files and globs to a sorted list of videos and images without repetitions."""
 
 from __future__ import annotations
 

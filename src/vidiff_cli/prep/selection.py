@@ -1,4 +1,4 @@
-"""Which of the clips that could be cut become the dataset: good ones, not too many of a source, none twice."""
+"""Selects the clips of a dataset from the candidates: good ones, not too many per source, no near-duplicates."""
 
 from __future__ import annotations
 
@@ -20,67 +20,67 @@ NEAR_DUPLICATE = "near-duplicate"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelectionInput:
-    """All that a dataset is assembled from; the dicts are keyed by the source's name."""
+    """Sources, captions and extracted frames of a dataset; the dicts are keyed by the source's name."""
 
     sources: Sequence[MediaSource]
     captions: Captions
     groups: Mapping[str, str | None]
-    pieces: Mapping[str, ExtractedSource]
-    journal: ExtractCache
+    extracted: Mapping[str, ExtractedSource]
+    cache: ExtractCache
 
     def segments(self, source: MediaSource) -> tuple[Segment, ...]:
         return self.captions.by_source[source.name]
 
-    def frames(self, source: MediaSource, cut: ClipCandidate) -> np.ndarray:
-        """The frames of a clip, uint8 (t h w c), a view of the journal's file."""
-        frames = self.journal.frames(source, self.segments(source))
-        return frames[cut.offset : cut.offset + self.pieces[source.name].clip_frames]
+    def frames(self, source: MediaSource, candidate: ClipCandidate) -> np.ndarray:
+        """The frames of a clip, uint8 (t h w c), a view of the cached file."""
+        frames = self.cache.frames(source, self.segments(source))
+        return frames[candidate.offset : candidate.offset + self.extracted[source.name].clip_frames]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refused:
-    """A clip that was left out: the number of the cut in its source's piece, and why ("static", say)."""
+class RejectedClip:
+    """A rejected clip: the number of the candidate of its source, and the reason, such as "static"."""
 
     source: MediaSource
     number: int
-    why: str
+    reason: str
     like: str = ""  # the source of the clip that a near-duplicate repeats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """The numbers of the cuts that are taken, by the source's name (a source without any is absent); what was left out,
+    """Numbers of the selected candidates by the source's name (a source without any is absent), and the rejected clips
     in order; `counts` of the latter by reason."""
 
     taken: dict[str, tuple[int, ...]]
-    refused: tuple[Refused, ...]
+    rejected: tuple[RejectedClip, ...]
 
     @property
     def counts(self) -> dict[str, int]:
-        return dict(Counter(each.why for each in self.refused).most_common())
+        return dict(Counter(each.reason for each in self.rejected).most_common())
 
 
-def select(materials: SelectionInput, limits: Limits, *, most: int | None, difference: int) -> Selection:
+def select(inputs: SelectionInput, limits: Limits, *, most: int | None, difference: int) -> Selection:
     """Chooses clips in the order of the sources: by `limits`, at most `most` of a source, evenly spread, and with
     a `difference` above 0 without clips that nowhere differ by more from one of an earlier source."""
-    refused: list[Refused] = []
+    refused: list[RejectedClip] = []
     taken: dict[str, tuple[int, ...]] = {}
-    for source in materials.sources:
-        good = []
-        for number, cut in enumerate(materials.pieces[source.name].candidates):
-            if why := reject_reason(cut.scores, limits):
-                refused.append(Refused(source=source, number=number, why=why))
+    for source in inputs.sources:
+        accepted = []
+        for number, candidate in enumerate(inputs.extracted[source.name].candidates):
+            if reason := reject_reason(candidate.scores, limits):
+                refused.append(RejectedClip(source=source, number=number, reason=reason))
             else:
-                good.append(number)
-        if good:
-            taken[source.name] = spread_evenly(good, most)
+                accepted.append(number)
+        if accepted:
+            taken[source.name] = spread_evenly(accepted, most)
     if difference:
-        again = list(_repeated(materials, taken, difference))
-        refused += again
-        gone = {(each.source.name, each.number) for each in again}
-        left = {name: tuple(n for n in numbers if (name, n) not in gone) for name, numbers in taken.items()}
+        repeated = list(_near_duplicates(inputs, taken, difference))
+        refused += repeated
+        left_out = {(each.source.name, each.number) for each in repeated}
+        left = {name: tuple(n for n in numbers if (name, n) not in left_out) for name, numbers in taken.items()}
         taken = {name: numbers for name, numbers in left.items() if numbers}
-    return Selection(taken=taken, refused=tuple(refused))
+    return Selection(taken=taken, rejected=tuple(refused))
 
 
 def spread_evenly(numbers: Sequence[int], most: int | None) -> tuple[int, ...]:
@@ -90,16 +90,18 @@ def spread_evenly(numbers: Sequence[int], most: int | None) -> tuple[int, ...]:
     return tuple(numbers[index] for index in evenly_spaced(len(numbers), most, to_last=False))
 
 
-def _repeated(materials: SelectionInput, taken: Mapping[str, Sequence[int]], difference: int) -> Iterator[Refused]:
-    place: list[tuple[MediaSource, int]] = []
+def _near_duplicates(
+    inputs: SelectionInput, taken: Mapping[str, Sequence[int]], difference: int
+) -> Iterator[RejectedClip]:
+    clips: list[tuple[MediaSource, int]] = []
     prints: list[bytes] = []
-    for source in materials.sources:
+    for source in inputs.sources:
         if source.name in taken:
-            of_source = materials.journal.prints(source, materials.segments(source))
+            of_source = inputs.cache.prints(source, inputs.segments(source))
             for number in taken[source.name]:
-                place.append((source, number))
+                clips.append((source, number))
                 prints.append(of_source[number].tobytes())
-    groups = [source.name for source, _ in place]
+    groups = [source.name for source, _ in clips]
     for index, first in sorted(near_duplicates(prints, groups, tolerance=difference).items()):
-        source, number = place[index]
-        yield Refused(source=source, number=number, why=NEAR_DUPLICATE, like=place[first][0].name)
+        source, number = clips[index]
+        yield RejectedClip(source=source, number=number, reason=NEAR_DUPLICATE, like=clips[first][0].name)

@@ -1,4 +1,4 @@
-"""Which sources train and which validate: a stable draw of whole groups, never of clips."""
+"""Splits sources into training and validation: a stable draw of whole groups, never of clips."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def assign_groups(sources: Sequence[MediaSource], captions: Captions, column: st
         return {source.name: None for source in sources}
     if column not in captions.column_names:
         raise VidiffError(
-            f"--split-by {column} is no column of a caption table",
+            f"--split-by {column} is not a column of a caption table",
             found=", ".join(captions.column_names) or "no caption table",
         )
     return {source.name: captions.columns[source.name].get(column) or None for source in sources}
 
 
 def check_held_out(hold_out: Collection[str], groups: Collection[str | None]) -> None:
-    """VidiffError where a value to hold out is no group: a misspelt name would silently train on that group."""
+    """Raises VidiffError for a value to hold out that is not a group: a typo would silently train on that group."""
     known = sorted({group for group in groups if group is not None})
     for value in hold_out:
         if value not in known:
             shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-            raise VidiffError(f"--hold-out {value} is no value of the --split-by column", found=shown or "no value")
+            raise VidiffError(f"--hold-out {value} is not a value of the --split-by column", found=shown or "no value")
 
 
 def split(

@@ -1,4 +1,4 @@
-"""From the journal to the dataset folder: shards, manifest, ledgers; dataset.json is the last file."""
+"""Writes the dataset folder from the extract cache: shards, rows, ledgers; dataset.json is the last file."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ from vidiff_cli.prep.splits import Side, split
 LEDGER, MISSING = "ledger.jsonl", "missing.jsonl"
 
 
-def assemble(
-    output: Path, settings: PrepSettings, materials: SelectionInput, choice: Selection, fingerprint: str
+def write_dataset(
+    output: Path, settings: PrepSettings, inputs: SelectionInput, selection: Selection, fingerprint: str
 ) -> DatasetSpec:
     """Writes the dataset in the order of the sources' names: the same bytes however the work was divided."""
-    kept = [source for source in materials.sources if source.name in choice.taken]
+    kept = [source for source in inputs.sources if source.name in selection.taken]
     sides = split(
-        {source.name: materials.groups[source.name] for source in kept},
+        {source.name: inputs.groups[source.name] for source in kept},
         val_fraction=settings.val_fraction,
         seed=settings.seed,
         hold_out=settings.hold_out,
-        stills={source.name for source in kept if materials.pieces[source.name].clip_frames == 1},
+        stills={source.name for source in kept if inputs.extracted[source.name].clip_frames == 1},
     )
     remove_data(output)
-    shard_of = write_shards(output, _frames(kept, materials, choice))
+    shard_of = write_shards(output, _frames(kept, inputs, selection))
     clips = [
         replace(clip, shard=shard_of[clip.id])
         for source in kept
-        for clip in _clips(source, materials, choice, sides[source.name])
+        for clip in _clips(source, inputs, selection, sides[source.name])
     ]
     write_clips(output, clips)
-    write_ledgers(output, materials, choice)
+    write_ledgers(output, inputs, selection)
     buckets = Counter((clip.width, clip.height) for clip in clips)
     (width, height), _ = max(buckets.items(), key=lambda each: (each[1], each[0]))
-    matched = sum(bool(materials.captions.by_source[source.name]) for source in kept)
+    matched = sum(bool(inputs.captions.by_source[source.name]) for source in kept)
     spec = DatasetSpec(
         vidiff=__version__,
         width=width,
@@ -62,13 +62,13 @@ def assemble(
         fps=str(settings.fps),
         aspect=settings.aspect,
         buckets={f"{wide}x{high}": count for (wide, high), count in sorted(buckets.items())},
-        sources=len(materials.sources),
+        sources=len(inputs.sources),
         kept=len(kept),
         clips=len(clips),
         splits={side: sum(clip.split == side for clip in clips) for side in ("train", "val")},
         captions_matched=matched,
         captions_missing=len(kept) - matched,
-        seconds_of_video=round(sum(_seconds(source, materials, choice) for source in kept), 3),
+        seconds_of_video=round(sum(_seconds(source, inputs, selection) for source in kept), 3),
         bytes=sum(path.stat().st_size for path in (output / "data").glob("shard-*.safetensors")),
         fingerprint=fingerprint,
         settings=settings.identity(),
@@ -78,14 +78,14 @@ def assemble(
 
 
 def _frames(
-    kept: Iterable[MediaSource], materials: SelectionInput, choice: Selection
+    kept: Iterable[MediaSource], inputs: SelectionInput, selection: Selection
 ) -> Iterator[tuple[str, np.ndarray]]:
     for source in kept:
-        piece = materials.pieces[source.name]
-        frames = materials.journal.frames(source, materials.segments(source))
-        for number in choice.taken[source.name]:
-            offset = piece.candidates[number].offset
-            yield _clip_id(source, number), frames[offset : offset + piece.clip_frames]
+        extracted = inputs.extracted[source.name]
+        frames = inputs.cache.frames(source, inputs.segments(source))
+        for number in selection.taken[source.name]:
+            offset = extracted.candidates[number].offset
+            yield _clip_id(source, number), frames[offset : offset + extracted.clip_frames]
 
 
 def _clip_id(source: MediaSource, number: int) -> str:
@@ -93,46 +93,50 @@ def _clip_id(source: MediaSource, number: int) -> str:
     return f"{hashlib.sha256(source.name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}-{number:05d}"
 
 
-def _clips(source: MediaSource, materials: SelectionInput, choice: Selection, side: Side) -> Iterator[Clip]:
-    piece, segments = materials.pieces[source.name], materials.segments(source)
-    for number in choice.taken[source.name]:
-        cut = piece.candidates[number]
+def _clips(source: MediaSource, inputs: SelectionInput, selection: Selection, side: Side) -> Iterator[Clip]:
+    extracted, segments = inputs.extracted[source.name], inputs.segments(source)
+    for number in selection.taken[source.name]:
+        candidate = extracted.candidates[number]
         yield Clip(
             id=_clip_id(source, number),
             source=source.name,
-            start_seconds=round(float(cut.start / piece.rate) + piece.start_seconds, 6) if piece.rate else 0.0,
-            fps=piece.fps,
-            frames=piece.clip_frames,
-            captions=list(segments[cut.segment].captions) if cut.segment >= 0 else [],
+            start_seconds=round(float(candidate.start / extracted.rate) + extracted.start_seconds, 6)
+            if extracted.rate
+            else 0.0,
+            fps=extracted.fps,
+            frames=extracted.clip_frames,
+            captions=list(segments[candidate.segment].captions) if candidate.segment >= 0 else [],
             split=side,
             shard="",
-            group=materials.groups[source.name],
-            width=piece.size[0],
-            height=piece.size[1],
-            scores=cut.scores,
+            group=inputs.groups[source.name],
+            width=extracted.size[0],
+            height=extracted.size[1],
+            scores=candidate.scores,
         )
 
 
-def _seconds(source: MediaSource, materials: SelectionInput, choice: Selection) -> float:
+def _seconds(source: MediaSource, inputs: SelectionInput, selection: Selection) -> float:
     """Seconds of video that the clips of a source cover, overlaps counted once; an image has none."""
-    piece = materials.pieces[source.name]
-    starts = sorted({piece.candidates[number].start for number in choice.taken.get(source.name, ())})
-    if not starts or not piece.rate:
+    extracted = inputs.extracted[source.name]
+    starts = sorted({extracted.candidates[number].start for number in selection.taken.get(source.name, ())})
+    if not starts or not extracted.rate:
         return 0.0
-    covered = sum(min(later - start, piece.clip_frames) for start, later in pairwise(starts)) + piece.clip_frames
-    return float(covered / piece.rate)
+    covered = (
+        sum(min(later - start, extracted.clip_frames) for start, later in pairwise(starts)) + extracted.clip_frames
+    )
+    return float(covered / extracted.rate)
 
 
-def write_ledgers(output: Path, materials: SelectionInput, choice: Selection) -> None:
-    """ledger.jsonl: exactly one row per source, in the order of their names. missing.jsonl: what annotation files speak
-    of and is not here, or not usable."""
+def write_ledgers(output: Path, inputs: SelectionInput, selection: Selection) -> None:
+    """ledger.jsonl: exactly one row per source, in the order of their names. missing.jsonl: annotations
+    whose video is missing or unusable."""
     refused: dict[str, Counter[str]] = {}
-    for each in choice.refused:
-        refused.setdefault(each.source.name, Counter())[each.why] += 1
+    for each in selection.rejected:
+        refused.setdefault(each.source.name, Counter())[each.reason] += 1
     rows = []
-    for source in materials.sources:
-        piece, taken = materials.pieces[source.name], choice.taken.get(source.name, ())
-        kind, reason = source_status(piece, refused.get(source.name, {}), taken=bool(taken))
+    for source in inputs.sources:
+        extracted, taken = inputs.extracted[source.name], selection.taken.get(source.name, ())
+        kind, reason = source_status(extracted, refused.get(source.name, {}), taken=bool(taken))
         rows.append(
             {
                 "source": source.name,
@@ -141,23 +145,23 @@ def write_ledgers(output: Path, materials: SelectionInput, choice: Selection) ->
                 "reason": reason,
                 "bytes": source.bytes,
                 "mtime_ns": source.mtime_ns,
-                "decoder": piece.decoder,
-                "fallback": piece.fallback,
-                "width": piece.width,
-                "height": piece.height,
-                "fps": piece.fps,
-                "frames_decoded": piece.frames,
-                "scenes": piece.scenes,
+                "decoder": extracted.decoder,
+                "fallback": extracted.fallback,
+                "width": extracted.width,
+                "height": extracted.height,
+                "fps": extracted.fps,
+                "frames_decoded": extracted.frames,
+                "scenes": extracted.scenes,
                 "clips": len(taken),
                 "clips_rejected": dict(refused.get(source.name, {})),
-                "seconds": round(_seconds(source, materials, choice), 3),
-                "captions": materials.captions.origin[source.name],
+                "seconds": round(_seconds(source, inputs, selection), 3),
+                "captions": inputs.captions.origin[source.name],
             }
         )
     write_rows(output / LEDGER, rows)
-    missing = [asdict(each) for each in materials.captions.missing]
-    for source in materials.sources:
-        for _, why in materials.pieces[source.name].unused:
+    missing = [asdict(each) for each in inputs.captions.missing]
+    for source in inputs.sources:
+        for _, why in inputs.extracted[source.name].unused:
             missing.append({"kind": "segment", "what": source.name, "where": "", "reason": why})
     if missing:
         write_rows(output / MISSING, missing)
@@ -165,10 +169,10 @@ def write_ledgers(output: Path, materials: SelectionInput, choice: Selection) ->
         (output / MISSING).unlink(missing_ok=True)
 
 
-def source_status(piece: ExtractedSource, refused: Mapping[str, int], *, taken: bool) -> tuple[str, str]:
-    """(kind, reason) of a source that gave no clip, ("", "") of one that is kept."""
-    if piece.kind or taken:
-        return piece.kind, piece.reason
+def source_status(extracted: ExtractedSource, refused: Mapping[str, int], *, taken: bool) -> tuple[str, str]:
+    """Returns (kind, reason) of a rejected source, ("", "") of one that is kept."""
+    if extracted.kind or taken:
+        return extracted.kind, extracted.reason
     why = max(refused, key=lambda each: refused[each])
     clips = sum(refused.values())
     return why, f"{why}: {refused[why]} of {clips} clip{'s' * (clips != 1)}"

@@ -1,4 +1,4 @@
-"""What the system says about processes and does with them: memory of a family, its end, death with a parent.
+"""Process trees: their memory, killing them, and ending a child with its parent.
 
 Linux knows all of it. Elsewhere there is no /proc: a family's memory is unknown, and only groups can be ended.
 """
@@ -19,7 +19,7 @@ PROC = Path("/proc")
 
 
 class Families:
-    """Who descends from whom, looked at again and again; only processes that are new since then are asked."""
+    """Parents of all processes, refreshed by `look`, which reads only processes that are new."""
 
     def __init__(self) -> None:
         self._parents: dict[int, int] = {}

@@ -34,7 +34,7 @@ class DeferredSignals:
 
     @property
     def asked(self) -> bool:
-        """Whether a signal has come."""
+        """True once a signal has arrived."""
         return self._caught is not None
 
     @property

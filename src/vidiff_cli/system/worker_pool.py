@@ -38,12 +38,12 @@ POLL_SECONDS = 0.1
 POLL_SHARE = 0.02  # of the time, at most, goes into looking at processes: a machine may run thousands
 SERVE = "from vidiff_cli.system.worker_process import serve; serve()"
 # one thread each: the workers share the cores, and every thread of a pool costs memory
-QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 END, IDLE = "end", object()
 
 
 class Outcome(NamedTuple, Generic[J, R]):
-    """What became of a job: its result, kind "" and problem None, or no result, the kind and a sentence about it."""
+    """Outcome of a job: its result, or a sentence about the problem and its kind ("" without a problem)."""
 
     job: J
     result: R | None
@@ -80,7 +80,7 @@ def run(
     try:
         while True:
             for job in islice(waiting, workers - team.busy):
-                team.give(job)
+                team.assign(job)
             if not team.busy:
                 return
             yield team.next_outcome()
@@ -103,7 +103,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | QUIET,
+            env=os.environ | SINGLE_THREADED,
             start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
         )
         self.job: Any = IDLE
@@ -184,8 +184,8 @@ class _Team(Generic[J, R]):
     def busy(self) -> int:
         return sum(worker.job is not IDLE for worker in self._workers)
 
-    def give(self, job: J) -> None:
-        """To a free worker, which is started where there is none."""
+    def assign(self, job: J) -> None:
+        """Gives the job to a free worker; starts one if all are busy."""
         worker = next((worker for worker in self._workers if worker.job is IDLE), None)
         if worker is None:
             worker = _Worker(self._function, self._initializer, self._timeout_seconds, self._news)
@@ -265,7 +265,7 @@ def _problem(worker: _Worker, kind: str, content: str) -> tuple[str, str]:
 
 
 def _ending(process: subprocess.Popen) -> str:
-    """How a process ended by itself."""
+    """Describes how a process ended by itself."""
     code = process.wait()
     if code >= 0:
         return f"the process ended with status {code}"

@@ -1,4 +1,4 @@
-"""Inside a worker process of `workers.run`: takes jobs from one pipe, puts answers on another (POSIX).
+"""The worker process of `worker_pool.run`: takes jobs from one pipe, puts answers on another (POSIX).
 
 The process leads a group of its own, in which everything that it starts stays. It ends, and its group with it, when its
 parent's end of the pipe closes, whatever the job is at.
@@ -39,7 +39,7 @@ def receive(channel: Connection) -> Any:
 
 
 def serve() -> None:
-    """The whole life of a worker. Its first message says whose child it is, where modules are and what to do."""
+    """Runs a worker until its parent ends. The first message: parent, module paths, function, initializer."""
     global _channel
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     inbox, _channel = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)

@@ -1,4 +1,4 @@
-"""Which captions belong to which source: tables and corpora first, then the text file beside it; always by name."""
+"""Matches captions to sources by name: tables and corpora first, then the text file beside the source."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def read_captions(
     files in what was given, then NAME.txt beside it; a table or corpus wins over a text file. Named files are the only
     origin of captions. With "none" the tables are read for their columns only, and only if `columns` asks for it
     (split by a column).
-    VidiffError: an unknown format; a named file is missing, cannot be read, or is none of the formats.
+    VidiffError: an unknown format; a named file is missing, cannot be read, or has an unknown format.
     """
     if format != "auto" and format not in FORMATS:
         raise VidiffError("unknown caption format", found=format, expected=f"auto, {', '.join(FORMATS)}")
     auto, none = tuple(choices) == ("auto",), tuple(choices) == ("none",)
-    book = CaptionCollector(sources)
+    collector = CaptionCollector(sources)
     if auto or (none and columns):
-        _read_found(book, sources, format, corpora=auto)
+        _read_found(collector, sources, format, corpora=auto)
         if none:
-            return book.columns_only()
+            return collector.columns_only()
         if format in ("auto", "sidecar"):
-            book.read_sidecars()
-        elif not book.used:
-            book.note(f"no caption file of the format {format} was found")
+            collector.read_sidecars()
+        elif not collector.used:
+            collector.note(f"no caption file of the format {format} was found")
     elif not none:
-        _read_named(book, choices, format)
-    return book.captions()
+        _read_named(collector, choices, format)
+    return collector.captions()
 
 
-def _read_named(book: CaptionCollector, choices: Sequence[str], format: str) -> None:
+def _read_named(collector: CaptionCollector, choices: Sequence[str], format: str) -> None:
     if format == "sidecar":
         raise VidiffError(
             "--caption-format sidecar reads the text file beside each source", fix="leave --captions auto"
@@ -59,7 +59,7 @@ def _read_named(book: CaptionCollector, choices: Sequence[str], format: str) -> 
             formats = ", ".join((*TABLES, *CORPORA))
             raise VidiffError(f"{path} has an unknown format", expected=f"a caption file: {formats}")
         for document, name in known:
-            book.read(document, name, anywhere=True)
+            collector.read(document, name, anywhere=True)
 
 
 def _named_documents(path: Path, format: str) -> Iterator[tuple[Document, str]]:
@@ -73,7 +73,7 @@ def _named_documents(path: Path, format: str) -> Iterator[tuple[Document, str]]:
             yield document, name
 
 
-def _read_found(book: CaptionCollector, sources: Sequence[MediaSource], format: str, *, corpora: bool) -> None:
+def _read_found(collector: CaptionCollector, sources: Sequence[MediaSource], format: str, *, corpora: bool) -> None:
     """Files that were found, not asked for: what cannot be read may be about something else, and is a note."""
     tables = _table_paths(sources)
     for path in tables:
@@ -81,23 +81,23 @@ def _read_found(book: CaptionCollector, sources: Sequence[MediaSource], format: 
             document = Document(path)
             name = recognise(document) or ("jsonl" if path.suffix == ".jsonl" else "csv")
             if format in ("auto", name):
-                book.read(document, name, anywhere=False)
+                collector.read(document, name, anywhere=False)
         except VidiffError as error:
-            book.note(f"not used: {error}")
+            collector.note(f"not used: {error}")
     for path in _corpus_paths(sources, tables) if corpora else ():
         try:
             if path.stat().st_size > LARGEST_FOUND_BYTES:
                 if looks_like_a_corpus(Document(path)):
-                    book.note(
+                    collector.note(
                         f"not used: {path} is larger than {LARGEST_FOUND_BYTES >> 20} MB: name it with --captions"
                     )
                 continue
             for document in documents(path):
                 name = recognise(document, hurried=True)
                 if name in CORPORA and format in ("auto", name):
-                    book.read(document, name, anywhere=False, found=True)
+                    collector.read(document, name, anywhere=False, found=True)
         except (VidiffError, OSError) as error:
-            book.note(f"not used: {error}")
+            collector.note(f"not used: {error}")
 
 
 def _table_paths(sources: Sequence[MediaSource]) -> list[Path]:

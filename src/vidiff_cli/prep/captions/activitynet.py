@@ -32,7 +32,7 @@ def read_activitynet(document: Document) -> Iterator[Annotation | InvalidRow]:
         if problem := _problem(entry):
             yield InvalidRow(part=video, reason=problem, video=video)
             continue
-        cuts = []
+        segment_rows = []
         for number, (times, text) in enumerate(zip(entry["timestamps"], entry["sentences"], strict=True)):
             interval = pair(times)
             words, wrong = sentence(text)
@@ -41,10 +41,10 @@ def read_activitynet(document: Document) -> Iterator[Annotation | InvalidRow]:
             elif wrong:
                 yield InvalidRow(part=f"{video}: sentences[{number}]", reason=wrong, video=video)
             else:
-                cuts.append((*interval, words))
+                segment_rows.append((*interval, words))
         bare = video.removeprefix("v_")
-        place = MatchTarget(stems=tuple({f"v_{bare}": None, bare: None, video: None}), segments=segments(cuts))
-        yield Annotation(video=video, sentences=len(cuts), places=(place,))
+        target = MatchTarget(stems=tuple({f"v_{bare}": None, bare: None, video: None}), segments=segments(segment_rows))
+        yield Annotation(video=video, sentences=len(segment_rows), targets=(target,))
 
 
 def _problem(entry: Any) -> str:

@@ -23,7 +23,7 @@ def header(line: str) -> list[str]:
         return []
 
 
-def need(*columns: str) -> Check:
+def require_columns(*columns: str) -> Check:
     """A check that a header has each of these columns once."""
 
     def check(document: Document, names: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ def need(*columns: str) -> Check:
 
 
 def csv_rows(document: Document, check: Check) -> Iterator[tuple[int, dict[str, str]] | InvalidRow]:
-    """(line, row) by the names of the header; Broken for a row whose quotes, encoding or number of fields are wrong.
+    """(line, row) by the names of the header; InvalidRow for wrong quotes, encoding or number of fields.
 
     A row may go on over several lines inside quotes. Where it then cannot be read, only its first line is left out,
     and the next line begins a row again. VidiffError: there is no line, or `check` refuses the names of the header.

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions.id_checks import shown
-from vidiff_cli.prep.captions.types import tidy
+from vidiff_cli.prep.captions.types import collapse_spaces
 
 LARGEST_JSON_BYTES = 256 << 20  # VATEX, the largest of the published ones, has about 60 MB
 LARGEST_ARCHIVE_BYTES = 2 * LARGEST_JSON_BYTES  # of all its texts, unpacked
@@ -35,7 +35,7 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSEr
 
 
 class Repeated(ValueError):
-    """A key that stands twice in one JSON object: either value may be the one that was meant."""
+    """A key that occurs twice in a JSON object, so that its value is ambiguous."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def documents(path: Path) -> Iterator[Document]:
                     if unpacked > LARGEST_ARCHIVE_BYTES:
                         raise VidiffError(f"{path} unpacks to more than {LARGEST_ARCHIVE_BYTES >> 20} MB of text")
                     if content:
-                        yield Document(path, tidy(member.filename), content)
+                        yield Document(path, collapse_spaces(member.filename), content)
         except ZIP_ERRORS as error:
             raise VidiffError(
                 f"{path} is not a .zip that can be read", found=str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The formats of annotations by name, and which of them a text is: told from what it holds, never from its name."""
+"""The annotation formats by name, and their detection from the content, never from the file name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LINES_TRIED = 20  # a table of JSON lines may begin with a broken one
 
 
 def recognise(document: Document, *, hurried: bool = False) -> str | None:
-    """The name of the format, None for a text that is none of them.
+    """Returns the name of a document's format, None if it is unknown.
 
     `hurried`: a JSON file is only parsed if the keys of a format stand in its first 64 KiB. VidiffError: it cannot be
     read, or is JSON of a known format that cannot be used.
@@ -52,7 +52,7 @@ def recognise(document: Document, *, hurried: bool = False) -> str | None:
 
 
 def looks_like_a_corpus(document: Document) -> bool:
-    """By its first 64 KiB alone."""
+    """Detects the format from the first 64 KiB alone."""
     start = document.head.lstrip("\ufeff \t\r\n")
     names = header(LINE_ENDS.split(start, 1)[0])
     return _has_marks(start) or any(module.is_header(names) for module in IN_CSV.values())

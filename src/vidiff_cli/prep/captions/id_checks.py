@@ -13,21 +13,21 @@ LONGEST_ID = 255
 
 
 def as_object(document: object, value: Any, name: str) -> dict[str, Any]:
-    """VidiffError where the outermost value of a file is not an object."""
+    """Returns the outermost value of a file. VidiffError: it is not an object."""
     if not isinstance(value, dict):
-        raise VidiffError(f"{document} is no {name} file", found=f"{kind(value)} outermost", expected="an object")
+        raise VidiffError(f"{document} is not a {name} file", found=f"{kind(value)} outermost", expected="an object")
     return value
 
 
 def as_list(document: object, value: Any, name: str, what: str = "the outermost value") -> list[Any]:
-    """VidiffError where `what` of a file is not a list."""
+    """Returns `value`. VidiffError: it is not a list; `what` names it."""
     if not isinstance(value, list):
-        raise VidiffError(f"{document} is no {name} file", found=f"{kind(value)} as {what}", expected="a list")
+        raise VidiffError(f"{document} is not a {name} file", found=f"{kind(value)} as {what}", expected="a list")
     return value
 
 
 def video_id(value: Any) -> tuple[str, str]:
-    """(the id, "") or ("", why the value is none)."""
+    """Returns (the id, "") or ("", the reason why the value is not an id)."""
     text = value.strip() if isinstance(value, str) else ""
     if not text:
         return "", "no video id"
@@ -37,7 +37,7 @@ def video_id(value: Any) -> tuple[str, str]:
 
 
 def shown(value: Any) -> str:
-    """A short text of a value that may be anything, fit for a terminal."""
+    """Formats any value as a short text that is safe to print."""
     if isinstance(value, list | dict):  # may be large, or too deep to be printed
         return kind(value)
     text = ascii(value)

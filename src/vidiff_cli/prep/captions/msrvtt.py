@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from vidiff_cli.prep.captions.csv_rows import csv_rows, need
+from vidiff_cli.prep.captions.csv_rows import csv_rows, require_columns
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import as_list, as_object, video_id
-from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, plain, sentence, whole
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, plain_columns, sentence, whole_file
 
 MARKS = ('"video_id"',)
 COLUMNS = ("video_id", "sentence")
@@ -48,7 +48,7 @@ def _from_json(document: Document) -> Iterator[Annotation | InvalidRow]:
         if problem:
             yield InvalidRow(part=f"videos[{number}]", reason=problem)
         else:
-            columns[name], captions[name] = plain(video), []
+            columns[name], captions[name] = plain_columns(video), []
     for number, item in enumerate(as_list(document, value.get("sentences"), "msrvtt", '"sentences"')):
         name, problem = video_id(item.get("video_id") if isinstance(item, dict) else None)
         words, wrong = sentence(item.get("caption")) if isinstance(item, dict) else ("", "")
@@ -60,13 +60,13 @@ def _from_json(document: Document) -> Iterator[Annotation | InvalidRow]:
         if not texts:
             yield InvalidRow(part=name, reason="no sentence", video=name)
         else:
-            place = MatchTarget(stems=(name,), segments=whole(texts))
+            target = MatchTarget(stems=(name,), segments=whole_file(texts))
             of_video = columns.get(name, {})
-            yield Annotation(video=name, sentences=len(texts), places=(place,), columns=of_video)
+            yield Annotation(video=name, sentences=len(texts), targets=(target,), columns=of_video)
 
 
 def _from_csv(document: Document) -> Iterator[Annotation | InvalidRow]:
-    for row in csv_rows(document, need(*COLUMNS)):
+    for row in csv_rows(document, require_columns(*COLUMNS)):
         if isinstance(row, InvalidRow):
             yield row
             continue
@@ -76,5 +76,5 @@ def _from_csv(document: Document) -> Iterator[Annotation | InvalidRow]:
         if problem or wrong:
             yield InvalidRow(line=number, reason=problem or wrong, video=name)
         else:
-            place = MatchTarget(stems=(name,), segments=whole([words]))
-            yield Annotation(video=name, line=number, sentences=1, places=(place,), columns=plain(record))
+            target = MatchTarget(stems=(name,), segments=whole_file([words]))
+            yield Annotation(video=name, line=number, sentences=1, targets=(target,), columns=plain_columns(record))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from vidiff_cli.prep.captions.csv_rows import csv_rows, need
+from vidiff_cli.prep.captions.csv_rows import csv_rows, require_columns
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import video_id
 from vidiff_cli.prep.captions.literal import parse_list
@@ -23,7 +23,7 @@ def is_header(names: Collection[str]) -> bool:
 
 def read_panda70m(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry a video, cut at its time stamps. VidiffError: no such columns."""
-    for row in csv_rows(document, need(*COLUMNS)):
+    for row in csv_rows(document, require_columns(*COLUMNS)):
         if isinstance(row, InvalidRow):
             yield row
             continue
@@ -45,7 +45,7 @@ def _entry(number: int, record: dict[str, str]) -> Iterator[Annotation | Invalid
         reason = f"{len(times)} timestamps and {len(texts)} captions"
         yield InvalidRow(line=number, reason=reason, video=video)
         return
-    cuts = []
+    segment_rows = []
     for index, (value, text) in enumerate(zip(times, texts, strict=True)):
         interval = pair(value)
         words, wrong = sentence(text)
@@ -54,7 +54,7 @@ def _entry(number: int, record: dict[str, str]) -> Iterator[Annotation | Invalid
         elif wrong:
             yield InvalidRow(line=number, part=f"caption[{index}]", reason=wrong, video=video)
         else:
-            cuts.append((*interval, words))
+            segment_rows.append((*interval, words))
     columns = {name: text for name, text in record.items() if name in ("videoID", "url")}
-    place = MatchTarget(stems=(video,), segments=segments(cuts))
-    yield Annotation(video=video, line=number, sentences=len(cuts), places=(place,), columns=columns)
+    target = MatchTarget(stems=(video,), segments=segments(segment_rows))
+    yield Annotation(video=video, line=number, sentences=len(segment_rows), targets=(target,), columns=columns)

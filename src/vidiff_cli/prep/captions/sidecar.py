@@ -7,19 +7,19 @@ from collections.abc import Iterator
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions.document import Document
-from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, clean, whole
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, clean_captions, whole_file
 
 LARGEST_BYTES = 1 << 20  # a larger text file is something else, such as a log
 LINE_ENDS = re.compile("\r\n|\r|\n")
 
 
 def read_sidecar(document: Document) -> Iterator[Annotation | InvalidRow]:
-    """One entry for the video that the text file lies beside. VidiffError: it cannot be read, or is no such text."""
-    captions = clean(LINE_ENDS.split(_text(document)))
+    """One entry for the video that the text file lies beside. VidiffError: it cannot be read, or is not such a text."""
+    captions = clean_captions(LINE_ENDS.split(_text(document)))
     if captions:
         name = document.path.with_suffix("").name
-        place = MatchTarget(stems=(name,), segments=whole(captions))
-        yield Annotation(video=name, sentences=len(captions), places=(place,))
+        target = MatchTarget(stems=(name,), segments=whole_file(captions))
+        yield Annotation(video=name, sentences=len(captions), targets=(target,))
 
 
 def _text(document: Document) -> str:
@@ -29,7 +29,7 @@ def _text(document: Document) -> str:
         except OSError as error:
             raise VidiffError(f"{document} cannot be read", found=error.strerror) from error
     if len(content) > LARGEST_BYTES:
-        raise VidiffError(f"{document} is no caption file: it is larger than 1 MB")
+        raise VidiffError(f"{document} is not a caption file: it is larger than 1 MB")
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return content.decode(encoding)

@@ -13,15 +13,15 @@ from vidiff_cli.prep.captions.csv_rows import csv_rows
 from vidiff_cli.prep.captions.document import Document, Repeated, parse_json
 from vidiff_cli.prep.captions.types import (
     CONTROL,
-    HALVES,
+    SURROGATES,
     Annotation,
     InvalidRow,
     MatchTarget,
-    clean,
+    clean_captions,
     listed,
-    plain,
+    plain_columns,
     sentence,
-    whole,
+    whole_file,
 )
 
 FILE_COLUMNS = ("file_name", "video_path", "media_path", "video", "path")
@@ -39,7 +39,7 @@ def read_jsonl(document: Document) -> Iterator[Annotation | InvalidRow]:
 
 
 def json_row(line: str) -> dict[str, object] | str:
-    """The JSON object in a line, or why it is none."""
+    """Parses the JSON object in a line; returns the reason as text if it is not one."""
     try:
         record = parse_json(line)
     except Repeated as error:
@@ -93,7 +93,7 @@ def _entry(number: int, record: Mapping[str, object]) -> Iterator[Annotation | I
         yield InvalidRow(line=number, reason="no file name")
         return
     file = file.strip()
-    if HALVES.search(file) or CONTROL.search(file):
+    if SURROGATES.search(file) or CONTROL.search(file):
         yield InvalidRow(line=number, reason="the file name is not valid text")
         return
     value = _first(record, CAPTION_COLUMNS)
@@ -105,10 +105,10 @@ def _entry(number: int, record: Mapping[str, object]) -> Iterator[Annotation | I
             yield InvalidRow(line=number, part=part, reason=wrong, video=file)
         else:
             captions.append(words)
-    captions = clean(captions)
-    place = MatchTarget(stems=(), segments=whole(captions))
+    captions = clean_captions(captions)
+    target = MatchTarget(stems=(), segments=whole_file(captions))
     yield Annotation(
-        video=file, line=number, sentences=len(captions), places=(place,), file=file, columns=plain(record)
+        video=file, line=number, sentences=len(captions), targets=(target,), file=file, columns=plain_columns(record)
     )
 
 

@@ -10,13 +10,13 @@ from fractions import Fraction
 from vidiff_cli.prep.captions.id_checks import shown
 from vidiff_cli.prep.captions.types import Segment
 
-LONGEST_SECONDS = 10**8  # three years: a larger number is no time
+LONGEST_SECONDS = 10**8  # three years: a larger number is not a time
 NUMBERS = (int, float, Decimal)
 CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,4}):(\d{1,2}(?:\.\d{1,12})?)", re.ASCII)
 
 
 def seconds(value: object) -> Fraction | str:
-    """The time, rounded to nanoseconds, from a number or a clock such as "0:01:23.456"; or why it is none."""
+    """The time, rounded to nanoseconds, from a number or a clock such as "0:01:23.456", or the problem as text."""
     if isinstance(value, str):
         match = CLOCK.fullmatch(value.strip())
         if not match:
@@ -31,12 +31,12 @@ def seconds(value: object) -> Fraction | str:
     if number < 0:
         return f"{_shown(value)} is before the start"
     if number > LONGEST_SECONDS:
-        return f"{_shown(value)} is no time in a video"
+        return f"{_shown(value)} is not a time in a video"
     return Fraction(round(number * 10**9), 10**9)
 
 
 def interval(start: object, stop: object) -> tuple[Fraction, Fraction] | str:
-    """(start, stop) of a segment in seconds, or why it is none: no times, reversed, or of no length."""
+    """(start, stop) of a segment in seconds, or the reason as text: not times, reversed, or of zero length."""
     begins, ends = seconds(start), seconds(stop)
     if isinstance(begins, str):
         return begins

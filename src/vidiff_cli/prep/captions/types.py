@@ -1,4 +1,4 @@
-"""What is said about videos: segments with their sentences, what is missing, and what one annotation file yields."""
+"""Values of the caption readers: segments with captions, annotations, invalid rows, missing videos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fractions import Fraction
 
 # Control characters would reach a terminal; half of a surrogate pair cannot be written as UTF-8.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-HALVES = re.compile(r"[\ud800-\udfff]")
+SURROGATES = re.compile(r"[\ud800-\udfff]")
 SCALARS = (str, int, float, Decimal)
 
 
@@ -40,12 +40,12 @@ class Missing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Captions:
-    """What annotation files, tables and text files say about the sources; the dicts are keyed by the source's name.
+    """All captions of the sources; the dicts are keyed by the source's name.
 
-    `of`: its segments, sorted, () where it has none. `origin`: the format of the first file that speaks of it, or
-    "none". `columns`: the plain columns of its rows, `column_names`: all there are. `missing`: the ledger. `notes`:
-    sentences for a person. `annotated_videos` and `sentences` count what the files in use hold, whether or not the
-    video is here.
+    `by_source`: segments, sorted; () without captions. `origin`: the format of the first file describing the source,
+    or "none". `columns`: the plain columns of its rows, `column_names`: all there are. `missing`: rows of the ledger.
+    `notes`: sentences for the user. `annotated_videos` and `sentences` count what the files in use hold, whether or not
+    the video is a source.
     """
 
     by_source: dict[str, tuple[Segment, ...]]
@@ -60,7 +60,7 @@ class Captions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MatchTarget:
-    """A kind of file that an annotated video can lie in: any of these stems; `folder` decides between equal stems."""
+    """File names that an annotated video may have: any of the `stems`; `folder` decides between equal stems."""
 
     stems: tuple[str, ...]
     segments: tuple[Segment, ...]
@@ -69,23 +69,23 @@ class MatchTarget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Annotation:
-    """What one row or entry says about one video.
+    """Captions and columns of one video from one row or entry.
 
     `video` is its id, or the file as the table names it; `line` is where it stands (0 in JSON). A table names a file
-    by its path (`file`), a corpus by the id (`places`, of which each that exists gets its segments). `sentences` is
+    by its path (`file`), a corpus by the id (`targets`, of which each that exists gets its segments). `sentences` is
     their number.
     """
 
     video: str
     sentences: int
     line: int = 0
-    places: tuple[MatchTarget, ...] = ()
+    targets: tuple[MatchTarget, ...] = ()
     file: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        return self.places[0].segments
+        return self.targets[0].segments
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,40 +102,40 @@ class InvalidRow:
         return f"{line}: {self.part}" if self.part else line
 
 
-def clean(captions: Iterable[str]) -> tuple[str, ...]:
+def clean_captions(captions: Iterable[str]) -> tuple[str, ...]:
     """Captions with their white space collapsed, without the empty and the repeated ones, in order."""
-    return tuple(dict.fromkeys(text for caption in captions if (text := tidy(caption))))
+    return tuple(dict.fromkeys(text for caption in captions if (text := collapse_spaces(caption))))
 
 
-def tidy(caption: str) -> str:
+def collapse_spaces(caption: str) -> str:
     """One caption with white space and control characters collapsed to single blanks, none at its ends."""
     return " ".join(CONTROL.sub(" ", caption).split())
 
 
 def sentence(value: object) -> tuple[str, str]:
-    """(the sentence, "") or ("", why it is none)."""
+    """Returns (the sentence, "") or ("", the reason why it is refused)."""
     if not isinstance(value, str):
         return "", "the sentence is not text"
-    if HALVES.search(value):
+    if SURROGATES.search(value):
         return "", "the sentence is not valid text"
-    text = tidy(value)
+    text = collapse_spaces(value)
     return (text, "") if text else ("", "the sentence is empty")
 
 
 def listed(names: Iterable[str]) -> str:
     """Names of columns for a message: they come from a file, and may be anything."""
-    texts = [HALVES.sub("?", tidy(name)) for name in names]
+    texts = [SURROGATES.sub("?", collapse_spaces(name)) for name in names]
     shown = ", ".join(text if len(text) <= 40 else text[:37] + "..." for text in texts[:20] if text)
     return shown + (", ..." if len(texts) > 20 else "")
 
 
-def whole(captions: Iterable[str]) -> tuple[Segment, ...]:
+def whole_file(captions: Iterable[str]) -> tuple[Segment, ...]:
     """The one segment of a file that is a clip already; () without captions."""
     kept = tuple(captions)
     return (Segment(start_seconds=None, stop_seconds=None, captions=kept),) if kept else ()
 
 
-def plain(record: Mapping[str, object]) -> dict[str, str]:
+def plain_columns(record: Mapping[str, object]) -> dict[str, str]:
     """The columns of a row that are text or numbers, as text."""
     texts = {name: str(value).strip() for name, value in record.items() if isinstance(value, SCALARS)}
-    return {name: text for name, text in texts.items() if not HALVES.search(name + text)}
+    return {name: text for name, text in texts.items() if not SURROGATES.search(name + text)}

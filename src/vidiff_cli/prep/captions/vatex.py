@@ -12,7 +12,7 @@ from typing import Any
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import as_list, video_id
 from vidiff_cli.prep.captions.timestamps import interval
-from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, Segment, sentence, whole
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, Segment, sentence, whole_file
 
 MARKS = ('"videoID"', '"enCap"')
 CLIP = re.compile(r"(.+)_(\d{6})_(\d{6})", re.ASCII | re.DOTALL)
@@ -56,5 +56,5 @@ def _entry(match: re.Match[str], item: dict[str, Any]) -> Iterator[Annotation | 
             kept.append(words)
     if kept:
         cut = Segment(start_seconds=times[0], stop_seconds=times[1], captions=tuple(kept))
-        places = (MatchTarget(stems=(video,), segments=whole(kept)), MatchTarget(stems=(full,), segments=(cut,)))
-        yield Annotation(video=video, sentences=len(kept), places=places, columns={"video": full})
+        places = (MatchTarget(stems=(video,), segments=whole_file(kept)), MatchTarget(stems=(full,), segments=(cut,)))
+        yield Annotation(video=video, sentences=len(kept), targets=places, columns={"video": full})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from vidiff_cli.prep.captions.csv_rows import csv_rows, need
+from vidiff_cli.prep.captions.csv_rows import csv_rows, require_columns
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import video_id
-from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, plain, sentence, whole
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, plain_columns, sentence, whole_file
 
 COLUMNS = ("videoid", "name")
 
@@ -18,7 +18,7 @@ def is_header(names: Collection[str]) -> bool:
 
 def read_webvid(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry a row, of the whole file. VidiffError: no such columns."""
-    for row in csv_rows(document, need(*COLUMNS)):
+    for row in csv_rows(document, require_columns(*COLUMNS)):
         if isinstance(row, InvalidRow):
             yield row
             continue
@@ -29,5 +29,5 @@ def read_webvid(document: Document) -> Iterator[Annotation | InvalidRow]:
             yield InvalidRow(line=number, reason=problem or wrong, video=video)
         else:
             folder = record.get("page_dir", "").strip()
-            place = MatchTarget(stems=(video,), segments=whole([words]), folder=folder)
-            yield Annotation(video=video, line=number, sentences=1, places=(place,), columns=plain(record))
+            target = MatchTarget(stems=(video,), segments=whole_file([words]), folder=folder)
+            yield Annotation(video=video, line=number, sentences=1, targets=(target,), columns=plain_columns(record))

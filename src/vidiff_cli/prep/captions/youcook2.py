@@ -10,7 +10,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.prep.captions.document import Document
 from vidiff_cli.prep.captions.id_checks import as_object, shown, video_id
 from vidiff_cli.prep.captions.timestamps import pair, segments
-from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, plain, sentence
+from vidiff_cli.prep.captions.types import Annotation, InvalidRow, MatchTarget, plain_columns, sentence
 
 MARKS = ('"database"', '"sentence"')
 
@@ -29,7 +29,7 @@ def read_youcook2(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry a video, its steps with their sentences. VidiffError: not such a file."""
     value = as_object(document, document.json, "youcook2")
     if not isinstance(value.get("database"), dict):
-        raise VidiffError(f"{document} is no youcook2 file", found='no object "database"')
+        raise VidiffError(f"{document} is not a youcook2 file", found='no object "database"')
     for key, entry in value["database"].items():
         video, problem = video_id(key)
         if problem:
@@ -40,7 +40,7 @@ def read_youcook2(document: Document) -> Iterator[Annotation | InvalidRow]:
             reason = "no segment" if steps == [] else "no list of annotations"
             yield InvalidRow(part=video, reason=reason, video=video)
             continue
-        cuts = []
+        segment_rows = []
         for number, step in enumerate(steps):
             interval = pair(step.get("segment")) if isinstance(step, dict) else "the annotation is not an object"
             words, wrong = sentence(step.get("sentence")) if isinstance(step, dict) else ("", "")
@@ -48,6 +48,6 @@ def read_youcook2(document: Document) -> Iterator[Annotation | InvalidRow]:
                 reason = interval if isinstance(interval, str) else wrong
                 yield InvalidRow(part=f"{video}: annotations[{number}]", reason=reason, video=video)
             else:
-                cuts.append((*interval, words))
-        place = MatchTarget(stems=(video,), segments=segments(cuts))
-        yield Annotation(video=video, sentences=len(cuts), places=(place,), columns=plain(entry))
+                segment_rows.append((*interval, words))
+        target = MatchTarget(stems=(video,), segments=segments(segment_rows))
+        yield Annotation(video=video, sentences=len(segment_rows), targets=(target,), columns=plain_columns(entry))
