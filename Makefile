@@ -50,6 +50,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.docs --check
 	$(BIN)/python tools/check_links.py
+	$(BIN)/python tools/check_prose.py --baseline
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -1,4 +1,4 @@
-"""What the auxiliary losses of `vidiff train` change, and what they cost: equal seeds and steps, one loss at a time.
+"""Effect and cost of the auxiliary losses of `vidiff train`: equal seeds and steps, one loss at a time.
 
     python -m benchmarks auxiliary [--steps 300] [--seeds 0 1] [--losses NAME ...]
 
@@ -212,7 +212,7 @@ def extended(model: LoadedModel) -> dict[str, float]:
 
 
 def looks(made: np.ndarray) -> dict[str, float]:
-    """How the objects of clips (n t h w c) move, held against the true ways of the held-out clips."""
+    """Compare how the objects of clips (n t h w c) move with the true ways of the held-out clips."""
     paths = clips(1, HELD_OUT)[2]
     readings = [oracle.read_shape(clip) for clip in made]
     true = paths[:, -1] - paths[:, GIVEN - 1]

@@ -1,4 +1,4 @@
-"""How well a model of the larger world does what captions say, read back by the oracle: the figures of the model card.
+"""Accuracy of a model of the larger world on its captions, read back by the oracle: the figures of the model card.
 
     python -m benchmarks builtin [--model builtin] [--count 500] [--sweep 150] [--scales 1 2 4]
 

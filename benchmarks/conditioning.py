@@ -38,8 +38,9 @@ from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.load_model import LoadedModel, open_model
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.metrics.drift import frame_stats
 from vidiff_cli.models.acceleration import recompute_stages
-from vidiff_cli.sampling.color_anchor import frame_stats, match_color_statistics
+from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.video.decode import decode
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds import oracle
@@ -78,7 +79,7 @@ def main() -> None:
     asked = parser.parse_args()
     place = PEOPLE / "run" if asked.people else asked.demo / "run"
     if not (place / "checkpoints").is_dir():
-        sys.exit(f"Error: there is no model at {place}; make it first (see above).")
+        sys.exit(f"Error: cannot find a model at {place}; make it first (see above).")
     model = open_model(place)
     run = {"weights": weights, "methods": methods, "drift": drift, "cost": cost}[asked.what]
     name = f"conditioning-{asked.what}{'-people' if asked.people else ''}"
@@ -122,7 +123,7 @@ def weights(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[st
 
 
 def fidelity(made: np.ndarray, clips: np.ndarray, given: range) -> dict[str, float]:
-    """Of films: PSNR of the made frames, seam jump, and their change from frame to frame over the true one."""
+    """Measures of films: PSNR of the made frames, seam jump, and their change from frame to frame over the true one."""
     first, ours, true = given.stop, made.astype(float), clips.astype(float)
     error = np.square(ours[:, first:] - true[:, first:]).mean()
     jump, usual = (np.square(each[:, first] - each[:, first - 1]).mean() for each in (ours, true))

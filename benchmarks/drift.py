@@ -1,4 +1,4 @@
-"""How much the numbers of real scenes change by themselves, and what holding colors does for and against drift.
+"""Natural change of the statistics of real scenes, and the effect of holding colors against drift.
 
     python -m benchmarks drift CLIPS...
 
@@ -6,7 +6,7 @@ CLIPS are names or patterns of video files; what cannot be read is passed over. 
 short side, cropped to a square, at most 400 frames, and cut into scenes. Of each scene the first 16 frames count as
 given, and every 8 frames after them as a window, up to 20 of them.
 
-`variation`: how far each number of `sampling/color_anchor.py` gets from that of the given frames, in any window; the
+`variation`: how far each number of `metrics/drift.py` gets from that of the given frames, in any window; the
 bounds of its warnings come from the 90th percentile over scenes.
 
 `control`: a model that drifts is simulated. Within every window an error of color grows that the next one starts from:
@@ -31,8 +31,9 @@ import numpy as np
 
 from benchmarks.machine import save
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.metrics.drift import BOUNDS, NAMES, change, frame_stats, warnings
 from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
-from vidiff_cli.sampling.color_anchor import BOUNDS, NAMES, change, frame_stats, match_color_statistics, warnings
+from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.video import decode, probe
 from vidiff_cli.video.scene_detection import SceneScorer, scene_starts
 

@@ -69,7 +69,7 @@ def theirs(path: Path, frames: np.ndarray) -> None:
 
 
 def cpu_seconds(write: Callable[[Path, np.ndarray], object], path: Path, films: Iterable[np.ndarray]) -> float:
-    """Of this process and of the ffmpeg processes that it started and waited for."""
+    """CPU time of this process and of the ffmpeg processes that it started and waited for."""
     before = spent()
     for frames in films:
         write(path, frames)
@@ -82,7 +82,7 @@ def spent() -> float:
 
 
 def psnr(frames: np.ndarray, path: Path) -> float:
-    """Of what a reader gets back, in dB."""
+    """PSNR of the frames that a reader gets back, in dB."""
     *_, back = [
         [block for _, block in reading.blocks] for reading in stream_frames(path)
     ]  # the last one is the good one

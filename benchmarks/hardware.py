@@ -1,4 +1,4 @@
-"""How much of the processor the networks use, and a network of 43 M parameters against the peer's of the same plan.
+"""Share of the processor that the networks use, and a network of 43 M parameters against the peer's of the same plan.
 
     python -m benchmarks hardware
 
@@ -110,7 +110,7 @@ def convolution_gigaflops() -> float:
 
 
 def forward_flops(name: str, side: int, batch: int) -> float:
-    """Of a forward pass of a batch, in units of 1e9."""
+    """Operations of a forward pass of a batch, in units of 1e9."""
     race.BATCH = batch
     forward = race.jobs_of(name, "fp32", side)["forward"]
     with FlopCounterMode(display=False) as counter:

@@ -109,7 +109,7 @@ def name(number: int) -> str:
 
 
 def apart(folder: Path) -> dict[str, Any]:
-    """What a process of its own measures."""
+    """Measures taken by a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "index", "--open", os.fspath(folder)],
         capture_output=True,

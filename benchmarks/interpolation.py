@@ -195,7 +195,7 @@ def minterpolate(path: Path, fps: Fraction, count: int, options: str, block: int
 
 
 def measured(made: np.ndarray, truth: np.ndarray, held_out: Sequence[int]) -> Scores:
-    """Of the held-out frames of one clip."""
+    """Scores of the held-out frames of one clip."""
     pair = made[held_out], truth[held_out]
     error = np.mean(10 ** (-psnr(*pair) / 10))  # mean squared error over 255 squared; equal frames add nothing
     return {

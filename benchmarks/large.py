@@ -52,7 +52,7 @@ def measure(frames: int, folder: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"frames": frames, "side": SIDE}
     for name, checkpointing in (("plain", "off"), ("checkpointed", "on")):
         asked = [*command, "--gradient-checkpointing", checkpointing]
-        planned = json.loads(measured([*asked, "--plan"])[0])
+        planned = json.loads(measured([*asked, "--estimate"])[0])
         row |= {"parameters": planned["parameters"], f"{name}_gflops": round(planned["flops_per_step"] / 1e9)}
         row[f"{name}_plan_mib"] = round(planned["memory_bytes"] / 2**20)
     row["step_mib"] = round(measured([*command, "--steps", "1"])[1] / 2**20)

@@ -1,4 +1,4 @@
-"""What is learned in equal CPU time: vidiff against its peer, and vidiff's recipe with one thing changed at a time.
+"""Learning in equal CPU time: vidiff against its peer, and vidiff's recipe with one thing changed at a time.
 
     python -m benchmarks learning race [--budget 300] [NAME ...]
     python -m benchmarks learning recipe [--budget 160] [NAME ...]

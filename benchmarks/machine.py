@@ -1,4 +1,4 @@
-"""What benchmarks share: figures written with what they were measured on, and the memory of a process."""
+"""Shared by the benchmarks: figures written with what they were measured on, and the memory of a process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def save(name: str, figures: dict[str, Any]) -> Path:
 
 
 def measured(command: list[str]) -> tuple[str, int]:
-    """What a process printed, and its largest resident set in bytes. SystemExit where it fails."""
+    """Run a command; return its output and its largest resident set in bytes. SystemExit where it fails."""
     with tempfile.TemporaryFile() as out:
         child = subprocess.Popen(command, stdout=out)
         _, status, usage = os.wait4(child.pid, 0)

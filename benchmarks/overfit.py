@@ -1,4 +1,4 @@
-"""Whether the preset tiny learns eight clips by heart: the first thing to see of any training.
+"""Overfitting of the preset tiny on eight clips: the first check of any training.
 
     python -m benchmarks overfit [STEPS]
 

@@ -1,4 +1,4 @@
-"""Whether `vidiff train --plan` tells the truth: its memory and seconds against those of a whole run.
+"""Accuracy of the estimate of `vidiff train`: its memory and seconds against those of a whole run.
 
     python -m benchmarks plan
 
@@ -46,7 +46,7 @@ def main() -> None:
 def measure(name: str, place: Path) -> dict[str, Any]:
     side, steps, options = CASES[name]
     command = [*VIDIFF, "train", str(place / f"dataset-{side}"), "--text", "learned", "--quiet", *options.split()]
-    output, plan_peak = measured([*command, "--plan", "--json"])
+    output, plan_peak = measured([*command, "--estimate", "--json"])
     planned = json.loads(output)
     report, peak = measured(
         [*command, "--steps", str(steps), "-o", str(place / f"run-{len(os.listdir(place))}"), "--json"]

@@ -72,7 +72,7 @@ def make_films(folder: Path, name: str, seconds: int) -> Path:
 
 
 def jobs(films: Path, out: Path) -> dict[str, Callable[[], object]]:
-    """What takes turns, each from nothing to its result on disk."""
+    """Contestants that take turns, each from nothing to its result on disk."""
     script = [sys.executable, "-m", "benchmarks", "prep"]
 
     def alone() -> None:
@@ -149,7 +149,7 @@ WALL = "wall_seconds"
 
 
 def counted(films: Path, out: Path) -> dict[str, int]:
-    """What prep made of the films, so that the figures are known to be of the whole work."""
+    """Counts of the dataset that prep made, so that the figures are known to be of the whole work."""
     prep(films, out, 64)
     ledger = [json.loads(line) for line in (out / "ledger.jsonl").read_text(encoding="utf-8").splitlines()]
     return {"sources": len(ledger), "frames": sum(row.get("frames_decoded", 0) for row in ledger)}

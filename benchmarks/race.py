@@ -102,7 +102,7 @@ def rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def jobs_of(name: str, dtype_name: str, side: int) -> dict[str, Job]:
-    """What a contestant does: a forward pass, a train step."""
+    """Job of a contestant: a forward pass, a train step."""
     dtype = DTYPES[dtype_name]
     return peer_jobs(dtype, side) if name == "peer" else vidiff_jobs(name, dtype, side)
 
@@ -169,7 +169,7 @@ def peer_jobs(dtype: torch.dtype, side: int) -> dict[str, Job]:
 
 
 def contestants(side: int, where: str) -> list[tuple[str, str, str]]:
-    """Who runs what (network, dtype, job): what the rows compare, and Muon's step."""
+    """Contestants as (network, dtype, job): those that the rows compare, and Muon's step."""
     mine = [(name, row[4], row[1]) for row in COMPARED for name in NETWORKS if row[2:4] == (where, side)]
     theirs = [("peer", row[5], row[1]) for row in COMPARED if row[2:4] == (where, side)]
     muon = [("vidiff", "bf16", "muon")] if where == "equal allocator" else []

@@ -1,4 +1,4 @@
-"""What a step costs: forward, train step and sampling overhead of the presets, in milliseconds on this machine.
+"""Cost of a step: forward, train step and sampling overhead of the presets, in milliseconds on this machine.
 
     python -m benchmarks speed
 

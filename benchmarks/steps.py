@@ -1,4 +1,4 @@
-"""Whether a training step takes as long after validations and sample sheets as before them.
+"""Time of a training step before and after validations and sample sheets.
 
     python -m benchmarks steps [--preset tiny] [--rounds 12]
 
@@ -14,6 +14,7 @@ import argparse
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -27,11 +28,11 @@ from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.device import choose_device, choose_dtype
+from vidiff_cli.generation.generate import sample_sheet
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.monitor import TrainingMonitor
 from vidiff_cli.runs.setup import model_settings, open_clip_source
-from vidiff_cli.training.distributed import ALONE
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.state import TrainState
@@ -90,7 +91,14 @@ def measure(folder: Path, name: str, batch_size: int, rounds: int, device: torch
     dataset = open_dataset(settings.dataset)
     model = model_settings(settings, dataset)
     state = TrainState(new_video_model(model, 0), settings.optimizer)
-    watch = TrainingMonitor(settings, model, dataset, device=device, dtype=dtype)
+    watch = TrainingMonitor(
+        settings,
+        model,
+        dataset,
+        device=device,
+        dtype=dtype,
+        draw_samples=partial(sample_sheet, device=device, dtype=dtype),
+    )
     (folder / "run").mkdir()
     log = TrainingLog(folder / "run", steps, batch_size=batch_size)
     blocks: list[list[float]] = [[]]
@@ -104,7 +112,7 @@ def measure(folder: Path, name: str, batch_size: int, rounds: int, device: torch
         if report.step % BLOCK == 0 and report.step < steps:
             if kinds[len(blocks)] == "between":
                 began = time.process_time()
-                for _ in watch.run(state, folder / "run", log, ALONE):
+                for _ in watch.run(state, state.ema.shadow, log):
                     pass
                 looks.append(time.process_time() - began)
             blocks.append([])

@@ -22,8 +22,8 @@ from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.metrics.baselines import interpolation_baselines
+from vidiff_cli.metrics.drift import frame_stats
 from vidiff_cli.metrics.fidelity import psnr
-from vidiff_cli.sampling.color_anchor import frame_stats
 from vidiff_cli.video import decode, encode, probe
 from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
@@ -141,7 +141,7 @@ def _psnr(made: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _mean(clips: Sequence[Clip]) -> dict[str, float]:
-    """Of every number of the clips, over those that have it."""
+    """Mean of every number over the clips that have it."""
     numbers = {key: [clip[key] for clip in clips if isinstance(clip[key], float)] for key in clips[0]}
     return {key: float(np.mean(values)) for key, values in numbers.items() if values}
 

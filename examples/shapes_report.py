@@ -145,7 +145,7 @@ def complete(
 
 
 def errors(made: np.ndarray, clips: np.ndarray, paths: np.ndarray, given: range) -> dict[str, float]:
-    """Of the frames that are not given: mean distance of the object's center from the true one in pixels (a frame that
+    """Errors on the frames that are not given: mean distance from the true center in pixels (a frame that
     shows nothing is half the canvas off), mean square error in [-1, 1], and the change across the first seam over the
     true one (1 is seamless)."""
     ranks = [frame for frame in range(clips.shape[1]) if frame not in given]

@@ -1,4 +1,4 @@
-"""What the small reproductions share beside models and measures: sampling, results kept as they come, plots."""
+"""Shared by the small reproductions, beside models and measures: sampling, results kept as they come, plots."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def scan(model: Any, truth: measuring.Truth, results: common.Results, store: Any
 
 
 def followed(videos: np.ndarray, truth: measuring.Truth, *, last: int = LAST) -> dict[str, Any]:
-    """How the made frames go on: see the top."""
+    """Measures of how the made frames continue: see the top."""
     total = videos.shape[1]
     when = np.arange(total) / models.FPS
     distance, kept, moves = [], [], []
@@ -131,7 +131,7 @@ def changes(videos: np.ndarray, frames: list[int]) -> np.ndarray:
 
 
 def ratio(made: np.ndarray, true: np.ndarray) -> list[float]:
-    """Of two means over the same videos, with its 95 % bootstrap interval."""
+    """Ratio of two means over the same videos, with its 95 % bootstrap interval."""
     draws = np.random.default_rng(0).integers(len(made), size=(1000, len(made)))
     low, high = np.quantile(made[draws].mean(axis=1) / true[draws].mean(axis=1), [0.025, 0.975])
     return [float(f"{value:.4g}") for value in (made.mean() / true.mean(), low, high)]

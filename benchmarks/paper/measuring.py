@@ -1,4 +1,4 @@
-"""What the small reproductions measure: true videos, distances to them, words that the oracle reads back."""
+"""Measures of the small reproductions: true videos, distances to them, words that the oracle reads back."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Yardstick:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What results say of it."""
+        """Record of it in the results."""
         hashes = {name: extractor.sha256 for name, extractor in self.extractors.items()}
         return {
             "views": list(self.views),
@@ -98,7 +98,7 @@ class Yardstick:
         return found
 
     def ratio(self, one: np.ndarray, other: np.ndarray, name: str) -> dict[str, Any]:
-        """How much farther one set is than another, of the same captions and seeds: both are drawn alike."""
+        """Ratio of the distances of two sets, of the same captions and seeds: both are drawn alike."""
         view, real = self.views[name], self.real[name]
         sets = [_features(view, videos) for videos in (one, other)]
 
@@ -121,7 +121,7 @@ class Yardstick:
 
 
 def changed(video: np.ndarray) -> np.ndarray:
-    """How much each frame (t h w c) differs from the one before: (t - 1 h w c) uint8."""
+    """Difference of each frame (t h w c) from the one before: (t - 1 h w c) uint8."""
     return np.abs(np.diff(video.astype(np.int16), axis=0)).astype(np.uint8)
 
 
@@ -166,7 +166,7 @@ def right_words(scenes: Sequence[Scene], videos: np.ndarray) -> dict[str, list[f
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowYardstick:
-    """What is measured of single windows: distances of the videos and of their frames, words, wandering of colors."""
+    """Measures of single windows: distances of the videos and of their frames, words, wandering of colors."""
 
     whole: Yardstick
     frames: Yardstick

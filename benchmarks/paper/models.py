@@ -125,7 +125,7 @@ def open_trained(name: str, work: Path) -> tuple[LoadedModel, dict[str, Any]]:
 
 
 def content(path: Path) -> dict[str, Any]:
-    """A JSON file, {} where there is none."""
+    """Read a JSON file; {} where it does not exist."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

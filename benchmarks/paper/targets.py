@@ -1,4 +1,4 @@
-"""What the network predicts: the noise (eps), v or x, each with plain MSE or what suits it, seed and steps the same.
+"""Prediction targets: the noise (eps), v or x, each with plain MSE or what suits it, seed and steps the same.
 
     python -m benchmarks paper.targets [--work DIR] [--count 256]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
+from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.generation.load_model import find_checkpoint
-from vidiff_cli.runs.run_dir import read_config
 
 MOST_BYTES = 25 * 10**6
 
@@ -23,7 +23,7 @@ def main(run: Path, target: Path) -> None:
     halves = {name: value.to(torch.float16) for name, value in read_tensors(source).items()}
     if bad := [name for name, value in halves.items() if not bool(torch.isfinite(value).all())]:
         raise SystemExit(f"{bad[0]} does not fit into half precision")
-    trained = read_config(run)["train"]
+    trained = read_run_config(run)["train"]
     assert isinstance(trained, dict)
     write_tensors(target, halves, read_header(source) | {"world": trained["world"]})
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB from {source}")

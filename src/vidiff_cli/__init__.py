@@ -1,4 +1,36 @@
 """vidiff: train and use your own video diffusion model, from a folder of videos to generated, extended and interpolated
-video."""
+video.
+
+The commands as functions that take their settings and return a report:
+
+    from vidiff_cli import sample
+    from vidiff_cli.config.generate import SampleSettings
+
+    report = sample(SampleSettings(prompts=("a red square moving right",)))
+
+`prepare` is `vidiff prep` (`vidiff_cli.prep` is a package). A function is imported when it is first used: importing
+vidiff_cli imports no torch. Their types stand in `__init__.pyi`.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "evaluate": "vidiff_cli.commands.evaluate",
+    "extend": "vidiff_cli.commands.extend",
+    "interpolate": "vidiff_cli.commands.interpolate",
+    "load_model": "vidiff_cli.generation.load_model",
+    "prepare": "vidiff_cli.commands.prep",
+    "sample": "vidiff_cli.commands.sample",
+    "train": "vidiff_cli.commands.train",
+}
+__all__ = ["__version__", "evaluate", "extend", "interpolate", "load_model", "prepare", "sample", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import an exported function on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), "prep" if name == "prepare" else name)

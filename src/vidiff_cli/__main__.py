@@ -1,10 +1,10 @@
-"""`python -m vidiff_cli` is `vidiff`: the spelling that torchrun needs."""
+"""`python -m vidiff_cli`, which torchrun needs, is `vidiff`."""
 
 import signal
 
 
 def start() -> None:
-    """The command. Until its own handlers stand, Ctrl-C ends it without a word: nothing has begun."""
+    """Run the command. Until it has its own handlers, Ctrl-C ends the process quietly: no work has begun."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from vidiff_cli.cli.app import main

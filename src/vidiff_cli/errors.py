@@ -1,10 +1,10 @@
-"""Every error a user can meet: what, what was found, what was expected, and the fix, in one sentence."""
+"""Errors as one sentence: the subject and its state, what was found, what was expected, and the fix."""
 
 
 class VidiffError(Exception):
     """A clear error: printed as one sentence on stderr, exit code 1, no traceback.
 
-    `what` names the thing; `found`, `expected` and `fix` complete the sentence where they are known.
+    `what` names the subject and its state; `found`, `expected` and `fix` complete the sentence where they are known.
     """
 
     def __init__(self, what: str, *, found: object = None, expected: object = None, fix: str | None = None) -> None:
@@ -16,7 +16,7 @@ class VidiffError(Exception):
 
 
 class UsageError(VidiffError):
-    """Flags or settings that cannot go together: exit code 2."""
+    """Flags or settings that are invalid or cannot be combined: exit code 2."""
 
 
 class BrokenGraphError(VidiffError, RuntimeError):

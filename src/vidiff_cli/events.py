@@ -1,8 +1,7 @@
-"""What a running task tells its caller, and the wrapper that makes a generator of events a plain function.
+"""Events of a running task, and the wrapper that makes a generator of events a plain function.
 
 A task is written as a generator: it yields `Note`s and `Progress`, and returns its report. `@task` turns it into a
-plain function, `report = prep(settings)`; a caller that wants to show the progress iterates `prep.events(settings)`
-instead.
+plain function, `report = prep(settings)`; a caller that shows the progress iterates `prep.events(settings)` instead.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ R = TypeVar("R")
 class Progress:
     """`done` of `total` units of `what`; `detail` is a short text such as a loss or a file name.
 
-    `figures` are names and values, for a table that is drawn anew with each event where there is a screen for it.
-    `seconds_left` is the time that the rest takes, where the task knows it better than the times of its events do.
+    `figures` are names and values for a table, redrawn with each event on a terminal. `seconds_left` is the time left,
+    if the task knows it better than the pace of its events does.
     """
 
     what: str
@@ -46,25 +45,25 @@ EventStream = Generator[Event, None, R]
 class Task(Generic[P, R]):
     """A callable task: `task(...)` drains its events and returns the report, `task.events(...)` yields them."""
 
-    def __init__(self, steps: Callable[P, EventStream[R]]) -> None:
-        self.events = steps
-        self.__doc__ = steps.__doc__
-        self.__name__, self.__module__ = steps.__name__, steps.__module__
-        self.__wrapped__: Any = steps
+    def __init__(self, events: Callable[P, EventStream[R]]) -> None:
+        self.events = events
+        self.__doc__ = events.__doc__
+        self.__name__, self.__module__ = events.__name__, events.__module__
+        self.__wrapped__: Any = events
 
     def __reduce__(self) -> str:
         """Pickle by name, as a function is."""
         return self.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        steps = self.events(*args, **kwargs)
+        events = self.events(*args, **kwargs)
         while True:
             try:
-                next(steps)
+                next(events)
             except StopIteration as done:
                 return done.value
 
 
-def task(steps: Callable[P, EventStream[R]]) -> Task[P, R]:
-    """Makes a generator function of events a `Task`."""
-    return Task(steps)
+def task(events: Callable[P, EventStream[R]]) -> Task[P, R]:
+    """Make a `Task` from a generator function of events."""
+    return Task(events)

@@ -11,45 +11,52 @@ import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 import typer
 from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
 from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import Commands, either_spelling
-from vidiff_cli.cli.console import Terminated, follow, print_json, print_paths
-from vidiff_cli.cli.options import (
-    AsJson,
-    ConfigFiles,
-    Overwrite,
-    Quiet,
-    Seed,
-    Sets,
-    Verbose,
-    setting,
-    settings_from,
-)
+from vidiff_cli.cli.console import print_paths
+from vidiff_cli.cli.exits import Terminated
+from vidiff_cli.cli.options import Invocation, options
+from vidiff_cli.cli.progress import PlainDisplay, follow
 from vidiff_cli.config.fields import Rate
+from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Nested, Option
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.events import Note, Progress, task
+
+
+class NetSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: Annotated[int, Option("Net", unit="channels")] = Field(default=32, ge=8, le=64, multiple_of=8)
+    depth: Annotated[int, Option("Net")] = 1
 
 
 class ToySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    class Net(BaseModel):
-        model_config = ConfigDict(frozen=True, extra="forbid")
-        width: int = Field(default=32, description="Channels of the first level.")
-
-    num_frames: int = Field(default=16, ge=1, description="Frames per clip [not seconds].")
-    fps: Rate = Field(default=Fraction(25), description="Frames per second.")
-    scenes: bool = Field(default=True, description="Split at cuts.")
-    word: str = Field(default="plain_word", description="Any text.")
-    seed: int | None = Field(default=None, description="Seed.")
-    overwrite: bool = Field(default=False, description="Replace.")
-    net: Net = Net()
+    name: Annotated[str, Argument("NAME")] = Field(default="toy", description="Name of the toy")
+    num_frames: Annotated[int, Option("Clips", "--num-frames", "-T", unit="frames")] = Field(
+        default=16, ge=1, description="Frames per clip [not seconds]"
+    )
+    fps: Annotated[Rate, Option("Clips")] = Field(default=Fraction(25), description="Frames per second")
+    size: Annotated[Annotated[int, Field(ge=4)] | Literal["film"], Option(unit="pixels")] = "film"
+    kind: Annotated[Literal["short", "long"] | None, Option()] = Field(default=None, description="Kind")
+    share: Annotated[float, Option()] = Field(default=0.5, gt=0, lt=1, description="Share")
+    texts: Annotated[tuple[str, ...], Option(GENERAL, "--text", values="auto|FILE")] = Field(default=("auto",))
+    scenes: Annotated[bool, Option()] = Field(default=True, description="Split at cuts")
+    paired: Annotated[bool | None, Option()] = None
+    word: Annotated[str, Option()] = Field(default="plain_word", description="Any text")
+    seed: Annotated[int | None, Option(REPRODUCE)] = Field(default=None, description="Seed")
+    overwrite: Annotated[bool, Option(OUTPUT)] = Field(default=False, description="Replace")
+    hidden: int = Field(default=3, description="Set by files and --set alone")
+    net: NetSettings = NetSettings()
+    other: Annotated[NetSettings, Nested("Other", "depth")] = NetSettings()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,24 +100,11 @@ def root() -> None:
 
 
 @toy.command()
-def make(
-    ctx: typer.Context,
-    num_frames: Annotated[int | None, setting(ToySettings, "num_frames", "--num-frames", "-T")] = None,
-    fps: Annotated[str | None, setting(ToySettings, "fps", panel="Time")] = None,
-    scenes: Annotated[bool | None, setting(ToySettings, "scenes", "--scenes/--no-scenes")] = None,
-    word: Annotated[str | None, setting(ToySettings, "word")] = None,
-    net__width: Annotated[int | None, setting(ToySettings, "net.width")] = None,
-    seed: Seed = None,
-    config: ConfigFiles = None,
-    sets: Sets = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Makes a toy."""
-    report = follow(toy_task.events(settings_from(ctx, ToySettings)), quiet=quiet, verbose=verbose)
-    print_json(report) if as_json else print_paths(report.path)
+@options(ToySettings)
+def make(call: Invocation) -> None:
+    """Make a toy."""
+    report = call.follow(toy_task.events(call.settings(ToySettings)))
+    call.print(report, report.path)
 
 
 def run(*arguments: str):
@@ -135,27 +129,37 @@ def test_values_keep_their_spelling():
 
 
 def test_sources_of_settings(tmp_path):
+    """Files < flags < --set; only what was typed counts as given."""
     file = tmp_path / "a.toml"
-    file.write_text("num_frames = 4\nword = 'toml'\nfps = 29.97\n[net]\nwidth = 8\n")
-    found = settings_of("--config", str(file), "--num_frames", "5", "--no-scenes", "--width", "9", "--set", "word=set")
-    assert found == {
-        "num_frames": 5,
-        "fps": "30000/1001",
-        "scenes": False,
-        "word": "set",
-        "seed": None,
-        "overwrite": False,
-        "net": {"width": 9},
-    }
-    assert settings_of("--config", str(file), "--overwrite", "--seed", "3")["overwrite"] is True
-    assert settings_of()["num_frames"] == 16
+    file.write_text("num_frames = 4\nword = 'toml'\nfps = 29.97\nscenes = true\nhidden = 5\n[net]\nwidth = 8\n")
+    flags = ["--config", str(file), "--num_frames", "5", "--no-scenes", "--width", "16", "--set", "word=set"]
+    found = settings_of(*flags, "--overwrite", "--seed", "3", "--text", "a", "--text", "b", "--size", "8")
+    given = {"num_frames": 5, "fps": "30000/1001", "scenes": False, "word": "set", "seed": 3, "overwrite": True}
+    given |= {"texts": ["a", "b"], "size": 8, "hidden": 5}
+    defaults = ToySettings().model_dump(mode="json")
+    assert found == defaults | given | {"net": defaults["net"] | {"width": 16}}
+    assert settings_of() == defaults
 
 
-def test_help_shows_descriptions_and_defaults():
-    output = CliRunner().invoke(toy, ["make", "--help"]).output
-    text = " ".join(output.replace("│", " ").split())
-    assert "Frames per clip [not seconds] (default: 16)." in text
-    assert "(default: 25)" in text and "(default: on)" in text and "(default: 32)" in text
+def test_help_is_generated_from_the_fields():
+    """Choices, units, defaults, bounds and what may be repeated; own panels before the ones of every command."""
+    output = CliRunner().invoke(toy, ["make", "--help"], env={"COLUMNS": "200"}).output
+    lines = [" ".join(line.strip("│ ").split()) for line in output.splitlines()]
+    panels = [line.split()[1] for line in lines if line.startswith("╭─")]
+    assert panels == ["Arguments", "Options", "Clips", "Net", "Other", "Output", "Reproducing"]
+    for line in (
+        "--num-frames -T <frames> Frames per clip [not seconds] (default: 16; at least 1).",
+        "--fps <fps> Frames per second (default: 25).",
+        "--kind [short|long] Kind.",
+        "--share <float> Share (default: 0.5; above 0, below 1).",
+        "--scenes --no-scenes Split at cuts (default: on).",
+        "--overwrite Replace (default: off).",
+        "--width <channels> (default: 32; 8 to 64, a multiple of 8).",
+    ):
+        assert line in lines, output
+    assert any(line.startswith("--size [film|<pixels>]") and "(default: film; at least 4)" in line for line in lines)
+    assert any(line.startswith("--text [auto|FILE]") and "(default: auto; may be repeated)" in line for line in lines)
+    assert any(line.startswith("--paired --no-paired") for line in lines) and "hidden" not in output
 
 
 def test_streams():
@@ -213,6 +217,7 @@ def test_traceback_only_when_asked():
         (["--num-frames", "0"], ["--num-frames: found 0", "greater than or equal to 1"]),
         (["--num-framez", "3"], ["--num-framez", "--num-frames"]),
         (["--num-frames", "few"], ["--num-frames", "integer"]),
+        (["--kind", "tall"], ["--kind: found 'tall', expected 'short' or 'long'"]),
         (["--fps", "fast"], ["--fps: found 'fast'"]),
         (["--set", "wrod=x"], ["did you mean word"]),
         (["--config", "none.toml"], ["none.toml"]),
@@ -240,7 +245,7 @@ def test_an_interrupt_while_drawing_reaches_the_task(monkeypatch, capsys):
         if event.text == "first":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("vidiff_cli.cli.console._Plain.__call__", interrupted)
+    monkeypatch.setattr("vidiff_cli.cli.progress.PlainDisplay.__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         follow(steps())
     assert seen == ["saved"]
@@ -251,7 +256,7 @@ def vidiff(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = [[], ["world"], ["world", "shapes"], ["prep"], ["train"], ["sample"], ["extend"], ["interpolate"]]
-COMMANDS += [["export"], ["info"], ["doctor"]]
+COMMANDS += [["export"], ["info"], ["doctor"], ["evaluate"], ["preview"], ["world", "films"]]
 
 
 def test_help_imports_no_torch():
@@ -263,6 +268,7 @@ from vidiff_cli.cli.app import app
 for command in {COMMANDS!r}:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0 and "Usage" in result.output, (command, result.output)
+    assert "Example: vidiff" in result.output or command in ([], ["world"])
 heavy = [name for name in ("torch", "torchvision", "decord", "imageio_ffmpeg", "matplotlib") if name in sys.modules]
 sys.exit(f"imported {{heavy}}" if heavy else 0)
 """
@@ -274,11 +280,6 @@ def test_version_and_module():
     found = vidiff("-m", "vidiff_cli", "--version")
     assert found.returncode == 0
     assert [line.split()[0] for line in found.stdout.splitlines()] == ["vidiff", "python", "torch", "ffmpeg", "decord"]
-
-
-def test_unknown_command():
-    found = vidiff("-m", "vidiff_cli", "prpe")
-    assert found.returncode == 2 and "prpe" in found.stderr and found.stdout == ""
 
 
 SIGNALLED = """
@@ -330,16 +331,9 @@ def test_a_path_that_is_not_text_is_printed_as_it_is(capfdbinary):
     assert capfdbinary.readouterr().out == b"\xff.mp4\n"
 
 
-def test_the_time_that_is_left_does_not_count_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rich.console import Console
-
-    from vidiff_cli.cli import console
-    from vidiff_cli.events import Progress
-
-    now = iter([0.0, 10.0])
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
-    out = io.StringIO()
-    show = console._Plain(Console(file=out, width=200), every_seconds=0)
+def test_the_time_that_is_left_does_not_count_what_was_done_before() -> None:
+    now, out = iter([0.0, 10.0]), io.StringIO()
+    show = PlainDisplay(Console(file=out, width=200), every_seconds=0, now=lambda: next(now))
     for done in (800, 810):
         show(Progress(what="training", done=done, total=1000))
     assert out.getvalue().splitlines()[-1] == "training: 810/1000, 0:10 elapsed, 3:10 left"
@@ -349,9 +343,9 @@ def test_an_interrupt_inside_an_import_has_the_same_exit_code(tmp_path: Path) ->
     """After an interrupt inside code that exec() runs, `python -m` would end by SIGINT itself."""
     program = """
 import sys
-from vidiff_cli.cli.console import errors_as_sentences
+from vidiff_cli.cli.exits import errors_as_sentences
 try:
-    with errors_as_sentences(False):
+    with errors_as_sentences():
         exec("raise KeyboardInterrupt")
 except BaseException as error:
     sys.exit(error.exit_code)
@@ -363,12 +357,13 @@ except BaseException as error:
 
 DONE = """
 import os, signal
-from vidiff_cli.cli.console import catch_signals, errors_as_sentences, follow
+from vidiff_cli.cli.exits import catch_signals, errors_as_sentences
+from vidiff_cli.cli.progress import follow
 def steps():
     yield from ()
     return "report"
 catch_signals()
-with errors_as_sentences(False):
+with errors_as_sentences():
     print(follow(steps()), flush=True)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(os.getpid(), number)

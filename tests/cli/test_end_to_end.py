@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import torch
 from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
-from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import probe
@@ -184,11 +183,9 @@ def test_a_sidecar_names_its_checkpoint(home: Path, here: Path) -> None:
     assert "belongs to vidiff sample: expected a sidecar of vidiff extend" in sentence_of(
         vidiff("extend", "--from-json", "one.json", "clip.mp4")
     )
-    for number, content in enumerate((b"", b"[]", b'{"command": "sample", "settings": 3}', b"\xff\x00")):
-        Path(f"wrong-{number}.json").write_bytes(content)
-        words = "is not UTF-8 text" if content == b"\xff\x00" else "is no sidecar of a video"
-        assert words in sentence_of(vidiff("sample", "--from-json", f"wrong-{number}.json"))
-    assert "cannot read the sidecar missing.json" in sentence_of(vidiff("sample", "--from-json", "missing.json"))
+    for content in ("", "[]", '{"command": "sample", "settings": 3}'):
+        Path("wrong.json").write_text(content)
+        assert "is not a sidecar of a video" in sentence_of(vidiff("sample", "--from-json", "wrong.json"))
 
 
 def test_several_prompts_on_stdout(here: Path) -> None:
@@ -212,9 +209,7 @@ def test_quiet_and_strict(here: Path) -> None:
 # What a person would also try.
 
 
-@pytest.mark.parametrize(
-    "name", ["my film (1).mp4", "-x.mp4", "%d'\"$HOME.mp4", "http:x.mp4", "größe 日本.mp4", "a:b.mp4"]
-)
+@pytest.mark.parametrize("name", ["-x (1) %d'\"$HOME 日本.mp4", "http:a:b.mp4"])
 def test_odd_names(here: Path, name: str) -> None:
     Path("clip.mp4").rename(name)
     outputs = [path_of("extend", f"./{name}", "--num-frames", "1", *FAST, "-o", f"./{name[:-4]}-2.mkv")]
@@ -277,9 +272,11 @@ def test_train_again_and_further(home: Path, tmp_path: Path, monkeypatch: pytest
     train = ("train", "--batch-size", "4", "--sample-every", "0", *SMALL)
     result = vidiff(*train, "--steps", "6", "--json")
     assert "nothing to do" in result.stderr and json.loads(result.stdout)["steps"] == 6
-    assert sentence_of(vidiff(*train, "--steps", "6", "--resume", "never")).startswith("runs/dataset-small is there")
+    assert sentence_of(vidiff(*train, "--steps", "6", "--resume", "never")).startswith(
+        "runs/dataset-small already exists"
+    )
     assert "another batch_size: found 5, expected 4" in sentence_of(vidiff(*train, "--steps", "6", "--batch-size", "5"))
-    assert "no checkpoint to resume at nowhere" in sentence_of(vidiff(*train, "--resume", "nowhere", "-o", "new"))
+    assert "to resume not found at nowhere" in sentence_of(vidiff(*train, "--resume", "nowhere", "-o", "new"))
     assert not Path("new").exists()
     result = vidiff(*train, "--steps", "8")
     assert "Continuing runs/dataset-small at step 4 of 8." in result.stderr and result.stdout == "runs/dataset-small\n"
@@ -306,63 +303,32 @@ def refused(here: Path, *arguments: str | Path, code: int = 1) -> str:
     return sentence
 
 
-def _cut(path: Path, source: Path, share: float) -> None:
-    path.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
+@pytest.mark.parametrize("command", ["extend", "interpolate"])
+def test_broken_videos(here: Path, command: str) -> None:
+    """The reasons themselves are the matter of tests/video and tests/hostile."""
+    assert "in.mp4 does not exist" in refused(here, command, "in.mp4", "-o", "new/out.mp4")
+    whole = Path("clip.mp4").read_bytes()
+    Path("in.mp4").write_bytes(whole[: len(whole) * 7 // 10])
+    assert "is damaged" in refused(here, command, "in.mp4", "-o", "new/out.mp4")
+    Path("folder").mkdir()
+    assert "several inputs need a folder" in refused(here, command, "folder", "-o", "new/out.mp4", code=2)
 
 
-def _audio_only(path: Path, source: Path) -> None:
-    sound = ["-f", "lavfi", "-i", "anullsrc", "-t", "0.5", "-c:a", "aac"]
-    assert ffmpeg.run([*sound, ffmpeg.file_url(path)])[0] == 0
-
-
-BROKEN: dict[str, tuple[Callable[[Path, Path], object], str]] = {
-    "missing": (lambda path, source: None, "does not exist"),
-    "text": (lambda path, source: path.write_text("this is no video\n" * 100), "in.mp4"),
-    "a list of files": (lambda path, source: path.write_text(f"ffconcat version 1.0\nfile '{source}'\n"), "in.mp4"),
-    "audio only": (_audio_only, "has no pictures: found only audio"),
-    "cut": (lambda path, source: _cut(path, source, 0.7), "is damaged"),
-    "cut early": (lambda path, source: _cut(path, source, 0.1), "in.mp4"),
-    "zero bytes": (lambda path, source: path.write_bytes(b""), "is empty: found 0 bytes"),
-    "folder": (lambda path, source: path.mkdir(), "is a folder"),
-    "dangling": (lambda path, source: path.symlink_to("nowhere"), "does not exist"),
-}
-
-
-@pytest.mark.parametrize("command", ["extend", "interpolate", "prep"])
-@pytest.mark.parametrize("kind", BROKEN)
-def test_broken_videos(here: Path, command: str, kind: str) -> None:
-    make, words = BROKEN[kind]
-    make(here / "in.mp4", here / "clip.mp4")
-    if command == "prep":  # the ledger says what was wrong with each source
-        sentence_of(vidiff("prep", "in.mp4"))
-        assert not Path("dataset/dataset.json").exists()
-        assert not any(path.suffix == ".part" or ".tmp-" in path.name for path in here.rglob(".*"))
-        return
-    if kind == "folder" and command in ("extend", "interpolate"):  # of videos, each by itself
-        assert "several inputs need a folder" in vidiff(command, "in.mp4", "-o", "new/out.mp4").stderr
-        return
-    assert words in refused(here, command, "in.mp4", "-o", "new/out.mp4")
+def test_prep_without_a_clip(here: Path) -> None:
+    Path("in.mp4").write_text("this is no video\n" * 100)
+    sentence_of(vidiff("prep", "in.mp4"))
+    assert not Path("dataset/dataset.json").exists() and not any(".tmp-" in path.name for path in here.rglob(".*"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize(
-    ("output", "code", "words"),
-    [
-        ("text.txt/out.mp4", 1, "cannot be written"),
-        ("out.png", 1, "expected .gif, .mkv, .mp4, .webm, .webp"),
-        ("out.exe", 1, "expected .gif"),
-        ("taken", 1, "taken exists; choose another name"),
-        ("folder.mp4", 1, "folder.mp4 exists"),
-    ],
-)
-def test_outputs_that_cannot_be(here: Path, command: str, output: str, code: int, words: str) -> None:
+def test_outputs_that_cannot_be(here: Path, command: str) -> None:
     Path("text.txt").write_text("text")
-    for folder in ("taken", "folder.mp4"):
-        Path(folder).mkdir()
-        (Path(folder) / "mine.txt").write_text("mine")
-    assert words in refused(here, command, *COMMANDS[command], "-o", output, code=code)
-    if output in ("taken", "folder.mp4"):
-        assert "found mine.txt" in refused(here, command, *COMMANDS[command], "-o", output, "--overwrite")
+    Path("taken").mkdir()
+    Path("taken/mine.txt").write_text("mine")
+    for output, words in (("text.txt/out.mp4", "cannot be written"), ("out.png", "expected .gif, .mkv, .mp4")):
+        assert words in refused(here, command, *COMMANDS[command], "-o", output)
+    assert "taken exists; choose" in refused(here, command, *COMMANDS[command], "-o", "taken")
+    assert "found mine.txt" in refused(here, command, *COMMANDS[command], "-o", "taken", "--overwrite")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -370,40 +336,18 @@ def test_outputs_that_cannot_be(here: Path, command: str, output: str, code: int
     ("flags", "code", "words"),
     [
         (["--lossless", "-o", "out.mp4"], 1, ".mp4 cannot be lossless"),
-        (["--condition", "magic"], 2, "'reconstruction', 'replacement' or 'learned'"),
         (["--sampler", "euler"], 2, "'dpmpp-2m', 'ddim' or 'ddpm'"),
         (["--langevin", "0.1"], 2, "--langevin works with --sampler ddpm only, not with dpmpp-2m"),
-        (["--steps", "0"], 2, "steps: found 0, expected greater than or equal to 1"),
         (["--threshold", "2"], 2, "--threshold is 2.0"),
         (["--seed", "-1"], 2, "--seed: found -1"),
-        (["--dtype", "int8"], 2, "'bf16'"),
-        (["--guidance-scale", "-1"], 2, "--guidance-scale"),
-        (["--device", "cuda:99"], 1, "the device cuda:99 is not available here; use --device auto"),
         (["--device", "quantum"], 1, "expected auto, cpu, cuda, cuda:1 or mps"),
-        (["--set", "stpes=3"], 2, "did you mean steps"),
-        (["--model", "missing"], 1, "missing is not a model: found no such file or folder, expected a run folder"),
-        (["--model", "folder"], 1, "folder is not a model: found a folder without checkpoints"),
-        (["--model", "text.txt"], 1, "the checkpoint text.txt is damaged"),
-        (["--model", "empty"], 1, "the checkpoint empty is damaged"),
-        (["--model", "cut.safetensors"], 1, "the checkpoint cut.safetensors is damaged"),
-        (["--model", "cut-header.safetensors"], 1, "the checkpoint cut-header.safetensors is damaged"),
-        (["--model", "foreign.safetensors"], 1, "foreign.safetensors was not written by vidiff"),
+        (["--model", "missing"], 1, "found no such file or folder, expected a run folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_flags(home: Path, here: Path, command: str, flags: list[str], code: int, words: str) -> None:
-    from safetensors.torch import save_file
-
-    Path("folder").mkdir()
-    Path("text.txt").write_text("no model " * 200)
-    Path("empty").touch()
-    whole = home / "runs" / "dataset-small" / "checkpoints" / "step-000004" / "ema.safetensors"
-    _cut(Path("cut.safetensors"), whole, 0.9)
-    Path("cut-header.safetensors").write_bytes(whole.read_bytes()[:100])
-    save_file({"weight": torch.zeros(2)}, "foreign.safetensors")
+def test_wrong_flags(here: Path, command: str, flags: list[str], code: int, words: str) -> None:
     output = [] if "-o" in flags else ["-o", "new/out.mp4"]
-    arguments = [part for part in COMMANDS[command] if part not in FAST or "--steps" not in flags]
-    assert words in refused(here, command, *arguments, *output, *flags, code=code)
+    assert words in refused(here, command, *COMMANDS[command], *output, *flags, code=code)
 
 
 def test_without_a_run_the_model_in_the_box_samples(here: Path) -> None:
@@ -427,25 +371,16 @@ def test_without_a_run_motion_is_estimated(here: Path, command: str) -> None:
     ("arguments", "code", "words"),
     [
         (["extend"], 2, "the setting 'input' is missing"),
-        (["interpolate"], 2, "the setting 'input' is missing"),
         (["extend", "clip.mp4", "--seconds", "1", "--num-frames", "3"], 2, "only one of --seconds and --num-frames"),
         (["extend", "clip.mp4", "--seconds", "0"], 2, "--seconds: found 0.0, expected greater than 0"),
-        (["extend", "clip.mp4", "--num-frames", "0"], 2, "--num-frames: found 0"),
         (["extend", "clip.mp4", "--overlap", "8"], 1, "expected less than the window of 8"),
-        (["extend", "clip.mp4", "--fps", "12"], 1, "clip.mp4 keeps its own rate"),
-        (["extend", "clip.mp4", "--scheme", "x"], 2, "'autoregressive' or 'hierarchical'"),
         (["interpolate", "clip.mp4", "--fps", "24", "--factor", "2"], 2, "only one of --fps, --factor and"),
-        (["interpolate", "clip.mp4", "--fps", "fast"], 2, "--fps: found 'fast'"),
-        (["interpolate", "clip.mp4", "--fps", "0"], 2, "--fps"),
         (["interpolate", "clip.mp4", "--factor", "1"], 2, "--factor: found 1"),
-        (["interpolate", "clip.mp4", "--fps", "60", "-o", "x.gif"], 1, "a GIF cannot be that fast"),
         (["sample", "--overlap", "8"], 1, "--overlap leaves nothing to make"),
         (["sample", "--fps", "60", "-o", "x.gif"], 1, "a GIF cannot be that fast"),
         (["sample", "--prompts", "missing.txt"], 1, "cannot read the prompts file missing.txt"),
         (["train", "missing"], 1, "missing is not a dataset: found no such folder"),
         (["train", "--preset", "huge"], 2, "unknown --preset: found 'huge', expected base, kinetics, small, tiny"),
-        (["train", "--steps", "0"], 2, "--steps: found 0"),
-        (["train", "--set", "network.base_channels=7"], 2, "network.base_channels"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -32,6 +32,9 @@ def typed(text: str) -> list[str]:
 
 
 TYPED = typed(TEXT)
+OTHER_TOOLS = {  # flags that the pages name of pip, torchrun, sbatch, the benchmarks and the tests' own harness
+    "--index-url", "--no-deps", "--nnodes", "--nodes", "--nproc-per-node", "--rounds"
+} | {"--losses", "--people", "--resolution", "--seeds"}  # fmt: skip
 NAMED = sorted(set(re.findall(r"`(vidiff(?: [a-z-]+)+)[^`]*`", README)))
 
 
@@ -47,6 +50,14 @@ def test_every_command_is_taken(command: str) -> None:
 @pytest.mark.parametrize("command", NAMED)
 def test_every_command_that_is_named_is_there(command: str) -> None:
     assert CliRunner().invoke(app, [*command.split()[1:], "--help"], prog_name="vidiff").exit_code == 0
+
+
+def test_every_flag_that_is_named_exists() -> None:
+    """Of code spans and blocks in the README and the pages; the reference of the commands has all flags."""
+    flag = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+    known = set(flag.findall((ROOT / "docs" / "cli.md").read_text(encoding="utf-8"))) | OTHER_TOOLS
+    code = re.findall(r"```.*?```|`[^`]*`", TEXT, flags=re.DOTALL)
+    assert sorted({name for part in code for name in flag.findall(part)} - known) == []
 
 
 def test_there_is_something_to_type() -> None:

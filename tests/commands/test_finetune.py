@@ -22,7 +22,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
 from vidiff_cli.models.video_model import VideoModel, new_video_model, open_video_model
 from vidiff_cli.runs import metrics_log
-from vidiff_cli.runs.finetune import EMBEDDING, MOTION, inherited, take_over
+from vidiff_cli.runs.finetune import EMBEDDING, MOTION, inherited, load_initial_weights
 from vidiff_cli.training.state import TrainState
 
 Training = Callable[..., TrainSettings]
@@ -50,7 +50,7 @@ def test_all_weights_are_taken_over_and_the_average_begins_with_them(
 ) -> None:
     path = find_checkpoint(run)
     video_model = new_video_model(change(), seed=9)
-    take_over(video_model, path)
+    load_initial_weights(video_model, path)
     averages = load_file(path)
     assert all(torch.equal(value, averages[name]) for name, value in video_model.state_dict().items())
     state = TrainState(video_model, TrainSettings().optimizer)
@@ -66,7 +66,7 @@ def test_motion_begins_at_nothing_where_the_checkpoint_knows_none(
     path = find_checkpoint(plain.checkpoint)
     video_model = new_video_model(change(), seed=9)
     assert video_model.settings.network.motion
-    take_over(video_model, path)
+    load_initial_weights(video_model, path)
     found, averages = video_model.state_dict(), load_file(path)
     new = found.keys() - averages.keys()
     assert len(new) == 3 and all(name.startswith(MOTION) and not found[name].any() for name in new)
@@ -74,7 +74,7 @@ def test_motion_begins_at_nothing_where_the_checkpoint_knows_none(
     report = train(training(dataset, tmp_path / "tuned", steps=1, start_from=tmp_path / "plain"))
     assert report is not None and open_video_model(find_checkpoint(report.checkpoint))[0].settings.network.motion
     with pytest.raises(VidiffError, match=r"another network\.motion: found False, expected True"):
-        take_over(new_video_model(change(network={"motion": False}), seed=9), find_checkpoint(run))
+        load_initial_weights(new_video_model(change(network={"motion": False}), seed=9), find_checkpoint(run))
 
 
 def test_known_words_keep_their_rows_and_new_ones_are_fresh(run: Path, change: Callable[..., ModelSettings]) -> None:
@@ -85,7 +85,7 @@ def test_known_words_keep_their_rows_and_new_ones_are_fresh(run: Path, change: C
     new.append(max(words) + 1)
     model = change(text={"vocabulary": sorted([*words, *new])})
     fresh, video_model = new_video_model(model, seed=9), new_video_model(model, seed=9)
-    take_over(video_model, path)
+    load_initial_weights(video_model, path)
     table, before, first = (each.state_dict()[EMBEDDING] for each in (video_model, old, fresh))
     row = {word: place for place, word in enumerate(model.text.vocabulary, start=1)}
     assert torch.equal(table[0], before[0])
@@ -100,9 +100,9 @@ def test_another_frame_size_is_allowed_where_the_network_takes_it(
     run: Path, change: Callable[..., ModelSettings]
 ) -> None:
     path = find_checkpoint(run)
-    take_over(new_video_model(change(width=32, height=32, frames=6, fps="12"), seed=0), path)
+    load_initial_weights(new_video_model(change(width=32, height=32, frames=6, fps="12"), seed=0), path)
     with pytest.raises(VidiffError, match=r"do not fit frames of 128x128.*attention") as error:
-        take_over(new_video_model(change(width=128, height=128), seed=0), path)
+        load_initial_weights(new_video_model(change(width=128, height=128), seed=0), path)
     assert str(error.value).count("\n") == 0
 
 
@@ -122,7 +122,7 @@ def test_another_network_is_refused_in_one_sentence(
 ) -> None:
     video_model = VideoModel(change(**{part: value}))
     with pytest.raises(VidiffError, match=f"another {name}: found") as error:
-        take_over(video_model, find_checkpoint(run))
+        load_initial_weights(video_model, find_checkpoint(run))
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 

@@ -160,7 +160,7 @@ def test_another_dataset_under_a_run(dataset, run, training, tmp_path: Path) -> 
         with pytest.raises(VidiffError) as error:
             train(training(tmp_path / "data", tmp_path / "run", steps=steps))
         assert str(error.value) == (
-            f"the dataset {tmp_path / 'data'} is no longer the one that {tmp_path / 'run'} was trained on: found other "
+            f"the dataset {tmp_path / 'data'} has changed since {tmp_path / 'run'} was trained on it: found other "
             "clips; give another folder with -o, or --overwrite."
         )
     assert train(training(tmp_path / "data", tmp_path / "run", overwrite=True)).steps == 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from vidiff_cli.cli import console
+from vidiff_cli.cli import progress
+from vidiff_cli.cli.progress import LiveDisplay, PlainDisplay
 from vidiff_cli.events import Progress
-from vidiff_cli.runs import metrics_log
-from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.system.pace import Pace
-from vidiff_cli.training.loop import StepReport
 
 TOTAL = 600
 SOON_SECONDS, SOON = 30, 4  # after so long, and so many reports, a new speed is what counts
@@ -30,29 +27,12 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        for module in (console, metrics_log):
-            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
-
-
-def a_report(step: int) -> StepReport:
-    return StepReport(
-        step=step,
-        phase="stable",
-        loss=0.1,
-        free=0.1,
-        observed=0.1,
-        gradient_norm=0.5,
-        lr=1e-3,
-        stuck=False,
-        per_clip=np.array([0.1], np.float32),
-        levels=np.zeros(1, np.float32),
-        rows=(0,),
-    )
 
 
 @given(
@@ -79,13 +59,12 @@ def test_nothing_done_is_no_pace() -> None:
     assert pace.seconds_per_unit == 5.0, "time in which nothing was finished counts"
 
 
-@pytest.mark.parametrize("live", [False, True])
-@pytest.mark.parametrize("seconds", [0.5, 4.0])
+@pytest.mark.parametrize(("live", "seconds"), [(False, 0.5), (True, 4.0)])
 def test_a_task_that_slows_down_to_a_third(clock: Clock, live: bool, seconds: float) -> None:
     """A while after half of the work became three times as slow, a line and a bar say what is really left."""
     out = io.StringIO()
     stream = Console(file=out, width=200)
-    show: Any = console._Live(stream) if live else console._Plain(stream, every_seconds=0.0)
+    show: Any = LiveDisplay(stream) if live else PlainDisplay(stream, every_seconds=0.0)
     for done in range(TOTAL + 1):
         slow = done > TOTAL // 2
         clock.now += seconds * (3 if slow else 1)
@@ -106,33 +85,8 @@ def _said(line: str) -> int:
 
 def test_what_a_task_says_itself_is_shown(clock: Clock) -> None:
     out = io.StringIO()
-    show = console._Plain(Console(file=out, width=200), every_seconds=0.0)
+    show = PlainDisplay(Console(file=out, width=200), every_seconds=0.0)
     for done in range(1, 4):
         clock.now += 1
         show(Progress(what="training", done=done, total=9, seconds_left=125.0))
     assert out.getvalue().splitlines()[-1] == "training: 3/9, 0:02 elapsed, 2:05 left"
-
-
-@pytest.mark.parametrize("slower", [1, 3])
-def test_a_training_counts_what_is_still_to_be_looked_at(tmp_path: Path, clock: Clock, slower: int) -> None:
-    """Steps at their present speed, and each validation to come: within a tenth of the truth, soon and to the end."""
-    looks, look_seconds, step_seconds = range(100, TOTAL + 1, 100), 45.0, 1.0
-    log = TrainingLog(tmp_path, TOTAL, looks=looks)
-    clock.now += look_seconds
-    log.end_look()  # of step 0
-    said, when = {}, {}
-    for step in range(1, TOTAL + 1):
-        clock.now += step_seconds * (slower if step > TOTAL // 2 else 1) * (5 if step == 1 else 1)  # the first warms up
-        events = [event for event in log.add(a_report(step)) if isinstance(event, Progress)]
-        when[step] = clock.now
-        if events:
-            said[step] = events[-1].seconds_left
-            figures = dict(events[-1].figures)
-            assert figures["left"] == metrics_log._clock(said[step])
-        if step in looks:
-            clock.now += look_seconds
-            log.end_look()
-    for step, left in said.items():
-        if step > TOTAL // 2 + SOON_SECONDS / slower or (slower == 1 and step > 1):
-            assert left == pytest.approx(clock.now - when[step], rel=0.1, abs=1), step
-    assert said[TOTAL] == look_seconds and log.seconds_per_step() == slower

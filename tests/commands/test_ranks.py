@@ -63,7 +63,7 @@ def start(
 def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each; a hang fails."""
     try:
-        said = [process.communicate(timeout=100) for process in processes]
+        said = [process.communicate(timeout=400) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -133,15 +133,3 @@ def test_workers_and_the_cache_change_no_weight_and_may_be_changed(training: Tra
     changed = train(training(folder, tmp_path / "run", loader={"workers": 1}))
     one, other = (load_file(report.checkpoint / "model.safetensors") for report in (plain, changed))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_a_run_from_before_these_settings_goes_on(training: Training, tmp_path: Path) -> None:
-    folder = dataset_of(tmp_path / "data", MIXED)
-    train(training(folder, tmp_path / "run", steps=2))
-    path = tmp_path / "run" / "config.json"
-    content = json.loads(path.read_text())
-    del content["train"]["loader"]
-    path.write_text(json.dumps(content))
-    with pytest.raises(VidiffError, match=r"was trained with another loader\.crop: found 8, expected 0"):
-        train(training(folder, tmp_path / "run", steps=3, loader={"crop": 8}))
-    assert train(training(folder, tmp_path / "run", steps=3)).steps == 3

@@ -125,10 +125,12 @@ def test_without_held_out_clips_they_are_of_those_that_are_trained_on(dataset, t
             index.unlink()
     report, notes = told(train.events(training(tmp_path / "all", tmp_path / "run", steps=1, validate_every=1)))
     assert load_model(report.checkpoint, torch.device("cpu"), torch.float32).errors.split == "train"
-    assert any("of its errors is of clips that it was trained on" in note.text for note in notes)
+    (note,) = [note for note in notes if "no held-out clips" in note.text]
+    assert "the errors in its checkpoints are measured on clips" in note.text
+    assert not any("validation_loss" in row for row in rows_of(tmp_path / "run"))
 
 
-@pytest.mark.parametrize(("more", "shown"), [({}, True), ({"motion": False}, False), ({"conditioning": "none"}, False)])
+@pytest.mark.parametrize(("more", "shown"), [({}, True), ({"conditioning": "none"}, False)])
 def test_motion_is_shown_unless_told_otherwise(dataset, training, tmp_path, more: dict, shown: bool) -> None:
     """Never without given frames; nor are there errors of frames that are not given."""
     report = train(training(dataset, tmp_path / "run", steps=1, **more))
@@ -222,49 +224,12 @@ def test_a_finished_run_is_left_alone(dataset, run, training, told) -> None:
     assert state() == before and report.steps == 6 and report.run == run
 
 
-def test_resume_never(dataset, run, training) -> None:
-    with pytest.raises(VidiffError, match="is there already; give another folder with -o, or --overwrite"):
-        train(training(dataset, run, resume="never"))
-
-
-@pytest.mark.parametrize(
-    ("changed", "sentence"),
-    [
-        ({"batch_size": 5}, "another batch_size: found 5, expected 4"),
-        (
-            {"network": {"base_channels": 16, "head_dim": 8, "embedding": 16, "context_dim": 16}},
-            "another network.base_channels: found 16",
-        ),
-        ({"optimizer": {"lr": 0.5}}, "another optimizer.lr: found 0.5"),
-        ({"seed": 1}, "another seed: found 1, expected 0"),
-        ({"frames": 8}, "another frames: found 8, expected 4"),
-        ({"conditioning": "none"}, "another conditioning: found none, expected mixed"),
-    ],
-)
-def test_other_settings_are_refused(dataset, run, training, changed: dict, sentence: str) -> None:
-    before = (run / "config.json").read_bytes()
-    with pytest.raises(VidiffError, match=sentence):
-        train(training(dataset, run, **changed))
-    assert (run / "config.json").read_bytes() == before
-
-
-def test_other_captions_are_refused_in_a_short_sentence(dataset, run, training, tmp_path: Path) -> None:
-    shutil.copytree(run, tmp_path / "run")
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    config["model"]["text"]["vocabulary"] = list(range(5000))
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(VidiffError, match=r"another model\.text\.vocabulary") as error:
-        train(training(dataset, tmp_path / "run"))
-    assert len(str(error.value)) < 400
-
-
-@pytest.mark.parametrize("existing", [True, False])
-@pytest.mark.parametrize("place", ["missing", "run", "run/config.json"])
+@pytest.mark.parametrize(("existing", "place"), [(True, "missing"), (False, "run/config.json")])
 def test_a_missing_checkpoint_to_resume_is_an_error(dataset, run, training, tmp_path, existing, place) -> None:
     """In a new run too: never a silent fresh start."""
     shutil.copytree(run, tmp_path / "run")
     output = tmp_path / "run" if existing else tmp_path / "new"
-    with pytest.raises(VidiffError, match="there is no checkpoint to resume at"):
+    with pytest.raises(VidiffError, match="checkpoint to resume not found at"):
         train(training(dataset, output, resume=str(tmp_path / place)))
     assert not (tmp_path / "new").exists()
 
@@ -287,20 +252,20 @@ def test_overwrite_replaces_a_run_and_nothing_else(dataset, run, training, tmp_p
     ]
     assert report.steps == 3
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    with pytest.raises(VidiffError, match=r"holds more than a run: found thesis\.tex"):
+    with pytest.raises(VidiffError, match=r"holds files that are not part of a run: found thesis\.tex"):
         train(training(dataset, tmp_path / "run", overwrite=True))
     (tmp_path / "run" / "thesis.tex").rename(tmp_path / "run" / ".git")
-    with pytest.raises(VidiffError, match=r"holds more than a run: found \.git"):
+    with pytest.raises(VidiffError, match=r"holds files that are not part of a run: found \.git"):
         train(training(dataset, tmp_path / "run", overwrite=True))
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "config.json").write_text('{"port": 80}')
-    with pytest.raises(VidiffError, match="belongs to no run"):
+    with pytest.raises(VidiffError, match="does not belong to a run"):
         train(training(dataset, tmp_path / "web", overwrite=True))
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("years of work")
     for overwrite in (True, False):
-        with pytest.raises(VidiffError, match="is not empty and is no run"):
+        with pytest.raises(VidiffError, match="is not empty and does not contain a vidiff run"):
             train(training(dataset, other, overwrite=overwrite))
     kept = [other / "thesis.tex", tmp_path / "run" / ".git", tmp_path / "web" / "config.json"]
     assert all(path.is_file() for path in kept)
@@ -316,27 +281,6 @@ def test_what_to_do_after_an_interrupt(dataset, training, tmp_path: Path, monkey
             for event in train.events(training(dataset, tmp_path / f"run-{overwrite}", overwrite=overwrite)):
                 texts.append(getattr(event, "text", ""))
         assert texts[-1].endswith(words)
-
-
-def test_sample_sheets_do_not_change_the_training(dataset, run, training, tmp_path: Path) -> None:
-    report = train(training(dataset, tmp_path / "run", sample_every=1))
-    assert len(list((tmp_path / "run" / "samples").glob("step-*.png"))) == 7
-    assert_same_weights(report.checkpoint, run / "checkpoints" / "step-000006-of-000006")
-
-
-def test_the_gradient_guard_warns_once(dataset, training, told, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("vidiff_cli.training.loop.STUCK_AFTER", 3)
-    _, notes = told(train.events(training(dataset, tmp_path / "run", optimizer={"max_grad_norm": 1e-6})))
-    warnings = [note.text for note in notes if note.level == "warning"]
-    assert len(warnings) == 1 and "the learning rate is most likely too large" in warnings[0]
-
-
-def test_the_estimate_is_said_where_it_is_long(dataset, training, told, monkeypatch, tmp_path: Path) -> None:
-    _, short = told(train.events(training(dataset, tmp_path / "short")))
-    monkeypatch.setattr(metrics_log, "LONG_SECONDS", 0)
-    _, long = told(train.events(training(dataset, tmp_path / "long")))
-    estimates = [[note.text for note in notes if note.text.startswith("About")] for notes in (short, long)]
-    assert estimates == [[], ["About 0 minutes for the 1 steps to go."]]
 
 
 def test_conditioning_none_gives_no_frames(dataset, training, told, tmp_path, settings, clip, monkeypatch) -> None:
@@ -386,24 +330,11 @@ def test_images_only(pictures: Path, training, settings, clip, tmp_path: Path) -
     assert not Path("new").exists()
 
 
-def test_images_and_videos(pictures: Path, training, settings, tmp_path: Path) -> None:
+def test_without_captions(training, settings, told, tmp_path: Path) -> None:
+    """A world that was prepared without its captions."""
     world(WorldSettings(folder=tmp_path / "clips", clips=3, frames=8, seed=0))
-    sources = (str(pictures), str(tmp_path / "clips"))
-    prep(PrepSettings(sources=sources, output=tmp_path / "data", size=16, frames=8, preview=0, val_fraction=0))
-    report = train(training(tmp_path / "data", tmp_path / "run", sample_every=6))
-    assert report.loss is not None
-    assert sample(settings("sample", model=tmp_path / "run")).frames == 4
-
-
-@pytest.mark.parametrize("captions", ["none", "auto"])
-def test_without_captions(dataset, training, settings, told, tmp_path: Path, captions: str) -> None:
-    """A world without captions beside it, or one that was told to leave them out."""
-    world(WorldSettings(folder=tmp_path / "clips", clips=3, frames=8, seed=0))
-    if captions == "auto":
-        for path in (tmp_path / "clips").glob("*.txt"):
-            path.unlink()
     videos = str(tmp_path / "clips" / "*.mp4")
-    prep(PrepSettings(sources=(videos,), output=tmp_path / "data", size=16, frames=8, captions=captions, preview=0))
+    prep(PrepSettings(sources=(videos,), output=tmp_path / "data", size=16, frames=8, captions="none", preview=0))
     train(training(tmp_path / "data", tmp_path / "run", sample_every=6))
     _, notes = told(sample.events(settings("sample", model=tmp_path / "run")))
     assert not any("trained without captions" in note.text for note in notes)
@@ -413,23 +344,3 @@ def test_without_captions(dataset, training, settings, told, tmp_path: Path, cap
     assert "The model was trained without captions: the prompt has no effect." in texts
     with pytest.raises(VidiffError, match="trained without captions"):
         sample(settings("sample", model=tmp_path / "run", prompts=("blue",), strict_prompt=True))
-
-
-def test_a_size_that_does_not_fit_the_network(training, tmp_path: Path, pictures: Path) -> None:
-    prep(PrepSettings(sources=(str(pictures),), output=tmp_path / "data", size=18, preview=0, val_fraction=0))
-    with pytest.raises(VidiffError) as error:
-        train(training(tmp_path / "data", tmp_path / "run"))
-    assert str(error.value) == (
-        f"the clips of {tmp_path / 'data'} do not fit the network: found 18x18, expected multiples of 4; "
-        "prepare them at another --size or choose another --preset."
-    )
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("kind", ["missing", "folder", "file"])
-def test_no_dataset(training, tmp_path: Path, kind: str) -> None:
-    place = tmp_path / "data"
-    place.mkdir() if kind == "folder" else place.write_text("text") if kind == "file" else None
-    with pytest.raises(VidiffError, match="is not a dataset"):
-        train(training(place, tmp_path / "run"))
-    assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidiff_cli.metrics.distance import frechet, frechet_of_gaussians, kernel_distance, merged, moments
+from vidiff_cli.metrics.distance import frechet, frechet_of_gaussians, kernel_distance, merge_moments, moments
 
 Blocks = Callable[[], Iterator[np.ndarray]]
 
@@ -108,7 +108,7 @@ def test_moments_do_not_depend_on_the_blocks(size: int, cut: int) -> None:
     assert np.allclose(found.mean, rows.mean(0), rtol=1e-14)
     assert np.allclose(found.covariance, np.cov(rows.T), rtol=1e-6, atol=1e-14)
     if 0 < cut < 41:
-        both = merged(moments(in_blocks(rows[:cut])), moments(in_blocks(rows[cut:])))
+        both = merge_moments(moments(in_blocks(rows[:cut])), moments(in_blocks(rows[cut:])))
         assert np.allclose(both.scatter, found.scatter, rtol=1e-6, atol=1e-12)
 
 
@@ -121,7 +121,7 @@ def test_weights_are_repetitions() -> None:
 def test_one_video_has_no_covariance_and_none_no_mean() -> None:
     with pytest.raises(ValueError, match="two videos"):
         _ = moments(in_blocks(drawn(1, 3, 0))).covariance
-    with pytest.raises(ValueError, match="no features"):
+    with pytest.raises(ValueError, match="at least one row"):
         moments(in_blocks(np.zeros((0, 3))))
 
 

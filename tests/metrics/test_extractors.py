@@ -117,7 +117,7 @@ def test_features_come_back_in_order_whatever_their_number() -> None:
     assert len(kept) == 700 and len(blocks) == 2 and blocks[0].dtype == np.float64
     assert np.array_equal(np.concatenate(blocks), rows)
     wanted = np.arange(700) % 3 == 0
-    assert np.array_equal(np.concatenate(list(kept.chosen(wanted)())), rows[wanted])
+    assert np.array_equal(np.concatenate(list(kept.subset(wanted)())), rows[wanted])
     with pytest.raises(ValueError, match="expected 2000"):
         kept.append(rows[0, :5])
     with pytest.raises(ValueError, match="not finite"):

@@ -236,7 +236,7 @@ def test_shapes_are_kept_in_buckets(many: Path, tmp_path: Path) -> None:
         assert min(clip.width, clip.height) == 16 and max(clip.width, clip.height) <= 32
     prep(settings(many, tmp_path / "wide", aspect="16:9", fps=10))
     assert {(clip.width, clip.height) for clip in open_dataset(tmp_path / "wide").clips} == {(32, 16)}
-    with pytest.raises(ValueError, match="no aspect"):
+    with pytest.raises(ValueError, match="is not an aspect ratio"):
         settings(many, tmp_path / "x", aspect="1:99")
 
 

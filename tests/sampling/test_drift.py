@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidiff_cli.sampling.color_anchor import Drift, FrameStats, change, frame_stats, match_color_statistics, warnings
+from vidiff_cli.metrics.drift import Drift, FrameStats, change, frame_stats, warnings
+from vidiff_cli.sampling.color_anchor import match_color_statistics
 
 
 def scene(count: int, *, seed: int = 0, side: int = 24, level: float = 110, contrast: float = 30) -> np.ndarray:
@@ -60,7 +61,7 @@ def test_motion_counts_neighbors_only() -> None:
     assert frame_stats(frames, ranks=[3, 4, 9, 10]).motion == 35
     assert frame_stats(frames[::2], ranks=[0, 2]).motion is None
     assert frame_stats(frames[::2], np.full((4, 4, 3), 7, np.uint8), ranks=[1, 3]).motion == 7
-    with pytest.raises(ValueError, match="no frames"):
+    with pytest.raises(ValueError, match="at least one frame"):
         frame_stats(frames[:0])
 
 

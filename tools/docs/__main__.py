@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.docs import architecture, conditioning, films, presets, reference, results
+from tools.docs import architecture, conditioning, decisions, films, presets, reference, results
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES: dict[str, Callable[[], str]] = {
@@ -21,6 +21,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "results.md": results.page,
     "films.md": films.page,
     "architecture.svg": architecture.page,
+    "decisions/index.md": decisions.page,
 }
 
 

@@ -91,7 +91,7 @@ def collected(data: Path) -> Iterator[str]:
 
 
 def what_became(path: Path, name: str) -> tuple[str, str, str]:
-    """The decoder, why it is not decord, and the number of frames, or the reason why there are none."""
+    """The decoder, why it is not decord, and the number of frames, or the reason for their absence."""
     try:
         for reading in stream_frames(path, size=(32, 32)):
             decoder, why = reading.decoder, reading.fallback or "-"

@@ -12,7 +12,7 @@ OPENING = """# Presets
 
 A preset is a file of settings, `src/vidiff_cli/config/presets/NAME.toml`: what it does not name has its default. Each
 begins with what it makes, on what hardware, how long it takes, what was measured and the command. `--config my.toml` is
-a preset of your own, `--set network.base_channels=96` changes one setting, and `vidiff train DATASET --plan`
+a preset of your own, `--set network.base_channels=96` changes one setting, and `vidiff train DATASET --estimate`
 measures a few steps and says what memory, disk and time a training will need on your machine.
 
 <!-- made by `make docs` from those files: change them, not this page -->
@@ -37,9 +37,10 @@ def memory() -> str:
     options = " ".join(f"--set 'network.{name}'" for name in found["network"])
     return f"""## Larger frames, less memory
 
-`--accumulate N` takes a batch through the network in N parts: less memory, the same step. `--gradient-checkpointing on`
-keeps the input of each stage alone and computes the rest again: a third more operations, the same gradient. Both may be
-changed in a run that is there already. `--batch-size auto` takes the largest batch that fits, once for a run.
+`--accumulate N` takes a batch through the network in N parts: less memory, the same step.
+`--gradient-checkpointing on` keeps the input of each stage alone and computes the rest again: a third more operations,
+the same gradient. Both may be changed in an existing run. `--batch-size auto` takes the largest batch that fits, once
+for a run.
 
 One clip at a time, a network of {found["results"][0]["parameters"] / 1e6:.1f} M parameters, largest resident set in MiB
 without a GPU (`python -m benchmarks large`):

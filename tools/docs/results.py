@@ -441,7 +441,7 @@ paper's FVD falls {VDM["J = 0"] / VDM["J = 8"]:.1f} times, the distance of chang
 of J = 0; but the motion is right in {word(eight, "motion"):.0f} % instead of {word(none, "motion"):.0f} %,
 and every word in {words(eight):.0f} % instead of {words(none):.0f} %.
 
-And images are no bargain: J = 8 costs {cost:.2f} times the process time of J = 0, and as many frames spent on clips
+Images do not pay off: J = 8 costs {cost:.2f} times the process time of J = 0, and as many frames spent on clips
 alone, {cost_twice:.2f} times (among other neighbors), bring the frames {less(twice, "images", "random"):.2f} and the
 changes {less(twice):.2f} times nearer and get every word right in {words(twice):.0f} %: at equal compute images beside
 clips are {_than(words(eight), words(twice))} by the words and {_than(less(eight), less(twice))} by the changes. The

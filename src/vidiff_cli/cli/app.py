@@ -1,6 +1,6 @@
 """The `vidiff` command: registers the commands, and turns every error into one sentence and an exit code.
 
-Nothing that this module imports may import torch: `vidiff --help` answers at once. Commands import their tasks inside.
+No module that this one imports may import torch, so that `vidiff --help` is fast. Commands import their tasks inside.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import typer
 from typer.core import TyperGroup
 
 from vidiff_cli import __version__
-from vidiff_cli.cli.console import catch_signals, errors_as_sentences, ignore_signals
 from vidiff_cli.cli.doctor import doctor
 from vidiff_cli.cli.evaluate import evaluate
+from vidiff_cli.cli.exits import catch_signals, errors_as_sentences, ignore_signals
 from vidiff_cli.cli.export import export
 from vidiff_cli.cli.extend import extend
 from vidiff_cli.cli.info import info
@@ -31,16 +31,16 @@ from vidiff_cli.cli.world import world_app
 
 
 class Commands(TyperGroup):
-    """A group whose commands may raise any error: it leaves as one sentence and an exit code."""
+    """A group that turns any error of its commands into one sentence and an exit code."""
 
     def invoke(self, ctx: typer.Context) -> Any:
-        """Runs the chosen command. `ctx.meta` is shared with its context, where --verbose leaves its mark."""
+        """Run the chosen command. Its context shares `ctx.meta`, where --verbose is recorded."""
         with errors_as_sentences(lambda: bool(ctx.meta.get(VERBOSE_KEY))):
             return super().invoke(ctx)
 
 
 def either_spelling(name: str) -> str:
-    """--num_frames is --num-frames."""
+    """Spell an option with hyphens: --num_frames is --num-frames."""
     return name.replace("_", "-")
 
 
@@ -48,7 +48,7 @@ app = typer.Typer(
     name="vidiff",
     cls=Commands,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # console.py prints errors
+    pretty_exceptions_enable=False,  # exits.py prints errors
     context_settings={"help_option_names": ["--help", "-h"], "token_normalize_func": either_spelling},
 )
 
@@ -60,7 +60,7 @@ def _print_version(wanted: bool) -> None:
 
 
 def versions() -> list[str]:
-    """vidiff and what it stands on, a line each; reads the installed packages' metadata and imports none of them."""
+    """Versions of vidiff and its main dependencies, a line each, from package metadata; imports no package."""
     return [
         f"vidiff {__version__}",
         f"python {platform.python_version()}",
@@ -92,7 +92,7 @@ def _ffmpeg() -> str:
 def vidiff(
     show_version: Annotated[
         bool,
-        typer.Option("--version", help="Print the versions and leave.", callback=_print_version, is_eager=True),
+        typer.Option("--version", help="Print the versions and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Train and use your own video diffusion model.
@@ -108,8 +108,8 @@ app.add_typer(world_app, name="world")
 
 
 def main() -> None:
-    """The entry point of the `vidiff` script."""
-    # Threads that spin long while they wait make a busy CPU many times slower. Read when torch is loaded, later.
+    """Run the `vidiff` script."""
+    # OpenMP threads that spin long while waiting slow down a busy CPU. Read when torch is loaded, later.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     catch_signals()
     try:

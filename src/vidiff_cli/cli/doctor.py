@@ -1,25 +1,25 @@
-"""`vidiff doctor`: what works here."""
+"""`vidiff doctor`: checks of this machine and installation."""
 
 from __future__ import annotations
 
 import typer
 
-from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_rows, stderr
-from vidiff_cli.cli.options import AsJson, Quiet, Verbose
+from vidiff_cli.cli.console import print_json, print_rows
+from vidiff_cli.cli.options import Invocation, options
 
 COLORS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
 
-def doctor(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+@options()
+def doctor(call: Invocation) -> None:
     """Check the device, the libraries, the decoders and the disk; name the fix for what does not work.
 
-    Exit code 1 where something stops the main jobs. Example: vidiff doctor
+    Exit code 1 if something stops the main jobs. Example: vidiff doctor
     """
     from vidiff_cli.commands.doctor import doctor as task
 
-    with errors_as_sentences(verbose):
-        report = follow(task.events(), quiet=quiet, verbose=verbose)
-    if as_json:
+    report = call.follow(task.events())
+    if call.as_json:
         print_json(report)
     else:
         rows = []
@@ -27,8 +27,6 @@ def doctor(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = Fal
             rows.append((row.name, row.status, row.found))
             rows += [("", "", f"fix: {row.fix}")] if row.fix else []
         print_rows(rows, colors=COLORS)
-    if not quiet:
-        counted = f"{report.faults} faults, {report.warnings} warnings"
-        stderr().print(f"{counted} in {report.seconds:.1f} s.")
+    call.note(f"{report.faults} faults, {report.warnings} warnings in {report.seconds:.1f} s.")
     if not report.ok:
         raise typer.Exit(1)

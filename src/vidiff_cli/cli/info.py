@@ -1,4 +1,4 @@
-"""`vidiff info`: what a path is."""
+"""`vidiff info`: a description of a path."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_rows
-from vidiff_cli.cli.options import AsJson, Quiet, Verbose
+from vidiff_cli.cli.console import print_json, print_rows
+from vidiff_cli.cli.options import Invocation, options
 
 if TYPE_CHECKING:
     from vidiff_cli.commands.info.checkpoint import CheckpointInfo
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 Rows = Iterator[tuple[str, str]]
 
 
+@options()
 def info(
+    call: Invocation,
     path: Annotated[
         Path,
         typer.Argument(
@@ -32,21 +34,19 @@ def info(
     ],
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Draw the histograms of a dataset (.png).", readable=False),
+        typer.Option(
+            "--plot", metavar="<FILE.png>", help="Write the histograms of a dataset as an image.", readable=False
+        ),
     ] = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
-    """Tell what a file or folder is, how it was made, and what it can do.
+    """Describe a file or folder: its kind, how it was made, and what it can do.
 
     Example: vidiff info runs/dataset-tiny
     """
     from vidiff_cli.commands.info import info as task
 
-    with errors_as_sentences(verbose):
-        report = follow(task.events(path, plot=plot), quiet=quiet, verbose=verbose)
-    print_json(report) if as_json else print_rows(list(ROWS[report.kind](report)))
+    report = call.follow(task.events(path, plot=plot))
+    print_json(report) if call.as_json else print_rows(list(ROWS[report.kind](report)))
 
 
 def _checkpoint(about: CheckpointInfo) -> Rows:
@@ -69,7 +69,7 @@ def _checkpoint(about: CheckpointInfo) -> Rows:
 
 
 def _errors(about: CheckpointInfo) -> Rows:
-    """How near the frames come that the model makes in one pass, and those of motion alone."""
+    """Accuracy of the frames that the model predicts in one pass, beside those of motion alone."""
     if about.errors is None:
         return
     kinds = (("{} missing between two", about.errors.between), ("{} after the last", about.errors.beyond))
@@ -81,7 +81,7 @@ def _errors(about: CheckpointInfo) -> Rows:
 
 
 def _psnr(error: float) -> str:
-    """Of a root mean square error in pixels of [-1, 1]."""
+    """PSNR for a root mean square error in pixels of [-1, 1]."""
     return f"{20 * math.log10(2 / error):.1f} dB" if error else "infinite"
 
 
@@ -188,7 +188,7 @@ def _times(about: MediaInfo) -> Rows:
 
 
 def _fewer_or_more(about: MediaInfo) -> bool:
-    """Whether the header promises another number of frames: not for a variable rate, and audio may last longer."""
+    """True if the header announces another number of frames; not for a variable rate, and audio may last longer."""
     if about.frames_announced is None or (about.rate == "variable" and not about.damage):
         return False
     return abs(about.frames_announced - about.frames) > max(1, about.frames // 50)

@@ -1,4 +1,4 @@
-"""What is drawn anew on a terminal while a task runs: bars, and a table of figures under them."""
+"""Bars and a table of figures, redrawn on a terminal while a task runs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rich.text import Text
 
 Figures = Sequence[tuple[str, str]]
 BETWEEN = 3  # blanks between two columns
-WIDE = 80  # cells: below it the bars show the count and the time that is left alone
+WIDE = 80  # cells; narrower terminals show only the count and the time left
 
 
 class FigureTable:
     """Names and values in as many columns as fit, filled downwards.
 
-    Plain signs only: what a terminal can show depends on its encoding.
+    Characters outside the encoding of the terminal are replaced.
     """
 
     def __init__(self, figures: Figures) -> None:
@@ -59,18 +59,18 @@ def clock(seconds: float) -> str:
 
 
 class TimeLeftColumn(ProgressColumn):
-    """The time that a kind of work still takes, from its field `left` (seconds, None if not known)."""
+    """The time left for a kind of work, from its field `left` (seconds, or None)."""
 
     def render(self, task: Task) -> Text:
         left = 0.0 if task.finished else task.fields["left"]
         return Text("-:--" if left is None else clock(left), style="progress.remaining")
 
 
-class LiveProgress(Progress):
-    """Bars, one for each kind of work, with the fields `detail` and `left`; `show_figures` draws a table under them."""
+class Bars(Progress):
+    """A bar for each kind of work, with the fields `detail` and `left`, and a table of figures under them."""
 
     def __init__(self, console: Console) -> None:
-        cut = Column(no_wrap=True, overflow="crop")  # rich's own sign for what is left out is not in every encoding
+        cut = Column(no_wrap=True, overflow="crop")  # rich's ellipsis is not in every encoding
         columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False, table_column=cut)]
         if console.width >= WIDE:
             columns += [BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeLeftColumn()]
@@ -81,7 +81,7 @@ class LiveProgress(Progress):
         super().__init__(*columns, console=console)
 
     def show_figures(self, figures: Figures) -> None:
-        """The table from now on; empty, and there is none."""
+        """Set the table; no figures, no table."""
         self._figures = figures
 
     def get_renderables(self) -> Iterable[RenderableType]:

@@ -1,27 +1,14 @@
-"""`vidiff preview`: what clips look like."""
+"""`vidiff preview`: clips in the terminal, on a contact sheet or in a gallery."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.text import Text
 
-from vidiff_cli.cli.console import errors_as_sentences, follow, print_json, print_paths, shown, stderr
-from vidiff_cli.cli.options import (
-    OUTPUT,
-    REPRODUCE,
-    AsJson,
-    ConfigFiles,
-    Overwrite,
-    Quiet,
-    Sets,
-    Verbose,
-    setting,
-    settings_from,
-)
+from vidiff_cli.cli.console import print_json, print_paths, shown, stderr
+from vidiff_cli.cli.options import Invocation, options
 from vidiff_cli.config.preview import PreviewSettings
 
 if TYPE_CHECKING:
@@ -30,40 +17,22 @@ if TYPE_CHECKING:
     from vidiff_cli.commands.preview import PreviewReport
 
 
-def preview(
-    ctx: typer.Context,
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="PATH", help="A dataset, a run, a folder of videos, or one video.", readable=False),
-    ],
-    output: Annotated[Path | None, setting(PreviewSettings, "output", "--output", "-o")] = None,
-    count: Annotated[int | None, setting(PreviewSettings, "count", "--count", "-n")] = None,
-    frames: Annotated[int | None, setting(PreviewSettings, "frames")] = None,
-    sort: Annotated[str | None, setting(PreviewSettings, "sort")] = None,
-    megabytes: Annotated[float | None, setting(PreviewSettings, "megabytes", panel=OUTPUT)] = None,
-    seed: Annotated[int | None, setting(PreviewSettings, "seed", panel=REPRODUCE)] = None,
-    config: ConfigFiles = None,
-    sets: Sets = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+@options(PreviewSettings)
+def preview(call: Invocation) -> None:
     """Show clips in the terminal, on a contact sheet, or in an HTML gallery.
 
     Example: vidiff preview dataset -o gallery.html
     """
-    settings = settings_from(ctx, PreviewSettings)
+    settings = call.settings(PreviewSettings)
     from vidiff_cli.commands.preview import preview as task
 
-    with errors_as_sentences(verbose):
-        report = follow(task.events(settings), quiet=quiet, verbose=verbose)
-        if as_json:
-            print_json(_without_pixels(report))
-        elif report.output is not None:
-            print_paths(report.output)
-        else:
-            _draw(report, stderr(), every=settings.frames is not None)
+    report = call.follow(task.events(settings))
+    if call.as_json:
+        print_json(_without_pixels(report))
+    elif report.output is not None:
+        print_paths(report.output)
+    else:
+        _draw(report, stderr(), every=settings.frames is not None)
 
 
 def _without_pixels(report: PreviewReport) -> dict[str, object]:
@@ -72,7 +41,7 @@ def _without_pixels(report: PreviewReport) -> dict[str, object]:
 
 
 def _draw(report: PreviewReport, console: Console, *, every: bool) -> None:
-    """Each entry with some of its frames; in colors where the terminal has them, no pictures where there is none."""
+    """Print each entry with some of its frames, in colors if the terminal has them; without a terminal, no frames."""
     from vidiff_cli.viz.gallery import entry_facts
     from vidiff_cli.viz.terminal import HALF, half_blocks
 
@@ -84,9 +53,9 @@ def _draw(report: PreviewReport, console: Console, *, every: bool) -> None:
         console.print(Text(shown(entry.name), "bold"))
         if entry.prompt:
             console.print(Text(shown(entry.prompt)))
-        said = ", ".join(f"{name} {value}" for name, value in entry_facts(entry).items())
-        if said:
-            console.print(Text(shown(said), "dim"))
+        facts = ", ".join(f"{name} {value}" for name, value in entry_facts(entry).items())
+        if facts:
+            console.print(Text(shown(facts), "dim"))
         if entry.problem:
             console.print(Text(shown(entry.problem), "yellow"))
         if strip is not None and console.is_terminal:

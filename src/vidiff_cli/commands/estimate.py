@@ -1,4 +1,4 @@
-"""`vidiff train --plan`: memory, time and disk of a training, from a few real steps."""
+"""`vidiff train --estimate`: memory, time and disk of a training, from a few real steps."""
 
 from __future__ import annotations
 

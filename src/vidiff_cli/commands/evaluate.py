@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from vidiff_cli.config.evaluate import EvaluateSettings
@@ -10,12 +12,12 @@ from vidiff_cli.config.world import ADDRESS
 from vidiff_cli.device import choose_device
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.evaluation import model_samples
-from vidiff_cli.evaluation.clip_score import open_similarity
+from vidiff_cli.evaluation.clip_score import open_clip_scorer
 from vidiff_cli.evaluation.distances import frechet_distance, kernel_estimate
 from vidiff_cli.evaluation.extractors import open_extractors
 from vidiff_cli.evaluation.measure_videos import MeasureContext, Measured, measure_videos
-from vidiff_cli.evaluation.measures import CLIP, FIDELITY, OVER_TIME, TRUE_WARPING, WORDS
-from vidiff_cli.evaluation.protocol import cautions, describe_protocol, explained
+from vidiff_cli.evaluation.measures import CAPTION_ACCURACY, CLIP_SCORE, FIDELITY, REAL_WARPING, TEMPORAL
+from vidiff_cli.evaluation.protocol import cautions, choose_view, describe_comparison, describe_protocol
 from vidiff_cli.evaluation.report import (
     JSON,
     PLOT,
@@ -34,7 +36,7 @@ from vidiff_cli.evaluation.video_sets import (
     make_pairs,
     world_set,
 )
-from vidiff_cli.evaluation.view import View, choose_view
+from vidiff_cli.evaluation.view import View
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.load_model import open_model
 from vidiff_cli.generation.sampling_setup import resolve_sampling
@@ -44,6 +46,16 @@ from vidiff_cli.path_kind import MODEL_KINDS, path_kind
 __all__ = ["EvaluateReport", "evaluate", "table_rows"]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sides:
+    """Both sides in one view; `truth` has the real video of each generated one where they are compared in pairs."""
+
+    real: VideoSet
+    generated: VideoSet
+    view: View
+    truth: list[Item] | None = None
+
+
 @task
 def evaluate(settings: EvaluateSettings) -> EventStream[EvaluateReport]:
     """Compares generated videos with real ones, or a run's samples with its held-out clips.
@@ -51,147 +63,168 @@ def evaluate(settings: EvaluateSettings) -> EventStream[EvaluateReport]:
     Videos are read one after the other: memory does not grow with their number. Raises VidiffError for videos, weights
     or a folder that cannot be used, and for too few videos.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     check_target(settings.output, overwrite=settings.overwrite)
     device = choose_device(settings.device)
-    extractors = list(open_extractors(settings, device))
-    similarity = open_similarity(settings.clip_model, device) if settings.clip else None
-    warnings = list[str]()
-    real, generated, view, truth = yield from _sides(settings, warnings)
-    given = _given(settings, view, generated)
+    extractors = list(open_extractors(settings.extractors, device, expect=settings.expect))
+    clip = open_clip_scorer(settings.clip_model, device) if settings.clip else None
+    sides = yield from _open_sides(settings)
     tools = MeasureContext(
-        view=view,
-        extractors=extractors if min(len(real.items), len(generated.items)) > 1 else (),
-        given=given,
+        view=sides.view,
+        extractors=extractors if min(len(sides.real.items), len(sides.generated.items)) > 1 else (),
+        given=_given_frames(settings, sides),
         temporal=settings.temporal,
-        similarity=similarity,
+        clip=clip,
         device=device,
-        world=real.facts["kind"] == "world",
+        world=sides.real.facts["kind"] == "world",
     )
-    warnings += cautions(real, generated, tools, truth is not None)
-    for text in warnings:
-        yield Note(text, "warning")
-    yield from explained(view, given, truth, similarity)
-    found = yield from measure_videos(real, tools, what="real videos")
-    made = yield from measure_videos(generated, tools, what="generated videos", truth=truth)
-    results = yield from _results(settings, tools, found, made)
+    warnings = [*_dataset_warnings(sides), *cautions(sides.real, sides.generated, tools, sides.truth is not None)]
+    yield from (Note(text, "warning") for text in warnings)
+    yield from describe_comparison(sides.view, tools.given, sides.truth, clip)
+    real = yield from measure_videos(sides.real, tools, what="real videos")
+    generated = yield from measure_videos(sides.generated, tools, what="generated videos", truth=sides.truth)
+    results = yield from _results(settings, tools, real, generated)
     report = EvaluateReport(
         folder=settings.output,
         json=settings.output / JSON,
         table=settings.output / TABLE,
         plot=settings.output / PLOT,
-        protocol=describe_protocol(settings, real, generated, tools, truth, (found, made)),
+        protocol=describe_protocol(
+            sides.real,
+            sides.generated,
+            tools,
+            sides.truth,
+            (real, generated),
+            bootstrap=settings.bootstrap,
+            seed=settings.seed,
+        ),
         results=tuple(results),
         by_frame={
             measure.name: tuple(float(total / count) if count else None for total, count in sums.T)
-            for measure, sums in made.by_frame.items()
+            for measure, sums in generated.by_frame.items()
         },
         warnings=tuple(warnings),
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - start,
     )
     write_report(report)
     yield Note(f"Written: {report.json}, {report.table.name} and {report.plot.name}.")
     return report
 
 
-Sides = tuple[VideoSet, VideoSet, View, list[Item] | None]
-
-
-def _sides(settings: EvaluateSettings, warnings: list[str]) -> EventStream[Sides]:
-    """Both sides, the view of them, and the real video for each generated one where they are compared one by one."""
+def _open_sides(settings: EvaluateSettings) -> EventStream[_Sides]:
+    """Opens both sides; of a run, samples the generated one."""
     first, second = settings.real, settings.generated
     if second is not None and path_kind(first) in MODEL_KINDS:
-        raise UsageError(
-            "the first one to compare is real", found=f"the run {first}", fix="name the run last, or alone"
-        )
+        fix = "name the run last, or alone"
+        raise UsageError("the first one to compare must be real", found=f"the run {first}", fix=fix)
     if second is None and path_kind(first) not in MODEL_KINDS:
         fix = "name the generated videos, or a run to sample from"
-        raise UsageError(f"there is nothing to compare {first} with", fix=fix)
+        raise UsageError(f"nothing to compare {first} with", fix=fix)
     run = first if second is None else second if path_kind(second) in MODEL_KINDS else None
-    stream = None if run is None or settings.dataset is not None else model_samples.training_world(run)
-    if stream is not None and (second is None or str(first) == ADDRESS):
-        source, real = Path(ADDRESS), world_set(stream, settings.side, settings.count or stream.held_out)
-    else:
-        source = model_samples.training_dataset(settings, first) if second is None else first
-        is_data = second is None or path_kind(source) == "dataset"
-        real = dataset_set(source, settings.side) if is_data else (yield from files_set(source))
-        real = real.some(settings.count)
-    if run is None:
-        assert second is not None
-        generated = dataset_set(second, "all") if path_kind(second) == "dataset" else (yield from files_set(second))
-        generated = generated.some(settings.count)
-        truth = make_pairs(real.items, generated.items, settings.paired)
-        view = choose_view(settings, [("real", real.items), ("generated", generated.items)])
-        _check_enough(real, generated, paired=truth is not None)
-        return real, generated, view, truth
-    if settings.paired:
-        raise UsageError("samples of a run have no real video of their own", fix="leave out --paired")
-    if source != Path(ADDRESS) and model_samples.is_other_dataset(run, real):
-        warnings.append(f"{source} is not what {run} was trained on, or has changed since.")
-    asked = model_samples.sampling_settings(settings, run)
-    model = open_model(asked.model, device=asked.device, dtype=asked.dtype, clip_model=asked.clip_model)
-    resolve_sampling(model, asked)  # refuses a condition that the model was not trained for before anything is made
-    count = settings.count or len(real.items)
-    if count < 2 or len(real.items) < 2:
-        raise VidiffError("a distribution takes two videos at least", found=f"{count} and {len(real.items)}")
-    coming = model_samples.announced(model, count, settings.num_frames)
-    view = choose_view(settings, [("real", real.items), ("generated", coming)])
-    captions = [item.prompt or "" for item in real.items]
-    prompts = [captions[number % len(captions)] for number in range(count)]
-    generated = yield from model_samples.samples(model, asked, run, prompts, coming[0].frames, settings.output.parent)
-    return real, generated, view, None
-
-
-def _check_enough(real: VideoSet, generated: VideoSet, *, paired: bool) -> None:
-    few = min(len(real.items), len(generated.items))
-    if few < 2 and not paired:
+    real = yield from _open_real(settings, run)
+    if run is not None:
+        return (yield from _sample_run(settings, run, real))
+    assert second is not None
+    generated = dataset_set(second, "all") if path_kind(second) == "dataset" else (yield from files_set(second))
+    generated = generated.subset(settings.count)
+    truth = make_pairs(real.items, generated.items, settings.paired)
+    view = _view(settings, [*real.items, *generated.items])
+    if min(len(real.items), len(generated.items)) < 2 and truth is None:
         found = f"{len(real.items)} real and {len(generated.items)} generated"
         fix = "give more, or --paired to compare one by one"
-        raise VidiffError("too few videos for a distance", found=found, expected="two on each side at least", fix=fix)
+        raise VidiffError("too few videos for a distance", found=found, expected="at least two on each side", fix=fix)
+    return _Sides(real=real, generated=generated, view=view, truth=truth)
 
 
-def _given(settings: EvaluateSettings, view: View, generated: VideoSet) -> frozenset[int]:
-    """The frames that do not count: as said, else what the sidecars of all generated videos agree on."""
-    asked = settings.given_frames
-    told = {item.given for item in generated.items}
-    given = asked if asked is not None else (told.pop() if len(told) == 1 else None) or frozenset()
-    if asked and max(asked) >= view.frames:
+def _open_real(settings: EvaluateSettings, run: Path | None) -> EventStream[VideoSet]:
+    """Opens the real side: as named, else the clips that the run was trained on."""
+    first, alone = settings.real, settings.generated is None
+    world = None if run is None or settings.dataset is not None else model_samples.training_world(run)
+    if world is not None and (alone or str(first) == ADDRESS):
+        return world_set(world, settings.side, settings.count or world.held_out)
+    source = settings.dataset or model_samples.training_dataset(first) if alone else first
+    is_data = alone or path_kind(source) == "dataset"
+    real = dataset_set(source, settings.side) if is_data else (yield from files_set(source))
+    return real.subset(settings.count)
+
+
+def _sample_run(settings: EvaluateSettings, run: Path, real: VideoSet) -> EventStream[_Sides]:
+    """Samples as many videos from a run as there are real ones, with their captions as prompts."""
+    if settings.paired:
+        raise UsageError("samples of a run have no real video of their own", fix="leave out --paired")
+    asked = {"model": run, "device": settings.device, "seed": settings.seed}
+    sampling = settings.sampling.model_copy(update=asked)
+    model = open_model(sampling.model, device=sampling.device, dtype=sampling.dtype, clip_model=sampling.clip_model)
+    resolve_sampling(model, sampling)  # refuses a condition that the model was not trained for before anything is made
+    count = settings.count or len(real.items)
+    if count < 2 or len(real.items) < 2:
+        raise VidiffError("a distribution takes at least two videos", found=f"{count} and {len(real.items)}")
+    placeholders = model_samples.placeholders(model, count, settings.num_frames)
+    view = _view(settings, [*real.items, *placeholders])
+    captions = [item.prompt or "" for item in real.items]
+    prompts = [captions[number % len(captions)] for number in range(count)]
+    generated = yield from model_samples.sample_set(
+        model, sampling, run, prompts, placeholders[0].frames, settings.output.parent
+    )
+    return _Sides(real=real, generated=generated, view=view)
+
+
+def _view(settings: EvaluateSettings, items: list[Item]) -> View:
+    return choose_view(items, frames=settings.num_frames, width_height=settings.width_height, fps=settings.fps)
+
+
+def _dataset_warnings(sides: _Sides) -> Iterator[str]:
+    """Warns where a run is compared with other clips than those that it was trained on."""
+    real, generated = sides.real.facts, sides.generated.facts
+    if generated["kind"] == "samples" and real["kind"] != "world":
+        run = Path(generated["path"])
+        if model_samples.is_other_dataset(run, sides.real):
+            yield f"{real['path']} is not the dataset that {run} was trained on, or has changed since."
+
+
+def _given_frames(settings: EvaluateSettings, sides: _Sides) -> frozenset[int]:
+    """The frames that do not count: as asked, else those that the sidecars of all generated videos agree on."""
+    asked, frames = settings.given_frames, sides.view.frames
+    recorded = {item.given for item in sides.generated.items}
+    given = asked if asked is not None else (recorded.pop() if len(recorded) == 1 else None) or frozenset()
+    if asked and max(asked) >= frames:
         found = f"frame {max(asked)}"
-        raise VidiffError("--given names frames that are not there", found=found, expected=f"below {view.frames}")
-    given = frozenset(frame for frame in given if frame < view.frames)
-    if len(given) == view.frames:
-        raise VidiffError("all frames were given", found=f"{view.frames}", fix="raise --num-frames, or pass --given 0")
+        raise VidiffError("--given names frames that do not exist", found=found, expected=f"below {frames}")
+    given = frozenset(frame for frame in given if frame < frames)
+    if len(given) == frames:
+        raise VidiffError("all frames were given", found=f"{frames}", fix="raise --num-frames, or pass --given 0")
     return given
 
 
 def _results(
-    settings: EvaluateSettings, tools: MeasureContext, real: Measured, made: Measured
+    settings: EvaluateSettings, tools: MeasureContext, real: Measured, generated: Measured
 ) -> EventStream[list[Result]]:
     results = list[Result]()
     for extractor in tools.extractors:
-        one, other = real.features[extractor.name], made.features[extractor.name]
+        features = real.features[extractor.name], generated.features[extractor.name]
         what = f"bootstrap ({extractor.name})"
         value, halves = yield from frechet_distance(
-            one, other, replicates=settings.bootstrap, seed=settings.seed, what=what
+            *features, replicates=settings.bootstrap, seed=settings.seed, what=what
         )
         results.append(_distance(extractor.frechet_name, value, halves))
-        results.append(_distance(extractor.kernel_name, *kernel_estimate(one, other, seed=settings.seed)))
+        results.append(_distance(extractor.kernel_name, *kernel_estimate(*features, seed=settings.seed)))
     for kind, measures in (
         ("fidelity", FIDELITY),
-        ("time", (*OVER_TIME, TRUE_WARPING)),
-        ("text", (CLIP, *WORDS.values())),
+        ("time", (*TEMPORAL, REAL_WARPING)),
+        ("text", (CLIP_SCORE, *CAPTION_ACCURACY.values())),
     ):
         for measure in measures:
-            value = bootstrap_mean(made.numbers.get(measure, ()), seed=settings.seed)
-            if value.videos:
-                theirs = bootstrap_mean(real.numbers.get(measure, ()), seed=settings.seed)
+            ours, theirs = (
+                bootstrap_mean(side.numbers.get(measure, ()), seed=settings.seed) for side in (generated, real)
+            )
+            if ours.videos:
                 results.append(
                     Result(
                         name=measure.name,
                         kind=kind,
                         unit=measure.unit,
                         better=measure.better,
-                        generated=value,
+                        generated=ours,
                         real=theirs if theirs.videos else None,
                     )
                 )

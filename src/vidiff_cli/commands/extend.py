@@ -20,7 +20,8 @@ from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.seams import PAST, measure_seams
 from vidiff_cli.generation.source_clip import read_clip, working_size
 from vidiff_cli.generation.video_job import choose_overlap
-from vidiff_cli.sampling.color_anchor import Drift, match_color_statistics, warnings
+from vidiff_cli.metrics.drift import Drift, warnings
+from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.timeline import extension, loop
 from vidiff_cli.video.probe import VideoInfo, probe
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,51 +16,35 @@ from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
-from vidiff_cli.device import choose_device, choose_dtype, dtype_name
+from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.events import EventStream, Note, Progress, task
 from vidiff_cli.generation.sample_sheet import sample_sheet
-from vidiff_cli.runs.finetune import inherit_settings, with_known_words
-from vidiff_cli.runs.memory import explain_out_of_memory, resolve_batch_size
+from vidiff_cli.runs.checkpoints import INTERRUPT_ONLY, complete_save, save_checkpoint
+from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.monitor import TrainingMonitor, is_due
-from vidiff_cli.runs.run_dir import (
-    INTERRUPT_ONLY,
-    OTHER_FOLDER,
-    check_replaceable,
-    check_run,
-    complete_save,
-    other_dataset,
-    remove_run,
-    remove_unfinished,
-    resume_from,
-    save_checkpoint,
-    write_config,
-)
-from vidiff_cli.runs.setup import (
-    at_peak_seconds,
-    consistent,
-    describe_training,
-    initial_state,
-    model_settings,
-    open_clip_source,
-)
-from vidiff_cli.runs.text_encoder import choose_text, embed_captions
-from vidiff_cli.runs.trackers import open_tracker, tracking
-from vidiff_cli.runs.worker_rank import run_worker_rank, told
+from vidiff_cli.runs.run_dir import OTHER_FOLDER, other_dataset, remove_run, write_config
+from vidiff_cli.runs.run_plan import RunPlan, broadcast_plan, plan_run
+from vidiff_cli.runs.setup import at_peak_seconds, describe_training, initial_state, open_clip_source
+from vidiff_cli.runs.text_encoder import LazyTower, embed_captions, read_embeddings
+from vidiff_cli.runs.trackers import SafeTracker, open_tracker, tracking
 from vidiff_cli.system.locks import folder_alone
 from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.text.clip_tower import ClipTower
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.objective import Auxiliary
+from vidiff_cli.training.state import TrainState
 
 SHEET_STEPS = 16  # of sampling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainReport:
-    """The run folder and what its training came to: wall time of this call, mean loss of the last steps."""
+    """The run folder and the training's totals: wall time of this call, mean loss of the last steps."""
 
     run: Path
     checkpoint: Path
@@ -72,23 +58,48 @@ class TrainReport:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Recorder:
+    """Everything that rank 0 writes into the run folder during the steps."""
+
+    run: Path
+    log: TrainingLog
+    monitor: TrainingMonitor
+    tracker: SafeTracker | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rank:
+    """One process of a training, ready for its steps. Rank 0 alone has a `recorder`."""
+
+    plan: RunPlan
+    state: TrainState
+    schedule: LRSchedule
+    dataset: Dataset
+    device: torch.device
+    dtype: torch.dtype
+    auxiliary: Auxiliary | None
+    parallel: DistributedContext
+    recorder: _Recorder | None
+
+
 @task
 def train(settings: TrainSettings) -> EventStream[TrainReport | None]:
-    """Trains a model on a dataset, or goes on with an unfinished run.
+    """Trains a model on a dataset, or continues an unfinished run.
 
-    Under torchrun this is one of several processes: the first one tells and writes all there is, the others return
-    None. Raises VidiffError for a dataset that cannot be read, a run folder with other settings, a divergence.
+    Under torchrun this is one of several processes. Rank 0 reports all events and writes all files; the others yield
+    nothing and return None. Raises VidiffError for a dataset that cannot be read, a run folder with other settings, a
+    divergence.
     """
     launch = ProcessInfo.from_environment(os.environ)
     device = choose_device(launch.device(settings.device))
     with init_distributed(launch, device, kind=settings.parallel, timeout_seconds=settings.patience) as parallel:
         dataset = open_clips(settings)
-        if not parallel.is_main:
-            return run_worker_rank(dataset, device, parallel)
-        name = dataset.folder.resolve().name.replace(":", "-")  # of a world, too
+        name = dataset.folder.resolve().name.replace(":", "-")  # world:shapes -> world-shapes
         run = settings.output or Path("runs") / f"{name}-{settings.preset or 'custom'}"
-        with folder_alone(run, fix=f"wait for it to end, or {OTHER_FOLDER}") as locked:
-            return (yield from _train(settings, dataset, run, device, parallel, locked=locked))
+        lock = folder_alone(run, fix=f"wait for it to end, or {OTHER_FOLDER}") if parallel.is_main else nullcontext()
+        with lock as locked:
+            return (yield from _train(settings, dataset, run, device, parallel, locked=bool(locked)))
 
 
 def _train(
@@ -99,110 +110,203 @@ def _train(
     parallel: DistributedContext,
     *,
     locked: bool,
-) -> EventStream[TrainReport]:
-    began = time.monotonic()
-    dtype = choose_dtype(settings.precision, device)
-    settings = consistent(settings.model_copy(update={"precision": dtype_name(dtype)}))
-    checkpoints = run / "checkpoints"
-    replacing = settings.overwrite and (run / "config.json").is_file()
-    if replacing:
-        check_replaceable(run)
-    before = None if replacing else run
-    settings, tower = yield from choose_text(inherit_settings(settings, before), dataset, before)
-    model = model_settings(settings, dataset, clip=tower.settings if tower else None)
-    model = with_known_words(model, settings, before)
-    settings = yield from resolve_batch_size(settings, model, device, run=before, world=parallel.world)
-    auxiliary = make_auxiliary_losses(settings.objective, settings.diffusion, device)
-    resumed = not replacing and check_run(run, settings, model, dataset)
-    if locked:
-        remove_unfinished(run)
-    schedule = LRSchedule.of_run(settings.steps, settings.optimizer)
-    place = resume_from(checkpoints, settings, schedule, resumed=resumed)
-    parallel.broadcast_object(told(settings, model, dataset, resumed=place is not None))
-    state = initial_state(settings, model, device, parallel, resumed=place is not None)
-    if place is not None:
-        state.load(place, parallel=parallel)
-        if state.step >= settings.steps:
-            yield Note(f"{run} has its {settings.steps} steps already; nothing to do. Raise --steps to go on.")
-        else:
-            yield Note(f"Continuing {run} at step {state.step} of {settings.steps}.")
-        if place.parent != checkpoints and other_dataset(place, dataset):
-            yield Note(f"{place} was trained on other clips than those of {dataset.folder}, which come from here on.")
-    parameters = sum(value.numel() for value in state.video_model.parameters())
-    yield from describe_training(settings, model, dataset, device, parameters)
-    draw_sheet = partial(sample_sheet, options=GenerationSettings(steps=SHEET_STEPS, condition="replacement"))
-    watch = TrainingMonitor(settings, model, dataset, device=device, dtype=dtype, draw_sheet=draw_sheet)
+) -> EventStream[TrainReport | None]:
+    """Trains on one rank. Ranks wait for each other in collective calls: none of these depends on the rank."""
+    start = time.monotonic()
+    plan, tower = None, None
+    if parallel.is_main:
+        plan, tower = yield from plan_run(settings, dataset, run, device, world=parallel.world, locked=locked)
+    plan = broadcast_plan(plan, dataset, parallel)
+    auxiliary = make_auxiliary_losses(plan.settings.objective, plan.settings.diffusion, device)
+    state = initial_state(plan.settings, plan.model, device, parallel, resumed=plan.resumed)
+    if plan.resumed:
+        state.load(plan.checkpoint, parallel=parallel)
+    dtype = choose_dtype(plan.settings.precision, device)
+    recorder = None
+    if parallel.is_main:
+        recorder = yield from _open_recorder(plan, state, dataset, run, device, dtype, world=parallel.world)
+    rank = _Rank(
+        plan=plan,
+        state=state,
+        schedule=LRSchedule.of_run(plan.settings.steps, plan.settings.optimizer),
+        dataset=dataset,
+        device=device,
+        dtype=dtype,
+        auxiliary=auxiliary,
+        parallel=parallel,
+        recorder=recorder,
+    )
+    yield from _attach_captions(rank, tower)
+    del tower  # the steps need its embeddings only
+    if recorder is not None:
+        _begin_folder(plan, state, dataset, recorder)
+        yield Progress(what="training", done=state.step, total=plan.settings.steps)
+    yield from _run_steps(rank)
+    return None if recorder is None else _report(plan, state, recorder, seconds=time.monotonic() - start)
+
+
+def _open_recorder(
+    plan: RunPlan,
+    state: TrainState,
+    dataset: Dataset,
+    run: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    world: int,
+) -> EventStream[_Recorder]:
+    """Describes the training and opens its log, monitor and tracker. Writes nothing yet."""
+    settings, model = plan.settings, plan.model
+    yield from _describe_resumption(plan, state, dataset, run)
+    yield from describe_training(settings, model, dataset, device, _count_parameters(state))
+
+    options = GenerationSettings(steps=SHEET_STEPS, condition="replacement")
+    draw_samples = partial(sample_sheet, device=device, dtype=dtype, options=options)
+    monitor = TrainingMonitor(settings, model, dataset, device=device, dtype=dtype, draw_samples=draw_samples)
     tracker = open_tracker(settings.track, run) if settings.track != "none" else None
-    yield from watch.announce()
-    if tower is not None and isinstance(state.video_model.text, AdaptedText):
-        state.video_model.text.frozen = yield from embed_captions(tower.to(device), dataset, more=watch.captions)
-        del tower  # its embeddings are all that training needs
-        parallel.barrier()  # the others take the embeddings from the dataset's folder
-    if replacing:
-        remove_run(run)
-    write_config(run, settings, model, dataset)
-    source = open_clip_source(settings, dataset)
+    yield from monitor.announce()
     log = TrainingLog(
         run,
         settings.steps,
         batch_size=settings.batch_size,
         device=device,
-        at_peak_seconds=at_peak_seconds(settings, model, device, world=parallel.world),
-        clip_name=source.name,
+        at_peak_seconds=at_peak_seconds(settings, model, device, world=world),
+        clip_name=open_clip_source(settings, dataset).name,
         tracker=tracker,
-        looks=[step for step in range(1, settings.steps + 1) if is_due(step, settings)],
+        monitored_steps=[step for step in range(1, settings.steps + 1) if is_due(step, settings)],
     )
-    log.go_on_from(state.step, state.notes.get("unlogged", ()))
+    return _Recorder(run=run, log=log, monitor=monitor, tracker=tracker)
 
-    def keep(*, regular: bool) -> None:
-        log.sync()
-        state.notes = {"unlogged": log.unlogged()} | ({} if regular else {INTERRUPT_ONLY: True})
-        errors = watch.errors(state, parallel) if regular else None
-        save_checkpoint(state, checkpoints, settings, schedule, parallel, errors=errors)
-        log.plot()
 
-    def keep_what_is_made() -> bool:
-        if alone_with_steps := parallel.world == 1 and state.step > 0:
-            keep(regular=False)
-        return alone_with_steps
+def _describe_resumption(plan: RunPlan, state: TrainState, dataset: Dataset, run: Path) -> Iterator[Note]:
+    checkpoint, steps = plan.checkpoint, plan.settings.steps
+    if checkpoint is None:
+        return
+    if state.step >= steps:
+        yield Note(f"{run} has its {steps} steps already; nothing to do. Raise --steps to go on.")
+    else:
+        yield Note(f"Continuing {run} at step {state.step} of {steps}.")
+    if checkpoint.parent != run / "checkpoints" and other_dataset(checkpoint, dataset):
+        yield Note(
+            f"{checkpoint} was trained on other clips than those of {dataset.folder}, which are used from here on."
+        )
 
-    yield Progress(what="training", done=state.step, total=settings.steps)
+
+def _attach_captions(rank: _Rank, tower: ClipTower | LazyTower | None) -> EventStream[None]:
+    """Gives the model the embeddings of a frozen text encoder: rank 0 computes them, the others read its files."""
+    text, clip = rank.state.video_model.text, rank.plan.model.text.clip
+    if clip is None or not isinstance(text, AdaptedText):
+        return
+    if rank.recorder is not None:
+        assert tower is not None, "rank 0 opened the encoder"
+        more = rank.recorder.monitor.captions
+        text.frozen = yield from embed_captions(tower.to(rank.device), rank.dataset, more=more)
+    rank.parallel.barrier()
+    if rank.recorder is None:
+        text.frozen = read_embeddings(rank.dataset, clip)
+
+
+def _begin_folder(plan: RunPlan, state: TrainState, dataset: Dataset, recorder: _Recorder) -> None:
+    """Makes the folder this run's: removes a replaced run, writes config.json, drops rows of steps to be made again."""
+    if plan.replaced:
+        remove_run(recorder.run)
+    write_config(recorder.run, plan.settings, plan.model, dataset)
+    recorder.log.resume(state.step, state.notes.get("unlogged", ()))
+
+
+def _run_steps(rank: _Rank) -> EventStream[None]:
+    """Makes the steps that are left, with checkpoints, validation and samples; saves and leaves at a signal."""
+    settings, state, recorder, parallel = rank.plan.settings, rank.state, rank.recorder, rank.parallel
+
+    def save_completed_steps() -> bool:
+        if saved := parallel.world == 1 and state.step > 0:
+            _save(rank, regular=False)
+        return saved
+
     with (
         DeferredSignals(several=parallel.world > 1) as interrupt,
-        tracking(tracker, settings),
-        explain_out_of_memory(settings, model, keep_what_is_made),
+        tracking(recorder.tracker if recorder is not None else None, settings),
+        explain_out_of_memory(settings, rank.plan.model, save_completed_steps),
     ):
-        if place is not None and place.parent == checkpoints:
-            complete_save(place, settings, schedule)
-            log.plot(newer_than=log.path)
-        yield from watch.run(state, run, log, parallel, again=False)
+        if recorder is not None:
+            _complete_checkpoint(rank, recorder)
+        yield from _observe(rank, redraw=False)
         for report in train_steps(
-            state, source, settings, schedule, device=device, dtype=dtype, parallel=parallel, auxiliary=auxiliary
+            state,
+            open_clip_source(settings, rank.dataset),
+            settings,
+            rank.schedule,
+            device=rank.device,
+            dtype=rank.dtype,
+            parallel=parallel,
+            auxiliary=rank.auxiliary,
         ):
-            yield from log.add(report)
-            ending = report.step in (schedule.stable, schedule.steps)
-            if ending:
-                log.flush()
+            ending = report.step in (rank.schedule.stable, rank.schedule.steps)
+            if recorder is not None:
+                yield from recorder.log.add(report)
+                if ending:
+                    recorder.log.flush()
             regular = ending or report.step % settings.checkpoint_every == 0
             signal = parallel.all_reduce_max(interrupt.number)
             if regular or signal:
-                keep(regular=regular)
+                _save(rank, regular=regular)
             if signal:
-                without = " without --overwrite" if settings.overwrite else ""
-                yield Note(f"Saved {run} at step {report.step}; the same command{without} continues.")
+                if recorder is not None:
+                    without = " without --overwrite" if settings.overwrite else ""
+                    yield Note(f"Saved {recorder.run} at step {report.step}; the same command{without} continues.")
                 interrupt.reraise(signal)
-            yield from watch.run(state, run, log, parallel)
+            yield from _observe(rank)
+
+
+def _complete_checkpoint(rank: _Rank, recorder: _Recorder) -> None:
+    """Completes a save that was interrupted after its checkpoint folder was written."""
+    checkpoint = rank.plan.checkpoint
+    if checkpoint is not None and checkpoint.parent == recorder.run / "checkpoints":
+        complete_save(checkpoint, rank.plan.settings, rank.schedule)
+        recorder.log.plot(newer_than=recorder.log.path)
+
+
+def _save(rank: _Rank, *, regular: bool) -> None:
+    """Writes a checkpoint. Only a `regular` one has the errors of its averages; one that an interrupt asked for is
+    removed by the next."""
+    state, recorder = rank.state, rank.recorder
+    errors, checkpoints = None, Path()
+    if regular:
+        averages = rank.parallel.gather_full_state(state.ema.shadow)
+        errors = recorder.monitor.errors(state, averages) if recorder is not None else None
+    if recorder is not None:
+        checkpoints = recorder.run / "checkpoints"
+        recorder.log.sync()
+        state.notes = {"unlogged": recorder.log.unlogged()} | ({} if regular else {INTERRUPT_ONLY: True})
+    save_checkpoint(state, checkpoints, rank.plan.settings, rank.schedule, rank.parallel, errors=errors)
+    if recorder is not None:
+        recorder.log.plot()
+
+
+def _observe(rank: _Rank, *, redraw: bool = True) -> EventStream[None]:
+    """Validates and samples with the averaged weights, where it is due after this step."""
+    if is_due(rank.state.step, rank.plan.settings):
+        averages = rank.parallel.gather_full_state(rank.state.ema.shadow)
+        if rank.recorder is not None:
+            yield from rank.recorder.monitor.run(rank.state, averages, rank.recorder.log, redraw=redraw)
+
+
+def _report(plan: RunPlan, state: TrainState, recorder: _Recorder, *, seconds: float) -> TrainReport:
+    settings, checkpoints = plan.settings, recorder.run / "checkpoints"
     latest = (checkpoints / "latest").read_text(encoding="utf-8", errors="replace").strip()
-    checkpoint = checkpoints / Path(latest).name  # the name only: a path from a file is not trusted
     return TrainReport(
-        run=run,
-        checkpoint=checkpoint,
+        run=recorder.run,
+        checkpoint=checkpoints / Path(latest).name,  # the name only: a path from a file is not trusted
         preset=settings.preset,
         steps=state.step,
         clips_seen=state.step * settings.batch_size,
-        parameters=parameters,
+        parameters=_count_parameters(state),
         precision=settings.precision,
-        loss=log.mean_loss(),
-        seconds_per_step=log.seconds_per_step(),
-        seconds=time.monotonic() - began,
+        loss=recorder.log.mean_loss(),
+        seconds_per_step=recorder.log.seconds_per_step(),
+        seconds=seconds,
     )
+
+
+def _count_parameters(state: TrainState) -> int:
+    return sum(value.numel() for value in state.video_model.parameters())

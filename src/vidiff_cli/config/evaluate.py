@@ -1,64 +1,98 @@
-"""Settings of `vidiff evaluate`: what is compared with what, and by which protocol."""
+"""Settings of `vidiff evaluate`: the two sets of videos and the protocol of their comparison."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vidiff_cli.config.fields import Rate
 from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.config.options import OUTPUT, REPRODUCE, Argument, Device, Nested, Option
 
 BY_THEMSELVES = ("random", "shapes")
 FROM_FILES = ("i3d", "r3d_18", "s3d")
 EXTRACTORS = (*BY_THEMSELVES, *FROM_FILES)
 
 
+VIDEOS, MEASURES, RUN = "Compared videos", "Measures", "Samples of a run"
+
+
 class EvaluateSettings(BaseModel):
-    """Everything `vidiff evaluate` can be told; the defaults of the command line stand here and nowhere else."""
+    """Settings of `vidiff evaluate`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    real: Path = Field(description="videos, a dataset, or a run to evaluate against its held-out clips")
-    generated: Path | None = Field(default=None, description="videos, a dataset, or a run to sample from")
-    output: Path = Field(default=Path("evaluation"), description="folder for the JSON, the table and the plot")
-    side: Literal["val", "train", "all"] = Field(default="val", description="clips of a dataset that count")
-    dataset: Path | None = Field(
-        default=None, description="of a run: the dataset; the one that it was trained on if not given"
+    real: Annotated[Path, Argument("REAL")] = Field(
+        description="Videos or a dataset; alone, a run to evaluate against its held-out clips"
     )
-    count: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="videos of each side; all, and of a run as many as there are real"
+    generated: Annotated[Path | None, Argument("GENERATED")] = Field(
+        default=None, description="Videos, a dataset, or a run to sample from"
     )
-    num_frames: int | None = Field(
-        default=None, ge=1, le=100_000, description="frames of each video, from its first; the shortest's, 64 at most"
+    output: Annotated[Path, Option(OUTPUT, "--output", "-o")] = Field(
+        default=Path("evaluation"), description="Folder for the JSON, the table and the plot"
     )
-    size: str | None = Field(
-        default=None, description="size of all frames, 64 (square) or 128x72, cut from the middle; their own if equal"
+    num_frames: Annotated[int | None, Option(VIDEOS, "--num-frames", "--frames", unit="frames")] = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Frames of each video, from its first; if not given, as many as the shortest has, at most 64",
     )
-    fps: Rate | None = Field(default=None, description="rate that all are brought to; their own if equal")
-    given: str | None = Field(
-        default=None, description="frames that were given, such as 4 (the first four) or 0-3,15: not counted"
+    size: Annotated[str | None, Option(VIDEOS, values="PIXELS|WIDTHxHEIGHT")] = Field(
+        default=None,
+        description="Size of all frames, such as 64 (square) or 128x72, cropped from the middle; if not given, their "
+        "own, which must be equal",
     )
-    paired: bool | None = Field(
-        default=None, description="compare videos one by one; by default where the names on both sides agree"
+    fps: Annotated[Rate | None, Option(VIDEOS)] = Field(
+        default=None, description="Rate of all videos; if not given, their own, which must be equal"
     )
-    extractors: tuple[str, ...] = Field(
-        default=("random", "shapes"),
-        description="networks of the distances: random, shapes, i3d:FILE, r3d_18:FILE, s3d:FILE",
+    count: Annotated[int | None, Option(VIDEOS, "--count", "-n", unit="videos")] = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Videos of each set; if not given, all, and of a run as many as there are real ones",
     )
-    expect: tuple[str, ...] = Field(default=(), description="sha256 that a file of weights must have, NAME:HASH")
-    clip_model: str | None = Field(
-        default=None, description="CLIP weights as FILE, NAME:FILE or NAME:TAG; those at hand if not given"
+    side: Annotated[Literal["val", "train", "all"], Option(VIDEOS)] = Field(
+        default="val", description="Split of a dataset"
     )
-    clip: bool = Field(default=True, description="measure the similarity of frames and prompts where CLIP is at hand")
-    temporal: bool = Field(default=True, description="measure motion, flicker, warping error and drift")
-    bootstrap: int = Field(default=100, ge=0, le=10_000, description="replicates behind the interval of a distance")
-    seed: int = Field(default=0, ge=0, description="seed of the bootstrap and of a run's samples")
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps")
-    overwrite: bool = Field(default=False, description="replace an evaluation that is already there")
-    sampling: GenerationSettings = Field(default=GenerationSettings(), description="how a run is sampled")
+    given: Annotated[str | None, Option(VIDEOS, values="COUNT|RANGES")] = Field(
+        default=None,
+        description="Frames that were given and are not measured, such as 4 (the first four) or 0-3,15",
+    )
+    paired: Annotated[bool | None, Option(VIDEOS)] = Field(
+        default=None, description="Compare videos in pairs; if not given, where the names in both sets agree"
+    )
+    extractors: Annotated[
+        tuple[str, ...], Option(MEASURES, "--extractor", values="random|shapes|i3d:FILE|r3d_18:FILE|s3d:FILE")
+    ] = Field(default=("random", "shapes"), description="Network of the Frechet distances")
+    expect: Annotated[tuple[str, ...], Option(MEASURES, values="NAME:SHA256")] = Field(
+        default=(), description="Hash that the weights of an extractor must have"
+    )
+    temporal: Annotated[bool, Option(MEASURES)] = Field(
+        default=True, description="Measure motion, flicker, warping error and drift"
+    )
+    clip: Annotated[bool, Option(MEASURES)] = Field(
+        default=True, description="Measure the similarity of frames and prompts, where CLIP is installed"
+    )
+    clip_model: Annotated[str | None, Option(MEASURES, values="FILE|NAME:FILE|NAME:TAG")] = Field(
+        default=None, description="CLIP weights; if not given, those on this machine"
+    )
+    bootstrap: Annotated[int, Option(MEASURES, unit="replicates")] = Field(
+        default=100, ge=0, le=10_000, description="Replicates for the interval of a distance"
+    )
+    dataset: Annotated[Path | None, Option(RUN)] = Field(
+        default=None, description="Dataset to compare a run with; if not given, the one it was trained on"
+    )
+    sampling: Annotated[GenerationSettings, Nested(RUN, "steps", "sampler", "guidance_scale", "dtype")] = Field(
+        default=GenerationSettings(), description="Settings for sampling from a run"
+    )
+    overwrite: Annotated[bool, Option(OUTPUT)] = Field(default=False, description="Replace an existing evaluation")
+    seed: Annotated[int, Option(REPRODUCE)] = Field(
+        default=0, ge=0, description="Seed of the bootstrap and of the samples of a run"
+    )
+    device: Device = "auto"
 
     @field_validator("size")
     @classmethod
@@ -80,7 +114,7 @@ class EvaluateSettings(BaseModel):
         for text in value:
             name, _, path = text.partition(":")
             if name not in EXTRACTORS:
-                raise ValueError(f"{', '.join(BY_THEMSELVES)} or {', '.join(f'{each}:FILE' for each in FROM_FILES)}")
+                raise ValueError(f"{', '.join(BY_THEMSELVES)} or {', '.join(f'{name}:FILE' for name in FROM_FILES)}")
             if (name in FROM_FILES) != bool(path):
                 raise ValueError(f"{name}:FILE" if name in FROM_FILES else f"{name} without a file")
         if len({text.partition(":")[0] for text in value}) < len(value):
@@ -97,7 +131,7 @@ class EvaluateSettings(BaseModel):
 
     @property
     def width_height(self) -> tuple[int, int] | None:
-        """`size` as two numbers."""
+        """The two numbers in `size`."""
         if self.size is None:
             return None
         width, _, height = self.size.partition("x")
@@ -105,7 +139,7 @@ class EvaluateSettings(BaseModel):
 
     @property
     def given_frames(self) -> frozenset[int] | None:
-        """`given` as numbers from 0; "4" are the first four. None where it is not said."""
+        """The frame numbers in `given`, from 0; "4" means the first four. None if it was not given."""
         if self.given is None:
             return None
         if self.given.isdigit():

@@ -1,4 +1,4 @@
-"""Field types that several settings models share. Pydantic and the standard library only."""
+"""Field types that several settings models share."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-NTSC_NOMINAL = (12, 15, 24, 30, 48, 60, 120, 240)  # broadcast rates that really run at 1000/1001 of their name
+NTSC_NOMINAL = (12, 15, 24, 30, 48, 60, 120, 240)  # broadcast rates that run at 1000/1001 of their name
 LARGEST_TERM = 10**15  # of a fraction
-_WRITTEN = re.compile(
-    r"\d{1,30}(\.\d{1,30})?(/\d{1,30})?"
-)  # bounds the work: Fraction("1e999999999") would never return
+# bounded, because Fraction("1e999999999") would never return
+_WRITTEN = re.compile(r"\d{1,30}(\.\d{1,30})?(/\d{1,30})?")
 _RECORDED = re.compile(r"\d{1,16}(/0*[1-9]\d{0,15})?", re.ASCII)
 _SNAP_WITHIN = 0.005  # "23.98" and "23.976" both mean 24000/1001; 24 and 23.5 do not
 
 
 def parse_rate(value: object) -> Fraction:
-    """A frame rate as an exact fraction, from "30000/1001", "29.97", 25, 12.5 or a Fraction.
+    """Parse a frame rate to an exact fraction, from "30000/1001", "29.97", 25, 12.5 or a Fraction.
 
-    Decimal spellings of NTSC rates ("23.976", "29.97", 59.94) become the exact n*1000/1001; every other number is kept
-    as written. Raises ValueError for anything that is not a positive number.
+    Decimal spellings of NTSC rates ("23.976", "29.97", 59.94) become the exact n*1000/1001; other numbers are exact.
+    Raises ValueError for anything but a positive number.
     """
     if isinstance(value, Fraction):
         rate = value
@@ -40,9 +39,9 @@ def parse_rate(value: object) -> Fraction:
 
 
 def recorded_rate(text: str) -> Fraction:
-    """A frame rate as vidiff writes it into its own files: "25" or "30000/1001". ValueError for anything else."""
+    """Parse a frame rate from a file of vidiff: "25" or "30000/1001". ValueError for anything else."""
     if not isinstance(text, str) or not _RECORDED.fullmatch(text) or Fraction(text) <= 0:
-        raise ValueError(f"{str(text)[:40]!r} is no frame rate such as 25 or 30000/1001")
+        raise ValueError(f"{str(text)[:40]!r} is not a frame rate such as 25 or 30000/1001")
     return Fraction(text)
 
 
@@ -52,7 +51,7 @@ def _snap(rate: Fraction) -> Fraction:
 
 
 def rate_text(rate: Fraction) -> str:
-    """The text that `parse_rate` reads back exactly: "25" or "30000/1001"."""
+    """Format a rate so that `parse_rate` reads it back exactly: "25" or "30000/1001"."""
     return str(rate)
 
 

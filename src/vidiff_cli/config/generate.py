@@ -1,4 +1,4 @@
-"""The settings of `vidiff sample`, `vidiff extend` and `vidiff interpolate`."""
+"""Settings of `vidiff sample`, `vidiff extend` and `vidiff interpolate`."""
 
 from __future__ import annotations
 
@@ -8,101 +8,114 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vidiff_cli.config.fields import Rate
+from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Device, Option
+
+VIDEO, SAMPLING, GUIDANCE = "Video", "Sampling", "Guidance"
 
 
 class GenerationSettings(BaseModel):
-    """What all commands that generate have in common."""
+    """Settings of every command that generates."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    model: Path | None = Field(
+    model: Annotated[Path | None, Option(GENERAL, "--model", "-m")] = Field(
         default=None,
-        description="run folder, checkpoint file or builtin; the newest run under runs/, else builtin, if not given",
+        description="Run folder, checkpoint file or builtin; if not given, the newest run under runs/, else builtin",
     )
-    clip_model: str | None = Field(
+    clip_model: Annotated[str | None, Option(values="FILE|NAME:FILE|NAME:TAG")] = Field(
         default=None,
-        description="where the CLIP weights of a model that was trained with CLIP lie, as FILE, NAME:FILE or NAME:TAG; "
-        "not needed where they are known by a tag",
+        description="CLIP weights of a model that was trained with CLIP; not needed where they are known by a tag",
     )
-    output: Path | None = Field(
+    output: Annotated[Path | None, Option(OUTPUT, "--output", "-o")] = Field(
         default=None,
-        description="file (.mp4 .webm .gif .webp .mkv) or folder of PNG frames; of several inputs, the folder of "
-        "their results",
+        description="Video file (.mp4 .webm .gif .webp .mkv), or folder for PNG frames; for several inputs, the folder "
+        "for their results",
     )
-    negative_prompt: str | None = Field(
-        default=None, description="what the video should not show (needs a guidance scale other than 1)"
-    )
-    guidance_scale: float = Field(
-        default=2.0, ge=0, description="classifier-free guidance: 1 is none, 0 ignores the prompt"
-    )
-    steps: int | None = Field(
+    steps: Annotated[int | None, Option(SAMPLING, "--steps", "--num-inference-steps", unit="steps")] = Field(
         default=None,
         ge=1,
         le=4096,
-        description="sampling steps; 30 if not given, and 1 (the mean of what is possible) for a model that is shown "
-        "given frames and the motion between them",
+        description="Sampling steps; if not given, 30, or 1 (which predicts the mean) for a model that is shown given "
+        "frames and the motion between them",
     )
-    sampler: Literal["dpmpp-2m", "ddim", "ddpm"] = Field(default="dpmpp-2m", description="sampler")
-    condition: Literal["auto", "reconstruction", "replacement", "learned"] = Field(
-        default="auto",
-        description="how given frames act; auto: learned if the model was trained with it, else reconstruction",
+    sampler: Annotated[Literal["dpmpp-2m", "ddim", "ddpm"], Option(SAMPLING)] = Field(
+        default="dpmpp-2m", description="Sampler"
     )
-    reconstruction_weight: float | None = Field(
+    langevin: Annotated[float | None, Option(SAMPLING)] = Field(
         default=None,
         ge=0,
-        description="weight of reconstruction guidance; by default 10 for frames of 16 pixels, 4 for 64 and so on, "
-        "twice that with ddim",
+        description="Langevin correction of --sampler ddpm; if not given, 0.1 with reconstruction, else none",
     )
-    reconstruction_schedule: Literal["constant", "snr"] = Field(
-        default="constant",
-        description="how the weight of reconstruction guidance follows the noise: not at all, or snr: never above "
-        "1 + sigma^2 / alpha^2, what Gaussian data would ask for",
-    )
-    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
-        default="auto",
-        description="reconstruction guidance: compute parts of the network twice instead of keeping them in memory; "
-        "auto: where memory is short",
-    )
-    context_noise: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="noise with which given frames are shown, of a schedule from 0 (none) to 1; for models trained "
-        "with it, against errors that grow from window to window",
-    )
-    langevin: float | None = Field(
-        default=None, ge=0, description="Langevin correction (ddpm only); 0.1 with reconstruction if not given"
-    )
-    start_noise: Literal["fresh", "freenoise", "previous"] = Field(
+    start_noise: Annotated[Literal["fresh", "freenoise", "previous"], Option(SAMPLING)] = Field(
         default="fresh",
-        description="what windows begin with: noise of their own; the first window's, shuffled (FreeNoise), so that a "
-        "long video stays alike; or the frames before, noised",
+        description="Initial noise of a window; fresh: its own; freenoise: the first window's, shuffled, so that a "
+        "long video stays alike; previous: the frames before it, noised",
     )
-    freeinit: int = Field(
+    freeinit: Annotated[int, Option(SAMPLING, unit="times")] = Field(
         default=1,
         ge=1,
         le=16,
-        description="samplings of each window by FreeInit, which keep the low frequencies of the one before; 1 is none",
+        description="Times each window is sampled by FreeInit, which keeps the low frequencies of the sample before; "
+        "1: no FreeInit",
     )
-    threshold: float | Literal["static"] = Field(
+    threshold: Annotated[float | Literal["static"], Option(SAMPLING)] = Field(
         default="static",
-        description="static clips to the pixel range; a percentile in (0, 1] thresholds dynamically per clip",
+        description="Thresholding of the estimate; static: clip to the pixel range; a percentile in (0, 1]: dynamic, "
+        "per clip",
     )
-    seed: int | None = Field(
-        default=None, ge=0, description="seed of every random draw; random, and printed, if not given"
+    guidance_scale: Annotated[float, Option(GUIDANCE, "--guidance-scale", "-g")] = Field(
+        default=2.0, ge=0, description="Classifier-free guidance; 1: none; 0: ignore the prompt"
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 or mps")
-    dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field(default="auto", description="number format of the network")
-    lossless: bool = Field(default=False, description="write .mkv without any loss (FFV1 in RGB)")
-    sidecar: bool = Field(default=True, description="write the settings beside each video, as .json")
-    compare: bool = Field(
+    negative_prompt: Annotated[str | None, Option(GUIDANCE)] = Field(
+        default=None, description="Text the video should not show; needs a guidance scale other than 1"
+    )
+    condition: Annotated[Literal["auto", "reconstruction", "replacement", "learned"], Option(GUIDANCE)] = Field(
+        default="auto",
+        description="Conditioning on the given frames; auto: learned if the model was trained with it, else "
+        "reconstruction",
+    )
+    reconstruction_weight: Annotated[float | None, Option(GUIDANCE)] = Field(
+        default=None,
+        ge=0,
+        description="Weight of reconstruction guidance; if not given, 10 for frames of 16 pixels, 4 for 64 and so on, "
+        "twice that with ddim",
+    )
+    reconstruction_schedule: Annotated[Literal["constant", "snr"], Option(GUIDANCE)] = Field(
+        default="constant",
+        description="Weight of reconstruction guidance over the noise levels; snr: at most 1 + sigma^2 / alpha^2, the "
+        "weight that is exact for Gaussian data",
+    )
+    gradient_checkpointing: Annotated[Literal["auto", "on", "off"], Option(GUIDANCE)] = Field(
+        default="auto",
+        description="Recompute activations for the gradient of reconstruction guidance, which saves memory; auto: "
+        "where memory is short",
+    )
+    context_noise: Annotated[float, Option(GUIDANCE)] = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Noise added to the frames that a window is shown, as a position on the noise schedule; 0: none. "
+        "For models trained with it, against errors that grow from window to window",
+    )
+    lossless: Annotated[bool, Option(OUTPUT)] = Field(default=False, description="Write a lossless .mkv (FFV1 in RGB)")
+    sidecar: Annotated[bool, Option(OUTPUT)] = Field(
+        default=True, description="Write the settings beside each video, as .json"
+    )
+    compare: Annotated[bool, Option(OUTPUT)] = Field(
         default=False,
-        description="also write a contact sheet as .png and, of an input, a video that shows it beside the result",
+        description="Write a contact sheet (.png) too and, where there is an input, a video of it beside the result",
     )
-    overwrite: bool = Field(default=False, description="replace an output that is already there")
+    overwrite: Annotated[bool, Option(OUTPUT)] = Field(default=False, description="Replace an existing output")
+    seed: Annotated[int | None, Option(REPRODUCE)] = Field(
+        default=None, ge=0, description="Seed of every random draw; if not given, random and printed"
+    )
+    device: Device = "auto"
+    dtype: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Option(REPRODUCE)] = Field(
+        default="auto", description="Number format of the network; auto: bf16 where the device computes in it"
+    )
 
     @model_validator(mode="after")
-    def _sensible(self) -> GenerationSettings:
+    def _options_fit_together(self) -> GenerationSettings:
         if self.langevin is not None and self.sampler != "ddpm":
             raise ValueError(f"--langevin works with --sampler ddpm only, not with {self.sampler}")
         if self.threshold != "static" and not 0 < float(self.threshold) <= 1:
@@ -111,78 +124,101 @@ class GenerationSettings(BaseModel):
 
 
 class SampleSettings(GenerationSettings):
-    """Everything `vidiff sample` can be told."""
+    """Settings of `vidiff sample`."""
 
-    prompts: tuple[str, ...] = Field(default=(), description="what to show; without one, videos without a caption")
-    prompts_file: Path | None = Field(
-        default=None, description="one prompt a line, or a .csv or .jsonl with a prompt column"
+    prompts: Annotated[tuple[str, ...], Argument("PROMPT")] = Field(
+        default=(), description="What to show; without a prompt, videos without a caption"
     )
-    count: int = Field(default=1, ge=1, le=100_000, description="videos per prompt")
-    num_frames: int | None = Field(default=None, ge=1, description="frames; the model's window if not given")
-    noise: Literal["independent", "mixed", "progressive", "lowpass", "shared"] | None = Field(
-        default=None, description="the noise that the model must have been trained with; its own if not given"
+    count: Annotated[int, Option(VIDEO, "--count", "-n", unit="videos")] = Field(
+        default=1, ge=1, le=100_000, description="Videos per prompt"
     )
-    fps: Rate | None = Field(default=None, description="frames per second; the training clips' rate if not given")
-    overlap: int | None = Field(
-        default=None, ge=1, description="frames that each window is shown; half a window if not given"
+    num_frames: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
+        default=None, ge=1, description="Length of the video; if not given, the model's window"
     )
-    batch_size: int = Field(default=16, ge=1, description="videos made at a time")
-    strict_prompt: bool = Field(default=False, description="refuse prompts with words that the model has never seen")
+    fps: Annotated[Rate | None, Option(VIDEO)] = Field(
+        default=None, description="Frames per second; if not given, the rate of the training clips"
+    )
+    noise: Annotated[Literal["independent", "mixed", "progressive", "lowpass", "shared"] | None, Option(VIDEO)] = Field(
+        default=None, description="Noise prior; must be the model's own, which is the default"
+    )
+    overlap: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
+        default=None, ge=1, description="Frames that a window is shown; if not given, half a window"
+    )
+    prompts_file: Annotated[Path | None, Option(VIDEO, "--prompts")] = Field(
+        default=None, description="File with a prompt on each line, or a .csv or .jsonl with a prompt column"
+    )
+    strict_prompt: Annotated[bool, Option(VIDEO)] = Field(
+        default=False, description="Refuse prompts with words that the model has never seen"
+    )
+    batch_size: Annotated[int, Option(SAMPLING, unit="videos")] = Field(
+        default=16, ge=1, description="Videos generated at the same time"
+    )
 
 
 class CompletionSettings(GenerationSettings):
-    """What extend and interpolate have in common: a video is given, and frames are made that it lacks."""
+    """Settings shared by extend and interpolate, which add frames to a given video."""
 
-    size: Annotated[int, Field(ge=1, le=16_384)] | Literal["film", "model"] = Field(
-        default="film",
-        description="size of the result; film: the input's own, with its frames untouched; model: the model's; or "
-        "pixels of the short side",
+    size: Annotated[Annotated[int, Field(ge=1, le=16_384)] | Literal["film", "model"], Option(VIDEO, unit="pixels")] = (
+        Field(
+            default="film",
+            description="Size of the result; film: the input's own, with its frames untouched; model: the model's; a "
+            "number: the short side",
+        )
     )
-    detail: Literal["both", "estimate", "model"] = Field(
+    detail: Annotated[Literal["both", "estimate", "model"], Option(VIDEO)] = Field(
         default="both",
-        description="what new frames are made of; both: the estimate by motion and what the model adds to it; "
-        "estimate: that alone, without a model; model: the model's frames alone, enlarged",
+        description="Source of the new frames; both: the estimate by motion and what the model adds to it; estimate: "
+        "the estimate alone, without a model; model: the model's frames alone, enlarged",
     )
-    samples: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        description="what a model makes is the mean of so many samples; with few steps 1 will do",
+    audio: Annotated[bool, Option(VIDEO)] = Field(
+        default=True, description="Keep the audio (longer in slow motion, at its pitch)"
     )
-    audio: bool = Field(default=True, description="keep the sound (longer in slow motion, at its pitch)")
-    scenes: bool = Field(default=True, description="find scene cuts: nothing is made from frames of two scenes")
-    dry_run: bool = Field(
+    scenes: Annotated[bool, Option(VIDEO)] = Field(
+        default=True, description="Find scene cuts, and make no frame from both sides of a cut"
+    )
+    samples: Annotated[int, Option(SAMPLING, unit="samples")] = Field(
+        default=1, ge=1, le=64, description="Samples whose mean is the result; with few steps 1 is enough"
+    )
+    dry_run: Annotated[bool, Option(OUTPUT)] = Field(
         default=False,
-        description="only draw the plan: which frame is made in which window, from which frames; of several inputs, "
-        "say what would be written",
+        description="Print what would be done and write nothing; with --output, only a picture of the plan "
+        "(NAME_plan.png)",
     )
-    jobs: int = Field(
-        default=1, ge=1, le=256, description="inputs made at a time, where there are several, each in its own process"
+    jobs: Annotated[int, Option(OUTPUT, unit="processes")] = Field(
+        default=1, ge=1, le=256, description="Inputs processed at the same time, where there are several"
     )
 
 
 class ExtendSettings(CompletionSettings):
-    """Everything `vidiff extend` can be told."""
+    """Settings of `vidiff extend`."""
 
-    input: Path = Field(description="a video or a photo")
-    prompt: tuple[str, ...] = Field(default=(), description="what to show; repeat it for one prompt per window")
-    seconds: float | None = Field(
-        default=None, gt=0, description="seconds to add; 2 if neither this nor --num-frames is given"
+    input: Path = Field(description="A video or a photo")
+    seconds: Annotated[float | None, Option(VIDEO, unit="seconds")] = Field(
+        default=None, gt=0, description="Duration to add; 2 if neither this nor --num-frames is given"
     )
-    num_frames: int | None = Field(default=None, ge=1, description="frames to add")
-    fps: Rate | None = Field(
-        default=None, description="rate of the result of a photo; the training clips' rate if not given"
+    num_frames: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
+        default=None, ge=1, description="Frames to add"
     )
-    before: bool = Field(default=False, description="make what came before instead of what comes after")
-    overlap: int | None = Field(
-        default=None, ge=1, description="frames that each window is shown; half a window if not given"
+    prompt: Annotated[tuple[str, ...], Option(VIDEO)] = Field(
+        default=(), description="What to show; several are taken one per window, in order"
     )
-    loop: bool = Field(default=False, description="make the end meet the beginning, so that the video can be repeated")
-    drift_control: Literal["none", "first"] = Field(
-        default="none", description="first: hold colors and contrast of new frames near to those of the given ones"
+    before: Annotated[bool, Option(VIDEO)] = Field(
+        default=False, description="Make what came before instead of what comes after"
     )
-    scheme: Literal["autoregressive", "hierarchical"] = Field(
-        default="autoregressive", description="order in which frames are made"
+    loop: Annotated[bool, Option(VIDEO)] = Field(
+        default=False, description="Make the end meet the beginning, so that the video can be repeated"
+    )
+    drift_control: Annotated[Literal["none", "first"], Option(VIDEO)] = Field(
+        default="none", description="Drift control; first: hold color and contrast of new frames near the given ones"
+    )
+    fps: Annotated[Rate | None, Option(VIDEO)] = Field(
+        default=None, description="Rate of the video made from a photo; if not given, the rate of the training clips"
+    )
+    overlap: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
+        default=None, ge=1, description="Frames that a window is shown; if not given, half a window"
+    )
+    scheme: Annotated[Literal["autoregressive", "hierarchical"], Option(VIDEO)] = Field(
+        default="autoregressive", description="Order in which frames are made"
     )
 
     @model_validator(mode="after")
@@ -193,32 +229,37 @@ class ExtendSettings(CompletionSettings):
 
 
 class InterpolateSettings(CompletionSettings):
-    """Everything `vidiff interpolate` can be told."""
+    """Settings of `vidiff interpolate`."""
 
-    input: Path = Field(description="a video; with --to also a photo")
-    to: Path | None = Field(
+    input: Path = Field(description="A video; with --to also a photo")
+    fps: Annotated[Rate | None, Option(VIDEO)] = Field(
         default=None,
-        description="a video or a photo that follows: make the frames between, from the motion of both",
+        description="Rate of the result; with --to and photos, if not given, the rate of the training clips",
     )
-    gap: int | None = Field(
-        default=None, ge=1, description="frames to make before --to; as many as one window makes if not given"
+    factor: Annotated[int | None, Option(VIDEO, unit="times")] = Field(
+        default=None, ge=2, description="Multiply the rate; 2 if none of this, --fps and --slow-motion is given"
     )
-    prompt: str | None = Field(default=None, description="what the video shows")
-    fps: Rate | None = Field(
-        default=None, description="rate of the result (with --to, of photos; the training clips' rate if not given)"
+    slow_motion: Annotated[int | None, Option(VIDEO, unit="times")] = Field(
+        default=None, ge=2, description="Keep the rate and multiply the duration"
     )
-    factor: int | None = Field(
-        default=None, ge=2, description="multiply the rate; 2 if none of this, --fps and --slow-motion is given"
+    hold: Annotated[bool, Option(VIDEO)] = Field(
+        default=True, description="Hold the last frame, which keeps the duration"
     )
-    hold: bool = Field(default=True, description="hold the last frame so that the duration stays")
-    slow_motion: int | None = Field(default=None, ge=2, description="keep the rate and lengthen by this factor")
+    to: Annotated[Path | None, Option(VIDEO)] = Field(
+        default=None,
+        description="A second video or photo: make the frames between the two, from the motion of both",
+    )
+    gap: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
+        default=None, ge=1, description="Frames to make before --to; if not given, as many as one window makes"
+    )
+    prompt: Annotated[str | None, Option(VIDEO)] = Field(default=None, description="What the video shows")
 
     @model_validator(mode="after")
-    def _one_way(self) -> InterpolateSettings:
+    def _one_rate(self) -> InterpolateSettings:
         if sum(value is not None for value in (self.fps, self.factor, self.slow_motion)) > 1:
             raise ValueError("give only one of --fps, --factor and --slow-motion")
         if self.to is not None and (self.factor or self.slow_motion):
-            raise ValueError("--to joins two inputs at their own rate: leave out --factor and --slow-motion")
+            raise ValueError("--to joins two inputs at their own rate; leave out --factor and --slow-motion")
         if self.gap is not None and self.to is None:
-            raise ValueError("--gap is the number of frames before --to, which is missing")
+            raise ValueError("--gap needs --to: it is the number of frames before the second input")
         return self

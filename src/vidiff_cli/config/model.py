@@ -1,5 +1,4 @@
-"""What a model is: the shape of its network, what it predicts and the levels it is trained on. Stored in every
-checkpoint."""
+"""Settings of a model, stored in every checkpoint: its network, prediction target, noise levels and text encoder."""
 
 from __future__ import annotations
 
@@ -8,71 +7,70 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vidiff_cli.config.fields import recorded_rate
+from vidiff_cli.config.options import Option
 
 
 class NetworkSettings(BaseModel):
-    """The factorised space-time U-Net (`models/unet3d.py`)."""
+    """The factorized space-time U-Net (`models/unet3d.py`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    channels: int = Field(default=3, ge=1, le=64, description="color channels of a frame")
+    channels: int = Field(default=3, ge=1, le=64, description="Color channels of a frame")
     base_channels: int = Field(
-        default=48, ge=8, le=8192, multiple_of=8, description="channels at the highest resolution"
+        default=48, ge=8, le=8192, multiple_of=8, description="Channels at the highest resolution"
     )
     channel_mult: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
-        default=(1, 2), min_length=1, max_length=8, description="channel multiplier of each resolution"
+        default=(1, 2), min_length=1, max_length=8, description="Channel multiplier of each resolution"
     )
-    num_res_blocks: int = Field(default=1, ge=1, le=32, description="residual blocks per resolution, down and up")
+    num_res_blocks: int = Field(default=1, ge=1, le=32, description="Residual blocks per resolution, down and up")
     patch_size: int = Field(
-        default=2, ge=1, le=64, description="side of the patch stem (space to depth); 1 is no patching"
+        default=2, ge=1, le=64, description="Side of the patch stem (space to depth); 1: no patches"
     )
-    head_dim: int = Field(default=24, ge=4, le=4096, description="channels of an attention head")
+    head_dim: int = Field(default=24, ge=4, le=4096, description="Channels of an attention head")
     attention_max_size: int = Field(
-        default=16, ge=0, le=4096, description="attention where a feature map is at most this many cells wide"
+        default=16, ge=0, le=4096, description="Largest width of a feature map that has attention"
     )
-    embedding: int = Field(default=192, ge=16, le=65_536, description="width of the embedding of level, time and text")
+    embedding: int = Field(default=192, ge=16, le=65_536, description="Width of the embedding of level, time and text")
     temporal: Literal["attention", "convolution", "both"] = Field(
-        default="both", description="how frames see one another"
+        default="both", description="Temporal layers in each block"
     )
     positions: Literal["relative", "sinusoidal"] = Field(
-        default="relative", description="how temporal attention sees time"
+        default="relative", description="Position encoding of temporal attention"
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout inside residual blocks")
-    context_dim: int = Field(
-        default=64, ge=0, le=16_384, description="width of a text token; 0 is a model without text"
-    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout inside residual blocks")
+    context_dim: int = Field(default=64, ge=0, le=16_384, description="Width of a text token; 0: a model without text")
     motion: bool = Field(
         default=False,
-        description="shown the motion-compensated estimate of the frames that it makes between or beyond given ones; "
-        "of a training, --motion says so",
+        description="Show the network the motion-compensated estimate of the frames between or beyond observed ones; "
+        "set by --motion of a training",
     )
 
     @model_validator(mode="after")
-    def _whole_heads(self) -> NetworkSettings:
+    def _channels_divide_into_heads(self) -> NetworkSettings:
         for width in (self.base_channels * multiplier for multiplier in self.channel_mult):
             if width % max(1, width // self.head_dim):
-                raise ValueError(f"{width} channels do not divide into heads of about head_dim {self.head_dim}")
+                raise ValueError(f"{width} channels cannot be divided into heads of about head_dim {self.head_dim}")
         return self
 
     @property
     def multiple(self) -> int:
-        """Height and width must be multiples of this."""
+        """The factor that height and width of a frame must have."""
         return self.patch_size * 2 ** (len(self.channel_mult) - 1)
 
 
 def suits(weighting: str, target: str) -> bool:
-    """Whether the weight on the squared error of the prediction stays moderate over all levels.
+    """True if the weight on the squared error of the prediction stays moderate over all levels.
 
-    It is the weighting times the squared ratio of the errors of x_hat and of the prediction: sigma^2 / alpha^2 for eps,
-    which grows without bound at noisy levels, 1 for x, whose weights grow at clean levels, sigma^2 for v.
+    This weight is the weighting times the squared ratio of the errors of x_hat and of the prediction: sigma^2 / alpha^2
+    for eps, which grows without bound at noisy levels, 1 for x, whose weights grow at clean levels, sigma^2 for v.
     """
     return target == "v" or weighting in {"eps": ("eps", "min-snr"), "x": ("x", "min-snr", "truncated")}[target]
 
 
 def choose_target(patch: int) -> Literal["v", "x"]:
-    """The target that suits a patch stem of this side in pixels: x above 2, else v (docs/decisions/0005).
+    """Choose the target for a patch stem of this side in pixels: x above 2, else v (docs/decisions/0005).
 
-    A network that predicts v hands the noise through its patches, and larger ones leave grain of it in every frame.
+    A network that predicts v passes noise through its patches; large patches leave grain in every frame.
     """
     return "x" if patch > 2 else "v"
 
@@ -82,45 +80,45 @@ NOISE_STRENGTHS = {"independent": 0.0, "mixed": 0.5, "progressive": 0.894, "lowp
 
 
 class DiffusionSettings(BaseModel):
-    """What the network predicts, and at which levels (log-SNR) it is trained and sampled."""
+    """Prediction target, weighting, noise levels (log-SNR) and noise prior."""
 
-    # what a training was told (`DiffusionChoice`) becomes the plain model of this class, with a target that is decided
+    # a `DiffusionChoice` of a training becomes a plain model of this class, whose target is not auto
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, revalidate_instances="subclass-instances"
     )
 
-    target: Literal["v", "eps", "x"] = Field(default="v", description="what the network predicts")
-    weighting: Literal["v", "eps", "x", "min-snr", "truncated"] = Field(
+    target: Literal["v", "eps", "x"] = Field(default="v", description="Prediction target of the network")
+    weighting: Annotated[Literal["v", "eps", "x", "min-snr", "truncated"], Option("Model")] = Field(
         default="v",
-        description="weight on the squared error of x_hat over the levels; 'v' is plain v-MSE. That of a preset gives "
-        "way to plain MSE of a --target that it would swamp at one end",
+        description="Weight of the squared error of x_hat over the levels; v: plain MSE of v. The weighting of a "
+        "preset is replaced by plain MSE of the --target where it does not suit it",
     )
-    low: float = Field(default=-20.0, ge=-100, le=100, description="level (log-SNR) of pure noise")
-    high: float = Field(default=20.0, ge=-100, le=100, description="level (log-SNR) of a clean frame")
+    low: float = Field(default=-20.0, ge=-100, le=100, description="Level (log-SNR) of pure noise")
+    high: float = Field(default=20.0, ge=-100, le=100, description="Level (log-SNR) of a clean frame")
     shift: float = Field(
         default=0.0,
         ge=-100,
         le=100,
-        description="shift of the cosine schedule; negative trains more on noisy levels, as larger frames need: "
-        "2 log(64 / side) for what suits 64 pixels",
+        description="Shift of the cosine schedule; negative trains more on noisy levels, which larger frames need; "
+        "2 log(64 / side) equals the schedule of 64 pixels",
     )
-    noise: Literal["independent", "mixed", "progressive", "lowpass", "shared"] = Field(
+    noise: Annotated[Literal["independent", "mixed", "progressive", "lowpass", "shared"], Option("Model")] = Field(
         default="independent",
-        description="what noise frames have in common: nothing, one part of it (mixed: half, shared: nearly all), or "
-        "more the nearer they are (progressive, lowpass)",
+        description="Correlation of the noise of different frames; independent: none; mixed: half is shared; shared: "
+        "nearly all; progressive, lowpass: more the nearer they are",
     )
     noise_strength: float = Field(
         default=0.0,
         ge=0,
         le=0.99,
-        description="correlation of the noise of neighboring frames; 0: the noise's own, 0.5 (mixed, lowpass), 0.894 "
-        "(progressive) or 0.9 (shared)",
+        description="Correlation of the noise of neighboring frames; 0: the default of the prior, 0.5 (mixed, "
+        "lowpass), 0.894 (progressive) or 0.9 (shared)",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _strength_of_its_prior(cls, given: Any) -> Any:
-        """A checkpoint holds the number, so that another default later does not change it."""
+    def _fill_in_strength(cls, given: Any) -> Any:
+        """Fill in the default strength: a checkpoint holds the number, whatever the default is later."""
         if not isinstance(given, dict) or given.get("noise_strength"):
             return given
         return given | {"noise_strength": NOISE_STRENGTHS.get(str(given.get("noise")), 0.0)}
@@ -135,56 +133,58 @@ class DiffusionSettings(BaseModel):
 
 
 class ClipSettings(BaseModel):
-    """A frozen CLIP text encoder. Its weights are known by their hash: where they lie is no matter of the model."""
+    """A frozen CLIP text encoder. Its weights are identified by their hash, and not by their place on a disk."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    encoder: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="open_clip's name of the model")
-    weights: str = Field(max_length=255, description="open_clip's tag of the weights, or the name of their file")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the text tower's weights")
-    width: int = Field(ge=1, le=65_536, description="width of a token")
-    pooled: int = Field(ge=1, le=65_536, description="width of the pooled vector")
-    context: int = Field(ge=1, le=65_536, description="tokens of a caption that are read, start and end included")
+    encoder: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the model in open_clip")
+    weights: str = Field(max_length=255, description="Tag of the weights in open_clip, or the name of their file")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the text tower's weights")
+    width: int = Field(ge=1, le=65_536, description="Width of a token")
+    pooled: int = Field(ge=1, le=65_536, description="Width of the pooled vector")
+    context: int = Field(ge=1, le=65_536, description="Tokens read of a caption, with start and end")
 
 
 class LearnedTextSettings(BaseModel):
-    """The text encoder that is trained with the model."""
+    """A text encoder that is trained with the model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    depth: int = Field(default=1, ge=0, le=64, description="transformer layers of the learned encoder")
-    max_tokens: int = Field(default=32, ge=4, le=4096, description="tokens of a caption that the learned encoder reads")
-    vocabulary: tuple[int, ...] = Field(default=(), description="token ids that the dataset uses (learned encoder)")
+    depth: int = Field(default=1, ge=0, le=64, description="Transformer layers of the learned encoder")
+    max_tokens: int = Field(default=32, ge=4, le=4096, description="Tokens of a caption that the learned encoder reads")
+    vocabulary: tuple[int, ...] = Field(default=(), description="Token ids that the dataset uses (learned encoder)")
 
 
 class TextSettings(LearnedTextSettings):
     """The text encoder of a model: `learned` is trained with it, `clip` is frozen, `none` is a model without text."""
 
-    kind: Literal["clip", "learned", "none"] = Field(default="learned", description="text encoder")
-    clip: ClipSettings | None = Field(default=None, description="the CLIP encoder")
+    kind: Literal["clip", "learned", "none"] = Field(default="learned", description="Text encoder")
+    clip: ClipSettings | None = Field(default=None, description="The CLIP encoder")
 
     @model_validator(mode="after")
-    def _named(self) -> TextSettings:
+    def _clip_is_complete(self) -> TextSettings:
         if (self.kind == "clip") != (self.clip is not None):
-            raise ValueError("a CLIP encoder is named where the kind is clip, and only there")
+            raise ValueError("text.clip goes with the kind clip, and only with it")
         return self
 
 
 class ModelSettings(BaseModel):
-    """All of a model: with the weights, everything that sampling needs to know."""
+    """All settings of a model; with the weights, everything that sampling needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    width: int = Field(default=16, ge=1, le=16_384, description="pixels")
-    height: int = Field(default=16, ge=1, le=16_384, description="pixels")
-    frames: int = Field(default=8, ge=1, le=4096, description="frames of a window")
-    fps: str = Field(default="8", description="base rate of the training clips, as an exact fraction")
+    width: int = Field(default=16, ge=1, le=16_384, description="Width of a frame in pixels")
+    height: int = Field(default=16, ge=1, le=16_384, description="Height of a frame in pixels")
+    frames: int = Field(default=8, ge=1, le=4096, description="Frames of a window")
+    fps: str = Field(default="8", description="Base rate of the training clips, as an exact fraction")
     frame_strides: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        default=(1,), min_length=1, description="steps between the frames of a window in training"
+        default=(1,), min_length=1, description="Steps between the frames of a window in training"
     )
-    conditioning: Literal["mixed", "none"] = Field(default="mixed", description="trained on random observed frames too")
+    conditioning: Literal["mixed", "none"] = Field(
+        default="mixed", description="Conditioning on observed frames in training"
+    )
     context_noise: float = Field(
-        default=0.0, ge=0, le=1, description="most noise of observed frames in training, of a schedule from 0 to 1"
+        default=0.0, ge=0, le=1, description="Largest noise on observed frames in training, from 0 to 1"
     )
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
@@ -192,12 +192,12 @@ class ModelSettings(BaseModel):
 
     @field_validator("fps")
     @classmethod
-    def _a_rate(cls, fps: str) -> str:
+    def _is_rate(cls, fps: str) -> str:
         recorded_rate(fps)
         return fps
 
     @model_validator(mode="after")
-    def _fits(self) -> ModelSettings:
+    def _size_fits_network(self) -> ModelSettings:
         if self.width % self.network.multiple or self.height % self.network.multiple:
-            raise ValueError(f"{self.width}x{self.height} is no multiple of {self.network.multiple} pixels")
+            raise ValueError(f"{self.width}x{self.height} is not a multiple of {self.network.multiple} pixels")
         return self

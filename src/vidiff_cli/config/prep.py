@@ -1,26 +1,24 @@
-"""Settings of `vidiff prep`: which sources, what kind of clips, which captions, how the clips are split."""
+"""Settings of `vidiff prep`: sources, clips, captions, filters and the validation split."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vidiff_cli.config.aspect import parse_aspect
 from vidiff_cli.config.fields import Rate
+from vidiff_cli.config.options import GENERAL, OUTPUT, Argument, Option
 
 CaptionFormat = Literal[
     "auto", "sidecar", "csv", "jsonl", "msrvtt", "youcook2", "activitynet", "webvid", "vatex", "panda70m"
 ]
-# how, not what
-ELSEWHERE = {"sources", "output", "captions", "caption_format", "workers", "timeout", "memory", "shard", "merge"} | {
-    "preview",
-    "strict",
-    "overwrite",
-}
+# settings that change no byte of the dataset, or are recorded by their content (sources, captions)
+ELSEWHERE = {"sources", "output", "captions", "caption_format", "workers", "timeout", "memory", "shard", "merge"}
+ELSEWHERE |= {"preview", "strict", "overwrite"}
 SHAPING = {"size", "aspect", "frames", "fps", "stride", "scenes", "decoder", "images_fps"}
 
 
@@ -28,92 +26,119 @@ def parse_shard(shard: str) -> tuple[int, int]:
     """(I, N) of "I/N", 1 <= I <= N. ValueError for anything else."""
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise ValueError(f"{shard!r} is no part I/N: expected 1/N to N/N")
+        raise ValueError(f"{shard!r} is not a part I/N: expected 1/N to N/N")
     return int(found[1]), int(found[2])
 
 
+CLIPS, CAPTIONS, FILTERS, SPLIT = "Clips", "Captions", "Filters", "Validation split"
+PARTS, RUN = "Several machines", "Running"
+
+
 class PrepSettings(BaseModel):
-    """Everything `vidiff prep` can be told; the defaults of the command line stand here and nowhere else."""
+    """Settings of `vidiff prep`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    sources: tuple[str, ...] = Field(min_length=1, description="Folders (searched recursively), files and globs.")
-    output: Path = Field(default=Path("dataset"), description="The dataset folder to make.")
-    size: int = Field(default=64, ge=4, le=4096, description="Short side of the clips in pixels.")
-    aspect: str = Field(
+    sources: Annotated[tuple[str, ...], Argument("SOURCE...")] = Field(
+        min_length=1, description="Folders (searched recursively), files and globs"
+    )
+    output: Annotated[Path, Option(GENERAL, "--output", "-o")] = Field(
+        default=Path("dataset"), description="Dataset folder to make"
+    )
+    size: Annotated[int, Option(CLIPS, unit="pixels")] = Field(
+        default=64, ge=4, le=4096, description="Short side of the clips"
+    )
+    aspect: Annotated[str, Option(CLIPS, values="square|keep|W:H")] = Field(
         default="square",
-        description="Shape of the clips: square, a shape such as 16:9 (both cropped from the middle), or keep: the "
-        "source's own, in a few steps up to 2:1, so that a dataset has clips of several sizes.",
+        description="Aspect ratio of the clips; square and a ratio such as 16:9 crop from the middle; keep: the "
+        "source's own, in a few steps up to 2:1, so that a dataset has clips of several sizes",
     )
-    frames: int = Field(default=16, ge=1, description="Frames per clip; an image is a clip of one frame.")
-    fps: Rate = Field(default=Fraction(25), gt=0, description="Frames per second, never above the source's own rate.")
-    stride: int | None = Field(
-        default=None, ge=1, description="Frames from one clip's start to the next (default: as --frames)."
+    frames: Annotated[int, Option(CLIPS, unit="frames")] = Field(
+        default=16, ge=1, description="Length of a clip; an image is a clip of one frame"
     )
-    clips_per_source: int | None = Field(
-        default=None, ge=1, description="At most this many clips of a source, evenly spread."
+    fps: Annotated[Rate, Option(CLIPS)] = Field(
+        default=Fraction(25), gt=0, description="Rate of the clips, never above the source's own"
     )
-    images: Literal["auto", "stills", "frames"] = Field(
+    stride: Annotated[int | None, Option(CLIPS, unit="frames")] = Field(
+        default=None, ge=1, description="Distance from the start of a clip to the next; if not given, as --frames"
+    )
+    clips_per_source: Annotated[int | None, Option(CLIPS, unit="clips")] = Field(
+        default=None, ge=1, description="Largest number of clips from a source, evenly spaced; if not given, all"
+    )
+    images: Annotated[Literal["auto", "stills", "frames"], Option(CLIPS)] = Field(
         default="auto",
-        description="Folders of pictures: stills are clips of one frame each, frames are one video in the order of "
-        "their numbers; auto: frames where eight or more of one size are numbered without a gap.",
+        description="Meaning of a folder of images; stills: each is a clip of one frame; frames: together a video, in "
+        "the order of their numbers; auto: frames where eight or more of one size are numbered without a gap",
     )
-    images_fps: Rate = Field(default=Fraction(25), gt=0, description="Rate of folders of numbered pictures.")
-    captions: tuple[str, ...] = Field(
+    images_fps: Annotated[Rate, Option(CLIPS)] = Field(
+        default=Fraction(25), gt=0, description="Rate of a folder of numbered images"
+    )
+    captions: Annotated[tuple[str, ...], Option(CAPTIONS, values="auto|none|FILE")] = Field(
         default=("auto",),
         min_length=1,
-        description="auto (metadata.csv, metadata.jsonl or a corpus's file among the sources, then NAME.txt beside the "
-        "file), none, or annotation FILEs (repeat the option).",
+        description="Annotation files; auto: metadata.csv, metadata.jsonl or the file of a known corpus among the "
+        "sources, then NAME.txt beside each source",
     )
-    caption_format: CaptionFormat = Field(
-        default="auto", description="Format of the annotation files; auto: told from their content."
+    caption_format: Annotated[CaptionFormat, Option(CAPTIONS)] = Field(
+        default="auto", description="Format of the annotation files; auto: recognized by their content"
     )
-    scenes: bool = Field(default=True, description="Find hard cuts: no clip contains one.")
-    min_motion: float = Field(
-        default=0.8, ge=0, description="Leave out clips that change less in a second (of 255); 0: none."
+    scenes: Annotated[bool, Option(FILTERS)] = Field(default=True, description="Find scene cuts; no clip contains one")
+    min_motion: Annotated[float, Option(FILTERS, unit="levels")] = Field(
+        default=0.8, ge=0, description="Reject clips that change less per second (8-bit levels); 0: keep them"
     )
-    min_contrast: float = Field(
-        default=2.0, ge=0, description="Leave out clips of less contrast, black or flat ones; 0: none."
+    min_contrast: Annotated[float, Option(FILTERS, unit="levels")] = Field(
+        default=2.0,
+        ge=0,
+        description="Reject clips with less contrast (8-bit levels), black or flat ones; 0: keep them",
     )
-    min_difference: int = Field(
+    min_difference: Annotated[int, Option(FILTERS, unit="levels")] = Field(
         default=12,
         ge=0,
         le=255,
-        description="Leave out clips that nowhere differ by more (of 255) from a clip of another source; 0: none.",
+        description="Reject clips that nowhere differ by more (8-bit levels) from a clip of another source; 0: keep "
+        "them",
     )
-    val_fraction: float = Field(
+    val_fraction: Annotated[float, Option(SPLIT)] = Field(
         default=0.05,
         ge=0,
         lt=1,
-        description="Share of the sources (or groups) kept for validation: of two or more at least one, one that moves "
-        "if there are others.",
+        description="Share of the sources (or groups) for validation: at least one of two or more, and one that moves "
+        "if there is any",
     )
-    split_by: str | None = Field(
-        default=None, description="Column of the caption table: equal values stay on one side."
+    split_by: Annotated[str | None, Option(SPLIT, unit="column")] = Field(
+        default=None, description="Column of the caption table; sources with equal values stay in one split"
     )
-    hold_out: tuple[str, ...] = Field(
-        default=(), description="With --split-by: exactly these values are for validation."
+    seed: Annotated[int, Option(SPLIT)] = Field(default=0, description="Seed of the validation split")
+    hold_out: Annotated[tuple[str, ...], Option(SPLIT, unit="value")] = Field(
+        default=(), description="Value of the --split-by column whose sources are for validation, and no others"
     )
-    decoder: Literal["auto", "decord", "ffmpeg"] = Field(
-        default="auto", description="auto: decord, and ffmpeg where it fails."
+    shard: Annotated[str | None, Option(PARTS, values="I/N")] = Field(
+        default=None, description="Process the I-th of N parts of the sources (1/4 to 4/4); --merge follows"
     )
-    seed: int = Field(default=0, description="Which sources are drawn for validation.")
-    workers: int | None = Field(default=None, ge=1, description="Sources decoded at once; one per core by default.")
-    timeout: float | None = Field(
+    merge: Annotated[bool, Option(PARTS)] = Field(
+        default=False, description="Make the dataset from the parts of all --shard runs"
+    )
+    decoder: Annotated[Literal["auto", "decord", "ffmpeg"], Option(RUN)] = Field(
+        default="auto", description="Video decoder; auto: decord, and ffmpeg where it fails"
+    )
+    workers: Annotated[int | None, Option(RUN, unit="processes")] = Field(
+        default=None, ge=1, description="Sources decoded at the same time; if not given, one per core"
+    )
+    timeout: Annotated[float | None, Option(RUN, unit="seconds")] = Field(
         default=None,
         gt=0,
-        description="Seconds that one source may take; two minutes, or ten times its duration, if not given.",
+        description="Longest time for one source; if not given, the larger of two minutes and ten times its duration",
     )
-    memory: int = Field(default=2000, ge=200, description="Megabytes that the decoding of one source may take.")
-    shard: str | None = Field(
-        default=None, description="I/N: do only the I-th of N parts of the sources (1/4 to 4/4); then --merge."
+    memory: Annotated[int, Option(RUN, unit="MB")] = Field(
+        default=2000, ge=200, description="Largest memory for decoding one source"
     )
-    merge: bool = Field(default=False, description="Put together what all the --shard runs have done.")
-    preview: int = Field(
-        default=8, ge=0, description="Clips shown in preview.png, and in rejected.png, of the dataset; 0 for none."
+    strict: Annotated[bool, Option(RUN)] = Field(default=False, description="Fail if a source is rejected")
+    preview: Annotated[int, Option(RUN, unit="clips")] = Field(
+        default=8, ge=0, description="Clips shown in preview.png, and in rejected.png, of the dataset; 0: none"
     )
-    strict: bool = Field(default=False, description="A rejected source is an error.")
-    overwrite: bool = Field(default=False, description="Replace a dataset that was made with other settings.")
+    overwrite: Annotated[bool, Option(OUTPUT)] = Field(
+        default=False, description="Replace a dataset that was made with other settings"
+    )
 
     @field_validator("captions", mode="before")
     @classmethod
@@ -137,15 +162,15 @@ class PrepSettings(BaseModel):
     @model_validator(mode="after")
     def _sensible(self) -> Self:
         if {"auto", "none"} & set(self.captions) and len(self.captions) > 1:
-            raise ValueError("--captions auto and --captions none go alone: give FILEs only")
+            raise ValueError("--captions auto and --captions none cannot be combined with files; give files only")
         if self.shard is not None and self.merge:
-            raise ValueError("--shard does a part, --merge puts the parts together: give one of them")
+            raise ValueError("give only one of --shard (process a part) and --merge (join the parts)")
         return self
 
     @model_validator(mode="after")
     def _hold_out_needs_groups(self) -> Self:
         if self.hold_out and self.split_by is None:
-            raise ValueError("--hold-out names values of a column: give the column with --split-by")
+            raise ValueError("--hold-out needs --split-by, the column of its values")
         return self
 
     @property
@@ -158,5 +183,5 @@ class PrepSettings(BaseModel):
         return {**self.model_dump(mode="json", exclude=ELSEWHERE), "stride": self.clip_stride}
 
     def shaping(self) -> dict[str, object]:
-        """Those of them that shape the frames of a source, whatever becomes of its clips later."""
+        """The part of `identity` that decides the frames of a source, before clips are filtered and split."""
         return {name: value for name, value in self.identity().items() if name in SHAPING}

@@ -1,4 +1,4 @@
-"""Small text files from outside (settings, prompts, sidecars), read with a bound: /dev/zero is a file too."""
+"""Small text files of the user (settings, prompts, sidecars), read up to a limit: /dev/zero is a file too."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ LARGEST_BYTES = 16 * 2**20
 
 
 def read_text(path: Path, *, what: str) -> str:
-    """A UTF-8 file of at most 16 MB, a byte order mark left out. VidiffError: missing, unreadable, too large, no text.
+    """Read a UTF-8 file of at most 16 MB, without its byte order mark.
 
-    `what` names the kind of file in the error: "the settings file".
+    `what` names the kind of file in errors ("the settings file"). VidiffError if the file is missing, unreadable, too
+    large or not text.
     """
     try:
         with path.open("rb") as file:

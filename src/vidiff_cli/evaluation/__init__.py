@@ -1,1 +1,1 @@
-"""The parts of `vidiff evaluate`: what is compared, by which protocol, and what is measured."""
+"""Evaluation of generated videos: both sides, the protocol that they are compared by, and the measures."""

@@ -1,4 +1,4 @@
-"""How well frames agree with a prompt, by CLIP, where its weights are at hand.
+"""CLIP score: the similarity of frames and a prompt, where CLIP weights are on this machine.
 
 Shapes: t frames, d features.
 """
@@ -18,11 +18,11 @@ from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.text.clip_names import DEFAULT_CLIP, find_weights, quiet, read_name, settle_name, weights_at_hand
 
-AT_ONCE = 32  # frames
+BATCH = 32  # frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Similarity:
+class ClipScorer:
     """`measure(frames, prompt)`: the mean over the frames of 100 cos(image, text); `name` and `sha256` of its CLIP."""
 
     name: str
@@ -30,10 +30,10 @@ class Similarity:
     measure: Callable[[np.ndarray, str], float]
 
 
-def open_similarity(asked: str | None, device: torch.device) -> Similarity | None:
-    """The CLIP that was asked for, or the default one where its weights lie on this machine; else None.
+def open_clip_scorer(asked: str | None, device: torch.device) -> ClipScorer | None:
+    """Opens the CLIP `asked` for, or the default one where its weights are on this machine; else None.
 
-    Nothing is downloaded. VidiffError for one that was asked for and is not there, or is damaged.
+    Nothing is downloaded. VidiffError where the one asked for is missing or damaged.
     """
     if asked is None and weights_at_hand() is None:
         return None
@@ -54,22 +54,22 @@ def open_similarity(asked: str | None, device: torch.device) -> Similarity | Non
         found = " ".join(str(error).split()).partition(". ")[0][:120]
         raise VidiffError(f"{file} does not hold the weights of {name.model}", found=found or None) from error
     clip: Any = model.eval().requires_grad_(False).to(device)
-    picture: Any = prepare
-    known: dict[bytes, torch.Tensor] = {}
+    transform: Any = prepare
+    embedded: dict[bytes, torch.Tensor] = {}
 
     @torch.no_grad()
     def measure(frames: np.ndarray, prompt: str) -> float:
         key = hashlib.sha256(prompt.encode(errors="replace")).digest()
-        if key not in known:
-            known.clear()  # the prompts of one video after the other: one is kept
-            known[key] = _unit(clip.encode_text(tokenize([prompt]).to(device)))
+        if key not in embedded:
+            embedded.clear()  # the frames of a video share a prompt: one is kept
+            embedded[key] = _unit(clip.encode_text(tokenize([prompt]).to(device)))
         cosines = []
-        for first in range(0, len(frames), AT_ONCE):
-            pictures = [picture(Image.fromarray(frame)) for frame in frames[first : first + AT_ONCE]]
-            cosines.append(_unit(clip.encode_image(torch.stack(pictures).to(device))) @ known[key][0])
+        for first in range(0, len(frames), BATCH):
+            pictures = [transform(Image.fromarray(frame)) for frame in frames[first : first + BATCH]]
+            cosines.append(_unit(clip.encode_image(torch.stack(pictures).to(device))) @ embedded[key][0])
         return 100 * float(torch.cat(cosines).mean())
 
-    return Similarity(name=str(name), sha256=file_hash(file), measure=measure)
+    return ClipScorer(name=str(name), sha256=file_hash(file), measure=measure)
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from vidiff_cli.checkpoint import file_hash
-from vidiff_cli.config.evaluate import EvaluateSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.metrics.extractors import Extractor, as_pixels, random_extractor, resized, small_extractor
+from vidiff_cli.metrics.extractors import Extractor, as_pixels, random_extractor, resize, small_extractor
 from vidiff_cli.metrics.i3d import i3d
 from vidiff_cli.models.feature_networks import DEVIATION, FEATURE_NETS, MEAN, feature_network
 from vidiff_cli.models.pretrained import read_weights
@@ -22,10 +21,13 @@ SHAPES = ("builtin", "extractor.safetensors")  # in the package
 DIMENSIONS = {"r3d_18": 512, "s3d": 1024}
 
 
-def open_extractors(settings: EvaluateSettings, device: torch.device) -> Iterator[Extractor]:
-    """The extractors of the settings, one after the other. VidiffError for files that are not what they are to be."""
-    expected = dict(text.split(":") for text in settings.expect)
-    for text in settings.extractors:
+def open_extractors(names: Sequence[str], device: torch.device, *, expect: Sequence[str] = ()) -> Iterator[Extractor]:
+    """Opens extractors by NAME or NAME:FILE, one after the other; `expect` has the sha256 of files as NAME:HASH.
+
+    VidiffError for a file that is missing, damaged, or differs from its expected hash.
+    """
+    expected = dict(text.split(":") for text in expect)
+    for text in names:
         name, _, file = text.partition(":")
         extractor = _open(name, Path(file).expanduser(), device)
         if expected.get(name, extractor.sha256) != extractor.sha256:
@@ -43,14 +45,14 @@ def _open(name: str, path: Path, device: torch.device) -> Extractor:
     if name == "shapes":
         return shapes_extractor(device)
     if not path.is_file():
-        raise VidiffError(f"there are no weights of {name} at {path}", fix=f"name their file: {name}:FILE")
+        raise VidiffError(f"weights of {name} not found at {path}", fix=f"name their file: {name}:FILE")
     if name == "i3d":
         return i3d(path, file_hash(path), device)
-    return _of_torchvision(name, path, device)
+    return _torchvision_extractor(name, path, device)
 
 
 def shapes_extractor(device: torch.device) -> Extractor:
-    """The small network that was trained to name what the clips of the shapes world show; it comes with vidiff."""
+    """Opens the small network that was trained to classify clips of the shapes world; it is part of the package."""
     with resources.as_file(resources.files("vidiff_cli").joinpath(*SHAPES)) as path:
         if not path.is_file():
             raise VidiffError("the shapes extractor is missing", fix="install vidiff anew")
@@ -58,8 +60,8 @@ def shapes_extractor(device: torch.device) -> Extractor:
     return small_extractor("shapes", state, device, trained_on="clips of the shapes world, to name what they show")
 
 
-def _of_torchvision(name: str, path: Path, device: torch.device) -> Extractor:
-    """torchvision's r3d_18 or s3d without its last layer: the means of its last features over all places."""
+def _torchvision_extractor(name: str, path: Path, device: torch.device) -> Extractor:
+    """Opens torchvision's r3d_18 or s3d without its head: features are the mean of the last maps over t h w."""
     spec, state = FEATURE_NETS[name], read_weights(path)
     if spec.key not in state:
         raise VidiffError(f"{path} does not hold the weights of torchvision's {name}", found=f"no {spec.key}")
@@ -71,7 +73,7 @@ def _of_torchvision(name: str, path: Path, device: torch.device) -> Extractor:
 
     @torch.no_grad()
     def features(frames: np.ndarray) -> np.ndarray:
-        pixels = resized(as_pixels(frames, device) / 255, spec.side)
+        pixels = resize(as_pixels(frames, device) / 255, spec.side)
         return body((pixels - mean) / deviation).mean(dim=(2, 3, 4))[0].float().cpu().numpy()
 
     return Extractor(

@@ -1,4 +1,4 @@
-"""One pass over the videos of a side: each is read, measured and forgotten; its numbers and features are kept.
+"""One pass over the videos of a side: each is read, measured and dropped; its numbers and features are kept.
 
 Legend: n videos, t frames, d features.
 """
@@ -15,18 +15,18 @@ import numpy as np
 import torch
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.evaluation.clip_score import Similarity
+from vidiff_cli.evaluation.clip_score import ClipScorer
 from vidiff_cli.evaluation.measures import (
-    CLIP,
-    TRUE_WARPING,
-    WORDS,
+    CAPTION_ACCURACY,
+    CLIP_SCORE,
+    REAL_WARPING,
     MeasureSpec,
-    counted,
-    fidelity,
-    over_time,
-    words,
+    measure_captions,
+    measure_fidelity,
+    measure_motion,
+    measure_temporal,
+    without_given_pairs,
 )
-from vidiff_cli.evaluation.motion import motion
 from vidiff_cli.evaluation.video_sets import Item, VideoSet
 from vidiff_cli.evaluation.view import View
 from vidiff_cli.events import EventStream, Progress
@@ -37,13 +37,13 @@ from vidiff_cli.metrics.temporal import warping_error
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasureContext:
-    """What each video is measured with; `given` are the frames that do not count."""
+    """Tools that each video is measured with; `given` are the frames that do not count."""
 
     view: View
     extractors: Sequence[Extractor]
     given: frozenset[int]
     temporal: bool
-    similarity: Similarity | None
+    clip: ClipScorer | None
     device: torch.device
     world: bool = False  # the captions are of the shapes world, whose oracle reads the videos
     folder: Path | None = None  # for features on disk
@@ -51,9 +51,12 @@ class MeasureContext:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """Of one side: `numbers` by measure, one per video (nan where there is none), `features` by the extractor's name,
-    `by_frame` the sum and the count of finite values of a measure in each frame (2 t), `equal_frames` those without
-    any difference from the real ones, `sha256` of all pixels that were measured, in order."""
+    """Numbers of one side.
+
+    `numbers` by measure, one per video (nan where it is undefined); `features` by the extractor's name; `by_frame`, the
+    sum and the count of finite values of a measure in each frame (2 t); `equal_frames`, the number of generated frames
+    equal to the real ones; `sha256` of all measured pixels, in order.
+    """
 
     videos: int
     numbers: dict[MeasureSpec, list[float]]
@@ -66,9 +69,9 @@ class Measured:
 def measure_videos(
     side: VideoSet, tools: MeasureContext, *, what: str, truth: Sequence[Item] | None = None
 ) -> EventStream[Measured]:
-    """Measures all videos of a side; `truth`: the real video that each is compared with, one by one.
+    """Measures all videos of a side; `truth` are the real videos that they are compared with, one by one.
 
-    Memory: the frames of one or two videos, and a few numbers for each. VidiffError for one that cannot be read.
+    Memory: the frames of one or two videos, and a few numbers for each. VidiffError for a video that cannot be read.
     """
     numbers = defaultdict[MeasureSpec, list[float]](list)
     features = {extractor.name: Features(tools.folder) for extractor in tools.extractors}
@@ -80,18 +83,11 @@ def measure_videos(
         digest.update(np.ascontiguousarray(frames).data)
         for extractor in tools.extractors:
             features[extractor.name].append(_features(extractor, frames, item))
-        found = _of_one(frames, item, tools)
+        found = _measure_one(frames, item, tools)
         if truth is not None:
             real = truth[done].load(tools.view)
-            if tools.temporal and len(frames) > 1:
-                found[TRUE_WARPING] = warping_error(frames, counted(motion(real, tools.device), tools.given))
-            made = [frame for frame in range(len(frames)) if frame not in tools.given]
-            equal += sum(bool(np.array_equal(frames[frame], real[frame])) for frame in made)
-            for measure, values in fidelity(frames, real, made).items():
-                found[measure] = float(values[made].mean())
-                total = sums.setdefault(measure, np.zeros((2, len(frames))))
-                known = np.isfinite(values)
-                total += np.stack([np.where(known, values, 0.0), known])
+            found |= _compare(frames, real, tools, sums)
+            equal += sum(bool(np.array_equal(frames[frame], real[frame])) for frame in _generated(frames, tools))
         for measure, value in found.items():
             numbers[measure].append(value)
     yield Progress(what=what, done=len(side.items), total=len(side.items))
@@ -105,20 +101,42 @@ def measure_videos(
     )
 
 
-def _of_one(frames: np.ndarray, item: Item, tools: MeasureContext) -> dict[MeasureSpec, float]:
+def _generated(frames: np.ndarray, tools: MeasureContext) -> list[int]:
+    return [frame for frame in range(len(frames)) if frame not in tools.given]
+
+
+def _measure_one(frames: np.ndarray, item: Item, tools: MeasureContext) -> dict[MeasureSpec, float]:
     found = dict[MeasureSpec, float]()
     if tools.temporal and len(frames) > 1:
-        found |= over_time(frames, motion(frames, tools.device), tools.given)
-    if tools.similarity is not None:
-        made = [frame for frame in range(len(frames)) if frame not in tools.given]
-        found[CLIP] = tools.similarity.measure(frames[made], item.prompt) if item.prompt else np.nan
+        found |= measure_temporal(frames, measure_motion(frames, tools.device), tools.given)
+    if tools.clip is not None:
+        generated = frames[_generated(frames, tools)]
+        found[CLIP_SCORE] = tools.clip.measure(generated, item.prompt) if item.prompt else np.nan
     if tools.world and item.prompt and tools.view.fps is not None:
-        found |= dict.fromkeys(WORDS.values(), np.nan) | words(frames, item.prompt, tools.view.fps)
+        accuracy = measure_captions(frames, item.prompt, tools.view.fps)
+        found |= dict.fromkeys(CAPTION_ACCURACY.values(), np.nan) | accuracy
+    return found
+
+
+def _compare(
+    frames: np.ndarray, real: np.ndarray, tools: MeasureContext, sums: dict[MeasureSpec, np.ndarray]
+) -> dict[MeasureSpec, float]:
+    """Measures a video against its real one; adds the values of each frame to `sums`."""
+    found = dict[MeasureSpec, float]()
+    if tools.temporal and len(frames) > 1:
+        motion = without_given_pairs(measure_motion(real, tools.device), tools.given)
+        found[REAL_WARPING] = warping_error(frames, motion)
+    generated = _generated(frames, tools)
+    for measure, values in measure_fidelity(frames, real, generated).items():
+        found[measure] = float(values[generated].mean())
+        finite = np.isfinite(values)
+        total = sums.setdefault(measure, np.zeros((2, len(frames))))
+        total += np.stack([np.where(finite, values, 0.0), finite])
     return found
 
 
 def _features(extractor: Extractor, frames: np.ndarray, item: Item) -> np.ndarray:
     values = extractor(frames)
     if not np.isfinite(values).all():
-        raise VidiffError(f"the {extractor.name} extractor makes no finite numbers of {item.name}")
+        raise VidiffError(f"the features of {item.name} by the {extractor.name} extractor are not finite")
     return values

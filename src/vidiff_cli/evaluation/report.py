@@ -1,4 +1,4 @@
-"""What an evaluation leaves: numbers with the protocol that they were taken by, as JSON, as a table and as a plot."""
+"""Report of an evaluation: numbers with the protocol that they were measured by, as JSON, as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JSON, TABLE, PLOT = "evaluation.json", "evaluation.md", "evaluation.png"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """One number of the generated videos, and the same of the real ones (of a distance: of two random halves of them).
+    """One measure of the generated videos, and the same of the real ones (a distance: of two random halves of them).
 
     `kind`: "distance", "fidelity", "time" or "text"; `better`: "lower", "higher", "as real" or "1".
     """
@@ -36,8 +36,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateReport:
-    """What was measured, how, and where it is written. `by_frame`: mean PSNR, SSIM and MS-SSIM of every frame, None for
-    those that were given."""
+    """Results, protocol and files. `by_frame`: mean PSNR, SSIM and MS-SSIM of every frame, None for given ones."""
 
     folder: Path
     json: Path
@@ -51,9 +50,9 @@ class EvaluateReport:
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
-    """VidiffError where the files could not be written in the end."""
+    """Raises VidiffError where the files cannot be written, before anything is measured."""
     if folder.exists() and not folder.is_dir():
-        raise VidiffError(f"{folder} is no folder", fix="give another one with -o")
+        raise VidiffError(f"{folder} is not a folder", fix="give another one with -o")
     for name in (JSON, TABLE, PLOT):
         if (folder / name).is_dir():
             raise VidiffError(f"{folder / name} is a folder", fix="give another one with -o")
@@ -62,7 +61,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_report(report: EvaluateReport) -> None:
-    """The three files of a report. VidiffError where they cannot be written."""
+    """Writes the three files of a report. VidiffError where they cannot be written."""
     content = {
         "protocol": report.protocol,
         "results": report.results,
@@ -80,7 +79,7 @@ def write_report(report: EvaluateReport) -> None:
 
 
 def table_rows(report: EvaluateReport) -> list[tuple[str, ...]]:
-    """The table: a heading, then a row for each number."""
+    """Formats the table: a heading, then a row for each result."""
     heading = ("measure", "generated", "95 % interval", "real", "better", "unit")
     return [heading, *(_row(each) for each in report.results)]
 
@@ -119,7 +118,7 @@ def _page(report: EvaluateReport) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """Data that JSON has: what is not finite becomes null, paths and fractions become text."""
+    """Converts to JSON data: numbers that are not finite become null, paths and fractions become text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):

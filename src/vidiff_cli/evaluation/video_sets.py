@@ -1,6 +1,6 @@
-"""The videos of one side, whatever they come from: files, folders of numbered pictures, clips of a dataset.
+"""One side of an evaluation: videos from files, folders of numbered images, datasets or a world.
 
-Legend: t frames, h and w pixels, c = 3 RGB; uint8. Frames are read when a video is looked at, and forgotten after it.
+Legend: t frames, h and w pixels, c = 3 RGB; uint8. Frames are read when a video is measured, and dropped after it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ LONGEST_PROMPT = 2000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """One video. `frames` as announced, `fps` None where it has no rate; `given` are the frames that its sidecar says
-    were given. `load` gives the frames of a view (t h w c); VidiffError for a damaged file."""
+    """One video. `frames` is the announced count, `fps` is None where it has no rate; `given` are the given frames
+    according to its sidecar. `load` reads the frames of a view (t h w c); VidiffError for a damaged file."""
 
     name: str
-    key: str  # what pairs it with one of the other side
+    key: str  # pairs it with one of the other side
     frames: int
     width: int
     height: int
@@ -55,7 +55,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoSet:
-    """The videos of one side. `pixels` says where they come from, `facts` are for the record."""
+    """The videos of one side. `pixels` describes their source, `facts` are for the record."""
 
     title: str
     pixels: str
@@ -64,8 +64,8 @@ class VideoSet:
     lossy: tuple[str, ...] = ()
     left_out: int = 0
 
-    def some(self, count: int | None) -> VideoSet:
-        """At most `count` of them: those whose names have the smallest hashes, the same wherever they lie."""
+    def subset(self, count: int | None) -> VideoSet:
+        """Keeps at most `count` videos, those whose keys have the smallest hashes: the same ones in any folder."""
         if count is None or count >= len(self.items):
             return self
         order = sorted(self.items, key=lambda item: hashlib.sha256(item.key.encode(errors="replace")).digest())
@@ -74,7 +74,7 @@ class VideoSet:
 
 
 def dataset_set(path: Path, side: str) -> VideoSet:
-    """The clips of one side of a dataset ("val", "train", "all"); single images are left out. VidiffError for none."""
+    """Opens the clips of a split of a dataset ("val", "train", "all") without single images. VidiffError for none."""
     dataset = open_dataset(path)
     indices = range(len(dataset)) if side == "all" else dataset.split(side)
     clips = [(index, dataset.clips[index]) for index in indices]
@@ -90,7 +90,7 @@ def dataset_set(path: Path, side: str) -> VideoSet:
             width=clip.width,
             height=clip.height,
             fps=Fraction(clip.fps) or None,
-            load=partial(_from_dataset, dataset, index),
+            load=partial(_read_clip, dataset, index),
             prompt=clip.captions[0][:LONGEST_PROMPT] if clip.captions else None,
         )
         for index, clip in moving
@@ -104,14 +104,14 @@ def dataset_set(path: Path, side: str) -> VideoSet:
     )
 
 
-def _from_dataset(dataset: Dataset, index: int, view: View) -> np.ndarray:
+def _read_clip(dataset: Dataset, index: int, view: View) -> np.ndarray:
     rate = Fraction(dataset.clips[index].fps) or None
-    return np.stack([view.framed(frame) for frame in dataset.frames(index, view.numbers(rate))])
+    return np.stack([view.crop_and_resize(frame) for frame in dataset.frames(index, view.frame_numbers(rate))])
 
 
 def world_set(stream: StreamSettings, side: str, count: int) -> VideoSet:
-    """Clips of the shapes world that no training has seen: of the held-out combinations of words ("val"), of those that
-    are trained on ("train"), or half of them each ("all")."""
+    """Draws unseen clips of the shapes world: of the held-out combinations of words ("val"), of the trained ones
+    ("train"), or half of each ("all")."""
     unseen = stream.model_copy(update={"seed": stream.seed + 1, "clips": count, "held_out": count})
     world = WorldClips(unseen)
     numbers = {"train": range(count), "val": range(count, 2 * count)}.get(side, range(count // 2, count // 2 + count))
@@ -123,7 +123,7 @@ def world_set(stream: StreamSettings, side: str, count: int) -> VideoSet:
             width=stream.size,
             height=stream.size,
             fps=Fraction(stream.fps),
-            load=partial(_from_dataset, world, number),
+            load=partial(_read_clip, world, number),
             prompt=world.clips[number].captions[0],
         )
         for number in numbers
@@ -137,9 +137,9 @@ def world_set(stream: StreamSettings, side: str, count: int) -> VideoSet:
 
 
 def files_set(path: Path) -> EventStream[VideoSet]:
-    """The videos of a folder (recursive), a file or a glob, and folders of numbered pictures, each probed.
+    """Opens the videos of a folder (recursive), a file or a glob, and folders of numbered images; probes each.
 
-    Photos are left out, and what `--compare` wrote beside a video. VidiffError: there is none, or one is damaged.
+    Photos and files written by `--compare` are left out. VidiffError where no video is left, or one is damaged.
     """
     text = str(path)
     found = scan([text], images="frames")
@@ -151,13 +151,13 @@ def files_set(path: Path) -> EventStream[VideoSet]:
         if source.problem:
             raise VidiffError(f"{source.path} cannot be used", found=source.problem)
         if source.pictures:
-            items.append(_of_pictures(source))
+            items.append(_images_item(source))
             codecs["numbered pictures"] += 1
             continue
         info = probe(source.path)
         if info.is_image:
             continue
-        items.append(_of_file(source, info))
+        items.append(_file_item(source, info))
         codecs[info.codec] += 1
     yield Progress(what=f"looking at {path.name or path}", done=len(wanted), total=len(wanted))
     if not items:
@@ -174,9 +174,9 @@ def files_set(path: Path) -> EventStream[VideoSet]:
     )
 
 
-def _of_pictures(source: MediaSource) -> Item:
+def _images_item(source: MediaSource) -> Item:
     first = probe(source.pictures[0])
-    prompt, given = _told(source.path)
+    prompt, given = _read_sidecar(source.path)
     return Item(
         name=str(source.path),
         key=source.name,
@@ -184,55 +184,55 @@ def _of_pictures(source: MediaSource) -> Item:
         width=first.width,
         height=first.height,
         fps=None,
-        load=partial(_from_pictures, source),
+        load=partial(_read_images, source),
         prompt=prompt,
         given=given,
     )
 
 
-def _from_pictures(source: MediaSource, view: View) -> np.ndarray:
+def _read_images(source: MediaSource, view: View) -> np.ndarray:
     frames = [read_image(path, None) for path in source.pictures[: view.frames]]
     for path, frame in zip(source.pictures, frames, strict=False):
         if frame.shape != frames[0].shape:
             raise VidiffError(f"{path} is of another size than the pictures before it", found=_size(frame))
-    return np.stack([view.framed(frame) for frame in frames])
+    return np.stack([view.crop_and_resize(frame) for frame in frames])
 
 
-def _of_file(source: MediaSource, info: VideoInfo) -> Item:
+def _file_item(source: MediaSource, info: VideoInfo) -> Item:
     announced = None if info.duration_seconds is None else round(info.duration_seconds * info.fps)
-    prompt, given = _told(source.path)
+    prompt, given = _read_sidecar(source.path)
     return Item(
         name=str(source.path),
         key=str(Path(source.name).with_suffix("")),
-        frames=announced if announced is not None else _counted(info),
+        frames=announced if announced is not None else _count_frames(info),
         width=info.width,
         height=info.height,
         fps=info.fps,
-        load=partial(_from_file, info),
+        load=partial(_read_file, info),
         prompt=prompt,
         given=given,
     )
 
 
-def _counted(info: VideoInfo) -> int:
-    """For files that do not say how long they are."""
+def _count_frames(info: VideoInfo) -> int:
+    """Counts the frames of a file without a duration."""
     count = 0
     for reading in stream_frames(info):
         count = sum(len(times) for times, _ in reading.blocks)
     return count
 
 
-def _from_file(info: VideoInfo, view: View) -> np.ndarray:
-    """The first frames of a file, block by block. VidiffError where it is damaged, or has fewer than it announced.
+def _read_file(info: VideoInfo, view: View) -> np.ndarray:
+    """Reads the first frames of a file, block by block. VidiffError for a damaged file, or fewer frames than announced.
 
-    ffmpeg is read to the end: it paints over damage, and only then says that there was some.
+    ffmpeg is read to the end: it conceals damage, and reports it only then.
     """
     fps = view.fps if view.fps is not None and view.fps != info.fps else None
     frames = list[np.ndarray]()
     for reading in stream_frames(info, fps=fps):
         frames = []  # a second reading begins anew
         for _, block in reading.blocks:
-            frames += [view.framed(frame) for frame in block[: view.frames - len(frames)]]
+            frames += [view.crop_and_resize(frame) for frame in block[: view.frames - len(frames)]]
             if len(frames) == view.frames and reading.decoder != "ffmpeg":
                 return np.stack(frames)
     if len(frames) < view.frames:
@@ -243,13 +243,13 @@ def _from_file(info: VideoInfo, view: View) -> np.ndarray:
     return np.stack(frames)
 
 
-def _told(path: Path) -> tuple[str | None, frozenset[int] | None]:
-    """The prompt and the given frames that the files beside a video tell of, where they do."""
+def _read_sidecar(path: Path) -> tuple[str | None, frozenset[int] | None]:
+    """Reads the prompt and the given frames from the sidecar, or the prompt from the caption file, beside a video."""
     try:
         content = json.loads(read_text(sidecar_path(path), what="the sidecar"))
         settings, command = content["settings"], content["command"]
     except (VidiffError, ValueError, LookupError, TypeError, RecursionError):
-        return _caption(path), None
+        return _read_caption(path), None
     prompt = content.get("prompt")
     if command == "extend":
         prompts = settings.get("prompt")
@@ -259,7 +259,7 @@ def _told(path: Path) -> tuple[str | None, frozenset[int] | None]:
 
 
 def _given(command: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> frozenset[int] | None:
-    """None of a sample, of an extension the frames that it began with; of others it is not told here."""
+    """Given frames of a sample (none) or of an extension (those at its start); None for other commands."""
     if command == "sample":
         return frozenset()
     given, made = facts.get("given"), facts.get("made")
@@ -268,7 +268,7 @@ def _given(command: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) 
     return None
 
 
-def _caption(path: Path) -> str | None:
+def _read_caption(path: Path) -> str | None:
     try:
         lines = read_text(path.with_suffix(".txt"), what="the caption").splitlines()
     except VidiffError:
@@ -281,10 +281,10 @@ def _size(frame: np.ndarray) -> str:
 
 
 def make_pairs(real: Sequence[Item], generated: Sequence[Item], paired: bool | None) -> list[Item] | None:
-    """For each generated video the real one that it is compared with; None where they are not compared one by one.
+    """Pairs each generated video with a real one; None where they are not compared one by one.
 
-    By name where the names agree; two single videos are a pair; `paired` demands it: by order where names differ.
-    VidiffError for a pairing that cannot be.
+    By key where the keys agree; two single videos are a pair; with `paired`, by order where keys differ. VidiffError
+    where `paired` is asked for and the numbers differ.
     """
     if paired is False:
         return None

@@ -30,7 +30,6 @@ from vidiff_cli.generation.output_files import (
     compare_path,
     open_target,
     sheet_path,
-    target_path,
 )
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.sidecar import sidecar_path
@@ -97,9 +96,9 @@ class CompletedVideo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowPlanReport:
-    """Report of --dry-run: the picture of the plan, and its counts of frames and windows."""
+    """Report of --dry-run: its counts of frames and windows, and the picture of the plan if there is an --output."""
 
-    path: Path
+    path: Path | None
     frames: int
     given: int
     made: int
@@ -213,7 +212,7 @@ def describe_plan(plan: CompletionPlan) -> Iterator[Event]:
 
 
 def plot_plan(plan: CompletionPlan, options: OutputOptions) -> EventStream[WindowPlanReport]:
-    """--dry-run: write the picture of the plan beside where the result would be, and nothing else."""
+    """Describe the plan (--dry-run). Writes nothing but, with --output, a picture of the plan beside the result."""
     from vidiff_cli.viz.plan_plot import PlanView, plan_lines, write_plan_plot
 
     line = plan.timeline
@@ -225,11 +224,11 @@ def plot_plan(plan: CompletionPlan, options: OutputOptions) -> EventStream[Windo
         repeats=line.repeats,
         batches=batch_windows(plan.windows, 1),
     )
-    target = target_path(options, plan.name, plan.details, options.seed)
-    path = target.with_name(target.stem + "_plan.png")
-    if path.exists() and not options.overwrite:
-        raise VidiffError(f"{path} exists", fix="choose another name for the result, or pass --overwrite")
-    write_plan_plot(path, view)
+    path = options.path and options.path.with_name(options.path.stem + "_plan.png")
+    if path is not None:
+        if path.exists() and not options.overwrite:
+            raise VidiffError(f"{path} exists", fix="choose another name for the result, or pass --overwrite")
+        write_plan_plot(path, view)
     lines = tuple(plan_lines(view))
     for text in lines:
         yield Note(text)

@@ -12,7 +12,7 @@ import numpy as np
 
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.completion import CompletedVideo, CompletionPlan
-from vidiff_cli.sampling.color_anchor import Drift, frame_stats
+from vidiff_cli.metrics.drift import Drift, frame_stats
 from vidiff_cli.timeline import Timeline
 
 PAST = 16  # frames of a window that stands for an estimate without a model

@@ -1,5 +1,5 @@
-"""How far made videos are from true ones, and how good they are by themselves: numbers from uint8 frames.
+"""Metrics of generated videos, against true ones and by themselves: numbers from uint8 frames.
 
-`fidelity` (PSNR, SSIM), `baselines`, `temporal` and `distance` know no network; the networks that distances are
-measured on stand apart in `extractors` and `i3d`.
+`fidelity` (PSNR, SSIM), `baselines`, `temporal`, `drift` and `distance` use no network; the networks of the
+distances are in `extractors` and `i3d`.
 """

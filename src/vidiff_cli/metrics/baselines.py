@@ -1,4 +1,4 @@
-"""What any interpolation has to beat: frames between others without a model.
+"""Baselines of frame interpolation: blending and nearest frame.
 
 Legend: n given frames, m wanted ones, h and w pixels, c colors; uint8.
 """

@@ -1,6 +1,6 @@
-"""How far a number would move with other videos of the same kind: bootstrap intervals over videos.
+"""Bootstrap confidence intervals over videos.
 
-What is drawn anew are whole videos: frames of one are no independent evidence. Legend: n videos, k replicates.
+Whole videos are resampled: frames of one video are not independent. Legend: n videos, k replicates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MEANS = 1000  # replicates of a mean: they cost nothing
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConfidenceInterval:
-    """A number with its 95 % interval, and of how many videos it is; None where there is no interval or no number."""
+    """A number with its 95 % interval and the number of videos; None where it or its interval is undefined."""
 
     value: float | None
     low: float | None
@@ -26,10 +26,10 @@ class ConfidenceInterval:
 
 
 def bootstrap_mean(values: Sequence[float], *, seed: int) -> ConfidenceInterval:
-    """The mean of one number per video and the percentile interval of 1,000 bootstrap means.
+    """Computes the mean of one number per video and the percentile interval of 1,000 bootstrap means.
 
-    Numbers that are not there (nan) are left out. Infinite ones (the PSNR of equal frames) make the mean infinite,
-    which has no interval.
+    Missing numbers (nan) are left out. An infinite one (the PSNR of equal frames) makes the mean infinite, without an
+    interval.
     """
     known = np.array([value for value in values if not np.isnan(value)], dtype=np.float64)
     if not len(known):
@@ -44,18 +44,18 @@ def bootstrap_mean(values: Sequence[float], *, seed: int) -> ConfidenceInterval:
 
 
 def drawn_counts(videos: int, replicates: int, *, seed: int, which: int) -> Iterator[np.ndarray]:
-    """For each replicate how often every video was drawn (n); `which` tells the sets of one comparison apart."""
+    """Draws each replicate: the count of every video (n). `which` numbers the sets of one comparison."""
     for number in range(replicates):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(which, number)))
         yield np.bincount(rng.integers(videos, size=videos), minlength=videos)
 
 
 def around(value: float, replicates: Sequence[float], videos: int) -> ConfidenceInterval:
-    """A distance with the spread of its replicates laid around it, not below 0.
+    """Centers the spread of bootstrap replicates on a distance; the interval is cut at 0.
 
-    Sets drawn with repetitions lie further apart than the sets that they are drawn from, by about as much as these lie
-    further apart than endless ones would: the replicates say how a distance varies, not where it lies. That bias itself
-    is in no interval.
+    Resampled sets are further apart than the sets that they are drawn from, by about as much as these are further apart
+    than infinite ones: replicates estimate the variance of a distance, not its value. The interval does not contain
+    that bias.
     """
     if len(replicates) < 2:
         return ConfidenceInterval(value=value, low=None, high=None, videos=videos)
@@ -65,7 +65,7 @@ def around(value: float, replicates: Sequence[float], videos: int) -> Confidence
 
 
 def normal(value: float, error: float, videos: int) -> ConfidenceInterval:
-    """A number with its standard error: 1.96 of them either way."""
+    """Makes the interval of a number with a standard error: 1.96 of them either way."""
     if not np.isfinite(error):
         return ConfidenceInterval(value=value, low=None, high=None, videos=videos)
     return ConfidenceInterval(value=value, low=value - NORMAL * error, high=value + NORMAL * error, videos=videos)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Blocks = Callable[[], Iterator[np.ndarray]]
-"""Called anew for every pass: the features of a set, float64 (rows d), block after block."""
+"""Called once per pass: yields the features of a set, float64 (rows d), block by block."""
 
 NOISE = 10 * np.finfo(np.float64).eps  # of an eigenvalue, over the largest one, for each dimension
 DEGREE = 3
@@ -21,7 +21,7 @@ DEGREE = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moments:
-    """`count`, `mean` (d) and `scatter` (d d), the sum of the products of deviations; all float64."""
+    """Sums over a set: `count`, `mean` (d) and `scatter` (d d), the sum of products of deviations; all float64."""
 
     count: float
     mean: np.ndarray
@@ -29,14 +29,14 @@ class Moments:
 
     @property
     def covariance(self) -> np.ndarray:
-        """Divided by count - 1, as `np.cov`. ValueError for fewer than two."""
+        """Sample covariance, divided by count - 1 as by `np.cov`. ValueError for fewer than two."""
         if self.count < 2:
-            raise ValueError(f"a covariance takes two videos at least, found {self.count:g}")
+            raise ValueError(f"a covariance takes at least two videos, found {self.count:g}")
         return self.scatter / (self.count - 1)
 
 
 def moments(blocks: Blocks, weights: np.ndarray | None = None) -> Moments:
-    """Mean and scatter in one pass over the blocks; `weights` (n): how often each row counts, 1 each without.
+    """Computes mean and scatter in one pass over the blocks; `weights` (n) are the counts of the rows, default 1.
 
     Source: Chan, Golub, LeVeque 1979 (blocks merged pairwise).
     """
@@ -52,14 +52,14 @@ def moments(blocks: Blocks, weights: np.ndarray | None = None) -> Moments:
         mean = weight @ block / count
         away = block - mean
         part = Moments(count=count, mean=mean, scatter=(away * weight[:, None]).T @ away)
-        total = part if total is None else merged(total, part)
+        total = part if total is None else merge_moments(total, part)
     if total is None:
-        raise ValueError("no features have no mean")
+        raise ValueError("moments need at least one row of features")
     return total
 
 
-def merged(one: Moments, other: Moments) -> Moments:
-    """The moments of both sets together."""
+def merge_moments(one: Moments, other: Moments) -> Moments:
+    """Merges the moments of two sets."""
     count = one.count + other.count
     apart = other.mean - one.mean
     mean = one.mean + apart * (other.count / count)
@@ -68,7 +68,7 @@ def merged(one: Moments, other: Moments) -> Moments:
 
 
 def frechet(one: Moments, other: Moments) -> float:
-    """The Frechet distance of the Gaussians that have these moments."""
+    """Computes the Frechet distance of the Gaussians with these moments."""
     return frechet_of_gaussians(one.mean, one.covariance, other.mean, other.covariance)
 
 

@@ -1,7 +1,7 @@
-"""What turns a video into the features that distances are measured on: named networks, frozen.
+"""Feature extractors for distances between sets of videos: named, frozen networks.
 
-`random` and `shapes` need no file of the user. They are proxies: their numbers order models of one kind on one dataset,
-and are never called FVD. Both take videos of any size and length, as their features are means over all places.
+`random` and `shapes` need no file of the user. They are proxies: their numbers rank models of one kind on one dataset,
+and are never called FVD. Both take videos of any size and length, since their features are means over all places.
 
 Shapes: n videos, c channels, t frames, h w pixels, d features.
 """
@@ -22,7 +22,7 @@ from vidiff_cli.pixels import from_uint8_fast
 
 CHANNELS = (3, 16, 32, 64, 64)
 STRIDES = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 1, 1))
-SEED = 2204_03458  # of the random extractor, for ever
+SEED = 2204_03458  # of the random extractor: never changes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,19 +42,19 @@ class Extractor:
 
     @property
     def frechet_name(self) -> str:
-        """How a Frechet distance on it is called."""
-        return "FVD" if self.is_fvd else f"Frechet distance ({self._whose})"
+        """Name of a Frechet distance on these features."""
+        return "FVD" if self.is_fvd else f"Frechet distance ({self._label})"
 
     @property
     def kernel_name(self) -> str:
-        return "KVD" if self.is_fvd else f"kernel distance ({self._whose})"
+        return "KVD" if self.is_fvd else f"kernel distance ({self._label})"
 
     @property
-    def _whose(self) -> str:
+    def _label(self) -> str:
         return f"{self.name} extractor, proxy" if self.is_proxy else f"{self.name}, no FVD"
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """The features (d) of a video. VidiffError where it has too few frames."""
+        """Computes the features (d) of a video. VidiffError where it has too few frames."""
         if len(frames) < self.least_frames:
             expected = f"{self.least_frames} at least"
             raise VidiffError(f"the {self.name} extractor needs more frames", found=len(frames), expected=expected)
@@ -89,11 +89,11 @@ class SmallNetwork(nn.Module):
 
 
 def random_extractor(device: torch.device) -> Extractor:
-    """The small network with weights that are drawn once and for all: the same on every machine.
+    """Makes the small network with weights of a fixed seed: the same on every machine.
 
-    Every filter has a sum of zero, so that no flat ground shines through, and half of them a sum of zero over time at
-    each place, so that they answer to change alone. PCG64's raw numbers and whole-number arithmetic: numpy may change
-    how it draws, not what PCG64 is.
+    Every filter sums to zero, so that flat areas give no response, and half of them sum to zero over time at each
+    place, so that they respond to change alone. The weights come from PCG64's raw integers: numpy may change its
+    distributions, but not PCG64.
     """
     network = SmallNetwork()
     source, state = np.random.PCG64(SEED), dict[str, Tensor]()
@@ -114,7 +114,7 @@ def random_extractor(device: torch.device) -> Extractor:
 
 
 def small_extractor(name: str, state: Mapping[str, Tensor], device: torch.device, *, trained_on: str) -> Extractor:
-    """The small network with these weights. VidiffError where they do not fit it."""
+    """Makes the small network with these weights. VidiffError where they do not fit it."""
     network = SmallNetwork()
     try:
         network.load_state_dict({key: value.float() for key, value in state.items()})
@@ -125,13 +125,13 @@ def small_extractor(name: str, state: Mapping[str, Tensor], device: torch.device
         name=name,
         sha256=hash_state(state),
         dimension=network.dimension,
-        features=of_network(network, device),
+        features=_network_features(network, device),
         trained_on=trained_on,
     )
 
 
-def of_network(network: nn.Module, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 (t h w c) -> the features of a network that takes pixels in [-1, 1] (1 c t h w)."""
+def _network_features(network: nn.Module, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:
+    """Wraps a network of pixels in [-1, 1] (1 c t h w) as a function of uint8 (t h w c)."""
 
     @torch.no_grad()
     def features(frames: np.ndarray) -> np.ndarray:
@@ -151,7 +151,7 @@ def as_clip(frames: np.ndarray, device: torch.device) -> Tensor:
 
 
 def hash_state(state: Mapping[str, Tensor]) -> str:
-    """sha256 of weights by name, as float32 in little-endian order, whatever file they came in."""
+    """Hashes weights by name (sha256), as little-endian float32, independent of their file."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())
@@ -159,8 +159,8 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def resized(video: Tensor, side: int) -> Tensor:
-    """(n c t h w) with `side` pixels on the shorter side, each frame by itself: bilinear, smoothed where it shrinks."""
+def resize(video: Tensor, side: int) -> Tensor:
+    """Resizes (n c t h w) to `side` pixels on the shorter side: bilinear, antialiased where it shrinks."""
     height, width = video.shape[3:]
     scale = side / min(height, width)
     if scale == 1.0:

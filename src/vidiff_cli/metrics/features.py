@@ -1,4 +1,4 @@
-"""The features of a set of videos in a file: as many videos as there are, in the memory of a few.
+"""Features of a set of videos, kept in a file: memory does not grow with the number of videos.
 
 Legend: n videos, d features of each.
 """
@@ -17,7 +17,7 @@ BLOCK_BYTES = 8 * 2**20
 
 
 class Features:
-    """Rows of float32 in a file without a name, which is gone with the process; read in blocks of float64 (rows d).
+    """Rows of float32 in an unnamed temporary file; read in blocks of float64 (rows d).
 
     VidiffError where the disk fails.
     """
@@ -30,7 +30,7 @@ class Features:
         return self._rows
 
     def append(self, row: np.ndarray) -> None:
-        """The features (d) of the next video. ValueError for another d than before, and for what is not finite."""
+        """Appends the features (d) of a video. ValueError for another d than before, or values that are not finite."""
         row = np.ascontiguousarray(row, np.float32)
         if row.ndim != 1 or (self._rows and len(row) != self.dimension):
             raise ValueError(f"expected {self.dimension or 'any number of'} features, found {row.shape}")
@@ -42,11 +42,11 @@ class Features:
             self._file.write(row.tobytes())
         except OSError as error:
             found = (error.strerror or str(error)).lower()
-            raise VidiffError("the features cannot be kept on disk", found=found) from error
+            raise VidiffError("cannot write features to disk", found=found) from error
         self._rows += 1
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All rows in order, float64, at most 8 MB at a time."""
+        """Reads all rows in order, float64, at most 8 MB at a time."""
         several = max(1, BLOCK_BYTES // max(1, 8 * self.dimension))
         for first in range(0, self._rows, several):
             count = min(several, self._rows - first)
@@ -54,13 +54,13 @@ class Features:
             data = self._file.read(count * self.dimension * 4)
             yield np.frombuffer(data, np.float32).astype(np.float64).reshape(count, self.dimension)
 
-    def chosen(self, wanted: np.ndarray) -> Callable[[], Iterator[np.ndarray]]:
-        """The blocks of the rows that are `wanted` (n, boolean) alone."""
+    def subset(self, mask: np.ndarray) -> Callable[[], Iterator[np.ndarray]]:
+        """Makes a reader of the rows where `mask` (n, boolean) is set."""
 
         def blocks() -> Iterator[np.ndarray]:
             first = 0
             for block in self.blocks():
-                yield block[wanted[first : first + len(block)]]
+                yield block[mask[first : first + len(block)]]
                 first += len(block)
 
         return blocks

@@ -64,7 +64,7 @@ def ms_ssim(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def scales(height: int, width: int) -> int:
-    """How many of the five scales of `ms_ssim` a frame is large enough for: the window has to fit the coarsest."""
+    """Number of the five scales of `ms_ssim` that fit a frame: the window has to fit the coarsest."""
     side = min(height, width)
     return sum(side >> halvings >= SIDE for halvings in range(len(WEIGHTS)))
 

@@ -1,4 +1,4 @@
-"""The network that papers measure FVD with: an I3D that somebody saved as TorchScript, by path."""
+"""The I3D network of FVD, as a TorchScript file named by its path."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.metrics.extractors import Extractor, as_pixels
 
 LOGITS = 400  # of Kinetics-400
-LEAST_FRAMES = 10  # of fewer, its pooling over time leaves nothing
+MIN_FRAMES = 10  # with fewer, pooling over time leaves no output
 
 
 def i3d(path: Path, sha256: str, device: torch.device) -> Extractor:
-    """The usual `i3d_torchscript.pt` of StyleGAN-V's FVD: its 400 logits.
+    """Opens the `i3d_torchscript.pt` of StyleGAN-V's FVD; the features are its 400 logits.
 
     It resizes to 224x224 and scales the pixels itself. A TorchScript file holds a program, which runs here: it is
-    opened only where a person has named it. VidiffError for a file that is none, or that makes other features.
+    opened only where a person has named it. VidiffError for a file that is not TorchScript, or has other features.
     """
     try:
         with warnings.catch_warnings():
@@ -49,7 +49,7 @@ def i3d(path: Path, sha256: str, device: torch.device) -> Extractor:
         features=features,
         trained_on="Kinetics-400, as its file says",
         side=224,
-        least_frames=LEAST_FRAMES,
+        least_frames=MIN_FRAMES,
         is_fvd=True,
         is_proxy=False,
     )

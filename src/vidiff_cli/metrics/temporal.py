@@ -1,7 +1,7 @@
-"""How the frames of one video follow one another: warping error, flicker, motion, seams and drift.
+"""Temporal metrics of one video: warping error, flicker, motion, seams and drift.
 
 Legend: t frames, h and w pixels, c colors; frames are uint8 (t h w c). Every function returns one float64 for a video,
-nan where it says nothing of it. Optical flow comes from outside (`Motion`), so that nothing here depends on a network.
+nan where it is undefined. Optical flow comes from outside (`ClipMotion`): no metric here depends on a network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipMotion:
-    """What optical flow says of a video, for each pair of neighboring frames.
+    """Optical flow of a video, for each pair of consecutive frames.
 
     `flow` (t-1 2 h w): where a pixel goes, x before y, in pixels; `places` (t-1 2 h w): the pixel (x, y) of the next
     frame that it arrives at, not rounded; `seen` (t-1 h w): whether it is visible there.
@@ -92,8 +92,8 @@ def motion_magnitude(motion: ClipMotion) -> float:
 
 
 def motion_change(motion: ClipMotion) -> float:
-    """How uneven the motion is: the mean length of what a pixel's motion differs by from its next one, in pixels per
-    frame and frame, over the pixels that are visible in both. 0 for even motion; nan below three frames."""
+    """Mean change of motion: the length of the difference between a pixel's flow and its next one, in pixels per frame
+    and frame, over the pixels that are visible in both. 0 for uniform motion; nan below three frames."""
     lengths = []
     for number in range(len(motion.flow) - 1):
         onward = sampled(np.moveaxis(motion.flow[number + 1], 0, -1), motion.places[number])
@@ -121,8 +121,8 @@ def seam_jump(frames: np.ndarray, given: Collection[int]) -> float:
 
 
 def color_drift(frames: np.ndarray, numbers: Sequence[int] | None = None) -> float:
-    """How fast the mean color moves in one direction: the length of its least-squares slope over the three colors, in
-    levels per frame. `numbers` (t) of the frames, where they are not neighbors. nan for one frame."""
+    """Drift of the mean color in one direction: the length of its least-squares slope over the three colors, in levels
+    per frame. `numbers` (t) of the frames, where they are not consecutive. nan for one frame."""
     return float(np.linalg.norm(_slope(frames.mean(axis=(1, 2), dtype=np.float64), numbers)))
 
 

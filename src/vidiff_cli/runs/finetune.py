@@ -1,4 +1,4 @@
-"""`vidiff train --from CHECKPOINT`: a new run that begins with the averaged weights of another one."""
+"""`vidiff train --from CHECKPOINT`: a new run that starts from the averaged weights of another one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from vidiff_cli.checkpoint import read_header
 from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
 from vidiff_cli.models.video_model import VideoModel, open_video_model
-from vidiff_cli.runs.run_dir import read_config
 from vidiff_cli.text.learned import EMPTY
 
 EMBEDDING = "text.embedding.weight"
@@ -22,56 +22,63 @@ MOTION = ("denoiser.network.stem_estimate.", "denoiser.network.gate.")  # weight
 
 
 def inherit_settings(settings: TrainSettings, run: Path | None) -> TrainSettings:
-    """The settings with `start_from` as the checkpoint file that it names; of a `run` that is there already, the one
-    that it began with. VidiffError where there is none."""
-    given = settings.start_from
-    if given is None:
+    """Replaces `start_from` by the checkpoint file that it names; an existing `run` keeps the file it started from.
+
+    VidiffError where no checkpoint is found.
+    """
+    source = settings.start_from
+    if source is None:
         return settings
-    before = read_config(run).get("train", {})
-    recorded = before.get("start_from") if isinstance(before, dict) else None
-    if isinstance(recorded, str) and Path(recorded).is_relative_to(given):
+    train = read_run_config(run).get("train", {})
+    recorded = train.get("start_from") if isinstance(train, dict) else None
+    if isinstance(recorded, str) and Path(recorded).is_relative_to(source):
         return settings.model_copy(update={"start_from": Path(recorded)})
-    return settings.model_copy(update={"start_from": find_checkpoint(given)})
+    return settings.model_copy(update={"start_from": find_checkpoint(source)})
 
 
 def inherited(checkpoint: Path, run: Path | None = None) -> dict[str, Any]:
-    """The settings of a training that a checkpoint decides: its network, its diffusion, its text encoder. A `run` that
-    is there already knows them, also when the checkpoint has gone."""
+    """Reads the settings that a checkpoint decides: network, diffusion and text encoder.
+
+    An existing `run` has recorded them, and is read first: the checkpoint may have been removed.
+    """
     try:
-        model = ModelSettings.model_validate(read_config(run)["model"]).model_dump(mode="json")
+        model = ModelSettings.model_validate(read_run_config(run)["model"]).model_dump(mode="json")
     except (KeyError, ValidationError):
-        model = _model_of(find_checkpoint(checkpoint)).model_dump(mode="json")
+        model = _read_model(find_checkpoint(checkpoint)).model_dump(mode="json")
     text = model["text"]
     return {
         "frames": model["frames"],
-        "network": {name: value for name, value in model["network"].items() if name != "motion"},  # --motion says it
+        "network": {name: value for name, value in model["network"].items() if name != "motion"},  # set by --motion
         "diffusion": model["diffusion"],
         "text": {"kind": text["kind"], "depth": text["depth"], "max_tokens": text["max_tokens"]},
     }
 
 
 def with_known_words(model: ModelSettings, settings: TrainSettings, run: Path | None) -> ModelSettings:
-    """The model with the words of the checkpoint that it begins with, beside those of its own dataset."""
+    """Adds the vocabulary of the checkpoint that the model starts from to that of its own dataset."""
     if settings.start_from is None or model.text.kind != "learned":
         return model
     known: object = None
-    before = read_config(run).get("model")
-    if isinstance(before, dict) and isinstance(before.get("text"), dict):
-        known = before["text"].get("vocabulary")
+    recorded = read_run_config(run).get("model")
+    if isinstance(recorded, dict) and isinstance(recorded.get("text"), dict):
+        known = recorded["text"].get("vocabulary")
     if not isinstance(known, list):
-        known = _model_of(settings.start_from).text.vocabulary
+        known = _read_model(settings.start_from).text.vocabulary
     words = tuple(sorted({*model.text.vocabulary, *known}))
     return model.model_copy(update={"text": model.text.model_copy(update={"vocabulary": words})})
 
 
 @torch.no_grad()
-def take_over(video_model: VideoModel, path: Path) -> None:
-    """Puts the weights of a checkpoint file into a new model of the same network; words that only the model knows
-    keep their first embedding, and where only the model is shown motion, what it has for that begins at zero.
-    VidiffError for another network, target or text encoder."""
+def load_initial_weights(video_model: VideoModel, path: Path) -> None:
+    """Loads the weights of a checkpoint file into a new model of the same network.
+
+    Words that are not in the checkpoint keep their initial embedding. Where the checkpoint has no motion input, the
+    layers for it keep their initial weights, which contribute zero. VidiffError for another network, target or text
+    encoder.
+    """
     other, _ = open_video_model(path)
     old, new = other.settings, video_model.settings
-    _compare(old, new, path)
+    _check_compatible(old, new, path)
     found, present = other.state_dict(), video_model.state_dict()
     if new.text.kind == "learned":
         rows = {token: row for row, token in enumerate(sorted(set(new.text.vocabulary)), start=EMPTY + 1)}
@@ -86,32 +93,34 @@ def take_over(video_model: VideoModel, path: Path) -> None:
     if {name: value.shape for name, value in found.items()} != {name: value.shape for name, value in present.items()}:
         raise VidiffError(
             f"the weights of {path} do not fit frames of {new.width}x{new.height}",
-            found=f"a network made for {old.width}x{old.height}, with attention at other places",
+            found=f"a network made for {old.width}x{old.height}, with attention at other levels",
             fix="set network.attention_max_size so that the same feature maps have it, or keep the frame size",
         )
     video_model.load_state_dict(found)
 
 
-def _compare(old: ModelSettings, new: ModelSettings, path: Path) -> None:
-    """VidiffError unless the weights of one model can be those of the other. What costs no weight may differ, and the
-    new one alone may be shown motion."""
-    ours, theirs = (_decisive(model) for model in (new, old))
+def _check_compatible(old: ModelSettings, new: ModelSettings, path: Path) -> None:
+    """Raises VidiffError where the weights of the old model do not fit the new one.
+
+    Settings without weights may differ, and the new model may have a motion input that the old one lacks.
+    """
+    ours, theirs = (_weight_settings(model) for model in (new, old))
     if new.network.motion:
         theirs["network.motion"] = True
     for name in ours:
         if ours[name] != theirs[name]:
             raise VidiffError(
-                f"{path} cannot be gone on from with another {name}",
+                f"{path} cannot be continued with another {name}",
                 found=str(ours[name])[:40],
                 expected=str(theirs[name])[:40],
                 fix="leave it out: --from takes the network of the checkpoint",
             )
 
 
-def _decisive(model: ModelSettings) -> dict[str, object]:
+def _weight_settings(model: ModelSettings) -> dict[str, object]:
     text = model.text
-    free = {"dropout", "attention_max_size"}  # a wrong attention_max_size shows in the names of the weights
-    network = {name: value for name, value in model.network.model_dump().items() if name not in free}
+    without_weights = {"dropout", "attention_max_size"}  # a wrong attention_max_size shows in the names of the weights
+    network = {name: value for name, value in model.network.model_dump().items() if name not in without_weights}
     settings: dict[str, object] = {f"network.{name}": value for name, value in network.items()}
     settings |= {"diffusion.target": model.diffusion.target, "text": text.kind}
     if text.kind == "learned":
@@ -119,8 +128,8 @@ def _decisive(model: ModelSettings) -> dict[str, object]:
     return settings | ({"clip_model": text.clip.sha256} if text.clip is not None else {})
 
 
-def _model_of(path: Path) -> ModelSettings:
+def _read_model(path: Path) -> ModelSettings:
     try:
         return ModelSettings.model_validate(read_header(path)["model"])
     except (KeyError, ValidationError) as error:
-        raise VidiffError(f"{path} holds no settings of a model that this vidiff knows") from error
+        raise VidiffError(f"{path} does not contain model settings that this version can read") from error

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.device import available_memory
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note
-from vidiff_cli.runs.run_dir import read_config
 from vidiff_cli.training.cost_estimate import CostEstimate, estimate
 from vidiff_cli.training.loop import OutOfMemory, is_out_of_memory
 
@@ -66,7 +66,7 @@ def _largest_batch(settings: TrainSettings, model: ModelSettings, device: torch.
 
 
 def _recorded_batch_size(run: Path | None) -> int | None:
-    train = read_config(run).get("train")
+    train = read_run_config(run).get("train")
     recorded = train.get("batch_size") if isinstance(train, dict) else None
     return recorded if type(recorded) is int and recorded > 0 else None
 

@@ -1,9 +1,9 @@
-"""What a training says of itself: metrics.jsonl, the loss plot, and the numbers that are shown while it runs.
+"""Metrics of a training: metrics.jsonl, the loss plot, and the numbers that are shown while it runs.
 
-A row of metrics.jsonl stands for the steps since the last one: `step`, `phase`, `lr`, means of the `loss`, of its parts
+A row of metrics.jsonl covers the steps since the last one: `step`, `phase`, `lr`, means of the `loss`, of its parts
 (`free`, `observed`, `loss_level_*` by band of log-SNR, `loss_*` of auxiliary terms) and of the `gradient_norm`, how
-many updates were `skipped`, and what was measured (`MEASURED`). A validation has a row of its own: `validation_loss`
-and its parts.
+many updates were `skipped`, and measurements (`MEASURED`). A validation has a row of its own: `validation_loss` and
+its parts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from vidiff_cli.device import peak_memory
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note, Progress
-from vidiff_cli.runs.trackers import Careful
+from vidiff_cli.runs.trackers import SafeTracker
 from vidiff_cli.system.atomic_files import write_text
 from vidiff_cli.system.pace import Pace
 from vidiff_cli.training.loop import STUCK_AFTER, StepReport
@@ -35,23 +35,23 @@ from vidiff_cli.training.validation import BANDS, Validation, ignores_text, nois
 LOG_EVERY = 10
 SHOW_EVERY_SECONDS = 1.0
 ESTIMATE_AFTER, LONG_SECONDS = 5, 60  # steps measured before the estimate; shorter trainings need none
-SPIKE, SPIKE_AFTER = 3.0, 50  # times the largest loss of the last hundred steps; steps before any is called so
-SKIPS_TOLD = 10  # in a call: fp16 finds its scale by skipping
-SKIPPED: Mapping[str, tuple[str, Literal["info", "warning"]]] = {  # why, and how loud it is said
+SPIKE, SPIKE_AFTER = 3.0, 50  # times the largest loss of the last 100 steps; steps before the first warning
+MAX_SKIP_NOTES = 10  # in a call: fp16 finds its scale by skipping
+SKIPPED: Mapping[str, tuple[str, Literal["info", "warning"]]] = {  # reason and level of the note
     "overflow": ("fp16 overflowed, and its loss scale is halved", "info"),
     "spike": ("its gradient is a spike", "warning"),
     "not finite": ("its loss or its gradient is not finite", "warning"),
 }
-MEASURED = ("seconds_per_step", "clips_per_second", "share_of_peak", "memory_mb")  # of a row: no two runs have it alike
+MEASURED = ("seconds_per_step", "clips_per_second", "share_of_peak", "memory_mb")  # of a row: differ between equal runs
 
 
 class TrainingLog:
     """metrics.jsonl, the loss plot, and the numbers that are shown while training.
 
-    Steps of an unfinished row (`unlogged`) go into a checkpoint and come back from it, so that the rows do not tell
-    where a run was interrupted. `at_peak_seconds` is what a step would take if it were one matrix product (0: not
-    known); `clip_name` tells from what source a clip of the training is; `looks` are the steps, ascending, after which
-    validation or samples take time of their own.
+    Steps of an unfinished row (`unlogged`) go into a checkpoint and come back from it, so that the rows of an
+    interrupted run equal those of an uninterrupted one. `at_peak_seconds` is the time of a step at the speed of a
+    matrix product (0: not known); `clip_name` names the source of a training clip; `monitored_steps` are the steps,
+    ascending, after which validation or samples take time of their own.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class TrainingLog:
         device: torch.device | None = None,
         at_peak_seconds: float = 0.0,
         clip_name: Callable[[int], str] = str,
-        tracker: Careful | None = None,
-        looks: Sequence[int] = (),
+        tracker: SafeTracker | None = None,
+        monitored_steps: Sequence[int] = (),
     ) -> None:
         self.run, self.steps, self.batch_size, self.at_peak_seconds = run, steps, batch_size, at_peak_seconds
         self.device = device or torch.device("cpu")
-        self.clip_name, self.tracker, self.looks = clip_name, tracker, looks
+        self.clip_name, self.tracker, self.monitored_steps = clip_name, tracker, monitored_steps
         self.path = run / "metrics.jsonl"
         self.pending: list[dict[str, Any]] = []
         self.validations: list[dict[str, Any]] = []
@@ -76,10 +76,10 @@ class TrainingLog:
         self.recent: deque[float] = deque(maxlen=100)
         self.recent_bands: deque[list[list[float]]] = deque(maxlen=100)
         self.clock = self.shown = time.monotonic()
-        self.pace, self.look_pace = Pace(), Pace()
+        self.pace, self.observation_pace = Pace(), Pace()
 
-    def go_on_from(self, step: int, unlogged: Sequence[Mapping[str, Any]]) -> None:
-        """Drops the rows of steps that will be made again, and takes over the steps that had no row yet."""
+    def resume(self, step: int, unlogged: Sequence[Mapping[str, Any]]) -> None:
+        """Drops the rows of steps that will be made again, and restores the steps that had no row yet."""
         rows = [row for row in self.rows() if row["step"] <= step]
         text = "".join(json.dumps(row) + "\n" for row in rows)
         if not self.path.is_file() or self.path.read_bytes() != text.encode():
@@ -87,12 +87,14 @@ class TrainingLog:
         self.validations = [row for row in rows if _is_number(row.get("validation_loss"))]
         whole = [each for each in unlogged if isinstance(each, Mapping) and each.keys() >= {"step", "phase", "lr"}]
         self.pending = [dict(each) for each in whole]
+        self.clock = self.shown = time.monotonic()
 
     def unlogged(self) -> list[dict[str, Any]]:
-        """The steps since the last row, as JSON."""
+        """Steps since the last row, as JSON."""
         return [dict(each) for each in self.pending]
 
     def rows(self) -> list[dict[str, Any]]:
+        """Reads metrics.jsonl up to the first damaged row."""
         if not self.path.is_file():
             return []
         rows = []
@@ -107,12 +109,13 @@ class TrainingLog:
         return rows
 
     def add(self, report: StepReport) -> Iterator[Event]:
+        """Records a step; yields warnings about it, and the progress from time to time."""
         now = time.monotonic()
         if self.measured == 1:
             self.pace = Pace()  # the first step warmed up: it counts only while it is the only one
         self.pace.add(1, now - self.clock)
         self.clock = now
-        step = _entry(report)
+        step = _step_entry(report)
         self.pending.append(step)
         self.measured += 1
         left = self.seconds_left(report.step) or 0.0
@@ -124,7 +127,7 @@ class TrainingLog:
         due = report.step % LOG_EVERY == 0 or report.step == self.steps
         if due:
             self.flush()
-            yield from self.tracker.complaint() if self.tracker is not None else ()
+            yield from self.tracker.warn_failure() if self.tracker is not None else ()
         if due or now - self.shown >= SHOW_EVERY_SECONDS:
             self.shown = now
             yield self.progress(report)
@@ -138,8 +141,8 @@ class TrainingLog:
             )
         if report.skipped:
             self.skipped += 1
-            if self.skipped <= SKIPS_TOLD:
-                last = " Later ones are only counted, in metrics.jsonl." if self.skipped == SKIPS_TOLD else ""
+            if self.skipped <= MAX_SKIP_NOTES:
+                last = " Later ones are only counted, in metrics.jsonl." if self.skipped == MAX_SKIP_NOTES else ""
                 why, level = SKIPPED[report.reason] if report.reason in SKIPPED else SKIPPED["not finite"]
                 numbers = f"loss {report.loss:.3g}, gradient norm {report.gradient_norm:.3g}"
                 yield Note(
@@ -156,27 +159,27 @@ class TrainingLog:
             )
 
     def describe_clips(self, report: StepReport) -> str:
-        """A sentence that names the source clips of a step, those with the highest loss first."""
+        """Names the source clips of a step in a sentence, those with the highest loss first."""
         return f"Its {name_clips(report.rows, report.per_clip, self.clip_name)}." if report.rows else ""
 
     def progress(self, report: StepReport) -> Progress:
-        """How far the training is, with the numbers of the live table."""
+        """Progress of the training, with the numbers of the live table."""
         pace, mean, left = self.seconds_per_step(), self.mean_loss(), self.seconds_left(report.step)
         parts = [f"loss {mean:.4f}"] if mean is not None else []
         if self.validations:
             parts.append(f"validation {self.validations[-1]['validation_loss']:.4f}")
         parts += [f"{pace:.2f} s/step"] if pace else []
-        figures = [("phase", report.phase), ("loss", _shown(mean))]
+        figures = [("phase", report.phase), ("loss", _format(mean))]
         for name, value in zip(BANDS, _band_means(self.recent_bands), strict=True):
-            figures += [(f"level {name.replace('_', ' ')}", _shown(value))] if value is not None else []
+            figures += [(f"level {name.replace('_', ' ')}", _format(value))] if value is not None else []
         if self.validations:
-            figures.append(("validation", _shown(self.validations[-1].get("validation_loss"))))
-        figures += [(name.replace("_", " "), _shown(value)) for name, value in sorted(report.terms.items())]
+            figures.append(("validation", _format(self.validations[-1].get("validation_loss"))))
+        figures += [(name.replace("_", " "), _format(value)) for name, value in sorted(report.terms.items())]
         figures += [("gradient norm", f"{report.gradient_norm:.3g}"), ("learning rate", f"{report.lr:.2e}")]
         figures += [("clips/s", f"{self.batch_size / pace:.3g}")] if pace else []
         figures += [("of peak", f"{self.at_peak_seconds / pace:.0%}")] if pace and self.at_peak_seconds else []
         figures += [("memory", f"{peak_memory(self.device) / 1e9:.2f} GB")]
-        figures += [("left", _clock(left))] if left is not None else []
+        figures += [("left", _format_time(left))] if left is not None else []
         figures += [("skipped updates", str(self.skipped))] if self.skipped else []
         return Progress(
             what="training",
@@ -194,7 +197,7 @@ class TrainingLog:
             self.pending.clear()
 
     def sync(self) -> None:
-        """Brings the rows to the disk: before a checkpoint from which they would not be made again."""
+        """Flushes the rows to the disk, before a checkpoint after which they would not be written again."""
         with open(self.path, "a", encoding="utf-8") as file:
             os.fsync(file.fileno())
 
@@ -202,12 +205,12 @@ class TrainingLog:
         return any(row["step"] == step for row in self.validations)
 
     def add_validation(self, step: int, phase: str, found: Validation) -> Iterator[Event]:
-        """A row for a validation; says it where a model seems to read no captions."""
+        """Writes the row of a validation; warns where the model seems to ignore captions."""
         row = _validation_row(step, phase, found)
         self.validations.append(row)
         self._write(row)
-        parts = [f"{name} {_shown(value)}" for name, value in (("free", found.free), ("observed", found.observed))]
-        gain = f"; {_shown(found.text_gain)} lower with captions" if found.text_gain is not None else ""
+        parts = [f"{name} {_format(value)}" for name, value in (("free", found.free), ("observed", found.observed))]
+        gain = f"; {_format(found.text_gain)} lower with captions" if found.text_gain is not None else ""
         yield Note(f"Validation at step {step}: loss {found.loss:.4f} ({', '.join(parts)}){gain}.")
         gains = [
             (each["step"], float(each["text_gain"]), float(each["text_gain_error"]))
@@ -245,25 +248,26 @@ class TrainingLog:
         measured = pace, self.batch_size / pace if pace else None, share, round(peak_memory(self.device) / 1e6)
         return row | dict(zip(MEASURED, measured, strict=True))
 
-    def end_look(self) -> None:
-        """Time spent on validation and samples is not a step's, and counts for the looks to come."""
+    def end_observation(self) -> None:
+        """Ends a validation or sample sheet: its time is not a step's, and estimates that of those to come."""
         now = time.monotonic()
-        self.look_pace.add(1, now - self.clock)
+        self.observation_pace.add(1, now - self.clock)
         self.clock = now
 
     def mean_loss(self) -> float | None:
         return _mean(list(self.recent))
 
     def seconds_per_step(self) -> float | None:
-        """Of the last steps, without validation and samples."""
+        """Mean over the last steps, without validation and samples."""
         return self.pace.seconds_per_unit
 
     def seconds_left(self, step: int) -> float | None:
-        """The time that all after this step takes at the present pace, with validation and samples, its own too."""
-        pace, looks = self.pace.seconds_per_unit, len(self.looks) - bisect_left(self.looks, step)
+        """Estimates the time of all steps after this one, with validation and samples, those of this step included."""
+        pace = self.pace.seconds_per_unit
+        observations = len(self.monitored_steps) - bisect_left(self.monitored_steps, step)
         if pace is None:
             return None
-        return (self.steps - step) * pace + looks * (self.look_pace.seconds_per_unit or 0.0)
+        return (self.steps - step) * pace + observations * (self.observation_pace.seconds_per_unit or 0.0)
 
     def plot(self, *, newer_than: Path | None = None) -> None:
         """Draws loss.png from the rows; where `newer_than` a file or folder is given, only if it is not."""
@@ -272,12 +276,12 @@ class TrainingLog:
             return
         from vidiff_cli.viz.training_plot import plot_metrics
 
-        with contextlib.suppress(VidiffError):  # rows that somebody has edited are no reason to stop a training
+        with contextlib.suppress(VidiffError):  # rows that somebody has edited must not stop a training
             plot_metrics(rows, path)
 
 
-def _entry(report: StepReport) -> dict[str, Any]:
-    """A step as it is kept for its row, as JSON: of every band the sum of losses and the number of clips."""
+def _step_entry(report: StepReport) -> dict[str, Any]:
+    """Converts a step to JSON for its row: for every band of log-SNR the sum of losses and the number of clips."""
     bands = noise_bands(report.levels)
     losses = np.asarray(report.per_clip, np.float64)
     sound = np.isfinite(losses)
@@ -285,15 +289,15 @@ def _entry(report: StepReport) -> dict[str, Any]:
         "step": report.step,
         "phase": report.phase,
         "lr": report.lr,
-        "loss": _or_none(report.loss),
-        "free": _or_none(report.free),
-        "observed": _or_none(report.observed),
-        "gradient_norm": _or_none(report.gradient_norm),
+        "loss": _finite_or_none(report.loss),
+        "free": _finite_or_none(report.free),
+        "observed": _finite_or_none(report.observed),
+        "gradient_norm": _finite_or_none(report.gradient_norm),
         "bands": [
             [float(losses[here].sum()), int(here.sum())]
             for here in ((bands == number) & sound for number in range(len(BANDS)))
         ],
-        "terms": {name: _or_none(value) for name, value in report.terms.items()},
+        "terms": {name: _finite_or_none(value) for name, value in report.terms.items()},
         "skipped": report.skipped,
     }
 
@@ -319,7 +323,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(finite)) if finite else None
 
 
-def _or_none(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None  # JSON knows no nan
 
 
@@ -327,10 +331,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _clock(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -1,4 +1,4 @@
-"""What a training starts from: the model that a dataset asks for, its clips, and what is said of both beforehand."""
+"""Setup of a training: the model for a dataset, its clips, and the state before the first step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.models.acceleration import compile_network, recompute_stages
 from vidiff_cli.models.video_model import new_video_model
-from vidiff_cli.runs.finetune import take_over
+from vidiff_cli.runs.finetune import load_initial_weights
 from vidiff_cli.training.clip_cache import ClipCache
 from vidiff_cli.training.cost_estimate import estimate
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo
@@ -31,7 +31,7 @@ from vidiff_cli.training.state import TrainState
 
 
 def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:
-    """What the model is to be, from the settings and the dataset. Without a CLIP encoder, `auto` is a learned one."""
+    """Derives the model from the settings and the dataset. Without a CLIP encoder, text `auto` is a learned one."""
     settings = consistent(settings)
     network, index = settings.network.model_copy(update={"motion": settings.motion}), dataset.index
     train = np.flatnonzero(index.side == SIDES.index("train"))
@@ -41,7 +41,7 @@ def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSetti
     lengths = index.frames[train]
     longest = int(lengths.max())
     frames = min(settings.frames, longest)
-    fitting = [step for step in (1, 2, 4, 8) if (frames - 1) * step < longest]
+    strides = [stride for stride in (1, 2, 4, 8) if (frames - 1) * stride < longest]
     counts = Counter(index.rate[train[lengths > 1]].tolist())
     rates = Counter({Fraction(index.rates[rate]): count for rate, count in counts.items()} or {Fraction(1): 1})
     vocabulary: tuple[int, ...] = ()
@@ -57,7 +57,7 @@ def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSetti
         height=height,
         frames=frames,
         fps=str(max(set(rates), key=rates.__getitem__)),
-        frame_strides=tuple(fitting if frames > 1 else [1]),
+        frame_strides=tuple(strides if frames > 1 else [1]),
         conditioning=settings.conditioning,
         context_noise=settings.objective.context_noise if settings.conditioning == "mixed" else 0.0,
         network=network if kind != "none" else network.model_copy(update={"context_dim": 0}),
@@ -73,8 +73,10 @@ def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSetti
 
 
 def _frame_size(settings: TrainSettings, dataset: Dataset) -> tuple[int, int]:
-    """Width and height that the model is made for: the crop's, else those of most clips. Others are trained on as they
-    are; VidiffError for a size that the network or the crop cannot take."""
+    """Width and height of the model: the crop's, else those of most clips; clips of other sizes are trained on too.
+
+    VidiffError for a clip size that the network or the crop cannot take.
+    """
     multiple, crop = settings.network.multiple, settings.loader.crop
     sizes = [tuple(map(int, size.split("x"))) for size in dataset.index.clips_per_size()]
     wrong = [(w, h) for w, h in sizes if (min(w, h) < crop if crop else w % multiple or h % multiple)]
@@ -91,9 +93,9 @@ def _frame_size(settings: TrainSettings, dataset: Dataset) -> tuple[int, int]:
 
 
 def default_preset(settings: TrainSettings) -> str:
-    """The preset for a dataset and a device: tiny up to 32 pixels, else small; base on a large GPU."""
+    """Chooses the preset for a dataset and a device: tiny up to 32 pixels, else small; base on a large GPU."""
     if ProcessInfo.from_environment(os.environ).world > 1:
-        with contextlib.suppress(VidiffError):  # which the training says again, once for all processes
+        with contextlib.suppress(VidiffError):  # which the training reports, once for all processes
             return _default_preset(settings)
         return "tiny"
     return _default_preset(settings)
@@ -109,12 +111,12 @@ def _default_preset(settings: TrainSettings) -> str:
 
 
 def open_clip_source(settings: TrainSettings, dataset: Dataset, *, side: str = "train") -> ClipSource:
-    """One side of the split, read from its memory-mapped shards, or from memory where the settings ask for it."""
+    """Opens one split of a dataset, read from its memory-mapped shards, or cached in memory (`loader.cache_bytes`)."""
     index = dataset.index
     chosen = np.flatnonzero(index.side == SIDES.index(side))
     cache = ClipCache(lambda number: dataset.view(int(chosen[number])), settings.loader.cache_bytes)
     return ClipSource(
-        rows=_Chosen(dataset.clips, chosen),
+        rows=_ClipSubset(dataset.clips, chosen),
         read=cache.read
         if settings.loader.cache_bytes
         else lambda number, frames: dataset.window(int(chosen[number]), frames),
@@ -123,8 +125,10 @@ def open_clip_source(settings: TrainSettings, dataset: Dataset, *, side: str = "
 
 
 def at_peak_seconds(settings: TrainSettings, model: ModelSettings, device: torch.device, *, world: int = 1) -> float:
-    """Seconds that the operations of a step would take on `world` devices as fast as a large matrix product is here:
-    what a step can hope for. 0 where a product is not timed."""
+    """Times a large matrix product; returns the seconds of a step's operations at that speed on `world` devices.
+
+    That is a lower bound of a step. 0 on devices where no product is timed.
+    """
     if device.type not in ("cpu", "cuda"):
         return 0.0
     dtype, side = DTYPES.get(settings.precision, torch.float32), 512 if device.type == "cpu" else 8192
@@ -138,8 +142,8 @@ def at_peak_seconds(settings: TrainSettings, model: ModelSettings, device: torch
     return wanted.flops * min(seconds[1:]) / (2 * side**3) / world
 
 
-class _Chosen:
-    """Some of the clips, parsed when they are asked for."""
+class _ClipSubset:
+    """Chosen clips of a dataset, parsed on access."""
 
     def __init__(self, clips: Sequence[Clip], chosen: np.ndarray) -> None:
         self._clips, self._chosen = clips, chosen
@@ -152,8 +156,11 @@ class _Chosen:
 
 
 def consistent(settings: TrainSettings) -> TrainSettings:
-    """--conditioning none and a share of zero clips with given frames are the same thing said twice; without given
-    frames there is no motion to show; the captions of a world are learned, where it has any."""
+    """Resolves settings that follow from others.
+
+    Without observed frames in training, `conditioning` becomes "none" and `motion` False, and the reverse.
+    Captions of a world are read by a learned encoder.
+    """
     if is_world(settings.dataset) and settings.text.kind == "auto":
         settings = settings.model_copy(update={"text": settings.text.model_copy(update={"kind": "learned"})})
     if not (settings.conditioning == "mixed" and settings.objective.observed):
@@ -165,6 +172,7 @@ def consistent(settings: TrainSettings) -> TrainSettings:
 def describe_training(
     settings: TrainSettings, model: ModelSettings, dataset: Dataset, device: torch.device, parameters: int
 ) -> Iterator[Event]:
+    """Notes the device, the model and the clips of a training."""
     if device.type == "cpu":
         yield Note(f"No GPU: training on the CPU with {torch.get_num_threads()} threads in {settings.precision}.")
     clips, patch = len(dataset.split("train")), model.network.patch_size
@@ -193,7 +201,7 @@ def initial_state(
     """Builds the state before the first step, sharded with FSDP; a `resumed` training loads its checkpoint into it."""
     video_model = new_video_model(model, settings.seed)
     if settings.start_from is not None and not resumed:
-        take_over(video_model, settings.start_from)
+        load_initial_weights(video_model, settings.start_from)
     video_model.to(device)
     if settings.gradient_checkpointing == "on":
         recompute_stages(video_model.denoiser.network)

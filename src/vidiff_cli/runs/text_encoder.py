@@ -11,10 +11,11 @@ from typing import Literal
 from pydantic import ValidationError
 
 from vidiff_cli.config.model import ClipSettings
+from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
+from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note, Progress
-from vidiff_cli.runs.run_dir import read_config
 from vidiff_cli.text.clip_names import (
     DEFAULT_CLIP,
     ClipName,
@@ -70,7 +71,7 @@ def _automatic(useful: bool) -> tuple[TextKind, list[Note]]:
 def _text_config_of_run(run: Path | None) -> tuple[TextKind | None, ClipSettings | None]:
     """The kind and the CLIP that a run was started with; whatever is wrong with its config is said elsewhere."""
     try:
-        config = read_config(run)
+        config = read_run_config(run)
         kind, clip = config["train"]["text"]["kind"], config["model"]["text"].get("clip")
         kind = kind if kind in ("clip", "learned", "none") else None
         return kind, ClipSettings.model_validate(clip) if kind == "clip" and clip is not None else None
@@ -108,3 +109,15 @@ def embed_captions(
             "memory, and will be made again by the next run."
         )
     return store
+
+
+def read_embeddings(dataset: Dataset, clip: ClipSettings) -> EmbeddingCache:
+    """Opens the embeddings of all captions, as rank 0 has written them. VidiffError where some are missing."""
+    cache = EmbeddingCache(dataset.folder / "text", clip)
+    if missing := cache.missing(["", *dataset.captions()]):
+        raise VidiffError(
+            "a process cannot see the embeddings of the captions",
+            found=f"{len(missing)} that are not in {cache.folder}",
+            fix="make the dataset's folder writable for the first process, and the same on all machines",
+        )
+    return cache

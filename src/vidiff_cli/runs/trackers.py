@@ -1,6 +1,6 @@
-"""`--track`: the numbers and pictures of a training, handed to a tracker that is installed beside vidiff.
+"""`--track`: sends numbers and pictures of a training to a tracker that is installed beside vidiff.
 
-None of them is a dependency. What the run folder holds is the record; a tracker shows it elsewhere.
+Trackers are not dependencies. The run folder is the record; a tracker shows it elsewhere.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from vidiff_cli.events import Note
 
 
 class Tracker(Protocol):
-    """Whoever wants to know of a training. `start` once, `end` at last, however the training ended."""
+    """Receiver of a training's numbers. `start` is called first, `end` last, however the training ends."""
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """The settings of the run."""
+        """Receives the settings of the run."""
         ...
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers after so many steps."""
+        """Receives numbers after `step` steps."""
         ...
 
     def picture(self, step: int, path: Path) -> None:
-        """A PNG file that was made after so many steps."""
+        """Receives a PNG file made after `step` steps."""
         ...
 
     def end(self) -> None: ...
@@ -41,7 +41,7 @@ class TensorBoard:
     """Event files in the run folder, by torch's own writer: `tensorboard --logdir runs`."""
 
     def __init__(self, run: Path) -> None:
-        self._module = _imported("torch.utils.tensorboard", package="tensorboard")
+        self._module = _import("torch.utils.tensorboard", package="tensorboard")
         self._folder = run / "tensorboard"
 
     def start(self, config: Mapping[str, Any]) -> None:
@@ -60,10 +60,10 @@ class TensorBoard:
 
 
 class _Service:
-    """wandb, or trackio, which has the same functions."""
+    """Common part of wandb and trackio, which have the same functions."""
 
     def __init__(self, run: Path, package: str) -> None:
-        self._module = _imported(package, package=package)
+        self._module = _import(package, package=package)
         self._run = run
 
     def _begin(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class _Service:
 
 
 class Trackio(_Service):
-    """Local first: `trackio show`. A run of the same name is gone on with."""
+    """Trackio, local first: `trackio show`. A run of the same name is continued."""
 
     def __init__(self, run: Path) -> None:
         super().__init__(run, "trackio")
@@ -90,7 +90,7 @@ class Trackio(_Service):
 
 
 class Wandb(_Service):
-    """Weights & Biases. Its id follows from the run folder, so that a run that is gone on with stays one run."""
+    """Weights & Biases. Its id follows from the run folder, so that a continued run stays one run."""
 
     def __init__(self, run: Path) -> None:
         super().__init__(run, "wandb")
@@ -101,74 +101,74 @@ class Wandb(_Service):
         self._module.init(**self._begin(config), id=identity, resume="allow", dir=str(self._run))
 
 
-class Careful:
-    """A tracker whose failures stop no training: after the first one it is left alone, and `complaint` says so once."""
+class SafeTracker:
+    """Tracker whose failures do not stop a training: after the first one it is not called again."""
 
     def __init__(self, tracker: Tracker, name: str) -> None:
         self._tracker, self._name = tracker, name
         self.failed: str | None = None
-        self._said = False
+        self._warned = False
 
-    def complaint(self) -> Iterator[Note]:
-        """Why nothing more is told to it, the first time that this is asked for."""
-        if self.failed is not None and not self._said:
-            self._said = True
-            yield Note(f"--track {self._name} failed and is told nothing more: {self.failed.rstrip('.')}.", "warning")
+    def warn_failure(self) -> Iterator[Note]:
+        """Warns once that the tracker failed and is no longer used."""
+        if self.failed is not None and not self._warned:
+            self._warned = True
+            yield Note(f"--track {self._name} failed and is no longer used: {self.failed.rstrip('.')}.", "warning")
 
     def start(self, config: Mapping[str, Any]) -> None:
-        self._try(lambda: self._tracker.start(config))
+        self._call(lambda: self._tracker.start(config))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        self._try(lambda: self._tracker.log(step, values))
+        self._call(lambda: self._tracker.log(step, values))
 
     def picture(self, step: int, path: Path) -> None:
-        self._try(lambda: self._tracker.picture(step, path))
+        self._call(lambda: self._tracker.picture(step, path))
 
     def end(self) -> None:
-        self._try(self._tracker.end)
+        self._call(self._tracker.end)
 
-    def _try(self, act: Callable[[], None]) -> None:
+    def _call(self, act: Callable[[], None]) -> None:
         if self.failed is None:
             try:
                 with redirect_stdout(sys.stderr):  # stdout is for the paths that vidiff writes
                     act()
-            except Exception as error:  # whatever a program of others raises: a server that is down, a full disk
+            except Exception as error:  # of foreign code: a server that is down, a full disk
                 self.failed = f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 TRACKERS: Mapping[str, Callable[[Path], Tracker]] = {"tensorboard": TensorBoard, "trackio": Trackio, "wandb": Wandb}
-FILES = {"tensorboard", "wandb"}  # that they make in a run folder
+FILES = {"tensorboard", "wandb"}  # of trackers in a run folder
 
 
-def open_tracker(name: str, run: Path) -> Careful:
-    """The tracker of that name for a run folder, not yet started. VidiffError where it is not installed."""
+def open_tracker(name: str, run: Path) -> SafeTracker:
+    """Opens a tracker by name for a run folder, without starting it. VidiffError where it is not installed."""
     if name not in TRACKERS:
         raise UsageError("unknown --track", found=repr(name), expected=", ".join(TRACKERS))
-    return Careful(TRACKERS[name](run), name)
+    return SafeTracker(TRACKERS[name](run), name)
 
 
 @contextmanager
-def tracking(tracker: Careful | None, settings: BaseModel) -> Iterator[None]:
-    """Starts a tracker with the settings of a run, and ends it however the work ends."""
+def tracking(tracker: SafeTracker | None, settings: BaseModel) -> Iterator[None]:
+    """Starts a tracker with the settings of a run, and ends it however the block ends."""
     if tracker is None:
         yield
         return
-    tracker.start(flat(settings.model_dump(mode="json")))
+    tracker.start(flatten(settings.model_dump(mode="json")))
     try:
         yield
     finally:
         tracker.end()
 
 
-def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
+def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Flattens nested values: {"a": {"b": 1}} -> {"a.b": 1}."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
+        found |= flatten(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
     return found
 
 
-def _imported(module: str, *, package: str) -> Any:
+def _import(module: str, *, package: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:

@@ -1,0 +1,93 @@
+"""Plan of a run: the settings, the model and the checkpoint that rank 0 decides on and all ranks follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.dataset.dataset import Dataset
+from vidiff_cli.device import choose_dtype, dtype_name
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.events import EventStream
+from vidiff_cli.runs.checkpoints import resume_from
+from vidiff_cli.runs.finetune import inherit_settings, with_known_words
+from vidiff_cli.runs.memory import resolve_batch_size
+from vidiff_cli.runs.run_dir import check_replaceable, check_run, remove_unfinished
+from vidiff_cli.runs.setup import consistent, model_settings
+from vidiff_cli.runs.text_encoder import LazyTower, choose_text
+from vidiff_cli.text.clip_tower import ClipTower
+from vidiff_cli.training.distributed import DistributedContext
+from vidiff_cli.training.lr_schedule import LRSchedule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """Resolved settings and model of a run.
+
+    `resumed` says whether training continues from a checkpoint. Known to rank 0 alone: the `checkpoint` folder, and
+    whether an old run is to be `replaced`.
+    """
+
+    settings: TrainSettings
+    model: ModelSettings
+    resumed: bool
+    checkpoint: Path | None = None
+    replaced: bool = False
+
+
+def plan_run(
+    settings: TrainSettings, dataset: Dataset, run: Path, device: torch.device, *, world: int, locked: bool
+) -> EventStream[tuple[RunPlan, ClipTower | LazyTower | None]]:
+    """Decides what to train and where to continue; returns the plan and the text encoder that embeds the captions.
+
+    Writes nothing, but removes unfinished files of killed processes while the folder is `locked`. Raises VidiffError
+    for a folder that holds anything but this run.
+    """
+    dtype = choose_dtype(settings.precision, device)
+    settings = consistent(settings.model_copy(update={"precision": dtype_name(dtype)}))
+    replaced = settings.overwrite and (run / "config.json").is_file()
+    if replaced:
+        check_replaceable(run)
+    existing = None if replaced else run
+    settings, tower = yield from choose_text(inherit_settings(settings, existing), dataset, existing)
+    model = model_settings(settings, dataset, clip=tower.settings if tower else None)
+    model = with_known_words(model, settings, existing)
+    settings = yield from resolve_batch_size(settings, model, device, run=existing, world=world)
+    continued = not replaced and check_run(run, settings, model, dataset)
+    if locked:
+        remove_unfinished(run)
+    schedule = LRSchedule.of_run(settings.steps, settings.optimizer)
+    checkpoint = resume_from(run / "checkpoints", settings, schedule, resumed=continued)
+    resumed = checkpoint is not None
+    plan = RunPlan(settings=settings, model=model, resumed=resumed, checkpoint=checkpoint, replaced=replaced)
+    return plan, tower
+
+
+def broadcast_plan(plan: RunPlan | None, dataset: Dataset, parallel: DistributedContext) -> RunPlan:
+    """Sends the plan of rank 0 to the other ranks, which pass None.
+
+    Raises VidiffError on a rank whose dataset differs from that of rank 0.
+    """
+    sent = None
+    if plan is not None:
+        sent = {
+            "train": plan.settings.model_dump(mode="json"),
+            "model": plan.model.model_dump(mode="json"),
+            "dataset": dataset.digest(),
+            "resumed": plan.resumed,
+        }
+    received = parallel.broadcast_object(sent)
+    if plan is not None:
+        return plan
+    assert received is not None, "rank 0 has a plan"
+    if dataset.digest() != received["dataset"]:
+        raise VidiffError(f"the dataset {dataset.folder} of process {parallel.rank} differs from that of process 0")
+    return RunPlan(
+        settings=TrainSettings.model_validate(received["train"]),
+        model=ModelSettings.model_validate(received["model"]),
+        resumed=received["resumed"],
+    )
