@@ -54,10 +54,11 @@ def _describe(path: Path) -> EventStream[CheckpointInfo | RunInfo | DatasetInfo 
         return (yield from describe_checkpoint(path))
     if kind == "text file":
         raise _unsupported(path, f"a {path.suffix.lower()} file")
+    if kind != "folder":
+        check_readable(path)
     try:
         if kind == "folder":
             return (yield from describe_folder(path))
-        check_readable(path)
         return (yield from describe_video(path))
     except VidiffError as error:
         if kind == "media file":
