@@ -28,7 +28,7 @@ from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.device import choose_device, choose_dtype
-from vidiff_cli.generation.generate import sample_sheet
+from vidiff_cli.generation.sample_sheet import sample_sheet
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.monitor import TrainingMonitor

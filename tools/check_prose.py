@@ -4,10 +4,6 @@ A docstring opens with a verb or with the field's noun; a message says "does not
 phrase, the reason and the text around it; the exit code is 1 when anything was found.
 
     python tools/check_prose.py [PATH ...]      # default: src/vidiff_cli
-    python tools/check_prose.py --baseline      # in `make check`: no file has more than tools/prose_baseline.txt allows
-    python tools/check_prose.py --shrink        # write that file anew after phrases went; it never grows
-
-The baseline is there to become empty: a file that is not in it has none.
 """
 
 from __future__ import annotations
@@ -17,14 +13,12 @@ import io
 import re
 import sys
 import tokenize
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ROOT / "src" / "vidiff_cli"
-BASELINE = ROOT / "tools" / "prose_baseline.txt"
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 OPENING = re.compile(r"(?:What|Which|How|Whether|Where|Why|Who|Whose|Of|With what|None where)\b")
@@ -128,37 +122,11 @@ def check(path: Path) -> list[Finding]:
     return sorted(findings, key=lambda finding: finding.line)
 
 
-def allowed() -> dict[str, int]:
-    """Read the baseline: the number of refused phrases that each file still has."""
-    lines = BASELINE.read_text(encoding="utf-8").split("\n") if BASELINE.is_file() else []
-    return {path: int(count) for path, _, count in (line.partition(" ") for line in lines if line)}
-
-
-def beyond(findings: list[Finding], baseline: dict[str, int]) -> list[Finding]:
-    """Return the findings of files that have more of them than the baseline allows."""
-    counts = Counter(finding.path.as_posix() for finding in findings)
-    return [found for found in findings if counts[path := found.path.as_posix()] > baseline.get(path, 0)]
-
-
-def shrink(findings: list[Finding]) -> None:
-    """Write the baseline with each file's count, never above the one before; a first baseline has all."""
-    before = allowed() if BASELINE.is_file() else None
-    counts = Counter(finding.path.as_posix() for finding in findings)
-    kept = {path: count if before is None else min(count, before.get(path, 0)) for path, count in counts.items()}
-    lines = [f"{path} {count}\n" for path, count in sorted(kept.items()) if count]
-    BASELINE.write_text("".join(lines), encoding="utf-8")
-
-
 def main(arguments: list[str]) -> int:
     """Check the files and folders named, or the package; return the exit code."""
-    options = {word for word in arguments if word.startswith("--")}
-    paths = [Path(word).resolve() for word in arguments if word not in options] or [DEFAULT]
+    paths = [Path(argument).resolve() for argument in arguments] or [DEFAULT]
     files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
     findings = [finding for file in files for finding in check(file)]
-    if "--shrink" in options:
-        shrink(findings)
-    if options:
-        findings = beyond(findings, allowed())
     for finding in findings:
         print(finding)
     if findings:

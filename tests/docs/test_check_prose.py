@@ -34,16 +34,3 @@ def test_refused_phrases_are_named_by_line(tmp_path: Path, source: str, lines: l
     file.write_text(source, encoding="utf-8")
     assert [finding.line for finding in check_prose.check(file)] == lines
     assert check_prose.main([str(tmp_path)]) == bool(lines)
-
-
-def test_the_baseline_never_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_prose, "BASELINE", tmp_path / "baseline.txt")
-    module, option = tmp_path / "module.py", str(tmp_path)
-    module.write_text('"""What it holds."""\n', encoding="utf-8")
-    assert check_prose.main(["--baseline", option]) == 1, "without a baseline nothing is allowed"
-    assert check_prose.main(["--shrink", option]) == 0 and check_prose.main(["--baseline", option]) == 0
-    module.write_text('"""What it holds."""\n\n# in the making\n', encoding="utf-8")
-    assert check_prose.main(["--baseline", option]) == 1 and check_prose.main(["--shrink", option]) == 1
-    module.write_text('"""Holds it."""\n', encoding="utf-8")
-    assert check_prose.main(["--shrink", option]) == 0
-    assert (tmp_path / "baseline.txt").read_text(encoding="utf-8") == ""

@@ -1,4 +1,4 @@
-"""Which text encoder a training has, and the embeddings that a frozen one makes: before training, or of prompts."""
+"""Choice of a training's text encoder, and the embeddings of a frozen one: before training, or of prompts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _text_config_of_run(run: Path | None) -> tuple[TextKind | None, ClipSettings
 
 
 def _same_weights(name: ClipName, clip: ClipSettings) -> bool:
-    """Whether a name leaves no doubt which weights it means: none at all, or those of a model's own tag."""
+    """Return True if a name means the weights of `clip`: without a file, and with the same model and tag or neither."""
     named = (name.model or clip.encoder, name.weights or clip.weights)
     return name.file is None and named == (clip.encoder, clip.weights)
 
