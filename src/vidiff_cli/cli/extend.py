@@ -28,14 +28,14 @@ def extend(
     """
     extra = {"input": sources[0]} if sources else {}
     settings = call.settings(ExtendSettings, under=read_settings(from_json, "extend"), **extra)
-    from vidiff_cli.commands.extend import ExtendReport
     from vidiff_cli.commands.extend import extend as task
+    from vidiff_cli.generation.complete_video import CompletionReport
 
     inputs = sources or [settings.input]
     if are_many(inputs):
         return complete_many(call, task, settings, inputs)
     report = call.follow(task.events(settings))
-    if isinstance(report, ExtendReport):
+    if isinstance(report, CompletionReport):
         jump = "" if report.seam_jump is None else f", seam jump {' '.join(map('{:.2f}'.format, report.seam_jump))}"
         call.note(f"Frames: {report.given} given, {report.made} made ({report.condition}){jump}.")
         for line in report.drift.lines() if report.drift else ():

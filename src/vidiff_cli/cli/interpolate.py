@@ -31,14 +31,14 @@ def interpolate(
     """
     extra = {"input": sources[0]} if sources else {}
     settings = call.settings(InterpolateSettings, under=read_settings(from_json, "interpolate"), **extra)
-    from vidiff_cli.commands.interpolate import InterpolateReport
     from vidiff_cli.commands.interpolate import interpolate as task
+    from vidiff_cli.generation.complete_video import CompletionReport
 
     inputs = sources or [settings.input]
     if are_many(inputs):
         return complete_many(call, task, settings, inputs)
     report = call.follow(task.events(settings))
-    if isinstance(report, InterpolateReport):
+    if isinstance(report, CompletionReport):
         held = f", {report.held} held" if report.held else ""
         counts = f"{report.given} given, {report.made} made ({report.condition}){held}"
         call.note(f"{report.frames} frames at {report.fps} fps: {counts}.")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.config.generate import InterpolateSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, task
-from vidiff_cli.generation import completion, output
-from vidiff_cli.generation.announce import announce_completion
 from vidiff_cli.generation.budget import check_amount
+from vidiff_cli.generation.complete_video import CompletionReport, complete_video
+from vidiff_cli.generation.completion import (
+    CompletionPlan,
+    WindowPlanReport,
+    open_completion_model,
+    photo_fps,
+    plan_completion,
+)
 from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.source_clip import SourceClip, cover, read_clip, working_size
@@ -26,41 +30,16 @@ WINDOW = 16  # frames, where no model has one of its own
 OVERLAP = 2  # a window sees at least the two given frames around a gap
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InterpolateReport:
-    """The video written: `frames` at `fps`, of which `given` are the input's, `made` are new and `held` repeat another:
-    the last one, or one before a scene cut or a repeated frame.
-
-    `given_difference`: how far the given frames in a lossless file are from the input's, in 8-bit levels.
-    """
-
-    path: Path
-    frames: int
-    given: int
-    made: int
-    held: int
-    fps: Fraction
-    width: int
-    height: int
-    seed: int
-    condition: str
-    windows: int
-    given_difference: int | None
-    sheet: Path | None
-    seconds: float
-
-
 @task
 def interpolate(
     settings: InterpolateSettings, *, opened: LoadedModel | None = None
-) -> EventStream[InterpolateReport | completion.WindowPlanReport]:
-    """Bring a video to --fps, or multiplies its rate; given frames at an output time are written as they are. With
+) -> EventStream[CompletionReport | WindowPlanReport]:
+    """Bring a video to --fps, or multiply its rate; given frames at an output time are written as they are. With
     --to, make the frames between two videos or photos.
 
     `opened`: the model of the settings, where the caller has it.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
-    began = time.monotonic()
     info = probe(settings.input)
     other = None if settings.to is None else probe(settings.to)
     if info.is_image and other is None:
@@ -69,78 +48,33 @@ def interpolate(
     if settings.fps is not None and other is not None and not info.is_image:
         fix = "--fps is for photos"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
-    model = opened or completion.open_completion_model(
-        settings.model,
-        detail=settings.detail,
-        size=settings.size,
-        device=settings.device,
-        dtype=settings.dtype,
-        clip_model=settings.clip_model,
-    )
+    model = opened or open_completion_model(settings)
     setup = None if model is None else resolve_sampling(model, settings, completes=True)
     if model is not None and model.settings.frames < 3:
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.settings.frames} frames")
     options = OutputOptions.from_record("interpolate", settings.output, settings.model_dump(mode="json"))
     plan = _plan(settings, model, info, other, options.folder)
-    yield from completion.describe_plan(plan)
-    if settings.dry_run:
-        return (yield from completion.plot_plan(plan, options))
-    with completion.open_output(plan, options, model) as target:
-        yield from announce_completion(
-            model,
-            settings,
-            [settings.prompt or ""],
-            seed=target.seed,
-            given=len(plan.clip),
-            fps=plan.timeline.fps,
-            estimate_only=settings.detail == "estimate",
-        )
-        done = yield from completion.complete(model, setup, plan, target)
-        sound = _sound(settings, plan) if settings.audio else None
-        done = yield from output.write_video(plan, target, done, sound=sound, device=settings.device)
-        line, count = plan.timeline, len(plan.timeline.written)
-        given, made = {*line.written} & {*line.given}, {*line.written} - {*line.given, *line.repeats}
-        report = InterpolateReport(
-            path=target.path,
-            frames=count,
-            given=len(given),
-            made=len(made),
-            held=count - len(given) - len(made),
-            fps=plan.rate,
-            width=plan.size[1],
-            height=plan.size[0],
-            seed=target.seed,
-            condition=done.condition,
-            windows=len(done.windows),
-            given_difference=output.verify_lossless(plan, target),
-            sheet=output.write_comparison(plan, target, done),
-            seconds=time.monotonic() - began,
-        )
-        facts = {"frames": count, "made": report.made, "fps": str(plan.rate), "condition": report.condition}
-        target.finish(model, facts | {"input_sha256": file_hash(settings.input)})
-        return report
+    sound = _sound(settings, plan) if settings.audio else None
+    return (yield from complete_video(model, setup, plan, options, settings, sound=sound, seams=False))
 
 
 def _plan(
     settings: InterpolateSettings, model: LoadedModel | None, info: VideoInfo, other: VideoInfo | None, folder: Path
-) -> completion.CompletionPlan:
+) -> CompletionPlan:
     """Read the inputs and plan the frames between."""
     if other is not None:
         clip, timeline, overlap = _join(settings, model, info, other, folder)
     else:
         clip, timeline, overlap = _multiply_rate(settings, model, info, folder)
     rate = clip.fps if settings.slow_motion else timeline.fps
-    return completion.plan_completion(
+    return plan_completion(
         model,
         clip,
         timeline,
+        settings,
         overlap=overlap,
-        prompt=lambda number: settings.prompt or "",
+        prompts=(settings.prompt or "",),
         rate=rate,
-        size=settings.size,
-        detail=settings.detail,
-        samples=settings.samples,
-        scenes=settings.scenes,
         name=f"{slug(settings.input.stem)}-{f'{float(rate):g}fps' if other is None else 'joined'}",
     )
 
@@ -170,7 +104,7 @@ def _join(
     """Two inputs, the timeline with frames between them at the rate and the size of the first, and the overlap."""
     scaled, crop = working_size(info, model, settings.size)
     first = read_clip(info, folder, scaled, crop, fps=None if info.is_image else info.fps)
-    photos = settings.fps or (completion.photo_fps(model) if other.is_image else other.fps)
+    photos = settings.fps or (photo_fps(model) if other.is_image else other.fps)
     fps = Fraction(photos) if info.is_image else first.fps
     clip = read_clip(other, folder, cover(other, crop), crop, fps=None if other.is_image else fps, after=first)
     window = WINDOW if model is None else model.settings.frames
@@ -179,12 +113,12 @@ def _join(
     return clip, join(len(first), len(clip) - len(first), fps, gap=gap), window // 2
 
 
-def _sound(settings: InterpolateSettings, plan: completion.CompletionPlan) -> output.SoundTrack:
+def _sound(settings: InterpolateSettings, plan: CompletionPlan) -> SoundTrack:
     line, after = plan.timeline, None
     if settings.to is not None:
         first = plan.clip.parts[0].count
         after = settings.to, line.times[next(rank for rank, number in line.given.items() if number == first)]
-    return output.SoundTrack(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold, after=after)
+    return SoundTrack(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold, after=after)
 
 
 def _varies(times: Sequence[Fraction], fps: Fraction) -> bool:

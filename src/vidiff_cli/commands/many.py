@@ -282,14 +282,7 @@ def _model_of_process(settings: CompletingSettings) -> LoadedModel | None:
 
 def _open_model(settings: CompletingSettings) -> LoadedModel | None:
     """The model of all films; VidiffError where it cannot be opened, or not sampled so."""
-    model = open_completion_model(
-        settings.model,
-        detail=settings.detail,
-        size=settings.size,
-        device=settings.device,
-        dtype=settings.dtype,
-        clip_model=settings.clip_model,
-    )
+    model = open_completion_model(settings)
     if model is not None:
         resolve_sampling(model, settings, completes=True)
     return model

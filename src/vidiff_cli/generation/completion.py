@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -31,7 +31,7 @@ from vidiff_cli.generation.output_files import (
     open_target,
     sheet_path,
 )
-from vidiff_cli.generation.sampling_setup import SamplingSetup
+from vidiff_cli.generation.sampling_setup import SamplingOptions, SamplingSetup
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.generation.source_clip import ResultSize, Size, SourceClip, output_size
 from vidiff_cli.generation.video_job import CLIPS_AT_ONCE, VideoJob, batch_windows
@@ -47,7 +47,7 @@ Detail = Literal["both", "estimate", "model"]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompletionPlan:
     """A source clip, the timeline to complete, the windows that make what is missing (none without a model), and a
-    prompt for each window number.
+    prompt for each window (the last one is that of all further ones).
 
     `rate` of the result is that of the timeline but in slow motion; `size` (h w) of the result; `model_size`: frames
     are written as the model sees them, cropped. `detail`: what new frames are made of; `samples`: a model's frames are
@@ -57,7 +57,7 @@ class CompletionPlan:
     clip: SourceClip
     timeline: Timeline
     windows: Sequence[Window]
-    prompt: Callable[[int], str]
+    prompts: Sequence[str]
     rate: Fraction
     size: Size
     model_size: bool
@@ -106,16 +106,37 @@ class WindowPlanReport:
     lines: tuple[str, ...]
 
 
-def open_completion_model(
-    model: Path | None, *, detail: Detail, size: ResultSize, device: str, dtype: str, clip_model: str | None
-) -> LoadedModel | None:
+class CompletionOptions(SamplingOptions, Protocol):
+    """The options that commands which complete a clip have in common (described in their settings)."""
+
+    @property
+    def model(self) -> Path | None: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def clip_model(self) -> str | None: ...
+    @property
+    def size(self) -> ResultSize: ...
+    @property
+    def detail(self) -> Detail: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def scenes(self) -> bool: ...
+    @property
+    def dry_run(self) -> bool: ...
+
+
+def open_completion_model(options: CompletionOptions) -> LoadedModel | None:
     """The model of a completion; None where the estimate by motion is taken alone, because it is asked for, or because
     no model is named and there is no run. VidiffError as `open_model`, and for options that need a model."""
-    if detail != "estimate" and (model is not None or newest_run() is not None):
-        return open_model(model, device=device, dtype=dtype, clip_model=clip_model)
-    option = "--detail model" if detail == "model" else "--size model" if size == "model" else None
+    if options.detail != "estimate" and (options.model is not None or newest_run() is not None):
+        return open_model(options.model, device=options.device, dtype=options.dtype, clip_model=options.clip_model)
+    option = "--detail model" if options.detail == "model" else "--size model" if options.size == "model" else None
     if option is not None:
-        found = "--detail estimate" if detail == "estimate" else "no run under runs/"
+        found = "--detail estimate" if options.detail == "estimate" else "no run under runs/"
         raise VidiffError(f"{option} needs a model", found=found, fix="name one with --model")
     return None
 
@@ -124,15 +145,12 @@ def plan_completion(
     model: LoadedModel | None,
     clip: SourceClip,
     timeline: Timeline,
+    options: CompletionOptions,
     *,
     overlap: int,
     scheme: Scheme = "autoregressive",
-    prompt: Callable[[int], str],
+    prompts: Sequence[str],
     rate: Fraction | None = None,
-    size: ResultSize,
-    detail: Detail,
-    samples: int,
-    scenes: bool,
     name: str,
     anchor: Callable[[Tensor], Tensor] | None = None,
 ) -> CompletionPlan:
@@ -144,33 +162,30 @@ def plan_completion(
         model: The model, whose window length counts; without one there are no windows.
         clip: The source clip, with its scenes and repeated frames.
         timeline: Times of all frames, given and missing.
+        options: Size, detail, samples and scenes of the result.
         overlap: Frames that a window observes of what was before.
         scheme: Order in which frames are made.
-        prompt: The prompt of a window number.
+        prompts: The prompt of each window; the last one is that of all further ones.
         rate: Frames per second of the result, if not those of the timeline.
-        size: Size of the result as asked for.
-        detail: What new frames are made of.
-        samples: Number of samples whose mean a model's frames are.
-        scenes: Nothing is made from frames of two scenes.
         name: Name of the result without its seed and its extension.
         anchor: Applied to what a window made, before it is rounded.
 
     Returns:
         The plan.
     """
-    starts = clip.starts if scenes else ()
+    starts = clip.starts if options.scenes else ()
     timeline = split_at_cuts(timeline, starts=starts, same=clip.same)
     windows = [] if model is None else plans(timeline, window=model.settings.frames, overlap=overlap, scheme=scheme)
     return CompletionPlan(
         clip=clip,
         timeline=timeline,
         windows=windows,
-        prompt=prompt,
+        prompts=prompts,
         rate=rate or timeline.fps,
-        size=output_size(clip, size),
-        model_size=size == "model",
-        detail=detail,
-        samples=samples,
+        size=output_size(clip, options.size),
+        model_size=options.size == "model",
+        detail=options.detail,
+        samples=options.samples,
         cuts=len(starts),
         name=name,
         anchor=anchor,
@@ -257,7 +272,7 @@ def complete(
     job = VideoJob(
         windows=plan.windows,
         times=line.times,
-        prompts=lambda number: [plan.prompt(number)] * count,
+        prompts=lambda number: [plan.prompts[min(number, len(plan.prompts) - 1)]] * count,
         seeds=[target.seed + number for number in range(count)],
         anchor=plan.anchor,
     )
