@@ -23,6 +23,7 @@ import torch
 from benchmarks.machine import save
 from vidiff_cli.commands.prep import prep
 from vidiff_cli.commands.world import world
+from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.config.world import WorldSettings
@@ -91,13 +92,14 @@ def measure(folder: Path, name: str, batch_size: int, rounds: int, device: torch
     dataset = open_dataset(settings.dataset)
     model = model_settings(settings, dataset)
     state = TrainState(new_video_model(model, 0), settings.optimizer)
+    sheet = GenerationSettings(steps=16, condition="replacement")  # as `vidiff train` samples
     watch = TrainingMonitor(
         settings,
         model,
         dataset,
         device=device,
         dtype=dtype,
-        draw_samples=partial(sample_sheet, device=device, dtype=dtype),
+        draw_samples=partial(sample_sheet, device=device, dtype=dtype, options=sheet),
     )
     (folder / "run").mkdir()
     log = TrainingLog(folder / "run", steps, batch_size=batch_size)
