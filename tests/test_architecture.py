@@ -109,6 +109,6 @@ import sys, vidiff_cli
 assert "torch" not in sys.modules and not hasattr(vidiff_cli, "nothing")
 from vidiff_cli.commands.prep import prep
 from vidiff_cli.commands.train import train
-assert (vidiff_cli.prepare, vidiff_cli.train) == (prep, train)
+assert (vidiff_cli.prep, vidiff_cli.train) == (prep, train)
 assert all(callable(getattr(vidiff_cli, name)) for name in vidiff_cli.__all__ if name != "__version__")
 """)

@@ -8,8 +8,8 @@ The commands as functions that take their settings and return a report:
 
     report = sample(SampleSettings(prompts=("a red square moving right",)))
 
-`prepare` is `vidiff prep` (`vidiff_cli.prep` is a package). A function is imported when it is first used: importing
-vidiff_cli imports no torch. Their types stand in `__init__.pyi`.
+A function is imported when it is first used: importing vidiff_cli imports no torch. Their types stand in
+`__init__.pyi`.
 """
 
 from importlib import import_module
@@ -22,15 +22,15 @@ _MODULES = {
     "extend": "vidiff_cli.commands.extend",
     "interpolate": "vidiff_cli.commands.interpolate",
     "load_model": "vidiff_cli.generation.load_model",
-    "prepare": "vidiff_cli.commands.prep",
+    "prep": "vidiff_cli.commands.prep",
     "sample": "vidiff_cli.commands.sample",
     "train": "vidiff_cli.commands.train",
 }
-__all__ = ["__version__", "evaluate", "extend", "interpolate", "load_model", "prepare", "sample", "train"]
+__all__ = ["__version__", "evaluate", "extend", "interpolate", "load_model", "prep", "sample", "train"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     """Import an exported function on first use (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), "prep" if name == "prepare" else name)
+    return getattr(import_module(_MODULES[name]), name)

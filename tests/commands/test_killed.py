@@ -23,7 +23,7 @@ from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation import generate, output, output_files
 from vidiff_cli.generation.resume_journal import WindowJournal, journal_path
-from vidiff_cli.prep.extract_cache import ExtractCache
+from vidiff_cli.preparation.extract_cache import ExtractCache
 from vidiff_cli.runs import metrics_log
 from vidiff_cli.system.atomic_files import remove
 from vidiff_cli.system.locks import folder_alone

@@ -12,8 +12,8 @@ import pytest
 
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.prep.captions import read_captions
-from vidiff_cli.prep.scan import scan
+from vidiff_cli.preparation.captions import read_captions
+from vidiff_cli.preparation.scan import scan
 
 SHARD = "data/shard-00000.safetensors"
 PREP = ("--size", "16", "--frames", "4", "--quiet")

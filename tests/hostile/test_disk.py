@@ -195,7 +195,7 @@ def test_the_folder_of_the_output_vanishes(refused, clip, model, quick, tmp_path
 
 
 def test_the_dataset_folder_vanishes(made, refused, tmp_path, monkeypatch):
-    module = import_module("vidiff_cli.prep.write_dataset")
+    module = import_module("vidiff_cli.preparation.write_dataset")
     write = module.write_shards
 
     def vanish(folder, clips):

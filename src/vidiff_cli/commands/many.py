@@ -30,7 +30,7 @@ from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.resume_journal import journal_path
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.sidecar import read_sidecar, resolved_settings
-from vidiff_cli.prep.scan import MediaSource, scan
+from vidiff_cli.preparation.scan import MediaSource, scan
 from vidiff_cli.system import worker_pool
 from vidiff_cli.system.locks import hidden_folder
 from vidiff_cli.video import ffmpeg

@@ -14,12 +14,12 @@ from vidiff_cli.config.prep import PrepSettings, parse_shard
 from vidiff_cli.dataset.dataset import DatasetSpec, open_dataset, read_rows, read_spec
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, task
-from vidiff_cli.prep.decode import extract_sources, merged
-from vidiff_cli.prep.plan import PREVIEW, REJECTED, Plan, is_complete, open_cache, plan_prep
-from vidiff_cli.prep.previews import preview, preview_rejected
-from vidiff_cli.prep.quality_filters import Limits
-from vidiff_cli.prep.selection import Selection, SelectionInput, select
-from vidiff_cli.prep.write_dataset import LEDGER, MISSING, source_status, write_dataset, write_ledgers
+from vidiff_cli.preparation.decode import extract_sources, merged
+from vidiff_cli.preparation.plan import PREVIEW, REJECTED, Plan, is_complete, open_cache, plan_prep
+from vidiff_cli.preparation.previews import preview, preview_rejected
+from vidiff_cli.preparation.quality_filters import Limits
+from vidiff_cli.preparation.selection import Selection, SelectionInput, select
+from vidiff_cli.preparation.write_dataset import LEDGER, MISSING, source_status, write_dataset, write_ledgers
 from vidiff_cli.system.atomic_files import remove_leftovers
 from vidiff_cli.system.locks import LOCK, alone, folder_alone
 

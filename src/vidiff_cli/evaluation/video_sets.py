@@ -26,7 +26,7 @@ from vidiff_cli.evaluation.view import View
 from vidiff_cli.events import EventStream, Progress
 from vidiff_cli.generation.output_files import compare_path
 from vidiff_cli.generation.sidecar import sidecar_path
-from vidiff_cli.prep.scan import MediaSource, scan
+from vidiff_cli.preparation.scan import MediaSource, scan
 from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.image_file import read_image
 from vidiff_cli.video.probe import VideoInfo, probe

@@ -129,7 +129,7 @@ def complete_video(
 
 
 def _facts(report: CompletionReport, *, seams: bool) -> dict[str, Any]:
-    """What the sidecar tells of a result."""
+    """Facts of a result for its sidecar."""
     common = {"made": report.made, "fps": str(report.fps), "condition": report.condition}
     if not seams:
         return {"frames": report.frames} | common

@@ -13,8 +13,8 @@ from typing import Literal
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.generation.sidecar import MadeBy, made_by
-from vidiff_cli.prep.captions import read_captions
-from vidiff_cli.prep.scan import scan
+from vidiff_cli.preparation.captions import read_captions
+from vidiff_cli.preparation.scan import scan
 from vidiff_cli.video.probe import SUFFIXES_IMAGE, VideoInfo, probe
 from vidiff_cli.video.timestamps import Timing, measure_timing
 

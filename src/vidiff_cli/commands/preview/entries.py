@@ -25,8 +25,8 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.generation.sidecar import LONGEST_SIDECAR, made_by
 from vidiff_cli.path_kind import SUFFIXES_TEXT, path_kind
-from vidiff_cli.prep.captions import Captions, read_captions
-from vidiff_cli.prep.scan import MediaSource, scan
+from vidiff_cli.preparation.captions import Captions, read_captions
+from vidiff_cli.preparation.scan import MediaSource, scan
 from vidiff_cli.video.decode import DecodedVideo, decode, stream_frames
 from vidiff_cli.video.image_sequence import image_sequence_info, stream_image_sequence
 from vidiff_cli.video.probe import VideoInfo, probe
