@@ -53,6 +53,16 @@ def test_photo(settings, tmp_path: Path, frames_of) -> None:
     assert (faster.made, probe(faster.path).fps) == (6, 12)
 
 
+def test_scheme_and_overlap_decide_the_windows(settings, clip) -> None:
+    """As --dry-run tells them: which frames each window makes, and which it observes."""
+    source = clip(4)
+    plans = [
+        extend(settings("extend", input=source, num_frames=24, scheme=scheme, overlap=overlap, dry_run=True)).lines
+        for scheme, overlap in (("autoregressive", 2), ("autoregressive", 1), ("hierarchical", 2))
+    ]
+    assert len(set(plans)) == 3
+
+
 def test_seconds(settings, clip) -> None:
     source = clip(3, fps="30000/1001")
     report = extend(settings("extend", input=source, seconds=0.4))
