@@ -251,7 +251,8 @@ def test_a_continued_command(home: Path, here: Path, monkeypatch: pytest.MonkeyP
         yield next(original(*arguments, **more))
         raise KeyboardInterrupt
 
-    original, command = generate.sample_windows, ("extend", "clip.mp4", "--num-frames", "8", *FAST, "--lossless")
+    original = generate.sample_windows
+    command = ("extend", "clip.mp4", "--num-frames", "8", "--detail", "model", *FAST, "--lossless")
     with monkeypatch.context() as patch:
         patch.setattr(generate, "sample_windows", stopping)
         result = vidiff(*command)

@@ -287,7 +287,7 @@ def test_wrong_sides_are_wrong_usage(run: Path, sets: tuple[Path, Path]) -> None
         evaluate(settings_for(sets[0]))
     with pytest.raises(UsageError, match="leave out --paired"):
         evaluate(settings_for(run, paired=True))
-    with pytest.raises(VidiffError, match="no dataset"):
+    with pytest.raises(VidiffError, match="is not a dataset"):
         evaluate(settings_for(run, dataset=sets[0]))
 
 

@@ -102,7 +102,7 @@ def test_nothing_of_others_is_taken_for_a_leftover(dataset, training, tmp_path: 
         (tmp_path / folder).mkdir()
         for name in names:
             (tmp_path / folder / name).write_text("years of work")
-    with pytest.raises(VidiffError, match="is no run"):
+    with pytest.raises(VidiffError, match="does not contain a vidiff run"):
         train(training(dataset, tmp_path / "run"))
     with pytest.raises(VidiffError, match="is not empty and does not contain a dataset"):
         prep(PrepSettings(sources=(str(dataset.parent / "clips"),), output=tmp_path / "data", size=16))

@@ -130,14 +130,14 @@ def hours(tmp_path, make):
 
 def test_a_video_that_is_too_long_is_refused_before_it_is_decoded(hours, monkeypatch):
     module = sys.modules["vidiff_cli.video.decode"]
-    monkeypatch.setattr(module, "_collected", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(module, "_collect", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(VidiffError, match=r"too long: found .* frames of 16x16 .* at most .*; cut it"):
         decode(hours, fps=Fraction(1000))
 
 
 def test_a_video_of_unknown_length_is_stopped_when_it_is_too_long(clip, monkeypatch):
     module = sys.modules["vidiff_cli.video.decode"]
-    monkeypatch.setattr(module, "_planned", _without_duration(module._planned))
+    monkeypatch.setattr(module, "_make_spec", _without_duration(module._make_spec))
     with pytest.raises(VidiffError, match="too long: found 4 frames of 32x32"):
         decode(clip(), max_bytes=3 * 32 * 32 * 3)
     assert len(decode(clip(), max_bytes=8 * 32 * 32 * 3).frames) == 8

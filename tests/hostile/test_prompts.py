@@ -106,10 +106,12 @@ def test_a_prompts_file_with_odd_lines(vidiff, model, quick, tmp_path, no_contro
 
 def test_more_videos_than_anyone_wants_are_refused(refused, model, quick, tmp_path):
     (tmp_path / "prompts.txt").write_bytes(b"a\n" * 100_001)
-    assert "100,000 videos" in refused("sample", "-m", model, *quick, "--prompts", "prompts.txt", "-o", "out/")
+    assert "too many videos requested" in refused(
+        "sample", "-m", model, *quick, "--prompts", "prompts.txt", "-o", "out/"
+    )
     (tmp_path / "prompts.txt").write_bytes(b"a\n" * 1_000_000)
     command = ("sample", "-m", model, *quick, "--prompts", "prompts.txt", "-o", "out/", "-n", "100000")
-    assert "100,000 videos" in refused(*command)
+    assert "too many videos requested" in refused(*command)
 
 
 @pytest.mark.parametrize("option", ["--prompts", "--config", "--from-json"])

@@ -290,7 +290,7 @@ def test_a_column_keeps_sources_together_and_holds_out_a_value(make_clip: MakeCl
         prep(settings(folder, tmp_path / "x", split_by="person", hold_out=("p7",)))
     with pytest.raises(VidiffError, match=r"--split-by actor is not a column .* file_name, text, person"):
         prep(settings(folder, tmp_path / "x", split_by="actor"))
-    with pytest.raises(ValidationError, match="give the column with --split-by"):
+    with pytest.raises(ValidationError, match="--hold-out needs --split-by"):
         settings(folder, tmp_path / "x", hold_out=("p1",))
     assert not (tmp_path / "x").exists()
 
