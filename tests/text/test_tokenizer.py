@@ -11,8 +11,8 @@ NMS = """
 import sys
 from vidiff_cli.text import learned, tokenizer
 assert "open_clip" not in sys.modules and "torchvision" not in sys.modules, "imported too early"
-reason = tokenizer.mend_torchvision()
-assert tokenizer.mend_torchvision() is None, "mended twice"
+reason = tokenizer.patch_torchvision_nms()
+assert tokenizer.patch_torchvision_nms() is None, "mended twice"
 import open_clip, torch, torchvision
 boxes, scores = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 4.1], [8, 8, 9, 9]]), torch.tensor([0.9, 0.8, 0.7])
 try:
@@ -36,7 +36,7 @@ def refuse(path):
 
 loads = torch.ops.load_library
 torch.ops.load_library = refuse
-assert tokenizer.mend_torchvision() == "_C.so: wrong build"
+assert tokenizer.patch_torchvision_nms() == "_C.so: wrong build"
 import torchvision  # its own attempt to load fails as well
 torch.ops.load_library = loads
 import open_clip
@@ -58,7 +58,7 @@ def load(path):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 torch.ops.load_library = load
-assert tokenizer.mend_torchvision() is None and tokenizer._mended is None
+assert tokenizer.patch_torchvision_nms() is None and tokenizer._mended is None
 print("untouched")
 """
 
