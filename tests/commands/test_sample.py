@@ -92,7 +92,7 @@ def test_prompts_of_a_table(tmp_path: Path, name: str, content: str) -> None:
     [
         ("p.csv", "seed,words\n1,a cat\n", "no prompt in line 2: found seed, words"),
         ("p.csv", "prompt\n", "has no prompt"),
-        ("p.csv", 'prompt\n"' + "x" * 200_000, "no CSV table"),
+        ("p.csv", 'prompt\n"' + "x" * 200_000, "not a CSV table"),
         ("p.jsonl", '{"prompt": "a cat"}\n[1]\n', "no object in line 2"),
         ("p.jsonl", "{" * 100_000, "no object in line 1"),
         ("p.jsonl", '{"prompt": 3}\n', "no text as prompt in line 1: found 3"),

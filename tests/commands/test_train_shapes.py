@@ -17,7 +17,7 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Clip, DatasetSpec, write_clips, write_shards, write_spec
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.runs import metrics_log
-from vidiff_cli.training import state as training_state
+from vidiff_cli.training import objective
 
 Training = Callable[..., TrainSettings]
 
@@ -31,13 +31,13 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 def shapes_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The (t, h, w) of every batch that the network was trained on."""
     seen: list[tuple[int, ...]] = []
-    original = training_state.diffusion_loss
+    original = objective.diffusion_loss
 
     def loss(denoiser: Any, text: Any, batch: Any, **others: Any) -> Any:
         seen.append(tuple(batch.video.shape[2:]))
         return original(denoiser, text, batch, **others)
 
-    monkeypatch.setattr(training_state, "diffusion_loss", loss)
+    monkeypatch.setattr(objective, "diffusion_loss", loss)
     return seen
 
 
