@@ -99,8 +99,9 @@ class LoadedModel:
             self.reader([prompt for prompt in dict.fromkeys(prompts) if prompt])
 
     def _with_text(self, plain: Conditioning, prompts: Sequence[str]) -> Conditioning:
-        if self.video_model.text is None or self.reader is None or not any(prompts):
+        if self.video_model.text is None or not any(prompts):
             return plain
+        assert self.reader is not None, "a model with text has a reader of captions"
         with torch.no_grad():
             embedded = self.video_model.text(self.reader(prompts).to(self.device))
         return replace(
