@@ -120,7 +120,10 @@ def run(terms: dict[str, tuple[float, Term]], steps: int, seed: int) -> dict[str
 
     def updates() -> Iterator[int]:
         schedule = LRSchedule.of_run(steps, settings.optimizer)
-        for step in train_steps(state, source(), settings, schedule, device=CPU, dtype=dtype, auxiliary=auxiliary):
+        reader = state.video_model.caption_reader()
+        for step in train_steps(
+            state, source(), settings, schedule, reader=reader, device=CPU, dtype=dtype, auxiliary=auxiliary
+        ):
             logged.append(step.terms)
             yield step.step
 

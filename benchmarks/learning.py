@@ -296,7 +296,8 @@ def run_published(lr: float, budget: float) -> dict[str, Any]:
 
 def steps_of(state: TrainState, settings: TrainSettings, total: int, dtype: torch.dtype) -> Iterator[int]:
     schedule = LRSchedule.of_run(total, settings.optimizer)
-    for step in train_steps(state, source(), settings, schedule, device=torch.device("cpu"), dtype=dtype):
+    reader, device = state.video_model.caption_reader(), torch.device("cpu")
+    for step in train_steps(state, source(), settings, schedule, reader=reader, device=device, dtype=dtype):
         yield step.step
 
 
@@ -317,6 +318,7 @@ def averaged(state: TrainState, dtype: torch.dtype) -> LoadedModel:
     video_model.requires_grad_(False).eval()
     return LoadedModel(
         video_model=video_model,
+        reader=video_model.caption_reader(),
         settings=video_model.settings,
         path=Path("memory"),
         hash="",

@@ -180,7 +180,8 @@ def share_of_a_step(folder: Path, device: torch.device) -> dict[str, float]:
     state = TrainState(new_video_model(model, 0), settings.optimizer)
     schedule = LRSchedule.of_run(settings.steps, settings.optimizer)
     marks = [time.process_time()]
-    for _ in train_steps(state, source, settings, schedule, device=device, dtype=torch.bfloat16):
+    reader = state.video_model.caption_reader()
+    for _ in train_steps(state, source, settings, schedule, reader=reader, device=device, dtype=torch.bfloat16):
         marks.append(time.process_time())
     step = median(later - earlier for earlier, later in pairwise(marks[1:]))
     loading, noise = loading_and_noise(source, settings, device)

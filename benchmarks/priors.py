@@ -101,7 +101,7 @@ def losses(model: LoadedModel) -> dict[str, Any]:
         ClipSource(rows=rows, read=lambda number, frames: videos[number, list(frames)]), model.settings
     )
     assert held is not None
-    seen = held_out_loss(model.video_model, held, device=model.device, dtype=model.dtype)
+    seen = held_out_loss(model.video_model, held, reader=model.reader, device=model.device, dtype=model.dtype)
     bands = dict(zip(BANDS, seen.bands, strict=True))
     return {"loss": {"all": seen.loss, "free": seen.free, "given": seen.observed} | bands}
 

@@ -269,6 +269,7 @@ def sampling() -> dict[str, float]:
     video_model.requires_grad_(False).eval()
     model = LoadedModel(
         video_model=video_model,
+        reader=video_model.caption_reader(),
         settings=video_model.settings,
         path=Path("memory"),
         hash="",
@@ -289,7 +290,7 @@ def sampling() -> dict[str, float]:
         generate_clips(model, setup, job, empty)
 
     z, level = torch.randn(1, 3, FRAMES, side, side), torch.zeros(1, FRAMES)
-    embedded = video_model.text([prompt])  # type: ignore[misc]
+    embedded = video_model.text(model.reader([prompt]))  # type: ignore[misc]
     told = Conditioning(
         times=torch.arange(FRAMES)[None] / 8,
         observed=level > 0,

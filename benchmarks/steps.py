@@ -107,14 +107,15 @@ def measure(folder: Path, name: str, batch_size: int, rounds: int, device: torch
     looks = list[float]()
     schedule = LRSchedule.of_run(steps, settings.optimizer)
     began = time.process_time()
+    reader = state.video_model.caption_reader()
     for report in train_steps(
-        state, open_clip_source(settings, dataset), settings, schedule, device=device, dtype=dtype
+        state, open_clip_source(settings, dataset), settings, schedule, reader=reader, device=device, dtype=dtype
     ):
         blocks[-1].append(time.process_time() - began)
         if report.step % BLOCK == 0 and report.step < steps:
             if kinds[len(blocks)] == "between":
                 began = time.process_time()
-                for _ in watch.run(state, state.ema.shadow, log):
+                for _ in watch.run(state, state.ema.shadow, log, reader=reader):
                     pass
                 looks.append(time.process_time() - began)
             blocks.append([])

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
+from vidiff_cli.commands.estimate import estimate_cost
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.commands.prep import prep
@@ -288,6 +289,15 @@ def test_embeddings_are_part_of_a_dataset(
     world(WorldSettings(folder=clips, clips=3, frames=4, seed=2))
     prep(PrepSettings(sources=(str(clips),), output=own, size=16, frames=4, preview=0, workers=1))
     assert list((own / "text").glob("*/shard-*"))
+
+
+def test_an_estimate_embeds_no_caption(
+    own: Path, training: Callable[..., Any], tiny_clip: Any, encoded: list[str], tmp_path: Path
+) -> None:
+    """Its steps are measured with blank ones: reading a whole dataset takes longer than the estimate may."""
+    found = estimate_cost(training(own, tmp_path / "run", batch_size=2, **by_clip(tiny_clip.named())))
+    assert found.memory_is == "measured" and found.seconds_per_step is not None
+    assert encoded == [] and not (own / "text").exists() and not (tmp_path / "run").exists()
 
 
 # --- which encoder -----------------------------------------------------------------------------------------------

@@ -74,7 +74,14 @@ def network_of(*, motion: bool) -> LoadedModel:
     video_model.requires_grad_(False).eval()
     cpu = torch.device("cpu")
     return LoadedModel(
-        video_model=video_model, settings=settings, path=Path(), hash="", clips_seen=0, device=cpu, dtype=torch.float32
+        video_model=video_model,
+        reader=video_model.caption_reader(),
+        settings=settings,
+        path=Path(),
+        hash="",
+        clips_seen=0,
+        device=cpu,
+        dtype=torch.float32,
     )
 
 

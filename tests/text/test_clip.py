@@ -31,7 +31,7 @@ from vidiff_cli.text.clip_names import (
     weights_at_hand,
 )
 from vidiff_cli.text.clip_tower import ClipTower, open_same_tower, open_tower
-from vidiff_cli.text.encoder import TextEncoder
+from vidiff_cli.text.encoder import CaptionReader, CaptionTensors, TextEncoder, frozen_reader
 
 CAPTIONS = ["", "a red square moving left", "a small blue plus, moving up slowly and for a very long time indeed", "x"]
 TOWERS = ["tiny-clip", "tiny-custom", "tiny-last"]
@@ -338,20 +338,39 @@ def test_the_path_in_a_checkpoint_is_no_way_to_weights(tiny_clip: Any) -> None:
 # --- the adapter -------------------------------------------------------------------------------------------------
 
 
-def adapted(tiny_clip: Any, width: int = 6) -> AdaptedText:
+def adapted(tiny_clip: Any, width: int = 6) -> tuple[AdaptedText, CaptionReader]:
     tower = tower_of(tiny_clip)
     torch.manual_seed(0)
-    text = AdaptedText(tower.settings, width)
-    text.frozen = tower.encode
-    return text
+    return AdaptedText(tower.settings, width), frozen_reader(tower.encode)
 
 
 adapted_once = cache(adapted)
 
 
+def equal(one: CaptionTensors, other: CaptionTensors) -> bool:
+    assert one.pooled is not None and other.pooled is not None
+    pairs = ((one.tokens, other.tokens), (one.mask, other.mask), (one.pooled, other.pooled))
+    return all(torch.equal(*pair) and pair[0].dtype == pair[1].dtype and pair[0].is_contiguous() for pair in pairs)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from(CAPTIONS), min_size=1, max_size=5), st.data())
+def test_a_part_of_a_batch_is_read_as_alone(tiny_clip: Any, captions: list[str], data: st.DataObject) -> None:
+    """A slice, or rows in any order: the same tensors, of single precision, no longer than its longest caption."""
+    _, read = adapted_once(tiny_clip)
+    whole = read(captions)
+    start = data.draw(st.integers(0, len(captions) - 1))
+    stop = data.draw(st.integers(start + 1, len(captions)))
+    rows = data.draw(st.lists(st.integers(0, len(captions) - 1), min_size=1, max_size=4))
+    assert whole.tokens.dtype == torch.float32
+    assert equal(whole.select(slice(start, stop)), read(captions[start:stop]))
+    assert equal(whole.select(rows), read([captions[row] for row in rows]))
+
+
 def test_the_adapter_is_a_text_encoder(tiny_clip: Any) -> None:
-    encoder: TextEncoder = adapted(tiny_clip)
-    embedding = encoder(CAPTIONS)
+    adapter, read = adapted(tiny_clip)
+    encoder: TextEncoder = adapter
+    embedding = encoder(read(CAPTIONS))
     assert embedding.tokens.shape == (4, 10, 6) and embedding.pooled.shape == (4, 6) and encoder.width == 6
     assert embedding.mask.sum(dim=1).tolist() == [2, 7, 10, 3]
     assert not embedding.tokens[~embedding.mask].any()
@@ -362,10 +381,10 @@ def test_the_adapter_is_a_text_encoder(tiny_clip: Any) -> None:
 @given(st.lists(st.sampled_from(CAPTIONS), min_size=1, max_size=5))
 def test_a_caption_does_not_see_its_neighbors(tiny_clip: Any, captions: list[str]) -> None:
     """The frozen embedding bit for bit; what the adapter makes of it up to the order of a matrix product's sums."""
-    encoder = adapted_once(tiny_clip)
-    together = encoder(captions)
+    encoder, read = adapted_once(tiny_clip)
+    together = encoder(read(captions))
     for row, caption in enumerate(captions):
-        alone = encoder([caption])
+        alone = encoder(read([caption]))
         torch.testing.assert_close(together.tokens[row][together.mask[row]], alone.tokens[0], atol=1e-6, rtol=0)
         torch.testing.assert_close(together.pooled[row], alone.pooled[0], atol=1e-6, rtol=0)
 
@@ -380,17 +399,18 @@ def test_an_embedding_has_the_same_bits_whatever_came_before(tiny_clip: Any) -> 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_the_adapter_under_autocast(tiny_clip: Any, dtype: torch.dtype) -> None:
-    encoder = adapted_once(tiny_clip)
-    wanted = encoder(CAPTIONS)
+    encoder, read = adapted_once(tiny_clip)
+    captions = read(CAPTIONS)
+    wanted = encoder(captions)
     with torch.autocast("cpu", dtype):
-        embedding = encoder(CAPTIONS)
+        embedding = encoder(captions)
     torch.testing.assert_close(embedding.tokens.float(), wanted.tokens, atol=0.08, rtol=0)
     torch.testing.assert_close(embedding.pooled.float(), wanted.pooled, atol=0.08, rtol=0)
 
 
 def test_every_parameter_of_the_adapter_learns(tiny_clip: Any) -> None:
-    encoder = adapted(tiny_clip)
-    embedding = encoder(CAPTIONS)
+    encoder, read = adapted(tiny_clip)
+    embedding = encoder(read(CAPTIONS))
     (embedding.tokens.sin().sum() + embedding.pooled.square().sum()).backward()
     assert {name.partition(".")[0] for name, _ in encoder.named_parameters()} == {"to_tokens", "to_pooled"}
     for name, parameter in encoder.named_parameters():

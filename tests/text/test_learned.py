@@ -1,5 +1,7 @@
 """Laws of the learned text encoder: neighbors, padding, unknown words and gradients."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -13,6 +15,11 @@ CAPTIONS = ["a red square moving left", "a small blue plus, moving up slowly", "
 def learned(depth: int = 1, **settings: int) -> LearnedText:
     torch.manual_seed(0)
     return LearnedText(collect_vocabulary(CAPTIONS), depth=depth, **settings)
+
+
+def embed(encoder: LearnedText, captions: Sequence[str]) -> TextEmbedding:
+    text_encoder: TextEncoder = encoder
+    return text_encoder(encoder.read(captions))
 
 
 def same(one: TextEmbedding, row: int, other: TextEmbedding, other_row: int) -> None:
@@ -30,25 +37,36 @@ def test_the_vocabulary_is_sorted_and_does_not_depend_on_order() -> None:
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_shapes_and_padding(depth: int) -> None:
-    encoder: TextEncoder = learned(depth, width=24, heads=3)
-    embedding = encoder(CAPTIONS)
+    encoder = learned(depth, width=24, heads=3)
+    embedding = embed(encoder, CAPTIONS)
     assert embedding.tokens.shape == (3, 8, encoder.width) and embedding.pooled.shape == (3, 24)
     assert embedding.mask.sum(dim=1).tolist() == [5, 8, 1]
     assert not embedding.tokens[~embedding.mask].any()
 
 
+@pytest.mark.parametrize("part", [slice(0, 1), slice(2, 4), slice(1, 4), [2, 0]], ids=str)
+def test_a_part_of_a_batch_is_read_as_alone(part: slice | list[int]) -> None:
+    """Rows and mask are those of the part's captions alone, no longer than the longest of them."""
+    encoder, captions = learned(), [*CAPTIONS, ""]
+    of_part = [captions[row] for row in range(4)[part]] if isinstance(part, slice) else [captions[row] for row in part]
+    selected, alone = encoder.read(captions).select(part), encoder.read(of_part)
+    assert torch.equal(selected.tokens, alone.tokens) and torch.equal(selected.mask, alone.mask)
+    assert selected.tokens.is_contiguous() and selected.tokens.dtype == alone.tokens.dtype == torch.int64
+    assert selected.pooled is alone.pooled is None
+
+
 @pytest.mark.parametrize("depth", [0, 2])
 def test_a_caption_does_not_see_its_neighbors(depth: int) -> None:
     encoder = learned(depth)
-    together = encoder(CAPTIONS)
+    together = embed(encoder, CAPTIONS)
     for row, caption in enumerate(CAPTIONS):
-        same(together, row, encoder([caption]), 0)
+        same(together, row, embed(encoder, [caption]), 0)
 
 
 @pytest.mark.parametrize("depth", [0, 1])
 def test_every_parameter_learns(depth: int) -> None:
     encoder = learned(depth)
-    embedding = encoder([*CAPTIONS, ""])
+    embedding = embed(encoder, [*CAPTIONS, ""])
     (embedding.tokens.sin().sum() + embedding.pooled.square().sum()).backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
@@ -57,41 +75,41 @@ def test_every_parameter_learns(depth: int) -> None:
 
 def test_the_pooled_vector_alone_teaches_everything() -> None:
     encoder = learned()
-    encoder([*CAPTIONS, ""]).pooled.square().sum().backward()
+    embed(encoder, [*CAPTIONS, ""]).pooled.square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in encoder.parameters())
 
 
 def test_unknown_tokens_are_skipped_and_named() -> None:
     encoder = learned()
-    same(encoder(["a crimson square moving left"]), 0, encoder(["a square moving left"]), 0)
+    same(embed(encoder, ["a crimson square moving left"]), 0, embed(encoder, ["a square moving left"]), 0)
     assert encoder.unknown_words("A crimson square moving zigzag; crimson!") == ("crimson", "zigzag")
     assert encoder.unknown_words(CAPTIONS[1].upper()) == ()
 
 
 def test_a_caption_without_a_known_word_is_the_empty_one() -> None:
     encoder = learned()
-    embedding = encoder(["", "  ", "zigzag"])
+    embedding = embed(encoder, ["", "  ", "zigzag"])
     assert embedding.mask.tolist() == [[True]] * 3
     assert embedding.tokens.isfinite().all() and embedding.pooled.isfinite().all()
     same(embedding, 0, embedding, 2)
-    assert encoder([]).pooled.shape == (0, encoder.width)
+    assert embed(encoder, []).pooled.shape == (0, encoder.width)
 
 
 def test_word_order_is_seen() -> None:
-    pooled = learned()(["red blue", "blue red"]).pooled
+    pooled = embed(learned(), ["red blue", "blue red"]).pooled
     assert (pooled[0] - pooled[1]).abs().max() > 1e-4
 
 
 def test_long_captions_are_cut() -> None:
     encoder = learned(max_tokens=6)
-    same(encoder([" ".join(["red"] * 20)]), 0, encoder([" ".join(["red"] * 6)]), 0)
+    same(embed(encoder, [" ".join(["red"] * 20)]), 0, embed(encoder, [" ".join(["red"] * 6)]), 0)
 
 
 def test_a_saved_encoder_needs_only_its_vocabulary() -> None:
     encoder = learned()
     restored = LearnedText(encoder.vocabulary)
     restored.load_state_dict(encoder.state_dict())
-    assert torch.equal(restored(CAPTIONS).pooled, encoder(CAPTIONS).pooled)
+    assert torch.equal(embed(restored, CAPTIONS).pooled, embed(encoder, CAPTIONS).pooled)
 
 
 def test_heads_must_divide_the_width() -> None:

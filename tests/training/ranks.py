@@ -81,7 +81,8 @@ def state(parallel: DistributedContext = ALONE) -> TrainState:
 
 def steps(of: TrainState, asked: TrainSettings, parallel: DistributedContext = ALONE) -> Iterator[Any]:
     schedule = LRSchedule.of_run(STEPS, asked.optimizer)
-    return train_steps(of, source(), asked, schedule, device=CPU, dtype=torch.float32, parallel=parallel)
+    reader = of.video_model.caption_reader()
+    return train_steps(of, source(), asked, schedule, reader=reader, device=CPU, dtype=torch.float32, parallel=parallel)
 
 
 def trained(

@@ -16,6 +16,7 @@ from torch import Tensor
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.dataset.schema import Clip
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.text.learned import LearnedText, collect_vocabulary
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batch, draw_batches
 
 SourceMaker = Callable[[Sequence[Any]], ClipSource]
@@ -210,6 +211,24 @@ def test_workers_and_a_resume_change_nothing(make_source: SourceMaker, row: type
     one_by_one = [draw(source, size=4, window=3, seed=5, step=step) for step in range(start, 12)]
     assert len(found) == 12 - start and all(map(same, found, one_by_one))
     assert len(asked) == 4 * len(found)
+
+
+@pytest.mark.parametrize(("workers", "rank", "world"), [(0, 0, 1), (2, 0, 1), (0, 1, 3)])
+def test_captions_are_read_where_the_batch_is_made(
+    make_source: SourceMaker, row: type, workers: int, rank: int, world: int
+) -> None:
+    """Whoever draws it: the tensors of its own captions, padded to the longest of them and of no other rank's."""
+    captions = ("red", "a blue circle", "a red square moving left")
+    source = make_source([row(frames=4, captions=(captions[number % 3],)) for number in range(7)])
+    read = LearnedText(collect_vocabulary(captions)).read
+    spec = replace(wanted_with(workers), rank=rank, world=world)
+    widths = set()
+    for batch in draw_batches(source, spec, start=0, stop=8, device=torch.device("cpu"), reader=read):
+        expected = read(batch.captions)
+        assert batch.text is not None and torch.equal(batch.text.tokens, expected.tokens)
+        assert torch.equal(batch.text.mask, expected.mask) and batch.text.pooled is None
+        widths.add(expected.mask.shape[1])
+    assert world == 1 or len(widths) > 1
 
 
 @pytest.mark.parametrize("workers", [0, 2])

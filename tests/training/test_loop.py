@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.text.encoder import CaptionTensors
 from vidiff_cli.training import loop
 from vidiff_cli.training import step_guard as guards
 from vidiff_cli.training.distributed import ALONE, SingleProcess
@@ -50,7 +51,7 @@ def go(
     state: TrainState, source: ClipSource, settings: TrainSettings, *, until: int | None = None, **more: Any
 ) -> list[StepReport]:
     reports = []
-    more = {"device": CPU, "dtype": torch.float32} | more
+    more = {"reader": state.video_model.caption_reader(), "device": CPU, "dtype": torch.float32} | more
     for report in train_steps(state, source, settings, LRSchedule.of_run(settings.steps, settings.optimizer), **more):
         reports.append(report)
         if report.step == until:
@@ -66,6 +67,13 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+def text_of(clips: Sequence[int]) -> CaptionTensors:
+    """Captions of which clip i has i + 1 tokens."""
+    mask = torch.arange(max(clips) + 1) <= torch.tensor(list(clips))[:, None]
+    pooled = torch.tensor(list(clips))[:, None].float()
+    return CaptionTensors(tokens=mask * (1 + torch.arange(mask.shape[1])), mask=mask, pooled=pooled)
+
+
 def batch_of(clips: int) -> Batch:
     draw = torch.Generator().manual_seed(1)
     return Batch(
@@ -76,6 +84,7 @@ def batch_of(clips: int) -> Batch:
         observed=torch.rand(clips, 2, generator=draw) < 0.5,
         dropped=torch.rand(clips, generator=draw) < 0.5,
         captions=tuple(map(str, range(clips))),
+        text=text_of(range(clips)),
         rows=tuple(range(clips)),
     )
 
@@ -125,6 +134,11 @@ def test_a_batch_is_split_without_loss() -> None:
         value, pieces = getattr(batch, entry.name), [getattr(part, entry.name) for part in parts]
         if isinstance(value, Tensor):
             assert torch.equal(torch.cat(pieces), value), entry.name
+        elif isinstance(value, CaptionTensors):
+            for piece, clips in zip(pieces, ([0, 1], [2, 3], [4, 5, 6]), strict=True):
+                alone = text_of(clips)
+                assert all(torch.equal(getattr(piece, name), getattr(alone, name)) for name in ("tokens", "mask"))
+                assert torch.equal(piece.pooled, alone.pooled)
         else:
             assert value is None or sum(pieces, ()) == value, entry.name
 
@@ -188,6 +202,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_named(make_video_model: Mak
         source,
         settings,
         LRSchedule.of_run(3, settings.optimizer),
+        reader=state.video_model.caption_reader(),
         device=CPU,
         dtype=torch.float32,
         parallel=Spoilt({2: math.nan}),

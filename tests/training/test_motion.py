@@ -12,6 +12,7 @@ from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
+from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batch, draw_batches
 from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss, make_conditioning
@@ -37,7 +38,14 @@ def source(row: type) -> ClipSource:
     return ClipSource(rows=[row(frames=FRAMES)] * CLIPS, read=lambda number, frames: clips[number][list(frames)])
 
 
-def draw(source: ClipSource, *, step: int = 0, loader: LoaderSettings | None = None, **objective: float) -> Batch:
+def draw(
+    source: ClipSource,
+    *,
+    step: int = 0,
+    reader: CaptionReader | None = None,
+    loader: LoaderSettings | None = None,
+    **objective: float,
+) -> Batch:
     return draw_batch(
         source,
         ObjectiveSettings.model_validate({"observed": 0.8, "caption_dropout": 0.0} | objective),
@@ -47,6 +55,7 @@ def draw(source: ClipSource, *, step: int = 0, loader: LoaderSettings | None = N
         seed=0,
         step=step,
         device=CPU,
+        reader=reader,
         loader=loader or LoaderSettings(crop=16),
         motion=True,
     )
@@ -157,7 +166,7 @@ def test_every_weight_has_a_gradient_whatever_a_batch_shows(
     video_model = make_video_model(noise=0.1, motion=True)
     for drop in (0.0, 1.0):
         video_model.zero_grad()
-        batch = draw(source, estimate_dropout=drop)
+        batch = draw(source, reader=video_model.caption_reader(), estimate_dropout=drop)
         diffusion_loss(video_model.denoiser, video_model.text, batch).total.backward()
         gradients = {name: parameter.grad for name, parameter in video_model.named_parameters()}
         assert all(value is not None for value in gradients.values())
@@ -168,7 +177,8 @@ def test_every_weight_has_a_gradient_whatever_a_batch_shows(
 def test_a_dropped_estimate_is_not_seen(source: ClipSource, make_video_model: Callable[..., VideoModel]) -> None:
     """The loss is that of the same network without, bit for bit."""
     video_model = make_video_model(noise=0.1, motion=True)
-    dropped, shown = draw(source, estimate_dropout=1.0), draw(source, estimate_dropout=0.0)
+    reader = video_model.caption_reader()
+    dropped, shown = (draw(source, reader=reader, estimate_dropout=share) for share in (1.0, 0.0))
     losses = [diffusion_loss(video_model.denoiser, video_model.text, batch).per_clip for batch in (dropped, shown)]
     none = Batch(**{field.name: getattr(dropped, field.name) for field in fields(dropped) if field.name not in SHOWN})
     assert torch.equal(losses[0], diffusion_loss(video_model.denoiser, video_model.text, none).per_clip)

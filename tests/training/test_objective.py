@@ -15,7 +15,7 @@ from vidiff_cli.diffusion.targets import WEIGHTINGS, PredictionType, loss_weight
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.training.loader import Batch
-from vidiff_cli.training.objective import diffusion_loss
+from vidiff_cli.training.objective import Auxiliary, Loss, diffusion_loss
 
 Maker = Callable[..., VideoModel]
 B, T = 4, 4
@@ -35,8 +35,15 @@ def batch() -> Batch:
     )
 
 
+def loss_of(video_model: VideoModel, drawn: Batch, *, auxiliary: Auxiliary | None = None) -> Loss:
+    reader = video_model.caption_reader()
+    assert reader is not None
+    read = replace(drawn, text=reader(drawn.captions))
+    return diffusion_loss(video_model.denoiser, video_model.text, read, auxiliary=auxiliary)
+
+
 def loss(video_model: VideoModel, drawn: Batch) -> Tensor:
-    return diffusion_loss(video_model.denoiser, video_model.text, drawn).total
+    return loss_of(video_model, drawn).total
 
 
 def seen_by(
@@ -63,7 +70,7 @@ def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(
     """A fresh network predicts zero. The mean is over the frames that are made, then over the clips."""
     diffusion = DiffusionSettings(target=kind, weighting=weighting, shift=-1.5, low=-12, high=15)  # type: ignore[arg-type]
     video_model, drawn = make_video_model(diffusion=diffusion), batch()
-    made = diffusion_loss(video_model.denoiser, video_model.text, drawn)
+    made = loss_of(video_model, drawn)
     level = cosine(drawn.u.double(), low=-12, high=15, shift=-1.5).float()[:, None].expand(B, T)
     power = target(kind, drawn.video, drawn.noise, level).square().mean(dim=(1, 3, 4)) * loss_weight(
         weighting, kind, level
@@ -119,18 +126,18 @@ def test_a_clip_counts_the_same_however_much_of_it_is_given(make_video_model: Ma
         noise=drawn.noise[:1, :, :1].expand_as(drawn.noise),
         u=torch.full((B,), 0.5),
     )
-    per_clip = diffusion_loss(video_model.denoiser, video_model.text, alike).per_clip
+    per_clip = loss_of(video_model, alike).per_clip
     torch.testing.assert_close(per_clip, per_clip[:1].expand(B))
 
 
 def test_a_dropped_caption_is_not_seen(make_video_model: Maker) -> None:
     video_model, drawn = make_video_model(noise=0.1), batch()
-    before = diffusion_loss(video_model.denoiser, video_model.text, drawn).per_clip
+    before = loss_of(video_model, drawn).per_clip
     others = replace(drawn, captions=("a red square", "two words", "", "moving left"))
-    after = diffusion_loss(video_model.denoiser, video_model.text, others).per_clip
+    after = loss_of(video_model, others).per_clip
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
     heard = replace(drawn, captions=("two words", *drawn.captions[1:]))
-    assert abs(float(diffusion_loss(video_model.denoiser, video_model.text, heard).per_clip[0] - before[0])) > 1e-4
+    assert abs(float(loss_of(video_model, heard).per_clip[0] - before[0])) > 1e-4
 
 
 def test_gradient_reaches_every_parameter_of_network_text_and_null_text(make_video_model: Maker) -> None:
@@ -166,7 +173,7 @@ def test_noise_has_the_prior_of_the_model_in_what_is_shown_and_in_the_target(
     noise = Prior(name=name, strength=0.7).correlate(drawn.noise)
     with torch.autocast("cpu", torch.bfloat16):
         z, level, _ = seen_by(video_model, drawn, monkeypatch)
-        made = diffusion_loss(video_model.denoiser, video_model.text, drawn)
+        made = loss_of(video_model, drawn)
     alpha, sigma = (scale[:, None, :, None, None] for scale in alpha_sigma(level.double()))
     torch.testing.assert_close(z.double(), alpha * drawn.video + sigma * noise, rtol=0, atol=1e-5)
     power = noise.square().mean(dim=(1, 3, 4)) * loss_weight("v", "eps", level)
@@ -236,8 +243,8 @@ def test_beside_images_a_clip_is_what_it_is_alone(make_video_model: Maker, noise
     frame."""
     video_model = make_video_model(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": noise}))
     drawn = with_images(batch())
-    together = diffusion_loss(video_model.denoiser, video_model.text, drawn)
-    alone = diffusion_loss(video_model.denoiser, video_model.text, batch())
+    together = loss_of(video_model, drawn)
+    alone = loss_of(video_model, batch())
     torch.testing.assert_close(together.per_clip, alone.per_clip, rtol=1e-4, atol=1e-6)
     assert together.observed.tolist() == alone.observed.tolist() and torch.equal(together.level, alone.level)
     images = []
@@ -297,7 +304,7 @@ def test_auxiliary_losses_see_clips_only(make_video_model: Maker) -> None:
         assert torch.equal(clips.video, batch().video) and clips.is_image is None
         return {"other": x_hat.mean()}
 
-    made = diffusion_loss(video_model.denoiser, video_model.text, drawn, auxiliary=look)
-    plain = diffusion_loss(video_model.denoiser, video_model.text, drawn)
+    made = loss_of(video_model, drawn, auxiliary=look)
+    plain = loss_of(video_model, drawn)
     assert set(made.terms) == {"other", "images"}
     torch.testing.assert_close(made.total - plain.total, made.terms["other"], rtol=1e-3, atol=1e-6)

@@ -55,7 +55,8 @@ def go(
     """Steps on `total`'s schedule (the settings' own if not given), stopped after step `until`."""
     schedule = LRSchedule.of_run(total or settings.steps, settings.optimizer)
     reports = []
-    for report in train_steps(state, source, settings, schedule, device=CPU, dtype=dtype):
+    reader = state.video_model.caption_reader()
+    for report in train_steps(state, source, settings, schedule, reader=reader, device=CPU, dtype=dtype):
         reports.append(report)
         if report.step == until:
             break

@@ -38,7 +38,8 @@ def held(make_source: Callable[..., Any], row: Any, video_model: Any) -> Validat
 
 
 def look(video_model: Any, held: ValidationSet, **more: Any) -> Validation:
-    return validate(video_model, held, device=CPU, dtype=torch.float32, **more)
+    reader = video_model.caption_reader()
+    return validate(video_model, held, reader=reader, device=CPU, dtype=torch.float32, **more)
 
 
 def test_it_is_a_function_of_the_clips_and_the_weights(video_model, held, make_source) -> None:

@@ -109,5 +109,5 @@ def state_of() -> TrainState:
 def step_of(state: TrainState, source: ClipSource) -> StepReport:
     settings = TrainSettings(batch_size=2, seed=5)
     schedule = LRSchedule.of_run(3, settings.optimizer)
-    steps = train_steps(state, source, settings, schedule, device=CPU, dtype=torch.float32)
+    steps = train_steps(state, source, settings, schedule, reader=None, device=CPU, dtype=torch.float32)
     return next(steps)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.model import ClipSettings, ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
@@ -20,8 +20,7 @@ from vidiff_cli.generation.frame_store import free_bytes
 from vidiff_cli.runs.memory import cheapest_change, estimate_step, format_bytes, resolve_batch_size
 from vidiff_cli.runs.setup import consistent, describe_training, initial_state, model_settings, open_clip_source
 from vidiff_cli.runs.text_encoder import choose_text
-from vidiff_cli.text.adapter import AdaptedText
-from vidiff_cli.text.encoder import CaptionEmbedding
+from vidiff_cli.text.encoder import CaptionEmbedding, EmbedCaption
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.cost_estimate import FLOAT
 from vidiff_cli.training.distributed import ALONE
@@ -152,15 +151,13 @@ def _measure_steps(
         import matplotlib.figure  # noqa: F401
 
     state = initial_state(settings, model, device, ALONE)
-    if isinstance(state.video_model.text, AdaptedText) and model.text.clip is not None:
-        clip = model.text.clip
-        blank = CaptionEmbedding(tokens=torch.zeros(16, clip.width), pooled=torch.zeros(clip.pooled))
-        state.video_model.text.frozen = lambda _: blank
+    embed = None if model.text.clip is None else _blank_captions(model.text.clip)
     steps = train_steps(
         state,
         open_clip_source(settings, dataset),
         settings,
         LRSchedule.of_run(max(settings.steps, MAX_STEPS), settings.optimizer),
+        reader=state.video_model.caption_reader(embed),
         device=device,
         dtype=choose_dtype(settings.precision, device),
         auxiliary=make_auxiliary_losses(settings.objective, settings.diffusion, device),
@@ -176,3 +173,9 @@ def _measure_steps(
             break
     steps.close()  # type: ignore[attr-defined]
     return min(durations[1:] or durations), peak_memory(device)
+
+
+def _blank_captions(clip: ClipSettings) -> EmbedCaption:
+    """Embeddings of zeros in the place of a CLIP's: a measurement does not run its tower."""
+    blank = CaptionEmbedding(tokens=torch.zeros(16, clip.width), pooled=torch.zeros(clip.pooled))
+    return lambda caption: blank

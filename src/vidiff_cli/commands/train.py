@@ -30,8 +30,9 @@ from vidiff_cli.runs.text_encoder import LazyTower, embed_captions, read_embeddi
 from vidiff_cli.runs.trackers import SafeTracker, open_tracker, tracking
 from vidiff_cli.system.locks import folder_alone
 from vidiff_cli.system.signals import DeferredSignals
-from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.clip_tower import ClipTower
+from vidiff_cli.text.embedding_cache import EmbeddingCache
+from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
 from vidiff_cli.training.loop import train_steps
@@ -76,6 +77,7 @@ class _Rank:
     state: TrainState
     schedule: LRSchedule
     dataset: Dataset
+    reader: CaptionReader | None
     device: torch.device
     dtype: torch.dtype
     auxiliary: Auxiliary | None
@@ -125,19 +127,20 @@ def _train(
     recorder = None
     if parallel.is_main:
         recorder = yield from _open_recorder(plan, state, dataset, run, device, dtype, world=parallel.world)
+    embeddings = yield from _open_embeddings(plan, dataset, recorder, tower, device, parallel)
+    del tower  # the steps need its embeddings only
     rank = _Rank(
         plan=plan,
         state=state,
         schedule=LRSchedule.of_run(plan.settings.steps, plan.settings.optimizer),
         dataset=dataset,
+        reader=state.video_model.caption_reader(embeddings),
         device=device,
         dtype=dtype,
         auxiliary=auxiliary,
         parallel=parallel,
         recorder=recorder,
     )
-    yield from _attach_captions(rank, tower)
-    del tower  # the steps need its embeddings only
     if recorder is not None:
         _begin_folder(plan, state, dataset, recorder)
         yield Progress(what="training", done=state.step, total=plan.settings.steps)
@@ -192,18 +195,23 @@ def _describe_resumption(plan: RunPlan, state: TrainState, dataset: Dataset, run
         )
 
 
-def _attach_captions(rank: _Rank, tower: ClipTower | LazyTower | None) -> EventStream[None]:
-    """Gives the model the embeddings of a frozen text encoder: rank 0 computes them, the others read its files."""
-    text, clip = rank.state.video_model.text, rank.plan.model.text.clip
-    if clip is None or not isinstance(text, AdaptedText):
-        return
-    if rank.recorder is not None:
+def _open_embeddings(
+    plan: RunPlan,
+    dataset: Dataset,
+    recorder: _Recorder | None,
+    tower: ClipTower | LazyTower | None,
+    device: torch.device,
+    parallel: DistributedContext,
+) -> EventStream[EmbeddingCache | None]:
+    """Opens the embeddings of a frozen text encoder: rank 0 computes them, the others read its files."""
+    clip, embeddings = plan.model.text.clip, None
+    if clip is None:
+        return None
+    if recorder is not None:
         assert tower is not None, "rank 0 opened the encoder"
-        more = rank.recorder.monitor.captions
-        text.frozen = yield from embed_captions(tower.to(rank.device), rank.dataset, more=more)
-    rank.parallel.barrier()
-    if rank.recorder is None:
-        text.frozen = read_embeddings(rank.dataset, clip)
+        embeddings = yield from embed_captions(tower.to(device), dataset, more=recorder.monitor.captions)
+    parallel.barrier()
+    return read_embeddings(dataset, clip) if embeddings is None else embeddings
 
 
 def _begin_folder(plan: RunPlan, state: TrainState, dataset: Dataset, recorder: _Recorder) -> None:
@@ -236,6 +244,7 @@ def _run_steps(rank: _Rank) -> EventStream[None]:
             open_clip_source(settings, rank.dataset),
             settings,
             rank.schedule,
+            reader=rank.reader,
             device=rank.device,
             dtype=rank.dtype,
             parallel=parallel,
@@ -288,7 +297,9 @@ def _observe(rank: _Rank, *, redraw: bool = True) -> EventStream[None]:
     if is_due(rank.state.step, rank.plan.settings):
         averages = rank.parallel.gather_full_state(rank.state.ema.shadow)
         if rank.recorder is not None:
-            yield from rank.recorder.monitor.run(rank.state, averages, rank.recorder.log, redraw=redraw)
+            yield from rank.recorder.monitor.run(
+                rank.state, averages, rank.recorder.log, reader=rank.reader, redraw=redraw
+            )
 
 
 def _report(plan: RunPlan, state: TrainState, recorder: _Recorder, *, seconds: float) -> TrainReport:

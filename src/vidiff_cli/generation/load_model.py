@@ -23,8 +23,8 @@ from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
 from vidiff_cli.models.video_model import VideoModel, open_video_model
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.path_kind import BUILTIN, path_kind
-from vidiff_cli.text.adapter import AdaptedText
-from vidiff_cli.text.prompt_encoder import prompt_reader
+from vidiff_cli.text.encoder import CaptionReader
+from vidiff_cli.text.prompt_encoder import prompt_embedder
 
 RUNS = Path("runs")
 LONGEST_NAME = 200  # of a checkpoint folder
@@ -34,9 +34,12 @@ HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its sam
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
     """A loaded model: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of its frames in one
-    pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no model was named."""
+    pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no model was named.
+
+    `reader` makes the input of the text encoder of prompts; None for a model without text."""
 
     video_model: VideoModel
+    reader: CaptionReader | None
     settings: ModelSettings
     path: Path
     hash: str
@@ -91,16 +94,16 @@ class LoadedModel:
         return self.video_model.text.unknown_words(prompt) if self.video_model.text is not None else ()
 
     def embed_prompts(self, prompts: Sequence[str]) -> None:
-        """Embeds prompts before any work is done. VidiffError where the encoder's weights are missing or others."""
-        if self.video_model.text is not None and any(prompts):
-            with torch.no_grad():
-                self.video_model.text([prompt for prompt in dict.fromkeys(prompts) if prompt])
+        """Reads prompts before any work is done. VidiffError where the encoder's weights are missing or others."""
+        if self.reader is not None and any(prompts):
+            self.reader([prompt for prompt in dict.fromkeys(prompts) if prompt])
 
     def _with_text(self, plain: Conditioning, prompts: Sequence[str]) -> Conditioning:
         if self.video_model.text is None or not any(prompts):
             return plain
+        assert self.reader is not None, "a model with text has a reader of captions"
         with torch.no_grad():
-            embedded = self.video_model.text(prompts)
+            embedded = self.video_model.text(self.reader(prompts).to(self.device))
         return replace(
             plain,
             tokens=embedded.tokens,
@@ -134,10 +137,10 @@ def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, 
     encoder = video_model.settings.text.clip
     if clip is not None and encoder is None:
         raise UsageError(f"{path} has no CLIP encoder", found=f"--clip-model {clip}", fix="leave it out")
-    if encoder is not None and isinstance(video_model.text, AdaptedText):
-        video_model.text.frozen = prompt_reader(encoder, clip, device)
+    embed = None if encoder is None else prompt_embedder(encoder, clip, device)
     return LoadedModel(
         video_model=video_model,
+        reader=video_model.caption_reader(embed),
         settings=video_model.settings,
         path=path,
         hash=file_hash(path),

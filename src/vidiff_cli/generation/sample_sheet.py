@@ -18,6 +18,7 @@ from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import SamplingOptions, resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 
@@ -25,6 +26,7 @@ def sample_sheet(
     video_model: VideoModel,
     prompts: Sequence[str],
     path: Path,
+    reader: CaptionReader | None,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -36,6 +38,7 @@ def sample_sheet(
         video_model: The model in training; it is put into evaluation mode.
         prompts: One prompt per row; "" is no prompt.
         path: The picture to write.
+        reader: Reads the prompts for the model's text encoder; None for a model without one.
         device: Device of the model.
         dtype: Number format of the network.
         options: How windows are sampled.
@@ -43,7 +46,14 @@ def sample_sheet(
     video_model.requires_grad_(False).eval()
     known = video_model.settings
     model = LoadedModel(
-        video_model=video_model, settings=known, path=path, hash="", clips_seen=0, device=device, dtype=dtype
+        video_model=video_model,
+        reader=reader,
+        settings=known,
+        path=path,
+        hash="",
+        clips_seen=0,
+        device=device,
+        dtype=dtype,
     )
     job = VideoJob(
         windows=[Window(frames=tuple(range(known.frames)), observed=frozenset(), makes=frozenset(range(known.frames)))],

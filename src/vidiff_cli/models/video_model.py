@@ -15,6 +15,7 @@ from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.text.encoder import CaptionReader, EmbedCaption, frozen_reader
 from vidiff_cli.text.learned import LearnedText
 
 
@@ -26,6 +27,18 @@ class VideoModel(nn.Module):
         self.settings = settings
         self.denoiser = Denoiser(settings)
         self.text = _text_encoder(settings)
+
+    def caption_reader(self, embed: EmbedCaption | None = None) -> CaptionReader | None:
+        """The reader of captions for the text encoder; None for a model without one.
+
+        `embed` gives the embeddings of the model's frozen encoder; a learned encoder does without.
+        """
+        if isinstance(self.text, LearnedText):
+            return self.text.read
+        if self.text is None:
+            return None
+        assert embed is not None, "a frozen text encoder needs the embeddings of captions"
+        return frozen_reader(embed)
 
 
 def _text_encoder(settings: ModelSettings) -> LearnedText | AdaptedText | None:

@@ -23,7 +23,7 @@ from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.setup import open_clip_source
-from vidiff_cli.text.adapter import AdaptedText
+from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
 from vidiff_cli.training.state import TrainState
@@ -31,8 +31,8 @@ from vidiff_cli.training.validation import AT_ONCE, ValidationSet, make_validati
 
 DATASET_PROMPTS, MAX_PROMPTS = 4, 16  # rows of a sheet: captions of the dataset, prompts of a file
 
-DrawSamples = Callable[[VideoModel, Sequence[str], Path], None]
-"""(model, prompts, path): samples one window per prompt and writes them as a contact sheet."""
+DrawSamples = Callable[[VideoModel, Sequence[str], Path, CaptionReader | None], None]
+"""(model, prompts, path, reader of captions): samples one window per prompt and writes them as a contact sheet."""
 
 
 class TrainingMonitor:
@@ -74,10 +74,17 @@ class TrainingMonitor:
             )
 
     def run(
-        self, state: TrainState, averages: Mapping[str, Tensor], log: TrainingLog, *, redraw: bool = True
+        self,
+        state: TrainState,
+        averages: Mapping[str, Tensor],
+        log: TrainingLog,
+        *,
+        reader: CaptionReader | None,
+        redraw: bool = True,
     ) -> Iterator[Event]:
         """Makes the validation and the sample sheet that are due at this step, with the averaged weights.
 
+        `reader` reads their captions for the text encoder; None for a model without one.
         Without `redraw`, a sheet that exists already is kept; with it, one of another branch is replaced.
         """
         validation_set = self.validation_set
@@ -90,11 +97,16 @@ class TrainingMonitor:
         video_model = averaged_model(state, averages, self.device)
         if validation_set is not None:
             found = validate(
-                video_model, validation_set, device=self.device, dtype=self.dtype, at_once=self._clips_at_once()
+                video_model,
+                validation_set,
+                reader=reader,
+                device=self.device,
+                dtype=self.dtype,
+                at_once=self._clips_at_once(),
             )
             yield from log.add_validation(state.step, state.phase, found)
         if draw:
-            yield from self._draw_sheet(video_model, sheet, state.step, log)
+            yield from self._draw_sheet(video_model, sheet, reader, state.step, log)
         log.plot()
         log.end_observation()
 
@@ -115,12 +127,14 @@ class TrainingMonitor:
         """Clips of one forward pass: no more than in a training step."""
         return max(1, min(AT_ONCE, self.settings.batch_size // self.settings.grad_accum_steps))
 
-    def _draw_sheet(self, video_model: VideoModel, path: Path, step: int, log: TrainingLog) -> Iterator[Event]:
+    def _draw_sheet(
+        self, video_model: VideoModel, path: Path, reader: CaptionReader | None, step: int, log: TrainingLog
+    ) -> Iterator[Event]:
         """Writes samples/step-N.png, and samples/progress.png: the first prompt at every step."""
         from vidiff_cli.viz.contact_sheet import progress_sheet
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.draw_samples(video_model, self.prompts, path)
+        self.draw_samples(video_model, self.prompts, path, reader)
         sheets = {int(sheet.stem[5:]): sheet for sheet in path.parent.glob("step-*.png") if sheet.stem[5:].isdecimal()}
         rows = [(f"step {number}", sheets[number]) for number in sorted(sheets) if number <= step]
         progress_sheet(rows, path.with_name("progress.png"), title=self.prompts[0])
@@ -143,8 +157,6 @@ def averaged_model(state: TrainState, averages: Mapping[str, Tensor], device: to
     with torch.device("meta"):
         video_model = VideoModel(state.video_model.settings)
     video_model.load_state_dict({name: value.to(device) for name, value in averages.items()}, assign=True)
-    if isinstance(video_model.text, AdaptedText) and isinstance(state.video_model.text, AdaptedText):
-        video_model.text.frozen = state.video_model.text.frozen
     return video_model.requires_grad_(False).eval()
 
 

@@ -1,13 +1,49 @@
-"""Output of every text encoder: token embeddings for cross-attention and one pooled vector per caption.
+"""Inputs and outputs of every text encoder: captions as tensors, token embeddings for cross-attention, a pooled vector.
 
 Shapes: b captions, l tokens of the longest caption in the batch, d the encoder's width.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionTensors:
+    """A batch of captions as a text encoder reads them; padding comes last and is False in `mask`.
+
+    `tokens` are rows of the table of a learned encoder (b l, int64), or the token states of a frozen one (b l d,
+    float32). `pooled` (b d) is of a frozen encoder alone.
+    """
+
+    tokens: Tensor
+    mask: Tensor  # b l, bool: True = a real token
+    pooled: Tensor | None = None
+
+    def select(self, rows: slice | Sequence[int]) -> CaptionTensors:
+        """The captions `rows`, padded to the longest of them: the tensors that a reader makes of these alone."""
+        mask = self.mask[rows]
+        length = int(mask.any(dim=0).sum())
+        return CaptionTensors(
+            tokens=self.tokens[rows][:, :length].contiguous(),
+            mask=mask[:, :length].contiguous(),
+            pooled=None if self.pooled is None else self.pooled[rows],
+        )
+
+    def to(self, device: torch.device) -> CaptionTensors:
+        """The same captions on a device."""
+        pooled = None if self.pooled is None else self.pooled.to(device)
+        return CaptionTensors(tokens=self.tokens.to(device), mask=self.mask.to(device), pooled=pooled)
+
+
+CaptionReader = Callable[[Sequence[str]], CaptionTensors]
+"""Captions -> the input of a model's text encoder, on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,13 +63,38 @@ class CaptionEmbedding:
     pooled: Tensor  # d of the pooled vector, which may be another
 
 
+EmbedCaption = Callable[[str], CaptionEmbedding]
+"""The embedding of a caption by a frozen encoder: from a cache, or by the encoder itself."""
+
+
 class TextEncoder(Protocol):
     """Captions in, embeddings out; a caption's embedding does not depend on its neighbors in the batch."""
 
     width: int
 
-    def __call__(self, captions: Sequence[str]) -> TextEmbedding: ...
+    def __call__(self, captions: CaptionTensors) -> TextEmbedding: ...
 
     def unknown_words(self, caption: str) -> tuple[str, ...]:
         """The caption's words that the encoder has never learned, in order, each once."""
         ...
+
+
+def frozen_reader(embed: EmbedCaption) -> CaptionReader:
+    """A reader over the embeddings of a frozen encoder, in float32."""
+
+    def read(captions: Sequence[str]) -> CaptionTensors:
+        parts = [embed(caption) for caption in captions]
+        # Single precision before anything else: autocast to another half format cannot stack this one.
+        return CaptionTensors(
+            tokens=pad_sequence([part.tokens.float() for part in parts], batch_first=True),
+            mask=padding_mask([len(part.tokens) for part in parts]),
+            pooled=torch.stack([part.pooled.float() for part in parts]),
+        )
+
+    return read
+
+
+def padding_mask(lengths: Sequence[int]) -> Tensor:
+    """(b, longest) bool: True for the first `lengths[i]` tokens of caption i; one column for no caption."""
+    longest = max(lengths, default=1)
+    return torch.arange(longest) < torch.tensor(lengths).unsqueeze(1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vidiff_cli.errors import UsageError
-from vidiff_cli.text.encoder import TextEmbedding
+from vidiff_cli.text.encoder import CaptionTensors, TextEmbedding, padding_mask
 from vidiff_cli.text.tokenizer import is_punctuation, token_ids, word_ids, words
 
 EMPTY = 0  # row of the embedding table that stands for a caption without a known token
@@ -21,7 +21,7 @@ def collect_vocabulary(captions: Iterable[str]) -> tuple[int, ...]:
 
 
 class LearnedText(nn.Module):
-    """Captions -> TextEmbedding, over a vocabulary fixed at training.
+    """Rows of its table -> TextEmbedding, over a vocabulary fixed at training; `read` makes the rows of captions.
 
     Tokens outside the vocabulary are skipped; a caption without any known token (the empty one too) is one learned
     "empty" token. Captions longer than `max_tokens` are cut. The pooled vector sums the plain token embeddings, so that
@@ -42,8 +42,18 @@ class LearnedText(nn.Module):
         self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(depth))
         self.pool = nn.Linear(width, width)
 
-    def forward(self, captions: Sequence[str]) -> TextEmbedding:
-        rows, mask = self._rows(captions)  # b l
+    def read(self, captions: Sequence[str]) -> CaptionTensors:
+        """Captions -> rows of the embedding table, on the CPU."""
+        known = [[self._row[token] for token in token_ids(caption) if token in self._row] for caption in captions]
+        known = [rows[: self.max_tokens] or [EMPTY] for rows in known]
+        mask = padding_mask([len(rows) for rows in known])
+        table = torch.full(mask.shape, EMPTY)
+        table[mask] = torch.tensor([row for rows in known for row in rows], dtype=table.dtype)
+        return CaptionTensors(tokens=table, mask=mask)
+
+    def forward(self, captions: CaptionTensors) -> TextEmbedding:
+        """Embeds captions that `read` has read."""
+        rows, mask = captions.tokens, captions.mask  # b l
         real = mask.unsqueeze(-1).to(self.positions.dtype)
         known = self.embedding(rows) * real  # b l d
         tokens = (known + self.positions[: rows.shape[1]]) * real
@@ -58,17 +68,6 @@ class LearnedText(nn.Module):
         """The caption's words with a token outside the vocabulary, in order, each once; punctuation is not named."""
         unknown = (word for word in words(caption) if not all(token in self._row for token in word_ids(word)))
         return tuple(dict.fromkeys(word for word in unknown if not is_punctuation(word)))
-
-    def _rows(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Rows of the embedding table and the mask, both b l, on the module's device."""
-        known = [[self._row[t] for t in token_ids(caption) if t in self._row] for caption in captions]
-        known = [rows[: self.max_tokens] or [EMPTY] for rows in known]
-        longest = max((len(rows) for rows in known), default=1)
-        table = torch.tensor([rows + [EMPTY] * (longest - len(rows)) for rows in known]).reshape(-1, longest)
-        lengths = torch.tensor([len(rows) for rows in known])
-        mask = torch.arange(longest) < lengths.unsqueeze(1)
-        device = self.positions.device
-        return table.long().to(device), mask.to(device)
 
 
 class _Layer(nn.Module):

@@ -9,10 +9,9 @@ import torch
 
 from vidiff_cli.config.model import ClipSettings
 from vidiff_cli.events import Note
-from vidiff_cli.text.adapter import Frozen
 from vidiff_cli.text.clip_names import ClipName, find_weights, is_tag, read_name
 from vidiff_cli.text.clip_tower import ClipTower, open_same_tower
-from vidiff_cli.text.encoder import CaptionEmbedding
+from vidiff_cli.text.encoder import CaptionEmbedding, EmbedCaption
 
 OTHERWISE = "train another run with --text learned"
 
@@ -41,7 +40,7 @@ class LazyTower:
         return open_same_tower(self.settings, parse_clip_arg(self.where), otherwise=OTHERWISE).to(self._device)
 
 
-def prompt_reader(clip: ClipSettings, where: str | None, device: torch.device) -> Frozen:
+def prompt_embedder(clip: ClipSettings, where: str | None, device: torch.device) -> EmbedCaption:
     """A function that embeds prompts, each once; `where` is as for --clip-model.
 
     The tower is opened when the first prompt comes: a video without one needs no weights.

@@ -23,6 +23,7 @@ from vidiff_cli.dataset.schema import Clip
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.pixels import from_uint8_fast
+from vidiff_cli.text.encoder import CaptionReader, CaptionTensors
 from vidiff_cli.training.bucket_sampler import BATCH, DROPOUT, IMAGES, SAMPLE, BucketBatchSampler
 from vidiff_cli.training.clip_sampling import ClipRows, ClipSample, draw_image, image_count, sample_clip
 from vidiff_cli.training.motion_estimates import estimate_frames
@@ -103,11 +104,12 @@ class BatchSpec:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """video (b c t h w) in [-1, 1], noise alike; u (b) in (0, 1); times (b, t) seconds; observed (b, t); dropped (b):
-    no caption. `rows` (b) are the numbers of the clips in the source, `seeds` (b) those of dropout. `context` (b) is
-    the place on the schedule (0 clean, 1 noise) at which observed frames are shown (None: clean). `is_image` (b, t)
-    marks images, which come after the frames of the clip (None: no images). `estimate` (b c t h w) and `uncertainty` (b
-    1 t h w) are made of the clean frames `estimated_from` (b, t), as in `Conditioning` (None for a model without
-    motion). The noise is white: the model's prior is applied later."""
+    no caption. `text` holds the captions as the text encoder reads them (None: for a model without one). `rows` (b) are
+    the numbers of the clips in the source, `seeds` (b) those of dropout. `context` (b) is the place on the schedule (0
+    clean, 1 noise) at which observed frames are shown (None: clean). `is_image` (b, t) marks images, which come after
+    the frames of the clip (None: no images). `estimate` (b c t h w) and `uncertainty` (b 1 t h w) are made of the clean
+    frames `estimated_from` (b, t), as in `Conditioning` (None for a model without motion). The noise is white: the
+    model's prior is applied later."""
 
     video: Tensor
     noise: Tensor
@@ -116,6 +118,7 @@ class Batch:
     observed: Tensor
     dropped: Tensor
     captions: tuple[str, ...]
+    text: CaptionTensors | None = None
     rows: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
     context: Tensor | None = None
@@ -154,6 +157,7 @@ class HostBatch:
     observed: np.ndarray
     dropped: np.ndarray
     captions: tuple[str, ...]
+    text: CaptionTensors | None
     rows: tuple[int, ...]
     seeds: tuple[int, ...]
     context: np.ndarray
@@ -172,6 +176,7 @@ def draw_batch(
     seed: int,
     step: int,
     device: torch.device,
+    reader: CaptionReader | None = None,
     loader: LoaderSettings | None = None,
     motion: bool = False,
     rank: int = 0,
@@ -190,18 +195,24 @@ def draw_batch(
         rank=rank,
         world=world,
     )
-    return to_device(read_batch(source, spec, step), spec, step, device)
+    return to_device(read_batch(source, spec, step, reader), spec, step, device)
 
 
 def draw_batches(
-    source: ClipSource, spec: BatchSpec, *, start: int, stop: int, device: torch.device
+    source: ClipSource,
+    spec: BatchSpec,
+    *,
+    start: int,
+    stop: int,
+    device: torch.device,
+    reader: CaptionReader | None = None,
 ) -> Generator[Batch]:
-    """The batches of the steps from `start` to `stop`. With workers, threads read some of them ahead until it is
-    closed."""
+    """The batches of the steps from `start` to `stop`; `reader` reads their captions. With workers, threads read some
+    of them ahead until it is closed."""
     workers = spec.loader.workers
     if not workers:
         for step in range(start, stop):
-            yield to_device(read_batch(source, spec, step), spec, step, device)
+            yield to_device(read_batch(source, spec, step, reader), spec, step, device)
         return
     threads = torch.get_num_threads()
     # A reader of one thread beside those of the step. What torch sets here is the calling thread's own number (OpenMP);
@@ -212,15 +223,15 @@ def draw_batches(
         try:
             for step in range(start, stop):
                 while len(ahead) <= workers and step + len(ahead) < stop:
-                    ahead.append(pool.submit(read_batch, source, spec, step + len(ahead)))
+                    ahead.append(pool.submit(read_batch, source, spec, step + len(ahead), reader))
                 yield to_device(ahead.popleft().result(), spec, step, device)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             torch.set_num_threads(threads)
 
 
-def read_batch(source: ClipSource, spec: BatchSpec, step: int) -> HostBatch:
-    """The part without a device: clips are read, cropped, mirrored and stacked as bytes."""
+def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionReader | None = None) -> HostBatch:
+    """The part without a device: clips are read, cropped, mirrored and stacked as bytes; captions are read."""
     loader, seed = spec.loader, spec.seed
     rng = np.random.default_rng([seed, BATCH, step])
     rows = source.order(window=spec.window, crop=loader.crop, size=spec.size, seed=seed).rows(step)
@@ -248,13 +259,15 @@ def read_batch(source: ClipSource, spec: BatchSpec, step: int) -> HostBatch:
     shown = np.stack([draw.observed & (not draw.unmoved) for draw in draws])
     times = np.array([draw.times for draw in draws])
     clips = frames[:, : shown.shape[1]]
+    captions = tuple(draw.caption for draw in draws)
     return HostBatch(
         frames=frames,
         u=u[spec.slice.start : spec.slice.stop],
         times=np.pad(times, ((0, 0), (0, count))),
         observed=np.stack([np.pad(draw.observed, (0, count)) for draw in draws]),
         dropped=np.array([draw.dropped for draw in draws]),
-        captions=tuple(draw.caption for draw in draws),
+        captions=captions,
+        text=None if reader is None else reader(captions),
         rows=tuple(draw.row for draw in draws),
         seeds=tuple(seeds[spec.slice.start : spec.slice.stop].tolist()),
         context=np.array([draw.context for draw in draws]),
@@ -310,6 +323,7 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
         observed=torch.from_numpy(host.observed).to(device),
         dropped=torch.from_numpy(host.dropped).to(device),
         captions=host.captions,
+        text=None if host.text is None else host.text.to(device),
         rows=host.rows,
         seeds=host.seeds,
         context=torch.from_numpy(host.context).float().to(device) if spec.objective.context_noise else None,

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_failure
 from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.text.encoder import CaptionReader, CaptionTensors
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batches
 from vidiff_cli.training.lr_schedule import LRSchedule
@@ -61,6 +63,7 @@ def train_steps(
     settings: TrainSettings,
     schedule: LRSchedule,
     *,
+    reader: CaptionReader | None,
     device: torch.device,
     dtype: torch.dtype,
     parallel: DistributedContext = ALONE,
@@ -83,7 +86,8 @@ def train_steps(
         rank=parallel.rank,
         world=parallel.world,
     )
-    with closing(draw_batches(source, spec, start=state.step, stop=schedule.steps, device=device)) as batches:
+    drawn = draw_batches(source, spec, start=state.step, stop=schedule.steps, device=device, reader=reader)
+    with closing(drawn) as batches:
         updates = _updates(
             state, batches, settings, schedule, device=device, dtype=dtype, parallel=parallel, auxiliary=auxiliary
         )
@@ -201,9 +205,16 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
     cuts = [clips * part // parts for part in range(parts + 1)]
     each = {entry.name: getattr(batch, entry.name) for entry in fields(batch)}
     return [
-        replace(batch, **{name: value if value is None else value[start:stop] for name, value in each.items()})
+        replace(batch, **{name: _select(value, slice(start, stop)) for name, value in each.items()})
         for start, stop in pairwise(cuts)
     ]
+
+
+def _select(value: Any, clips: slice) -> Any:
+    """A field of a batch, of some of its clips."""
+    if isinstance(value, CaptionTensors):
+        return value.select(clips)
+    return None if value is None else value[clips]
 
 
 class OutOfMemory(VidiffError):

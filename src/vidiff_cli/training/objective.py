@@ -114,7 +114,8 @@ def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
     )
     if text is None:
         return plain
-    embedded = text(batch.captions)
+    assert batch.text is not None, "the captions of the batch were not read"
+    embedded = text(batch.text)
     return replace(
         plain,
         tokens=embedded.tokens,

@@ -22,6 +22,7 @@ from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.models.video_model import VideoModel
 from vidiff_cli.pixels import from_uint8_fast
+from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
 from vidiff_cli.training.loader import Batch, ClipSource
 from vidiff_cli.training.motion_estimates import estimate_frames
@@ -133,11 +134,13 @@ def validate(
     video_model: VideoModel,
     validation_set: ValidationSet,
     *,
+    reader: CaptionReader | None,
     device: torch.device,
     dtype: torch.dtype,
     at_once: int = AT_ONCE,
 ) -> Validation:
-    """The losses of a model, which lies on `device` and is left as it was found; `at_once` clips at a time.
+    """The losses of a model, which lies on `device` and is left as it was found; `at_once` clips at a time. `reader`
+    reads the captions for its text encoder.
 
     No global random number is drawn.
     """
@@ -151,8 +154,9 @@ def validate(
                 known = (
                     _estimates(validation_set, indices, frames, device) if video_model.settings.network.motion else {}
                 )
+                text = reader([validation_set.draws[index].caption for index in indices]).to(device) if reader else None
                 for band in np.flatnonzero(validation_set.shares):
-                    batch = replace(_batch(validation_set, indices, video, int(band)), **known)
+                    batch = replace(_batch(validation_set, indices, video, int(band)), text=text, **known)
                     conditional[indices, band] = _losses(video_model, batch)
                     if video_model.text is not None:
                         without = replace(batch, dropped=torch.ones_like(batch.dropped))
