@@ -155,7 +155,7 @@ def _sample_run(settings: EvaluateSettings, run: Path, real: VideoSet) -> EventS
     asked = {"model": run, "device": settings.device, "seed": settings.seed}
     sampling = settings.sampling.model_copy(update=asked)
     model = open_model(sampling.model, device=sampling.device, dtype=sampling.dtype, clip_model=sampling.clip_model)
-    resolve_sampling(model, sampling)  # refuses a condition that the model was not trained for before anything is made
+    setup = resolve_sampling(model, sampling)
     count = settings.count or len(real.items)
     if count < 2 or len(real.items) < 2:
         raise VidiffError("a distribution takes at least two videos", found=f"{count} and {len(real.items)}")
@@ -164,7 +164,14 @@ def _sample_run(settings: EvaluateSettings, run: Path, real: VideoSet) -> EventS
     captions = [item.prompt or "" for item in real.items]
     prompts = [captions[number % len(captions)] for number in range(count)]
     generated = yield from model_samples.sample_set(
-        model, sampling, run, prompts, placeholders[0].frames, settings.output.parent
+        model,
+        setup,
+        run,
+        prompts,
+        placeholders[0].frames,
+        settings.output.parent,
+        seed=sampling.seed or 0,
+        record=sampling.model_dump(mode="json", exclude={"output", "overwrite", "sidecar", "compare", "lossless"}),
     )
     return _Sides(real=real, generated=generated, view=view)
 

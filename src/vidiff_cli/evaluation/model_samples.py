@@ -5,16 +5,16 @@ Legend: b clips, t frames, h and w pixels, c = 3 RGB; uint8.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from vidiff_cli.checkpoint import read_header
-from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.config.world import ADDRESS, StreamSettings
 from vidiff_cli.device import dtype_name
@@ -29,7 +29,7 @@ from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.generation.frame_store import DiskFrameArray
 from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.load_model import LoadedModel
-from vidiff_cli.generation.sampling_setup import resolve_sampling
+from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.path_kind import path_kind
 
@@ -86,17 +86,27 @@ def _not_made(view: View) -> np.ndarray:
 
 
 def sample_set(
-    model: LoadedModel, settings: GenerationSettings, run: Path, prompts: Sequence[str], frames: int, folder: Path
+    model: LoadedModel,
+    setup: SamplingSetup,
+    run: Path,
+    prompts: Sequence[str],
+    frames: int,
+    folder: Path,
+    *,
+    seed: int,
+    record: Mapping[str, Any],
 ) -> EventStream[VideoSet]:
     """Samples one video of `frames` for each prompt, video i with seed + i.
 
     Args:
         model: the loaded model.
-        settings: sampling settings, as of `vidiff sample`.
+        setup: how windows are sampled.
         run: the run or checkpoint, for the record.
         prompts: one per video; "" is no prompt.
         frames: frames of each video.
         folder: where the frames are kept, in a temporary file without a name.
+        seed: the seed of the first video.
+        record: the sampling settings as JSON, for the record.
 
     Returns:
         The videos as one side of an evaluation.
@@ -104,13 +114,12 @@ def sample_set(
     Raises:
         VidiffError: more frames than `folder` has room for.
     """
-    seed, setup = settings.seed or 0, resolve_sampling(model, settings)
     window = model.settings.frames
     windows = plan(frames, (), window=window, overlap=max(1, window // 2))
     height, width, channels = model.settings.height, model.settings.width, model.settings.network.channels
     check_amount(frames * len(prompts), width, height, folder)
     file = DiskFrameArray.temporary(folder, (frames, height, width, 3))
-    yield from announce_model(model, seed, prompts, negative=settings.negative_prompt)
+    yield from announce_model(model, seed, prompts, negative=setup.negative_prompt)
     for first in range(0, len(prompts), BATCH):
         batch = prompts[first : first + BATCH]
         job = VideoJob(
@@ -149,7 +158,7 @@ def sample_set(
         "first_seed": seed,
         "device": str(model.device),
         "dtype": dtype_name(model.dtype),
-        "settings": settings.model_dump(mode="json", exclude={"output", "overwrite", "sidecar", "compare", "lossless"}),
+        "settings": dict(record),
     }
     title = f"{len(prompts)} samples of {run}"
     return VideoSet(title=title, pixels="sampler tensor rounded to 8 bits", items=items, facts=facts)
