@@ -1,4 +1,4 @@
-"""The kind of a path that a user gives: a dataset, a run, a checkpoint, media, ...; decided by names alone."""
+"""The kind of a path that a user gives (a dataset, a run, a checkpoint, media), by names and a run's config.json."""
 
 from __future__ import annotations
 

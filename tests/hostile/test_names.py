@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 
@@ -52,6 +54,13 @@ def test_a_video_of_any_name_is_encoded_and_decoded(name, tmp_path):
     encode(path, frames, Fraction(8), lossless=True)
     np.testing.assert_array_equal(decode(path).frames, frames)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["-y.mp4", "http:x.mp4", "concat:a|b.mp4", "file:x.mp4"])
+def test_ffmpeg_takes_a_name_of_ours_for_a_local_file(name, tmp_path):
+    still = ["-v", "error", "-f", "lavfi", "-i", "color=s=16x16:d=0.1"]
+    subprocess.run([ffmpeg.executable(), *still, ffmpeg.file_url(Path(name))], check=True, timeout=60)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
 def test_prep_reads_files_of_any_name(odd, vidiff, tmp_path, no_control):

@@ -79,12 +79,12 @@ def test_a_gradient_that_stays_at_its_limit_is_warned_of(tmp_path: Path) -> None
 
 def test_the_time_left_is_noted_once_where_it_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def estimates() -> list[str]:
-        log = TrainingLog(tmp_path, 6)
-        return [note.text for step in range(1, 7) for note in notes_of(log.add(a_report(step, [0.1])))]
+        log = TrainingLog(tmp_path, 8)
+        return [note.text for step in range(1, 9) for note in notes_of(log.add(a_report(step, [0.1])))]
 
     assert estimates() == []
     monkeypatch.setattr(metrics_log, "LONG_SECONDS", 0)
-    assert estimates() == ["About 0 minutes for the 1 steps to go."]
+    assert estimates() == ["About 0 minutes for the 3 steps to go."]
 
 
 def test_a_step_that_was_skipped_names_its_clips(tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def test_an_error_of_the_source_comes_after_its_items() -> None:
 
 def test_a_reader_that_stops_closes_the_source() -> None:
     source = Source(10**9)
-    items = read_ahead(source.items())
+    opened = source.items()  # held here: nothing but `close` ends it
+    items = read_ahead(opened)
     next(items)
     items.close()
     assert source.closed and source.taken < 10
