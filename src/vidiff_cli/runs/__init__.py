@@ -1,1 +1,1 @@
-"""Training runs: their folder, log, trackers, monitor, text encoder and worker ranks."""
+"""Training runs: their plan, folder, checkpoints, log, trackers, monitor, memory and text encoder."""
