@@ -47,7 +47,7 @@ from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
 from vidiff_cli.models.video_model import VideoModel, new_video_model
 from vidiff_cli.text.learned import collect_vocabulary
-from vidiff_cli.training.loader import ClipSource, draw_batch
+from vidiff_cli.training.loader import BatchSpec, ClipSource, draw_batch
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.state import TrainState
@@ -256,18 +256,10 @@ def run_published(lr: float, budget: float) -> dict[str, Any]:
     torch.manual_seed(0)
     trial = peer.PublishedTraining(side=SIDE, frames=FRAMES, lr=lr)
     objective, data = TrainSettings.model_validate(preset("tiny")).objective, source()
+    spec = BatchSpec(objective=objective, size=PEERS_BATCH, window=FRAMES, frame_strides=(1, 2), seed=0)
 
     def batch(step: int) -> Tensor:
-        drawn = draw_batch(
-            data,
-            objective,
-            size=PEERS_BATCH,
-            window=FRAMES,
-            frame_strides=(1, 2),
-            seed=0,
-            step=step,
-            device=torch.device("cpu"),
-        )
+        drawn = draw_batch(data, spec, step=step, device=torch.device("cpu"))
         return (drawn.video + 1) / 2
 
     def steps(training: peer.PublishedTraining, total: int) -> Iterator[int]:

@@ -34,18 +34,16 @@ def draw(
     rank: int = 0,
     world: int = 1,
 ) -> Batch:
-    return draw_batch(
-        source,
-        objective or ObjectiveSettings(),
+    spec = BatchSpec(
+        objective=objective or ObjectiveSettings(),
         size=size,
         window=window,
         frame_strides=frame_strides,
         seed=seed,
-        step=step,
-        device=torch.device("cpu"),
         rank=rank,
         world=world,
     )
+    return draw_batch(source, spec, step=step, device=torch.device("cpu"))
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -327,19 +325,10 @@ def test_images_are_as_large_as_the_clips_beside_them(row: type, crop: int) -> N
         return np.full((len(frames), *shapes[number][1:], 3), number, dtype=np.uint8)
 
     source = ClipSource(rows=[row(frames=6, captions=())] * 10, read=read, shapes=shapes)
-    mixed = 0
+    loader, mixed = LoaderSettings(crop=crop), 0
+    spec = BatchSpec(objective=IMAGES, loader=loader, size=5, window=3, frame_strides=(1,), seed=0)
     for step in range(10):
-        batch = draw_batch(
-            source,
-            IMAGES,
-            size=5,
-            window=3,
-            frame_strides=(1,),
-            seed=0,
-            step=step,
-            device=torch.device("cpu"),
-            loader=LoaderSettings(crop=crop),
-        )
+        batch = draw_batch(source, spec, step=step, device=torch.device("cpu"))
         numbers = ((batch.video[:, 0, 3:, 0, 0] + 1) * 127.5).round().int().flatten().tolist()
         mixed += len({number % 2 for number in numbers}) == 2
         assert crop or {number % 2 for number in numbers} == {batch.rows[0] % 2}

@@ -6,7 +6,7 @@ import torch
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.training.clip_sampling import forbids_flip
-from vidiff_cli.training.loader import Batch, ClipSource, draw_batch
+from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batch
 
 HEIGHT, WIDTH = 6, 9
 
@@ -22,17 +22,16 @@ def clips_of(count: int) -> np.ndarray:
 
 def draw(rows, step: int, **loader: object) -> Batch:
     clips = clips_of(len(rows))
-    return draw_batch(
-        ClipSource(rows=rows, read=lambda number, frames: clips[number][list(frames)]),
-        ObjectiveSettings(),
+    spec = BatchSpec(
+        objective=ObjectiveSettings(),
+        loader=LoaderSettings.model_validate(loader),
         size=8,
         window=3,
         frame_strides=(1,),
         seed=0,
-        step=step,
-        device=torch.device("cpu"),
-        loader=LoaderSettings.model_validate(loader),
     )
+    source = ClipSource(rows=rows, read=lambda number, frames: clips[number][list(frames)])
+    return draw_batch(source, spec, step=step, device=torch.device("cpu"))
 
 
 def pixels(batch: Batch) -> np.ndarray:

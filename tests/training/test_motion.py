@@ -46,19 +46,16 @@ def draw(
     loader: LoaderSettings | None = None,
     **objective: float,
 ) -> Batch:
-    return draw_batch(
-        source,
-        ObjectiveSettings.model_validate({"observed": 0.8, "caption_dropout": 0.0} | objective),
+    spec = BatchSpec(
+        objective=ObjectiveSettings.model_validate({"observed": 0.8, "caption_dropout": 0.0} | objective),
+        loader=loader or LoaderSettings(crop=16),
         size=6,
         window=6,
         frame_strides=(1,),
         seed=0,
-        step=step,
-        device=CPU,
-        reader=reader,
-        loader=loader or LoaderSettings(crop=16),
         motion=True,
     )
+    return draw_batch(source, spec, step=step, device=CPU, reader=reader)
 
 
 def test_the_estimate_is_that_of_generation_bit_for_bit(source: ClipSource) -> None:
@@ -155,7 +152,8 @@ def test_images_beside_clips_have_none(source: ClipSource) -> None:
 
 
 def test_a_model_that_is_shown_no_motion_has_batches_without(source: ClipSource) -> None:
-    batch = draw_batch(source, ObjectiveSettings(), size=6, window=6, frame_strides=(1,), seed=0, step=0, device=CPU)
+    spec = BatchSpec(objective=ObjectiveSettings(), size=6, window=6, frame_strides=(1,), seed=0)
+    batch = draw_batch(source, spec, step=0, device=CPU)
     assert all(getattr(batch, name) is None for name in SHOWN)
 
 

@@ -17,7 +17,7 @@ from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import recompute_stages
 from vidiff_cli.models.video_model import VideoModel, new_video_model, open_video_model
-from vidiff_cli.training.loader import ClipSource, draw_batch
+from vidiff_cli.training.loader import BatchSpec, ClipSource, draw_batch
 from vidiff_cli.training.loop import STUCK_AFTER, StepReport, train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.state import TrainState
@@ -221,9 +221,8 @@ def test_a_divergence_is_an_error_before_the_weights_are_spoilt(make_video_model
     with pytest.raises(VidiffError, match="diverged at step 6: found 5 unsound updates in a row") as error:
         go(state, source, settings)
     assert one_sentence(error)
-    batch = draw_batch(
-        source, settings.objective, size=4, window=4, frame_strides=(1,), seed=settings.seed, step=5, device=CPU
-    )
+    spec = BatchSpec(objective=settings.objective, size=4, window=4, frame_strides=(1,), seed=settings.seed)
+    batch = draw_batch(source, spec, step=5, device=CPU)
     named = re.search(r"on a batch of 4 clips, the highest loss first: (.*); continue", str(error.value))
     assert named is not None and set(named[1].split(", ")) == {f"clip {row}" for row in batch.rows}
     after = contents(state)

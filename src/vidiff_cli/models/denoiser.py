@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
 from torch import Tensor, nn
 
@@ -82,6 +84,4 @@ def distance(times: Tensor, observed: Tensor) -> Tensor:
 
 
 def _rate(fps: str) -> float:
-    from fractions import Fraction
-
     return float(Fraction(fps))

@@ -38,18 +38,26 @@ def sample_windows(
     init_noise: InitNoise = fresh,
     finish: Callable[[Tensor], Tensor] = quantize_8bit,
 ) -> Iterator[list[Tensor]]:
-    """Yields what the windows of each batch make, (b c m h w) for each: their frames in ascending order.
+    """Sample windows of frames, batch after batch. Given frames are never taken from a sampler.
 
-    `batches` are numbers of windows that can be sampled at once (`frames.batch_independent_windows`).
-    `read_frames(frames)` gives finished frames, (b c n h w): the consumer has stored what was yielded by the time it is
-    asked for. Given frames are never taken from a sampler. `denoise(windows, known, observed)` is the denoiser for k
-    windows stacked to (k b) clips, asked for once: the frames in `known` (k b c t h w) count where `observed` (k b t)
-    is True. `condition` is applied where they observe any.
+    Every draw follows from (seed, number of the window), whatever the batch.
 
-    `seeds` is one per clip, so that a clip does not depend on its neighbors, or one for all b; every draw follows from
-    (seed, number of the window), whatever the batch. The sampler's noise has the covariance of the `prior`. With
-    `context_noise` the condition is handed white noise of another stream. `init_noise` gives what a window
-    starts from, and at which level; `finish` is applied to what is made.
+    Args:
+        windows: The windows of a plan, in order.
+        batches: Numbers of windows that are sampled at once (`frames.batch_independent_windows`).
+        read_frames: Gives finished frames (b c n h w); the consumer stores what is yielded before the next batch.
+        denoise: Gives the denoiser of k windows stacked to (k b) clips, from the windows, `known` (k b c t h w) and
+            `observed` (k b t), where `known` counts.
+        sample: The sampler, with its levels closed over.
+        condition: Applied to the denoiser of windows that observe any frame.
+        seeds: One per clip, so that a clip does not depend on its neighbors, or one for all b.
+        prior: Covariance over frames of the sampler's noise.
+        context_noise: Hand the condition white noise of another stream, for observed frames.
+        init_noise: Gives what a window starts from, and at which level.
+        finish: Applied to what a window makes.
+
+    Yields:
+        What the windows of each batch make: (b c m h w) for each, their frames in ascending order.
     """
     for batch in batches:
         batch_windows = [windows[number] for number in batch]

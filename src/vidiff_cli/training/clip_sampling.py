@@ -81,7 +81,20 @@ def sample_clip(
     frame_strides: Sequence[int],
     rng: np.random.Generator,
 ) -> ClipSample:
-    """The choices for clip `number`: a window at a random start and frame step; a shorter clip is taken whole."""
+    """Draw a window of a clip at a random start and frame stride; a shorter clip is taken whole.
+
+    Args:
+        row: Length, rate and captions of the clip.
+        number: Its number in the source.
+        objective: Shares of observed frames, dropped captions and context noise.
+        loader: Crop and mirroring.
+        window: Frames of the window.
+        frame_strides: Strides to choose from, in frames.
+        rng: Generator of this clip alone.
+
+    Returns:
+        The choices.
+    """
     length = min(window, row.frames)
     fitting = [step for step in frame_strides if (length - 1) * step < row.frames] or [1]
     step = fitting[_below(len(fitting), rng)]

@@ -2,7 +2,7 @@
 
 Every rank holds the model (DDP) or its part of every weight (FSDP2), and sees its slice of each batch; gradients are
 averaged so that a step is the one that a single process makes of the whole batch. Rank 0 alone writes. Nothing is
-pickled: ranks exchange tensors, and JSON in a tensor of bytes (docs/decisions/0018).
+pickled: ranks exchange tensors, and JSON in a tensor of bytes (docs/decisions/0020).
 
 The collectives of this file use gloo on the host, those of gradients and shards nccl where there is CUDA.
 """

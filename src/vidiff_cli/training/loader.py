@@ -78,7 +78,7 @@ class BatchSpec:
     `motion`, the motion estimates from observed frames."""
 
     objective: ObjectiveSettings
-    loader: LoaderSettings
+    loader: LoaderSettings = field(default_factory=LoaderSettings)
     size: int
     window: int
     frame_strides: Sequence[int]
@@ -167,34 +167,10 @@ class HostBatch:
 
 
 def draw_batch(
-    source: ClipSource,
-    objective: ObjectiveSettings,
-    *,
-    size: int,
-    window: int,
-    frame_strides: Sequence[int],
-    seed: int,
-    step: int,
-    device: torch.device,
-    reader: CaptionReader | None = None,
-    loader: LoaderSettings | None = None,
-    motion: bool = False,
-    rank: int = 0,
-    world: int = 1,
+    source: ClipSource, spec: BatchSpec, *, step: int, device: torch.device, reader: CaptionReader | None = None
 ) -> Batch:
     """The batch of `step`: clips of one shape in a seeded order, each once per epoch, windows at random starts and
-    frame steps. With `world` ranks, this rank's slice of it."""
-    spec = BatchSpec(
-        objective=objective,
-        loader=loader or LoaderSettings(),
-        size=size,
-        window=window,
-        frame_strides=frame_strides,
-        seed=seed,
-        motion=motion,
-        rank=rank,
-        world=world,
-    )
+    frame steps; this rank's slice of it. `reader` reads the captions."""
     return to_device(read_batch(source, spec, step, reader), spec, step, device)
 
 
@@ -207,12 +183,26 @@ def draw_batches(
     device: torch.device,
     reader: CaptionReader | None = None,
 ) -> Generator[Batch]:
-    """The batches of the steps from `start` to `stop`; `reader` reads their captions. With workers, threads read some
-    of them ahead until it is closed."""
+    """The batches of a range of steps. With workers, threads read some of them ahead until it is closed.
+
+    Args:
+        source: The clips.
+        spec: The batches to draw from it.
+        start: First step.
+        stop: Step after the last.
+        device: Device of the batches.
+        reader: Reads captions for the text encoder; None for a model without one.
+
+    Yields:
+        One batch per step.
+
+    Raises:
+        VidiffError: A clip cannot be read.
+    """
     workers = spec.loader.workers
     if not workers:
         for step in range(start, stop):
-            yield to_device(read_batch(source, spec, step, reader), spec, step, device)
+            yield draw_batch(source, spec, step=step, device=device, reader=reader)
         return
     threads = torch.get_num_threads()
     # A reader of one thread beside those of the step. What torch sets here is the calling thread's own number (OpenMP);

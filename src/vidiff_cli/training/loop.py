@@ -71,8 +71,25 @@ def train_steps(
 ) -> Iterator[StepReport]:
     """Updates `state` until `schedule.steps`, one report per update.
 
-    Between two updates the state is consistent and may be saved. An unsound update is skipped, as its report
-    says. Raises VidiffError after several unsound ones in a row, OutOfMemory.
+    Between two updates the state is consistent and may be saved.
+
+    Args:
+        state: Weights, averages, optimizers and the step.
+        source: The clips.
+        settings: Settings of the training.
+        schedule: Learning rates, and the number of steps.
+        reader: Reads captions for the text encoder; None for a model without one.
+        device: Device of the weights.
+        dtype: Number format of the forward pass.
+        parallel: The processes that train together.
+        auxiliary: Losses beside the diffusion loss.
+
+    Yields:
+        A report per update; a skipped one has the reason.
+
+    Raises:
+        VidiffError: Several unsound updates in a row.
+        OutOfMemory: A step does not fit.
     """
     model = state.video_model.settings
     spec = BatchSpec(

@@ -139,10 +139,18 @@ def validate(
     dtype: torch.dtype,
     at_once: int = AT_ONCE,
 ) -> Validation:
-    """The losses of a model, which lies on `device` and is left as it was found; `at_once` clips at a time. `reader`
-    reads the captions for its text encoder.
+    """Measure the losses of a model on held-out clips. No global random number is drawn.
 
-    No global random number is drawn.
+    Args:
+        video_model: The model, on `device`; its mode is left as it was.
+        validation_set: Clips, windows, captions, noise and levels: the same in every call.
+        reader: Reads captions for the text encoder; None for a model without one.
+        device: Device of the batches.
+        dtype: Number format of the network.
+        at_once: Clips in a batch.
+
+    Returns:
+        Mean losses, by kind and by band of levels.
     """
     conditional = np.full(validation_set.u.shape, np.nan)
     unconditional = conditional.copy()
