@@ -469,7 +469,7 @@ def test_the_wrong_weights_are_refused_before_anything_is_made(
     def never(*args: object, **more: object) -> None:
         raise AssertionError("the network was used")
 
-    monkeypatch.setattr("vidiff_cli.generation.load_model.LoadedModel.denoiser", never)
+    monkeypatch.setattr("vidiff_cli.generation.load_model.UNetModel.denoiser", never)
     given = clip(6)
     more: dict[str, Any] = {
         "sample": {"prompts": (PROMPT,), "output": tmp_path / "out.mkv"},

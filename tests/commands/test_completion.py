@@ -17,7 +17,8 @@ from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation import completion, frame_store, generate, video_job
+from vidiff_cli.generation import completion, frame_store, generate
+from vidiff_cli.models import unet_model
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
@@ -233,7 +234,7 @@ def test_windows_made_together_are_those_made_alone(settings, clip, frames_of, m
     source, made, batches = clip(9), [], []
     original = generate.sample_windows
     for most in (1, 8):
-        monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", most)
+        monkeypatch.setattr(unet_model, "WINDOWS_AT_ONCE", most)
         monkeypatch.setattr(
             generate, "sample_windows", lambda *given, **more: (batches.append(given[1]), original(*given, **more))[1]
         )
@@ -268,9 +269,9 @@ LONG = """
     from vidiff_cli.config.generate import ExtendSettings
     from vidiff_cli.device import peak_memory, restart_peak
     from vidiff_cli.commands.extend import extend
-    from vidiff_cli.generation.load_model import LoadedModel
+    from vidiff_cli.models.unet_model import UNetModel
 
-    LoadedModel.denoiser = lambda *_, **__: lambda z, level: z  # what the network would do costs time alone
+    UNetModel.denoiser = lambda *_, **__: lambda z, level: z  # what the network would do costs time alone
     for count in (100, int(sys.argv[3])):
         restart_peak(torch.device("cpu"))
         settings = {"model": sys.argv[1], "input": sys.argv[2], "num_frames": count, "steps": 1, "condition": "learned"}

@@ -155,15 +155,15 @@ def test_wrong_usage(settings, clip) -> None:
 
 
 def test_one_prompt_per_window(settings, clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidiff_cli.generation.load_model import LoadedModel
+    from vidiff_cli.models.unet_model import UNetModel
 
-    seen, original = [], LoadedModel.denoiser
+    seen, original = [], UNetModel.denoiser
 
     def denoiser(self, times, given, prompts, **more):
         seen.append(list(prompts))
         return original(self, times, given, prompts, **more)
 
-    monkeypatch.setattr(LoadedModel, "denoiser", denoiser)
+    monkeypatch.setattr(UNetModel, "denoiser", denoiser)
     asked = settings("extend", input=clip(2), num_frames=8, overlap=2, prompt=("red", "blue"))
     assert extend(asked).windows == 4
     assert seen[1:] == [["red"], ["blue"], ["blue"], ["blue"]]  # the first is the estimate's

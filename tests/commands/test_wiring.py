@@ -32,13 +32,13 @@ from vidiff_cli.diffusion.noise import Prior, seeded, white
 from vidiff_cli.diffusion.samplers import ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import plan
-from vidiff_cli.generation import video_job
 from vidiff_cli.generation.generate import generate_clips
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models import unet_model
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
@@ -52,7 +52,7 @@ DIFFUSION = DiffusionSettings(low=-11.0, high=13.0, shift=-1.5)  # nothing of it
 CAPTIONS = ["a red square", "a blue circle"]
 
 
-def network_of(*, motion: bool) -> LoadedModel:
+def network_of(*, motion: bool) -> UNetModel:
     """A small one with noise on every weight, so that all paths are live."""
     network = NetworkSettings(
         base_channels=8, channel_mult=(1, 2), patch_size=1, head_dim=8, embedding=16, context_dim=8, motion=motion
@@ -73,7 +73,7 @@ def network_of(*, motion: bool) -> LoadedModel:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     video_model.requires_grad_(False).eval()
     cpu = torch.device("cpu")
-    return LoadedModel(
+    return UNetModel(
         video_model=video_model,
         reader=video_model.caption_reader(),
         settings=settings,
@@ -86,7 +86,7 @@ def network_of(*, motion: bool) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def model() -> LoadedModel:
+def model() -> UNetModel:
     return network_of(motion=False)
 
 
@@ -110,7 +110,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
         return original(self, z, level, conditioning)
 
     monkeypatch.setattr(Denoiser, "forward", forward)
-    monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", 1)  # windows one by one
+    monkeypatch.setattr(unet_model, "WINDOWS_AT_ONCE", 1)  # windows one by one
     return calls
 
 
@@ -124,7 +124,7 @@ def pixels(count: int) -> np.ndarray:
 
 
 def make(
-    model: LoadedModel, line: Timeline, asked: GenerationSettings, condition: str, prompts: Sequence[str] = ("",)
+    model: UNetModel, line: Timeline, asked: GenerationSettings, condition: str, prompts: Sequence[str] = ("",)
 ) -> Tensor:
     """The video of a timeline whose given frames are `pixels`."""
     total, given = len(line.times), sorted(line.given)
@@ -151,7 +151,7 @@ LINES = {
 @pytest.mark.parametrize("name", LINES)
 @pytest.mark.parametrize("condition", ["learned", "replacement"])
 def test_the_network_is_shown_what_training_showed_it(
-    model: LoadedModel, shown: list[Shown], name: str, condition: str
+    model: UNetModel, shown: list[Shown], name: str, condition: str
 ) -> None:
     """The model's own levels, the same times in seconds, the given frames in place, clean and told of."""
     line = LINES[name]
@@ -197,7 +197,7 @@ def test_the_network_is_shown_what_motion_makes_of_a_window(shown: list[Shown], 
         assert torch.equal(told.estimate, estimate) and torch.equal(told.uncertainty, uncertainty)  # type: ignore[arg-type]
 
 
-def test_levels_are_those_that_training_drew(model: LoadedModel) -> None:
+def test_levels_are_those_that_training_drew(model: UNetModel) -> None:
     """A sampling grid is the schedule of training at equal steps of u, which training draws evenly."""
     settings = model.settings.diffusion
     u = torch.linspace(1, 0, 9, dtype=torch.float64)
@@ -206,7 +206,7 @@ def test_levels_are_those_that_training_drew(model: LoadedModel) -> None:
     assert not torch.allclose(trained, grid(8, low=settings.low, high=settings.high))
 
 
-def conditioner_of(model: LoadedModel, condition: str = "reconstruction", **more: Any) -> Conditioner:
+def conditioner_of(model: UNetModel, condition: str = "reconstruction", **more: Any) -> Conditioner:
     return resolve_sampling(model, settings_of(condition=condition, **more)).conditioner
 
 
@@ -217,7 +217,7 @@ def noisy(z: Tensor, level: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("given", [1, 3])
 @pytest.mark.parametrize(("sampler", "weight"), [("dpmpp-2m", 10.0), ("ddim", 20.0), ("ddpm", 10.0)])
-def test_conditions_by_name(model: LoadedModel, given: int, sampler: str, weight: float) -> None:
+def test_conditions_by_name(model: UNetModel, given: int, sampler: str, weight: float) -> None:
     """Reconstruction: a gradient through the denoiser, by default with the weight of its sampler and frame size."""
     weight *= (16 / SIDE) ** (2 / 3)
     generator = torch.Generator().manual_seed(0)
@@ -241,7 +241,7 @@ def test_conditions_by_name(model: LoadedModel, given: int, sampler: str, weight
     assert torch.equal(some(z, level), own(z, level)) and not torch.equal(own(z, level), made["replacement"])
 
 
-def test_guidance_works_on_a_real_network_through_all_of_generation(model: LoadedModel) -> None:
+def test_guidance_works_on_a_real_network_through_all_of_generation(model: UNetModel) -> None:
     """Which runs without gradients otherwise. A weight of 0 is replacement, bit for bit; the default is not."""
     line = LINES["extension"]
     asked = settings_of(sampler="ddim")
@@ -254,7 +254,7 @@ def test_guidance_works_on_a_real_network_through_all_of_generation(model: Loade
 
 
 @pytest.mark.parametrize(("condition", "langevin"), [("reconstruction", 0.1), ("replacement", 0.0), ("learned", 0.0)])
-def test_ddpm_corrects_where_it_guides(model: LoadedModel, condition: str, langevin: float) -> None:
+def test_ddpm_corrects_where_it_guides(model: UNetModel, condition: str, langevin: float) -> None:
     """By default with reconstruction only, for which it was tuned; by --langevin wherever it is asked for."""
     z, level = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), DIFFUSION
 
@@ -272,7 +272,7 @@ def test_ddpm_corrects_where_it_guides(model: LoadedModel, condition: str, lange
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp-2m"])
 @pytest.mark.parametrize("asked", ["static", 0.9])
-def test_every_sampler_is_handed_bounded_estimates(model: LoadedModel, sampler: str, asked: str | float) -> None:
+def test_every_sampler_is_handed_bounded_estimates(model: UNetModel, sampler: str, asked: str | float) -> None:
     """After the last step nothing but the estimate is left: it lies within the pixel range."""
     z = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     sample = resolve_sampling(model, settings_of(sampler=sampler, threshold=asked, condition="replacement")).sample
@@ -280,7 +280,7 @@ def test_every_sampler_is_handed_bounded_estimates(model: LoadedModel, sampler: 
     assert float(made.abs().max()) <= 1 + 1e-2 and float(noisy(z, torch.zeros(2, T)).abs().max()) > 2
 
 
-def test_prompts_beside_no_prompt(model: LoadedModel) -> None:
+def test_prompts_beside_no_prompt(model: UNetModel) -> None:
     """In one batch: the clip without a prompt has the null text, as clips without a caption have in training."""
     z, level = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.zeros(2, T)
     times, given = torch.arange(T).expand(2, T) / 8, torch.zeros(2, T, dtype=torch.bool)
@@ -293,7 +293,7 @@ def test_prompts_beside_no_prompt(model: LoadedModel) -> None:
     assert float((nulls - words).abs().amax(dim=(1, 2, 3, 4)).min()) > 1e-2
 
 
-def test_guidance_scale_runs_from_the_null_text_past_the_prompt(model: LoadedModel) -> None:
+def test_guidance_scale_runs_from_the_null_text_past_the_prompt(model: UNetModel) -> None:
     z, level = torch.randn(1, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.zeros(1, T)
     times, given = torch.arange(T)[None] / 8, torch.zeros(1, T, dtype=torch.bool)
 
@@ -309,7 +309,7 @@ def test_guidance_scale_runs_from_the_null_text_past_the_prompt(model: LoadedMod
 
 @pytest.mark.parametrize("condition", ["learned", "replacement"])
 def test_numbers_that_are_no_pixels_are_an_error_not_a_black_video(
-    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, condition: str
+    model: UNetModel, monkeypatch: pytest.MonkeyPatch, condition: str
 ) -> None:
     """A network can overflow in half precision; a clamp at the end would hide it."""
     original = Denoiser.forward
@@ -368,7 +368,7 @@ def test_training_reads_the_train_side_only(
     assert read == set(opened.split("train")) and opened.split("val")
 
 
-def test_windows_have_noise_of_their_own(model: LoadedModel, shown: list[Shown]) -> None:
+def test_windows_have_noise_of_their_own(model: UNetModel, shown: list[Shown]) -> None:
     """Noise of (seed, window): the same for a prompt or none, other for every window and seed."""
     for prompts in (("",), (CAPTIONS[0],)):
         make(model, LINES["none given"], settings_of(guidance_scale=1.0), "replacement", prompts)
@@ -380,14 +380,14 @@ def test_windows_have_noise_of_their_own(model: LoadedModel, shown: list[Shown])
         assert torch.equal(starts[number][0], expected) and torch.equal(starts[windows + number][0], expected)
 
 
-def with_settings(model: LoadedModel, **more: Any) -> LoadedModel:
+def with_settings(model: UNetModel, **more: Any) -> UNetModel:
     """The same weights, of a model that says other things of itself."""
     return replace(model, settings=ModelSettings.model_validate(model.settings.model_dump() | more))
 
 
 @pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
 def test_sampling_draws_the_noise_that_the_model_was_trained_with(
-    model: LoadedModel, shown: list[Shown], name: str
+    model: UNetModel, shown: list[Shown], name: str
 ) -> None:
     """The first z of every window, and the gradient of reconstruction guidance, which is multiplied by its
     covariance."""
@@ -407,7 +407,7 @@ def test_sampling_draws_the_noise_that_the_model_was_trained_with(
     assert not torch.allclose(made, clamp_known(reconstruct(noisy, known, observed, 10.0), known, observed)(z, level))
 
 
-def test_context_noise_is_that_of_training(model: LoadedModel, shown: list[Shown]) -> None:
+def test_context_noise_is_that_of_training(model: UNetModel, shown: list[Shown]) -> None:
     """Given frames at their place on the model's own schedule, with noise of that level, and told as given; the video
     holds them as they are."""
     own = with_settings(model, context_noise=0.5)
@@ -432,7 +432,7 @@ def test_context_noise_is_that_of_training(model: LoadedModel, shown: list[Shown
     assert not torch.equal(video, make(own, line, settings_of(), "learned"))
 
 
-def test_context_noise_that_was_not_trained_is_refused(model: LoadedModel) -> None:
+def test_context_noise_that_was_not_trained_is_refused(model: UNetModel) -> None:
     for most, condition, message in (
         (0.0, "auto", "this model takes given frames clean: found --context-noise 0.4; leave it out, or train with"),
         (0.3, "learned", "trained on given frames of less noise: found --context-noise 0.4, expected at most 0.3"),

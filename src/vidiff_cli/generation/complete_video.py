@@ -20,12 +20,12 @@ from vidiff_cli.generation.completion import (
     open_output,
     plot_plan,
 )
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.output import SoundTrack, verify_lossless, write_comparison, write_video
 from vidiff_cli.generation.output_files import OutputOptions
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.seams import Seams, measure_seams
 from vidiff_cli.metrics.drift import Drift, warnings
+from vidiff_cli.models.families import VideoModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ class CompletionReport:
 
 
 def complete_video(
-    model: LoadedModel | None,
+    model: VideoModel | None,
     setup: SamplingSetup | None,
     plan: CompletionPlan,
     output: OutputOptions,
