@@ -1,4 +1,4 @@
-"""What two processes do that train together, for test_parallel.py: python ranks.py FOLDER plays every scenario with two
+"""What two processes do that train together, for test_distributed.py: python ranks.py FOLDER plays every scenario with two
 processes and leaves its results in FOLDER. They are forked, so that torch is imported once."""
 
 from __future__ import annotations
