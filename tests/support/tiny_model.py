@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
-from vidiff_cli.models.video_model import VideoModel, new_video_model
+from vidiff_cli.models.video_model import VideoNetwork, new_video_model
 from vidiff_cli.text.learned import collect_vocabulary
 
 CAPTIONS = ("a red square moving left", "a blue circle", "green", "two words", "")
@@ -33,7 +33,7 @@ def add_noise_to_weights(module: nn.Module, size: float, seed: int = 0) -> None:
 
 def tiny_video_model(
     *, noise: float = 0.0, seed: int = 0, diffusion: DiffusionSettings | None = None, **network: Any
-) -> VideoModel:
+) -> VideoNetwork:
     """A model of 4x4 clips with a learned text tower."""
     text = TextSettings(vocabulary=collect_vocabulary(CAPTIONS))
     settings = tiny_settings(
