@@ -6,15 +6,12 @@ import json
 import os
 import shutil
 import subprocess
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
-from vidiff_cli.video.encode import encode
 
 WRITTEN = ["$(touch pwned);x.mp4", "new\nline.mp4", "-dash.mp4", "p%d%03d.mp4", "concat:a|b.mp4"]
 WRITTEN += ["esc\x1b[31m\x07.mp4", "not \udcff\udcfe utf-8.mp4"]
@@ -47,15 +44,6 @@ def test_a_file_of_any_name_is_read_and_written(name, clip, model, vidiff, quick
     assert json.loads(target.with_suffix(".json").read_text())["command"] == "extend"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_video_of_any_name_is_encoded_and_decoded(name, tmp_path):
-    frames = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    path = Path(name).with_suffix(".mkv")  # relative
-    encode(path, frames, Fraction(8), lossless=True)
-    np.testing.assert_array_equal(decode(path).frames, frames)
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-
-
 @pytest.mark.parametrize("name", ["-y.mp4", "http:x.mp4", "concat:a|b.mp4", "file:x.mp4"])
 def test_ffmpeg_takes_a_name_of_ours_for_a_local_file(name, tmp_path):
     still = ["-v", "error", "-f", "lavfi", "-i", "color=s=16x16:d=0.1"]
@@ -78,7 +66,7 @@ def test_a_missing_file_of_any_name_is_one_sentence(refused, model, quick, no_co
     assert not Path("dataset").exists()
 
 
-@pytest.mark.parametrize("name", ["a b", "new\nline", "-dash", "p%03d", "not \udcff utf-8", "g[*]?", "http:x"])
+@pytest.mark.parametrize("name", ["new\nline", "-dash", "not \udcff utf-8", "g[*]?"])
 def test_datasets_runs_and_prompts_of_any_name(name, clip, vidiff, training, quick, tmp_path):
     folder = Path("in")
     folder.mkdir()

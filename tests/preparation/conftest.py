@@ -14,7 +14,7 @@ MakeClip = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def data_dir() -> Path:
+def data_dir():
     """Real videos: $VIDIFF_TEST_DATA, or ../shared/data beside the repository."""
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     folder = Path(os.environ.get("VIDIFF_TEST_DATA", beside))
@@ -24,7 +24,7 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_clip() -> MakeClip:
+def make_clip():
     """make_clip(path, frames=20, fps=10, size="48x32"): a small moving test picture."""
 
     def make(path: Path, *, frames: int = 20, fps: int = 10, size: str = "48x32") -> Path:

@@ -66,13 +66,13 @@ print("untouched")
 @pytest.mark.parametrize(
     ("program", "said"), [(NMS, ("mended", "healthy")), (WITHOUT_OPERATORS, ("mended",)), (HEALTHY, ("untouched",))]
 )
-def test_torchvision_is_mended_only_where_it_is_broken(program: str, said: tuple[str, ...]) -> None:
+def test_torchvision_is_mended_only_where_it_is_broken(program, said):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(said)
 
 
-def test_words_and_their_ids() -> None:
+def test_words_and_their_ids():
     assert words("A  red Square, moving LEFT!") == ("a", "red", "square", ",", "moving", "left", "!")
     assert word_ids("red") == (736,)
     assert len(word_ids("zzyzxly")) > 1
@@ -82,12 +82,12 @@ def test_words_and_their_ids() -> None:
 @pytest.mark.parametrize(
     "caption", ["a red square, moving left", "ein Käsebrot 😀 12", "it's <b>bold</b> &amp; 日本語", ""]
 )
-def test_a_caption_is_the_sequence_of_its_words(caption: str) -> None:
+def test_a_caption_is_the_sequence_of_its_words(caption):
     from open_clip.tokenizer import SimpleTokenizer
 
     assert token_ids(caption) == tuple(SimpleTokenizer().encode(caption))
 
 
-def test_punctuation_is_told_from_words() -> None:
+def test_punctuation_is_told_from_words():
     assert is_punctuation("...") and is_punctuation("!?")
     assert not is_punctuation("a") and not is_punctuation("7") and not is_punctuation("😀")

@@ -21,35 +21,28 @@ def frames_of(*things: SceneObject) -> np.ndarray:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6))
-def test_a_true_clip_has_every_word_of_its_caption(number: int) -> None:
+def test_a_true_clip_has_every_word_of_its_caption(number):
     scene = draw_scene("whole", 2, number, side="any")
     found = caption_accuracy(scene.caption, render(scene, SECONDS, canvas=32), SECONDS)
     assert all(found.values()) and found.keys() >= {"color", "shape", "motion", ALL}
 
 
-def test_a_wrong_word_is_that_attribute_and_all() -> None:
+def test_a_wrong_word_is_that_attribute_and_all():
     found = caption_accuracy("a large red square standing still", frames_of(RED), SECONDS)
     assert found == {"color": True, "shape": True, "size": False, "motion": True, ALL: False}
     assert not caption_accuracy("a small green square standing still", frames_of(RED), SECONDS)["color"]
     assert caption_accuracy("a red square", frames_of(RED), SECONDS) == {"color": True, "shape": True, ALL: True}
 
 
-def test_each_of_two_things_must_be_so_whatever_their_order() -> None:
+def test_each_of_two_things_must_be_so_whatever_their_order():
     caption = "a small red square at rest and a large blue circle not moving"
     assert caption_accuracy(caption, frames_of(BLUE, RED), SECONDS)[ALL]
-    assert caption_accuracy(
-        "a small red circle at rest and a large blue circle not moving", frames_of(RED, BLUE), SECONDS
-    ) == {
-        "color": True,
-        "shape": False,
-        "size": True,
-        "motion": True,
-        ALL: False,
-    }
+    found = caption_accuracy(caption.replace("square", "circle"), frames_of(RED, BLUE), SECONDS)
+    assert found == {"color": True, "shape": False, "size": True, "motion": True, ALL: False}
     assert not caption_accuracy(caption, frames_of(RED), SECONDS)["color"]
 
 
-def test_nothing_is_marked_of_a_caption_of_another_world_and_nothing_right_of_an_empty_clip() -> None:
+def test_nothing_is_marked_of_a_caption_of_another_world_and_nothing_right_of_an_empty_clip():
     assert caption_accuracy("a cat surfing", frames_of(RED), SECONDS) == {}
     assert not any(
         caption_accuracy("a red square standing still", np.zeros((16, 32, 32, 3), np.uint8), SECONDS).values()
