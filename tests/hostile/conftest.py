@@ -14,9 +14,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from files import content, real_data
+from pictures import noise
 from typer.testing import CliRunner
 
 from vidiff_cli.checkpoint import write_tensors
@@ -76,11 +77,6 @@ def left_behind(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.startswith("."))
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.fixture(autouse=True)
 def one_thread():
     before = torch.get_num_threads()
@@ -118,24 +114,26 @@ def refused():
     return check
 
 
-def save_model(path: Path, **settings: Any) -> Path:
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
     """An untrained network of 16x16 pixels and four frames as a checkpoint file."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
     values = {"width": 16, "height": 16, "frames": 4, "fps": "8", "network": NETWORK, "text": {"vocabulary": (5, 6)}}
-    model = ModelSettings.model_validate(values | settings)
-    header = {"model": model.model_dump(mode="json"), "step": 1, "phase": "stable", "clips_seen": 4, "weights": "ema"}
-    write_tensors(path, new_video_model(model, 0).state_dict(), header)
+    settings = ModelSettings.model_validate(values)
+    header = {
+        "model": settings.model_dump(mode="json"),
+        "step": 1,
+        "phase": "stable",
+        "clips_seen": 4,
+        "weights": "ema",
+    }
+    write_tensors(path, new_video_model(settings, 0).state_dict(), header)
     return path
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("model") / "model.safetensors")
-
-
-def make_clip(path: Path, *, frames: int = 8, side: int = 32) -> Path:
-    rng = np.random.default_rng(1)
+def make_clip(path: Path, *, side: int = 32) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    encode(path, rng.integers(0, 256, (frames, side, side, 3), np.uint8), Fraction(8), lossless=path.suffix == ".mkv")
+    encode(path, noise(8, side, seed=1), Fraction(8), lossless=path.suffix == ".mkv")
     return path
 
 
@@ -157,12 +155,11 @@ def made(tmp_path_factory):
     """A folder with clips/, dataset/ (clips of four frames of 16x16) and run/ (one step); copy it before a change."""
     home = tmp_path_factory.mktemp("made")
     for number in range(3):
-        make_clip(home / "clips" / f"clip{number}.mkv", side=16)
-        (home / "clips" / f"clip{number}.txt").write_text("a red ball\n")
-    prepared = run("prep", home / "clips", "-o", home / "dataset", "--size", "16", "--frames", "4", "--quiet")
-    assert prepared.code == 0, prepared
-    trained = run("train", home / "dataset", "-o", home / "run", "--steps", "1", *TRAIN, "--quiet")
-    assert trained.code == 0, trained
+        make_clip(home / "clips" / f"clip{number}.mkv", side=16).with_suffix(".txt").write_text("a red ball\n")
+    prep = ("prep", home / "clips", "-o", home / "dataset", "--size", "16", "--frames", "4", "--quiet")
+    for command in (prep, ("train", home / "dataset", "-o", home / "run", "--steps", "1", *TRAIN, "--quiet")):
+        result = run(*command)
+        assert result.code == 0, result
     return home
 
 
@@ -191,9 +188,4 @@ def make():
 
 @pytest.fixture(scope="session")
 def real_clips():
-    """The real clips: $VIDIFF_TEST_DATA, or ../shared/data beside the repository."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("VIDIFF_TEST_DATA", beside))
-    if not (folder / "clips").is_dir():
-        pytest.skip(f"no real clips: {folder}/clips is not there (set VIDIFF_TEST_DATA)")
-    return [path for name in ("clips", "derived") for path in sorted((folder / name).glob("*"))]
+    return [path for name in ("clips", "derived") for path in sorted((real_data() / name).glob("*"))]

@@ -20,16 +20,6 @@ NAMES += ["fd:3.mp4", "file:x.mp4", "C:\\x.mp4", "~x.mp4", "a,b;c=d.mp4", "[bold
 NAMES += ["\u202eright to left.mp4", "e\u0301\u00e9\u65e5\u672c.mp4"]
 
 
-@pytest.fixture
-def odd(tmp_path, clip):
-    """A folder with one sound clip under every name."""
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for name in NAMES:
-        shutil.copyfile(clip(), folder / name)
-    return folder
-
-
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_file_of_any_name_is_read_and_written(name, clip, model, vidiff, quick, tmp_path, hidden, no_control):
     shutil.copyfile(clip(), tmp_path / name)
@@ -51,8 +41,11 @@ def test_ffmpeg_takes_a_name_of_ours_for_a_local_file(name, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
-def test_prep_reads_files_of_any_name(odd, vidiff, tmp_path, no_control):
-    result = vidiff("prep", odd, "-o", "dataset", "--size", "16", "--frames", "4", "--min-difference", "0")
+def test_prep_reads_files_of_any_name(clip, vidiff, no_control):
+    Path("in").mkdir()
+    for name in NAMES:
+        shutil.copyfile(clip(), Path("in") / name)
+    result = vidiff("prep", "in", "-o", "dataset", "--size", "16", "--frames", "4", "--min-difference", "0")
     assert result.code == 0 and no_control(result.err.replace("\n", "")), result
     ledger = [json.loads(line) for line in Path("dataset/ledger.jsonl").read_text().splitlines()]
     assert {row["source"]: row["status"] for row in ledger} == dict.fromkeys(NAMES, "kept")
@@ -68,11 +61,10 @@ def test_a_missing_file_of_any_name_is_one_sentence(refused, model, quick, no_co
 
 @pytest.mark.parametrize("name", ["new\nline", "-dash", "not \udcff utf-8", "g[*]?"])
 def test_datasets_runs_and_prompts_of_any_name(name, clip, vidiff, training, quick, tmp_path):
-    folder = Path("in")
-    folder.mkdir()
+    Path("in").mkdir()
     for number in range(2):
-        shutil.copyfile(clip(), folder / f"{number}.mp4")
-    assert vidiff("prep", folder, f"-o{name}", "--size", "16", "--frames", "4", "--quiet").code == 0
+        shutil.copyfile(clip(), f"in/{number}.mp4")
+    assert vidiff("prep", "in", f"-o{name}", "--size", "16", "--frames", "4", "--quiet").code == 0
     result = vidiff("train", "--steps", "1", *training, "--quiet", "-o", f"run {name}", "--", name)
     assert result.code == 0, result
     (tmp_path / f"{name}.txt").write_text("a ball\n")

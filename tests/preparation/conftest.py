@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
+from files import real_data
 
-MakeClip = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def data_dir():
-    """Real videos: $VIDIFF_TEST_DATA, or ../shared/data beside the repository."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("VIDIFF_TEST_DATA", beside))
-    if not folder.is_dir():
-        pytest.skip("no real videos here: set VIDIFF_TEST_DATA to their folder")
-    return folder
+data_dir = pytest.fixture(real_data, scope="session")
 
 
 @pytest.fixture(scope="session")

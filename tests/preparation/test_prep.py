@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from files import content
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -66,10 +67,6 @@ def ledger(folder: Path) -> dict[str, dict[str, Any]]:
     return by_name
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_every_source_is_accounted_for_once_and_captions_never_shift(mixed, prepared):
     report, folder = prepared
     rows = ledger(folder)
@@ -120,7 +117,7 @@ def test_interrupted_and_uninterrupted_runs_give_the_same_bytes(mixed, prepared,
     report = prep(settings(mixed, tmp_path / "halves", workers=3))
     assert report.resumed == finished >= 3
     assert len(asked) == 8 - finished + 3 and len(set(asked[3:])) == len(asked) - 3, "no source is decoded twice"
-    assert files_of(tmp_path / "halves") == files_of(prepared[1])
+    assert content(tmp_path / "halves") == content(prepared[1])
 
 
 @pytest.mark.parametrize("step", ["write_shards", "write_spec"])
@@ -138,7 +135,7 @@ def test_an_interruption_while_writing_is_made_good(mixed, tmp_path, monkeypatch
 
 
 def test_a_complete_dataset_is_left_alone(mixed, prepared, tmp_path, monkeypatch):
-    first, before = prepared[0], files_of(shutil.copytree(prepared[1], tmp_path / "out"))
+    first, before = prepared[0], content(shutil.copytree(prepared[1], tmp_path / "out"))
     with monkeypatch.context() as patch:
         patch.setattr(prep_decode.worker_pool, "run", None)
         notes = [event.text for event in prep.events(settings(mixed, tmp_path / "out")) if isinstance(event, Note)]
@@ -146,7 +143,7 @@ def test_a_complete_dataset_is_left_alone(mixed, prepared, tmp_path, monkeypatch
     assert any(note.startswith("Nothing to do") for note in notes)
     assert again.already_complete
     assert (again.clips, again.rejected, again.sources) == (first.clips, first.rejected, first.sources)
-    assert files_of(tmp_path / "out") == before
+    assert content(tmp_path / "out") == before
     with pytest.raises(VidiffError, match=r"other settings: found frames = 8 there, expected 4; .*--overwrite"):
         prep(settings(mixed, tmp_path / "out", frames=4))
     with pytest.raises(VidiffError, match=r"other sources or captions.*--overwrite"):
@@ -155,7 +152,7 @@ def test_a_complete_dataset_is_left_alone(mixed, prepared, tmp_path, monkeypatch
         prep(settings(mixed, tmp_path / "out", captions="none"))
     with pytest.raises(VidiffError, match="no clip is left"):  # it stays until the new one is decoded
         prep(settings(mixed / "a.mp4", tmp_path / "out", frames=500, overwrite=True))
-    assert files_of(tmp_path / "out") == before
+    assert content(tmp_path / "out") == before
     prep(settings(mixed / "a.mp4", tmp_path / "out", frames=4, overwrite=True))
     assert open_dataset(tmp_path / "out").spec.frames == 4
 
@@ -166,7 +163,7 @@ def test_other_folders_are_never_touched(mixed, tmp_path):
     for overwrite in (False, True):
         with pytest.raises(VidiffError, match=r"not empty and does not contain a dataset: found thesis\.tex"):
             prep(settings(mixed, tmp_path / "mine", overwrite=overwrite))
-    assert files_of(tmp_path / "mine") == {"thesis.tex": b"years of work"}
+    assert content(tmp_path / "mine") == {"thesis.tex": b"years of work"}
     with pytest.raises(VidiffError, match="is a file"):
         prep(settings(mixed, tmp_path / "mine" / "thesis.tex"))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from files import content
 from PIL import Image
 
 from vidiff_cli.commands.prep import prep
@@ -101,10 +102,6 @@ def many(tmp_path_factory, make_clip):
     return folder
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize("parts", [1, 3])
 def test_however_the_work_is_divided_the_dataset_is_the_same(many, tmp_path, parts):
     given = {"scenes": True, "min_difference": 12, "fps": 10, "aspect": "keep", "preview": 3}
@@ -117,7 +114,7 @@ def test_however_the_work_is_divided_the_dataset_is_the_same(many, tmp_path, par
         report = prep(settings(many, tmp_path / "parts", shard=f"{part}/{parts}", **given))
         assert report.shard == f"{part}/{parts}" and not (tmp_path / "parts" / "dataset.json").exists()
     merged = prep(settings(many, tmp_path / "parts", merge=True, **given))
-    assert merged.resumed == 8 and files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+    assert merged.resumed == 8 and content(tmp_path / "parts") == content(tmp_path / "whole")
     assert prep(settings(many, tmp_path / "parts", shard="1/2", **given)).already_complete
 
 

@@ -28,31 +28,15 @@ with folder_alone(folder, fix=""), hidden_folder(folder, ".part-") as place:
 """
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """holder(folder): another process with a lock on the folder and a hidden folder in it, and that one's name."""
-    started = []
-
-    def start(folder: Path) -> tuple[subprocess.Popen[str], str]:
-        command = [sys.executable, "-c", HOLD, str(folder)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout
-        return process, process.stdout.readline().strip()
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
 def enter(folder: Path) -> bool:
     with folder_alone(folder, fix="wait") as locked:
         return locked
 
 
-def test_one_at_a_time_until_it_is_killed(tmp_path, holder):
-    process, name = holder(tmp_path)
+def test_one_at_a_time_until_it_is_killed(tmp_path):
+    """Another process has a lock on the folder, and a hidden folder in it."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    name = process.stdout.readline().strip()
     with pytest.raises(VidiffError) as error:
         enter(tmp_path)
     said = f"{tmp_path} is in use: found another vidiff at work on it (process {process.pid}); wait."
@@ -60,7 +44,7 @@ def test_one_at_a_time_until_it_is_killed(tmp_path, holder):
     with hidden_folder(tmp_path, ".part-"):
         assert (tmp_path / name / "half").exists(), "the folder of a living process stays"
     process.kill()
-    process.wait()
+    process.communicate()
     assert enter(tmp_path)
     locks._clear_abandoned.cache_clear()
     with hidden_folder(tmp_path, ".part-"):

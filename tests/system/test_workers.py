@@ -71,18 +71,20 @@ def fault(number):
 def pid(_):
     return os.getpid()
 
+def sleeping(folder):
+    """An ffmpeg that sleeps; tells its pid and that of the worker."""
+    started = ffmpeg.Ffmpeg(SLEEP)
+    Path(folder, "child").write_text(str(started.process.pid))
+    Path(folder, "worker").write_text(str(os.getpid()))
+    return started
+
 def child(folder):
-    """A job that hangs, and whose ffmpeg sleeps."""
-    with ffmpeg.Ffmpeg(SLEEP) as process:
-        Path(folder, "child").write_text(str(process.process.pid))
-        Path(folder, "worker").write_text(str(os.getpid()))
+    with sleeping(folder):
         announce(1.0)
         time.sleep(HANG)
 
 def child_then_fault(folder):
-    with ffmpeg.Ffmpeg(SLEEP) as process:
-        Path(folder, "child").write_text(str(process.process.pid))
-        Path(folder, "worker").write_text(str(os.getpid()))
+    with sleeping(folder):
         os.kill(os.getpid(), 11)
 
 def hungry_child(megabytes):
@@ -94,9 +96,7 @@ def held_lock(_):
     ctypes.PyDLL(None).sleep(HANG)
 
 def held_lock_with_child(folder):
-    with ffmpeg.Ffmpeg(SLEEP) as process:
-        Path(folder, "child").write_text(str(process.process.pid))
-        Path(folder, "worker").write_text(str(os.getpid()))
+    with sleeping(folder):
         held_lock(None)
 
 def asks(seconds):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds import scenes
+from vidiff_cli.worlds.accuracy import ALL, caption_accuracy
 from vidiff_cli.worlds.captions import parse_words
 from vidiff_cli.worlds.scene_oracle import detect_objects
 from vidiff_cli.worlds.scenes import SECONDS, Scene, SceneObject, coverage, render
@@ -161,3 +162,43 @@ def test_a_shape_covers_its_area(shape, angle):
 def test_an_upright_square_is_exact():
     covered = coverage("square", np.array([[0.5 + 0.3 / 16, 0.5]]), np.array([0.25]), np.zeros(1), 16)[0]
     assert np.allclose(covered[7], [0] * 6 + [0.7, 1, 1, 1, 0.3] + [0] * 5)
+
+
+# --- marks for words: right for true clips, wrong for the clip of another caption -------------------------------
+
+RED = SceneObject(color="red", shape="square", motion="still", size="small", start=(0.3, 0.3))
+BLUE = SceneObject(color="blue", shape="circle", motion="still", size="large", start=(0.7, 0.7))
+
+
+def frames_of(*things: SceneObject) -> np.ndarray:
+    return render(Scene(things=things, ground=scenes.Background(), caption=""), EIGHTHS, canvas=32)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_true_clip_has_every_word_of_its_caption(number):
+    scene = draw_scene("whole", 2, number, side="any")
+    found = caption_accuracy(scene.caption, render(scene, EIGHTHS, canvas=32), EIGHTHS)
+    assert all(found.values()) and found.keys() >= {"color", "shape", "motion", ALL}
+
+
+def test_a_wrong_word_is_that_attribute_and_all():
+    found = caption_accuracy("a large red square standing still", frames_of(RED), EIGHTHS)
+    assert found == {"color": True, "shape": True, "size": False, "motion": True, ALL: False}
+    assert not caption_accuracy("a small green square standing still", frames_of(RED), EIGHTHS)["color"]
+    assert caption_accuracy("a red square", frames_of(RED), EIGHTHS) == {"color": True, "shape": True, ALL: True}
+
+
+def test_each_of_two_things_must_be_so_whatever_their_order():
+    caption = "a small red square at rest and a large blue circle not moving"
+    assert caption_accuracy(caption, frames_of(BLUE, RED), EIGHTHS)[ALL]
+    found = caption_accuracy(caption.replace("square", "circle"), frames_of(RED, BLUE), EIGHTHS)
+    assert found == {"color": True, "shape": False, "size": True, "motion": True, ALL: False}
+    assert not caption_accuracy(caption, frames_of(RED), EIGHTHS)["color"]
+
+
+def test_nothing_is_marked_of_a_caption_of_another_world_and_nothing_right_of_an_empty_clip():
+    assert caption_accuracy("a cat surfing", frames_of(RED), EIGHTHS) == {}
+    assert not any(
+        caption_accuracy("a red square standing still", np.zeros((16, 32, 32, 3), np.uint8), EIGHTHS).values()
+    )
