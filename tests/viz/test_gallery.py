@@ -209,8 +209,8 @@ def entries(*prompts: str) -> list[tuple[GalleryEntry, Media | None]]:
     """Videos whose score falls from one to the next; the last entry has neither score nor video."""
     made = []
     for number, prompt in enumerate(prompts):
-        scores = {"motion": 10.0 - number}
-        entry = GalleryEntry(name=f"clip-{number}", kind="clip", prompt=prompt, seed=number, scores=scores)
+        said = {"name": f"clip-{number}", "prompt": prompt, "scores": {"motion": 10.0 - number}}
+        entry = GalleryEntry(kind="clip", width=16, height=16, seed=number, **said)
         made.append((entry, media_of_frames(noise(8, 16, seed=number), Fraction(8))))
     return [*made, (GalleryEntry(name="broken", kind="clip", prompt="red too", problem="it is damaged"), None)]
 
