@@ -142,3 +142,12 @@ def test_the_distance_is_that_to_observed_frames_on_both_sides() -> None:
     torch.testing.assert_close(found[0], torch.tensor([1.0, 0.0, 0.5 * 4.5 / 5, 3 * 2 / 5, 0.0, 0.5]))
     torch.testing.assert_close(found[1], torch.tensor([6.5, 5.5, 5.0, 2.5, 0.5, 0.0]))
     assert bool(found[2].isinf().all())
+
+
+def test_clips_do_not_see_what_is_estimated_of_others() -> None:
+    model = denoiser()
+    z, level, conditioning = inputs()
+    other = conditioning.estimate.clone()  # type: ignore[union-attr]
+    other[0] += 1
+    one, two = model(z, level, conditioning), model(z, level, replace(conditioning, estimate=other))
+    assert torch.equal(one[1:], two[1:]) and not torch.equal(one[0], two[0])
