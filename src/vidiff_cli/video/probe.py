@@ -7,13 +7,14 @@ Fractions.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import ffmpeg, image_file
 from vidiff_cli.video.image_file import SUFFIXES_IMAGE
+from vidiff_cli.video.packets import packet_rate
 
 SUFFIXES_VIDEO = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob"}
@@ -37,11 +38,12 @@ FRAME = re.compile(ffmpeg.SHOWN + r"n: *\d+ pts: *(-?\d+|NOPTS) .*fmt:(\S+) .*sa
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
-    """Properties of a file: sizes in pixels, `rotation` in degrees clockwise, `fps` the nominal rate (0: a still
-    image).
+    """Properties of a file: sizes in pixels, `rotation` in degrees clockwise, `fps` the rate by the times of its
+    frames (0: a still image); `header_fps` the one that the header gives, which may be far from it.
 
     `time_base` is the unit of timestamps in seconds; `start_seconds` is the time of the first frame by the file's clock
     (audio starts at 0 as a rule); `video_streams` counts the video streams, of which the best one is described.
+    `last_seconds`: how long the last frame stays, where `with_last_frame` found another time than a nominal frame's.
     """
 
     path: Path
@@ -60,6 +62,8 @@ class VideoInfo:
     time_base: Fraction = Fraction(1)
     start_seconds: Fraction = Fraction(0)
     video_streams: int = 1
+    header_fps: Fraction = Fraction(0)
+    last_seconds: Fraction | None = None
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -74,7 +78,8 @@ def probe(path: str | Path) -> VideoInfo:
         return _probe_image(path)
     arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
     _, log, complaint = ffmpeg.run([*ffmpeg.input_arguments(path), *arguments], timeout_seconds=PROBE_SECONDS)
-    return _parse_log(path, log, complaint)
+    info = _parse_log(path, log, complaint)
+    return replace(info, fps=packet_rate(path, info.fps), header_fps=info.fps)
 
 
 def check_readable(path: Path) -> None:
