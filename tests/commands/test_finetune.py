@@ -20,7 +20,7 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
-from vidiff_cli.models.video_model import VideoModel, new_video_model, open_video_model
+from vidiff_cli.models.video_model import VideoNetwork, new_video_model, open_video_model
 from vidiff_cli.runs import metrics_log
 from vidiff_cli.runs.finetune import EMBEDDING, MOTION, inherited, load_initial_weights
 from vidiff_cli.training.state import TrainState
@@ -121,7 +121,7 @@ def test_another_frame_size_is_allowed_where_the_network_takes_it(
 def test_another_network_is_refused_in_one_sentence(
     run: Path, change: Callable[..., ModelSettings], part: str, value: dict[str, object], name: str
 ) -> None:
-    video_model = VideoModel(change(**{part: value}))
+    video_model = VideoNetwork(change(**{part: value}))
     with pytest.raises(VidiffError, match=f"another {name}: found") as error:
         load_initial_weights(video_model, find_checkpoint(run))
     assert "\n" not in str(error.value) and len(str(error.value)) < 400

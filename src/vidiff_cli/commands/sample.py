@@ -57,7 +57,13 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
     """
     began = time.monotonic()
     prompts = _prompts(settings)
-    model = open_model(settings.model, device=settings.device, dtype=settings.dtype, clip_model=settings.clip_model)
+    model = open_model(
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        clip_model=settings.clip_model,
+        long_captions=settings.long_captions,
+    )
     setup = resolve_sampling(model, settings)
     if settings.noise not in (None, model.settings.diffusion.noise):
         raise VidiffError(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vidiff_cli.config.fields import Rate
+from vidiff_cli.config.model import LONG_CAPTIONS, LongCaptions
 from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Device, Option
 
 VIDEO, SAMPLING, GUIDANCE = "Video", "Sampling", "Guidance"
@@ -96,6 +97,9 @@ class GenerationSettings(BaseModel):
         le=1,
         description="Noise added to the frames that a window is shown, as a position on the noise schedule; 0: none. "
         "For models trained with it, against errors that grow from window to window",
+    )
+    long_captions: Annotated[LongCaptions | None, Option(GUIDANCE)] = Field(
+        default=None, description=f"{LONG_CAPTIONS}; if not given, as the model was trained"
     )
     lossless: Annotated[bool, Option(OUTPUT)] = Field(default=False, description="Write a lossless .mkv (FFV1 in RGB)")
     sidecar: Annotated[bool, Option(OUTPUT)] = Field(

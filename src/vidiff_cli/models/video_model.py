@@ -10,16 +10,17 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from vidiff_cli.checkpoint import read_checkpoint
-from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.model import LongCaptions, ModelSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.encoder import CaptionReader, EmbedCaption, frozen_reader
 from vidiff_cli.text.learned import LearnedText
+from vidiff_cli.text.long_captions import caption_limit
 
 
-class VideoModel(nn.Module):
+class VideoNetwork(nn.Module):
     """The denoiser and the trained part of its text encoder: all of a learned one, the adapter of a frozen one."""
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -28,17 +29,23 @@ class VideoModel(nn.Module):
         self.denoiser = Denoiser(settings)
         self.text = _text_encoder(settings)
 
-    def caption_reader(self, embed: EmbedCaption | None = None) -> CaptionReader | None:
+    def caption_reader(
+        self, embed: EmbedCaption | None = None, *, long_captions: LongCaptions | None = None
+    ) -> CaptionReader | None:
         """The reader of captions for the text encoder; None for a model without one.
 
-        `embed` gives the embeddings of the model's frozen encoder; a learned encoder does without.
+        `embed` gives the embeddings of the model's frozen encoder; a learned encoder does without. `long_captions` is
+        what becomes of those that are too long, by default as the settings say.
         """
-        if isinstance(self.text, LearnedText):
-            return self.text.read
         if self.text is None:
             return None
-        assert embed is not None, "a frozen text encoder needs the embeddings of captions"
-        return frozen_reader(embed)
+        if isinstance(self.text, LearnedText):
+            reader = self.text.read
+        else:
+            assert embed is not None, "a frozen text encoder needs the embeddings of captions"
+            reader = frozen_reader(embed)
+        limit = caption_limit(self.settings.text, long_captions)
+        return reader if limit is None else limit.shortens(reader)
 
 
 def _text_encoder(settings: ModelSettings) -> LearnedText | AdaptedText | None:
@@ -52,14 +59,14 @@ def _text_encoder(settings: ModelSettings) -> LearnedText | AdaptedText | None:
     return None
 
 
-def new_video_model(settings: ModelSettings, seed: int) -> VideoModel:
+def new_video_model(settings: ModelSettings, seed: int) -> VideoNetwork:
     """A model whose first weights follow from the seed alone; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(seed).initial_seed())
-        return VideoModel(settings)
+        return VideoNetwork(settings)
 
 
-def open_video_model(path: Path) -> tuple[VideoModel, dict[str, object]]:
+def open_video_model(path: Path) -> tuple[VideoNetwork, dict[str, object]]:
     """The model of a checkpoint file, with its weights on the CPU, and the header of the file.
 
     The network is built without memory and takes over the tensors of the file. VidiffError: missing, damaged, not
@@ -68,7 +75,7 @@ def open_video_model(path: Path) -> tuple[VideoModel, dict[str, object]]:
     checkpoint = read_checkpoint(path)
     settings = read_model_settings(checkpoint.header, path)
     with torch.device("meta"):
-        video_model = VideoModel(settings)
+        video_model = VideoNetwork(settings)
     expected = video_model.state_dict()
     check_model_weights(checkpoint.tensors, expected, path)
     weights = {name: value.to(expected[name].dtype, copy=True) for name, value in checkpoint.tensors.items()}
