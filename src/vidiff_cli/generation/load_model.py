@@ -42,13 +42,13 @@ class LoadedModel:
 
     video_model: VideoNetwork
     reader: CaptionReader | None
-    caption_limit: CaptionLimit | None
     settings: ModelSettings
     path: Path
     hash: str
     clips_seen: int
     device: torch.device
     dtype: torch.dtype
+    caption_limit: CaptionLimit | None = None
     errors: OnePassErrors | None = None
     clip_model: str | None = None
     is_default: bool = False
