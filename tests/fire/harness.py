@@ -63,8 +63,8 @@ CASES = (
         name="train",
         weight=3,
         arguments=(
-            *("train", "dataset", "-o", "out", "--preset", "tiny", "--precision", "fp32", "--steps", "9"),
-            *("--batch-size", "4", "--set", "frames=4", "--checkpoint-every", "3", "--sample-every", "4"),
+            *("train", "dataset", "-o", "out", "--preset", "tiny", "--precision", "fp32", "--steps", "7"),
+            *("--batch-size", "4", "--set", "frames=4", "--checkpoint-every", "3", "--sample-every", "5"),
             *("--validate-every", "4"),
             *(part for each in SMALL for part in ("--set", each)),
         ),

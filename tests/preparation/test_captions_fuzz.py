@@ -244,6 +244,16 @@ def test_damaged_files_raise_nothing_but_one_sentence(format, edits, data):
         assert recognise(Document(Path("any"), "", content)) in (None, *READABLE)
 
 
+SIGNS = st.text("[]{}\",':\\0123456789-.enaN \n\rv_", max_size=200).map(str.encode)
+
+
+@settings(max_examples=100, deadline=SLOW)
+@given(content=st.one_of(st.binary(max_size=200), SIGNS), format=st.sampled_from(sorted(FORMATS)))
+def test_arbitrary_bytes_raise_nothing_but_one_sentence(content, format):
+    with one_sentence_at_most():
+        check(read(content, format))
+
+
 TEXTS = st.sampled_from(["", " ", "x", "\ud800", "../x", "a\0b", *IDS])
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(10**20), 10**20), st.floats(), TEXTS),

@@ -95,8 +95,9 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
             write_folder(folder, fail)
         assert [entry.name for entry in folder.parent.rglob("*")] == before
         write_folder(folder, lambda place: write_text(place / "whole", "text"))
-    write_folder(folder, lambda place: write_text(place / "new", "text"))
+    write_folder(folder, lambda place: write_text(place / "new", "text ☂"))
     assert [entry.name for entry in folder.parent.rglob("*")] == ["step-1", "new"]
+    assert (folder / "new").read_text(encoding="utf-8") == "text ☂"
 
 
 def test_a_replaced_folder_comes_back_and_a_removed_one_never_looks_whole(tmp_path, monkeypatch):

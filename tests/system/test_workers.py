@@ -64,6 +64,9 @@ def no_memory(_):
 def leave(status):
     os._exit(status)
 
+def stop(status):
+    sys.exit(status)
+
 def fault(number):
     os.kill(os.getpid(), number)
     time.sleep(HANG)
@@ -191,6 +194,7 @@ def test_results_come_as_they_finish_and_jobs_are_taken_as_needed(work):
         (("unpicklable", None), CRASHED, "crashed: "),
         (("no_memory", None), TOO_MUCH, "too much memory: no more could be had"),
         (("leave", 3), CRASHED, "crashed: the process ended with status 3"),
+        (("stop", 4), CRASHED, "crashed: the process ended with status 4"),
         (("fault", 11), CRASHED, "crashed: the process was killed by signal 11 (SIGSEGV)"),
         (("fault", 9), CRASHED, "crashed: the process was killed by signal 9 (SIGKILL, the system may be out"),
     ],

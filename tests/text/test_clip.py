@@ -79,6 +79,10 @@ def test_what_is_left_out_of_a_name():
     assert str(complete_name(read_name("ViT-B-32"))) == DEFAULT_CLIP
     assert str(complete_name(ClipName(model=None, weights=None))) == DEFAULT_CLIP
     assert str(complete_name(read_name("/w.pt"))) == "ViT-B-32:/w.pt"
+    assert str(settle_name(read_name("ViT-B-32:openai"))) == "ViT-B-32-quickgelu:openai", (
+        "weights of another activation"
+    )
+    assert str(settle_name(read_name(DEFAULT_CLIP))) == DEFAULT_CLIP
     with pytest.raises(UsageError, match=r"ViT-L-14 does not say which weights: expected ViT-L-14:openai, .* or ViT"):
         complete_name(read_name("ViT-L-14"))
 
@@ -90,11 +94,6 @@ def test_the_default_is_what_open_clip_has():
 
     assert get_pretrained_cfg(*DEFAULT_CLIP.split(":"))["hf_hub"] == DEFAULT_REPOSITORY + "/"
     assert WEIGHT_FILES == (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-
-
-def test_quick_gelu_weights_get_their_model():
-    assert str(settle_name(read_name("ViT-B-32:openai"))) == "ViT-B-32-quickgelu:openai"
-    assert str(settle_name(read_name(DEFAULT_CLIP))) == DEFAULT_CLIP
 
 
 AT_HAND = """

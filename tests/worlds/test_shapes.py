@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds.shapes import (
     ARM,
+    ATTRIBUTES,
     COLORS,
     COMBINATIONS,
     SIZES,
@@ -81,6 +82,8 @@ def test_a_seed_gives_the_same_scene_again():
     again = [draw(np.random.default_rng(7)) for _ in range(2)]
     assert again[0] == again[1] != draw(np.random.default_rng(8))
     assert draw_numbered(3, 200) == draw_numbered(3, 200) != draw_numbered(4, 200)
+    seen = [draw(np.random.default_rng(seed)).attributes for seed in range(100)]
+    assert all({words[name] for words in seen} == set(options) for name, options in ATTRIBUTES.items())
 
 
 def test_every_run_of_128_has_every_caption_once_in_its_own_order():
