@@ -77,9 +77,7 @@ def test_films_are_trained_on_without_text(tmp_path: Path, training: Training, t
     assert told(info.events(report.run))[0].dataset == "world:films"
 
 
-def test_training_needs_no_files_knows_the_words_and_resumes_exactly(
-    tmp_path: Path, training: Training, told: Callable[..., Any]
-) -> None:
+def test_training_needs_no_files_knows_the_words_and_resumes_exactly(tmp_path: Path, training, told) -> None:
     def settings(name: str, steps: int, **more: Any) -> TrainSettings:
         return training(Path("world:shapes"), tmp_path / name, steps=steps, world=SMALL, **more)
 
