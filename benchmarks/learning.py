@@ -45,7 +45,7 @@ from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.models.attention import RelativeTime
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
-from vidiff_cli.models.video_model import VideoModel, new_video_model
+from vidiff_cli.models.video_model import VideoNetwork, new_video_model
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.training.loader import BatchSpec, ClipSource, draw_batch
 from vidiff_cli.training.loop import train_steps
@@ -84,23 +84,23 @@ class Variant:
     """The tiny preset with `changes` (dotted names), and `build`, which may alter a new model."""
 
     changes: dict[str, Any] = field(default_factory=dict)
-    build: Callable[[VideoModel], None] | None = None
+    build: Callable[[VideoNetwork], None] | None = None
     batch: int = 32
 
 
-def not_local(video_model: VideoModel) -> None:
+def not_local(video_model: VideoNetwork) -> None:
     """Temporal attention's bias starts at zero instead of near neighbors first."""
     for module in video_model.modules():
         if isinstance(module, RelativeTime):
             torch.nn.init.zeros_(module.locality)
 
 
-def noise_input(video_model: VideoModel) -> None:
+def noise_input(video_model: VideoNetwork) -> None:
     network = video_model.denoiser.network
     video_model.denoiser.network = NoiseInput(network.settings, side=SIDE, frame_seconds=network.frame_seconds)
 
 
-def peers_network(video_model: VideoModel) -> None:
+def peers_network(video_model: VideoNetwork) -> None:
     video_model.denoiser.network = peer.PeerNetwork()  # type: ignore[assignment]
 
 

@@ -16,7 +16,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
-from vidiff_cli.models.video_model import VideoModel, new_video_model, open_video_model
+from vidiff_cli.models.video_model import VideoNetwork, new_video_model, open_video_model
 from vidiff_cli.runs.finetune import EMBEDDING, MOTION, inherited, load_initial_weights
 from vidiff_cli.training.state import TrainState
 
@@ -99,7 +99,7 @@ def test_another_network_is_refused_in_one_sentence(run: Path, change) -> None:
         ("text", {"kind": "none", "vocabulary": []}, "text"),
     ):
         with pytest.raises(VidiffError, match=f"another {name}: found") as error:
-            load_initial_weights(VideoModel(change(**{part: value})), find_checkpoint(run))
+            load_initial_weights(VideoNetwork(change(**{part: value})), find_checkpoint(run))
         assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 

@@ -10,7 +10,7 @@ import torch
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.events import Note
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.runs import memory
 from vidiff_cli.runs.memory import cheapest_change, resolve_batch_size
 from vidiff_cli.training.cost_estimate import estimate
@@ -45,7 +45,7 @@ def test_the_estimate_counts_the_weights_and_grows_with_the_clips() -> None:
     settings = settings_of()
     model = model_of(settings)
     one, two = (estimate(settings.model_copy(update={"batch_size": size}), model, half=False) for size in (1, 2))
-    assert one.parameters == sum(value.numel() for value in VideoModel(model).parameters())
+    assert one.parameters == sum(value.numel() for value in VideoNetwork(model).parameters())
     assert two.kept_bytes == 2 * one.kept_bytes and two.fixed_bytes == one.fixed_bytes and two.flops == 2 * one.flops
     parts = estimate(settings.model_copy(update={"batch_size": 2, "grad_accum_steps": 2}), model, half=False)
     assert parts.kept_bytes == one.kept_bytes and parts.flops == two.flops
@@ -61,7 +61,7 @@ def test_the_operations_are_those_that_torch_counts_in_a_real_step() -> None:
 
     settings = settings_of("tiny", batch_size=2)
     model = model_of(settings)
-    network, width = VideoModel(model).denoiser.network, settings.network.context_dim
+    network, width = VideoNetwork(model).denoiser.network, settings.network.context_dim
     told = Conditioning(
         times=torch.rand(2, 8),
         observed=torch.zeros(2, 8, dtype=torch.bool),
@@ -76,7 +76,7 @@ def test_the_operations_are_those_that_torch_counts_in_a_real_step() -> None:
         network(torch.randn(2, 3, 8, 16, 16), torch.zeros(2, 8), told).sum().backward()
     planned = estimate(settings, model, half=True)
     assert planned.flops == pytest.approx(counter.get_total_flops(), rel=0.03)
-    assert planned.parameters == sum(value.numel() for value in VideoModel(model).parameters())
+    assert planned.parameters == sum(value.numel() for value in VideoNetwork(model).parameters())
 
 
 def test_motion_is_counted() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
-from vidiff_cli.models.video_model import VideoModel, new_video_model
+from vidiff_cli.models.video_model import VideoNetwork, new_video_model
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.training.loader import ClipSource
 
@@ -52,7 +52,7 @@ def make_source() -> Callable[[Sequence[StubRow]], ClipSource]:
 
 
 @pytest.fixture
-def make_video_model() -> Callable[..., VideoModel]:
+def make_video_model() -> Callable[..., VideoNetwork]:
     """A tiny model of 4x4 clips with a learned text tower; `noise` on every weight makes all paths live."""
 
     def make(
@@ -62,7 +62,7 @@ def make_video_model() -> Callable[..., VideoModel]:
         diffusion: DiffusionSettings | None = None,
         dropout: float = 0.0,
         motion: bool = False,
-    ) -> VideoModel:
+    ) -> VideoNetwork:
         settings = ModelSettings(
             width=4,
             height=4,

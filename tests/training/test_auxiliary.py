@@ -14,7 +14,7 @@ from torch import Tensor
 from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.config.train import ObjectiveSettings
 from vidiff_cli.diffusion.levels import alpha_sigma
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training import auxiliary_losses
 from vidiff_cli.training.auxiliary_losses import (
     FLOOR,
@@ -28,7 +28,7 @@ from vidiff_cli.training.flow_loss import ResidualFlow
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import Auxiliary, diffusion_loss
 
-Maker = Callable[..., VideoModel]
+Maker = Callable[..., VideoNetwork]
 B, T = 4, 4
 CPU = torch.device("cpu")
 NONE = torch.zeros(B, T, dtype=torch.bool)

@@ -10,11 +10,11 @@ from torch import nn
 from vidiff_cli.checkpoint import read_header
 from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.video_model import VideoModel, open_video_model
+from vidiff_cli.models.video_model import VideoNetwork, open_video_model
 from vidiff_cli.training.ema import Ema
 from vidiff_cli.training.state import TrainState
 
-Maker = Callable[..., VideoModel]
+Maker = Callable[..., VideoNetwork]
 
 
 def module(value: float) -> nn.Module:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import CaptionTensors
 from vidiff_cli.training import loop
 from vidiff_cli.training import step_guard as guards
@@ -26,7 +26,7 @@ from vidiff_cli.training.objective import Loss
 from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.step_guard import ENOUGH, GIVE_UP_AFTER, StepGuard
 
-Maker = Callable[..., VideoModel]
+Maker = Callable[..., VideoNetwork]
 CPU = torch.device("cpu")
 
 

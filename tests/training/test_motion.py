@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.text.encoder import CaptionReader
@@ -158,7 +158,7 @@ def test_a_model_that_is_shown_no_motion_has_batches_without(source: ClipSource)
 
 
 def test_every_weight_has_a_gradient_whatever_a_batch_shows(
-    source: ClipSource, make_video_model: Callable[..., VideoModel]
+    source: ClipSource, make_video_model: Callable[..., VideoNetwork]
 ) -> None:
     """A process that waits for the gradients of the others would wait forever for one that has none."""
     video_model = make_video_model(noise=0.1, motion=True)
@@ -172,7 +172,7 @@ def test_every_weight_has_a_gradient_whatever_a_batch_shows(
         assert len(own) == 3 and all(bool(value) == (drop == 0) for value in own)
 
 
-def test_a_dropped_estimate_is_not_seen(source: ClipSource, make_video_model: Callable[..., VideoModel]) -> None:
+def test_a_dropped_estimate_is_not_seen(source: ClipSource, make_video_model: Callable[..., VideoNetwork]) -> None:
     """The loss is that of the same network without, bit for bit."""
     video_model = make_video_model(noise=0.1, motion=True)
     reader = video_model.caption_reader()

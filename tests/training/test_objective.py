@@ -13,11 +13,11 @@ from vidiff_cli.diffusion.levels import alpha_sigma, cosine
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.targets import WEIGHTINGS, PredictionType, loss_weight, target
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import Auxiliary, Loss, diffusion_loss
 
-Maker = Callable[..., VideoModel]
+Maker = Callable[..., VideoNetwork]
 B, T = 4, 4
 GIVEN = torch.tensor([[False] * 4, [True, True, False, False], [False, True, False, True], [True, True, True, False]])
 
@@ -35,19 +35,19 @@ def batch() -> Batch:
     )
 
 
-def loss_of(video_model: VideoModel, drawn: Batch, *, auxiliary: Auxiliary | None = None) -> Loss:
+def loss_of(video_model: VideoNetwork, drawn: Batch, *, auxiliary: Auxiliary | None = None) -> Loss:
     reader = video_model.caption_reader()
     assert reader is not None
     read = replace(drawn, text=reader(drawn.captions))
     return diffusion_loss(video_model.denoiser, video_model.text, read, auxiliary=auxiliary)
 
 
-def loss(video_model: VideoModel, drawn: Batch) -> Tensor:
+def loss(video_model: VideoNetwork, drawn: Batch) -> Tensor:
     return loss_of(video_model, drawn).total
 
 
 def seen_by(
-    video_model: VideoModel, drawn: Batch, monkeypatch: pytest.MonkeyPatch
+    video_model: VideoNetwork, drawn: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Tensor, Tensor, Conditioning]:
     """z, levels and conditioning that the network is shown."""
     seen: list[tuple[Tensor, Tensor, Conditioning]] = []

@@ -14,7 +14,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.training import one_pass
 from vidiff_cli.training.loader import ClipSource
@@ -140,7 +140,7 @@ def test_at_most_sixteen_clips_of_models_that_are_given_frames(row: type) -> Non
     assert choose_clips(source_of(row, 4), model.model_copy(update={"frames": 2})) is None
 
 
-def test_a_real_network_is_measured(row: type, make_video_model: Callable[..., VideoModel]) -> None:
+def test_a_real_network_is_measured(row: type, make_video_model: Callable[..., VideoNetwork]) -> None:
     """And left as it was; the same twice."""
     video_model = make_video_model(noise=0.1, motion=True).eval()
     source = source_of(row, 5, lambda number: film(number)[:, :4, :4])

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from vidiff_cli.config.train import OptimizerSettings
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training.optimizers import Muon, build_optimizers, check_cover, orthogonal
 
-Maker = Callable[..., VideoModel]
+Maker = Callable[..., VideoNetwork]
 
 
-def names_in(video_model: VideoModel, optimizer: torch.optim.Optimizer) -> list[str]:
+def names_in(video_model: VideoNetwork, optimizer: torch.optim.Optimizer) -> list[str]:
     names = {id(value): name for name, value in video_model.named_parameters()}
     return [names[id(value)] for group in optimizer.param_groups for value in group["params"]]
 

@@ -16,13 +16,13 @@ from vidiff_cli.checkpoint import AVERAGE, OPTIMIZER, STATE, WEIGHTS, read_heade
 from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import recompute_stages
-from vidiff_cli.models.video_model import VideoModel, new_video_model, open_video_model
+from vidiff_cli.models.video_model import VideoNetwork, new_video_model, open_video_model
 from vidiff_cli.training.loader import BatchSpec, ClipSource, draw_batch
 from vidiff_cli.training.loop import STUCK_AFTER, StepReport, train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.state import TrainState
 
-Maker = Callable[..., VideoModel]
+Maker = Callable[..., VideoNetwork]
 CPU = torch.device("cpu")
 
 

@@ -13,17 +13,17 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_network, recompute_stages
 from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.models.video_model import VideoModel, new_video_model
+from vidiff_cli.models.video_model import VideoNetwork, new_video_model
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.loop import StepReport, train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.state import TrainState
 
-Maker = Callable[..., VideoModel]
+Maker = Callable[..., VideoNetwork]
 CPU = torch.device("cpu")
 
 
-def passed(video_model: VideoModel, dtype: torch.dtype) -> tuple[dict[str, Tensor], int]:
+def passed(video_model: VideoNetwork, dtype: torch.dtype) -> tuple[dict[str, Tensor], int]:
     """The gradients of a loss, and the bytes that were kept for the backward pass."""
     torch.manual_seed(3)
     network, kept = video_model.denoiser.network, dict[int, int]()

@@ -20,7 +20,7 @@ from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
-from vidiff_cli.models.video_model import VideoModel, open_video_model
+from vidiff_cli.models.video_model import VideoNetwork, open_video_model
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.path_kind import BUILTIN, path_kind
 from vidiff_cli.text.encoder import CaptionReader
@@ -38,7 +38,7 @@ class LoadedModel:
 
     `reader` makes the input of the text encoder of prompts; None for a model without text."""
 
-    video_model: VideoModel
+    video_model: VideoNetwork
     reader: CaptionReader | None
     settings: ModelSettings
     path: Path

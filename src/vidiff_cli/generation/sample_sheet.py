@@ -17,13 +17,13 @@ from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import SamplingOptions, resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
 
 def sample_sheet(
-    video_model: VideoModel,
+    video_model: VideoNetwork,
     prompts: Sequence[str],
     path: Path,
     reader: CaptionReader | None,

@@ -18,7 +18,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.models.acceleration import recompute_stages
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import Stage
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 
 HALF_SHARE = 0.6  # of float32's bytes for activations kept under autocast: norms and softmax stay in float32
 
@@ -48,7 +48,7 @@ def kept_bytes(model: ModelSettings, *, half: bool) -> int:
 def _clip_cost(model_json: str, recompute: bool) -> ClipCost:
     model = ModelSettings.model_validate_json(model_json)
     with torch.device("meta"):
-        video_model = VideoModel(model)
+        video_model = VideoNetwork(model)
         parameters = sum(value.numel() for value in video_model.parameters())
         z, level, conditioning = _meta_inputs(model)
 

@@ -19,7 +19,7 @@ from vidiff_cli.text.encoder import CaptionReader, EmbedCaption, frozen_reader
 from vidiff_cli.text.learned import LearnedText
 
 
-class VideoModel(nn.Module):
+class VideoNetwork(nn.Module):
     """The denoiser and the trained part of its text encoder: all of a learned one, the adapter of a frozen one."""
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -52,14 +52,14 @@ def _text_encoder(settings: ModelSettings) -> LearnedText | AdaptedText | None:
     return None
 
 
-def new_video_model(settings: ModelSettings, seed: int) -> VideoModel:
+def new_video_model(settings: ModelSettings, seed: int) -> VideoNetwork:
     """A model whose first weights follow from the seed alone; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(seed).initial_seed())
-        return VideoModel(settings)
+        return VideoNetwork(settings)
 
 
-def open_video_model(path: Path) -> tuple[VideoModel, dict[str, object]]:
+def open_video_model(path: Path) -> tuple[VideoNetwork, dict[str, object]]:
     """The model of a checkpoint file, with its weights on the CPU, and the header of the file.
 
     The network is built without memory and takes over the tensors of the file. VidiffError: missing, damaged, not
@@ -68,7 +68,7 @@ def open_video_model(path: Path) -> tuple[VideoModel, dict[str, object]]:
     checkpoint = read_checkpoint(path)
     settings = read_model_settings(checkpoint.header, path)
     with torch.device("meta"):
-        video_model = VideoModel(settings)
+        video_model = VideoNetwork(settings)
     expected = video_model.state_dict()
     check_model_weights(checkpoint.tensors, expected, path)
     weights = {name: value.to(expected[name].dtype, copy=True) for name, value in checkpoint.tensors.items()}

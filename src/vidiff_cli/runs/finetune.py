@@ -14,7 +14,7 @@ from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
-from vidiff_cli.models.video_model import VideoModel, open_video_model
+from vidiff_cli.models.video_model import VideoNetwork, open_video_model
 from vidiff_cli.text.learned import EMPTY
 
 EMBEDDING = "text.embedding.weight"
@@ -69,7 +69,7 @@ def with_known_words(model: ModelSettings, settings: TrainSettings, run: Path | 
 
 
 @torch.no_grad()
-def load_initial_weights(video_model: VideoModel, path: Path) -> None:
+def load_initial_weights(video_model: VideoNetwork, path: Path) -> None:
     """Loads the weights of a checkpoint file into a new model of the same network.
 
     Words that are not in the checkpoint keep their initial embedding. Where the checkpoint has no motion input, the

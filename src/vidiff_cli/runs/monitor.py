@@ -20,7 +20,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.models.one_pass_errors import OnePassErrors
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.setup import open_clip_source
 from vidiff_cli.text.encoder import CaptionReader
@@ -31,7 +31,7 @@ from vidiff_cli.training.validation import AT_ONCE, ValidationSet, make_validati
 
 DATASET_PROMPTS, MAX_PROMPTS = 4, 16  # rows of a sheet: captions of the dataset, prompts of a file
 
-DrawSamples = Callable[[VideoModel, Sequence[str], Path, CaptionReader | None], None]
+DrawSamples = Callable[[VideoNetwork, Sequence[str], Path, CaptionReader | None], None]
 """(model, prompts, path, reader of captions): samples one window per prompt and writes them as a contact sheet."""
 
 
@@ -128,7 +128,7 @@ class TrainingMonitor:
         return max(1, min(AT_ONCE, self.settings.batch_size // self.settings.grad_accum_steps))
 
     def _draw_sheet(
-        self, video_model: VideoModel, path: Path, reader: CaptionReader | None, step: int, log: TrainingLog
+        self, video_model: VideoNetwork, path: Path, reader: CaptionReader | None, step: int, log: TrainingLog
     ) -> Iterator[Event]:
         """Writes samples/step-N.png, and samples/progress.png: the first prompt at every step."""
         from vidiff_cli.viz.contact_sheet import progress_sheet
@@ -152,10 +152,10 @@ def _is_due(settings: TrainSettings, step: int, every: int) -> bool:
     return every > 0 and (step % every == 0 or step == settings.steps)
 
 
-def averaged_model(state: TrainState, averages: Mapping[str, Tensor], device: torch.device) -> VideoModel:
+def averaged_model(state: TrainState, averages: Mapping[str, Tensor], device: torch.device) -> VideoNetwork:
     """Builds a frozen model of the averaged weights, which shares their memory where they are on `device`."""
     with torch.device("meta"):
-        video_model = VideoModel(state.video_model.settings)
+        video_model = VideoNetwork(state.video_model.settings)
     video_model.load_state_dict({name: value.to(device) for name, value in averages.items()}, assign=True)
     return video_model.requires_grad_(False).eval()
 

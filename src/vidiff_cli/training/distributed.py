@@ -30,7 +30,7 @@ from vidiff_cli.models.sharding import is_shard, local, shard_like
 from vidiff_cli.training.objective import LossModule, training_loss
 
 if TYPE_CHECKING:
-    from vidiff_cli.models.video_model import VideoModel
+    from vidiff_cli.models.video_model import VideoNetwork
     from vidiff_cli.training.loader import Batch
     from vidiff_cli.training.objective import Auxiliary, Loss
 
@@ -57,11 +57,11 @@ class DistributedContext(ABC):
         return self.world * clips / size
 
     @abstractmethod
-    def prepare(self, video_model: VideoModel) -> None:
+    def prepare(self, video_model: VideoNetwork) -> None:
         """Shares the model's weights between the ranks. Comes before optimizers and averages are made of them."""
 
     @abstractmethod
-    def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
+    def loss(self, video_model: VideoNetwork, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
         """The training loss of this rank's slice of the batch. Its gradient goes to all ranks in `backward`, as the
         mean of the ranks' own: `weight(clips, size)` times it is differentiated."""
 
@@ -71,7 +71,7 @@ class DistributedContext(ABC):
         gradients."""
 
     @abstractmethod
-    def clip_gradients(self, video_model: VideoModel, max_norm: float) -> float:
+    def clip_gradients(self, video_model: VideoNetwork, max_norm: float) -> float:
         """Scales the gradients down to the norm, if it is larger; returns the norm before it, over all ranks."""
 
     @abstractmethod
@@ -109,16 +109,16 @@ class SingleProcess(DistributedContext):
 
     rank, world = 0, 1
 
-    def prepare(self, video_model: VideoModel) -> None:
+    def prepare(self, video_model: VideoNetwork) -> None:
         pass
 
-    def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
+    def loss(self, video_model: VideoNetwork, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
         return training_loss(video_model, batch, auxiliary)
 
     def no_sync(self, last: bool) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def clip_gradients(self, video_model: VideoModel, max_norm: float) -> float:
+    def clip_gradients(self, video_model: VideoNetwork, max_norm: float) -> float:
         return float(torch.nn.utils.clip_grad_norm_(video_model.parameters(), max_norm))
 
     def all_reduce_mean(self, value: Tensor) -> Tensor:
@@ -258,14 +258,14 @@ class MultiProcess(DistributedContext):
         self.rank, self.world, self._device, self._kind = launch.rank, launch.world, device, kind
         self._wrapped: nn.Module | None = None
 
-    def prepare(self, video_model: VideoModel) -> None:
+    def prepare(self, video_model: VideoNetwork) -> None:
         if self._kind == "fsdp":
             self._wrapped = _shard(LossModule(video_model), self._device)
         else:
             # Its own check of unused weights costs a walk of the graph in every step, and every weight is used in all.
             self._wrapped = DistributedDataParallel(LossModule(video_model), gradient_as_bucket_view=True)
 
-    def loss(self, video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
+    def loss(self, video_model: VideoNetwork, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
         assert self._wrapped is not None, "call prepare first"
         return self._wrapped(batch, auxiliary)[1]
 
@@ -281,7 +281,7 @@ class MultiProcess(DistributedContext):
             yield
             self._wrapped.set_requires_gradient_sync(True)  # type: ignore[union-attr]
 
-    def clip_gradients(self, video_model: VideoModel, max_norm: float) -> float:
+    def clip_gradients(self, video_model: VideoNetwork, max_norm: float) -> float:
         norm = torch.nn.utils.clip_grad_norm_(video_model.parameters(), max_norm)
         return float(norm.full_tensor() if is_shard(norm) else norm)
 

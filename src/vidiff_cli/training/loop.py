@@ -17,7 +17,7 @@ from torch import Tensor
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_failure
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import CaptionReader, CaptionTensors
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batches
@@ -178,7 +178,7 @@ def _updates(
 
 
 def _gradients(
-    video_model: VideoModel,
+    video_model: VideoNetwork,
     batch: Batch,
     settings: TrainSettings,
     scale: float,

@@ -19,7 +19,7 @@ from vidiff_cli.diffusion.targets import loss_weight, target, x_from
 from vidiff_cli.models.blocks import seed_dropout
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import TextEncoder
 from vidiff_cli.training.loader import Batch
 
@@ -44,7 +44,7 @@ Auxiliary = Callable[[Tensor, Batch, Tensor], dict[str, Tensor]]
 class LossModule(nn.Module):
     """The training loss of a model as a module of its own, for DDP and FSDP2 to wrap."""
 
-    def __init__(self, video_model: VideoModel) -> None:
+    def __init__(self, video_model: VideoNetwork) -> None:
         super().__init__()
         self.video_model = video_model
 
@@ -54,7 +54,7 @@ class LossModule(nn.Module):
         return loss.total, loss
 
 
-def training_loss(video_model: VideoModel, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
+def training_loss(video_model: VideoNetwork, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
     """`diffusion_loss` of a model in training, with the batch's seeds for dropout."""
     seed_dropout(video_model.denoiser, batch.seeds)
     return diffusion_loss(video_model.denoiser, video_model.text, batch, auxiliary=auxiliary)

@@ -17,7 +17,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.noise import Prior, seeded
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.one_pass_errors import PARTS, OnePassErrors
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.validation import AT_ONCE, SEED, ValidationSet, clips_in_batches, make_validation_set
@@ -37,7 +37,7 @@ def choose_clips(source: ClipSource, model: ModelSettings, *, crop: int = 0) -> 
 
 
 def measure_errors(
-    video_model: VideoModel,
+    video_model: VideoNetwork,
     validation_set: ValidationSet,
     *,
     split: str,
@@ -95,7 +95,7 @@ def _tasks(t: int) -> list[tuple[str, np.ndarray, dict[int, list[int]]]]:
     return tasks
 
 
-def _one_pass(video_model: VideoModel, video: Tensor, conditioning: Conditioning, indices: list[int]) -> Tensor:
+def _one_pass(video_model: VideoNetwork, video: Tensor, conditioning: Conditioning, indices: list[int]) -> Tensor:
     """The model's frames after one pass from noise and the observed frames (b c t h w). Each clip has its own noise,
     drawn on the CPU: the same on every device."""
     diffusion = video_model.settings.diffusion

@@ -21,8 +21,9 @@ from vidiff_cli import __version__
 from vidiff_cli.checkpoint import AVERAGE, OPTIMIZER, STATE, WEIGHTS, read_tensors, write_tensors
 from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.video_model import VideoModel, check_model_weights
+from vidiff_cli.models.video_model import VideoNetwork, check_model_weights
 from vidiff_cli.system.atomic_files import write_folder
+from vidiff_cli.system.shortage import raise_shortage
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.ema import Ema
 from vidiff_cli.training.optimizers import build_optimizers
@@ -35,7 +36,7 @@ class TrainState:
     """State after `step` updates; `phase` is that of the last one. `notes` (JSON) are saved and loaded with a
     checkpoint, for the caller's use."""
 
-    def __init__(self, video_model: VideoModel, settings: OptimizerSettings) -> None:
+    def __init__(self, video_model: VideoNetwork, settings: OptimizerSettings) -> None:
         self.video_model = video_model
         self.optimizers = build_optimizers(video_model, settings)
         self.rates = {
@@ -128,6 +129,7 @@ def _read_notes(folder: Path) -> dict[str, Any]:
         if min(found["step"], found["ema_updates"]) < 0 or found["phase"] not in get_args(Phase):
             raise ValueError(f"step {found['step']} of the {str(found['phase'])[:20]}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise_shortage(folder / STATE, error)
         raise VidiffError(f"{folder} is not a checkpoint to resume from", found=str(error)) from error
     return found
 
@@ -139,7 +141,7 @@ def _read_averages(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return averages
 
 
-def load_weights(video_model: VideoModel, path: Path | None, *, parallel: DistributedContext = ALONE) -> None:
+def load_weights(video_model: VideoNetwork, path: Path | None, *, parallel: DistributedContext = ALONE) -> None:
     """Puts the weights of a checkpoint file into a model; rank 0 reads it. VidiffError when they do not fit."""
     present, weights = video_model.state_dict(), dict[str, Tensor]()
     if parallel.is_main and path is not None:
@@ -148,7 +150,7 @@ def load_weights(video_model: VideoModel, path: Path | None, *, parallel: Distri
     parallel.broadcast_state(weights, present)
 
 
-def _optimizer_tensors(video_model: VideoModel, optimizers: dict[str, Optimizer]) -> dict[str, Tensor]:
+def _optimizer_tensors(video_model: VideoNetwork, optimizers: dict[str, Optimizer]) -> dict[str, Tensor]:
     """State by "optimizer/parameter/key": names, not places in a list, so that no order can shift them."""
     names = {id(value): name for name, value in video_model.named_parameters()}
     return {
@@ -160,7 +162,7 @@ def _optimizer_tensors(video_model: VideoModel, optimizers: dict[str, Optimizer]
 
 
 def _load_optimizers(
-    video_model: VideoModel,
+    video_model: VideoNetwork,
     optimizers: dict[str, Optimizer],
     tensors: Mapping[str, Tensor],
     parallel: DistributedContext,

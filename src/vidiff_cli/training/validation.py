@@ -20,7 +20,7 @@ from vidiff_cli.config.model import DiffusionSettings, ModelSettings
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.diffusion.noise import seeded
-from vidiff_cli.models.video_model import VideoModel
+from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.pixels import from_uint8_fast
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
@@ -131,7 +131,7 @@ def _stratified(diffusion: DiffusionSettings, count: int) -> tuple[np.ndarray, n
 
 
 def validate(
-    video_model: VideoModel,
+    video_model: VideoNetwork,
     validation_set: ValidationSet,
     *,
     reader: CaptionReader | None,
@@ -219,7 +219,7 @@ def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor,
     )
 
 
-def _losses(video_model: VideoModel, batch: Batch) -> np.ndarray:
+def _losses(video_model: VideoNetwork, batch: Batch) -> np.ndarray:
     return diffusion_loss(video_model.denoiser, video_model.text, batch).per_clip.double().cpu().numpy()
 
 

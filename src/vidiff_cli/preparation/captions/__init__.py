@@ -12,6 +12,7 @@ from vidiff_cli.preparation.captions.document import Document, documents
 from vidiff_cli.preparation.captions.formats import CORPORA, FORMATS, TABLES, looks_like_a_corpus, recognise
 from vidiff_cli.preparation.captions.types import Captions, Missing, Segment
 from vidiff_cli.preparation.scan import MediaSource
+from vidiff_cli.system.shortage import ShortageError, raise_shortage
 
 __all__ = ["FORMATS", "Captions", "Missing", "Segment", "read_captions"]
 
@@ -82,6 +83,8 @@ def _read_found(collector: CaptionCollector, sources: Sequence[MediaSource], for
             name = recognise(document) or ("jsonl" if path.suffix == ".jsonl" else "csv")
             if format in ("auto", name):
                 collector.read(document, name, anywhere=False)
+        except ShortageError:
+            raise
         except VidiffError as error:
             collector.note(f"not used: {error}")
     for path in _corpus_paths(sources, tables) if corpora else ():
@@ -97,6 +100,7 @@ def _read_found(collector: CaptionCollector, sources: Sequence[MediaSource], for
                 if name in CORPORA and format in ("auto", name):
                     collector.read(document, name, anywhere=False, found=True)
         except (VidiffError, OSError) as error:
+            raise_shortage(path, error)
             collector.note(f"not used: {error}")
 
 
@@ -115,7 +119,8 @@ def _corpus_paths(sources: Sequence[MediaSource], tables: Sequence[Path]) -> Ite
     for root in sorted({source.root for source in sources}):
         try:
             names = sorted(entry.name for entry in os.scandir(root) if entry.is_file())
-        except OSError:
+        except OSError as error:
+            raise_shortage(root, error)
             continue
         for path in (root / name for name in names if not name.startswith(".")):
             if path.suffix.lower() in SUFFIXES_CORPUS and path not in tables:

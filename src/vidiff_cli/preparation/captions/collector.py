@@ -15,6 +15,7 @@ from vidiff_cli.preparation.captions.matching import NameIndex, stem
 from vidiff_cli.preparation.captions.sidecar import read_sidecar
 from vidiff_cli.preparation.captions.types import Annotation, Captions, InvalidRow, MatchTarget, Missing, Segment
 from vidiff_cli.preparation.scan import MediaSource
+from vidiff_cli.system.shortage import ShortageError
 
 Times = tuple[Fraction | None, Fraction | None]
 NO_MATCH = "no file is this video"
@@ -82,6 +83,8 @@ class CaptionCollector:
         for source in self._sources:
             try:
                 captions = _sidecar_captions(source)
+            except ShortageError:
+                raise
             except VidiffError as error:
                 unread.append(str(error))
                 where = str(_sidecar_path(source))

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.preparation.captions.id_checks import shown
 from vidiff_cli.preparation.captions.types import collapse_spaces
+from vidiff_cli.system.shortage import raise_shortage
 
 LARGEST_JSON_BYTES = 256 << 20  # VATEX, the largest of the published ones, has about 60 MB
 LARGEST_ARCHIVE_BYTES = 2 * LARGEST_JSON_BYTES  # of all its texts, unpacked
@@ -57,6 +58,7 @@ class Document:
         try:
             return self.path.open("rb")
         except OSError as error:
+            raise_shortage(self.path, error)
             raise VidiffError(f"{self.path} cannot be read", found=error.strerror) from error
 
     @cached_property
