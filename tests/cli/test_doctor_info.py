@@ -21,9 +21,6 @@ SMALL = ["--set", "network.base_channels=8", "--set", "network.head_dim=8", "--s
 SMALL += ["--set", "network.context_dim=16", "--frames", "4", "--batch-size", "4", "--precision", "fp32"]
 
 
-# --- doctor ------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def findings(monkeypatch: pytest.MonkeyPatch) -> Any:
     """findings(finding, ...): what the checks "a", "b", ... find."""
@@ -65,9 +62,6 @@ def test_doctor_fails_on_a_fault(findings: Any) -> None:
             {"name": "b", "status": "fault", "found": BAD.found, "fix": BAD.fix},
         ],
     }
-
-
-# --- info --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -70,8 +70,6 @@ def test_errors_are_a_sentence(tmp_path: Path, monkeypatch, arguments, code, sai
     assert "Traceback" not in result.stderr and list(tmp_path.iterdir()) == []
 
 
-# --- a terminal ---------------------------------------------------------------------------------------------------
-
 pty = pytest.importorskip("pty")
 
 

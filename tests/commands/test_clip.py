@@ -73,9 +73,6 @@ def assert_unchanged(before: dict[str, Any], run: Path) -> None:
     assert all(before[name].equal(value) for name, value in weights_of(run).items())
 
 
-# --- training ----------------------------------------------------------------------------------------------------
-
-
 def test_a_checkpoint_names_its_encoder_but_no_path(clip_run, tiny_clip) -> None:
     (path,) = (clip_run / "checkpoints").glob("step-000006-*/ema.safetensors")
     video_model, _ = open_video_model(path)
@@ -185,9 +182,6 @@ def test_an_estimate_embeds_no_caption(own, training, tiny_clip, encoded, tmp_pa
     assert found.memory_is == "measured" and encoded == [] and not (own / "text").exists()
 
 
-# --- which encoder -----------------------------------------------------------------------------------------------
-
-
 def kinds_of(run: Path) -> tuple[str, str]:
     config = config_of(run)
     return config["train"]["text"]["kind"], config["model"]["text"]["kind"]
@@ -250,9 +244,6 @@ def test_an_encoder_that_is_not_wanted_is_wrong_usage(own, settings, tiny_clip) 
     assert result.exit_code == 2 and "--clip-model goes with --text clip, not with --text none." in result.stderr
     with pytest.raises(UsageError, match=r"has no CLIP encoder: found --clip-model .*; leave it out"):
         sample(settings("sample", prompts=(PROMPT,), clip_model=tiny_clip.named()))
-
-
-# --- generation --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

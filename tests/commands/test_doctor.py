@@ -65,9 +65,6 @@ def test_a_check_that_breaks_is_a_fault_and_the_others_go_on(monkeypatch: pytest
         replace(fine, probe=raising(KeyboardInterrupt())).run()
 
 
-# --- versions and device -----------------------------------------------------------------------------------------
-
-
 def test_libraries_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = ["numpy>=1.26", "nonesuch-vidiff[fast]>=2", 'other-vidiff>=1; extra == "dev"']
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: needed)
@@ -99,9 +96,6 @@ def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.status == "warning" and (finding.fix or "").startswith("set OMP_NUM_THREADS=")
 
 
-# --- disk --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("free", "working", "temporary"), [(1e7, *["fault"] * 2), (1e9, "warning", "ok")])
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, free: float, working: str, temporary: str) -> None:
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
@@ -124,9 +118,6 @@ def test_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.Monke
         assert found("working-folder").status == "fault"
     finally:
         os.chdir(tmp_path)
-
-
-# --- video -------------------------------------------------------------------------------------------------------
 
 
 def test_a_frame_shows_its_number() -> None:

@@ -42,9 +42,6 @@ def about(path: Path) -> Any:
     return info(path)
 
 
-# --- checkpoints -------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def saved(tmp_path: Path) -> Callable[..., Path]:
     """saved(clips_seen=..., **model settings): the folder of a fresh checkpoint."""
@@ -128,9 +125,6 @@ def test_errors_of_a_checkpoint(saved) -> None:
     assert shown["measured on"] == "5 held-out clips"
 
 
-# --- runs --------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def own_run(run: Path, tmp_path: Path) -> Path:
     """A copy of the trained run."""
@@ -187,9 +181,6 @@ def test_what_a_run_lacks_is_a_warning(own_run: Path) -> None:
     assert found.model is None and found.steps == 6
 
 
-# --- datasets ----------------------------------------------------------------------------------------------------
-
-
 def test_a_dataset(dataset: Path, tmp_path: Path) -> None:
     found = about(dataset)
     assert isinstance(found, DatasetInfo)
@@ -205,9 +196,6 @@ def test_a_dataset(dataset: Path, tmp_path: Path) -> None:
     with (tmp_path / "dataset" / "ledger.jsonl").open("a") as file:
         file.writelines(json.dumps({"source": "x", "kind": kind}) + "\n" for kind in ("short", "damaged", "short"))
     assert about(tmp_path / "dataset").rejected == {"short": 2, "damaged": 1}
-
-
-# --- videos, photos, folders -------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -36,9 +36,6 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names_below(folder) if (folder / name).is_file()}
 
 
-# --- train -------------------------------------------------------------------------------------------------------
-
-
 def test_killed_after_the_last_checkpoint(dataset, training, killed, tmp_path: Path) -> None:
     """`latest` is behind and the last sheet is missing: the same command, which has no step to make, repairs both."""
     asked = training(dataset, tmp_path / "run", sample_every=3)
@@ -132,9 +129,6 @@ def test_two_at_once(dataset, training, settings, clip, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".*"))
 
 
-# --- prep --------------------------------------------------------------------------------------------------------
-
-
 def test_killed_after_the_last_file_of_a_dataset(dataset, killed, tmp_path: Path) -> None:
     """And a preview goes with its dataset when that is replaced."""
     data = tmp_path / "data"
@@ -148,9 +142,6 @@ def test_killed_after_the_last_file_of_a_dataset(dataset, killed, tmp_path: Path
     before = (data / "preview.png").read_bytes()
     prep(asked.model_copy(update={"size": 32, "overwrite": True}))
     assert (data / "preview.png").read_bytes() != before
-
-
-# --- generating --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "moment"), [("out.mp4", "compare_sheet"), ("frames", "write_sidecar")])

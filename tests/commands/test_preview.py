@@ -36,9 +36,6 @@ def look(path: Path, **more: Any) -> PreviewReport:
     return preview(PreviewSettings.model_validate({"path": path} | more))
 
 
-# --- a dataset ----------------------------------------------------------------------------------------------------
-
-
 def test_clips_of_a_dataset_have_their_frames_captions_and_scores(dataset: Path) -> None:
     stored, report = open_dataset(dataset), look(dataset, count=4, frames=3)
     assert (report.kind, report.total, len(report.entries)) == ("dataset", len(stored), 4)
@@ -86,9 +83,6 @@ def test_a_gallery_keeps_to_its_size_and_says_what_it_left_out(dataset: Path, tm
     assert f"<p>{report.left_out} left out: a gallery may have" in page and page.count("<li ") == len(report.entries)
     with pytest.raises(VidiffError, match="nothing fits"):
         look(dataset, output=tmp_path / "none.html", megabytes=1e-4)
-
-
-# --- a folder of results ------------------------------------------------------------------------------------------
 
 
 def test_results_tell_how_they_were_made(settings: Callable[..., Any], tmp_path: Path) -> None:
@@ -166,9 +160,6 @@ def test_frames_are_evenly_spread_over_a_video_of_any_length(count: int, most: i
         assert gaps.max() <= 4 * count / most + 1, "no large part is left out"
 
 
-# --- a run --------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def watched(tmp_path: Path) -> Path:
     """A run folder with sheets of two steps, a loss plot, and rows of which the last is being written."""
@@ -207,9 +198,6 @@ def test_the_sheet_of_a_run_goes_over_its_steps(watched: Path, tmp_path: Path) -
     assert sorted(colors) == [40, 90, 200]
     runs = [(value, len(list(equal))) for value, equal in groupby(column.tolist())]
     assert [value for value, length in runs if value in (40, 90, 200) and length > 9] == [40, 90, 200]  # no lettering
-
-
-# --- what is refused ----------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_shown_or_written_is_one_sentence(dataset: Path, tmp_path: Path) -> None:

@@ -198,18 +198,19 @@ def test_overwrite_replaces_a_run_and_nothing_else(dataset, run, training, tmp_p
     train(training(dataset, own, overwrite=True, steps=3))
     assert checkpoints(own) == ["latest", "step-000002", "step-000003-of-000003"]
 
-    def refused(folder: Path, name: str, content: str, *, sentence: str, overwrite: bool = True) -> None:
+    def refused(folder: Path, names: dict[str, str], sentence: str, *, overwrite: bool = True) -> None:
         folder.mkdir(exist_ok=True)
-        (folder / name).write_text(content)
+        for name, content in names.items():
+            (folder / name).write_text(content)
         with pytest.raises(VidiffError, match=sentence):
             train(training(dataset, folder, overwrite=overwrite))
-        assert (folder / name).read_text() == content
+        assert {name: (folder / name).read_text() for name in names} == names
 
-    refused(own, ".git", "x", sentence=r"holds files that are not part of a run: found \.git")
-    refused(tmp_path / "web", "config.json", '{"port": 80}', sentence="does not belong to a run")
+    refused(own, {".git": "x"}, r"holds files that are not part of a run: found \.git")
+    refused(tmp_path / "web", {"config.json": '{"port": 80}'}, "does not belong to a run")
     for overwrite in (True, False):
-        sentence = "is not empty and does not contain a vidiff run"
-        refused(tmp_path / "other", ".thesis.tmp-1", "years of work", sentence=sentence, overwrite=overwrite)
+        work = {"thesis": "years of work", ".thesis.tmp-1": "not a leftover of ours"}
+        refused(tmp_path / "other", work, "is not empty and does not contain a vidiff run", overwrite=overwrite)
 
 
 def test_what_to_do_after_an_interrupt(dataset, training, tmp_path: Path, monkeypatch) -> None:

@@ -29,8 +29,6 @@ from vidiff_cli.runs.run_dir import check_replaceable
 from vidiff_cli.runs.trackers import open_tracker
 from vidiff_cli.training.validation import BANDS
 
-# --- in a training -----------------------------------------------------------------------------------------------
-
 
 @pytest.fixture(scope="module")
 def watched(dataset: Path, training: Callable[..., TrainSettings], tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -126,9 +124,6 @@ def test_killed_while_looking(dataset: Path, training, watched: Path, killed, tm
         assert (tmp_path / "run" / "samples" / path.name).read_bytes() == path.read_bytes()
 
 
-# --- prompts -----------------------------------------------------------------------------------------------------
-
-
 def test_prompts_are_of_held_out_clips_first(dataset: Path) -> None:
     opened = open_dataset(dataset)
     held = {text for number in opened.split("val") for text in opened.clips[number].captions}
@@ -175,11 +170,8 @@ def test_a_prompts_file_that_fits_no_sheet(tmp_path: Path, content: bytes | None
     assert str(path) in str(error.value)
 
 
-# --- trackers ----------------------------------------------------------------------------------------------------
-
-
 class Told(list):
-    """What a stand-in for a tracker's module was told."""
+    """Calls that a stand-in for a tracker's module was given: function, values, options."""
 
     def module(self, name: str) -> ModuleType:
         module: Any = ModuleType(name)
@@ -237,8 +229,7 @@ def test_tensorboard(dataset, training, tmp_path: Path, monkeypatch) -> None:
     module: Any = ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = SummaryWriter
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    asked = training(dataset, tmp_path / "run", steps=2, sample_every=2, track="tensorboard")
-    train(asked)
+    train(training(dataset, tmp_path / "run", steps=2, sample_every=2, track="tensorboard"))
     assert told[0] == ("open", (str(tmp_path / "run" / "tensorboard"),)) and told[-1] == ("close", ())
     losses = [values[1:] for name, values in told if name == "add_scalar" and values[0] == "loss"]
     (picture,) = [values for name, values in told if name == "add_image" and values[2] == 2]
@@ -247,16 +238,16 @@ def test_tensorboard(dataset, training, tmp_path: Path, monkeypatch) -> None:
     assert check_replaceable(tmp_path / "run") is None  # its folder is a part of the run
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "trackio", "wandb"])
-def test_a_tracker_that_is_not_installed_is_one_sentence(tmp_path: Path, monkeypatch, name: str) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if name == "tensorboard" else name, None)
-    with pytest.raises(VidiffError) as error:
-        open_tracker(name, tmp_path / "run")
-    assert str(error.value) == f"--track {name} needs {name}, which is not installed here; pip install {name}."
+def test_a_tracker_that_is_not_installed_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    for name, module in (("tensorboard", "torch.utils.tensorboard"), ("trackio", "trackio"), ("wandb", "wandb")):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(VidiffError) as error:
+            open_tracker(name, tmp_path / "run")
+        assert str(error.value) == f"--track {name} needs {name}, which is not installed here; pip install {name}."
     assert not (tmp_path / "run").exists()
 
 
-def test_a_tracker_that_fails_stops_no_training(dataset, training, told, run, tmp_path, monkeypatch) -> None:
+def test_a_tracker_that_fails_stops_no_training(dataset, training, told, tmp_path, monkeypatch) -> None:
     module = Told().module("wandb")
     monkeypatch.setitem(sys.modules, "wandb", module)
 
@@ -264,10 +255,10 @@ def test_a_tracker_that_fails_stops_no_training(dataset, training, told, run, tm
         raise ConnectionError("the server is down\nand more")
 
     monkeypatch.setattr(module, "log", log)
-    report, notes = told(train.events(training(dataset, tmp_path / "run", track="wandb")))
+    report, notes = told(train.events(training(dataset, tmp_path / "run", steps=2, track="wandb")))
     warnings = [note.text for note in notes if note.level == "warning"]
     assert warnings == ["--track wandb failed and is no longer used: ConnectionError: the server is down."]
-    assert report.steps == 6
+    assert report.steps == 2
 
 
 def test_a_checkpoint_of_other_clips_is_gone_on_with_and_it_is_said(dataset, run, training, told, tmp_path) -> None:
