@@ -244,7 +244,9 @@ def test_images_only(training, settings, clip, told, tmp_path: Path) -> None:
     """A model of single pictures samples them, and says that it can do no more; one without captions hears none."""
     (tmp_path / "pictures").mkdir()
     for number, color in enumerate(((200, 30, 30), (30, 200, 30), (30, 30, 200))):
-        Image.new("RGB", (20, 18), color).save(tmp_path / "pictures" / f"{number}.png")
+        picture = Image.new("RGB", (20, 18), color)
+        picture.paste((255, 255, 255), (2, 2, 10, 10))
+        picture.save(tmp_path / "pictures" / f"{number}.png")
     sources = (str(tmp_path / "pictures"),)
     prep(PrepSettings(sources=sources, output=tmp_path / "data", size=16, preview=0, val_fraction=0))
     batch = 7  # more than there are clips
