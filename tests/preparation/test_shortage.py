@@ -21,14 +21,7 @@ from vidiff_cli.preparation.scan import MediaSource, scan
 from vidiff_cli.system.shortage import ShortageError
 
 SPEC = ClipSpec(
-    size=8,
-    aspect="square",
-    frames=1,
-    fps=Fraction(25),
-    stride=1,
-    scenes=True,
-    decoder="auto",
-    images_fps=Fraction(25),
+    size=8, aspect="square", frames=1, fps=Fraction(25), stride=1, scenes=True, decoder="auto", images_fps=Fraction(25)
 )
 
 
