@@ -7,7 +7,9 @@ import importlib
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +28,8 @@ from vidiff_cli.video.decode import decode
 from vidiff_cli.worlds.scene_oracle import detect_objects
 from vidiff_cli.worlds.splits import draw_scene
 
+Told = Callable[..., tuple[Any, Any]]
+
 
 def test_it_is_taken_where_there_is_no_run_and_a_folder_of_its_name_wins(run: Path) -> None:
     assert find_checkpoint(None) == find_checkpoint(Path("builtin")) == builtin_file()
@@ -34,6 +38,10 @@ def test_it_is_taken_where_there_is_no_run_and_a_folder_of_its_name_wins(run: Pa
     assert find_checkpoint(None).is_relative_to("runs/mine") and find_checkpoint(Path("builtin")) == builtin_file()
     os.symlink(run, "builtin")
     assert find_checkpoint(Path("builtin")).is_relative_to("builtin")
+
+
+def test_it_fits_into_the_package() -> None:
+    assert builtin_file().stat().st_size <= 25e6
 
 
 @pytest.mark.parametrize(
@@ -50,28 +58,32 @@ def test_the_shipped_weights_are_the_ones_that_were_measured(name: str, digest: 
     assert hashlib.sha256(b"".join(each)).hexdigest() == digest
 
 
-def test_it_makes_what_the_caption_says_and_is_named_in_the_sidecar(tmp_path: Path, told) -> None:
-    """Also where it says so first; and the other commands take what it made, and it."""
+def test_it_makes_what_the_caption_says_and_is_named_in_the_sidecar(tmp_path: Path, told: Told) -> None:
     output = tmp_path / "out.mkv"
-    asked = SampleSettings(prompts=("a small red circle moving left",), output=output, seed=1)
-    report, notes = told(sample.events(asked))
+    report, notes = told(
+        sample.events(SampleSettings(prompts=("a small red circle moving left",), output=output, seed=1))
+    )
     assert any("No run found under runs/" in note.text for note in notes)
     video = decode(report.paths[0])
     seen = detect_objects(video.frames, np.arange(len(video.frames)) / float(video.fps)).things[0].words
     assert (seen["color"], seen["shape"], seen["direction"]) == ("red", "circle", "left")
     sidecar = json.loads(output.with_suffix(".json").read_text())
     assert sidecar["checkpoint"]["path"] == sidecar["settings"]["model"] == "builtin"
-    more = {"input": output, "model": "builtin", "steps": 2, "seed": 1}
-    longer = extend(ExtendSettings.model_validate(more | {"output": tmp_path / "b.mkv", "num_frames": 8}))
-    finer = interpolate(InterpolateSettings.model_validate(more | {"output": tmp_path / "c.mkv", "factor": 2}))
-    assert len(decode(longer.path).frames) == 24 and len(decode(finer.path).frames) == 32
 
 
-def test_words_outside_its_world_are_named(tmp_path: Path, told) -> None:
+def test_words_outside_its_world_are_named(tmp_path: Path, told: Told) -> None:
     settings = SampleSettings(prompts=("a cat surfing",), output=tmp_path / "out.mkv", steps=1, seed=1)
     notes = told(sample.events(settings))[1]
     warning = next(note.text for note in notes if note.level == "warning")
     assert "cat, surfing" in warning and "train on your own" in warning
+
+
+def test_extend_and_interpolate_take_it_too(tmp_path: Path) -> None:
+    first = SampleSettings(prompts=("a large blue square moving right slowly",), output=tmp_path / "a.mkv", seed=1)
+    given = sample(first).paths[0]
+    longer = extend(ExtendSettings(input=given, output=tmp_path / "b.mkv", num_frames=8, steps=8, seed=1))
+    finer = interpolate(InterpolateSettings(input=given, output=tmp_path / "c.mkv", factor=2, steps=4, seed=1))
+    assert len(decode(longer.path).frames) == 24 and len(decode(finer.path).frames) == 32
 
 
 def test_the_figures_of_its_card_hold_on_a_few_captions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,11 +103,10 @@ def test_the_figures_of_its_card_hold_on_a_few_captions(monkeypatch: pytest.Monk
             assert found["right"] >= 0.75 or name in ("speed", "all words"), (side, name)
 
 
-def test_info_tells_of_it(told) -> None:
+def test_info_tells_of_it(told: Told) -> None:
     about, notes = told(info.events(Path("builtin")))
     assert (about.width, about.height, about.frames) == (32, 32, 16) and about.path == builtin_file()
     assert not about.hardly_trained and not notes
-    assert about.bytes <= 25e6, "it fits into the package"
 
 
 def test_evaluate_reads_its_words_back_from_clips_that_no_training_has_seen(tmp_path: Path) -> None:

@@ -13,13 +13,19 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import config_of, newest, rows_of
 
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.errors import VidiffError
 
-SMALL = [f"network.{each}" for each in ("base_channels=8", "head_dim=8", "embedding=16", "context_dim=16")]
-SMALL.append("patience=60")
+SMALL = (
+    "network.base_channels=8",
+    "network.head_dim=8",
+    "network.embedding=16",
+    "network.context_dim=16",
+    "patience=60",
+)
+
 
 # vidiff with the tests' own open_clip models, whose configs lie in a folder.
 WITH_MODELS = """
@@ -75,13 +81,14 @@ def test_a_signal_to_one_of_two_ends_both_at_the_same_step(dataset: Path, told, 
         time.sleep(0.1)
     processes[1].send_signal(signal.SIGUSR1)
     (code, paths, said), silent = ended(processes)
-    step = json.loads((newest(run) / "state.json").read_text())["step"]
+    (checkpoint,) = (run / "checkpoints").glob("step-*")
+    step = json.loads((checkpoint / "state.json").read_text())["step"]
     assert code == 128 + signal.SIGUSR1 and paths == ""
     assert said.endswith(f"Saved {run} at step {step}; the same command continues.\nTerminated.\n")
     assert silent == (128 + signal.SIGUSR1, "", "")
     assert step < 5000 and not list(run.rglob(".*"))
     # one process goes on
-    settings = TrainSettings.model_validate(config_of(run)["train"])
+    settings = TrainSettings.model_validate(json.loads((run / "config.json").read_text())["train"])
     report, notes = told(train.events(settings.model_copy(update={"steps": step + 2})))
     assert any(note.text == f"Continuing {run} at step {step} of {step + 2}." for note in notes)
     assert report.steps == step + 2
@@ -95,9 +102,9 @@ def test_two_with_clip_are_one(dataset: Path, tiny_clip, tmp_path: Path) -> None
     assert [code for code, _, _ in found] == [0, 0], found
     (clip,) = {path.parent for path in (own / "text").rglob("shard-*.safetensors")}
     assert clip.name.startswith("tiny-clip-")
-    settings = TrainSettings.model_validate(config_of(tmp_path / "two")["train"])
+    settings = TrainSettings.model_validate(json.loads((tmp_path / "two" / "config.json").read_text())["train"])
     train(settings.model_copy(update={"output": tmp_path / "one"}))
-    one, two = (rows_of(tmp_path / name) for name in ("one", "two"))
+    one, two = ([json.loads(row) for row in (tmp_path / name / "metrics.jsonl").open()] for name in ("one", "two"))
     assert len(one) == len(two) > 0
     for mine, theirs in zip(one, two, strict=True):
         for name in ("loss", "free", "observed", "gradient_norm"):
@@ -109,3 +116,21 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
     found = ended(start(tmp_path / "nothing", tmp_path / "run"))
     said = [text for _, _, text in found if text]
     assert [code for code, _, _ in found] == [1, 1] and len(said) == 1 and said[0].count("is not a dataset") == 1
+
+
+def test_a_cosine_has_one_length(dataset: Path, training, tmp_path: Path) -> None:
+    def asked(steps: int, **more) -> TrainSettings:
+        optimizer = {"schedule": "cosine", "warmup": 1}
+        return training(dataset, tmp_path / "run", steps=steps, checkpoint_every=2, optimizer=optimizer, **more)
+
+    steps = train.events(asked(4))
+    while not list(tmp_path.glob("run/checkpoints/step-000002*")):
+        next(steps)
+    steps.close()
+    report = train(asked(4))
+    assert report is not None and report.checkpoint.name == "step-000004-of-000004"
+    with pytest.raises(
+        VidiffError, match=r"has followed a cosine .*: found --steps 6, expected 4; give another folder"
+    ):
+        train(asked(6))
+    assert train(asked(6, overwrite=True)).steps == 6  # type: ignore[union-attr]
