@@ -30,7 +30,8 @@ HEAD = """# Which files are read, and how
 `auto` takes decord where it can be trusted, and ffmpeg everywhere else: for containers that decord misreads (MPEG-TS,
 MPEG-PS, GIF, APNG, WebP), codecs it lacks (AV1), several video streams, edit lists (negative timestamps), repeated
 timestamps, and wherever it fails or ends in identical frames, which may be padding. Times come from the file's
-timestamps, never from an index and a rate. A file that is damaged part-way is rejected with what could be decoded.
+timestamps, never from an index and a rate; a rate is measured on them, and the header's taken only where it agrees.
+A file that is damaged part-way is rejected with what could be decoded.
 
 ## Files made for the purpose
 

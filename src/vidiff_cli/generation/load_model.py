@@ -10,6 +10,7 @@ import torch
 
 from vidiff_cli.checkpoint import AVERAGE, damaged_checkpoint, file_hash
 from vidiff_cli.config.fields import Size
+from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import builtin_file
@@ -19,6 +20,7 @@ from vidiff_cli.models.public.open import is_public, open_public
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import open_video_model
 from vidiff_cli.path_kind import BUILTIN, path_kind
+from vidiff_cli.text.long_captions import caption_limit
 from vidiff_cli.text.prompt_encoder import prompt_embedder
 
 RUNS = Path("runs")
@@ -43,6 +45,8 @@ class ModelOptions(Protocol):
     def model_frames(self) -> int | None: ...
     @property
     def offload(self) -> bool: ...
+    @property
+    def long_captions(self) -> LongCaptions | None: ...
 
 
 def open_model_as(options: ModelOptions) -> VideoModel:
@@ -55,6 +59,7 @@ def open_model_as(options: ModelOptions) -> VideoModel:
         size=options.model_size,
         frames=options.model_frames,
         offload=options.offload,
+        long_captions=options.long_captions,
     )
 
 
@@ -67,6 +72,7 @@ def open_model(
     size: tuple[int, int] | None = None,
     frames: int | None = None,
     offload: bool = False,
+    long_captions: LongCaptions | None = None,
 ) -> VideoModel:
     """Open a model of vidiff's own, or a public one.
 
@@ -78,6 +84,7 @@ def open_model(
         size: Width and height that a public model works at.
         frames: Frames of a public model's window.
         offload: Keep one large part of a public model on the device at a time.
+        long_captions: What becomes of prompts that its text encoder cannot read whole; None is its own way.
 
     Returns:
         The model.
@@ -92,18 +99,34 @@ def open_model(
             raise UsageError(
                 f"{model} has its own text encoder", found=f"--clip-model {clip_model}", fix="leave it out"
             )
-        return open_public(model, chosen, number_format, size=size, frames=frames, offload=offload)
+        return open_public(
+            model,
+            chosen,
+            number_format,
+            size=size,
+            frames=frames,
+            offload=offload,
+            long_captions=long_captions or "cut",
+        )
     for name, value in (("--model-size", size), ("--model-frames", frames)):
         if value is not None:
             raise UsageError(f"{name} is for public models", found=str(model or "a model of vidiff's own"))
-    return load_model(model, chosen, number_format, clip=clip_model)
+    return load_model(model, chosen, number_format, clip=clip_model, long_captions=long_captions)
 
 
-def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, clip: str | None = None) -> UNetModel:
+def load_model(
+    model: Path | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    clip: str | None = None,
+    long_captions: LongCaptions | None = None,
+) -> UNetModel:
     """A model from a run folder, a checkpoint folder or file, or "builtin"; None is the newest run under runs/, else
     the one in the box.
 
-    `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt.
+    `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt. `long_captions`: what
+    becomes of prompts that are too long, by default as the model was trained.
     """
     path = find_checkpoint(model)
     video_model, header = open_video_model(path)
@@ -114,7 +137,8 @@ def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, 
     embed = None if encoder is None else prompt_embedder(encoder, clip, device)
     return UNetModel(
         video_model=video_model,
-        reader=video_model.caption_reader(embed),
+        reader=video_model.caption_reader(embed, long_captions=long_captions),
+        caption_limit=caption_limit(video_model.settings.text, long_captions),
         settings=video_model.settings,
         path=path,
         hash=file_hash(path),

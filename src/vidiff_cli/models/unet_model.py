@@ -26,6 +26,7 @@ from vidiff_cli.models.step_cost import kept_bytes
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.text.encoder import CaptionReader
+from vidiff_cli.text.long_captions import CaptionLimit
 from vidiff_cli.text.prompt_encoder import download_note
 
 STEPS = 30
@@ -39,7 +40,8 @@ class UNetModel:
     its frames in one pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no
     model was named.
 
-    `reader` makes the input of the text encoder of prompts; None for a model without text."""
+    `reader` makes the input of the text encoder of prompts, which reads as much of each as `caption_limit` says; both
+    are None for a model without text."""
 
     video_model: VideoNetwork
     reader: CaptionReader | None
@@ -49,6 +51,7 @@ class UNetModel:
     clips_seen: int
     device: torch.device
     dtype: torch.dtype
+    caption_limit: CaptionLimit | None = None
     errors: OnePassErrors | None = None
     clip_model: str | None = None
     is_builtin: bool = False
@@ -134,7 +137,9 @@ class UNetModel:
         return float(cosine(place, low=diffusion.low, high=diffusion.high, shift=diffusion.shift))
 
     def describe_prompts(self, prompts: Sequence[str]) -> Iterator[Event]:
-        """Say that weights of the text encoder have to be downloaded."""
+        """Say which prompts are too long, and that weights of the text encoder have to be downloaded."""
+        if self.caption_limit is not None:
+            yield from self.caption_limit.notes(filter(None, prompts), what="prompt")
         if any(prompts) and self.settings.text.clip is not None:
             yield from download_note(self.settings.text.clip, self.clip_model)
 

@@ -13,7 +13,6 @@ because pieces of 40 ms are moved unchanged.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -21,10 +20,10 @@ from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import ffmpeg
+from vidiff_cli.video.ffmpeg_log import parse_input
 from vidiff_cli.video.probe import CONFIG, FRAME, probe
 
 INAUDIBLE_SECONDS = Fraction(1, 50)  # a shift below one audio packet is left alone, so that every packet is copied
-TRACK = re.compile(r"^\[info\]   Stream #0:\d{1,9}\S*: Audio: (\w+)", re.M)
 UNKNOWN = "none"  # ffmpeg's name for a codec that it does not know: some phones add such a track
 # The codecs that are copied; into a container that is not here, whatever it takes.
 COPIED = {
@@ -73,7 +72,8 @@ def find_audio(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> l
         return []
     arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
     _, log, _ = ffmpeg.run(["-copyts", *ffmpeg.input_arguments(path), *arguments])
-    codecs, tick, frame = tuple(TRACK.findall(log)), CONFIG.search(log), FRAME.search(log)
+    found, tick, frame = parse_input(log), CONFIG.search(log), FRAME.search(log)
+    codecs = tuple(track.codec for track in found.of_kind("audio")) if found else ()
     if all(codec == UNKNOWN for codec in codecs):
         return []
     first = Fraction(0)

@@ -1,4 +1,4 @@
-"""Properties of a video file, from ffmpeg's log and its first decoded frame.
+"""Properties of a video file, from ffmpeg's log and its first decoded frame, and the way in which it is read.
 
 Sizes are as displayed: rotation and sample aspect are applied, so that pixels are square. Rates and times are
 Fractions.
@@ -6,14 +6,18 @@ Fractions.
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import ffmpeg, image_file
+from vidiff_cli.video.ffmpeg_log import LoggedStream, parse_input
 from vidiff_cli.video.image_file import SUFFIXES_IMAGE
+from vidiff_cli.video.packets import packet_rate
+from vidiff_cli.video.read_options import DEFAULT, ReadOptions
 
 SUFFIXES_VIDEO = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob"}
@@ -21,27 +25,33 @@ SUFFIXES_VIDEO = frozenset(
 )
 PROBE_SECONDS = 60.0
 
-CONTAINER = re.compile(r"^\[info\] Input #0, (.+), from '", re.M)
-DURATION = re.compile(r"^\[info\]   Duration: (\d{1,9}):(\d\d):(\d\d(?:\.\d+)?)", re.M)
-STREAM = re.compile(r"^\[info\]   Stream #0:(\d{1,9})\S*: (Video|Audio): (\w+)(.*)$", re.M)
-MAPPED = re.compile(r"^\[info\]   Stream #0:(\d{1,9}) -> #0:0", re.M)
-ROTATION = re.compile(r"^\[info\] +display ?matrix: rotation of (-?\d{1,3}(?:\.\d+)?) degrees", re.M | re.I)
-CODED_SIZE = re.compile(r", (\d{1,9})x(\d{1,9})[ ,]")
 CONFIG = re.compile(ffmpeg.SHOWN + r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)", re.M)
 NOT_PICTURES = ("Format not on whitelist", "m3u8")  # in ffmpeg's complaint
 TOO_LARGE = re.compile(
     r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )+\[error\] Picture size (\d{1,9})x(\d{1,9}) (?:is invalid|exceeds)", re.M
 )
-FRAME = re.compile(ffmpeg.SHOWN + r"n: *\d+ pts: *(-?\d+|NOPTS) .*fmt:(\S+) .*sar:(\d+)/(\d+) s:(\d+)x(\d+)", re.M)
+FRAME = re.compile(
+    ffmpeg.SHOWN + r"n: *\d+ pts: *(-?\d+|NOPTS) .*fmt:(\S+) .*sar:(\d+)/(\d+) s:(\d+)x(\d+) i:(\S)", re.M
+)
+COLORS = re.compile(ffmpeg.SHOWN + r"color_range:(\S+) color_space:(\S+) color_primaries:(\S+) color_trc:(\S+)", re.M)
+ALPHA = re.compile(r"^(?:yuva|gbrap|rgba|bgra|argb|abgr|ya\d|ayuv|vuya|pal8|RGBA|LA|PA|RGBa|La)")
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own skip the second picture
+FIELDS = re.compile(r"\b(?:top|bottom) (?:coded )?first\b")  # of an interlaced stream
+HDR_TRANSFERS = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
+WIDE_PRIMARIES = {"bt2020": "BT.2020", "smpte431": "DCI-P3", "smpte432": "Display P3"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
-    """Properties of a file: sizes in pixels, `rotation` in degrees clockwise, `fps` the nominal rate (0: a still
-    image).
+    """Properties of a file: sizes in pixels, `rotation` in degrees clockwise, `fps` the rate by the times of its
+    frames (0: a still image); `header_fps` the one that the header gives, which may be far from it.
 
     `time_base` is the unit of timestamps in seconds; `start_seconds` is the time of the first frame by the file's clock
     (audio starts at 0 as a rule); `video_streams` counts the video streams, of which the best one is described.
+    `last_seconds`: how long the last frame stays, where `with_last_frame` found another time than a nominal frame's.
+    `transfer`, `primaries`, `matrix`: ffmpeg's names of the color properties, "unknown" without a tag. `alpha`: pixels
+    may be transparent. `has_display_matrix`: frames are turned or mirrored for display. `others`: what else the file
+    holds: subtitles, chapters, a cover. `input_options` make ffmpeg read the file rightly; `options` are the user's.
     """
 
     path: Path
@@ -60,21 +70,45 @@ class VideoInfo:
     time_base: Fraction = Fraction(1)
     start_seconds: Fraction = Fraction(0)
     video_streams: int = 1
+    header_fps: Fraction = Fraction(0)
+    last_seconds: Fraction | None = None
+    transfer: str = "unknown"
+    primaries: str = "unknown"
+    matrix: str = "unknown"
+    interlaced: bool = False
+    alpha: bool = False
+    has_display_matrix: bool = False
+    others: tuple[str, ...] = ()
+    input_options: tuple[str, ...] = ()
+    options: ReadOptions = DEFAULT
+
+    @property
+    def hdr(self) -> str | None:
+        """ "PQ" or "HLG"; None for a video of standard dynamic range."""
+        return HDR_TRANSFERS.get(self.transfer)
+
+    @property
+    def wide_gamut(self) -> str | None:
+        """Name of the primaries if they reach beyond those of BT.709 and sRGB."""
+        return WIDE_PRIMARIES.get(self.primaries)
 
 
-def probe(path: str | Path) -> VideoInfo:
-    """Describes a video or a still image; decodes one frame.
+def probe(path: str | Path, options: ReadOptions = DEFAULT) -> VideoInfo:
+    """Describes a video or a still image, which is to be read with `options`; decodes one frame.
 
-    Raises VidiffError if the path is missing, a folder, unreadable, empty, not a video, without frames, damaged or too
-    large.
+    Raises VidiffError if the path is missing, a folder, unreadable, empty, not a video, without frames, damaged, too
+    large, or HDR with options that refuse it.
     """
     path = Path(path)
     check_readable(path)
     if path.suffix.lower() in SUFFIXES_IMAGE and not image_file.is_animated(path):
-        return _probe_image(path)
+        return replace(_probe_image(path), options=options)
     arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
     _, log, complaint = ffmpeg.run([*ffmpeg.input_arguments(path), *arguments], timeout_seconds=PROBE_SECONDS)
-    return _parse_log(path, log, complaint)
+    info = replace(_parse_log(path, log, complaint), options=options)
+    if info.hdr and options.hdr == "refuse":
+        raise VidiffError(f"{path} is HDR", found=info.hdr, expected="standard dynamic range", fix="--hdr tonemap")
+    return replace(info, fps=packet_rate(path, info.fps), header_fps=info.fps)
 
 
 def check_readable(path: Path) -> None:
@@ -100,51 +134,63 @@ def snap_ntsc_rate(rate: Fraction) -> Fraction:
 
 
 def _parse_log(path: Path, log: str, complaint: str) -> VideoInfo:
-    head = log.split("Stream mapping:")[0]
-    container = CONTAINER.search(head)
-    if container is None and any(sign in complaint for sign in NOT_PICTURES):
-        found = "a playlist, a script, a drawing or another kind of file that holds no pictures itself"
-        raise VidiffError(f"{path} is not a video", found=found)
-    if container is None:
+    found = parse_input(log)
+    if found is None and any(sign in complaint for sign in NOT_PICTURES):
+        kinds = "a playlist, a script, a drawing or another kind of file that holds no pictures itself"
+        raise VidiffError(f"{path} is not a video", found=kinds)
+    if found is None:
         raise VidiffError(f"{path} cannot be opened as a video ({complaint})")
-    streams = list(STREAM.finditer(head))
-    pictures = {int(s[1]): s for s in streams if s[2] == "Video" and "(attached pic)" not in s[4]}
+    pictures = {stream.index: stream for stream in found.of_kind("video")}
     if not pictures:
-        kinds = sorted({s[2].lower() for s in streams}) or ["nothing"]
+        kinds = sorted({"a cover" if stream.is_cover else stream.kind for stream in found.streams}) or ["nothing"]
         raise VidiffError(f"{path} has no pictures", found=f"only {' and '.join(kinds)}", expected="a video stream")
     if refused := TOO_LARGE.search(log):
         image_file.check_pixels(path, int(refused[1]), int(refused[2]))
-    mapped, config, frame = MAPPED.search(log), CONFIG.search(log), FRAME.search(log)
-    if mapped is None or int(mapped[1]) not in pictures or config is None or frame is None:
+    config, frame = CONFIG.search(log), FRAME.search(log)
+    if found.mapped not in pictures or config is None or frame is None:
         raise VidiffError(f"{path} is damaged ({complaint})", found="not one frame that could be decoded")
-    stream = pictures[int(mapped[1])]
-    after = [s.start() for s in streams if s.start() > stream.start()]
-    turned = ROTATION.search(head, stream.end(), min(after, default=len(head)))
-    coded = CODED_SIZE.search(stream[4])
+    stream = pictures[found.mapped]
     width, height = int(frame[5]), int(frame[6])
-    coded_width, coded_height = (int(coded[1]), int(coded[2])) if coded else (width, height)
+    coded_width, coded_height = stream.coded_size or (width, height)
     aspect = Fraction(int(frame[3]), int(frame[4])) if int(frame[3]) and int(frame[4]) else Fraction(1)
     width = max(1, round(width * aspect))
     image_file.check_pixels(path, max(width, coded_width), max(height, coded_height))
     tick = Fraction(int(config[1]), int(config[2]))
+    colors = COLORS.search(log, frame.end())
+    decoder = ALPHA_DECODERS.get(stream.codec) if stream.alpha_mode else None
+    others = (("subtitles", found.of_kind("subtitle")), ("chapters", found.chapters), ("a cover", found.has_cover))
     return VideoInfo(
         path=path,
         width=width,
         height=height,
         coded_width=coded_width,
         coded_height=coded_height,
-        rotation=round(-float(turned[1]) / 90) % 4 * 90 if turned else 0,
-        container=container[1],
-        codec=stream[3],
-        pixel_format=frame[2],
-        fps=_rate(config, stream[4]),
-        duration_seconds=_duration(head),
-        has_audio=any(s[2] == "Audio" for s in streams),
+        rotation=_rotation(stream),
+        container=found.container,
+        codec=stream.codec,
+        pixel_format="yuva420p" if decoder else frame[2],
+        fps=_rate(config, stream.description),
+        duration_seconds=found.duration_seconds,
+        has_audio=bool(found.of_kind("audio")),
         is_image=False,
         time_base=tick,
         start_seconds=int(frame[1]) * tick if frame[1] != "NOPTS" else Fraction(0),
         video_streams=len(pictures),
+        transfer=colors[4] if colors else "unknown",
+        primaries=colors[3] if colors else "unknown",
+        matrix=colors[2] if colors else "unknown",
+        interlaced=frame[7] in "TB" or bool(FIELDS.search(stream.description)),
+        alpha=decoder is not None or bool(ALPHA.match(frame[2])),
+        has_display_matrix=stream.rotation is not None,
+        others=tuple(name for name, present in others if present),
+        input_options=("-c:v", decoder) if decoder else (),
     )
+
+
+def _rotation(stream: LoggedStream) -> int:
+    """Degrees clockwise, in quarters of a turn."""
+    turned = stream.rotation
+    return 0 if turned is None or math.isnan(turned) else round(-turned / 90) % 4 * 90
 
 
 def _rate(config: re.Match[str], description: str) -> Fraction:
@@ -153,11 +199,6 @@ def _rate(config: re.Match[str], description: str) -> Fraction:
         return snap_ntsc_rate(Fraction(int(config[3]), int(config[4])))
     printed = re.search(r", (\d{1,9}(?:\.\d{1,9})?) (?:fps|tbr)", description)
     return snap_ntsc_rate(Fraction(printed[1])) if printed and float(printed[1]) else Fraction(25)
-
-
-def _duration(head: str) -> float | None:
-    found = DURATION.search(head)
-    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else None
 
 
 def _probe_image(path: Path) -> VideoInfo:
@@ -176,4 +217,5 @@ def _probe_image(path: Path) -> VideoInfo:
         duration_seconds=None,
         has_audio=False,
         is_image=True,
+        alpha=bool(ALPHA.match(mode)) or mode == "P",
     )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.diffusion.guidance import classifier_free
 from vidiff_cli.diffusion.noise import INDEPENDENT, Prior
 from vidiff_cli.diffusion.samplers import Denoise
@@ -54,11 +55,12 @@ class PublicModel:
         size: tuple[int, int] | None = None,
         frames: int | None = None,
         offload: bool = False,
+        long_captions: LongCaptions = "cut",
     ) -> None:
         self.folder, self.device, self.dtype = folder, device, dtype
         self.family = folder.family
         self._process = Process.from_config(folder.scheduler)
-        self._prompts = PromptStates(folder, device, dtype)
+        self._prompts = PromptStates(folder, device, dtype, long_captions)
         self._offload, self._recompute = offload and device.type != "cpu", False
         self._size, self._frames = size, frames
         self._check_shape()
@@ -166,10 +168,8 @@ class PublicModel:
         """Say what of a prompt does not fit the text encoder, and the licence."""
         if self.licence is not None:
             yield Note(f"The weights of {self.name} have the licence {self.licence}.")
-        asked = [prompt for prompt in dict.fromkeys(prompts) if prompt]
-        for count, cut in self._prompts.lengths(asked):
-            if cut:
-                yield Note(f"The prompt has {count} tokens, too many for the model: left out {cut!r}.", "warning")
+        if any(prompts):
+            yield from self._prompts.limit.notes(filter(None, prompts), what="prompt")
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """None: its tokenizer knows parts of every word."""

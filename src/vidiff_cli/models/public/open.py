@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.models.public.folder import PublicFolder, is_public_folder, read_folder
 from vidiff_cli.models.public.hub import Snapshot, is_hub_name, parse_hub_name, require_snapshot
 from vidiff_cli.models.public.model import PublicModel
@@ -39,6 +40,7 @@ def open_public(
     size: tuple[int, int] | None = None,
     frames: int | None = None,
     offload: bool = False,
+    long_captions: LongCaptions = "cut",
 ) -> PublicModel:
     """Open a public model.
 
@@ -49,6 +51,7 @@ def open_public(
         size: Width and height that it works at; None is what it was trained at.
         frames: Frames of its window; None is what it was trained at.
         offload: Keep one large part on the device at a time.
+        long_captions: What becomes of prompts that its text encoder cannot read whole.
 
     Returns:
         The model; its weights are read when they are first needed.
@@ -59,7 +62,9 @@ def open_public(
     folder = resolve_folder(model)
     import_package("diffusers")
     import_package("transformers")
-    return PublicModel(folder, device=device, dtype=dtype, size=size, frames=frames, offload=offload)
+    return PublicModel(
+        folder, device=device, dtype=dtype, size=size, frames=frames, offload=offload, long_captions=long_captions
+    )
 
 
 def _parts(model: Path) -> list[str]:

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.models.families import Family
 from vidiff_cli.models.public.folder import PublicFolder, weight_variant
 from vidiff_cli.models.public.packages import library_class
+from vidiff_cli.text.long_captions import CaptionLimit
 
 
 class PromptStates:
     """States (l d) by prompt on the CPU. The encoder is in memory during `embed` alone."""
 
-    def __init__(self, folder: PublicFolder, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, folder: PublicFolder, device: torch.device, dtype: torch.dtype, long_captions: LongCaptions = "cut"
+    ) -> None:
         self._folder, self._device, self._dtype = folder, device, dtype
+        self._long_captions: LongCaptions = long_captions
         self._states: dict[str, Tensor] = {}
-        self._tokenizer: Any = None
 
     def embed(self, prompts: Sequence[str]) -> None:
         """Embed prompts that have no states yet; "" is among them always, for guidance."""
@@ -43,27 +48,21 @@ class PromptStates:
         self.embed(prompts)
         return torch.stack([self._states[prompt] for prompt in prompts]).to(self._device)
 
-    def lengths(self, prompts: Sequence[str]) -> list[tuple[int, str]]:
-        """Tokens of each prompt, its ends included, and the words that do not fit the encoder."""
-        limit, found = self._limit(), []
-        for prompt in prompts:
-            ids = self.tokenizer(clean(self._folder.family, prompt), truncation=False).input_ids
-            end = len(ids) - 1  # the last one marks the end
-            cut = self.tokenizer.decode(ids[limit - 1 : end], skip_special_tokens=True) if len(ids) > limit else ""
-            found.append((len(ids), cut))
-        return found
+    @cached_property
+    def limit(self) -> CaptionLimit:
+        """The number of tokens that the encoder reads, its marks of start and end included."""
+        most = min(self._folder.family.tokens, int(self.tokenizer.model_max_length))
 
-    @property
+        def count(prompt: str) -> int:
+            return len(self.tokenizer(clean(self._folder.family, prompt), truncation=False).input_ids)
+
+        return CaptionLimit(count, most, self._long_captions)
+
+    @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of the folder."""
-        if self._tokenizer is None:
-            name = self._folder.classes["tokenizer"]
-            where = self._folder.path / "tokenizer"
-            self._tokenizer = library_class("transformers", name).from_pretrained(where, local_files_only=True)  # type: ignore[attr-defined]
-        return self._tokenizer
-
-    def _limit(self) -> int:
-        return min(self._folder.family.tokens, int(self.tokenizer.model_max_length))
+        opened: Any = library_class("transformers", self._folder.classes["tokenizer"])
+        return opened.from_pretrained(self._folder.path / "tokenizer", local_files_only=True)
 
     def _open_encoder(self) -> Any:
         name = self._folder.classes["text_encoder"]
@@ -73,9 +72,9 @@ class PromptStates:
     def _encode(self, encoder: Any, prompt: str) -> Tensor:
         family = self._folder.family
         read = self.tokenizer(
-            clean(family, prompt),
+            clean(family, self.limit.shorten(prompt)),
             padding="max_length",
-            max_length=self._limit(),
+            max_length=self.limit.limit,
             truncation=True,
             return_tensors="pt",
         )
