@@ -43,7 +43,7 @@ def extend(
     """
     if settings.seconds is not None and settings.num_frames is not None:
         raise UsageError("give only one of --seconds and --num-frames")
-    info = probe(settings.input)
+    info = probe(settings.input, settings.reading)
     if settings.fps is not None and not info.is_image:
         fix = "--fps is for photos"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)

@@ -40,8 +40,8 @@ def interpolate(
     `opened`: the model of the settings, where the caller has it.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
-    info = probe(settings.input)
-    other = None if settings.to is None else probe(settings.to)
+    info = probe(settings.input, settings.reading)
+    other = None if settings.to is None else probe(settings.to, settings.reading)
     if info.is_image and other is None:
         fix = "give a second one with --to, or use vidiff extend"
         raise VidiffError(f"{settings.input} is a single picture", expected="a video of two frames or more", fix=fix)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vidiff_cli.config.fields import Rate
 from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Device, Option
+from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
 VIDEO, SAMPLING, GUIDANCE = "Video", "Sampling", "Guidance"
 
@@ -170,6 +171,7 @@ class CompletionSettings(GenerationSettings):
         description="Source of the new frames; both: the estimate by motion and what the model adds to it; estimate: "
         "the estimate alone, without a model; model: the model's frames alone, enlarged",
     )
+    reading: SharedReadOptions = DEFAULT
     audio: Annotated[bool, Option(VIDEO)] = Field(
         default=True, description="Keep the audio (longer in slow motion, at its pitch)"
     )
