@@ -91,7 +91,7 @@ class TinyClip:
 
 
 @pytest.fixture(scope="session")
-def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> TinyClip:
+def tiny_clip(tmp_path_factory):
     from vidiff_cli.text.clip_names import import_open_clip
 
     import_open_clip()
@@ -105,7 +105,7 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> TinyClip:
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def no_network(monkeypatch):
     """Refuses every connection; the list of the hosts that were asked for."""
     import socket
 

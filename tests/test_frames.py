@@ -304,10 +304,11 @@ def test_doubling_ntsc_meets_every_frame() -> None:
     assert line == interpolation(10, Fraction(30000, 1001), factor=2)
 
 
-def test_a_variable_rate_is_observed_at_its_own_times() -> None:
+def test_a_variable_rate_is_shown_at_the_nearest_places() -> None:
     times = [Fraction(0), Fraction(1, 10), Fraction(17, 100), Fraction(2, 5)]
     line = interpolation(4, Fraction(10), times=times, factor=2)
-    check_timeline(line, 4, times, Fraction(1, 2), hold=True)
+    assert [line.given.get(rank) for rank in line.written] == [0, None, 1, 2, None, None, None, None, 3, 3]
+    assert [line.times[rank] for rank in line.given] == times  # its own time, from which the frames between follow
 
 
 def test_times_rounded_to_milliseconds_are_put_back_on_the_grid() -> None:

@@ -23,7 +23,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_names_decide(tmp_path: Path, kind: str) -> None:
+def test_names_decide(tmp_path, kind):
     for name in CASES[kind]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
@@ -34,12 +34,12 @@ def test_names_decide(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("content", "kind"), [('{"train": {}, "model": {}}', "run"), ("[1]", "folder"), ("{", "folder")]
 )
-def test_a_run_before_its_first_checkpoint_is_known_by_its_config(tmp_path: Path, content: str, kind: str) -> None:
+def test_a_run_before_its_first_checkpoint_is_known_by_its_config(tmp_path, content, kind):
     (tmp_path / "config.json").write_text(content)
     assert path_kind(tmp_path) == kind
 
 
-def test_a_file_named_builtin_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_named_builtin_wins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert path_kind(Path("builtin")) == "builtin model"
     Path("builtin").touch()

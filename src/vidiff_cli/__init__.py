@@ -12,8 +12,7 @@ A function is imported when it is first used: importing vidiff_cli imports no to
 `__init__.pyi`.
 """
 
-from importlib import import_module
-from typing import Any
+from importlib import import_module  # and nothing slow: Ctrl-C at this moment would show a traceback
 
 __version__ = "0.1.0"
 
@@ -29,7 +28,7 @@ _MODULES = {
 __all__ = ["__version__", "evaluate", "extend", "interpolate", "load_model", "prep", "sample", "train"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import an exported function on first use (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

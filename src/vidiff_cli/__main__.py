@@ -1,15 +1,27 @@
-"""`python -m vidiff_cli`, which torchrun needs, is `vidiff`."""
+"""`vidiff`, and `python -m vidiff_cli`, which torchrun needs."""
 
+import os
 import signal
+from types import FrameType
+
+from vidiff_cli.system.standard_streams import open_closed_streams
 
 
 def start() -> None:
-    """Run the command. Until it has its own handlers, Ctrl-C ends the process quietly: no work has begun."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Run the command. Until it has its own handlers, Ctrl-C and its like end the process quietly: no work has
+    begun."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
+    open_closed_streams()
     from vidiff_cli.cli.app import main
 
     main()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.atomic_files import atomic_path
+from vidiff_cli.system.shortage import raise_shortage
 
 FORMAT = "vidiff-2"
 # the files of a checkpoint folder
@@ -73,6 +74,7 @@ def _read_table(path: Path) -> dict[str, Any]:
                 raise damaged_checkpoint(path, f"a header of {length:,} bytes in a file of {size:,}")
             return json.loads(file.read(length))
     except OSError as error:
+        raise_shortage(path, error)
         raise VidiffError(f"{path} cannot be read", found=(error.strerror or str(error)).lower()) from error
 
 
@@ -88,7 +90,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         # safetensors maps no file whose name is not UTF-8
         tensors = load_file(path) if _is_text(path) else load(path.read_bytes())
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise_shortage(path, error)
+        if isinstance(error, OSError):
+            found = (error.strerror or str(error)).lower()
+            raise VidiffError(f"{path} cannot be read", found=found) from error
         raise damaged_checkpoint(path, " ".join(str(error).split())) from error
     return Checkpoint(header=header, tensors=tensors)
 

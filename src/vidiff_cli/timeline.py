@@ -87,15 +87,32 @@ def interpolation(
     factor: int | None = None,
     fps: Fraction | None = None,
     hold: bool = True,
+    last_seconds: Fraction | None = None,
 ) -> Timeline:
     """The timeline that brings `count` frames to `fps`, or to `factor` times their rate.
 
-    Output frame k is shown at k / fps, for every k / fps up to the last source frame: (count - 1) * factor + 1 frames
-    for a factor. `hold` repeats the last source frame until the source's duration is over, so that sound stays in step:
-    count * factor frames in all. A source frame at an output time is that output frame; any other is observed and not
-    written. `times` (seconds, the first 0) describe a source with a variable rate, whose last frame is shown for
-    1 / source_fps; a time within a millisecond of the rate's grid counts as on it, since some containers round to that.
-    Raises ValueError unless exactly one of factor and fps is there and everything is positive and ascending.
+    Output frame k is shown at k / fps, up to the last source frame: (count - 1) * factor + 1 frames for a factor. A
+    source frame at an output time is that output frame; any other is observed and not written.
+
+    With `times` the source has a variable rate: each of its frames is the output frame whose time is nearest, but where
+    another one is nearer still. Its own time is kept, so that the frames between follow from when it was really seen.
+
+    Args:
+        count: Number of source frames.
+        source_fps: Their rate.
+        times: Seconds of source frames that keep no rate, the first 0; a time within a millisecond of the rate's grid
+            counts as on it, since some containers round to that.
+        factor: Multiple of the rate.
+        fps: The wanted rate.
+        hold: Repeat the last source frame until the source's duration is over, so that sound stays in step: count *
+            factor frames in all.
+        last_seconds: Time that the last source frame is shown, if not 1 / source_fps.
+
+    Returns:
+        The timeline.
+
+    Raises:
+        ValueError: Not exactly one of factor and fps is there, or something is not positive or not ascending.
     """
     if (factor is None) == (fps is None):
         raise ValueError("expected either a factor or a rate")
@@ -107,17 +124,59 @@ def interpolation(
     if len(source) != count or source[0] != 0 or not _ascend(source):
         raise ValueError(f"expected {count} ascending times that begin at 0")
     last = source[-1]
-    wanted = [k / rate for k in range(int(last * rate) + 1)]
+    placed = _exact_places(source, rate) if times is None else _nearest_places(source, rate)
+    final = max(int(last * rate), *placed)
+    wanted = [source[placed[k]] if k in placed else k / rate for k in range(final + 1)]
     union = sorted({*source, *wanted})
     rank = {time: position for position, time in enumerate(union)}
     # The frames of the half-open duration: k / rate < stop. -(-a // b) is the quotient rounded up.
-    held = -(-(last + 1 / source_fps) * rate // 1) - len(wanted) if hold else 0
+    total = -(-(last + (last_seconds or 1 / source_fps)) * rate // 1) if hold else 0
     return Timeline(
         times=tuple(union),
         given={rank[time]: index for index, time in enumerate(source)},
-        written=(*(rank[time] for time in wanted), *[len(union) - 1] * held),
+        written=(*(rank[time] for time in wanted), *[rank[last]] * (total - len(wanted))),
         fps=rate,
     )
+
+
+def _exact_places(source: Sequence[Fraction], rate: Fraction) -> dict[int, int]:
+    """Output frame -> source frame, for those whose time is k / rate."""
+    return {int(time * rate): index for index, time in enumerate(source) if (time * rate).denominator == 1}
+
+
+def _nearest_places(source: Sequence[Fraction], rate: Fraction) -> dict[int, int]:
+    """Output frame -> the source frame nearest to it, of those that are nearer to it than to any other output frame."""
+    placed: dict[int, int] = {}
+    for index, time in enumerate(source):
+        place = int(time * rate + Fraction(1, 2))
+        rival = placed.get(place)
+        if rival is None or abs(time * rate - place) < abs(source[rival] * rate - place):
+            placed[place] = index
+    return placed
+
+
+def better_rate(
+    count: int, source_fps: Fraction, wanted: Fraction, *, times: Sequence[Fraction] | None = None
+) -> Fraction | None:
+    """The rate nearest to the wanted one at which half of the source frames or more are output frames, or half of the
+    output frames are source frames: a multiple of the source's or of its half, or a part of it.
+
+    None where no such rate is within a factor of two.
+    """
+    source = [k / source_fps for k in range(count)] if times is None else _on_grid(times, source_fps)
+    rates = {source_fps * multiple / 2 for multiple in range(2, 2 + int(4 * wanted / source_fps))}
+    rates |= {source_fps / part for part in range(1, 2 + int(2 * source_fps / wanted))}
+    near = [rate for rate in rates - {wanted, source_fps} if wanted / 2 <= rate <= wanted * 2]
+    for rate in sorted(near, key=lambda rate: max(rate / wanted, wanted / rate)):
+        placed = _exact_places(source, rate) if times is None else _nearest_places(source, rate)
+        if not leaves_out_most(len(placed), count, int(source[-1] * rate) + 1):
+            return rate
+    return None
+
+
+def leaves_out_most(written: int, given: int, total: int) -> bool:
+    """True if fewer than half of the given frames are written, though there is room for them among `total`."""
+    return 2 * written < min(given, total)
 
 
 def _on_grid(times: Sequence[Fraction], fps: Fraction) -> list[Fraction]:

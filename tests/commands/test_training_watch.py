@@ -187,7 +187,7 @@ def test_prompts_of_a_file_are_drawn_with_the_same_noise(dataset, training, tmp_
 
 @pytest.mark.parametrize(
     ("content", "found"),
-    [(None, "no such file"), (b"\n# nothing\n", "no prompt"), (b"a\n" * 17, "17 prompts"), (b"\xff\xfe", "not UTF-8")],
+    [(None, "no such file"), (b"\n# nothing\n", "no prompt"), (b"a\n" * 17, "17 prompts"), (b"\xc3", "not UTF-8")],
 )
 def test_a_prompts_file_that_fits_no_sheet(tmp_path: Path, content: bytes | None, found: str) -> None:
     path = tmp_path / "prompts.txt"

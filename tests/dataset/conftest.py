@@ -16,7 +16,7 @@ Store = Callable[..., Path]
 
 
 @pytest.fixture
-def store() -> Store:
+def store():
     """store(folder, clips, row, **spec): a dataset of clips (t h w c), the second one for validation. `row(n)` changes
     values of a clip's row."""
 

@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,24 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from vidiff_cli.dataset.dataset import (
-    open_dataset,
-    read_rows,
-    write_rows,
-    write_shards,
-    write_tensors,
-)
+from vidiff_cli.dataset.dataset import open_dataset, read_rows, write_rows, write_shards, write_tensors
 from vidiff_cli.errors import VidiffError
 
 
 @pytest.fixture
-def stored(tmp_path: Path, store: Callable[..., Path]) -> tuple[Path, list[np.ndarray]]:
+def stored(tmp_path, store):
     rng = np.random.default_rng(0)
     clips = [rng.integers(0, 256, (1 if n == 3 else 4, 6, 5, 3), dtype=np.uint8) for n in range(7)]
     return store(tmp_path, clips, lambda n: {"fps": "0"} if n == 3 else {}, shard_bytes=1000), clips
 
 
-def test_what_is_written_is_read(stored: tuple[Path, list[np.ndarray]]) -> None:
+def test_what_is_written_is_read(stored):
     folder, clips = stored
     dataset = open_dataset(folder)
     assert len(dataset) == 7
@@ -43,7 +35,7 @@ def test_what_is_written_is_read(stored: tuple[Path, list[np.ndarray]]) -> None:
     assert dataset.captions() == tuple(f"caption {n}" for n in (0, 2, 3, 4, 5, 6))
 
 
-def test_frames_are_copies_and_the_dataset_travels(stored: tuple[Path, list[np.ndarray]]) -> None:
+def test_frames_are_copies_and_the_dataset_travels(stored):
     folder, clips = stored
     dataset = open_dataset(folder)
     dataset.frames(0)[:] = 0
@@ -53,7 +45,7 @@ def test_frames_are_copies_and_the_dataset_travels(stored: tuple[Path, list[np.n
     np.testing.assert_array_equal(pickle.loads(blob).frames(0), clips[0])
 
 
-def test_damage_is_one_sentence_that_names_the_file(stored: tuple[Path, list[np.ndarray]]) -> None:
+def test_damage_is_one_sentence_that_names_the_file(stored):
     folder, _ = stored
     shard = folder / "data" / "shard-00001.safetensors"
     whole = shard.read_bytes()
@@ -73,7 +65,7 @@ def test_damage_is_one_sentence_that_names_the_file(stored: tuple[Path, list[np.
         open_dataset(folder)
 
 
-def test_what_is_no_dataset_is_said(tmp_path: Path, stored: tuple[Path, list[np.ndarray]]) -> None:
+def test_what_is_no_dataset_is_said(tmp_path, stored):
     folder, _ = stored
     with pytest.raises(VidiffError, match="no such folder"):
         open_dataset(folder / "elsewhere")
@@ -97,9 +89,7 @@ shapes = st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple)
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(min_size=1, max_size=8), shapes, max_size=6), st.booleans())
-def test_shards_are_the_bytes_that_safetensors_writes(
-    tmp_path: Path, wanted: dict[str, tuple[int, ...]], described: bool
-) -> None:
+def test_shards_are_the_bytes_that_safetensors_writes(tmp_path, wanted, described):
     rng = np.random.default_rng(0)
     tensors = {name: rng.integers(0, 256, shape, dtype=np.uint8) for name, shape in wanted.items()}
     tensors = {name: each[::-1] if each.ndim > 1 else each for name, each in tensors.items()}  # not contiguous
@@ -110,7 +100,7 @@ def test_shards_are_the_bytes_that_safetensors_writes(
     assert ours.read_bytes() == theirs.read_bytes()
 
 
-def test_files_are_as_readable_as_the_umask_has_it(tmp_path: Path) -> None:
+def test_files_are_as_readable_as_the_umask_has_it(tmp_path):
     """safetensors alone would keep them from everybody else, on a shared disk too."""
     for mask, mode in ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)):
         before = os.umask(mask)
@@ -125,7 +115,7 @@ def test_files_are_as_readable_as_the_umask_has_it(tmp_path: Path) -> None:
         (tmp_path / "rows.jsonl").unlink()
 
 
-def test_rows_keep_any_text(tmp_path: Path) -> None:
+def test_rows_keep_any_text(tmp_path):
     rows = [{"name": "bad \udcff name\nwith lines\u2028and \u4e2d"}]
     write_rows(tmp_path / "rows.jsonl", rows)
     assert list(read_rows(tmp_path / "rows.jsonl")) == rows

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def moving(number: int, frames: int, *, width: int) -> np.ndarray:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path, store: Callable[..., Path]) -> Path:
+def dataset(tmp_path, store):
     """Six clips of two sizes at two rates, one of them an image, one for validation."""
     clips = [moving(n, 1 if n == 4 else 6, width=24 if n == 5 else 16) for n in range(6)]
 
@@ -57,7 +56,7 @@ def below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_every_clip_is_a_video_with_its_row(dataset: Path, tmp_path: Path) -> None:
+def test_every_clip_is_a_video_with_its_row(dataset, tmp_path):
     report = export(settings(dataset, tmp_path / "out", lossless=True))
     assert report.clips == {"train": 5, "validation": 1}
     opened, seen = open_dataset(dataset), 0
@@ -78,7 +77,7 @@ def test_every_clip_is_a_video_with_its_row(dataset: Path, tmp_path: Path) -> No
     assert seen == 6 and below(tmp_path / "out")[0] == "train"
 
 
-def test_prep_of_the_export_gives_the_same_clips(dataset: Path, tmp_path: Path) -> None:
+def test_prep_of_the_export_gives_the_same_clips(dataset, tmp_path):
     """Captions and, without loss, frames; the image is a video of one frame, which prep leaves out as too short."""
     export(settings(dataset, tmp_path / "out", lossless=True))
     asked = {"sources": [str(tmp_path / "out")], "output": tmp_path / "again", "size": 16, "frames": 6, "fps": "30"}
@@ -93,16 +92,12 @@ def test_prep_of_the_export_gives_the_same_clips(dataset: Path, tmp_path: Path) 
         assert after.clips[number].fps == before.clips[index].fps
 
 
-def test_an_mp4_is_written_unless_lossless_is_asked_for(dataset: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["export", str(dataset), "-o", str(tmp_path / "out"), "--quiet"])
-    assert result.exit_code == 0 and result.stdout.strip() == str(tmp_path / "out")
-    assert {path.suffix for path in (tmp_path / "out").rglob("clip-*")} == {".mp4"}
-
-
-def test_only_an_earlier_export_is_replaced(dataset: Path, tmp_path: Path) -> None:
+def test_only_an_earlier_export_is_replaced(dataset, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    export(settings(dataset, out))  # an empty folder is as good as none
+    result = CliRunner().invoke(app, ["export", str(dataset), "-o", str(out), "--quiet"])  # empty is as good as none
+    assert result.exit_code == 0 and result.stdout.strip() == str(out)
+    assert {path.suffix for path in out.rglob("clip-*")} == {".mp4"}, "unless lossless is asked for"
     with pytest.raises(VidiffError, match="is not empty: found train; give another folder, or --overwrite"):
         export(settings(dataset, out))
     (out / "train" / "clip-0000000.mp4").write_bytes(b"")
@@ -118,37 +113,29 @@ def test_only_an_earlier_export_is_replaced(dataset: Path, tmp_path: Path) -> No
     assert below(tmp_path)[0] == "dataset", "nothing hidden is left"
 
 
-def test_what_fails_leaves_nothing(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["dataset.videofolder.encode", "commands.export.row_bytes"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(dataset, tmp_path, monkeypatch, step):
     export(settings(dataset, tmp_path / "out"))
     before = below(tmp_path)
 
     def full(*_: object, **__: object) -> int:
-        raise VidiffError("no space left")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vidiff_cli.dataset.videofolder.encode", full)
+    monkeypatch.setattr(f"vidiff_cli.{step}", full)
     for output in ("new", "out"):
-        with pytest.raises(VidiffError, match="no space left"):
+        with pytest.raises(VidiffError, match="could not be written: found no space left on device"):
             export(settings(dataset, tmp_path / output, overwrite=True))
         assert below(tmp_path) == before
 
 
-def test_a_full_disk_and_a_damaged_dataset_are_one_sentence(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(row: object) -> bytes:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("vidiff_cli.commands.export.row_bytes", full)
-        with pytest.raises(VidiffError, match=r"out could not be written: found no space left on device"):
-            export(settings(dataset, tmp_path / "out"))
+def test_a_damaged_dataset_is_one_sentence(dataset, tmp_path):
     (dataset / "data" / "shard-00000.safetensors").unlink()
     result = CliRunner().invoke(app, ["export", str(dataset), "-o", str(tmp_path / "out"), "--quiet"])
     assert result.exit_code == 1 and result.stdout == "" and "is damaged: found no such file" in result.stderr
     assert below(tmp_path)[0] == "dataset" and not (tmp_path / "out").exists()
 
 
-def test_interrupted_it_leaves_nothing(dataset: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_interrupted_it_leaves_nothing(dataset, tmp_path, tmp_path_factory):
     """A real Ctrl-C while the first clips are being encoded."""
     heard = tmp_path_factory.mktemp("heard") / "file"
     code = (

@@ -63,9 +63,9 @@ CASES = (
         name="train",
         weight=3,
         arguments=(
-            *("train", "dataset", "-o", "out", "--preset", "tiny", "--precision", "fp32", "--steps", "24"),
-            *("--batch-size", "4", "--set", "frames=4", "--checkpoint-every", "7", "--sample-every", "10"),
-            *("--validate-every", "5"),
+            *("train", "dataset", "-o", "out", "--preset", "tiny", "--precision", "fp32", "--steps", "7"),
+            *("--batch-size", "4", "--set", "frames=4", "--checkpoint-every", "3", "--sample-every", "5"),
+            *("--validate-every", "4"),
             *(part for each in SMALL for part in ("--set", each)),
         ),
         inputs=("dataset",),

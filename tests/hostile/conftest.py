@@ -8,15 +8,16 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from files import content, real_data
+from pictures import noise
 from typer.testing import CliRunner
 
 from vidiff_cli.checkpoint import write_tensors
@@ -27,6 +28,7 @@ from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import encode
 
 NETWORK = {"base_channels": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}
+# one sampling step on the CPU; a small network, four frames, two clips a step
 QUICK = ("--steps", "1", "--seed", "1", "--device", "cpu", "--quiet")
 SMALL = [f"--set=network.{name}={value}" for name, value in NETWORK.items()]
 TRAIN = (*SMALL, "--batch-size", "2", "--frames", "4", "--sample-every", "0", "--device", "cpu", "--text", "learned")
@@ -65,18 +67,18 @@ def is_one_sentence(result: Result) -> bool:
     return result.code in (1, 2) and foreseen and (one or usage) and not result.out
 
 
+def is_free_of_control(text: str) -> bool:
+    """Whether there is nothing in a text that a terminal would obey."""
+    return not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
+
+
 def left_behind(folder: Path) -> list[str]:
     """Hidden files and folders: nothing unfinished may stay."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.startswith("."))
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -84,23 +86,24 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_folder(tmp_path, monkeypatch):
     """Outputs without a name go to the working directory."""
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def vidiff() -> Callable[..., Result]:
-    return run
+vidiff = pytest.fixture(lambda: run)
+apart = pytest.fixture(lambda: run_apart)
+sentence = pytest.fixture(lambda: is_one_sentence)
+quick = pytest.fixture(lambda: QUICK)
+training = pytest.fixture(lambda: TRAIN)
+hidden = pytest.fixture(lambda: left_behind)
+files = pytest.fixture(lambda: content)
+rewrite = pytest.fixture(lambda: with_header)
+no_control = pytest.fixture(lambda: is_free_of_control)
 
 
 @pytest.fixture
-def apart() -> Callable[..., Result]:
-    return run_apart
-
-
-@pytest.fixture
-def refused() -> Callable[..., str]:
+def refused():
     """refused("extend", ...): the command must end with one sentence, which is returned."""
 
     def check(*arguments: str | Path) -> str:
@@ -111,56 +114,31 @@ def refused() -> Callable[..., str]:
     return check
 
 
-@pytest.fixture
-def sentence() -> Callable[[Result], bool]:
-    return is_one_sentence
-
-
-@pytest.fixture
-def quick() -> tuple[str, ...]:
-    """One sampling step on the CPU."""
-    return QUICK
-
-
-@pytest.fixture
-def training() -> tuple[str, ...]:
-    """A small network, four frames, two clips a step."""
-    return TRAIN
-
-
-@pytest.fixture
-def hidden() -> Callable[[Path], list[str]]:
-    return left_behind
-
-
-@pytest.fixture
-def files() -> Callable[[Path], dict[str, bytes]]:
-    return content
-
-
-def save_model(path: Path, **settings: Any) -> Path:
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
     """An untrained network of 16x16 pixels and four frames as a checkpoint file."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
     values = {"width": 16, "height": 16, "frames": 4, "fps": "8", "network": NETWORK, "text": {"vocabulary": (5, 6)}}
-    model = ModelSettings.model_validate(values | settings)
-    header = {"model": model.model_dump(mode="json"), "step": 1, "phase": "stable", "clips_seen": 4, "weights": "ema"}
-    write_tensors(path, new_video_model(model, 0).state_dict(), header)
+    settings = ModelSettings.model_validate(values)
+    header = {
+        "model": settings.model_dump(mode="json"),
+        "step": 1,
+        "phase": "stable",
+        "clips_seen": 4,
+        "weights": "ema",
+    }
+    write_tensors(path, new_video_model(settings, 0).state_dict(), header)
     return path
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model") / "model.safetensors")
-
-
-def make_clip(path: Path, *, frames: int = 8, side: int = 32) -> Path:
-    rng = np.random.default_rng(1)
+def make_clip(path: Path, *, side: int = 32) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    encode(path, rng.integers(0, 256, (frames, side, side, 3), np.uint8), Fraction(8), lossless=path.suffix == ".mkv")
+    encode(path, noise(8, side, seed=1), Fraction(8), lossless=path.suffix == ".mkv")
     return path
 
 
 @pytest.fixture(scope="session")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def clip(tmp_path_factory):
     """clip(".mp4"): a sound file of eight frames of 32x32, 8 a second; never to be changed."""
     folder, made = tmp_path_factory.mktemp("clip"), dict[str, Path]()
 
@@ -173,16 +151,15 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory):
     """A folder with clips/, dataset/ (clips of four frames of 16x16) and run/ (one step); copy it before a change."""
     home = tmp_path_factory.mktemp("made")
     for number in range(3):
-        make_clip(home / "clips" / f"clip{number}.mkv", side=16)
-        (home / "clips" / f"clip{number}.txt").write_text("a red ball\n")
-    prepared = run("prep", home / "clips", "-o", home / "dataset", "--size", "16", "--frames", "4", "--quiet")
-    assert prepared.code == 0, prepared
-    trained = run("train", home / "dataset", "-o", home / "run", "--steps", "1", *TRAIN, "--quiet")
-    assert trained.code == 0, trained
+        make_clip(home / "clips" / f"clip{number}.mkv", side=16).with_suffix(".txt").write_text("a red ball\n")
+    prep = ("prep", home / "clips", "-o", home / "dataset", "--size", "16", "--frames", "4", "--quiet")
+    for command in (prep, ("train", home / "dataset", "-o", home / "run", "--steps", "1", *TRAIN, "--quiet")):
+        result = run(*command)
+        assert result.code == 0, result
     return home
 
 
@@ -198,12 +175,7 @@ def with_header(path: Path, change: Callable[[dict[str, Any]], object], target: 
 
 
 @pytest.fixture
-def rewrite() -> Callable[..., Path]:
-    return with_header
-
-
-@pytest.fixture
-def make() -> Callable[..., Path]:
+def make():
     """Runs ffmpeg on files of our own: make(target, *arguments)."""
 
     def of(target: Path, *arguments: str) -> Path:
@@ -215,16 +187,5 @@ def make() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def real_clips() -> list[Path]:
-    """The real clips: $VIDIFF_TEST_DATA, or ../shared/data beside the repository."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("VIDIFF_TEST_DATA", beside))
-    if not (folder / "clips").is_dir():
-        pytest.skip(f"no real clips: {folder}/clips is not there (set VIDIFF_TEST_DATA)")
-    return [path for name in ("clips", "derived") for path in sorted((folder / name).glob("*"))]
-
-
-@pytest.fixture
-def no_control() -> Callable[[str], bool]:
-    """Whether a text is free of what a terminal would obey."""
-    return lambda text: not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
+def real_clips():
+    return [path for name in ("clips", "derived") for path in sorted((real_data() / name).glob("*"))]

@@ -9,27 +9,13 @@ from pathlib import Path
 
 import pytest
 
-ODD = [
-    b"",
-    b"{",
-    b"[]",
-    b"5",
-    b"\xff\xfe\0",
-    b"[" * 100_000,
-    b'{"step":1e400,"phase":[],"ema_updates":"x"}',
-    b"\0" * 99,
+ODD = [b"", b"5", b"\xff\xfe\0", b"[" * 100_000, b'{"step":1e400,"phase":[],"ema_updates":"x"}']
+STEP = "run/checkpoints/step-000001"
+PARTS = [
+    *("dataset/dataset.json", "dataset/clips.jsonl", "dataset/ledger.jsonl", "dataset/data/shard-00000.safetensors"),
+    *("run/config.json", "run/metrics.jsonl", "run/checkpoints/latest", f"{STEP}/state.json"),
+    *(f"{STEP}/model.safetensors", f"{STEP}/ema.safetensors"),
 ]
-PARTS = {
-    "dataset": ["dataset.json", "clips.jsonl", "ledger.jsonl", "data/shard-00000.safetensors"],
-    "run": [
-        "config.json",
-        "metrics.jsonl",
-        "checkpoints/latest",
-        "checkpoints/step-000001/state.json",
-        "checkpoints/step-000001/model.safetensors",
-        "checkpoints/step-000001/ema.safetensors",
-    ],
-}
 
 
 @pytest.fixture
@@ -45,38 +31,33 @@ def looked(vidiff, sentence, no_control):
     return look
 
 
-@pytest.mark.parametrize("kind", PARTS)
-def test_folders_with_any_part_damaged_or_gone(kind, made, looked, tmp_path, files):
-    for part in PARTS[kind]:
-        folder = Path(shutil.copytree(made / kind, tmp_path / "copy"))
-        for content in ODD:
-            (folder / part).write_bytes(content)
-            before = files(folder)
-            looked(folder)
-            assert files(folder) == before
-        (folder / part).unlink()
+@pytest.mark.parametrize("part", PARTS)
+def test_folders_with_any_part_damaged_or_gone(part, made, looked, tmp_path, files):
+    kind, _, name = part.partition("/")
+    folder = Path(shutil.copytree(made / kind, tmp_path / "copy"))
+    for content in ODD:
+        (folder / name).write_bytes(content)
+        before = files(folder)
         looked(folder)
-        (folder / part).mkdir()
-        looked(folder)
-        shutil.rmtree(folder)
+        assert files(folder) == before
+    (folder / name).unlink()
+    looked(folder)
+    (folder / name).mkdir()
+    looked(folder)
 
 
-def test_checkpoints_and_other_files_of_any_content(model, looked, tmp_path):
+def test_files_of_any_content_name_or_kind(model, looked, clip, tmp_path):
     contents = [*ODD, struct.pack("<Q", 2**63) + b"x", model.read_bytes()[:5000], struct.pack("<Q", 2) + b"{}"]
-    for suffix in (".safetensors", ".mp4", ".png", ".json", ".pt", ""):
-        for number, content in enumerate(contents):
-            path = tmp_path / f"{number}{suffix}"
-            path.write_bytes(content)
-            looked(path)
-
-
-def test_names_links_and_devices(looked, clip, tmp_path):
+    for suffix, of in ((".safetensors", contents), (".mp4", ODD[:3]), (".png", ODD[:3]), (".json", ODD), ("", ODD[:3])):
+        for number, content in enumerate(of):
+            (tmp_path / f"{number}{suffix}").write_bytes(content)
+            looked(tmp_path / f"{number}{suffix}")
     for name in ("new\nline.mp4", "esc\x1b[31m.mp4", "\u202ertl.mp4", "not \udcff.mp4", "-dash.mp4"):
         shutil.copyfile(clip(), tmp_path / name)
         assert "32x32" in looked(tmp_path / name)
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "loop").symlink_to("loop")
-    for name in ("pipe.mp4", "loop", "none\x1b[31m", "/dev/zero", "x" * 300, "/proc/self"):
+    for name in ("pipe.mp4", "loop", "none\x1b[31m", "/dev/zero", "x" * 300):
         looked(name)
 
 

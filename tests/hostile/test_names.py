@@ -6,31 +6,18 @@ import json
 import os
 import shutil
 import subprocess
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
-from vidiff_cli.video.encode import encode
 
 WRITTEN = ["$(touch pwned);x.mp4", "new\nline.mp4", "-dash.mp4", "p%d%03d.mp4", "concat:a|b.mp4"]
 WRITTEN += ["esc\x1b[31m\x07.mp4", "not \udcff\udcfe utf-8.mp4"]
 NAMES = [*WRITTEN, "a b.mp4", "q'\"`.mp4", "tab\there.mp4", "--model.mp4", "g[*]?{a,b}.mp4", "http:x.mp4", "pipe:0.mp4"]
 NAMES += ["fd:3.mp4", "file:x.mp4", "C:\\x.mp4", "~x.mp4", "a,b;c=d.mp4", "[bold]x[!bold].mp4", " .mp4"]
 NAMES += ["\u202eright to left.mp4", "e\u0301\u00e9\u65e5\u672c.mp4"]
-
-
-@pytest.fixture
-def odd(tmp_path, clip):
-    """A folder with one sound clip under every name."""
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for name in NAMES:
-        shutil.copyfile(clip(), folder / name)
-    return folder
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -47,15 +34,6 @@ def test_a_file_of_any_name_is_read_and_written(name, clip, model, vidiff, quick
     assert json.loads(target.with_suffix(".json").read_text())["command"] == "extend"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_video_of_any_name_is_encoded_and_decoded(name, tmp_path):
-    frames = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    path = Path(name).with_suffix(".mkv")  # relative
-    encode(path, frames, Fraction(8), lossless=True)
-    np.testing.assert_array_equal(decode(path).frames, frames)
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-
-
 @pytest.mark.parametrize("name", ["-y.mp4", "http:x.mp4", "concat:a|b.mp4", "file:x.mp4"])
 def test_ffmpeg_takes_a_name_of_ours_for_a_local_file(name, tmp_path):
     still = ["-v", "error", "-f", "lavfi", "-i", "color=s=16x16:d=0.1"]
@@ -63,8 +41,11 @@ def test_ffmpeg_takes_a_name_of_ours_for_a_local_file(name, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
-def test_prep_reads_files_of_any_name(odd, vidiff, tmp_path, no_control):
-    result = vidiff("prep", odd, "-o", "dataset", "--size", "16", "--frames", "4", "--min-difference", "0")
+def test_prep_reads_files_of_any_name(clip, vidiff, no_control):
+    Path("in").mkdir()
+    for name in NAMES:
+        shutil.copyfile(clip(), Path("in") / name)
+    result = vidiff("prep", "in", "-o", "dataset", "--size", "16", "--frames", "4", "--min-difference", "0")
     assert result.code == 0 and no_control(result.err.replace("\n", "")), result
     ledger = [json.loads(line) for line in Path("dataset/ledger.jsonl").read_text().splitlines()]
     assert {row["source"]: row["status"] for row in ledger} == dict.fromkeys(NAMES, "kept")
@@ -78,13 +59,12 @@ def test_a_missing_file_of_any_name_is_one_sentence(refused, model, quick, no_co
     assert not Path("dataset").exists()
 
 
-@pytest.mark.parametrize("name", ["a b", "new\nline", "-dash", "p%03d", "not \udcff utf-8", "g[*]?", "http:x"])
+@pytest.mark.parametrize("name", ["new\nline", "-dash", "not \udcff utf-8", "g[*]?"])
 def test_datasets_runs_and_prompts_of_any_name(name, clip, vidiff, training, quick, tmp_path):
-    folder = Path("in")
-    folder.mkdir()
+    Path("in").mkdir()
     for number in range(2):
-        shutil.copyfile(clip(), folder / f"{number}.mp4")
-    assert vidiff("prep", folder, f"-o{name}", "--size", "16", "--frames", "4", "--quiet").code == 0
+        shutil.copyfile(clip(), f"in/{number}.mp4")
+    assert vidiff("prep", "in", f"-o{name}", "--size", "16", "--frames", "4", "--quiet").code == 0
     result = vidiff("train", "--steps", "1", *training, "--quiet", "-o", f"run {name}", "--", name)
     assert result.code == 0, result
     (tmp_path / f"{name}.txt").write_text("a ball\n")

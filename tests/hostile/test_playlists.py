@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import shutil
 import struct
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from web_server import listening
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import ffmpeg
@@ -33,46 +31,24 @@ TEXTS = {
     "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{video}\n#EXT-X-ENDLIST\n",
     "hls-key": '#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{picture}"\n#EXTINF:10,\n{video}\n#EXT-X-ENDLIST\n',
     "ffconcat": "ffconcat version 1.0\nfile '{video}'\n",
-    "concat": "file '{video}'\n",
-    "xspf": '<?xml version="1.0"?><playlist version="1" xmlns="http://xspf.org/ns/0/"><trackList><track>'
-    "<location>{video}</location></track></trackList></playlist>",
     "svg": SVG,
     "dash": DASH,
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
     "m=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n",
     "avisynth": 'DirectShowSource("{video}")\n',
     "eps": "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n({picture}) run showpage\n",
-    "imf": '<?xml version="1.0"?><CompositionPlaylist xmlns="http://www.smpte-ra.org/schemas/2067-3/2016">'
-    "<Id>urn:uuid:0</Id><EditRate>24 1</EditRate><ExtensionProperties/><SegmentList/></CompositionPlaylist>",
 }
 SUFFIXES = {"hls": ".m3u8", "ffconcat": ".ffconcat", "svg": ".svg", "dash": ".mpd", "sdp": ".sdp", "avisynth": ".avs"}
 
 
 @pytest.fixture
-def server() -> Iterator[SimpleNamespace]:
-    """A local web server; `asked` lists what it was asked for, and it counts every connection."""
-    asked: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def setup(self) -> None:
-            asked.append("a connection")
-            super().setup()
-
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, args=(0.05,), daemon=True).start()
-        yield SimpleNamespace(url=f"http://127.0.0.1:{httpd.server_port}", port=httpd.server_port, asked=asked)
-        httpd.shutdown()
+def server():
+    with listening() as (url, asked):
+        yield SimpleNamespace(url=url, port=int(url.rpartition(":")[2]), asked=asked)
 
 
 @pytest.fixture
-def canaries(tmp_path, clip, make) -> dict[str, str]:
+def canaries(tmp_path, clip, make):
     """Sound files that would make a playlist work, if it were followed."""
     make(tmp_path / "canary.ts", "-i", ffmpeg.file_url(clip()), "-c", "copy")
     make(tmp_path / "canary.png", "-i", ffmpeg.file_url(clip()), "-frames:v", "1")
@@ -110,15 +86,6 @@ def test_what_stands_in_the_file_would_work_without_the_guard(canaries, server, 
         code, _, _ = ffmpeg.run([*anything, "-frames:v", "1", "-f", "null", "-"], timeout_seconds=20)
         assert (code == 0) == (target == "canary.ts")
     assert "/canary.ts" in server.asked
-
-
-def test_the_commands_refuse_a_playlist(canaries, server, tmp_path, refused, model, quick, hidden):
-    path = tmp_path / "list.mp4"
-    path.write_text(TEXTS["ffconcat"].format(video="canary.ts"))
-    assert "is not a video" in refused("extend", path, "-m", model, *quick, "-o", "out.mp4")
-    assert "is not a video" in refused("interpolate", path, "-m", model, *quick, "-o", "out.mp4")
-    assert "is not a video" in refused("prep", path, "-o", "dataset", "--quiet")
-    assert not Path("out.mp4").exists() and hidden(tmp_path) == []
 
 
 def test_decord_opens_nothing_but_the_files_it_is_trusted_with(canaries, tmp_path, clip, monkeypatch):

@@ -10,29 +10,20 @@ import pytest
 from rich.console import Console
 
 from vidiff_cli.cli.console import LONGEST_LINE, shown
-from vidiff_cli.generation.output_files import slug
 
 PROMPTS = {
     "empty": "",
-    "blanks": " \t\n ",
     "ten thousand words": "word " * 10_000,
     "one long word": "x" * 100_000,
     "escapes": "\x1b[31mred\x1b]0;title\x07\x9b31m",
     "right to left": "\u202eabc\u2066x",
-    "nul": "a\0b",
     "surrogate": "a\ud800b",
-    "bytes": "a\udcffb",
     "lines": "line\nline\r\u2028line",
     "path": "../../etc/passwd",
-    "absolute": "/etc/passwd",
     "option": "--help",
     "format": "%d%s{0}{x}",
     "markup": "[bold]x[/bold][/]",
     "combining": "a" + "\u0301" * 3000,
-    "wide": "\u65e5\u672c\u8a9e" * 100,
-    "emoji": "\U0001f600" * 500,
-    "hidden": ".hidden",
-    "capital I": "\u0130" * 200,
 }
 
 
@@ -49,22 +40,11 @@ def test_a_prompt_of_any_kind(kind, vidiff, model, quick, tmp_path, no_control, 
     assert sidecar["settings"]["prompts"] == [PROMPTS[kind]]
 
 
-@pytest.mark.parametrize("kind", PROMPTS)
-def test_a_slug_is_a_plain_file_name(kind):
-    name = slug(PROMPTS[kind])
-    assert name and name[0] not in ".-_" and not re.search(r"[\s/\\:*?\"<>|%$`']", name)
-    assert name.isprintable() and len(name.encode()) <= 150
-
-
-def test_negative_prompts_and_those_of_extend(vidiff, clip, model, quick, no_control):
-    for prompt in ("\x1b[31mred", "x" * 5000, "a\0b", "\ud800"):
-        command = ("extend", clip(), "-m", model, *quick, "--num-frames", "2", "-o", "out.mp4", "--overwrite")
-        result = vidiff(*command, "--prompt", prompt, "--negative-prompt", prompt)
-        assert result.code == 0 and no_control(result.err.replace("\n", "")), result
-
-
-def test_unknown_words_are_named_without_being_obeyed(refused, model, quick, no_control):
-    error = refused("sample", "-m", model, *quick, "--strict-prompt", "--", "\x1b[31mred\x07 \u202eabc " + "x" * 9000)
+def test_negative_prompts_and_unknown_words_are_not_obeyed(vidiff, refused, model, quick, no_control):
+    odd = "\x1b[31mred\x07 \u202eabc \ud800" + "x" * 9000
+    result = vidiff("sample", "-m", model, *quick, "--negative-prompt", odd, "-o", "out.mp4", "--", odd)
+    assert result.code == 0 and no_control(result.err.replace("\n", "")), result
+    error = refused("sample", "-m", model, *quick, "--strict-prompt", "-o", "strict.mp4", "--", odd)
     assert all(no_control(line) and len(line) < LONGEST_LINE + 100 for line in error.splitlines())
 
 
@@ -79,10 +59,9 @@ def test_what_is_shown_is_one_bounded_line_without_control():
 
 FILES = {
     "binary": bytes(range(256)),
-    "utf-16": "a cat\na dog".encode("utf-16"),
+    "half a character": "a cat\na dog".encode("utf-16")[:-1],
+    "nuls": b"a cat\0\0\0\xc3\xa9",
     "empty": b"",
-    "blank": b" \n\t\n",
-    "mark alone": b"\xef\xbb\xbf",
     "comments": b"#a\n  # b\n#",
     "too large": b"word " * 4_000_000,
 }
@@ -96,22 +75,19 @@ def test_a_prompts_file_that_is_none(kind, refused, model, quick, tmp_path):
 
 
 def test_a_prompts_file_with_odd_lines(vidiff, model, quick, tmp_path, no_control):
-    lines = [b"\xef\xbb\xbfa cat", b"a\0b", b"\x1b[31mred", "\u202ex".encode(), b"../../x", b"", b"# no", b"a\rb\x0cc"]
+    lines = [b"\xef\xbb\xbfa cat", b"\x1b[31mred", "\u202ex".encode(), b"../../x", b"", b"# no", b"a\rb\x0cc"]
     (tmp_path / "prompts.txt").write_bytes(b"\r\n".join(lines))
     result = vidiff("sample", "-m", model, *quick, "--prompts", "prompts.txt", "-o", "out/")
     assert result.code == 0 and no_control((result.err + result.out).replace("\n", "")), result
     made = [Path(line) for line in result.out.splitlines()]
-    assert len(made) == 8 and {path.parent for path in made} == {Path("out")}
+    assert len(made) == 7 and {path.parent for path in made} == {Path("out")}
 
 
 def test_more_videos_than_anyone_wants_are_refused(refused, model, quick, tmp_path):
-    (tmp_path / "prompts.txt").write_bytes(b"a\n" * 100_001)
-    assert "too many videos requested" in refused(
-        "sample", "-m", model, *quick, "--prompts", "prompts.txt", "-o", "out/"
-    )
-    (tmp_path / "prompts.txt").write_bytes(b"a\n" * 1_000_000)
-    command = ("sample", "-m", model, *quick, "--prompts", "prompts.txt", "-o", "out/", "-n", "100000")
-    assert "too many videos requested" in refused(*command)
+    command = ("sample", "-m", model, *quick, "--prompts", "prompts.txt", "-o", "out/")
+    for lines, more in ((100_001, ()), (1_000_000, ("-n", "100000"))):
+        (tmp_path / "prompts.txt").write_bytes(b"a\n" * lines)
+        assert "too many videos requested" in refused(*command, *more)
 
 
 @pytest.mark.parametrize("option", ["--prompts", "--config", "--from-json"])
@@ -125,39 +101,10 @@ def test_files_that_are_none_for_every_option_that_reads_one(option, refused, mo
 # --- settings ----------------------------------------------------------------------------------------------------
 
 SETS = [
-    "num_frames=1000000000000",
-    "fps=1e400",
-    "fps=0",
-    "fps=nan",
-    "fps='1/0'",
-    "fps=1e-300",
-    "fps='" + "9" * 30 + "/7'",
-    "guidance_scale=nan",
-    "guidance_scale=inf",
-    "guidance_scale=-1",
-    "threshold=nan",
-    "threshold=2",
-    "seed=-1",
-    "seed=" + "9" * 5000,
-    "steps=" + "9" * 5000,
-    "steps=" + "[" * 50_000,
-    "steps=1979-05-27",
-    "count=0",
-    "batch_size=0",
-    "overlap=1000000",
-    "prompts=[1]",
-    "prompts={}",
-    "langevin=inf",
-    "reconstruction_weight=nan",
-    "device='cpu; rm -rf'",
-    "device='cuda:99'",
-    "device=''",
-    "model='a\\u0000b'",
-    "output.x=1",
-    "a.b.c=1",
-    "...=1",
-    "x" * 10_000 + "=1",
-    "__class__=1",
+    *("num_frames=1000000000000", "fps=1e400", "fps='1/0'", "fps=1e-300", f"fps='{'9' * 30}/7'", "count=0"),
+    *("guidance_scale=nan", "guidance_scale=-1", "threshold=2", "seed=-1", "overlap=1000000", "langevin=inf"),
+    *(f"seed={'9' * 5000}", f"steps={'[' * 50_000}", "steps=1979-05-27", "prompts=[1]", "prompts={}"),
+    *("device='cpu; rm -rf'", "device='cuda:99'", "model='a\\u0000b'", f"{'x' * 10_000}=1", "__class__=1", "...=1"),
 ]
 
 
@@ -168,31 +115,17 @@ def test_a_setting_that_cannot_be(text, refused, model, quick, tmp_path):
 
 
 TOMLS = {
-    "binary": b"\xff\xfe",
+    "binary": b"\xff\xfe\x00",
     "deep": b"x=" + b"[" * 100_000,
     "deep keys": b".".join([b"a"] * 5000) + b"=1",
     "digits": b"steps=" + b"9" * 100_000,
-    "twice": b"steps=1\nsteps=2",
     "nul": b"a\0=1",
     "list": b"prompts=[[1]]",
-    "infinite": b"guidance_scale=inf",
     "unknown": b'"\\u001b[31m"=1',
-    "table": b"[guidance_scale]\na=1",
 }
-
-
-@pytest.mark.parametrize("kind", TOMLS)
-def test_a_settings_file_that_cannot_be(kind, refused, model, quick, tmp_path, no_control):
-    (tmp_path / "a.toml").write_bytes(TOMLS[kind])
-    error = refused("sample", "-m", model, *quick, "-o", "out.mp4", "--config", "a.toml")
-    assert no_control(error.removesuffix("\n")) and not Path("out.mp4").exists()
-
-
 SIDECARS = {
     "empty": b"",
-    "binary": b"\xff",
     "a list": b"[]",
-    "a number": b"5",
     "deep": b"[" * 100_000,
     "nothing in it": b"{}",
     "settings that are a number": b'{"command":"sample","settings":5}',
@@ -201,18 +134,16 @@ SIDECARS = {
     "another command": b'{"command":"sam\\u001b[31mple","settings":{}}',
     "an unknown setting": b'{"command":"sample","settings":{"__class__":"x"}}',
     "an infinite number": b'{"command":"sample","settings":{"steps":1e999}}',
-    "no number": b'{"command":"sample","settings":{"guidance_scale":NaN}}',
-    "a huge number": b'{"command":"sample","settings":{"num_frames":1' + b"0" * 30 + b"}}",
     "digits": b'{"command":"sample","settings":{"seed":' + b"9" * 5000 + b"}}",
     "a wrong type": b'{"command":"sample","settings":{"prompts":{"a":1}}}',
 }
+SETTINGS_FILES = [("--config", kind) for kind in TOMLS] + [("--from-json", kind) for kind in SIDECARS]
 
 
-@pytest.mark.parametrize("kind", SIDECARS)
-def test_a_sidecar_that_cannot_be(kind, refused, model, quick, tmp_path, no_control):
-    (tmp_path / "a.json").write_bytes(SIDECARS[kind])
-    more = [each for each in quick if each not in ("--steps", "1", "--seed")]
-    error = refused("sample", "--from-json", "a.json", "-m", model, *more, "-o", "out.mp4")
+@pytest.mark.parametrize(("option", "kind"), SETTINGS_FILES)
+def test_a_settings_file_or_a_sidecar_that_cannot_be(option, kind, refused, model, tmp_path, no_control):
+    (tmp_path / "given").write_bytes((TOMLS if option == "--config" else SIDECARS)[kind])
+    error = refused("sample", option, "given", "-m", model, "--device", "cpu", "--quiet", "-o", "out.mp4")
     assert no_control(error.removesuffix("\n")) and not Path("out.mp4").exists()
 
 
@@ -228,14 +159,8 @@ def test_a_sidecar_says_neither_where_to_write_nor_what_to_read_as_prompts(vidif
 
 
 def test_training_and_prep_settings_that_cannot_be(refused, made, training, tmp_path):
-    for text in (
-        "optimizer.lr=nan",
-        "optimizer.lr=inf",
-        "network.base_channels=1000000",
-        "network.num_res_blocks=99",
-        "frames=10000",
-    ):
+    for text in ("optimizer.lr=nan", "network.base_channels=1000000", "network.num_res_blocks=99", "frames=10000"):
         refused("train", made / "dataset", "-o", "run", "--steps", "1", *training, "--quiet", "--set", text)
-    for text in ("size=100000", "fps=0", "val_fraction=nan", "stride=0", "frames=0", "fps=" + "9" * 4400):
+    for text in ("size=100000", "fps=0", "val_fraction=nan", "stride=0", "fps=" + "9" * 4400):
         refused("prep", made / "clips", "-o", "dataset", "--quiet", "--set", text)
     assert list(tmp_path.iterdir()) == []

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
+from files import real_data
 
-MakeClip = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def data_dir() -> Path:
-    """Real videos: $VIDIFF_TEST_DATA, or ../shared/data beside the repository."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("VIDIFF_TEST_DATA", beside))
-    if not folder.is_dir():
-        pytest.skip("no real videos here: set VIDIFF_TEST_DATA to their folder")
-    return folder
+data_dir = pytest.fixture(real_data, scope="session")
 
 
 @pytest.fixture(scope="session")
-def make_clip() -> MakeClip:
+def make_clip():
     """make_clip(path, frames=20, fps=10, size="48x32"): a small moving test picture."""
 
     def make(path: Path, *, frames: int = 20, fps: int = 10, size: str = "48x32") -> Path:

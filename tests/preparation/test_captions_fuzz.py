@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import io
 import json
-import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,7 @@ def jsfusion(given: dict[str, str]) -> bytes:
 )
 @settings(max_examples=40, deadline=SLOW)
 @given(dense=DENSE)
-def test_cut_formats_are_read_as_written(format: str, write: Callable[[Any], bytes], dense: Any) -> None:
+def test_cut_formats_are_read_as_written(format, write, dense):
     content = write(dense)
     assert recognise(Document(Path("any"), "", content)) == format
     found = read(content, format)
@@ -176,7 +176,7 @@ def test_cut_formats_are_read_as_written(format: str, write: Callable[[Any], byt
 @pytest.mark.parametrize(("format", "write"), [("msrvtt", msrvtt), ("vatex", vatex), ("jsonl", jsonl)])
 @settings(max_examples=40, deadline=SLOW)
 @given(flat=FLAT)
-def test_lists_of_sentences_are_read_as_written(format: str, write: Callable[[Any], bytes], flat: Any) -> None:
+def test_lists_of_sentences_are_read_as_written(format, write, flat):
     content = write(flat)
     assert recognise(Document(Path("any"), "", content)) == format
     ending = "_000001_000011.mp4" if format == "vatex" else ".mp4"
@@ -191,7 +191,7 @@ def test_lists_of_sentences_are_read_as_written(format: str, write: Callable[[An
 @settings(max_examples=40, deadline=SLOW)
 @given(plain=PLAIN)
 @example(plain={IDS[0]: 'a, "b"; c'})
-def test_rows_are_read_as_written(format: str, write: Callable[[Any], bytes], plain: dict[str, str]) -> None:
+def test_rows_are_read_as_written(format, write, plain):
     content = write(plain)
     assert recognise(Document(Path("any"), "", content)) == format
     found = read(content, format)
@@ -215,7 +215,7 @@ JUNK = st.one_of(
     st.sampled_from([b'"', b"'", b"[", b"]", b"{", b"}", b",", b"\n", b"\r", b"\0", b"\\", b"\xff", b"\xef\xbb\xbf"]),
     st.sampled_from([b"NaN", b"-1", b"1e999", b"null", b"\\ud800", b"\xe9", b'""', b"[" * 3000, b"9" * 5000]),
 )
-EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), JUNK), min_size=1, max_size=4)
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12) | st.just(10**6), JUNK), min_size=1, max_size=4)
 
 
 def edited(content: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
@@ -225,62 +225,52 @@ def edited(content: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
     return content
 
 
+@contextlib.contextmanager
+def one_sentence_at_most() -> Iterator[None]:
+    try:
+        yield
+    except VidiffError as error:
+        assert "\n" not in str(error)
+
+
 @pytest.mark.parametrize("format", READABLE)
-@settings(max_examples=120, deadline=SLOW)
+@settings(max_examples=80, deadline=SLOW)
 @given(edits=EDITS, data=st.data())
-def test_damaged_files_raise_nothing_but_one_sentence(format: str, edits: Any, data: st.DataObject) -> None:
+def test_damaged_files_raise_nothing_but_one_sentence(format, edits, data):
     content = edited(data.draw(st.sampled_from(SAMPLES[format])), edits)
-    try:
+    with one_sentence_at_most():
         check(read(content, format))
-    except VidiffError as error:
-        assert "\n" not in str(error)
-    try:
-        name = recognise(Document(Path("any"), "", content))
-        assert name is None or name in READABLE
-    except VidiffError:
-        pass
+    with one_sentence_at_most():
+        assert recognise(Document(Path("any"), "", content)) in (None, *READABLE)
 
 
-@settings(max_examples=150, deadline=SLOW)
-@given(
-    content=st.one_of(
-        st.binary(max_size=200),
-        st.text("[]{}\",':\\0123456789-.enaN \n\rv_", max_size=200).map(str.encode),
-        st.text(max_size=100).map(lambda text: text.encode("utf-16", "replace")),
-    ),
-    format=st.sampled_from(sorted(FORMATS)),
-)
-def test_arbitrary_bytes_raise_nothing_but_one_sentence(content: bytes, format: str) -> None:
-    try:
+SIGNS = st.text("[]{}\",':\\0123456789-.enaN \n\rv_", max_size=200).map(str.encode)
+
+
+@settings(max_examples=100, deadline=SLOW)
+@given(content=st.one_of(st.binary(max_size=200), SIGNS), format=st.sampled_from(sorted(FORMATS)))
+def test_arbitrary_bytes_raise_nothing_but_one_sentence(content, format):
+    with one_sentence_at_most():
         check(read(content, format))
-    except VidiffError as error:
-        assert "\n" not in str(error)
 
 
+TEXTS = st.sampled_from(["", " ", "x", "\ud800", "../x", "a\0b", *IDS])
 VALUES = st.recursive(
-    st.one_of(
-        st.none(),
-        st.booleans(),
-        st.integers(-(10**20), 10**20),
-        st.floats(),
-        st.sampled_from(["", " ", "x", "\ud800", "../x", "a\0b", *IDS]),
-    ),
+    st.one_of(st.none(), st.booleans(), st.integers(-(10**20), 10**20), st.floats(), TEXTS),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
     max_leaves=6,
 )
 
 
 @pytest.mark.parametrize("format", ["activitynet", "youcook2", "msrvtt", "vatex", "jsonl"])
-@settings(max_examples=120, deadline=SLOW)
+@settings(max_examples=80, deadline=SLOW)
 @given(data=st.data())
-def test_any_value_in_any_place_raises_nothing_but_one_sentence(format: str, data: st.DataObject) -> None:
+def test_any_value_in_any_place_raises_nothing_but_one_sentence(format, data):
     value = json.loads(SAMPLES[format][0].splitlines()[0])
     for _ in range(data.draw(st.integers(1, 3))):
         value = replaced(value, data)
-    try:
+    with one_sentence_at_most():
         check(read(json.dumps(value).encode(), format))
-    except VidiffError as error:
-        assert "\n" not in str(error)
 
 
 def replaced(value: Any, data: st.DataObject) -> Any:
@@ -296,19 +286,17 @@ def replaced(value: Any, data: st.DataObject) -> Any:
 
 @settings(max_examples=100, deadline=SLOW)
 @given(edits=EDITS)
-def test_damaged_archives_raise_nothing_but_one_sentence(tmp_path_factory: Any, edits: Any) -> None:
+def test_damaged_archives_raise_nothing_but_one_sentence(tmp_path_factory, edits):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/train.json", SAMPLES["activitynet"][0] * 3)
         archive.writestr("b.csv", SAMPLES["webvid"][0])
     path = tmp_path_factory.getbasetemp() / "damaged.zip"
     path.write_bytes(edited(packed.getvalue(), edits))
-    try:
+    with one_sentence_at_most():
         for document in documents(path):
             assert not CONTROL.search(str(document))
             recognise(document, hurried=True)
-    except VidiffError as error:
-        assert "\n" not in str(error)
 
 
 LITERALS = st.recursive(
@@ -319,42 +307,25 @@ LITERALS = st.recursive(
 
 
 @settings(max_examples=100, deadline=SLOW)
+@example([[[[[[[[]]]]]]]])
+@example([1.0] * 10_000)
 @given(st.lists(LITERALS, max_size=4).filter(lambda value: depth(value) <= 8))
-def test_python_lists_are_read_as_python_reads_them(value: list[Any]) -> None:
+def test_python_lists_are_read_as_python_reads_them(value):
     assert parse_list(repr(value)) == ast.literal_eval(repr(value)) == value
 
 
-@settings(max_examples=300, deadline=SLOW)
-@given(st.text("[]'\",\\nxu0123456789abN. \n", max_size=30))
-@example(r"['\101\7\x41\u0041\U00000041\q\n']")
-def test_what_is_read_as_a_list_is_what_python_reads(text: str) -> None:
-    found = parse_list(text)
-    if isinstance(found, list):
-        with warnings.catch_warnings(action="ignore"):  # of odd escapes
-            assert found == ast.literal_eval(text.strip())
-    else:
-        assert found
+NO_LISTS = [
+    *("", "1", "'a'", "[1],[2]", "[[1][0]]", "['a' 'b']", "[b'x']", "[u'x']", "['''x''']", "[(1)]", "[1 - 1]"),
+    *("[1j]", "[0x10]", "[1_0]", "[--1]", "[1, # one\n2]", "[{}]", "[True]", "[None]", "[f'{1}']", "[1e9999]"),
+    *("[1", "[,]", "[1,,2]", r"['\U00110000']", "['\x00']", "['" + "\\" * 9999, "['" + "\\'" * 400_000),
+    *("[" * 100_000, "[" * 9 + "]" * 9, "[" + "-" * 500_000 + "1]", "[" + "9" * 500_000 + "]"),
+    *("[" + "1," * 10_001 + "]", "[" + "'a'," * (1 << 18) + "]"),
+]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "1", "'a'", "[1],[2]", "[[1][0]]", "['a' 'b']", "[b'x']", "[u'x']", "['''x''']", "[(1)]", "[1 - 1]"),
-        *("[1j]", "[0x10]", "[1_0]", "[--1]", "[1, # one\n2]", "[{}]", "[True]", "[None]", "[f'{1}']", "[1e9999]"),
-        *("[1", "[,]", "[1,,2]", r"['\U00110000']", "['\x00']", "['" + "\\" * 9999, "['" + "\\'" * 400_000),
-        *("[" * 100_000, "[" + "-" * 500_000 + "1]", "[" + "9" * 500_000 + "]", "[" + "1," * 10_001 + "]"),
-        "[" + "'a'," * (1 << 18) + "]",
-    ],
-    ids=lambda text: ascii(text[:12]),
-)
-def test_anything_but_a_plain_list_is_refused(text: str) -> None:
+@pytest.mark.parametrize("text", NO_LISTS, ids=lambda text: ascii(text[:12]))
+def test_anything_but_a_plain_list_is_refused(text):
     assert isinstance(parse_list(text), str)
-
-
-def test_lists_are_read_to_a_depth_and_a_length() -> None:
-    assert parse_list("[" * 8 + "]" * 8) == [[[[[[[[]]]]]]]]
-    assert isinstance(parse_list("[" * 9 + "]" * 9), str)
-    assert parse_list(str([1] * 10_000)) == [1.0] * 10_000
 
 
 def depth(value: Any) -> int:

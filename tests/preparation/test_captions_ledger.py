@@ -10,31 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from annotations import captions_of, said, videos
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.preparation.captions import FORMATS, Captions, Segment, read_captions
 from vidiff_cli.preparation.captions import document as document_module
-from vidiff_cli.preparation.scan import MediaSource, scan
+from vidiff_cli.preparation.scan import MediaSource
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "videos"
-    place.mkdir()
-    for name in ("a", "b", "c", "d"):
-        (place / f"{name}.mp4").write_bytes(b"x")
-    return place
-
-
-def captions_of(folder: Path, *files: Path, format: str = "auto") -> Captions:
-    choices = tuple(map(str, files)) or ("auto",)
-    return read_captions(scan([str(folder)]).sources, choices, format=format)
-
-
-def said(found: Captions) -> dict[str, list[str]]:
-    return {
-        Path(name).stem: [text for part in parts for text in part.captions] for name, parts in found.by_source.items()
-    }
+def folder(tmp_path):
+    return videos(tmp_path / "videos", "a.mp4", "b.mp4", "c.mp4", "d.mp4")
 
 
 def rows(found: Captions, path: Path) -> dict[str, str]:
@@ -60,7 +46,7 @@ HEAD = "videoid,contentUrl,duration,page_dir,name\r\n"
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
-def test_encodings_and_line_ends(folder: Path, encoding: str, ends: str) -> None:
+def test_encodings_and_line_ends(folder, encoding, ends):
     text = ends.join(["file_name,text", "a.mp4,caf\u00e9 \u4e00", 'b.mp4,"two, and ""three"""', ""])
     table, lines = folder.parent / "t", folder.parent / "lines"
     table.write_bytes(text.encode(encoding))
@@ -68,18 +54,13 @@ def test_encodings_and_line_ends(folder: Path, encoding: str, ends: str) -> None
     other = folder.parent / "a.json"
     other.write_bytes(json.dumps(activitynet(d=([[0, 1]], ["caf\u00e9"])), ensure_ascii=False).encode(encoding))
     found = captions_of(folder, table, lines, other)
-    assert said(found) == {
-        "a": ["caf\u00e9 \u4e00"],
-        "b": ['two, and "three"'],
-        "c": ["caf\u00e9"],
-        "d": ["caf\u00e9"],
-    }
+    assert said(found) == {"a": ["caf\u00e9 \u4e00"], "b": ['two, and "three"'], "c": ["caf\u00e9"], "d": ["caf\u00e9"]}
     assert not found.missing
     (folder / "a.txt").write_bytes(f"caf\u00e9{ends}two".encode(encoding))
     assert said(captions_of(folder))["a"] == ["caf\u00e9", "two"]
 
 
-def test_one_line_in_another_encoding_breaks_alone(folder: Path) -> None:
+def test_one_line_in_another_encoding_breaks_alone(folder):
     table = folder.parent / "t.csv"
     good = "b,u,PT1S,p,caf\u00e9\r\nc,u,PT1S,p,see\r\n".encode()
     table.write_bytes(HEAD.encode() + b"a,u,PT1S,p,caf\xe9\r\n" + good)
@@ -104,7 +85,7 @@ def test_one_line_in_another_encoding_breaks_alone(folder: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("last", [False, True])
-def test_a_broken_row_takes_no_other_with_it(folder: Path, broken: str, reason: str, last: bool) -> None:
+def test_a_broken_row_takes_no_other_with_it(folder, broken, reason, last):
     good = ["b,u,PT1S,p,bee", 'c,u,PT1S,p,"two\nlines, quoted"', "d,u,PT1S,p,dee"]
     lines = [*good, broken] if last else [good[0], broken, *good[1:]]
     table = written(folder, HEAD + "\r\n".join(lines) + "\r\n", "t.csv")
@@ -115,7 +96,7 @@ def test_a_broken_row_takes_no_other_with_it(folder: Path, broken: str, reason: 
     assert reason in why
 
 
-def test_a_stray_quote_that_another_closes_gives_no_row_to_another(folder: Path) -> None:
+def test_a_stray_quote_that_another_closes_gives_no_row_to_another(folder):
     lines = ['a,x,"u,PT1S', "b,u,PT1S,p,bee", 'c,u",PT1S,p,see', "d,u,PT1S,p,dee"]
     table = written(folder, HEAD + "\n".join(lines) + "\n", "t.csv")
     found = captions_of(folder, table)
@@ -123,7 +104,7 @@ def test_a_stray_quote_that_another_closes_gives_no_row_to_another(folder: Path)
     assert list(rows(found, table)) == ["2"]
 
 
-def test_control_characters_reach_no_terminal(folder: Path) -> None:
+def test_control_characters_reach_no_terminal(folder):
     path = written(
         folder, activitynet(a=([[0, 1]], ["a\x1b[31m \x00b\u2003c\x9bd"]), **{"\x1b]0;x": ([[0, 1]], ["x"])})
     )
@@ -132,18 +113,9 @@ def test_control_characters_reach_no_terminal(folder: Path) -> None:
     assert rows(found, path) == {r"'v_\x1b]0;x'": r"the video id 'v_\x1b]0;x' can be no file name"}
 
 
-def test_segments_that_are_none_are_named_by_their_entry(folder: Path) -> None:
-    bad: dict[str, Any] = {
-        "reversed": [5, 4],
-        "empty": [4, 4],
-        "negative": [-1, 4],
-        "text": ["one", 4],
-        "three": [1, 2, 3],
-        "true": [True, 4],
-        "nothing": None,
-        "large": [0, 10**12],
-    }
-    times = [[1, 2.5], *bad.values(), [2, 3], [2, 3]]
+def test_segments_that_are_none_are_named_by_their_entry(folder):
+    bad = [[5, 4], [4, 4], [-1, 4], ["one", 4], [1, 2, 3], [True, 4], None, [0, 10**12]]
+    times = [[1, 2.5], *bad, [2, 3], [2, 3]]
     sentences = [str(number) for number in range(len(times))]
     sentences[-1] = "\n "
     path = written(folder, activitynet(a=(times, sentences), b=([[0, 1]], []), c=([], [])))
@@ -164,10 +136,12 @@ def test_segments_that_are_none_are_named_by_their_entry(folder: Path) -> None:
     assert silent["d.mp4"] == "no caption file names it"
 
 
-def test_equal_segments_are_one_with_all_captions_also_of_two_files(folder: Path) -> None:
+def test_equal_segments_are_one_with_all_captions_also_of_two_files(folder):
     one = written(folder, activitynet(a=([[3, 4], [0, 1], [0.0, 1.0]], ["z", "x", "y"])), "1")
     two = written(folder, activitynet(a=([[0, 1], [0, 2]], ["w", "x"])), "2")
-    parts = captions_of(folder, one, two).by_source["a.mp4"]
+    found = captions_of(folder, one, two)
+    parts = found.by_source["a.mp4"]
+    assert (found.annotated_videos, found.sentences) == (1, 5)
     assert [(part.start_seconds, part.stop_seconds, part.captions) for part in parts] == [
         (0, 1, ("x", "y", "w")),
         (0, 2, ("x",)),
@@ -192,9 +166,7 @@ def test_equal_segments_are_one_with_all_captions_also_of_two_files(folder: Path
         (" \n", "has no row"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_one_sentence_when_named_and_a_note_when_found(
-    folder: Path, content: str, reason: str
-) -> None:
+def test_a_file_that_cannot_be_used_is_one_sentence_when_named_and_a_note_when_found(folder, content, reason):
     with pytest.raises(VidiffError, match=reason) as caught:
         captions_of(folder, written(folder, content))
     assert "\n" not in str(caught.value)
@@ -209,12 +181,12 @@ def test_a_file_that_cannot_be_used_is_one_sentence_when_named_and_a_note_when_f
 
 @pytest.mark.parametrize("format", [name for name in FORMATS if name != "sidecar"])
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "5", "a,b\n1,2\n", "[[", '{"videos": 1, "sentences": []}'])
-def test_a_format_that_does_not_fit_is_one_sentence(folder: Path, format: str, content: str) -> None:
+def test_a_format_that_does_not_fit_is_one_sentence(folder, format, content):
     with pytest.raises(VidiffError):
         captions_of(folder, written(folder, content), format=format)
 
 
-def test_an_unknown_format_and_what_is_no_file(folder: Path) -> None:
+def test_an_unknown_format_and_what_is_no_file(folder):
     with pytest.raises(VidiffError, match=r"found srt, expected auto, sidecar, csv"):
         captions_of(folder, format="srt")
     with pytest.raises(VidiffError, match="not a regular file"):
@@ -227,7 +199,7 @@ def test_an_unknown_format_and_what_is_no_file(folder: Path) -> None:
         captions_of(folder, folder / "a.mp4", format="sidecar")
 
 
-def test_a_large_json_is_refused_when_named_and_noted_when_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_json_is_refused_when_named_and_noted_when_found(folder, monkeypatch):
     content = json.dumps(activitynet(a=([[0, 1]], ["x" * 100])))
     with monkeypatch.context() as context, pytest.raises(VidiffError, match="too large for a JSON file"):
         context.setattr(document_module, "LARGEST_JSON_BYTES", 60)
@@ -246,7 +218,7 @@ def zipped(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def test_archives_are_read_without_unpacking(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_are_read_without_unpacking(folder, monkeypatch):
     """Annotations are found among other files, also below names that lead out of the folder; bombs are refused."""
     inside = json.dumps(activitynet(a=([[0, 1]], ["x"]))).encode()
     others = {"readme.txt": b"read me", "video.mp4": b"\0" * 5000, "ids.json": b'["v_a"]'}
@@ -270,7 +242,7 @@ def test_archives_are_read_without_unpacking(folder: Path, monkeypatch: pytest.M
         captions_of(folder, path)
 
 
-def test_msrvtt_rows_that_are_broken(folder: Path) -> None:
+def test_msrvtt_rows_that_are_broken(folder):
     videos = [{"video_id": "a", "category": 1}, {"video_id": "a"}, {"video_id": 3}, "b", {"video_id": "c"}]
     sentences = [
         {"video_id": "a", "caption": "one"},
@@ -283,22 +255,13 @@ def test_msrvtt_rows_that_are_broken(folder: Path) -> None:
     path = written(folder, {"videos": videos, "sentences": sentences})
     found = captions_of(folder, path)
     assert said(found) == {"a": ["one"], "b": ["not in the list, but here"], "c": [], "d": []}
-    broken = {
-        "videos[1]",
-        "videos[2]",
-        "videos[3]",
-        "sentences[2]",
-        "sentences[3]",
-        "sentences[4]",
-        "sentences[5]",
-        "c",
-    }
-    assert set(rows(found, path)) == broken
+    broken = {f"videos[{number}]" for number in (1, 2, 3)} | {f"sentences[{number}]" for number in (2, 3, 4, 5)}
+    assert set(rows(found, path)) == broken | {"c"}
     assert (found.annotated_videos, found.sentences) == (2, 2)
     assert found.columns["a.mp4"] == {"video_id": "a", "category": "1"}
 
 
-def test_panda_lists_that_are_broken(folder: Path) -> None:
+def test_panda_lists_that_are_broken(folder):
     stamps = "[['0:00:01.500', '0:00:02'], ['0:00:03', '0:00:02']]"
     lines = [
         "videoID,url,timestamp,caption,matching_score",
@@ -314,42 +277,34 @@ def test_panda_lists_that_are_broken(folder: Path) -> None:
     assert found.columns["a.mp4"] == {"videoID": "a", "url": "u"}
 
 
-def test_the_ledger_names_each_absent_video_once(folder: Path) -> None:
-    table = written(folder, "file_name;text\ngone.mp4;x\ngone.mp4;y\nsub\\b.mp4;x\na.mp4;y\n", "t.csv")
+def test_the_ledger_names_each_absent_video_once(folder):
+    (folder / "a.txt").write_text("x")
+    alone = captions_of(folder)
+    assert not alone.missing and (alone.annotated_videos, alone.sentences) == (1, 1)
+    videos(folder, "sub/e.mp4")
+    table = written(folder, "file_name;text\ngone.mp4;x\ngone.mp4;y\nsub\\b.mp4;x\na.mp4;y\nsub\\e.mp4;z\n", "t.csv")
     found = captions_of(folder, table)
     where = {row.what: row.where for row in found.missing if row.kind == "video"}
     assert where == {"gone.mp4": f"{table}:2", "sub\\b.mp4": f"{table}:4"}
     assert {row.what for row in found.missing if row.kind == "annotation"} == {"b.mp4", "c.mp4", "d.mp4"}
+    assert said(found)["sub/e"] == ["z"], "a path of Windows"
 
 
-def test_without_any_annotation_file_nothing_is_missing(folder: Path) -> None:
-    (folder / "a.txt").write_text("x")
-    found = captions_of(folder)
-    assert not found.missing
-    assert (found.annotated_videos, found.sentences) == (1, 1)
-
-
-def test_paths_written_on_windows(folder: Path) -> None:
-    (folder / "sub").mkdir()
-    (folder / "sub" / "e.mp4").write_bytes(b"x")
-    (folder / "metadata.csv").write_text("file_name,text\nsub\\e.mp4,found\n")
-    assert captions_of(folder).by_source["sub/e.mp4"][0].captions == ("found",)
-
-
-def test_a_corpus_wins_over_the_text_file_and_a_format_limits_what_is_found(folder: Path) -> None:
-    (folder / "a.txt").write_text("beside")
+def test_a_corpus_wins_over_the_text_file_and_a_format_limits_what_is_found(folder):
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("beside")
     (folder / "labels.json").write_text(json.dumps(activitynet(a=([[0, 1]], ["corpus"]))))
     (folder / "metadata.csv").write_text("file_name,text\nb.mp4,table\n")
     found = captions_of(folder)
     assert said(found) == {"a": ["corpus"], "b": ["table"], "c": [], "d": []}
     assert list(found.origin.values()) == ["activitynet", "csv", "none", "none"]
-    assert any("which wins: a.mp4" in note for note in found.notes)
+    assert found.notes[-1] == "2 sources have another caption in their .txt than in the table, which wins: a.mp4"
     assert said(captions_of(folder, format="sidecar"))["a"] == ["beside"]
     assert said(captions_of(folder, format="csv")) == {"a": [], "b": ["table"], "c": [], "d": []}
     assert any("format vatex" in note for note in captions_of(folder, format="vatex").notes)
 
 
-def test_a_folder_of_pictures_is_a_video_by_its_whole_name(folder: Path) -> None:
+def test_a_folder_of_pictures_is_a_video_by_its_whole_name(folder):
     pictures = folder / "v_x.1"
     source = MediaSource(path=pictures, root=folder, name="v_x.1", bytes=1, mtime_ns=1, pictures=(pictures / "1.png",))
     path = written(

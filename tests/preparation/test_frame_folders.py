@@ -43,34 +43,6 @@ def test_folders_come_sorted_and_each_by_itself(tmp_path):
     assert frame_folders([]) == []
 
 
-def gap(frames):
-    return [*frames[:4], *frames[5:]]
-
-
-def few(frames):
-    return frames[:7]
-
-
-def another_name(frames):
-    return [*frames, picture(frames[0].with_name("cover.png"))]
-
-
-def another_row(frames):
-    return [*frames, *numbered(frames[0].parent, name="b{:03d}.png")]
-
-
-def another_suffix(frames):
-    return [*frames[:-1], picture(frames[-1].with_suffix(".jpg"))]
-
-
-def twice(frames):
-    return [*frames, picture(frames[0].with_name("7.png"))]
-
-
-def another_size(frames):
-    return [*frames[:-1], picture(frames[-1], size=(4, 6))]
-
-
 def damaged(frames):
     frames[0].write_bytes(b"no picture")
     return frames
@@ -81,11 +53,22 @@ def captioned(frames):
     return frames
 
 
-@pytest.mark.parametrize(
-    "change", [gap, few, another_name, another_row, another_suffix, twice, another_size, damaged, captioned]
-)
-def test_other_folders_are_single_pictures(tmp_path, change):
-    assert frame_folders(change(numbered(tmp_path))) == []
+CHANGES = {
+    "gap": lambda frames: [*frames[:4], *frames[5:]],
+    "few": lambda frames: frames[:7],
+    "another name": lambda frames: [*frames, picture(frames[0].with_name("cover.png"))],
+    "another row": lambda frames: [*frames, *numbered(frames[0].parent, name="b{:03d}.png")],
+    "another suffix": lambda frames: [*frames[:-1], picture(frames[-1].with_suffix(".jpg"))],
+    "twice": lambda frames: [*frames, picture(frames[0].with_name("7.png"))],
+    "another size": lambda frames: [*frames[:-1], picture(frames[-1], size=(4, 6))],
+    "damaged": damaged,
+    "captioned": captioned,
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_other_folders_are_single_pictures(tmp_path, kind):
+    assert frame_folders(CHANGES[kind](numbered(tmp_path))) == []
 
 
 def test_a_text_about_the_whole_folder_is_no_caption_of_a_frame(tmp_path):

@@ -3,11 +3,8 @@ show which ones each clip really has."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import zipfile
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from files import content
 from PIL import Image
 
 from vidiff_cli.commands.prep import prep
@@ -42,7 +40,7 @@ def numbers(frames: np.ndarray) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def make_numbered() -> Callable[..., Path]:
+def make_numbered():
     """make_numbered(path, seconds): a video without loss of RATE frames per second that show their number."""
 
     def make(path: Path, seconds: float) -> Path:
@@ -64,110 +62,7 @@ def shown(dataset: Dataset) -> list[tuple[Clip, list[Fraction]]]:
     return [(clip, [n / RATE for n in numbers(dataset.frames(index))]) for index, clip in enumerate(dataset.clips)]
 
 
-def exact(seconds: float) -> Fraction:
-    """As it was written: 2.2 is 11/5."""
-    return Fraction(str(seconds))
-
-
-def check_segments(folder: Path, expected: dict[str, list[tuple[float, float, set[str]]]]) -> int:
-    """Each clip lies in a segment of its source and has that segment's sentences, and each segment that a clip fits
-    into has one. Returns the number of segments with clips."""
-    found: set[tuple[str, float, float]] = set()
-    for clip, times in shown(open_dataset(folder)):
-        assert times == [times[0] + n / RATE for n in range(len(times))]
-        assert clip.start_seconds == pytest.approx(float(times[0]))
-        name = Path(clip.source).stem
-        fitting = [
-            (start, stop)
-            for start, stop, sentences in expected[name]
-            if exact(start) <= times[0] and times[-1] < exact(stop) and set(clip.captions) == sentences
-        ]
-        assert fitting, (clip, times)
-        found |= {(name, start, stop) for start, stop in fitting}
-    for name, segments in expected.items():
-        for start, stop, sentences in segments:
-            fits = math.ceil(exact(start) * RATE) + 4 <= math.ceil(exact(stop) * RATE)
-            if fits and sentences:
-                assert (name, start, stop) in found
-    return len(found)
-
-
-def test_activitynet_is_cut_for_real(data_dir: Path, make_numbered: Callable[..., Path], tmp_path: Path) -> None:
-    """Two annotation files of the same videos; one video is missing, one is shorter than it was."""
-    files = [
-        data_dir / "captions" / "activitynet_val_1.json",
-        data_dir / "captions" / "activitynet_val_2.first500.json",
-    ]
-    first, second = (json.loads(path.read_text()) for path in files)
-    ids = sorted((name for name in second if name in first), key=lambda name: first[name]["duration"])[5:9]
-    expected: dict[str, list[tuple[float, float, set[str]]]] = {}
-    for name in ids[:3]:
-        # a file's name is the video's id, with or without the letter that the annotations put before it
-        stem = name if name != ids[1] else name.removeprefix("v_")
-        make_numbered(tmp_path / "videos" / f"{stem}.mkv", first[name]["duration"])
-        of_video: dict[tuple[float, float], set[str]] = {}
-        for entry in (first[name], second[name]):
-            for (start, stop), sentence in zip(entry["timestamps"], entry["sentences"], strict=True):
-                of_video.setdefault((start, stop), set()).add(" ".join(sentence.split()))
-        expected[stem] = [(start, min(stop, 1e9), said) for (start, stop), said in of_video.items()]
-    report = prep(settings(tmp_path / "videos", tmp_path / "out", captions=[str(path) for path in files]))
-    assert report.captions_matched == 3 and check_segments(tmp_path / "out", expected) >= 9
-    missing = list(read_rows(tmp_path / "out" / "missing.jsonl"))
-    absent = {row["what"] for row in missing if row["kind"] == "video"}
-    assert ids[3] in absent and not absent & set(ids[:3])
-    assert report.missing["video"] == len(absent) == len(first.keys() | second.keys()) - 3
-
-
-def test_youcook2_is_cut_for_real(data_dir: Path, make_numbered: Callable[..., Path], tmp_path: Path) -> None:
-    path = data_dir / "captions" / "youcookii_annotations_trainval.first1300.json"
-    database = json.loads(path.read_text())["database"]
-    name = min(database, key=lambda each: database[each]["duration"])
-    make_numbered(tmp_path / "videos" / f"{name}.mkv", database[name]["duration"])
-    annotations = database[name]["annotations"]
-    expected = {name: [(*each["segment"], {" ".join(each["sentence"].split())}) for each in annotations]}
-    prep(settings(tmp_path / "videos", tmp_path / "out", captions=str(path)))
-    assert check_segments(tmp_path / "out", expected) == len(annotations)
-
-
-def test_msrvtt_clips_keep_all_their_sentences(
-    data_dir: Path, make_numbered: Callable[..., Path], tmp_path: Path
-) -> None:
-    archive = data_dir / "captions" / "msrvtt_train_val_annotation.zip"
-    with zipfile.ZipFile(archive) as file:
-        inner = next(name for name in file.namelist() if name.endswith(".json"))
-        sentences = json.loads(file.read(inner))["sentences"]
-    for name in ("video3", "video7009"):
-        make_numbered(tmp_path / "videos" / f"{name}.mkv", 2)
-    prep(settings(tmp_path / "videos", tmp_path / "out", captions=str(archive)))
-    dataset = open_dataset(tmp_path / "out")
-    assert {Path(clip.source).stem for clip in dataset.clips} == {"video3", "video7009"}
-    for clip, times in shown(dataset):
-        said = [row["caption"] for row in sentences if row["video_id"] == Path(clip.source).stem]
-        assert clip.captions == [" ".join(text.split()) for text in said] and len(said) == 20
-        assert times[0] in (0, Fraction(4, 5))
-
-
-def test_webvid_and_panda_are_found_by_id(data_dir: Path, make_numbered: Callable[..., Path], tmp_path: Path) -> None:
-    webvid = data_dir / "captions" / "webvid_results_10M_val.first3000.csv"
-    with webvid.open(newline="", encoding="utf-8") as file:
-        row = list(csv.DictReader(file))[1234]
-    make_numbered(tmp_path / "webvid" / row["page_dir"] / f"{row['videoid']}.mkv", 2)
-    prep(settings(tmp_path / "webvid", tmp_path / "one", captions=str(webvid)))
-    assert {tuple(clip.captions) for clip in open_dataset(tmp_path / "one").clips} == {(" ".join(row["name"].split()),)}
-    panda = data_dir / "captions" / "panda70m_validation.first1200.csv"
-    with panda.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    chosen = next(row for row in rows if row["timestamp"].count("[") >= 3 and "0:01:" not in row["timestamp"])
-    spans = json.loads(chosen["timestamp"].replace("'", '"'))
-    seconds = [[sum(float(x) * 60**n for n, x in enumerate(reversed(t.split(":")))) for t in span] for span in spans]
-    make_numbered(tmp_path / "panda" / f"{chosen['videoID']}.mkv", max(stop for _, stop in seconds))
-    prep(settings(tmp_path / "panda", tmp_path / "two", captions=str(panda)))
-    for clip, times in shown(open_dataset(tmp_path / "two")):
-        assert any(start <= times[0] and times[-1] < stop for start, stop in seconds)
-        assert len(clip.captions) == 1
-
-
-def test_segments_outside_the_file_are_said(make_numbered: Callable[..., Path], tmp_path: Path) -> None:
+def test_segments_outside_the_file_are_said(make_numbered, tmp_path):
     make_numbered(tmp_path / "videos" / "v_abc.mkv", 6)
     table = {
         "v_abc": {
@@ -179,13 +74,13 @@ def test_segments_outside_the_file_are_said(make_numbered: Callable[..., Path], 
     }
     (tmp_path / "train.json").write_text(json.dumps(table))
     (tmp_path / "videos" / "notes").mkdir()
-    make_numbered(tmp_path / "videos" / "other.mkv", 2)
+    make_numbered(tmp_path / "videos" / "other.mkv", 0.6)
     report = prep(settings(tmp_path / "videos", tmp_path / "out", captions=str(tmp_path / "train.json"), stride=1))
-    clips = [(clip.captions, [float(time) for time in times]) for clip, times in shown(open_dataset(tmp_path / "out"))]
-    assert {caption for captions, _ in clips for caption in captions} == {"first", "second", "third"}
-    assert [times[0] for captions, times in clips if captions == ["second"]] == pytest.approx(
-        [2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2]
-    )
+    starts: dict[str, list[float]] = {}
+    for clip, times in shown(open_dataset(tmp_path / "out")):
+        assert times == [times[0] + n / RATE for n in range(4)] and clip.start_seconds == pytest.approx(float(times[0]))
+        starts.setdefault(*clip.captions, []).append(round(times[0] * RATE))
+    assert starts == {"first": [*range(10)], "second": [*range(10, 17)], "third": [24, 25, 26]}
     assert report.missing == {"video": 1, "annotation": 1, "segment": 3}
     reasons = [row["reason"] for row in read_rows(tmp_path / "out" / "missing.jsonl") if row["kind"] == "segment"]
     assert sorted(reasons) == [
@@ -196,7 +91,7 @@ def test_segments_outside_the_file_are_said(make_numbered: Callable[..., Path], 
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory, make_clip: Callable[..., Path]) -> Path:
+def many(tmp_path_factory, make_clip):
     """Seven different sources with captions, one broken, one a near-duplicate."""
     folder = tmp_path_factory.mktemp("many")
     for number in range(6):
@@ -207,12 +102,8 @@ def many(tmp_path_factory: pytest.TempPathFactory, make_clip: Callable[..., Path
     return folder
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.mark.parametrize("parts", [1, 2, 5])
-def test_however_the_work_is_divided_the_dataset_is_the_same(many: Path, tmp_path: Path, parts: int) -> None:
+@pytest.mark.parametrize("parts", [1, 3])
+def test_however_the_work_is_divided_the_dataset_is_the_same(many, tmp_path, parts):
     given = {"scenes": True, "min_difference": 12, "fps": 10, "aspect": "keep", "preview": 3}
     whole = prep(settings(many, tmp_path / "whole", **given))
     assert whole.filtered == {"near-duplicate": 2} and whole.kept == 6
@@ -223,11 +114,11 @@ def test_however_the_work_is_divided_the_dataset_is_the_same(many: Path, tmp_pat
         report = prep(settings(many, tmp_path / "parts", shard=f"{part}/{parts}", **given))
         assert report.shard == f"{part}/{parts}" and not (tmp_path / "parts" / "dataset.json").exists()
     merged = prep(settings(many, tmp_path / "parts", merge=True, **given))
-    assert merged.resumed == 8 and files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+    assert merged.resumed == 8 and content(tmp_path / "parts") == content(tmp_path / "whole")
     assert prep(settings(many, tmp_path / "parts", shard="1/2", **given)).already_complete
 
 
-def test_shapes_are_kept_in_buckets(many: Path, tmp_path: Path) -> None:
+def test_shapes_are_kept_in_buckets(many, tmp_path):
     report = prep(settings(many, tmp_path / "keep", aspect="keep", fps=10))
     dataset = open_dataset(tmp_path / "keep")
     assert len(report.buckets) > 2 and sum(report.buckets.values()) == len(dataset)
@@ -240,7 +131,7 @@ def test_shapes_are_kept_in_buckets(many: Path, tmp_path: Path) -> None:
         settings(many, tmp_path / "x", aspect="1:99")
 
 
-def test_a_folder_of_numbered_pictures_is_a_video(tmp_path: Path) -> None:
+def test_a_folder_of_numbered_pictures_is_a_video(tmp_path):
     for number, frame in enumerate(numbered(10)):
         (tmp_path / "in" / "walk").mkdir(parents=True, exist_ok=True)
         Image.fromarray(frame).save(tmp_path / "in" / "walk" / f"frame_{number + 7:04}.png")
@@ -257,7 +148,7 @@ def test_a_folder_of_numbered_pictures_is_a_video(tmp_path: Path) -> None:
     assert (stills.sources, stills.clips) == (10, 10)
 
 
-def test_no_clip_contains_a_cut(tmp_path: Path) -> None:
+def test_no_clip_contains_a_cut(tmp_path):
     """Scenes of other colors and patterns, cut at known frames; without scenes the cuts stay inside."""
     rng = np.random.default_rng(1)
     cuts, parts = [13, 22, 24], []
@@ -274,7 +165,7 @@ def test_no_clip_contains_a_cut(tmp_path: Path) -> None:
     assert [round(clip.start_seconds * RATE) for clip in open_dataset(tmp_path / "all").clips] == list(range(0, 40, 4))
 
 
-def test_what_is_left_out_is_counted_shown_and_explained(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+def test_what_is_left_out_is_counted_shown_and_explained(tmp_path, make_clip):
     (tmp_path / "in").mkdir()
     make_clip(tmp_path / "in" / "a.mp4", frames=12)
     make_clip(tmp_path / "in" / "b.mp4", frames=12)
@@ -285,8 +176,9 @@ def test_what_is_left_out_is_counted_shown_and_explained(tmp_path: Path, make_cl
     report = prep(settings(tmp_path / "in", tmp_path / "out", **given))
     assert report.filtered == {"black": 3, "static": 3, "near-duplicate": 3} and report.clips == 3
     assert report.rejected == {"near-duplicate": 1, "black": 1, "static": 1}
-    with Image.open(tmp_path / "out" / "rejected.png") as picture:
-        assert picture.height > 200
+    for name in ("rejected", "preview"):
+        with Image.open(tmp_path / "out" / f"{name}.png") as picture:
+            assert picture.width > 200
     for clip in open_dataset(tmp_path / "out").clips:
         assert clip.scores["motion"] > 1 and clip.scores["contrast"] > 2 and clip.source == "a.mp4"
     rows = {row["source"]: row for row in read_rows(tmp_path / "out" / "ledger.jsonl")}

@@ -39,9 +39,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_failed_rename_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_a_failed_rename_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, kind):
     path = tmp_path / "file"
     path.write_text("before")
 
@@ -56,7 +54,7 @@ def test_a_failed_rename_leaves_the_old_file_and_nothing_else(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("stopped"), KeyboardInterrupt()])
-def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "file"
     path.write_text("before")
     with pytest.raises(type(error)), atomic_path(path) as temporary:
@@ -65,7 +63,7 @@ def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path: Pa
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
 
 
-def test_bytes_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
     calls: list[str] = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("fsync"), fsync(descriptor)))
@@ -78,59 +76,45 @@ def test_bytes_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytes
     assert calls == ["fsync", "fsync", "replace", "fsync"], "the file, the folder, the name, the folder around it"
 
 
-def test_a_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+def test_a_file_has_the_permissions_of_any_other(tmp_path):
     (tmp_path / "plain").touch()
     write_picture(tmp_path / "picture")
     write_text(tmp_path / "text", "text")
     assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "runs" / "step-1"
 
     def fail(place: Path) -> None:
-        (place / "half").write_text("half")
-        assert not folder.exists() or (folder / "whole").exists()
+        write_text(place / "half", "half")
         raise RuntimeError("stopped")
 
-    with pytest.raises(RuntimeError, match="stopped"):
-        write_folder(folder, fail)
-    assert not any(folder.parent.iterdir())
-    write_folder(folder, lambda place: write_text(place / "whole", "text"))
-    with pytest.raises(RuntimeError, match="stopped"):
-        write_folder(folder, fail)
-    assert [entry.name for entry in folder.iterdir()] == ["whole"], "the old folder is still there"
-    write_folder(folder, lambda place: write_text(place / "new", "text"))
-    assert [entry.name for entry in folder.iterdir()] == ["new"]
-    assert [entry.name for entry in folder.parent.iterdir()] == ["step-1"]
+    for before in ([], ["step-1", "whole"]):
+        with pytest.raises(RuntimeError, match="stopped"):
+            write_folder(folder, fail)
+        assert [entry.name for entry in folder.parent.rglob("*")] == before
+        write_folder(folder, lambda place: write_text(place / "whole", "text"))
+    write_folder(folder, lambda place: write_text(place / "new", "text ☂"))
+    assert [entry.name for entry in folder.parent.rglob("*")] == ["step-1", "new"]
+    assert (folder / "new").read_text(encoding="utf-8") == "text ☂"
 
 
-def test_text_is_replaced(tmp_path: Path) -> None:
-    write_text(tmp_path / "latest", "step-1\n")
-    write_text(tmp_path / "latest", "step-2 ☂\n")
-    assert (tmp_path / "latest").read_text(encoding="utf-8") == "step-2 ☂\n"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["latest"]
-
-
-def test_a_replaced_folder_comes_back_when_the_rename_fails(tmp_path: Path) -> None:
+def test_a_replaced_folder_comes_back_and_a_removed_one_never_looks_whole(tmp_path, monkeypatch):
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "old").touch()
     with pytest.raises(FileNotFoundError):
         replace_folder(tmp_path / "missing", tmp_path / "target", tmp_path / "aside")
     assert [path.name for path in tmp_path.rglob("*")] == ["target", "old"]
-
-
-def test_a_removed_folder_never_looks_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "folder").mkdir()
     monkeypatch.setattr("vidiff_cli.system.atomic_files.shutil.rmtree", lambda path: None)  # killed at this moment
-    remove_folder(tmp_path / "folder")
-    assert not (tmp_path / "folder").exists()
+    remove_folder(tmp_path / "target")
+    assert not (tmp_path / "target").exists()
     monkeypatch.undo()
-    remove_leftovers(tmp_path, "folder")
+    remove_leftovers(tmp_path, "target")
     assert not list(tmp_path.iterdir())
 
 
-def test_leftovers(tmp_path: Path) -> None:
+def test_leftovers(tmp_path):
     for name in (".a.tmp-12", ".b.old-12", ".c.old-12", ".mine"):
         (tmp_path / name).mkdir()
     (tmp_path / ".[x]*.tmp-1").touch()

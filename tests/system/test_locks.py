@@ -6,7 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,31 +28,15 @@ with folder_alone(folder, fix=""), hidden_folder(folder, ".part-") as place:
 """
 
 
-@pytest.fixture
-def holder(tmp_path: Path) -> Iterator[Callable[[Path], tuple[subprocess.Popen[str], str]]]:
-    """holder(folder): another process with a lock on the folder and a hidden folder in it, and that one's name."""
-    started = []
-
-    def start(folder: Path) -> tuple[subprocess.Popen[str], str]:
-        command = [sys.executable, "-c", HOLD, str(folder)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout
-        return process, process.stdout.readline().strip()
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
 def enter(folder: Path) -> bool:
     with folder_alone(folder, fix="wait") as locked:
         return locked
 
 
-def test_one_at_a_time_until_it_is_killed(tmp_path: Path, holder) -> None:
-    process, name = holder(tmp_path)
+def test_one_at_a_time_until_it_is_killed(tmp_path):
+    """Another process has a lock on the folder, and a hidden folder in it."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    name = process.stdout.readline().strip()
     with pytest.raises(VidiffError) as error:
         enter(tmp_path)
     said = f"{tmp_path} is in use: found another vidiff at work on it (process {process.pid}); wait."
@@ -61,7 +44,7 @@ def test_one_at_a_time_until_it_is_killed(tmp_path: Path, holder) -> None:
     with hidden_folder(tmp_path, ".part-"):
         assert (tmp_path / name / "half").exists(), "the folder of a living process stays"
     process.kill()
-    process.wait()
+    process.communicate()
     assert enter(tmp_path)
     locks._clear_abandoned.cache_clear()
     with hidden_folder(tmp_path, ".part-"):
@@ -69,7 +52,7 @@ def test_one_at_a_time_until_it_is_killed(tmp_path: Path, holder) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_twice_in_one_process(tmp_path: Path) -> None:
+def test_twice_in_one_process(tmp_path):
     with folder_alone(tmp_path, fix=""):
         for _ in range(2):
             with pytest.raises(VidiffError, match="is in use"):
@@ -77,7 +60,7 @@ def test_twice_in_one_process(tmp_path: Path) -> None:
     assert enter(tmp_path) and list(tmp_path.iterdir()) == []
 
 
-def test_only_what_was_made_and_stayed_empty_is_removed(tmp_path: Path) -> None:
+def test_only_what_was_made_and_stayed_empty_is_removed(tmp_path):
     with folder_alone(tmp_path / "a" / "b", fix=""):
         assert (tmp_path / "a" / "b").is_dir()
     assert list(tmp_path.iterdir()) == []
@@ -89,7 +72,7 @@ def test_only_what_was_made_and_stayed_empty_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["no locks", "a file", "a link"])
-def test_where_there_can_be_no_lock_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_where_there_can_be_no_lock_work_goes_on(tmp_path, monkeypatch, kind):
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -108,7 +91,7 @@ def test_where_there_can_be_no_lock_work_goes_on(tmp_path: Path, monkeypatch: py
     assert kind != "a link" or (tmp_path / "elsewhere").read_text() == "mine"
 
 
-def test_a_lock_that_its_last_holder_removed_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_its_last_holder_removed_is_taken_anew(tmp_path, monkeypatch):
     """Between opening the file and locking it, it may have gone: the lock on it would keep nobody out."""
     flock, calls = fcntl.flock, []
 
@@ -125,7 +108,7 @@ def test_a_lock_that_its_last_holder_removed_is_taken_anew(tmp_path: Path, monke
             enter(tmp_path)
 
 
-def test_only_folders_with_such_names_are_taken_for_abandoned(tmp_path: Path) -> None:
+def test_only_folders_with_such_names_are_taken_for_abandoned(tmp_path):
     for name in (".part-", ".part-mine", ".part-0123456789abcde", ".part-0123456789abcdefg", ".part-0123456789abcdef"):
         (tmp_path / name).mkdir()
     with hidden_folder(tmp_path, ".part-"):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -75,17 +74,20 @@ def fault(number):
 def pid(_):
     return os.getpid()
 
+def sleeping(folder):
+    """An ffmpeg that sleeps; tells its pid and that of the worker."""
+    started = ffmpeg.Ffmpeg(SLEEP)
+    Path(folder, "child").write_text(str(started.process.pid))
+    Path(folder, "worker").write_text(str(os.getpid()))
+    return started
+
 def child(folder):
-    """A job that hangs, and whose ffmpeg sleeps."""
-    with ffmpeg.Ffmpeg(SLEEP) as process:
-        Path(folder, "child").write_text(str(process.process.pid))
-        Path(folder, "worker").write_text(str(os.getpid()))
+    with sleeping(folder):
         announce(1.0)
         time.sleep(HANG)
 
 def child_then_fault(folder):
-    with ffmpeg.Ffmpeg(SLEEP) as process:
-        Path(folder, "child").write_text(str(process.process.pid))
+    with sleeping(folder):
         os.kill(os.getpid(), 11)
 
 def hungry_child(megabytes):
@@ -97,9 +99,7 @@ def held_lock(_):
     ctypes.PyDLL(None).sleep(HANG)
 
 def held_lock_with_child(folder):
-    with ffmpeg.Ffmpeg(SLEEP) as process:
-        Path(folder, "child").write_text(str(process.process.pid))
-        Path(folder, "worker").write_text(str(os.getpid()))
+    with sleeping(folder):
         held_lock(None)
 
 def asks(seconds):
@@ -126,14 +126,14 @@ def interrupts(_):
 
 
 @pytest.fixture(scope="session")
-def jobs_folder(tmp_path_factory) -> Path:
+def jobs_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("modules")
     (folder / "vidiff_test_jobs.py").write_text(JOBS, encoding="utf-8")
     return folder
 
 
 @pytest.fixture
-def work(jobs_folder, monkeypatch) -> Callable:
+def work(jobs_folder, monkeypatch):
     monkeypatch.syspath_prepend(jobs_folder)
     import vidiff_test_jobs  # type: ignore[import-not-found]
 
@@ -251,14 +251,6 @@ def test_a_slow_consumer_costs_no_job_its_time(work):
     assert {first.result, next(results).result} == {2, 4}
 
 
-def test_a_hang_ends_while_the_consumer_is_busy(work, tmp_path):
-    results = start(work, [("double", 1), ("child", str(tmp_path))], workers=2, timeout_seconds=None)
-    next(results)
-    worker = int(waited(tmp_path / "worker"))
-    assert gone(worker, zombies=True)
-    assert next(results).kind == TOO_LONG
-
-
 def test_a_function_that_is_not_there_is_an_error(work):
     def inner(job):
         return job
@@ -269,10 +261,11 @@ def test_a_function_that_is_not_there_is_an_error(work):
 
 @LINUX
 @pytest.mark.parametrize("what", ["child", "child_then_fault"])
-def test_a_sleeping_ffmpeg_ends_with_its_worker(work, tmp_path, what):
-    (bad,) = outcomes(work, [(what, str(tmp_path))], timeout_seconds=None)
-    assert bad.kind == (TOO_LONG if what == "child" else CRASHED)
-    assert gone(int(waited(tmp_path / "child")))
+def test_a_sleeping_ffmpeg_ends_with_its_worker_while_the_consumer_is_busy(work, tmp_path, what):
+    results = start(work, [("double", 1), (what, str(tmp_path))], workers=2, timeout_seconds=None)
+    next(results)
+    assert gone(int(waited(tmp_path / "worker")), zombies=True) and gone(int(waited(tmp_path / "child")))
+    assert next(results).kind == (TOO_LONG if what == "child" else CRASHED)
 
 
 @LINUX

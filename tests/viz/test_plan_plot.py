@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction as F
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +36,7 @@ def cells(plan: PlanView) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("total", "window"), [(10, 4), (40, 8), (200, 16)])
-def test_every_cell_shows_what_the_plan_says(total: int, window: int) -> None:
+def test_every_cell_shows_what_the_plan_says(total, window):
     timeline = extension(window, F(8), new=total - window)
     windows = plan(total, timeline.given, window=window, overlap=window // 2)
     rows = cells(view(windows, timeline))
@@ -54,7 +53,7 @@ def test_every_cell_shows_what_the_plan_says(total: int, window: int) -> None:
         available |= shown.makes
 
 
-def test_repeats_batches_times_and_frames_that_are_not_written_are_marked() -> None:
+def test_repeats_batches_times_and_frames_that_are_not_written_are_marked():
     timeline = interpolation(5, F(10), fps=F(24))
     repeats = {1: 0, 2: 0}
     windows = plan(len(timeline.times), [*timeline.given, *repeats], window=8, overlap=2)
@@ -70,7 +69,7 @@ def test_repeats_batches_times_and_frames_that_are_not_written_are_marked() -> N
     assert len(draw_plan(apart).axes[0].lines) == 1
 
 
-def test_of_many_windows_the_first_and_last_are_shown(tmp_path: Path) -> None:
+def test_of_many_windows_the_first_and_last_are_shown(tmp_path):
     """5,000 frames: the plot and the text are bounded, the last window is there."""
     timeline = extension(16, F(25), new=4984)
     long = view(plan(5000, timeline.given, window=16, overlap=8), timeline)
@@ -82,14 +81,14 @@ def test_of_many_windows_the_first_and_last_are_shown(tmp_path: Path) -> None:
     assert labels[0] == "the video" and labels[-1] == "window 623" and len(labels) == 41
 
 
-def test_a_generated_frame_shows_among_others_in_its_column() -> None:
+def test_a_generated_frame_shows_among_others_in_its_column():
     timeline = extension(0, F(25), new=4200)
     windows = [Window(frames=(7, 2000), observed=frozenset([7]), makes=frozenset([2000]))]
     made = np.flatnonzero(cells(view(windows, timeline))[2] == GENERATED)
     assert made.tolist() == [2000 * MAX_COLUMNS // 4200]
 
 
-def test_the_lines_say_the_same_in_words() -> None:
+def test_the_lines_say_the_same_in_words():
     timeline = interpolation(3, F(12), factor=2)
     one = Window(frames=(0, 1, 2), observed=frozenset([0, 2]), makes=frozenset([1]))
     other = Window(frames=(2, 3, 4), observed=frozenset([2, 4]), makes=frozenset([3]))
@@ -105,23 +104,17 @@ def test_the_lines_say_the_same_in_words() -> None:
     assert plan_lines(nothing) == ["3 frames: 2 given, 0 to estimate, 1 that repeats a given one, 1 not written"]
 
 
-@pytest.mark.parametrize(
-    ("observed", "text"),
-    [
-        ([0, 1, 2, 3], "0-3"),
-        ([0, 4, 8, 12], "0-12 by 4"),
-        ([0, 4], "0, 4"),
-        ([1, 2, 9], "1-2, 9"),
-        ([n * n for n in range(2, 40)], "4, 9, 16, 25, 36, ..."),
-    ],
-)
-def test_frames_are_listed_as_ranges(observed: list[int], text: str) -> None:
+RANGES = [([0, 1, 2, 3], "0-3"), ([0, 4, 8, 12], "0-12 by 4"), ([0, 4], "0, 4"), ([1, 2, 9], "1-2, 9")]
+
+
+@pytest.mark.parametrize(("observed", "text"), [*RANGES, ([n * n for n in range(2, 40)], "4, 9, 16, 25, 36, ...")])
+def test_frames_are_listed_as_ranges(observed, text):
     window = Window(frames=(*observed, 2000), observed=frozenset(observed), makes=frozenset([2000]))
     line = plan_lines(PlanView(windows=[window], given=observed, times=[F(n) for n in range(2001)]))[1]
     assert f" from {text} (" in line
 
 
-def test_a_plan_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+def test_a_plan_that_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(VidiffError, match="empty plan"):
         write_plan_plot(tmp_path / "plan.png", PlanView(windows=[], given=[], times=[]))
     with pytest.raises(VidiffError, match="unsupported picture format"):

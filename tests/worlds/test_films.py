@@ -49,7 +49,7 @@ def fastest(film: WorldFilm) -> float:
     return max(moved)
 
 
-def test_a_film_is_a_function_of_its_seed_and_number() -> None:
+def test_a_film_is_a_function_of_its_seed_and_number():
     frames = [render(draw_film(3, 5), [0.1, 0.4], canvas=32)]
     photograph.cache_clear()
     render(draw_film(3, 6), [0.1], canvas=32)
@@ -59,8 +59,8 @@ def test_a_film_is_a_function_of_its_seed_and_number() -> None:
         assert not np.array_equal(render(other, [0.1, 0.4], canvas=32), frames[0])
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_a_frame_depends_on_its_own_time_alone(number: int) -> None:
+@pytest.mark.parametrize("number", range(3))
+def test_a_frame_depends_on_its_own_time_alone(number):
     film = draw_film(0, number)
     together = render(film, np.arange(6) / 24, canvas=24)
     for place in (0, 3, 5):
@@ -68,7 +68,7 @@ def test_a_frame_depends_on_its_own_time_alone(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_time_is_continuous(number: int) -> None:
+def test_time_is_continuous(number):
     film, errors = undisturbed(draw_film(0, number)), []
     for step in (0.01, 0.0025, 0.0006):
         frames = render(film, [0.37, 0.37 + step], canvas=32).astype(float)
@@ -76,14 +76,14 @@ def test_time_is_continuous(number: int) -> None:
     assert errors[0] + 0.05 >= errors[1] and errors[1] + 0.05 >= errors[2] and errors[2] < 6.5  # 40 dB
 
 
-def test_the_two_sides_of_a_cut_are_two_films() -> None:
+def test_the_two_sides_of_a_cut_are_two_films():
     film = next(film for number in range(400) if (film := draw_film(0, number)).cut_seconds < 0.9)
     film = replace(film, repeats=0.0, noise=0.0)
     before, after, later = render(film, film.cut_seconds + np.array([-1e-4, 1e-4, 2e-4]), canvas=32).astype(float)
     assert np.abs(after - later).mean() < 1 < 10 * np.abs(after - later).mean() + 1 < np.abs(before - after).mean()
 
 
-def test_a_film_looks_the_same_at_every_size() -> None:
+def test_a_film_looks_the_same_at_every_size():
     for number in NUMBERS:
         film = undisturbed(draw_film(0, number))
         large, small = (render(film, [0.5], canvas=canvas)[0].astype(float) for canvas in (128, 64))
@@ -91,14 +91,14 @@ def test_a_film_looks_the_same_at_every_size() -> None:
         assert np.square(reduced - small).mean() < 0.2 * np.square(small - small.mean()).mean() + 4
 
 
-def test_pictures_have_the_spectrum_of_natural_ones() -> None:
+def test_pictures_have_the_spectrum_of_natural_ones():
     grays = [render(draw_film(0, number), [0.5], canvas=64)[0].mean(-1) for number in range(16)]
     slopes = [power_slope(gray) for gray in grays if gray.std() > 2]
     assert -3.1 < np.mean(slopes) < -2.1  # of thirteen real clips, reduced to this size: -3.0
     assert 25 < np.median([gray.std() for gray in grays]) < 60 and 80 < np.mean(grays) < 150
 
 
-def test_films_are_of_the_kinds_they_are_to_be_of() -> None:
+def test_films_are_of_the_kinds_they_are_to_be_of():
     films = [draw_film(2, number) for number in range(1500)]
 
     def share(of: list[bool]) -> float:
@@ -112,7 +112,7 @@ def test_films_are_of_the_kinds_they_are_to_be_of() -> None:
     assert 0.005 < np.median(speeds) < 0.03 and (speeds > 0.05).mean() > 0.1
 
 
-def test_held_out_films_show_other_photographs() -> None:
+def test_held_out_films_show_other_photographs():
     def photos(held_out: bool) -> set[tuple[int, int]]:
         films = [draw_film(0, number, held_out=held_out) for number in range(300)]
         return {layer.photo for film in films for scene in film.scenes for layer in scene.layers}
@@ -120,7 +120,7 @@ def test_held_out_films_show_other_photographs() -> None:
     assert len(photos(False)) > 200 and len(photos(True)) > 50 and not photos(False) & photos(True)
 
 
-def test_repeated_frames_and_black_bars() -> None:
+def test_repeated_frames_and_black_bars():
     film = replace(draw_film(0, 1), repeats=12.0, noise=2.0, borders=0.125)
     frames = render(film, np.arange(6) / 24, canvas=32)
     assert np.array_equal(frames[::2], frames[1::2]) and not np.array_equal(frames[0], frames[2])
@@ -128,7 +128,7 @@ def test_repeated_frames_and_black_bars() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_pieces_cover_a_part_and_end_before_their_border(kind: str) -> None:
+def test_pieces_cover_a_part_and_end_before_their_border(kind):
     for seed, side in ((0, 12), (1, 40), (2, 200)):
         coverage, shade = cut(kind, seed, side)
         assert coverage.shape == shade.shape == (side, side) and coverage.min() >= 0 and coverage.max() <= 1
@@ -137,13 +137,13 @@ def test_pieces_cover_a_part_and_end_before_their_border(kind: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6))
-def test_an_outline_lies_within_the_unit_circle(seed: int) -> None:
+def test_an_outline_lies_within_the_unit_circle(seed):
     outline, angle = draw_outline(np.random.default_rng(seed)), np.linspace(0, 2 * math.pi, 90)
     assert outline.distance(np.zeros(1), np.zeros(1))[0] < 0
     assert (outline.distance(1.001 * np.cos(angle), 1.001 * np.sin(angle)) > -1e-3).all()
 
 
-def test_photographs_go_on_beyond_their_borders() -> None:
+def test_photographs_go_on_beyond_their_borders():
     seams, inside = [], []
     for number in range(4):
         levels = photograph(0, number)
@@ -156,7 +156,7 @@ def test_photographs_go_on_beyond_their_borders() -> None:
     assert np.mean(seams) < 2 * np.mean(inside)
 
 
-def test_limbs_turn_about_their_joints() -> None:
+def test_limbs_turn_about_their_joints():
     """The joint of a limb stays where it is on the body, whatever both do."""
 
     def limbs(film: WorldFilm) -> list[Layer]:

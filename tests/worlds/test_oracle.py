@@ -41,11 +41,11 @@ def half_the_chroma(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("spoil", [clean, noisy, blurred, dim_on_gray, half_the_chroma])
-@pytest.mark.parametrize("length", [8, 16])
-def test_every_attribute_is_right_in_99_of_100(spoil: Spoil, length: int) -> None:
+def test_every_attribute_is_right_in_99_of_100(spoil):
     rng = np.random.default_rng(5)
     wrong = dict.fromkeys(ATTRIBUTES, 0)
-    for _ in range(100):
+    for number in range(100):
+        length = (8, 16)[number % 2]
         scene, start = draw(rng), int(rng.integers(17 - length))
         seen = read_shape(spoil(render(scene), rng)[start : start + length])
         for name, word in scene.attributes.items():
@@ -57,7 +57,7 @@ def test_every_attribute_is_right_in_99_of_100(spoil: Spoil, length: int) -> Non
 
 
 @pytest.mark.parametrize("canvas", [32, 64])
-def test_other_canvases(canvas: int) -> None:
+def test_other_canvases(canvas):
     rng = np.random.default_rng(6)
     for _ in range(15):
         scene = draw(rng, canvas=canvas)
@@ -70,30 +70,23 @@ def one_scene(**words: str) -> ShapeScene:
     return draw(np.random.default_rng(1), attributes=words)
 
 
-@pytest.mark.parametrize("brightness", [0, 255])
-def test_nothing_is_read_from_an_empty_video(brightness: int) -> None:
-    seen = read_shape(np.full((16, 16, 16, 3), brightness, np.uint8))
-    assert set(seen.attributes.values()) == {None}
-    assert np.isnan(seen.positions).all() and np.isnan(seen.speed_px_per_frame)
+def test_nothing_is_read_from_an_empty_video_or_faint_noise():
+    noise = np.random.default_rng(0).integers(0, 20, (16, 16, 16, 3)).astype(np.uint8)
+    for frames in (np.zeros_like(noise), np.full_like(noise, 255), noise):
+        assert set(read_shape(frames).attributes.values()) == {None}
+    assert np.isnan(read_shape(np.zeros_like(noise)).positions).all()
+    assert np.isnan(read_shape(np.zeros_like(noise)).speed_px_per_frame)
 
 
-def test_faint_noise_is_nothing() -> None:
-    frames = np.random.default_rng(0).integers(0, 20, (16, 16, 16, 3)).astype(np.uint8)
-    assert set(read_shape(frames).attributes.values()) == {None}
-
-
-def test_what_stands_still_moves_in_no_direction() -> None:
+def test_what_stands_still_or_leaps_about_moves_in_no_direction():
     seen = read_shape(np.repeat(render(one_scene(color="red", shape="plus"))[:1], 16, axis=0))
     assert (seen.color, seen.shape, seen.direction, seen.speed) == ("red", "plus", None, None)
-
-
-def test_what_leaps_about_moves_in_no_direction() -> None:
     rng = np.random.default_rng(2)
     lost = sum(read_shape(render(draw(rng))[rng.permutation(16)]).direction is None for _ in range(40))
     assert lost >= 35
 
 
-def test_frames_without_the_object_have_no_position() -> None:
+def test_frames_without_the_object_have_no_position():
     scene = one_scene()
     frames = render(scene)
     frames[[3, 7, 8]] = 0
@@ -102,7 +95,7 @@ def test_frames_without_the_object_have_no_position() -> None:
     assert read_shape(frames).attributes == scene.attributes
 
 
-def test_a_speck_elsewhere_is_not_the_object() -> None:
+def test_a_speck_elsewhere_is_not_the_object():
     scene = one_scene(size="small", direction="right")
     frames = render(scene)
     far = 1 if scene.start[1] > 8 else 14
@@ -110,18 +103,14 @@ def test_a_speck_elsewhere_is_not_the_object() -> None:
     assert np.abs(positions(frames)[5] - scene.positions[5]).max() < 0.05
 
 
-def test_an_object_that_changes_its_color_has_none() -> None:
+def test_an_object_that_changes_its_color_or_is_gray_has_none():
     frames = render(one_scene(color="red"))
+    assert read_shape(np.repeat(frames.max(3, keepdims=True), 3, axis=3)).color is None
     frames[8:] = frames[8:][..., [1, 0, 2]]
     assert read_shape(frames).color is None
 
 
-def test_a_gray_object_has_no_color() -> None:
-    frames = np.repeat(render(one_scene()).max(3, keepdims=True), 3, axis=3)
-    assert read_shape(frames).color is None
-
-
-def test_stride_keeps_the_word_for_the_speed() -> None:
+def test_stride_keeps_the_word_for_the_speed():
     for speed in ("slowly", "quickly"):
         frames = render(one_scene(speed=speed))
         assert read_shape(frames[::2], stride=2).speed == speed
@@ -131,6 +120,6 @@ def test_stride_keeps_the_word_for_the_speed() -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (4, 16, 8, 3), (4, 16, 16, 1), (0, 16, 16, 3)])
-def test_other_arrays_are_clear_errors(shape: tuple[int, ...]) -> None:
+def test_other_arrays_are_clear_errors(shape):
     with pytest.raises(VidiffError, match="square RGB clips"):
         read_shape(np.zeros(shape, np.uint8))

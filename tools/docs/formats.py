@@ -29,7 +29,7 @@ HEAD = """# Which files are read, and how
 
 ffmpeg reads every file: what `ffmpeg -i FILE` shows is what a model is given. Turned and mirrored frames, cropping,
 pixels that are not square, edit lists and variable rates are as a player has them. Times come from the file's
-timestamps, never from an index and a rate.
+timestamps, never from an index and a rate; a rate is measured on them, and the header's taken only where it agrees.
 
 - **HDR** (PQ, HLG) becomes 8-bit BT.709: SDR white (203 nits) becomes 244 of 255, colors below 80 percent of its light
   stay (within 3 levels), brighter light is compressed. `--hdr clip` cuts off what is brighter, `--hdr refuse`

@@ -28,6 +28,9 @@ from vidiff_cli.cli.preview import preview
 from vidiff_cli.cli.sample import sample
 from vidiff_cli.cli.train import train
 from vidiff_cli.cli.world import world_app
+from vidiff_cli.system.standard_streams import open_closed_streams
+
+OWN_PROCESS = object()  # of a context: the process is the command's, and so are its signals
 
 
 class Commands(TyperGroup):
@@ -36,6 +39,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the chosen command. Its context shares `ctx.meta`, where --verbose is recorded."""
         with errors_as_sentences(lambda: bool(ctx.meta.get(VERBOSE_KEY))):
+            if ctx.obj is OWN_PROCESS:
+                catch_signals()  # here, where they become an exit code
             return super().invoke(ctx)
 
 
@@ -111,8 +116,8 @@ def main() -> None:
     """Run the `vidiff` script."""
     # OpenMP threads that spin long while waiting slow down a busy CPU. Read when torch is loaded, later.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    catch_signals()
+    open_closed_streams()
     try:
-        app(prog_name="vidiff")
+        app(prog_name="vidiff", obj=OWN_PROCESS)
     finally:
         ignore_signals()

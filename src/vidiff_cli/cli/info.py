@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vidiff_cli.viz.histograms import Histogram
 
 Rows = Iterator[tuple[str, str]]
+ROUNDING_SECONDS = 0.02  # of a duration as ffmpeg prints it
 
 
 @options()
@@ -195,8 +196,12 @@ def _times(about: MediaInfo) -> Rows:
 
 
 def _fewer_or_more(about: MediaInfo) -> bool:
-    """True if the header announces another number of frames; not for a variable rate, and audio may last longer."""
+    """True if the header announces another number of frames; not for a variable rate or a last frame that stays,
+    and audio may last longer."""
     if about.frames_announced is None or (about.rate == "variable" and not about.damage):
+        return False
+    stays = about.seconds is not None and abs(about.seconds - (about.seconds_announced or 0)) < ROUNDING_SECONDS
+    if stays and not about.damage:
         return False
     return abs(about.frames_announced - about.frames) > max(1, about.frames // 50)
 

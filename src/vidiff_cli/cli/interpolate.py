@@ -42,5 +42,7 @@ def interpolate(
         held = f", {report.held} held" if report.held else ""
         counts = f"{report.given} given, {report.made} made ({report.condition}){held}"
         call.note(f"{report.frames} frames at {report.fps} fps: {counts}.")
+        if report.flicker:
+            call.note(f"made against given: {report.flicker.line()}")
         note_difference(call, report.given, report.given_difference)
     call.print(report, *([report.path] if report.path else []))

@@ -154,7 +154,13 @@ def _sample_run(settings: EvaluateSettings, run: Path, real: VideoSet) -> EventS
         raise UsageError("samples of a run have no real video of their own", fix="leave out --paired")
     asked = {"model": run, "device": settings.device, "seed": settings.seed}
     sampling = settings.sampling.model_copy(update=asked)
-    model = open_model(sampling.model, device=sampling.device, dtype=sampling.dtype, clip_model=sampling.clip_model)
+    model = open_model(
+        sampling.model,
+        device=sampling.device,
+        dtype=sampling.dtype,
+        clip_model=sampling.clip_model,
+        long_captions=sampling.long_captions,
+    )
     setup = resolve_sampling(model, sampling)
     count = settings.count or len(real.items)
     if count < 2 or len(real.items) < 2:

@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Progress, task
 from vidiff_cli.system.atomic_files import remove, replace_folder, unwritable
 from vidiff_cli.system.locks import hidden_folder
+from vidiff_cli.system.writer_threads import writer_threads
 
 STAGING = ".vidiff-export-"
 AHEAD = 8  # clips that wait for an encoder, per encoder
@@ -67,7 +68,7 @@ def _write(dataset: Dataset, wanted: Sequence[Target], folder: Path, settings: E
     try:
         for place in {(folder / target.split / target.file_name).parent for target in wanted}:
             place.mkdir(parents=True, exist_ok=True)
-        with _threads() as (pool, count):
+        with writer_threads() as (pool, count):
             jobs: deque[tuple[Target, Future[None]]] = deque()
             rows = {split: (folder / split / METADATA).open("wb") for split in {target.split for target in wanted}}
             try:
@@ -86,17 +87,6 @@ def _write(dataset: Dataset, wanted: Sequence[Target], folder: Path, settings: E
                     file.close()
     except OSError as error:
         raise unwritable(settings.output, error) from error
-
-
-@contextmanager
-def _threads() -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Threads, as one encoder process per clip does the work; what has not begun when the task ends is dropped."""
-    count = min(4, os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(max_workers=count)
-    try:
-        yield pool, count
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

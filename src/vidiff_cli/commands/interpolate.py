@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from vidiff_cli.config.generate import InterpolateSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import EventStream, task
+from vidiff_cli.events import Event, EventStream, Note, task
 from vidiff_cli.generation.budget import check_amount
 from vidiff_cli.generation.complete_video import CompletionReport, complete_video
 from vidiff_cli.generation.completion import (
@@ -23,7 +23,7 @@ from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.source_clip import SourceClip, cover, read_clip, working_size
-from vidiff_cli.timeline import Timeline, interpolation, join
+from vidiff_cli.timeline import Timeline, better_rate, interpolation, join, leaves_out_most
 from vidiff_cli.video.probe import VideoInfo, probe
 
 WINDOW = 16  # frames, where no model has one of its own
@@ -54,6 +54,7 @@ def interpolate(
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.settings.frames} frames")
     options = OutputOptions.from_record("interpolate", settings.output, settings.model_dump(mode="json"))
     plan = _plan(settings, model, info, other, options.folder)
+    yield from _warn_left_out(plan)
     sound = _sound(settings, plan) if settings.audio else None
     return (yield from complete_video(model, setup, plan, options, settings, sound=sound, seams=False))
 
@@ -91,10 +92,17 @@ def _multiply_rate(
     if len(clip) < 2:
         fix = "vidiff extend goes on from a single frame"
         raise VidiffError(f"{settings.input} has a single frame", expected="a video of two frames or more", fix=fix)
-    wanted = (clip.times[-1] + 1 / clip.fps) * (settings.fps or clip.fps * (factor or 1))
-    check_amount(len(clip) + int(wanted), *crop, folder)
-    times = clip.times if _varies(clip.times, clip.fps) else None
-    timeline = interpolation(len(clip), clip.fps, times=times, factor=factor, fps=settings.fps, hold=settings.hold)
+    stay = clip.last_seconds or 1 / clip.fps
+    check_amount(len(clip) + int((clip.times[-1] + stay) * (settings.fps or clip.fps * (factor or 1))), *crop, folder)
+    timeline = interpolation(
+        len(clip),
+        clip.fps,
+        times=_own_times(clip),
+        factor=factor,
+        fps=settings.fps,
+        hold=settings.hold,
+        last_seconds=stay,
+    )
     return clip, timeline, OVERLAP if model is None else min(OVERLAP, model.settings.frames - 1)
 
 
@@ -121,6 +129,24 @@ def _sound(settings: InterpolateSettings, plan: CompletionPlan) -> SoundTrack:
     return SoundTrack(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold, after=after)
 
 
-def _varies(times: Sequence[Fraction], fps: Fraction) -> bool:
-    """True if frames are off a steady grid by more than a container's rounding."""
-    return any(abs(time - number / fps) > Fraction(1, 1000) for number, time in enumerate(times))
+def _own_times(clip: SourceClip) -> Sequence[Fraction] | None:
+    """The times of frames that are off a steady grid by more than a container's rounding; None: they keep their
+    rate."""
+    varies = any(abs(time - number / clip.fps) > Fraction(1, 1000) for number, time in enumerate(clip.times))
+    return clip.times if varies else None
+
+
+def _warn_left_out(plan: CompletionPlan) -> Iterator[Event]:
+    """Warn where a rate leaves most given frames out of the result, and name one that keeps them."""
+    line, clip = plan.timeline, plan.clip
+    count, kept = len(line.given), len({*line.written} & {*line.given})
+    if len(clip.parts) > 1 or not leaves_out_most(kept, count, len(line.written)):
+        return
+    rate = better_rate(len(clip), clip.fps, line.fps, times=_own_times(clip))
+    fix = "" if rate is None else f"; --fps {rate} keeps them in step"
+    text = f"{count - kept} of {count} given frames fall between the frames of {_rate(line.fps)} and are left out{fix}."
+    yield Note(text, "warning")
+
+
+def _rate(fps: Fraction) -> str:
+    return f"{fps} fps" if fps.denominator == 1 else f"{float(fps):.3f} fps"

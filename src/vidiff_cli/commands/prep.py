@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidiff_cli.config.model import LearnedTextSettings
 from vidiff_cli.config.prep import PrepSettings, parse_shard
 from vidiff_cli.dataset.dataset import DatasetSpec, open_dataset, read_rows, read_spec
 from vidiff_cli.errors import VidiffError
@@ -23,6 +24,7 @@ from vidiff_cli.preparation.write_dataset import LEDGER, MISSING, source_status,
 from vidiff_cli.system.atomic_files import remove_leftovers
 from vidiff_cli.system.locks import LOCK, alone, folder_alone
 
+CLIP_TOKENS, CLIP_MARKS = 77, 2  # that most CLIPs read of a caption; start and end among them
 KEEPING = {
     "static": "keep them with --min-motion 0",
     "flat": "keep them with --min-contrast 0",
@@ -223,11 +225,37 @@ def _notes(plan: Plan, inputs: SelectionInput, selection: Selection) -> Iterator
         yield "No captions: a model trained on this dataset knows no words."
     elif without_captions:
         yield f"{len(without_captions)} sources have no caption, such as {without_captions[0]}."
+    yield from _long_captions(inputs, kept)
     folders = [source.name for source in inputs.sources if source.pictures]
     if folders and plan.settings.images == "auto":
         yield (
             f"{len(folders)} folders of numbered pictures are read as videos of {plan.settings.images_fps} fps, "
             f"such as {folders[0]}; --images stills makes each picture a clip."
+        )
+
+
+def _long_captions(inputs: SelectionInput, kept: Sequence[str]) -> Iterator[str]:
+    """Tells how many captions are longer than text encoders read, and the longest."""
+    longest = LearnedTextSettings().max_tokens
+    source_of = {
+        text: name
+        for name in reversed(kept)
+        for segment in inputs.captions.by_source[name]
+        for text in segment.captions
+        if len(text.encode("utf-8", "replace")) > longest  # a token is a byte at least
+    }
+    if not source_of:
+        return
+    from vidiff_cli.text.tokenizer import token_ids  # loads torch
+
+    lengths = {text: length for text in source_of if (length := len(token_ids(text))) > longest}
+    if lengths:
+        text = max(lengths, key=lambda each: lengths[each])
+        of_clip = sum(length + CLIP_MARKS > CLIP_TOKENS for length in lengths.values())
+        yield (
+            f"{len(lengths)} captions are longer than the {longest} tokens that a learned text encoder reads, "
+            f"{of_clip} than the {CLIP_TOKENS} of CLIP; the longest has {lengths[text]}, of {source_of[text]}. vidiff "
+            "train leaves out their ends; --long-captions middle keeps both ends, --set text.max_tokens reads more."
         )
 
 

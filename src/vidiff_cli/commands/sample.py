@@ -57,7 +57,13 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
     """
     began = time.monotonic()
     prompts = _prompts(settings)
-    model = open_model(settings.model, device=settings.device, dtype=settings.dtype, clip_model=settings.clip_model)
+    model = open_model(
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        clip_model=settings.clip_model,
+        long_captions=settings.long_captions,
+    )
     setup = resolve_sampling(model, settings)
     if settings.noise not in (None, model.settings.diffusion.noise):
         raise VidiffError(
@@ -152,7 +158,8 @@ def _sheet(rows: list[tuple[str, np.ndarray]], total: int, path: Path) -> Path:
 
 def _prompts(settings: SampleSettings) -> list[str]:
     """The prompts given and those of the file, each as often as asked; without any, the empty prompt."""
-    found = read_prompts(settings.prompts_file) if settings.prompts_file is not None else []
+    path = settings.prompts_file
+    found = [] if path is None else read_prompts(path, encoding=settings.encoding, offered=True)
     prompts = [*settings.prompts, *found] or [""]
     if len(prompts) * settings.count > MAX_VIDEOS:
         found = f"{len(prompts):,} prompts, {settings.count:,} videos of each"

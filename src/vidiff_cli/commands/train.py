@@ -33,6 +33,7 @@ from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.clip_tower import ClipTower
 from vidiff_cli.text.embedding_cache import EmbeddingCache
 from vidiff_cli.text.encoder import CaptionReader
+from vidiff_cli.text.long_captions import caption_limit
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
 from vidiff_cli.training.loop import train_steps
@@ -204,14 +205,14 @@ def _open_embeddings(
     parallel: DistributedContext,
 ) -> EventStream[EmbeddingCache | None]:
     """Opens the embeddings of a frozen text encoder: rank 0 computes them, the others read its files."""
-    clip, embeddings = plan.model.text.clip, None
+    clip, embeddings, limit = plan.model.text.clip, None, caption_limit(plan.model.text)
     if clip is None:
         return None
     if recorder is not None:
         assert tower is not None, "rank 0 opened the encoder"
-        embeddings = yield from embed_captions(tower.to(device), dataset, more=recorder.monitor.captions)
+        embeddings = yield from embed_captions(tower.to(device), dataset, more=recorder.monitor.captions, limit=limit)
     parallel.barrier()
-    return read_embeddings(dataset, clip) if embeddings is None else embeddings
+    return read_embeddings(dataset, clip, limit=limit) if embeddings is None else embeddings
 
 
 def _begin_folder(plan: RunPlan, state: TrainState, dataset: Dataset, recorder: _Recorder) -> None:

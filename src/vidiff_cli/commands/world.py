@@ -9,7 +9,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from vidiff_cli.config.world import FilmFolderSettings, WorldSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress, task
 from vidiff_cli.system.locks import hidden_folder
+from vidiff_cli.system.writer_threads import writer_threads
 from vidiff_cli.video.encode import encode
 from vidiff_cli.worlds import scenes, shapes
 from vidiff_cli.worlds.shapes import draw_numbered
@@ -61,7 +61,7 @@ def world(settings: WorldSettings | FilmFolderSettings) -> EventStream[WorldRepo
     _check_folder(settings.folder, overwrite=settings.overwrite)
     yield Note(f"Making {settings.clips} clips in {settings.folder} with seed {seed}.")
     truths = []
-    with _staging(settings.folder) as staging, _threads() as pool:
+    with _staging(settings.folder) as staging, writer_threads() as (pool, _):
         jobs = [pool.submit(_make, staging, draw, number, settings) for number in range(settings.clips)]
         for number, job in enumerate(jobs):
             name, truth = job.result()
@@ -172,17 +172,6 @@ def _staging(folder: Path) -> Iterator[Path]:
     finally:
         if not existed and not any(folder.iterdir()):
             folder.rmdir()
-
-
-@contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads (one encoder process per clip does the work); jobs that did not start are cancelled at the
-    end."""
-    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _publish(staging: Path, folder: Path) -> None:

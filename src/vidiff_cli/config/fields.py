@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
 NTSC_NOMINAL = (12, 15, 24, 30, 48, 60, 120, 240)  # broadcast rates that run at 1000/1001 of their name
 LARGEST_TERM = 10**15  # of a fraction
@@ -65,3 +66,16 @@ Rate = Annotated[
     PlainSerializer(rate_text, return_type=str),
     WithJsonSchema(_json_schema()),
 ]
+
+
+def _known_encoding(name: str) -> str:
+    """ValueError for a name that Python knows no encoding of text by."""
+    try:
+        found = codecs.lookup(name)
+        "a".encode(found.name)
+    except (LookupError, ValueError, TypeError) as error:  # "hex" is a codec, but not of text
+        raise ValueError(f"{name!r} is not an encoding of text; such as cp1252, latin-1, shift_jis, gb18030") from error
+    return found.name
+
+
+Encoding = Annotated[str, AfterValidator(_known_encoding)]

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vidiff_cli.config.fields import Rate
+from vidiff_cli.config.fields import Encoding, Rate
+from vidiff_cli.config.model import LONG_CAPTIONS, LongCaptions
 from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Device, Option
 from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
@@ -98,6 +99,9 @@ class GenerationSettings(BaseModel):
         description="Noise added to the frames that a window is shown, as a position on the noise schedule; 0: none. "
         "For models trained with it, against errors that grow from window to window",
     )
+    long_captions: Annotated[LongCaptions | None, Option(GUIDANCE)] = Field(
+        default=None, description=f"{LONG_CAPTIONS}; if not given, as the model was trained"
+    )
     lossless: Annotated[bool, Option(OUTPUT)] = Field(default=False, description="Write a lossless .mkv (FFV1 in RGB)")
     sidecar: Annotated[bool, Option(OUTPUT)] = Field(
         default=True, description="Write the settings beside each video, as .json"
@@ -147,6 +151,9 @@ class SampleSettings(GenerationSettings):
     )
     prompts_file: Annotated[Path | None, Option(VIDEO, "--prompts")] = Field(
         default=None, description="File with a prompt on each line, or a .csv or .jsonl with a prompt column"
+    )
+    encoding: Annotated[Encoding | None, Option(VIDEO, values="NAME")] = Field(
+        default=None, description="Encoding of a prompts file that is neither UTF-8 nor UTF-16, such as cp1252"
     )
     strict_prompt: Annotated[bool, Option(VIDEO)] = Field(
         default=False, description="Refuse prompts with words that the model has never seen"

@@ -145,6 +145,13 @@ class ClipSettings(BaseModel):
     context: int = Field(ge=1, le=65_536, description="Tokens read of a caption, with start and end")
 
 
+LongCaptions = Literal["cut", "middle", "refuse"]
+LONG_CAPTIONS = (
+    "Captions and prompts longer than the text encoder reads; cut: leave out the end; middle: keep both ends; refuse: "
+    "an error"
+)
+
+
 class LearnedTextSettings(BaseModel):
     """A text encoder that is trained with the model."""
 
@@ -152,6 +159,7 @@ class LearnedTextSettings(BaseModel):
 
     depth: int = Field(default=1, ge=0, le=64, description="Transformer layers of the learned encoder")
     max_tokens: int = Field(default=32, ge=4, le=4096, description="Tokens of a caption that the learned encoder reads")
+    long_captions: LongCaptions = Field(default="cut", description=LONG_CAPTIONS)
     vocabulary: tuple[int, ...] = Field(default=(), description="Token ids that the dataset uses (learned encoder)")
 
 

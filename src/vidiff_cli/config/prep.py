@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vidiff_cli.config.aspect import parse_aspect
-from vidiff_cli.config.fields import Rate
+from vidiff_cli.config.fields import Encoding, Rate
 from vidiff_cli.config.options import GENERAL, OUTPUT, Argument, Option
 from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
@@ -19,7 +19,7 @@ CaptionFormat = Literal[
 ]
 # settings that change no byte of the dataset, or are recorded by their content (sources, captions)
 ELSEWHERE = {"sources", "output", "captions", "caption_format", "workers", "timeout", "memory", "shard", "merge"}
-ELSEWHERE |= {"preview", "strict", "overwrite"}
+ELSEWHERE |= {"preview", "strict", "overwrite", "encoding"}
 SHAPING = {"size", "aspect", "frames", "fps", "stride", "scenes", "decoder", "images_fps", "reading"}
 
 
@@ -83,6 +83,9 @@ class PrepSettings(BaseModel):
     )
     caption_format: Annotated[CaptionFormat, Option(CAPTIONS)] = Field(
         default="auto", description="Format of the annotation files; auto: recognized by their content"
+    )
+    encoding: Annotated[Encoding | None, Option(CAPTIONS, values="NAME")] = Field(
+        default=None, description="Encoding of caption files that are neither UTF-8 nor UTF-16, such as cp1252"
     )
     scenes: Annotated[bool, Option(FILTERS)] = Field(default=True, description="Find scene cuts; no clip contains one")
     min_motion: Annotated[float, Option(FILTERS, unit="levels")] = Field(

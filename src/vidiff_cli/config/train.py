@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from vidiff_cli.config.model import (
+    LONG_CAPTIONS,
     DiffusionSettings,
     LearnedTextSettings,
+    LongCaptions,
     NetworkSettings,
     choose_target,
     suits,
@@ -163,6 +165,7 @@ class TextChoice(LearnedTextSettings):
         description="CLIP encoder; if not given, ViT-B-32:laion2b_s34b_b79k. Its embeddings of the captions are kept "
         "in the dataset folder",
     )
+    long_captions: Annotated[LongCaptions, Option(MODEL)] = Field(default="cut", description=LONG_CAPTIONS)
 
     @model_validator(mode="after")
     def _one_encoder(self) -> TextChoice:

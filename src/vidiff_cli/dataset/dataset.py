@@ -25,7 +25,7 @@ import numpy as np
 
 from vidiff_cli.dataset.index import MAX_PARSED, SIDES, Index, open_index
 from vidiff_cli.dataset.index import NAME as INDEX
-from vidiff_cli.dataset.jsonl import damaged, read_rows, write_rows
+from vidiff_cli.dataset.jsonl import damaged, read_rows, unreadable, write_rows
 from vidiff_cli.dataset.schema import (
     FORMAT,
     JOURNAL,
@@ -36,7 +36,7 @@ from vidiff_cli.dataset.schema import (
     write_clips,
     write_spec,
 )
-from vidiff_cli.dataset.shards import SHARD_BYTES, Shard, map_bytes, write_shards, write_tensors
+from vidiff_cli.dataset.shards import SHARD_BYTES, Shard, ShardMaps, map_bytes, write_shards, write_tensors
 
 __all__ = [
     "FORMAT",
@@ -90,7 +90,7 @@ class Clips(Sequence[Clip]):
                 self._file = self._path.open("rb", buffering=0)
             line = os.pread(self._file.fileno(), int(index.row_bytes[number]), int(index.row_start[number]))
         except (OSError, OverflowError) as error:
-            raise damaged(self._path, (getattr(error, "strerror", None) or str(error)).lower()) from error
+            raise unreadable(self._path, error) from error
         if zlib.crc32(line) != index.row_sum[number]:  # of the line that was looked at when the index was made
             raise damaged(self._path, f"another line {number + 1} than when it was opened")
         return clip_from_row(json.loads(line), self._spec)
@@ -106,7 +106,7 @@ class Dataset:
     def __init__(self, folder: Path, spec: DatasetSpec, index: Index, parsed: dict[int, Clip]) -> None:
         self.folder, self.spec, self.index = folder, spec, index
         self.clips: Sequence[Clip] = Clips(folder / "clips.jsonl", spec, index, parsed)
-        self._maps: dict[int, np.ndarray] = {}
+        self._maps = ShardMaps()
         self._layout: np.ndarray | None = None  # one row per clip: one look-up instead of five
 
     def __len__(self) -> int:
@@ -138,10 +138,10 @@ class Dataset:
         return view.copy() if frame_indices is None else view[np.asarray(frame_indices, dtype=np.intp)]
 
     def _map(self, number: int) -> np.ndarray:
-        if number not in self._maps:  # two threads may both map it: either will do
-            shard = self.index.shards[number]
-            self._maps[number] = map_bytes(self.folder / "data" / shard.name, shard.data_start, shard.size)
-        return self._maps[number]
+        shard = self.index.shards[number]
+        return self._maps.get(
+            number, lambda: map_bytes(self.folder / "data" / shard.name, shard.data_start, shard.size)
+        )
 
     def digest(self) -> str:
         """A hash of the content, which differs for other sources, captions or settings."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.atomic_files import atomic_path
+from vidiff_cli.system.shortage import raise_shortage
 
 JOURNAL = ".journal"  # of an unfinished dataset
 
@@ -16,6 +17,16 @@ JOURNAL = ".journal"  # of an unfinished dataset
 def damaged(path: Path, found: str, expected: str | None = None) -> VidiffError:
     """The one sentence for a file of a dataset that is not as it was written."""
     return VidiffError(f"{path} is damaged", found=found, expected=expected, fix="prepare again with --overwrite")
+
+
+def unreadable(path: Path, error: Exception) -> VidiffError:
+    """The one sentence for a file of a dataset that could not be read: damaged where it is missing or its content is
+    wrong. Raises ShortageError where the system was short of something, which says nothing about the file."""
+    raise_shortage(path, error)
+    found = (getattr(error, "strerror", None) or str(error)).lower()
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        return VidiffError(f"{path} cannot be read", found=found, fix="make it readable, then run it again")
+    return damaged(path, found)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
@@ -46,7 +57,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, bytes, dict[str, Any]]]:
                     yield number, start, line, parse_row(path, line, number)
                 start += len(line)
     except OSError as error:
-        raise damaged(path, (error.strerror or str(error)).lower()) from error
+        raise unreadable(path, error) from error
 
 
 def parse_row(path: Path, line: bytes, number: int) -> dict[str, Any]:

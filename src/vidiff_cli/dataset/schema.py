@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from vidiff_cli.config.fields import recorded_rate
-from vidiff_cli.dataset.jsonl import JOURNAL, damaged, write_rows
+from vidiff_cli.dataset.jsonl import JOURNAL, damaged, unreadable, write_rows
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.atomic_files import atomic_path
 
@@ -166,7 +166,9 @@ def read_spec(folder: Path) -> DatasetSpec:
     except ValidationError as error:
         first = error.errors()[0]
         raise damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise damaged(path, f"{error}") from error
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vidiff_cli.dataset.jsonl import damaged
+from vidiff_cli.dataset.jsonl import damaged, unreadable
 from vidiff_cli.system.atomic_files import atomic_path
 
 SHARD_BYTES = 256_000_000
@@ -40,7 +42,9 @@ class Shard:
             layout = {key: _parse_entry(value) for key, value in entries.items()}
         except FileNotFoundError as error:
             raise damaged(path, "no such file") from error
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except OSError as error:
+            raise unreadable(path, error) from error
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise damaged(path, f"no readable header ({error})") from error
         stop = 0
         for start, end, _ in sorted(layout.values()):
@@ -78,8 +82,39 @@ def map_bytes(path: Path, start: int, size: int) -> np.ndarray:
             raise damaged(path, f"{path.stat().st_size} bytes", f"{size}")
         mapped = np.memmap(path, dtype=np.uint8, mode="r", offset=start) if size > start else np.empty(0, np.uint8)
     except (OSError, ValueError) as error:
-        raise damaged(path, (getattr(error, "strerror", None) or str(error)).lower()) from error
+        raise unreadable(path, error) from error
     return np.asarray(mapped)  # a plain array over the map: indexing a memmap object is slow
+
+
+class ShardMaps:
+    """The maps of the shards that were read last. A map holds a file open, and a dataset may have any number of shards:
+    only `most` are kept, and a view outlives its own. Threads may share it."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most or most_maps()
+        self._maps: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, number: int, open_map: Callable[[], np.ndarray]) -> np.ndarray:
+        """The map of shard `number`, opened where it is not kept."""
+        with self._lock:
+            if number in self._maps:
+                self._maps.move_to_end(number)
+            else:
+                while len(self._maps) >= self.most:
+                    self._maps.popitem(last=False)
+                self._maps[number] = open_map()
+            return self._maps[number]
+
+
+def most_maps() -> int:
+    """Number of shards to keep mapped: a quarter of the files that the process may open, at most 256."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 64
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 256 if soft == resource.RLIM_INFINITY else max(4, min(256, soft // 4))
 
 
 def _parse_entry(entry: Mapping[str, Any]) -> tuple[int, int, tuple[int, ...]]:
@@ -119,7 +154,7 @@ def write_shards(
     folder: Path, clips: Iterable[tuple[str, np.ndarray]], *, shard_bytes: int = SHARD_BYTES
 ) -> dict[str, str]:
     """Writes clips (id, uint8 t h w c, each of its own shape) into data/shard-*.safetensors in their order; returns the
-    shard of each id."""
+    shard of each id. The clips of one shard are copied into memory: a view would hold its source's file open."""
     shard_of: dict[str, str] = {}
     pending: dict[str, np.ndarray] = {}
     held = written = 0
@@ -135,7 +170,7 @@ def write_shards(
     for key, frames in clips:
         if pending and held + frames.nbytes > shard_bytes:
             flush()
-        pending[key] = frames
+        pending[key] = frames.copy()
         held += frames.nbytes
     if pending:
         flush()

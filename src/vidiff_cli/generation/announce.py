@@ -25,6 +25,8 @@ def announce_model(
     for text in dict.fromkeys(texts):
         if unknown := model.unknown_words(text):
             yield Note(_unknown_words(model, unknown, text), "warning")
+    if model.caption_limit is not None:
+        yield from model.caption_limit.notes(filter(None, texts), what="prompt")
     if any(texts) and model.video_model.text is None:
         yield Note("The model was trained without captions: the prompt has no effect.", "warning")
     if any(texts) and model.settings.text.clip is not None:

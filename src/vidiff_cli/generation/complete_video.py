@@ -24,8 +24,9 @@ from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.output import SoundTrack, verify_lossless, write_comparison, write_video
 from vidiff_cli.generation.output_files import OutputOptions
 from vidiff_cli.generation.sampling_setup import SamplingSetup
-from vidiff_cli.generation.seams import Seams, measure_seams
+from vidiff_cli.generation.seams import Seams, flicker_of, measure_seams
 from vidiff_cli.metrics.drift import Drift, warnings
+from vidiff_cli.metrics.flicker import Flicker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +36,8 @@ class CompletionReport:
 
     Of an extension, `seam_jump` is the change across each window's seam over the usual change between given frames (1
     is seamless; None where the given frames do not change), `drift` the statistics of the given frames and of each
-    window. `given_difference`: how far the given frames in a lossless file are from the input's, in 8-bit levels.
+    window. Of an interpolation, `flicker` compares made frames with the given ones. `given_difference`: how far the
+    given frames in a lossless file are from the input's, in 8-bit levels.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class CompletionReport:
     windows: int
     seam_jump: tuple[float, ...] | None
     drift: Drift | None
+    flicker: Flicker | None
     given_difference: int | None
     sheet: Path | None
     seconds: float
@@ -77,7 +80,7 @@ def complete_video(
         output: Where the result goes, and what is written beside it.
         options: The options of the command; with `dry_run` the plan is described and nothing is made.
         sound: Placement of the input's sound; None: no sound.
-        seams: Measure seam jumps and drift, as of an extension.
+        seams: Measure seam jumps and drift, as of an extension; else flicker, as of an interpolation.
 
     Returns:
         The report of the result, or of the plan.
@@ -105,7 +108,9 @@ def complete_video(
         done = yield from complete(model, setup, plan, target)
         done = yield from write_video(plan, target, done, sound=sound, device=options.device)
         found = measure_seams(plan, done) if seams else Seams(jumps=None, drift=None)
-        for text in warnings(found.drift.windows, found.drift.given) if found.drift else ():
+        flicker = None if seams else flicker_of(plan, done)
+        faults = warnings(found.drift.windows, found.drift.given) if found.drift else []
+        for text in [*faults, *(flicker.warnings() if flicker else ())]:
             yield Note(text, "warning")
         given = {*line.written} & {*line.given}
         made = {*line.written} - {*line.given, *line.repeats}
@@ -123,6 +128,7 @@ def complete_video(
             windows=len(done.windows),
             seam_jump=found.jumps,
             drift=found.drift,
+            flicker=flicker,
             given_difference=verify_lossless(plan, target),
             sheet=write_comparison(plan, target, done),
             seconds=time.monotonic() - began,
@@ -135,6 +141,6 @@ def _facts(report: CompletionReport, *, seams: bool) -> dict[str, Any]:
     """Facts of a result for its sidecar."""
     common = {"made": report.made, "fps": str(report.fps), "condition": report.condition}
     if not seams:
-        return {"frames": report.frames} | common
+        return {"frames": report.frames} | common | {"flicker": report.flicker and asdict(report.flicker)}
     drift = asdict(report.drift) if report.drift else None
     return {"given": report.given} | common | {"seam_jump": report.seam_jump, "drift": drift}

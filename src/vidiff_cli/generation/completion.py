@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 from torch import Tensor
 
+from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, EventStream, Note
 from vidiff_cli.frames import Scheme, Window
@@ -118,6 +119,8 @@ class CompletionOptions(SamplingOptions, Protocol):
     @property
     def clip_model(self) -> str | None: ...
     @property
+    def long_captions(self) -> LongCaptions | None: ...
+    @property
     def size(self) -> ResultSize: ...
     @property
     def detail(self) -> Detail: ...
@@ -133,7 +136,13 @@ def open_completion_model(options: CompletionOptions) -> LoadedModel | None:
     """The model of a completion; None where the estimate by motion is taken alone, because it is asked for, or because
     no model is named and there is no run. VidiffError as `open_model`, and for options that need a model."""
     if options.detail != "estimate" and (options.model is not None or newest_run() is not None):
-        return open_model(options.model, device=options.device, dtype=options.dtype, clip_model=options.clip_model)
+        return open_model(
+            options.model,
+            device=options.device,
+            dtype=options.dtype,
+            clip_model=options.clip_model,
+            long_captions=options.long_captions,
+        )
     option = "--detail model" if options.detail == "model" else "--size model" if options.size == "model" else None
     if option is not None:
         found = "--detail estimate" if options.detail == "estimate" else "no run under runs/"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.checkpoint import AVERAGE, damaged_checkpoint, file_hash
-from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.model import LongCaptions, ModelSettings
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.diffusion.guidance import classifier_free
 from vidiff_cli.diffusion.samplers import Denoise
@@ -24,6 +24,7 @@ from vidiff_cli.models.video_model import VideoNetwork, open_video_model
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.path_kind import BUILTIN, path_kind
 from vidiff_cli.text.encoder import CaptionReader
+from vidiff_cli.text.long_captions import CaptionLimit, caption_limit
 from vidiff_cli.text.prompt_encoder import prompt_embedder
 
 RUNS = Path("runs")
@@ -36,7 +37,8 @@ class LoadedModel:
     """A loaded model: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of its frames in one
     pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no model was named.
 
-    `reader` makes the input of the text encoder of prompts; None for a model without text."""
+    `reader` makes the input of the text encoder of prompts, which reads as much of each as `caption_limit` says; both
+    are None for a model without text."""
 
     video_model: VideoNetwork
     reader: CaptionReader | None
@@ -46,6 +48,7 @@ class LoadedModel:
     clips_seen: int
     device: torch.device
     dtype: torch.dtype
+    caption_limit: CaptionLimit | None = None
     errors: OnePassErrors | None = None
     clip_model: str | None = None
     is_default: bool = False
@@ -118,18 +121,31 @@ class LoadedModel:
 
 
 def open_model(
-    model: Path | None, *, device: str = "auto", dtype: str = "auto", clip_model: str | None = None
+    model: Path | None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    clip_model: str | None = None,
+    long_captions: LongCaptions | None = None,
 ) -> LoadedModel:
     """`load_model` on the device and in the number format of these names."""
     chosen = choose_device(device)
-    return load_model(model, chosen, choose_dtype(dtype, chosen), clip=clip_model)
+    return load_model(model, chosen, choose_dtype(dtype, chosen), clip=clip_model, long_captions=long_captions)
 
 
-def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, clip: str | None = None) -> LoadedModel:
+def load_model(
+    model: Path | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    clip: str | None = None,
+    long_captions: LongCaptions | None = None,
+) -> LoadedModel:
     """A model from a run folder, a checkpoint folder or file, or "builtin"; None is the newest run under runs/, else
     the one in the box.
 
-    `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt.
+    `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt. `long_captions`: what
+    becomes of prompts that are too long, by default as the model was trained.
     """
     path = find_checkpoint(model)
     video_model, header = open_video_model(path)
@@ -140,7 +156,8 @@ def load_model(model: Path | None, device: torch.device, dtype: torch.dtype, *, 
     embed = None if encoder is None else prompt_embedder(encoder, clip, device)
     return LoadedModel(
         video_model=video_model,
-        reader=video_model.caption_reader(embed),
+        reader=video_model.caption_reader(embed, long_captions=long_captions),
+        caption_limit=caption_limit(video_model.settings.text, long_captions),
         settings=video_model.settings,
         path=path,
         hash=file_hash(path),

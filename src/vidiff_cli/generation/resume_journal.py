@@ -21,6 +21,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.frame_store import DiskFrameArray
 from vidiff_cli.system.atomic_files import remove, remove_leftovers
 from vidiff_cli.system.locks import alone
+from vidiff_cli.system.shortage import ShortageError
 from vidiff_cli.system.signals import DeferredSignals
 
 FIX = "wait for it to end, or give another name with -o or another --seed"
@@ -96,6 +97,8 @@ class WindowJournal:
         try:
             is_readable = self.kept and not self.stale and self.path.is_file()
             sheet = read_tensors(self.path).get("sheet") if is_readable else None
+        except ShortageError:
+            raise
         except VidiffError:  # a damaged journal costs time, not the result
             sheet = None
         return [] if sheet is None else list(sheet.numpy())
@@ -160,5 +163,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     """The header of a journal; empty if it is missing or damaged."""
     try:
         return read_header(path) if path.is_file() else {}
+    except ShortageError:
+        raise
     except VidiffError:
         return {}

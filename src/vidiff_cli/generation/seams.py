@@ -1,4 +1,4 @@
-"""Seam jumps and drift of an extension: numbers that show a break or a slow change before an eye does.
+"""Seam jumps and drift of an extension, flicker of an interpolation: numbers that show a fault before an eye does.
 
 Shapes: n frames, h w pixels, c = 3 RGB; uint8.
 """
@@ -13,6 +13,7 @@ import numpy as np
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.completion import CompletedVideo, CompletionPlan
 from vidiff_cli.metrics.drift import Drift, frame_stats
+from vidiff_cli.metrics.flicker import Flicker, measure_flicker
 from vidiff_cli.timeline import Timeline
 
 PAST = 16  # frames of a window that stands for an estimate without a model
@@ -41,6 +42,21 @@ def measure_seams(plan: CompletionPlan, done: CompletedVideo) -> Seams:
     windows = done.windows or _split_into_windows(made, set(line.given))
     given = _given_of_scene(line, windows)
     return Seams(jumps=seam_jumps(frames, windows, given), drift=_drift(frames, windows, given))
+
+
+def flicker_of(plan: CompletionPlan, done: CompletedVideo) -> Flicker | None:
+    """Measure a written interpolation, every frame once; None where nothing is made between given frames.
+
+    Repeats are left out, so that what is made beside a cut is not compared across it.
+    """
+    line = plan.timeline
+    scene_of = {rank: number for number, scene in enumerate(line.segments) for rank in scene}
+    ranks = [rank for rank in dict.fromkeys(line.written) if rank not in line.repeats and rank in scene_of]
+    if all(rank in line.given for rank in ranks):
+        return None
+    stats = [frame_stats(frame[None]) for frame in done.store.in_order(ranks)]
+    given = [place for place, rank in enumerate(ranks) if rank in line.given]
+    return measure_flicker(stats, [float(line.times[rank]) for rank in ranks], set(given)) if given else None
 
 
 def _split_into_windows(made: Sequence[int], given: set[int]) -> list[Window]:

@@ -20,6 +20,7 @@ from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.motion import repeated_frames
 from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.filters import describe_conversion
+from vidiff_cli.video.packets import with_last_frame
 from vidiff_cli.video.probe import VideoInfo
 from vidiff_cli.video.resample import measure_rate
 from vidiff_cli.video.restore_resolution import model_size
@@ -47,14 +48,15 @@ class SourcePart:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceClip:
     """One input or two at the model's size: their frames in a file, one after the other, the times of the first one's
-    (seconds, from 0), and what was seen in passing: the `digest` of all pixels, the first frame of each scene of an
-    input but its very first, and the frames that repeat the one before (but for what
+    (seconds, from 0) and how long its last one stays, and what was seen in passing: the `digest` of all pixels, the
+    first frame of each scene of an input but its very first, and the frames that repeat the one before (but for what
     encoding makes of it)."""
 
     parts: tuple[SourcePart, ...]
     frames: DiskFrameArray
     times: tuple[Fraction, ...]
     fps: Fraction
+    last_seconds: Fraction | None  # None: a frame of that rate
     digest: str
     starts: tuple[int, ...]
     same: tuple[int, ...]
@@ -118,6 +120,7 @@ def read_clip(
 ) -> SourceClip:
     """The frames of an input, scaled and cropped, in a file in `folder` that has no name; `after`: behind those of
     another input. VidiffError as `decode`, and where the disk is full."""
+    info = with_last_frame(info)
     check_amount(int((info.duration_seconds or 0) * float(fps or info.fps)), *crop, folder)
     frames = after.frames if after else DiskFrameArray.temporary(folder, (crop[1], crop[0], 3))
     first = len(after) if after else 0
@@ -148,6 +151,7 @@ def read_clip(
             frames=frames,
             times=after.times,
             fps=after.fps,
+            last_seconds=after.last_seconds,
             digest=digest.hexdigest(),
             starts=(*after.starts, *starts),
             same=(*after.same, *same),
@@ -157,6 +161,7 @@ def read_clip(
         frames=frames,
         times=tuple(times),
         fps=reading.fps if info.is_image or fps is not None else measure_rate(times, info.fps),
+        last_seconds=info.last_seconds if fps is None else None,
         digest=digest.hexdigest(),
         starts=starts,
         same=tuple(same),

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from vidiff_cli.checkpoint import read_checkpoint
-from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.model import LongCaptions, ModelSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.encoder import CaptionReader, EmbedCaption, frozen_reader
 from vidiff_cli.text.learned import LearnedText
+from vidiff_cli.text.long_captions import caption_limit
 
 
 class VideoNetwork(nn.Module):
@@ -28,17 +29,23 @@ class VideoNetwork(nn.Module):
         self.denoiser = Denoiser(settings)
         self.text = _text_encoder(settings)
 
-    def caption_reader(self, embed: EmbedCaption | None = None) -> CaptionReader | None:
+    def caption_reader(
+        self, embed: EmbedCaption | None = None, *, long_captions: LongCaptions | None = None
+    ) -> CaptionReader | None:
         """The reader of captions for the text encoder; None for a model without one.
 
-        `embed` gives the embeddings of the model's frozen encoder; a learned encoder does without.
+        `embed` gives the embeddings of the model's frozen encoder; a learned encoder does without. `long_captions` is
+        what becomes of those that are too long, by default as the settings say.
         """
-        if isinstance(self.text, LearnedText):
-            return self.text.read
         if self.text is None:
             return None
-        assert embed is not None, "a frozen text encoder needs the embeddings of captions"
-        return frozen_reader(embed)
+        if isinstance(self.text, LearnedText):
+            reader = self.text.read
+        else:
+            assert embed is not None, "a frozen text encoder needs the embeddings of captions"
+            reader = frozen_reader(embed)
+        limit = caption_limit(self.settings.text, long_captions)
+        return reader if limit is None else limit.shortens(reader)
 
 
 def _text_encoder(settings: ModelSettings) -> LearnedText | AdaptedText | None:

@@ -12,7 +12,7 @@ from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.preparation.extract import UNEXPECTED, ClipSpec, ExtractJob, extract
-from vidiff_cli.preparation.extract_cache import ExtractCache, ExtractedSource, Unwritten, partial_path
+from vidiff_cli.preparation.extract_cache import ExtractCache, ExtractedSource, partial_path
 from vidiff_cli.preparation.plan import Plan
 from vidiff_cli.preparation.scan import MediaSource
 from vidiff_cli.system import worker_pool
@@ -69,7 +69,7 @@ def _decoded(
 
 def _outcomes(
     jobs: Iterator[ExtractJob], count: int, settings: PrepSettings
-) -> Iterator[worker_pool.Outcome[ExtractJob, ExtractedSource | Unwritten]]:
+) -> Iterator[worker_pool.Outcome[ExtractJob, ExtractedSource | VidiffError]]:
     """Yields the workers' outcomes. Partial files are removed after an interrupt or a full disk."""
     if not count:
         return
@@ -105,8 +105,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _result(outcome: worker_pool.Outcome[ExtractJob, ExtractedSource | Unwritten]) -> ExtractedSource:
-    if isinstance(outcome.result, Unwritten):
+def _result(outcome: worker_pool.Outcome[ExtractJob, ExtractedSource | VidiffError]) -> ExtractedSource:
+    if isinstance(outcome.result, VidiffError):
         raise outcome.result
     return outcome.result or ExtractedSource(kind=outcome.kind, reason=outcome.problem or outcome.kind)
 

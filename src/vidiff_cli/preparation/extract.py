@@ -21,6 +21,7 @@ from vidiff_cli.preparation.captions import Segment
 from vidiff_cli.preparation.extract_cache import ClipCandidate, ExtractedSource, ExtractWriter, Unwritten
 from vidiff_cli.preparation.quality_filters import clip_scores, fingerprint
 from vidiff_cli.preparation.scan import MediaSource
+from vidiff_cli.system.shortage import ShortageError, raise_shortage
 from vidiff_cli.system.worker_process import announce
 from vidiff_cli.video.decode import MAX_FRAMES, DecodedVideo, stream_frames
 from vidiff_cli.video.filters import describe_conversion
@@ -58,11 +59,11 @@ class ExtractJob:
     path: Path
 
 
-def extract(job: ExtractJob) -> ExtractedSource | Unwritten:
+def extract(job: ExtractJob) -> ExtractedSource | VidiffError:
     """Writes an extracted source into the cache and returns it. Never raises for a bad file.
 
-    A source of kind UNEXPECTED is not written, so that it is tried again. `Unwritten` is returned,
-    not raised, to reach the parent process unchanged.
+    A source of kind UNEXPECTED is not written, so that it is tried again. `Unwritten` and `ShortageError`, no faults of
+    the source, are returned, not raised, to reach the parent process unchanged.
     """
     try:
         with ExtractWriter(job.path) as writer:
@@ -72,7 +73,7 @@ def extract(job: ExtractJob) -> ExtractedSource | Unwritten:
             if extracted.kind != UNEXPECTED:
                 writer.finish(extracted, prints)
             return extracted
-    except Unwritten as error:
+    except (Unwritten, ShortageError) as error:
         return error
 
 
@@ -85,10 +86,12 @@ def _cut(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[
     except Unwritten:
         raise
     except VidiffError as error:
+        raise_shortage(source.path, error)
         return ExtractedSource(kind=_kind(error, source), reason=str(error).replace(str(source.path), source.name)), []
     except MemoryError:
         raise
     except Exception as error:  # a decoder's own error: one broken file must never stop the run
+        raise_shortage(source.path, error)
         what = " ".join(str(error).split())[:300]
         return ExtractedSource(kind=UNEXPECTED, reason=f"{UNEXPECTED}: {type(error).__name__}: {what}"), []
 

@@ -29,6 +29,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.preparation.captions import Segment
 from vidiff_cli.preparation.scan import MediaSource
 from vidiff_cli.system.atomic_files import unwritable
+from vidiff_cli.system.shortage import ShortageError
 
 CACHE_FORMAT = 2
 HEADER_BYTES = 1024
@@ -134,6 +135,8 @@ class ExtractCache:
                 and (shard.shape("prints") or (0,))[0] == len(extracted.candidates)
             )
             return extracted if whole else None
+        except ShortageError:
+            raise
         except (VidiffError, LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RecursionError):
             return None  # damaged: decode it again
 

@@ -39,7 +39,11 @@ def plan_prep(settings: PrepSettings) -> Plan:
     """
     found = scan(settings.sources, exclude=settings.output, images=settings.images)
     captions = read_captions(
-        found.sources, settings.captions, format=settings.caption_format, columns=settings.split_by is not None
+        found.sources,
+        settings.captions,
+        format=settings.caption_format,
+        columns=settings.split_by is not None,
+        encoding=settings.encoding,
     )
     groups = assign_groups(found.sources, captions, settings.split_by)
     check_held_out(settings.hold_out, groups.values())

@@ -17,6 +17,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.runs.run_dir import OTHER_FOLDER
 from vidiff_cli.system.atomic_files import remove_folder, write_text
+from vidiff_cli.system.shortage import raise_shortage
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.state import Phase, TrainState
@@ -43,7 +44,8 @@ def resume_from(checkpoints: Path, settings: TrainSettings, schedule: LRSchedule
             step, phase, steps = int(notes["step"]), notes["phase"], _branch_steps(folder)
             if phase not in get_args(Phase):
                 raise ValueError(f"the phase {phase}")
-        except UNREADABLE:
+        except UNREADABLE as error:
+            raise_shortage(folder / STATE, error)
             damaged.append(folder / STATE)
             continue
         lengths |= {steps} if steps else set()
@@ -69,6 +71,7 @@ def _requested_checkpoint(folder: Path, steps: int) -> Path:
     try:
         step = int(json.loads((folder / STATE).read_text(encoding="utf-8"))["step"])
     except OSError as error:
+        raise_shortage(folder / STATE, error)
         found = error.strerror or str(error)
         raise VidiffError(f"checkpoint to resume not found at {folder}", found=found, expected=expected) from error
     except UNREADABLE as error:

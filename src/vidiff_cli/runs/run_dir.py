@@ -19,6 +19,7 @@ from vidiff_cli.runs.trackers import FILES as TRACKER_FILES
 from vidiff_cli.runs.trackers import flatten
 from vidiff_cli.system.atomic_files import remove, remove_leftovers, write_text
 from vidiff_cli.system.locks import LOCK
+from vidiff_cli.system.shortage import raise_shortage
 
 MUTABLE_SETTINGS = {
     "steps",
@@ -91,6 +92,7 @@ def _read_recorded(path: Path) -> dict[str, Any]:
             raise ValueError("no settings of a run")
         return flatten(config)
     except UNREADABLE as error:
+        raise_shortage(path, error)
         raise VidiffError(f"{path} cannot be read", found=str(error), fix=OTHER_FOLDER) from error
 
 

@@ -20,6 +20,7 @@ from vidiff_cli.runs.run_dir import check_replaceable, check_run, remove_unfinis
 from vidiff_cli.runs.setup import consistent, model_settings
 from vidiff_cli.runs.text_encoder import LazyTower, choose_text
 from vidiff_cli.text.clip_tower import ClipTower
+from vidiff_cli.text.long_captions import caption_limit
 from vidiff_cli.training.distributed import DistributedContext
 from vidiff_cli.training.lr_schedule import LRSchedule
 
@@ -56,6 +57,9 @@ def plan_run(
     settings, tower = yield from choose_text(inherit_settings(settings, existing), dataset, existing)
     model = model_settings(settings, dataset, clip=tower.settings if tower else None)
     model = with_known_words(model, settings, existing)
+    if (limit := caption_limit(model.text)) is not None:
+        fix = "--set text.max_tokens={tokens} reads all of them" if model.text.kind == "learned" else ""
+        yield from limit.notes(dataset.captions(), what="caption", fix=fix)
     settings = yield from resolve_batch_size(settings, model, device, run=existing, world=world)
     continued = not replaced and check_run(run, settings, model, dataset)
     if locked:

@@ -66,6 +66,7 @@ def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSetti
             kind="clip" if kind == "auto" else kind,
             depth=choice.depth,
             max_tokens=choice.max_tokens,
+            long_captions=choice.long_captions,
             vocabulary=vocabulary,
             clip=clip,
         ),

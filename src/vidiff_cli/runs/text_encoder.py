@@ -24,6 +24,7 @@ from vidiff_cli.text.clip_names import (
 )
 from vidiff_cli.text.clip_tower import ClipTower, open_same_tower, open_tower
 from vidiff_cli.text.embedding_cache import EmbeddingCache
+from vidiff_cli.text.long_captions import CaptionLimit
 from vidiff_cli.text.prompt_encoder import OTHERWISE, LazyTower, download_note, note_download, parse_clip_arg
 
 ESTIMATE_AFTER, LONG_SECONDS = 20, 60  # captions measured before the estimate; shorter times are not worth a note
@@ -86,14 +87,18 @@ def _same_weights(name: ClipName, clip: ClipSettings) -> bool:
 
 
 def embed_captions(
-    tower: ClipTower | LazyTower, dataset: Dataset, *, more: Sequence[str] = ()
+    tower: ClipTower | LazyTower,
+    dataset: Dataset,
+    *,
+    more: Sequence[str] = (),
+    limit: CaptionLimit | None = None,
 ) -> Generator[Event, None, EmbeddingCache]:
-    """The embeddings of all captions to train on, and of `more` texts, kept in the dataset's folder; only those that
-    are missing are made."""
+    """The embeddings of all captions to train on, and of `more` texts, shortened to the `limit`, kept in the dataset's
+    folder; only those that are missing are made."""
     store = EmbeddingCache(dataset.folder / "text", tower.settings)
     if store.damaged:
         yield Note(f"{store.damaged} damaged files in {store.folder} are made again.", "warning")
-    captions = ["", *dataset.captions(), *more]
+    captions = ["", *_shortened([*dataset.captions(), *more], limit)]
     total, began = len(store.missing(captions)), time.monotonic()
     if total and isinstance(tower, LazyTower):
         yield from download_note(tower.settings, tower.where)
@@ -111,10 +116,14 @@ def embed_captions(
     return store
 
 
-def read_embeddings(dataset: Dataset, clip: ClipSettings) -> EmbeddingCache:
+def _shortened(captions: Sequence[str], limit: CaptionLimit | None) -> list[str]:
+    return list(captions) if limit is None else [limit.shorten(caption) for caption in captions]
+
+
+def read_embeddings(dataset: Dataset, clip: ClipSettings, *, limit: CaptionLimit | None = None) -> EmbeddingCache:
     """Opens the embeddings of all captions, as rank 0 has written them. VidiffError where some are missing."""
     cache = EmbeddingCache(dataset.folder / "text", clip)
-    if missing := cache.missing(["", *dataset.captions()]):
+    if missing := cache.missing(["", *_shortened(dataset.captions(), limit)]):
         raise VidiffError(
             "a process cannot see the embeddings of the captions",
             found=f"{len(missing)} that are not in {cache.folder}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from vidiff_cli.config.model import ClipSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.text.clip_names import ClipName, fetch_weights, is_tag, quiet, settle_name
+from vidiff_cli.text.clip_names import ClipName, fetch_weights, import_open_clip, is_tag, quiet, settle_name
 from vidiff_cli.text.encoder import CaptionEmbedding
+from vidiff_cli.text.tokenizer import token_ids
 
 
 class ClipTower:
@@ -101,6 +103,25 @@ def open_tower(name: ClipName, *, otherwise: str) -> ClipTower:
         found = " ".join(str(error).split()).partition(". ")[0][:120]
         raise VidiffError(f"{file} does not hold the weights of {name.model}", found=found or None) from error
     return ClipTower(model, tokenize, name)
+
+
+@cache
+def token_counter(encoder: str) -> tuple[Callable[[str], int], int]:
+    """(tokens of a caption without marks of start and end, number of these marks) by the tokenizer of an encoder; where
+    that cannot be had, by the one that most encoders have."""
+    import_open_clip()
+    import open_clip
+
+    try:
+        with quiet():
+            tokenizer: Any = open_clip.get_tokenizer(encoder)
+            inner: Any = getattr(tokenizer, "tokenizer", None)  # of a tokenizer from Hugging Face
+            if inner is None:
+                return lambda caption: len(tokenizer.encode(caption)), 2
+            marks = len(inner.encode("", add_special_tokens=True))
+            return lambda caption: len(inner.encode(caption, add_special_tokens=False)), marks
+    except Exception:  # of other libraries, which may have to download it
+        return lambda caption: len(token_ids(caption)), 2
 
 
 def open_same_tower(settings: ClipSettings, where: ClipName, *, otherwise: str) -> ClipTower:

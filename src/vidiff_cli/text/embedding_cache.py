@@ -20,6 +20,7 @@ from torch import Tensor
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
 from vidiff_cli.config.model import ClipSettings
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.system.shortage import raise_shortage
 from vidiff_cli.text.encoder import CaptionEmbedding
 
 SHARD_CAPTIONS = 512  # what a kill can cost: under a minute on a CPU
@@ -105,7 +106,8 @@ class EmbeddingCache:
             header, shard = read_header(path), read_tensors(path)
             self._check(header, shard)
             self._add(shard)
-        except (VidiffError, OSError, KeyError, ValueError, RuntimeError):
+        except (VidiffError, OSError, KeyError, ValueError, RuntimeError) as error:
+            raise_shortage(path, error)
             self._damaged.append(path)
 
     def _check(self, header: Mapping[str, object], shard: Mapping[str, Tensor]) -> None:

@@ -7,19 +7,20 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from vidiff_cli.config.reading import read_text
+from vidiff_cli.config.reading import declared_delimiter, guess_delimiter, read_text
 from vidiff_cli.errors import VidiffError
 
 COLUMNS = ("prompt", "caption", "text")
 
 
-def read_prompts(path: Path) -> list[str]:
-    """The prompts of a file, by its name: .csv with a column `prompt` (or caption, or text), .jsonl with that key, any
-    other with one prompt a line, where lines that begin with # are left out. Empty ones do not count.
+def read_prompts(path: Path, *, encoding: str | None = None, offered: bool = False) -> list[str]:
+    """The prompts of a file, by its name: .csv or .tsv with a column `prompt` (or caption, or text), .jsonl with that
+    key, any other with one prompt a line, where lines that begin with # are left out. Empty ones do not count.
+    `encoding` and `offered` as for `decode_text`.
 
     VidiffError: unreadable, an invalid line, or no prompt at all.
     """
-    text = read_text(path, what="the prompts file")
+    text = read_text(path, what="the prompts file", encoding=encoding, offered=offered)
     prompts = [prompt for prompt in _READERS.get(path.suffix.lower(), _lines)(text, path) if prompt]
     if not prompts:
         raise VidiffError(f"{path} has no prompt", expected="one a line")
@@ -32,12 +33,16 @@ def _lines(text: str, path: Path) -> Iterator[str]:
 
 
 def _table(text: str, path: Path) -> Iterator[str]:
-    rows = csv.DictReader(text.splitlines(keepends=True))
+    lines = text.splitlines(keepends=True)
+    declared = declared_delimiter(lines[0]) if lines else None
+    before = declared is not None  # a line before the names of the columns
+    names = lines[before] if len(lines) > before else ""
+    rows = csv.DictReader(lines[before:], delimiter=declared or guess_delimiter(names))
     try:
         for row in rows:
-            yield _prompt_of(row, path, rows.line_num)
+            yield _prompt_of(row, path, rows.line_num + before)
     except csv.Error as error:
-        raise VidiffError(f"{path} is not a CSV table", found=f"{error} in line {rows.line_num}") from error
+        raise VidiffError(f"{path} is not a CSV table", found=f"{error} in line {rows.line_num + before}") from error
 
 
 def _objects(text: str, path: Path) -> Iterator[str]:
@@ -64,4 +69,4 @@ def _prompt_of(row: Mapping[str, object], path: Path, number: int) -> str:
     return (value or "").strip()
 
 
-_READERS: dict[str, Callable[[str, Path], Iterator[str]]] = {".csv": _table, ".jsonl": _objects}
+_READERS: dict[str, Callable[[str, Path], Iterator[str]]] = {".csv": _table, ".tsv": _table, ".jsonl": _objects}

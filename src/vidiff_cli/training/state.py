@@ -23,6 +23,7 @@ from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.video_model import VideoNetwork, check_model_weights
 from vidiff_cli.system.atomic_files import write_folder
+from vidiff_cli.system.shortage import raise_shortage
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.ema import Ema
 from vidiff_cli.training.optimizers import build_optimizers
@@ -128,6 +129,7 @@ def _read_notes(folder: Path) -> dict[str, Any]:
         if min(found["step"], found["ema_updates"]) < 0 or found["phase"] not in get_args(Phase):
             raise ValueError(f"step {found['step']} of the {str(found['phase'])[:20]}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise_shortage(folder / STATE, error)
         raise VidiffError(f"{folder} is not a checkpoint to resume from", found=str(error)) from error
     return found
 

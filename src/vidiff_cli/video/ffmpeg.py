@@ -24,6 +24,7 @@ from typing import IO, Self
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.system import process_tree
+from vidiff_cli.system.shortage import raise_shortage
 
 LOG_PATIENCE_SECONDS = 30.0
 PIPE_BYTES = 1 << 20
@@ -115,6 +116,7 @@ class Ffmpeg:
             raise
         except OSError as error:
             self._log.close()
+            raise_shortage("ffmpeg", error)
             raise VidiffError("ffmpeg cannot be started", found=str(error), fix="pip install imageio-ffmpeg") from error
         finally:
             if source is not None:

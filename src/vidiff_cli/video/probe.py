@@ -19,6 +19,7 @@ from vidiff_cli.video import ffmpeg, image_file
 from vidiff_cli.video.damage import Damage
 from vidiff_cli.video.ffmpeg_log import LoggedStream, parse_input
 from vidiff_cli.video.image_file import SUFFIXES_IMAGE
+from vidiff_cli.video.packets import packet_rate
 
 SUFFIXES_VIDEO = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob"}
@@ -45,11 +46,12 @@ WIDE_PRIMARIES = {"bt2020": "BT.2020", "smpte431": "DCI-P3", "smpte432": "Displa
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
-    """Properties of a file: sizes in pixels, `rotation` in degrees clockwise, `fps` the nominal rate (0: a still
-    image).
+    """Properties of a file: sizes in pixels, `rotation` in degrees clockwise, `fps` the rate by the times of its
+    frames (0: a still image); `header_fps` the one that the header gives, which may be far from it.
 
     `time_base` is the unit of timestamps in seconds; `start_seconds` is the time of the first frame by the file's clock
     (audio starts at 0 as a rule); `video_streams` counts the video streams, of which the best one is described.
+    `last_seconds`: how long the last frame stays, where `with_last_frame` found another time than a nominal frame's.
     `frame_size` is the upright size before pixels are made square. `transfer`, `primaries`, `matrix`: ffmpeg's names of
     the color properties, "unknown" without a tag. `alpha`: pixels may be transparent. `has_display_matrix`: frames are
     turned or mirrored for display. `fields`: "" for progressive frames, "marked" where frames themselves say, else the
@@ -75,6 +77,8 @@ class VideoInfo:
     start_seconds: Fraction = Fraction(0)
     video_streams: int = 1
     frame_size: tuple[int, int] = (1, 1)
+    header_fps: Fraction = Fraction(0)
+    last_seconds: Fraction | None = None
     transfer: str = "unknown"
     primaries: str = "unknown"
     matrix: str = "unknown"
@@ -117,7 +121,7 @@ def probe(path: str | Path, options: ReadOptions = DEFAULT) -> VideoInfo:
     info = replace(_parse_log(path, log, complaint), options=options)
     if info.hdr and options.hdr == "refuse":
         raise VidiffError(f"{path} is HDR", found=info.hdr, expected="standard dynamic range", fix="--hdr tonemap")
-    return info
+    return replace(info, fps=packet_rate(path, info.fps), header_fps=info.fps)
 
 
 def check_readable(path: Path) -> None:

@@ -25,8 +25,8 @@ from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.probe import VideoInfo
 
 USUAL_CONTRAST = 0.02  # logarithm: most neighbors in real clips differ by less, and then nothing is to be mended
-MOST_CONTRAST = 0.22
-MOST_OFFSET = 24.0  # 8-bit levels: where more is missing, the given frame shows something else (a cut)
+MOST_CONTRAST = 0.7
+MOST_OFFSET = 24.0  # 8-bit levels: where more is missing on one side alone, that given frame is of another scene
 LEVELS = np.arange(256.0)[:, None]  # of every channel (256 1)
 
 
@@ -148,9 +148,6 @@ class ColorMatch:
         return (levels - self.middle) * self.gain + self.middle + self.offset
 
 
-UNCHANGED = ColorMatch(np.ones(3), np.zeros(3), np.zeros(3))
-
-
 def match_colors(given: np.ndarray, made: np.ndarray) -> ColorMatch:
     """The correction from the colors of a generated frame (h w c) to those of the given one beside it.
 
@@ -176,6 +173,10 @@ def _eight_bits(table: np.ndarray) -> list[int]:
     return np.clip(table + 0.5, 0, 255).astype(np.uint8).T.ravel().tolist()
 
 
+def _is_near(match: ColorMatch) -> bool:
+    return bool(np.abs(match.offset).max() <= MOST_OFFSET)
+
+
 class _ColorMatches:
     """Color matches at both ends of the gap that was asked for last; ranks are asked for in ascending order."""
 
@@ -191,9 +192,8 @@ class _ColorMatches:
             before, after = self.given[max(0, gap - 1) : gap], self.given[gap : gap + 1]
             meeting = [(each, each + 1) for each in before] + [(each, each - 1) for each in after]
             found = [(each, match_colors(self.small[self.same[each]], self.small[made])) for each, made in meeting]
-            self.gap, self.sides = gap, [side for side in found if np.abs(side[1].offset).max() <= MOST_OFFSET]
-        if not self.sides:
-            return UNCHANGED
+            # Where it is missing on all sides, the model is at fault.
+            self.gap, self.sides = gap, [side for side in found if _is_near(side[1])] or found
         (first, start), (last, end) = self.sides[0], self.sides[-1]
         share = (rank - first) / (last - first) if last > first else 0.0
         parts = zip((start.gain, start.middle, start.offset), (end.gain, end.middle, end.offset), strict=True)

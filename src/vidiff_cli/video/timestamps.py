@@ -11,6 +11,7 @@ from itertools import pairwise
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.damage import SIGN
 from vidiff_cli.video.ffmpeg_backend import PTS
+from vidiff_cli.video.packets import with_last_frame
 from vidiff_cli.video.probe import CONFIG, VideoInfo
 from vidiff_cli.video.resample import measure_rate
 
@@ -22,9 +23,9 @@ UNEVEN_SECONDS = Fraction(1, 500)  # cameras jitter by less; a rate that varies 
 class Timing:
     """Number of decoded frames and their rate: the nominal one if the times agree with it, else their mean.
 
-    `seconds` is the time from the first frame to the end of the last, which lasts 1 / fps. `constant`: all gaps between
-    frames are equal within the rounding of timestamps; None below two gaps. `complete` is False if counting was
-    stopped; `damage` is ffmpeg's error if decoding failed part-way.
+    `seconds` is the time from the first frame to the end of the last, which lasts 1 / fps if the file stores no other
+    stay. `constant`: all gaps between frames are equal within the rounding of timestamps; None below two gaps.
+    `complete` is False if counting was stopped; `damage` is ffmpeg's error if decoding failed part-way.
     """
 
     frames: int
@@ -71,10 +72,11 @@ def _summary(info: VideoInfo, frames: int, times: list[Fraction], *, complete: b
     gaps = {later - earlier for earlier, later in pairwise(times)}
     sound = len(times) == frames and all(gap > 0 for gap in gaps)
     fps = measure_rate(times, info.fps) if sound and frames else info.fps
+    stored = with_last_frame(info).last_seconds if complete and damage is None else None
     return Timing(
         frames=frames,
         fps=fps,
-        seconds=(times[-1] if times else 0) + (1 / fps if frames else Fraction(0)),
+        seconds=(times[-1] if times else 0) + (stored or 1 / fps if frames else Fraction(0)),
         constant=max(gaps) - min(gaps) <= _slack(info) if len(times) > 2 else None,
         shortest_gap=min(gaps, default=None),
         longest_gap=max(gaps, default=None),

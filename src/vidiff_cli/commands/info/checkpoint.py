@@ -14,6 +14,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note
 from vidiff_cli.generation.load_model import HARDLY_TRAINED, find_checkpoint, read_one_pass_errors
 from vidiff_cli.models.one_pass_errors import OnePassErrors
+from vidiff_cli.system.shortage import raise_shortage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +133,7 @@ def _parameters(path: Path) -> int:
         with safe_open(path, framework="np") as file:
             return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
+        raise_shortage(path, error)
         raise damaged_checkpoint(path, " ".join(str(error).split())) from error
 
 

@@ -120,7 +120,7 @@ def _clip(dataset: Dataset, number: int, limit: int, side: int) -> EntryFrames:
         entry=entry,
         frames=np.stack([_reduced(view[each], side) for each in numbers]),
         numbers=numbers,
-        media=lambda: media_of_frames(view, Fraction(clip.fps)),
+        media=lambda: media_of_frames(dataset.view(number), Fraction(clip.fps)),  # a view holds its shard open
     )
 
 

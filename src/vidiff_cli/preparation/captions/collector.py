@@ -15,6 +15,7 @@ from vidiff_cli.preparation.captions.matching import NameIndex, stem
 from vidiff_cli.preparation.captions.sidecar import read_sidecar
 from vidiff_cli.preparation.captions.types import Annotation, Captions, InvalidRow, MatchTarget, Missing, Segment
 from vidiff_cli.preparation.scan import MediaSource
+from vidiff_cli.system.shortage import ShortageError
 
 Times = tuple[Fraction | None, Fraction | None]
 NO_MATCH = "no file is this video"
@@ -36,8 +37,9 @@ class _SegmentCaptions:
 class CaptionCollector:
     """Collects captions: `read` and `read_sidecars` add them, `captions` returns the result."""
 
-    def __init__(self, sources: Sequence[MediaSource]) -> None:
+    def __init__(self, sources: Sequence[MediaSource], *, encoding: str | None = None) -> None:
         self._sources = sources
+        self._encoding = encoding
         self._index = NameIndex(sources)
         self._said: dict[str, dict[Times, _SegmentCaptions]] = {source.name: {} for source in sources}
         self._origin: dict[str, str] = {}
@@ -81,7 +83,9 @@ class CaptionCollector:
         both, unread = [], []
         for source in self._sources:
             try:
-                captions = _sidecar_captions(source)
+                captions = _sidecar_captions(source, self._encoding)
+            except ShortageError:
+                raise
             except VidiffError as error:
                 unread.append(str(error))
                 where = str(_sidecar_path(source))
@@ -249,7 +253,7 @@ class _DocumentCaptions:
         return rows
 
 
-def _sidecar_captions(source: MediaSource) -> tuple[str, ...]:
+def _sidecar_captions(source: MediaSource, encoding: str | None) -> tuple[str, ...]:
     """The captions of the text file beside a source. VidiffError: it is there but cannot be used."""
     sidecar = _sidecar_path(source)
     try:
@@ -257,7 +261,7 @@ def _sidecar_captions(source: MediaSource) -> tuple[str, ...]:
             return ()
     except OSError as error:
         raise VidiffError(f"{sidecar} cannot be read", found=error.strerror) from error
-    entries = [item for item in read_sidecar(Document(sidecar)) if isinstance(item, Annotation)]
+    entries = [item for item in read_sidecar(Document(sidecar, encoding=encoding)) if isinstance(item, Annotation)]
     return tuple(text for entry in entries for part in entry.segments for text in part.captions)
 
 

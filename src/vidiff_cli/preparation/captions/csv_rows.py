@@ -6,19 +6,20 @@ import csv
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+from vidiff_cli.config.reading import declared_delimiter, guess_delimiter
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.preparation.captions.document import Document
+from vidiff_cli.preparation.captions.document import NOT_TEXT, Document
 from vidiff_cli.preparation.captions.types import InvalidRow, listed
 
 Check = Callable[[Document, Sequence[str]], None]
 MOST_LINES = 100  # of one quoted field: an opening quote that nobody closed must not swallow the file
-DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
 
 
-def header(line: str) -> list[str]:
+def header(line: str, delimiter: str | None = None) -> list[str]:
     """The names in the first line of a CSV text, [] where it cannot be one."""
+    delimiter = delimiter or guess_delimiter(line)
     try:
-        return [name.strip() for name in next(csv.reader([line], delimiter=_delimiter(line), strict=True), [])]
+        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter, strict=True), [])]
     except csv.Error:
         return []
 
@@ -43,9 +44,13 @@ def csv_rows(document: Document, check: Check) -> Iterator[tuple[int, dict[str, 
     and the next line begins a row again. VidiffError: there is no line, or `check` refuses the names of the header.
     """
     lines = document.lines()
-    number, first = next(((number, line) for number, line in lines if line is None or line.strip()), (0, ""))
-    names = header(first or "")
-    delimiter = _delimiter(first or "")
+    filled = ((number, line) for number, line in lines if line is None or line.strip())
+    number, first = next(filled, (0, ""))
+    declared = declared_delimiter(first or "")
+    if declared is not None:
+        number, first = next(filled, (0, ""))
+    delimiter = declared or guess_delimiter(first or "")
+    names = header(first or "", delimiter)
     if not number:
         raise VidiffError(f"the caption table {document} has no row")
     check(document, names)
@@ -59,7 +64,7 @@ def csv_rows(document: Document, check: Check) -> Iterator[tuple[int, dict[str, 
         number, line = waiting[0]
         if line is None:
             waiting.popleft()
-            yield InvalidRow(line=number, reason="not UTF-8 text, or longer than 1 MiB")
+            yield InvalidRow(line=number, reason=NOT_TEXT)
             continue
         fields, used, problem = _record(waiting, lines, delimiter)
         if not problem and not any(cell.strip() for cell in fields):
@@ -101,7 +106,3 @@ def _record(
         unpaired = any(part in str(error) for part in ("unexpected end", "expected after"))
         return [], 1, "the quotes do not pair up" if unpaired else f"not a CSV row: {error}"
     return fields, max(used, 1), ""
-
-
-def _delimiter(line: str) -> str:
-    return max(DELIMITERS, key=line.count)

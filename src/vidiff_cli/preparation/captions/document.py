@@ -18,9 +18,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vidiff_cli.config.reading import decode_text, detect_encoding
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.preparation.captions.id_checks import shown
 from vidiff_cli.preparation.captions.types import collapse_spaces
+from vidiff_cli.system.shortage import raise_shortage
 
 LARGEST_JSON_BYTES = 256 << 20  # VATEX, the largest of the published ones, has about 60 MB
 LARGEST_ARCHIVE_BYTES = 2 * LARGEST_JSON_BYTES  # of all its texts, unpacked
@@ -28,9 +30,7 @@ LARGEST_LINE = 1 << 20
 HEAD_BYTES = 64 << 10
 MOST_MEMBERS = 1000
 
-BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-
-
+NOT_TEXT = "not UTF-8 text (--encoding cp1252 reads that of Windows), or longer than 1 MiB"
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, RuntimeError, EOFError, ValueError)
 
 
@@ -40,11 +40,13 @@ class Repeated(ValueError):
 
 @dataclass(frozen=True)
 class Document:
-    """`content` is None for a file on disk, which is then read piece by piece."""
+    """`content` is None for a file on disk, which is then read piece by piece; `encoding` is that of text that is
+    neither UTF-8 nor UTF-16."""
 
     path: Path
     member: str = ""
     content: bytes | None = None
+    encoding: str | None = None
 
     def __str__(self) -> str:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
@@ -57,20 +59,27 @@ class Document:
         try:
             return self.path.open("rb")
         except OSError as error:
+            raise_shortage(self.path, error)
             raise VidiffError(f"{self.path} cannot be read", found=error.strerror) from error
 
     @cached_property
     def head(self) -> str:
         """The first 64 KiB as text; bytes that are no text become U+FFFD or, at the cut, nothing."""
         raw = self._read(HEAD_BYTES)
-        return codecs.getincrementaldecoder(_encoding(raw))("replace").decode(raw)
+        found = detect_encoding(raw)
+        if self.encoding is not None and found == "utf-8":
+            try:
+                return codecs.getincrementaldecoder(found)().decode(raw)
+            except UnicodeDecodeError:
+                found = self.encoding
+        return codecs.getincrementaldecoder(found)("replace").decode(raw)
 
     def lines(self) -> Iterator[tuple[int, str | None]]:
-        """(number from 1, line with its end), None for a line that is not text or longer than 1 MiB."""
+        """(number from 1, line with its end), None for a line that is not text (NOT_TEXT)."""
         with self.open() as raw:
-            encoding = _encoding(raw.read(4))
+            encoding = detect_encoding(raw.read(HEAD_BYTES))
             raw.seek(0)
-            escape = "replace" if encoding == "utf-16" else "surrogateescape"
+            escape = "surrogateescape" if encoding.startswith("utf-8") else "replace"
             reader = io.TextIOWrapper(raw, encoding=encoding, errors=escape, newline="")
             number = 0
             try:
@@ -80,8 +89,11 @@ class Document:
                     rest = line
                     while not complete and (rest := reader.readline(LARGEST_LINE)):
                         complete = rest.endswith(("\n", "\r")) or len(rest) < LARGEST_LINE
-                    damaged = rest is not line or ("\ufffd" in line if escape == "replace" else not _is_text(line))
-                    yield number, None if damaged else line
+                    too_long = rest is not line
+                    if escape == "surrogateescape" and self.encoding is not None:
+                        line = _in_encoding(line, self.encoding)
+                    damaged = "\0" in line or ("\ufffd" in line if escape == "replace" else not _is_text(line))
+                    yield number, None if damaged or too_long else line
             except OSError as error:
                 raise VidiffError(f"{self} cannot be read to its end", found=error.strerror) from error
 
@@ -92,9 +104,8 @@ class Document:
         if len(raw) > LARGEST_JSON_BYTES:
             raise VidiffError(f"{self} is larger than {LARGEST_JSON_BYTES >> 20} MB, too large for a JSON file")
         try:
-            return parse_json(raw.decode(_encoding(raw)), parse_float=_decimal)
-        except UnicodeDecodeError as error:
-            raise VidiffError(f"{self} is not UTF-8 text", fix="save it as UTF-8") from error
+            text = decode_text(raw, str(self), encoding=self.encoding, offered=True)
+            return parse_json(text, parse_float=_decimal)
         except Repeated as error:
             raise VidiffError(f"{self} cannot be used", found=str(error)) from error
         except RecursionError as error:
@@ -110,12 +121,12 @@ class Document:
                 raise VidiffError(f"{self} cannot be read", found=error.strerror) from error
 
 
-def documents(path: Path) -> Iterator[Document]:
+def documents(path: Path, encoding: str | None = None) -> Iterator[Document]:
     """The file itself, or each text inside it if it is a .zip.
 
     VidiffError: it cannot be read; a .zip that is damaged, encrypted, or unpacks to too much.
     """
-    document = Document(path)
+    document = Document(path, encoding=encoding)
     with document.open() as raw:
         if raw.read(4) != b"PK\x03\x04":
             yield document
@@ -133,7 +144,7 @@ def documents(path: Path) -> Iterator[Document]:
                     if unpacked > LARGEST_ARCHIVE_BYTES:
                         raise VidiffError(f"{path} unpacks to more than {LARGEST_ARCHIVE_BYTES >> 20} MB of text")
                     if content:
-                        yield Document(path, collapse_spaces(member.filename), content)
+                        yield Document(path, collapse_spaces(member.filename), content, encoding)
         except ZIP_ERRORS as error:
             raise VidiffError(
                 f"{path} is not a .zip that can be read", found=str(error) or type(error).__name__
@@ -144,7 +155,7 @@ def _unpacked(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
     """b"" for what is no text: a .zip of videos is not unpacked."""
     with archive.open(member) as raw:
         content = raw.read(HEAD_BYTES)
-        if b"\0" in content and _encoding(content) != "utf-16":
+        if b"\0" in content and detect_encoding(content).startswith("utf-8"):
             return b""
         content += raw.read(LARGEST_JSON_BYTES + 1 - len(content))  # the header's size may be a lie
     if len(content) > LARGEST_JSON_BYTES:
@@ -185,8 +196,14 @@ def _decimal(text: str) -> Decimal | float:
         return math.nan
 
 
-def _encoding(start: bytes) -> str:
-    return next((name for bom, name in BOMS if start.startswith(bom)), "utf-8")
+def _in_encoding(line: str, encoding: str) -> str:
+    """A line that is not UTF-8 in another encoding, as it was where it is not of that either."""
+    if _is_text(line):
+        return line
+    try:
+        return line.encode("utf-8", "surrogateescape").decode(encoding)
+    except UnicodeDecodeError:
+        return line
 
 
 def _is_text(line: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from vidiff_cli.config.reading import declared_delimiter
 from vidiff_cli.preparation.captions import activitynet, msrvtt, panda70m, vatex, webvid, youcook2
 from vidiff_cli.preparation.captions.csv_rows import header
 from vidiff_cli.preparation.captions.document import Document
@@ -44,7 +45,7 @@ def recognise(document: Document, *, hurried: bool = False) -> str | None:
         return "jsonl"
     if start[:1] in ("{", "["):
         return _in_json(document, start, hurried)
-    names = header(lines[0]) if lines else []
+    names = _header(lines)
     for name, module in IN_CSV.items():
         if module.is_header(names):
             return name
@@ -54,8 +55,16 @@ def recognise(document: Document, *, hurried: bool = False) -> str | None:
 def looks_like_a_corpus(document: Document) -> bool:
     """Detects the format from the first 64 KiB alone."""
     start = document.head.lstrip("\ufeff \t\r\n")
-    names = header(LINE_ENDS.split(start, 1)[0])
+    names = _header(LINE_ENDS.split(start, 2))
     return _has_marks(start) or any(module.is_header(names) for module in IN_CSV.values())
+
+
+def _header(lines: list[str]) -> list[str]:
+    """The names of a table's columns in its first line, or in the one after a line that declares the delimiter."""
+    declared = declared_delimiter(lines[0]) if lines else None
+    if declared is not None:
+        return header(lines[1], declared) if len(lines) > 1 else []
+    return header(lines[0]) if lines else []
 
 
 def _has_marks(start: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from vidiff_cli.config.reading import decode_text
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.preparation.captions.document import Document
 from vidiff_cli.preparation.captions.types import Annotation, InvalidRow, MatchTarget, clean_captions, whole_file
@@ -30,8 +31,4 @@ def _text(document: Document) -> str:
             raise VidiffError(f"{document} cannot be read", found=error.strerror) from error
     if len(content) > LARGEST_BYTES:
         raise VidiffError(f"{document} is not a caption file: it is larger than 1 MB")
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise VidiffError(f"{document} is not UTF-8 text", fix="save it as UTF-8") from error
+    return decode_text(content, str(document), encoding=document.encoding, offered=True)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.preparation.captions.csv_rows import csv_rows
-from vidiff_cli.preparation.captions.document import Document, Repeated, parse_json
+from vidiff_cli.preparation.captions.document import NOT_TEXT, Document, Repeated, parse_json
 from vidiff_cli.preparation.captions.types import (
     CONTROL,
     SURROGATES,
@@ -62,7 +62,7 @@ def names_a_caption(names: Collection[str]) -> bool:
 def _json_rows(document: Document) -> Iterator[tuple[int, dict[str, object]] | InvalidRow]:
     for number, line in document.lines():
         if line is None:
-            yield InvalidRow(line=number, reason="not UTF-8 text, or longer than 1 MiB")
+            yield InvalidRow(line=number, reason=NOT_TEXT)
         elif line.strip():
             record = json_row(line)
             yield InvalidRow(line=number, reason=record) if isinstance(record, str) else (number, record)
@@ -73,16 +73,19 @@ def _entries(
     rows: Iterator[tuple[int, dict[str, str]] | InvalidRow] | Iterator[tuple[int, dict[str, object]] | InvalidRow],
 ) -> Iterator[Annotation | InvalidRow]:
     names: dict[str, None] = {}
-    any_row = False
+    broken: InvalidRow | None = None  # the first
     for row in rows:
-        any_row = True
         if isinstance(row, InvalidRow):
+            broken = broken or row
             yield row
             continue
         number, record = row
         names |= dict.fromkeys(record)
         yield from _entry(number, record)
-    if not any_row:
+    if broken and not names:
+        found = f"{broken.reason} in line {broken.line}"
+        raise VidiffError(f"the caption table {document} has no row that can be used", found=found)
+    if not names:
         raise VidiffError(f"the caption table {document} has no row")
     _check_columns(document, list(names))
 
