@@ -83,12 +83,6 @@ def test_a_weighting_is_one_weight_on_x_whatever_is_predicted(level: float) -> N
             )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_plain_loss_of_a_prediction_has_weight_one_exactly(kind: PredictionType) -> None:
-    level = torch.linspace(-20, 20, 9)[None]
-    assert torch.equal(loss_weight(kind, kind, level), torch.ones_like(level))
-
-
 def test_weightings_are_what_they_say() -> None:
     """On the squared error of x_hat: SNR (eps), 1 + SNR (v), min(SNR, 5), min(1 + SNR, 4)."""
     for level in (-10.0, 0.0, 1.0, 5.0):

@@ -4,8 +4,6 @@ from fractions import Fraction as F
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from vidiff_cli.metrics.baselines import interpolation_baselines
 
@@ -28,16 +26,6 @@ def test_between_is_linear_in_time_and_rounded() -> None:
     made = levels([F(1, 9), F(1, 6), F(2, 9), F(3, 8), F(5, 12), F(5, 4)])
     assert made["blending"] == [30, 45, 60, 131, 173, 133]  # 131.25, 172.5 and 132.5: halves up
     assert made["nearest frame"] == [0, 0, 90, 90, 90, 255]  # halfway: the earlier one
-
-
-@given(st.integers(2, 6), st.integers(1, 7), st.integers(1, 30), st.integers(1, 4))
-def test_a_slope_is_blended_exactly(count: int, factor: int, fps: int, step: int) -> None:
-    """Levels that rise by a multiple of the factor have whole numbers between them: no rounding, no error."""
-    keys = (np.arange(count) * factor * step).astype(np.uint8)[:, None, None, None].repeat(3, axis=3)
-    times = [F(k, fps) for k in range(count)]
-    wanted = [F(k, fps * factor) for k in range((count - 1) * factor + 1)]
-    blended = interpolation_baselines(keys, times, wanted)["blending"][:, 0, 0, 0]
-    assert blended.tolist() == [k * step for k in range(len(wanted))]
 
 
 def test_times_that_do_not_fit_are_refused() -> None:

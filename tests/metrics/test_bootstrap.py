@@ -15,14 +15,6 @@ def test_the_interval_of_a_mean_holds_the_truth_nineteen_times_of_twenty() -> No
     assert 85 <= held <= 99
 
 
-def test_the_width_is_that_of_the_normal_approximation_and_falls_with_the_root_of_the_videos() -> None:
-    rng = np.random.default_rng(1)
-    few, many = (bootstrap_mean(rng.normal(5, 1, count).tolist(), seed=0) for count in (50, 5000))
-    widths = [each.high - each.low for each in (few, many) if each.low is not None and each.high is not None]
-    assert widths[0] == pytest.approx(2 * 1.96 / np.sqrt(50), rel=0.25)
-    assert widths[0] / widths[1] == pytest.approx(10, rel=0.25)
-
-
 def test_what_is_missing_is_left_out_and_what_is_infinite_has_no_interval() -> None:
     found = bootstrap_mean([1.0, np.nan, 3.0], seed=0)
     assert (found.value, found.videos) == (2.0, 2)

@@ -41,40 +41,21 @@ def video(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-def test_the_random_extractor_is_the_same_on_every_machine() -> None:
+def test_the_random_extractor_is_the_same_on_every_machine_and_not_called_fvd() -> None:
     """Its hash is written down here: a change of it makes all earlier numbers incomparable."""
-    assert random_extractor(CPU).sha256 == RANDOM_HASH
-
-
-def test_its_filters_do_not_see_a_flat_ground() -> None:
-    """Away from the border: the mean of what a flat video makes is that of no video at all."""
-    network = SmallNetwork()
-    features = [random_extractor(CPU)(np.full((40, 64, 64, 3), level, np.uint8))[:64] for level in (0, 255)]
-    assert network.dimension == 128 and np.abs(features[0] - features[1]).max() < 0.2
+    extractor = random_extractor(CPU)
+    assert extractor.sha256 == RANDOM_HASH
+    assert extractor.frechet_name == "Frechet distance (random extractor, proxy)"
+    assert extractor.is_proxy and not extractor.is_fvd and "FVD" not in extractor.kernel_name
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (5, 17, 31), (16, 64, 48)])
-def test_it_takes_any_size_and_length(shape: tuple[int, int, int]) -> None:
-    extractor = random_extractor(CPU)
-    found = extractor(video(*shape))
+def test_it_takes_any_size_and_length_and_sees_the_order_of_frames(shape: tuple[int, int, int]) -> None:
+    extractor, clip = random_extractor(CPU), video(*shape)
+    found = extractor(clip)
     assert found.shape == (extractor.dimension,) == (128,) and found.dtype == np.float32 and np.isfinite(found).all()
-    assert np.array_equal(found, extractor(video(*shape)))
-
-
-def test_it_sees_motion_and_not_only_pictures() -> None:
-    """The same frames in another order have other features."""
-    clip = np.zeros((8, 16, 16, 3), np.uint8)
-    for number in range(8):
-        clip[number, 4:10, number : number + 6] = 200
-    extractor = random_extractor(CPU)
-    shuffled = clip[[3, 0, 6, 1, 7, 4, 2, 5]]
-    assert np.abs(extractor(clip) - extractor(shuffled)).max() > 0.01
-
-
-def test_names_say_what_they_are() -> None:
-    extractor = random_extractor(CPU)
-    assert extractor.frechet_name == "Frechet distance (random extractor, proxy)"
-    assert extractor.is_proxy and not extractor.is_fvd and "FVD" not in extractor.kernel_name
+    assert np.array_equal(found, extractor(clip))
+    assert len(clip) == 1 or np.abs(found - extractor(clip[::-1])).max() > 0.01
 
 
 def test_only_the_i3d_is_called_fvd(tmp_path: Path) -> None:

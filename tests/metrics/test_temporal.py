@@ -118,9 +118,7 @@ def test_drift_is_the_slope_whatever_the_frames_show() -> None:
     assert color_drift(video[::2], [0, 2, 4, 6, 8]) == pytest.approx(np.sqrt(5))
     assert sharpness_drift(video) == pytest.approx(0, abs=1e-9)
     assert color_drift(video[[0, 1, 0]]) == pytest.approx(0, abs=1e-9)
-    assert (
-        np.isnan(color_drift(video[:1])) and np.isnan(sharpness_drift(video[:1])) and np.isnan(color_drift(video[:0]))
-    )
+    assert all(np.isnan(each) for each in (color_drift(video[:1]), sharpness_drift(video[:1]), color_drift(video[:0])))
 
 
 def test_sharpness_falls_as_stripes_fade() -> None:

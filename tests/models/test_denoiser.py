@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from draws import randn
+from tiny_model import add_noise_to_weights, tiny_network, tiny_settings
 from torch import Tensor
 
-from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
+from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.diffusion.levels import add_noise, cosine, grid
 from vidiff_cli.diffusion.samplers import ddim
 from vidiff_cli.diffusion.targets import PredictionType, loss_weight, target, x_from
@@ -12,26 +14,13 @@ from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
 
 T, SIDE = 4, 8
-NETWORK = NetworkSettings(base_channels=16, channel_mult=(1, 2), patch_size=2, head_dim=8, embedding=32, context_dim=0)
 
 
 def tiny(kind: PredictionType) -> Denoiser:
-    settings = ModelSettings(
-        width=SIDE,
-        height=SIDE,
-        frames=T,
-        fps="30000/1001",
-        network=NETWORK,
-        diffusion=DiffusionSettings(target=kind),
-        text=TextSettings(kind="none"),
-    )
+    network = tiny_network(base_channels=16, patch_size=2, embedding=32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Denoiser(settings)
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        return Denoiser(tiny_settings(network, SIDE, fps="30000/1001", diffusion=DiffusionSettings(target=kind)))
 
 
 def conditioning(b: int) -> Conditioning:
@@ -42,21 +31,17 @@ def conditioning(b: int) -> Conditioning:
 @pytest.mark.parametrize("kind", ["v", "eps", "x"])
 def test_the_estimate_is_read_from_the_prediction(kind: PredictionType) -> None:
     denoiser = tiny(kind)
+    add_noise_to_weights(denoiser, 0.1)
     with torch.no_grad():
-        for parameter in denoiser.parameters():
-            parameter.add_(0.1 * randn(*parameter.shape))
         z, level = randn(2, 3, T, SIDE, SIDE), randn(2, T, seed=1)
         prediction = denoiser.predict(z, level, conditioning(2))
         assert float(prediction.abs().max()) > 0.1
         assert torch.equal(denoiser(z, level, conditioning(2)), x_from(kind, prediction, z, level))
         with torch.autocast("cpu", torch.bfloat16):
             rough = denoiser(z, level, conditioning(2))
+    assert denoiser.network.frame_seconds == pytest.approx(1001 / 30000, rel=1e-12), "of the exact rate"
     assert rough.dtype == torch.float32, "the estimate is float32 outside of the network"
     assert float((rough - x_from(kind, prediction, z, level)).abs().mean()) < 0.1
-
-
-def test_times_are_counted_in_frames_of_the_exact_rate() -> None:
-    assert tiny("v").network.frame_seconds == pytest.approx(1001 / 30000, rel=1e-12)
 
 
 def test_it_learns_one_clip_by_heart_and_samples_it() -> None:

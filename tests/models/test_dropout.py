@@ -50,14 +50,11 @@ def test_the_share_that_is_dropped_and_the_scale_of_the_rest(p: float, dtype: to
     assert kept.numel() / left.numel() == pytest.approx(1 - p, abs=5 * (p * (1 - p) / left.numel()) ** 0.5)
 
 
-def test_outside_training_and_at_zero_nothing_is_done() -> None:
+def test_dropout_needs_the_seeds_of_its_clips_and_only_in_training() -> None:
+    (layer,) = alone = layers(count=1)
+    for seeds in ((), (1, 2, 3)):
+        seed_dropout(alone, seeds)
+        with pytest.raises(ValueError, match=f"seeds of {len(seeds)} clips for {T} frames"):
+            of(layer, 1)
     x = torch.randn(T, *SHAPE, generator=torch.Generator().manual_seed(0))
     assert ClipDropout(0.0)(x) is x and ClipDropout(0.5).eval()(x) is x
-
-
-@pytest.mark.parametrize("seeds", [(), (1, 2, 3)], ids=len)
-def test_dropout_without_the_seeds_of_its_clips_is_an_error(seeds: tuple[int, ...]) -> None:
-    (layer,) = alone = layers(count=1)
-    seed_dropout(alone, seeds)
-    with pytest.raises(ValueError, match=f"seeds of {len(seeds)} clips for {T} frames"):
-        of(layer, 1)

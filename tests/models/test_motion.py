@@ -8,43 +8,28 @@ from dataclasses import replace
 
 import pytest
 import torch
+from draws import randn
+from tiny_model import add_noise_to_weights, tiny_network, tiny_settings
 from torch import Tensor
 
-from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
+from vidiff_cli.config.model import DiffusionSettings, NetworkSettings
 from vidiff_cli.diffusion.levels import alpha_sigma
 from vidiff_cli.diffusion.targets import x_from
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import GROWTH, OPEN, SPREAD, Denoiser, distance, estimate_share, mix_estimate
-from vidiff_cli.models.unet3d import UNet3D
 
 B, C, T, SIDE, FPS = 3, 3, 5, 8, 8
 OBSERVED = torch.tensor([[1, 0, 0, 0, 1], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]).bool()
 every_kind = pytest.mark.parametrize("kind", ["x", "v", "eps"])
 
 
-def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
 def denoiser(kind: str = "v", *, motion: bool = True, noise: float = 0.1) -> Denoiser:
     """A small one with noise on every weight, so that all paths are live."""
-    settings = ModelSettings(
-        width=SIDE,
-        height=SIDE,
-        frames=T,
-        fps=str(FPS),
-        network=NetworkSettings(
-            base_channels=8, channel_mult=(1, 2), patch_size=2, head_dim=8, embedding=16, context_dim=0, motion=motion
-        ),
-        diffusion=DiffusionSettings(target=kind),  # type: ignore[arg-type]
-        text=TextSettings(kind="none"),
-    )
+    network, diffusion = tiny_network(patch_size=2, motion=motion), DiffusionSettings(target=kind)  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = Denoiser(settings)
-        with torch.no_grad():
-            for parameter in made.parameters():
-                parameter.add_(noise * torch.randn(parameter.shape))
+        made = Denoiser(tiny_settings(network, SIDE, frames=T, fps=str(FPS), diffusion=diffusion))
+    add_noise_to_weights(made, noise)
     return made.eval().requires_grad_(False)
 
 
@@ -78,8 +63,9 @@ def test_without_the_estimate_it_is_the_network_that_was_never_shown_one(kind: s
 
 @every_kind
 def test_other_weights_start_as_those_of_a_network_without_motion(kind: str) -> None:
-    """So that a network which is never shown an estimate predicts the same, bit for bit; and weights of one that knows
-    of none are all of the others."""
+    """So that one which is never shown an estimate predicts the same, bit for bit."""
+    kept = NetworkSettings().model_dump(mode="json")
+    assert kept.pop("motion") is False and NetworkSettings.model_validate(kept) == NetworkSettings(), "of old ones"
     plain, model = denoiser(kind, motion=False, noise=0), denoiser(kind, noise=0)
     more = model.state_dict().keys() - plain.state_dict().keys()
     assert more == {f"network.{name}" for name in ("stem_estimate.conv.weight", "gate.weight", "gate.bias")}
@@ -94,19 +80,15 @@ def test_an_image_beside_a_clip_has_no_estimate(kind: str) -> None:
     """It is what it is without, whatever stands in its place."""
     model = denoiser(kind)
     z, level, conditioning = inputs()
+    images = (torch.arange(T) >= 3).expand(B, T)
     conditioning = replace(
-        conditioning, is_image=(torch.arange(T) >= 3).expand(B, T), observed=OBSERVED & (torch.arange(T) < 3)
+        conditioning, is_image=images, observed=OBSERVED & ~images, estimated_from=OBSERVED & ~images
     )
-    conditioning = replace(conditioning, estimated_from=conditioning.observed)
     shown = model(z, level, conditioning)
     assert torch.equal(shown[:, :, 3:], model(z, level, without(conditioning))[:, :, 3:])
-    other = replace(
-        conditioning, estimate=torch.cat([conditioning.estimate[:, :, :3], conditioning.estimate[:, :, 3:] + 1], dim=2)
-    )  # type: ignore[index]
-    assert (
-        torch.equal(shown, model(z, level, other))
-        and conditioning.estimated[:2].tolist() == [[True] * 3 + [False] * 2] * 2
-    )
+    other = replace(conditioning, estimate=conditioning.estimate + images[:, None, :, None, None])  # type: ignore[operator]
+    assert torch.equal(shown, model(z, level, other))
+    assert conditioning.estimated[:2].tolist() == [[True] * 3 + [False] * 2] * 2
 
 
 @every_kind
@@ -169,11 +151,3 @@ def test_clips_do_not_see_what_is_estimated_of_others() -> None:
     other[0] += 1
     one, two = model(z, level, conditioning), model(z, level, replace(conditioning, estimate=other))
     assert torch.equal(one[1:], two[1:]) and not torch.equal(one[0], two[0])
-
-
-def test_settings_without_motion_say_so() -> None:
-    """Checkpoints that are older than it have none."""
-    kept = NetworkSettings().model_dump(mode="json")
-    assert kept.pop("motion") is False and NetworkSettings.model_validate(kept) == NetworkSettings()
-    names = UNet3D(NetworkSettings(), side=SIDE, frame_seconds=1 / FPS).state_dict()
-    assert not any("estimate" in name or "gate" in name for name in names)

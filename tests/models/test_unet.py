@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from draws import randn
+from tiny_model import add_noise_to_weights, tiny_network
 from torch import Tensor, nn
 
 from vidiff_cli.config.model import NetworkSettings
@@ -28,27 +30,13 @@ every_kind = pytest.mark.parametrize(("temporal", "positions"), KINDS, ids=lambd
 
 
 def network(temporal: str = "both", positions: str = "relative", *, patch: int = 1, context_dim: int = WIDTH) -> UNet3D:
-    settings = NetworkSettings(
-        base_channels=16,
-        channel_mult=(1, 2),
-        patch_size=patch,
-        head_dim=8,
-        embedding=32,
-        temporal=temporal,  # type: ignore[arg-type]
-        positions=positions,  # type: ignore[arg-type]
-        context_dim=context_dim,
-    )
+    kinds = {"temporal": temporal, "positions": positions}
+    settings = tiny_network(base_channels=16, patch_size=patch, embedding=32, context_dim=context_dim, **kinds)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = UNet3D(settings, side=SIDE, frame_seconds=SECONDS)
-        with torch.no_grad():
-            for parameter in net.parameters():
-                parameter.add_(0.1 * torch.randn(parameter.shape))
+    add_noise_to_weights(net, 0.1)
     return net.eval()
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def inputs(b: int = B, t: int = T) -> tuple[Tensor, Tensor, Conditioning]:
@@ -93,21 +81,12 @@ def test_an_image_sees_and_is_seen_by_no_other_frame(temporal: str, positions: s
             changed = changed_frames(before, made)
             if frame in is_image:
                 assert changed == at.tolist()
+                moved = replace(conditioning, times=conditioning.times + 10 * SECONDS * at)
+                assert not any(changed_frames(before, run(net, z, level, moved))), "an image is at no time"
             else:
                 assert changed[frame] and not any(changed[image] for image in is_image)
         if frame not in is_image and temporal != "convolution":
             assert all(changed_frames(before, after[0])[other] for other in range(T) if other not in is_image)
-
-
-@every_kind
-def test_the_time_of_an_image_reaches_no_other_frame(temporal: str, positions: str) -> None:
-    net = network(temporal, positions)
-    z, level, conditioning = inputs()
-    for image in (0, 3, T - 1):
-        at = (torch.arange(T) == image).expand(B, T)
-        here = replace(conditioning, is_image=at)
-        moved = replace(here, times=conditioning.times + 10 * SECONDS * at)
-        assert not any(changed_frames(run(net, z, level, here), run(net, z, level, moved)))
 
 
 @every_kind
@@ -126,24 +105,17 @@ def test_a_video_of_one_frame_is_an_image(temporal: str, positions: str) -> None
 
 
 @every_kind
-def test_frames_of_a_video_do_see_one_another(temporal: str, positions: str) -> None:
+def test_frames_of_a_video_see_one_another_and_the_differences_of_their_times(temporal: str, positions: str) -> None:
     """With attention every frame reaches every other; with convolutions its neighbors, and on through the depth."""
     net = network(temporal, positions)
     z, level, conditioning = inputs()
     before = run(net, z, level, conditioning)
-    after = run(net, z + (torch.arange(T) == 2)[:, None, None], level, conditioning)
-    assert all(changed_frames(before, after))
-
-
-@every_kind
-def test_only_differences_of_times_matter(temporal: str, positions: str) -> None:
-    net = network(temporal, positions)
-    z, level, conditioning = inputs()
-    before = run(net, z, level, conditioning)
-    torch.testing.assert_close(
-        run(net, z, level, replace(conditioning, times=conditioning.times + 4)), before, atol=1e-5, rtol=1e-5
+    assert all(changed_frames(before, run(net, z + (torch.arange(T) == 2)[:, None, None], level, conditioning)))
+    later, slower = (
+        run(net, z, level, replace(conditioning, times=times))
+        for times in (conditioning.times + 4, 2 * conditioning.times)
     )
-    slower = run(net, z, level, replace(conditioning, times=2 * conditioning.times))
+    torch.testing.assert_close(later, before, atol=1e-5, rtol=1e-5)
     assert float((slower - before).abs().max()) > 1e-3, "the network does not see time"
 
 
@@ -151,53 +123,36 @@ def test_only_differences_of_times_matter(temporal: str, positions: str) -> None
 def test_a_clip_does_not_depend_on_its_neighbors(temporal: str, positions: str) -> None:
     net = network(temporal, positions)
     z, level, conditioning = inputs()
-    assert conditioning.tokens is not None and conditioning.token_mask is not None and conditioning.pooled is not None
     together = run(net, z, level, conditioning)
     for clip in range(B):
         one = slice(clip, clip + 1)
-        alone = replace(
-            conditioning,
-            times=conditioning.times[one],
-            observed=conditioning.observed[one],
-            tokens=conditioning.tokens[one],
-            token_mask=conditioning.token_mask[one],
-            pooled=conditioning.pooled[one],
-        )
-        torch.testing.assert_close(together[one], run(net, z[one], level[one], alone), atol=1e-5, rtol=1e-5)
+        told = {
+            name: getattr(conditioning, name)[one] for name in ("times", "observed", "tokens", "token_mask", "pooled")
+        }
+        alone = run(net, z[one], level[one], replace(conditioning, **told))
+        torch.testing.assert_close(together[one], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_text_behind_the_mask_does_not_matter() -> None:
+def test_text_matters_by_its_tokens_before_the_mask_and_by_its_pooled_vector() -> None:
     net = network()
     z, level, conditioning = inputs()
-    assert conditioning.tokens is not None and conditioning.token_mask is not None
-    noise = torch.where(conditioning.token_mask[..., None], 0, 100 * randn(*conditioning.tokens.shape, seed=4))
-    before, after = (
-        run(net, z, level, conditioning),
-        run(net, z, level, replace(conditioning, tokens=conditioning.tokens + noise)),
-    )
-    assert torch.equal(before, after)
+    tokens, mask, pooled = conditioning.tokens, conditioning.token_mask, conditioning.pooled
+    assert tokens is not None and mask is not None and pooled is not None
+    before = run(net, z, level, conditioning)
+    for other in (replace(conditioning, tokens=tokens.flip(0)), replace(conditioning, pooled=pooled.flip(0))):
+        assert float((run(net, z, level, other) - before).abs().max()) > 1e-3
+    noise = torch.where(mask[..., None], 0, 100 * randn(*tokens.shape, seed=4))
+    assert torch.equal(before, run(net, z, level, replace(conditioning, tokens=tokens + noise)))
     longer = replace(
         conditioning,
-        tokens=torch.cat([conditioning.tokens, randn(B, 3, WIDTH, seed=5)], dim=1),
-        token_mask=torch.cat([conditioning.token_mask, torch.zeros(B, 3, dtype=torch.bool)], dim=1),
+        tokens=torch.cat([tokens, randn(B, 3, WIDTH, seed=5)], dim=1),
+        token_mask=torch.cat([mask, torch.zeros(B, 3, dtype=torch.bool)], dim=1),
     )
     torch.testing.assert_close(run(net, z, level, longer), before, atol=1e-5, rtol=1e-5)
 
 
-def test_text_matters_by_its_tokens_and_by_its_pooled_vector() -> None:
-    net = network()
-    z, level, conditioning = inputs()
-    assert conditioning.tokens is not None and conditioning.pooled is not None
-    before = run(net, z, level, conditioning)
-    for other in (
-        replace(conditioning, tokens=conditioning.tokens.flip(0)),
-        replace(conditioning, pooled=conditioning.pooled.flip(0)),
-    ):
-        assert float((run(net, z, level, other) - before).abs().max()) > 1e-3
-
-
 def test_dropped_text_is_the_null_text() -> None:
-    """To the rounding of a matrix product with one token or with several."""
+    """To the rounding of a matrix product with one token or with several; and both of its parts are used."""
     net = network()
     z, level, conditioning = inputs()
     null = run(net, z, level, conditioning.without_text())
@@ -206,18 +161,12 @@ def test_dropped_text_is_the_null_text() -> None:
     some = run(net, z, level, replace(conditioning, dropped=torch.tensor([False, True])))
     assert torch.equal(some[1], both[1]) and torch.equal(some[0], run(net, z, level, conditioning)[0])
     assert not torch.allclose(some[0], null[0], atol=1e-2)
-
-
-def test_the_null_text_is_used_in_both_of_its_parts() -> None:
-    net = network()
-    z, level, conditioning = inputs()
-    before = run(net, z, level, conditioning.without_text())
-    for null in (net.null_token, net.null_pooled):
+    for part in (net.null_token, net.null_pooled):
         with torch.no_grad():
-            null.add_(1.0)
+            part.add_(1.0)
         after = run(net, z, level, conditioning.without_text())
-        assert float((after - before).abs().max()) > 1e-3
-        before = after
+        assert float((after - null).abs().max()) > 1e-3
+        null = after
 
 
 def test_a_network_without_text_takes_none() -> None:
@@ -225,21 +174,6 @@ def test_a_network_without_text_takes_none() -> None:
     z, level, conditioning = inputs()
     assert torch.equal(run(net, z, level, conditioning), run(net, z, level, conditioning.without_text()))
     assert not any("text" in name or "null" in name for name, _ in net.named_parameters())
-
-
-def test_level_and_given_are_told_per_frame() -> None:
-    """With images only, a change for one frame is seen by that frame alone: and it is seen."""
-    net = network()
-    z, level, conditioning = inputs()
-    conditioning = replace(conditioning, is_image=torch.ones(B, T, dtype=torch.bool))
-    before = run(net, z, level, conditioning)
-    at = torch.arange(T) == 2
-    for made in (
-        run(net, z, level + at, conditioning),
-        run(net, z, level, replace(conditioning, observed=conditioning.observed ^ at)),
-    ):
-        assert changed_frames(before, made) == at.tolist()
-        assert float((made - before).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("patch", [1, 2])
@@ -254,27 +188,18 @@ def test_gradient_reaches_every_parameter(temporal: str, positions: str, patch: 
         assert float(parameter.grad.abs().max()) > 0, name
 
 
-def test_a_fresh_network_predicts_nothing() -> None:
-    settings = NetworkSettings(
-        base_channels=16, channel_mult=(1, 2), patch_size=1, head_dim=8, embedding=32, context_dim=WIDTH
-    )
-    z, level, conditioning = inputs()
-    assert not run(UNet3D(settings, side=SIDE, frame_seconds=SECONDS), z, level, conditioning).any()
+def test_other_sizes_and_lengths_are_taken() -> None:
+    _, level, conditioning = inputs(t=9)
+    for height, width, patch in ((8, 12, 1), (12, 8, 2), (4, 16, 2)):
+        z = randn(B, C, 9, height, width)
+        assert run(network(patch=patch), z, level, conditioning).shape == z.shape
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 12), (12, 8), (4, 16)])
-@pytest.mark.parametrize("patch", [1, 2])
-def test_other_sizes_and_lengths_are_taken(height: int, width: int, patch: int) -> None:
-    z, level, conditioning = inputs(t=9)
-    z = randn(B, C, 9, height, width)
-    assert run(network(patch=patch), z, level, conditioning).shape == z.shape
-
-
-@pytest.mark.parametrize(("height", "width", "patch"), [(7, 8, 1), (8, 9, 1), (8, 6, 2), (2, 8, 2)])
-def test_sizes_that_do_not_divide_are_refused(height: int, width: int, patch: int) -> None:
+def test_sizes_that_do_not_divide_are_refused() -> None:
     _, level, conditioning = inputs()
-    with pytest.raises(ValueError, match=f"frames are {width}x{height}, expected multiples of {2 * patch}"):
-        run(network(patch=patch), randn(B, C, T, height, width), level, conditioning)
+    for height, width, patch in ((7, 8, 1), (8, 9, 1), (8, 6, 2), (2, 8, 2)):
+        with pytest.raises(ValueError, match=f"frames are {width}x{height}, expected multiples of {2 * patch}"):
+            run(network(patch=patch), randn(B, C, T, height, width), level, conditioning)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -313,8 +238,7 @@ def test_attention_is_the_softmax_form_on_both_of_its_ways(n: int, m: int, biase
     torch.testing.assert_close(attend(q, k, v, bias).double(), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("multipliers", [(1,), (1, 2, 4), (3, 5)])
-def test_channels_that_do_not_divide_into_heads_are_refused(multipliers: tuple[int, ...]) -> None:
-    assert NetworkSettings(base_channels=32, channel_mult=multipliers, head_dim=32).head_dim == 32
+def test_channels_that_do_not_divide_into_heads_are_refused() -> None:
+    assert NetworkSettings(base_channels=32, channel_mult=(3, 5), head_dim=32).head_dim == 32
     with pytest.raises(ValueError, match="heads"):
-        NetworkSettings(base_channels=32, channel_mult=(*multipliers, 4), head_dim=24)
+        NetworkSettings(base_channels=32, channel_mult=(1, 2, 4), head_dim=24)

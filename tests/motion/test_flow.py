@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
+from textures import Texture
 from torch import Tensor
 
-from vidiff_cli.motion import consistency, optical_flow, warp
+from vidiff_cli.motion import consistency, full_size_flow, optical_flow, warp
 from vidiff_cli.motion.warping import fill_holes, inside, resize_flow, splat
 
 PIXELS = 0.05  # mean absolute error of a flow of a few pixels, away from the border
@@ -25,10 +25,10 @@ def off(flow: Tensor, true: Tensor) -> float:
     return float((flow - true).abs()[..., EDGE:-EDGE, EDGE:-EDGE].mean())
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize("shift", [(1, 0), (-3, 2), (0.5, 0.25), (2.3, -1.7), (-4.4, 0.6)])
-def test_a_translation_is_found_both_ways(texture: Any, channels: int, shift: tuple[float, float]) -> None:
-    picture = texture(channels, channels)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shift", [(1, 0), (2.3, -1.7), (-4.4, 0.6)])
+def test_a_translation_is_found_both_ways(channels: int, shift: tuple[float, float]) -> None:
+    picture = Texture(channels, channels)
     forward, backward = optical_flow(picture.frame(), picture.frame(shift=shift))
     assert off(forward, everywhere(*shift)) < PIXELS
     assert off(backward, everywhere(-shift[0], -shift[1])) < PIXELS
@@ -37,7 +37,7 @@ def test_a_translation_is_found_both_ways(texture: Any, channels: int, shift: tu
 
 
 @pytest.mark.parametrize(("degrees", "zoom"), [(2.0, 1.0), (-2.0, 1.0), (0.0, 1.03), (0.0, 0.97)])
-def test_rotation_and_zoom_are_found_both_ways(texture: Any, degrees: float, zoom: float) -> None:
+def test_rotation_and_zoom_are_found_both_ways(degrees: float, zoom: float) -> None:
     angle = math.radians(degrees)
     turn = zoom * torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]).double()
     center = torch.tensor([(SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2]).double()[:, None, None]
@@ -47,57 +47,31 @@ def test_rotation_and_zoom_are_found_both_ways(texture: Any, degrees: float, zoo
     def mapped(matrix: Tensor) -> Tensor:
         return torch.einsum("ij,jhw->ihw", matrix, places - center) + center
 
-    picture = texture(0)
+    picture = Texture(0)
     found = optical_flow(picture.frame(SIZE), picture.at(*mapped(torch.linalg.inv(turn))))
     for flow, matrix in zip(found, (turn, torch.linalg.inv(turn)), strict=True):
         assert off(flow, (mapped(matrix) - places)[None]) < PIXELS
 
 
-def test_other_number_formats_agree_with_float32(texture: Any) -> None:
-    one, two = texture(0).frame(), texture(0).frame(shift=(2.3, -1.7))
-    wanted = optical_flow(one, two)
-    for kind, tolerance in ((torch.float64, 1e-4), (torch.bfloat16, 0.01)):
-        for flow, single in zip(optical_flow(one.to(kind), two.to(kind)), wanted, strict=True):
-            assert flow.dtype == (torch.float64 if kind == torch.float64 else torch.float32)
-            assert float((flow - single).abs().mean()) < tolerance
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2, 3), (5, 5), (3, 70), (37, 51)])
-def test_any_size_has_a_flow(texture: Any, size: tuple[int, int]) -> None:
-    for flow in optical_flow(texture(0).frame(size), texture(0).frame(size, (1.3, 0.4))):
-        assert flow.shape == (1, 2, *size) and bool(flow.isfinite().all())
-
-
-def test_what_is_flat_or_the_same_does_not_move(texture: Any) -> None:
-    flat, still = torch.full((1, 3, 40, 40), 0.3), texture(0).frame()
+def test_what_is_flat_or_the_same_does_not_move() -> None:
+    flat, still = torch.full((1, 3, 40, 40), 0.3), Texture(0).frame()
     for one, two in ((flat, flat + 0.1), (still, still)):
         assert all(float(flow.abs().max()) < 1e-4 for flow in optical_flow(one, two))
 
 
-def test_large_frames_have_their_motion_found_small(texture: Any) -> None:
+def test_large_frames_have_their_motion_found_small() -> None:
     """The flow is in pixels of its own size; enlarged, in pixels of the frames."""
-    frames = [texture(0).frame((96, 128), shift) for shift in ((0, 0), (4, -2))]
+    frames = [Texture(0).frame((96, 128), shift) for shift in ((0, 0), (4, -2))]
     flow, _ = optical_flow(*frames, short_side=48)
     assert flow.shape == (1, 2, 48, 64)
     assert off(flow, everywhere(2, -1, (48, 64))) < 2 * PIXELS
     assert off(resize_flow(flow, (96, 128)), everywhere(4, -2, (96, 128))) < 4 * PIXELS
+    for full, sign in zip(full_size_flow(*frames), (1, -1), strict=True):
+        assert off(full, everywhere(sign * 4, sign * -2, (96, 128))) < PIXELS
 
 
-@pytest.mark.parametrize("size", [SIZE, (13, 19), (97, 31)])
-def test_a_flow_does_not_depend_on_the_rest_of_the_batch(texture: Any, size: tuple[int, int]) -> None:
-    """Bit for bit; and the same bytes twice."""
-    one = torch.cat([texture(seed).frame(size) for seed in range(5)])
-    two = torch.cat([texture(seed).frame(size, (1 + 0.3 * seed, 0.4)) for seed in range(5)])
-    together = optical_flow(one, two)
-    assert all(torch.equal(*pair) for pair in zip(together, optical_flow(one, two), strict=True))
-    for number in range(5):
-        alone = optical_flow(one[number, None], two[number, None])
-        for flow, single in zip(together, alone, strict=True):
-            assert torch.equal(flow[number, None], single)
-
-
-def test_no_gradient_flows_and_autocast_changes_nothing(texture: Any) -> None:
-    one, two = texture(0).frame().requires_grad_(True), texture(0).frame(shift=(1.5, 1))
+def test_no_gradient_flows_and_autocast_changes_nothing() -> None:
+    one, two = Texture(0).frame().requires_grad_(True), Texture(0).frame(shift=(1.5, 1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         flow, _ = optical_flow(one, two)
     assert not flow.requires_grad and torch.equal(flow, optical_flow(one, two)[0])

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from textures import Texture, psnr
 from torch import Tensor
 
 from vidiff_cli.motion import consistency, interpolate, is_cut, is_flash, optical_flow, warp
 from vidiff_cli.motion.warping import mean_distance
 
-Psnr = Callable[[Tensor, Tensor], float]
 SIZE = (61, 75)  # no multiple of any width of a vector register
 TIMES = (0.01, 0.25, 0.5, 0.7, 0.99)
 
@@ -22,14 +22,14 @@ def cut_between(one: Tensor, two: Tensor) -> Tensor:
     return is_cut(one, two, mean_distance(one, warp(two, forward)), consistency(forward, backward))
 
 
-def accelerating(texture: Any, seed: int, size: tuple[int, int] = (64, 64)) -> Callable[[float], Tensor]:
+def accelerating(seed: int, size: tuple[int, int] = (64, 64)) -> Callable[[float], Tensor]:
     """A texture whose way is quadratic in time."""
-    return lambda time: texture(seed).frame(size, (time + time**2, -0.5 * time - 0.6 * time**2))
+    return lambda time: Texture(seed).frame(size, (time + time**2, -0.5 * time - 0.6 * time**2))
 
 
-def test_identical_frames_come_back_bit_for_bit(texture: Any) -> None:
+def test_identical_frames_come_back_bit_for_bit() -> None:
     """Also beside others that move, and whatever the flows around say."""
-    still, moved = texture(0).frame(SIZE), texture(0).frame(SIZE, (2, 1))
+    still, moved = Texture(0).frame(SIZE), Texture(0).frame(SIZE, (2, 1))
     flows = optical_flow(still, moved)
     for more in ({}, {"before": flows, "after": flows}):
         frames, uncertainty = interpolate(still, still.clone(), TIMES, **more)
@@ -39,17 +39,17 @@ def test_identical_frames_come_back_bit_for_bit(texture: Any) -> None:
     assert torch.equal(frames[:1, :, 0], still) and not bool(uncertainty[0].any()) and bool(uncertainty[1].any())
 
 
-def test_the_given_frames_are_at_their_times_bit_for_bit(texture: Any) -> None:
-    one, two = texture(0).frame(SIZE), texture(0).frame(SIZE, (2, 1))
-    for first, second in ((one, two), (one, texture(7).frame(SIZE)), (one.bfloat16(), two.bfloat16())):
+def test_the_given_frames_are_at_their_times_bit_for_bit() -> None:
+    one, two = Texture(0).frame(SIZE), Texture(0).frame(SIZE, (2, 1))
+    for first, second in ((one, two), (one, Texture(7).frame(SIZE)), (one.bfloat16(), two.bfloat16())):
         frames, uncertainty = interpolate(first, second, [0, 0.5, 1])
         assert torch.equal(frames[:, :, 0], first) and torch.equal(frames[:, :, 2], second)
         assert not bool(uncertainty[:, :, ::2].any()) and bool(uncertainty[:, :, 1].any())
 
 
-def test_time_may_run_backwards(texture: Any) -> None:
+def test_time_may_run_backwards() -> None:
     """The frame at t from a to b is that at 1 - t from b to a; what was before is after."""
-    film = accelerating(texture, 0, SIZE)
+    film = accelerating(0, SIZE)
     zero, one, two, three = (film(number - 1) for number in range(4))
     before, after = optical_flow(zero, one), optical_flow(two, three)
     there = {"before": before, "after": after}
@@ -61,10 +61,10 @@ def test_time_may_run_backwards(texture: Any) -> None:
             torch.testing.assert_close(found, other, atol=1e-5, rtol=0)
 
 
-def test_a_cut_is_one_in_both_directions(texture: Any) -> None:
+def test_a_cut_is_one_in_both_directions() -> None:
     """Pictures mixed of two: somewhere on the way from the one to the other a cut begins, the same both ways."""
-    one = texture(0).frame()
-    others = torch.cat([torch.lerp(one, texture(50).frame(), share) for share in torch.linspace(0.72, 0.78, 37)])
+    one = Texture(0).frame()
+    others = torch.cat([torch.lerp(one, Texture(50).frame(), share) for share in torch.linspace(0.72, 0.78, 37)])
     ones = one.expand_as(others)
     there, back = interpolate(ones, others, [0.3])[0], interpolate(others, ones, [0.7])[0]
     cut = (there[:, :, 0] == one).all(3).all(2).all(1)
@@ -72,69 +72,19 @@ def test_a_cut_is_one_in_both_directions(texture: Any) -> None:
     torch.testing.assert_close(there, back, atol=1e-5, rtol=0)
 
 
-def test_an_estimate_does_not_depend_on_the_rest_of_the_batch(texture: Any) -> None:
-    """Bit for bit; and the same bytes twice. The batch has a cut, a still pair and motion."""
-    one = torch.cat([texture(seed).frame(SIZE) for seed in range(5)])
-    two = torch.cat([texture(seed).frame(SIZE, (0.9 * seed, 0.4 * seed)) for seed in range(4)] + [one[:1]])
-    flows = optical_flow(one, two)
-
-    def made(part: slice) -> tuple[Tensor, Tensor]:
-        known = flows[0][part], flows[1][part]
-        return interpolate(one[part], two[part], TIMES, flows=known, before=known, after=known)
-
-    together = made(slice(None))
-    assert all(torch.equal(*pair) for pair in zip(together, made(slice(None)), strict=True))
-    for number in range(5):
-        part = slice(number, number + 1)
-        assert all(torch.equal(all_of[part], single) for all_of, single in zip(together, made(part), strict=True))
-        computed = interpolate(one[part], two[part], TIMES)
-        assert torch.equal(computed[0], interpolate(one, two, TIMES)[0][part])
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2, 3), (5, 5), (3, 70)])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_any_size_and_any_channels(texture: Any, size: tuple[int, int], channels: int) -> None:
-    one, two = texture(0, channels).frame(size), texture(0, channels).frame(size, (1.3, 0.4))
-    flows = optical_flow(one, two)
-    frames, uncertainty = interpolate(one, two, TIMES, before=flows, after=flows)
-    assert frames.shape == (1, channels, 5, *size) and uncertainty.shape == (1, 1, 5, *size)
-    assert bool(frames.isfinite().all()) and bool(uncertainty.isfinite().all()) and float(frames.abs().max()) <= 1
-
-
-def test_other_number_formats_agree_with_float32(texture: Any) -> None:
-    one, two = texture(0).frame(), texture(0).frame(shift=(2.3, -1.7))
-    wanted = interpolate(one, two, [0.3])[0]
-    for kind, tolerance in ((torch.float64, 1e-4), (torch.bfloat16, 0.02)):
-        frames, uncertainty = interpolate(one.to(kind), two.to(kind), [0.3])
-        assert frames.dtype == uncertainty.dtype == kind
-        assert float((frames - wanted).abs().max()) < tolerance
-
-
-def test_a_moving_texture_is_seen_in_between(texture: Any, psnr: Psnr) -> None:
-    """At any time, at the frames' own size, 15 dB nearer than their blend."""
-    one, two = texture(0).frame(), texture(0).frame(shift=(3.4, -2.2))
-    frames, _ = interpolate(one, two, [0.25, 0.5, 0.8])
-    for number, time in enumerate((0.25, 0.5, 0.8)):
-        true = texture(0).frame(shift=(3.4 * time, -2.2 * time))[..., 8:-8, 8:-8]
-        blend = torch.lerp(one, two, time)[..., 8:-8, 8:-8]
-        assert psnr(frames[:, :, number, 8:-8, 8:-8], true) > psnr(blend, true) + 15
-
-
-def square(texture: Any, seed: int, time: float, *, speed: tuple[float, float] = (6.0, 2.5)) -> tuple[Tensor, Tensor]:
+def square(seed: int, time: float, *, speed: tuple[float, float] = (6.0, 2.5)) -> tuple[Tensor, Tensor]:
     """A textured square of 28 pixels over a textured ground that moves otherwise, and how far it covers the pixels."""
     y, x = torch.meshgrid(torch.arange(80).double(), torch.arange(96).double(), indexing="ij")
     left, top = 34 + speed[0] * (time - 0.5), 26 + speed[1] * (time - 0.5)
     across, down = ((place - start + 0.5, start + 28 - place + 0.5) for place, start in ((x, left), (y, top)))
     cover = torch.stack([side.clamp(0, 1) for side in (*across, *down)]).prod(0).float()
-    ground, front = texture(seed).at(x - 1.5 * time, y + 0.5 * time), texture(seed + 100).at(x - left, y - top)
+    ground, front = Texture(seed).at(x - 1.5 * time, y + 0.5 * time), Texture(seed + 100).at(x - left, y - top)
     return torch.lerp(ground, 0.8 * front, cover), cover
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_what_a_moving_square_uncovers_is_made_and_known_to_be_less_certain(
-    texture: Any, psnr: Psnr, seed: int
-) -> None:
-    (one, covered), (two, later), (true, middle) = (square(texture, seed, time) for time in (0, 1, 0.5))
+@pytest.mark.parametrize("seed", range(2))
+def test_what_a_moving_square_uncovers_is_made_but_less_certain(seed: int) -> None:
+    (one, covered), (two, later), (true, middle) = (square(seed, time) for time in (0, 1, 0.5))
     frames, uncertainty = interpolate(one, two, [0.5])
     frame, uncertainty, blend = frames[:, :, 0], uncertainty[0, 0, 0], (one + two) / 2
     strip = (covered > 0.5) != (later > 0.5)
@@ -145,13 +95,13 @@ def test_what_a_moving_square_uncovers_is_made_and_known_to_be_less_certain(
 
 
 @pytest.mark.parametrize("speed", [(3.0, 1.0), (6.0, 2.5), (8.0, 3.0)])
-def test_uncertainty_is_the_error_that_films_with_grain_have(texture: Any, speed: tuple[float, float]) -> None:
+def test_uncertainty_is_the_error_that_films_with_grain_have(speed: tuple[float, float]) -> None:
     """Within a factor of two, for a film grain of four levels; what has none is better than it is said to be."""
     said, true = 0.0, 0.0
     for seed in range(4):
         generator = torch.Generator().manual_seed(seed)
         one, two, middle = (
-            square(texture, seed, time, speed=speed)[0] + 4 / 127.5 * torch.randn(1, 3, 80, 96, generator=generator)
+            square(seed, time, speed=speed)[0] + 4 / 127.5 * torch.randn(1, 3, 80, 96, generator=generator)
             for time in (0, 1, 0.5)
         )
         frames, uncertainty = interpolate(one, two, [0.5])
@@ -159,9 +109,9 @@ def test_uncertainty_is_the_error_that_films_with_grain_have(texture: Any, speed
     assert true / 2 < said < 2 * true
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_frames_around_tell_how_motion_speeds_up(texture: Any, psnr: Psnr, seed: int) -> None:
-    film = accelerating(texture, seed)
+@pytest.mark.parametrize("seed", range(2))
+def test_the_frames_around_tell_how_motion_speeds_up(seed: int) -> None:
+    film = accelerating(seed)
     zero, one, two, three = (film(number - 1) for number in range(4))
     before, after = optical_flow(zero, one), optical_flow(two, three)
 
@@ -172,34 +122,33 @@ def test_the_frames_around_tell_how_motion_speeds_up(texture: Any, psnr: Psnr, s
     assert found(before=before, after=after) > found() + 8
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("seed", range(3))
-def test_across_a_cut_the_nearer_frame_is_repeated(texture: Any, channels: int, seed: int) -> None:
-    one, two = texture(seed, channels).frame(), texture(seed + 50, channels).frame()
+@pytest.mark.parametrize(("seed", "channels"), [(0, 1), (1, 3)])
+def test_across_a_cut_the_nearer_frame_is_repeated(channels: int, seed: int) -> None:
+    one, two = Texture(seed, channels).frame(), Texture(seed + 50, channels).frame()
     assert bool(cut_between(one, two)) and bool(cut_between(two, one))
     frames, uncertainty = interpolate(one, two, [0.2, 0.8])
     assert torch.equal(frames[:, :, 0], one) and torch.equal(frames[:, :, 1], two)
     assert float(uncertainty.mean()) == pytest.approx(float((one - two).abs().mean()), rel=0.1)
 
 
-def test_a_pan_a_light_and_a_still_are_no_cuts(texture: Any) -> None:
-    one = texture(0).frame()
-    for two in (one, texture(0).frame(shift=(6, -3)), (one + 0.2).clamp(-1, 1)):
+def test_a_pan_a_light_and_a_still_are_no_cuts() -> None:
+    one = Texture(0).frame()
+    for two in (one, Texture(0).frame(shift=(6, -3)), (one + 0.2).clamp(-1, 1)):
         assert not bool(cut_between(one, two))
 
 
-def test_a_flash_differs_from_both_neighbors_which_are_alike(texture: Any) -> None:
-    zero, one, two = (texture(0).frame(shift=(0.7 * number, 0)) for number in range(3))
-    bright, other = (one + 0.8).clamp(-1, 1), texture(9).frame()
+def test_a_flash_differs_from_both_neighbors_which_are_alike() -> None:
+    zero, one, two = (Texture(0).frame(shift=(0.7 * number, 0)) for number in range(3))
+    bright, other = (one + 0.8).clamp(-1, 1), Texture(9).frame()
     assert not bool(is_flash(zero, one, two))
     assert bool(is_flash(zero, bright, two)) and bool(is_flash(zero, other, two))
-    assert not bool(is_flash(zero, other, texture(10).frame()))  # two cuts
+    assert not bool(is_flash(zero, other, Texture(10).frame()))  # two cuts
     assert not bool(is_flash(zero, bright, bright))  # the light is switched on
     assert is_flash(*(torch.cat(each) for each in ((zero, zero), (one, bright), (two, two)))).tolist() == [False, True]
 
 
-def test_frames_of_two_shapes_and_times_outside_are_refused(texture: Any) -> None:
-    one = texture(0).frame((8, 8))
+def test_frames_of_two_shapes_and_times_outside_are_refused() -> None:
+    one = Texture(0).frame((8, 8))
     with pytest.raises(ValueError, match="shapes"):
         interpolate(one, one[..., :-1], [0.5])
     for time in (-0.1, 1.1):

@@ -83,10 +83,8 @@ def test_motion_is_counted() -> None:
     with_motion, without = (settings_of(batch_size=2, motion=motion) for motion in (True, False))
     more, less = (estimate(each, model_of(each), half=False) for each in (with_motion, without))
     network = with_motion.network
-    stem, gate = (
-        9 * (network.channels + 2) * network.patch_size**2 * network.base_channels,
-        9 * network.base_channels * network.patch_size**2,
-    )
+    stem = 9 * (network.channels + 2) * network.patch_size**2 * network.base_channels
+    gate = 9 * network.base_channels * network.patch_size**2
     assert more.parameters - less.parameters == stem + gate + network.patch_size**2
     # forward, and backward for inputs and weights; of the stem, whose input is no weight's, for its weights alone
     cells = 2 * 8 * (16 // network.patch_size) ** 2

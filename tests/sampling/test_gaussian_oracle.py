@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from gaussian import covariance, guided
+from gaussian import frechet as frechet_of_laws
 from in_memory import fill
 from torch import Tensor
 
-from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
+from vidiff_cli.diffusion.guidance import clamp_known, hold_known
 from vidiff_cli.diffusion.levels import alpha_sigma, grid
 from vidiff_cli.diffusion.noise import INDEPENDENT, PRIORS, Prior
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
@@ -25,27 +27,18 @@ from vidiff_cli.sampling.windows import Conditioner
 CLIPS, FRAMES, WINDOW, OVERLAP, GIVEN, STEPS = 4096, 64, 16, 8, 16, 64
 SEAMS = range(GIVEN, FRAMES, WINDOW - OVERLAP)
 
-# Correlation over a distance in frames.
-PROCESSES = {
-    "AR(1)": lambda apart: 0.95**apart,
-    "Matern-5/2": lambda apart: (1 + math.sqrt(5) * apart / 6 + 5 * apart**2 / 108) * (-math.sqrt(5) * apart / 6).exp(),
-}
-
-
-def covariance(process: str, frames: int) -> Tensor:
-    index = torch.arange(frames, dtype=torch.float64)
-    return PROCESSES[process]((index[:, None] - index).abs())
-
 
 def ideal(process: str, prior: Prior = INDEPENDENT) -> Denoise:
     """E[x | z] = K A (A K A + D S D)^-1 z, with A and D the scales of signal and noise of the frames, S the prior's."""
-    k, s = covariance(process, WINDOW), prior.covariance(WINDOW)
+    k, s, gains = covariance(process, range(WINDOW)), prior.covariance(WINDOW), dict[bytes, Tensor]()
 
     def denoise(z: Tensor, level: Tensor) -> Tensor:
         assert bool((level == level[:1]).all())
-        alpha, sigma = alpha_sigma(level[0].double())
-        gain = torch.linalg.solve(alpha[:, None] * k * alpha + sigma[:, None] * s * sigma, alpha[:, None] * k).T
-        return (z.reshape(-1, WINDOW) @ gain.T).reshape(z.shape)
+        if (key := level[0].double().numpy().tobytes()) not in gains:
+            alpha, sigma = alpha_sigma(level[0].double())
+            noisy = alpha[:, None] * k * alpha + sigma[:, None] * s * sigma
+            gains[key] = torch.linalg.solve(noisy, alpha[:, None] * k)
+        return (z.reshape(-1, WINDOW) @ gains[key]).reshape(z.shape)
 
     return denoise
 
@@ -54,14 +47,8 @@ def truth(process: str, seed: int, clips: int = CLIPS) -> Tensor:
     """Whole true videos (b 1 n 1 1)."""
     generator = torch.Generator().manual_seed(seed)
     white = torch.randn(clips, FRAMES, generator=generator, dtype=torch.float64)
-    root = torch.linalg.cholesky(covariance(process, FRAMES) + 1e-10 * torch.eye(FRAMES, dtype=torch.float64))
+    root = torch.linalg.cholesky(covariance(process, range(FRAMES)) + 1e-10 * torch.eye(FRAMES, dtype=torch.float64))
     return (white @ root.T)[:, None, :, None, None]
-
-
-def guided(weight: float, of: Tensor | None = None) -> Conditioner:
-    return lambda denoise, known, observed: clamp_known(
-        reconstruct(denoise, known, observed, weight, covariance=of), known, observed
-    )
 
 
 LOWPASS = Prior(name="lowpass", strength=0.5)
@@ -86,7 +73,7 @@ class Measured:
 def extend(process: str, method: str, prior: Prior = INDEPENDENT) -> Measured:
     """64 frames from 16 true ones, by plan, fill and ddpm, and what came out."""
     condition, correct = METHODS[method]
-    clips = CLIPS // 2 if prior.is_white else CLIPS // 4
+    clips = CLIPS // 2 if prior.is_white else CLIPS // 8
 
     def sample(denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
         return ddpm(denoise, z, grid(STEPS), correct=correct, noise=noise)
@@ -113,22 +100,16 @@ def extend(process: str, method: str, prior: Prior = INDEPENDENT) -> Measured:
 
 def measure(process: str, video: Tensor) -> Measured:
     """Jump over the seams, and the distance to the truth."""
-    k = covariance(process, FRAMES)
+    k = covariance(process, range(FRAMES))
     jumps = [float((video[:, seam] - video[:, seam - 1]).var()) for seam in SEAMS]
     jump = sum(jumps) / len(jumps) / float(2 * (k[0, 0] - k[0, 1]))
     return Measured(jump=jump, distance=frechet(process, video))
 
 
 def frechet(process: str, video: Tensor) -> float:
-    """|m|^2 + tr(C + K - 2 (C K)^(1/2)) of videos (b n) with covariance C to N(0, K)."""
-    k, sample = covariance(process, video.shape[1]), torch.cov(video.T)
-    root = root_of(k)
-    return float(video.mean(dim=0).square().sum() + (sample + k).trace() - 2 * root_of(root @ sample @ root).trace())
-
-
-def root_of(matrix: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+    """Of videos (b n) to the process: the squared mean, and what their covariances are apart."""
+    law = covariance(process, range(video.shape[1]))
+    return float(video.mean(dim=0).square().sum()) + frechet_of_laws(torch.cov(video.T), law)
 
 
 BOTH = pytest.mark.parametrize("process", ["AR(1)", pytest.param("Matern-5/2", marks=pytest.mark.slow)])
@@ -145,7 +126,7 @@ def test_the_oracle_measures_itself_right(process: str) -> None:
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     z = alpha[:, None, None] * x + sigma[:, None, None] * noise
     residual = (ideal(process)(z, level) - x).reshape(CLIPS, WINDOW)
-    k = covariance(process, WINDOW)
+    k = covariance(process, range(WINDOW))
     posterior = k - alpha * k @ torch.linalg.solve(
         alpha[:, None] * k * alpha + torch.diag(sigma**2), alpha[:, None] * k
     )
@@ -176,10 +157,7 @@ def test_the_learned_condition_is_the_best_of_all(process: str) -> None:
 
 
 def made_freely(prior: Prior, sampler: str, *, of_model: Prior, started: bool = True, correct: float = 0.0) -> float:
-    """Distance of 16 frames that are made without any given, by a model that was trained with the noise `of_model`.
-
-    `started`: the first z has the noise of the prior too, else that of the model.
-    """
+    """Distance of 16 frames, none given, of a model of the noise `of_model`; with `started` z begins with the prior."""
 
     def sample(denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
         if not started:

@@ -1,5 +1,4 @@
-"""Every plan with every way to condition, on Gaussian videos whose ideal denoiser is a matrix: nothing trained, nothing
-drawn.
+"""Every plan with every way to condition, on Gaussian videos whose ideal denoiser is a matrix, without any draw.
 
 A video is a stationary Gaussian process over time, one pixel wide. Samplers, conditions and `fill` are then linear in
 the given frames and in all noise: filling the unit vectors of both in place of clips (and in place of noise) gives the
@@ -17,10 +16,11 @@ from fractions import Fraction
 
 import pytest
 import torch
+from gaussian import PROCESSES, covariance, frechet, guided, root_of
 from in_memory import fill
 from torch import Tensor
 
-from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight
+from vidiff_cli.diffusion.guidance import clamp_known, hold_known, snr_weight
 from vidiff_cli.diffusion.levels import alpha_sigma, grid, levels_from
 from vidiff_cli.diffusion.noise import freenoise_index, seeded, white
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
@@ -31,11 +31,6 @@ from vidiff_cli.timeline import Timeline, extension, interpolation, join, loop, 
 
 WINDOW, OVERLAP = 16, 8
 
-# Correlation over a distance in frames.
-PROCESSES: dict[str, Callable[[Tensor], Tensor]] = {
-    "AR(1)": lambda apart: 0.95**apart,
-    "Matern-5/2": lambda apart: (1 + math.sqrt(5) * apart / 6 + 5 * apart**2 / 108) * (-math.sqrt(5) * apart / 6).exp(),
-}
 BOTH = pytest.mark.parametrize("process", PROCESSES)
 
 
@@ -64,11 +59,6 @@ PLANS = {
 }
 ALL = pytest.mark.parametrize("name", PLANS)
 GIVEN = {f"{count} given": Plan(extension(count, FPS, new=WINDOW - count)) for count in (1, 2, 4, 15)}  # one window
-
-
-def covariance(process: str, frames: Sequence[int]) -> Tensor:
-    index = torch.tensor(list(frames), dtype=torch.float64)
-    return PROCESSES[process]((index[:, None] - index).abs())
 
 
 def truth(process: str, plan: Plan) -> Tensor:
@@ -105,11 +95,6 @@ def ideal(process: str, frames: Sequence[int]) -> Denoise:
     return denoise
 
 
-def root_of(matrix: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors * values.clamp(min=0).sqrt() @ vectors.T
-
-
 def by_count(weight: float) -> Conditioner:
     """A weight that is as said for 8 observed frames, more for fewer, by clip."""
 
@@ -118,10 +103,6 @@ def by_count(weight: float) -> Conditioner:
         return guided(lambda level: weights.to(level))(denoise, known, observed)
 
     return condition
-
-
-def guided(weight: float | Callable[[Tensor], Tensor]) -> Conditioner:
-    return lambda denoise, known, observed: clamp_known(reconstruct(denoise, known, observed, weight), known, observed)
 
 
 class Units:
@@ -214,11 +195,6 @@ def change(law: Tensor, frames: list[int]) -> Tensor:
 
 def jump(process: str, name: str, law: Tensor) -> float:
     return float((change(law, seams(name)) / change(truth(process, PLANS[name]), seams(name))).mean())
-
-
-def frechet(law: Tensor, other: Tensor) -> float:
-    root = root_of(other)
-    return float((law + other).trace() - 2 * root_of(root @ law @ root).trace())
 
 
 @dataclass(frozen=True)

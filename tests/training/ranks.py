@@ -1,5 +1,5 @@
-"""What two processes do that train together, for test_parallel.py: python ranks.py FOLDER plays every scenario with two
-processes and leaves its results in FOLDER. They are forked, so that torch is imported once."""
+"""Two processes that train together, for test_distributed.py: python ranks.py FOLDER plays every scenario and leaves
+its results in FOLDER. The processes are forked, so that torch is imported once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ import numpy as np
 import torch
 import torch.distributed.fsdp  # slow: before the processes are forked, for all of them
 import torch.distributed.tensor
+from tiny_model import tiny_video_model
 
-from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.video_model import new_video_model
-from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.training.distributed import ALONE, DistributedContext, MultiProcess, ProcessInfo, init_distributed
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.loop import train_steps
@@ -56,25 +54,7 @@ def settings(**more: Any) -> TrainSettings:
 
 
 def state(parallel: DistributedContext = ALONE) -> TrainState:
-    network = NetworkSettings(
-        base_channels=8,
-        channel_mult=(1, 2),
-        num_res_blocks=1,
-        patch_size=1,
-        head_dim=8,
-        embedding=16,
-        context_dim=8,
-        dropout=0.2,
-        motion=True,
-    )
-    model = ModelSettings(
-        width=4, height=4, frames=4, network=network, text=TextSettings(vocabulary=collect_vocabulary(CAPTIONS))
-    )
-    video_model = new_video_model(model, seed=0)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():  # all paths live
-        for parameter in video_model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    video_model = tiny_video_model(noise=0.1, dropout=0.2, motion=True)
     parallel.prepare(video_model)
     return TrainState(video_model, settings().optimizer)
 

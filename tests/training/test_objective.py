@@ -1,11 +1,12 @@
 """The loss: closed forms on a network that predicts zero, and what counts and what does not."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
+from tiny_batch import B, T, tiny_batch
+from tiny_model import tiny_video_model
 from torch import Tensor
 
 from vidiff_cli.config.model import DiffusionSettings
@@ -17,22 +18,11 @@ from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import Auxiliary, Loss, diffusion_loss
 
-Maker = Callable[..., VideoNetwork]
-B, T = 4, 4
 GIVEN = torch.tensor([[False] * 4, [True, True, False, False], [False, True, False, True], [True, True, True, False]])
 
 
 def batch() -> Batch:
-    generator = torch.Generator().manual_seed(0)
-    return Batch(
-        video=torch.rand(B, 3, T, 4, 4, generator=generator) * 2 - 1,
-        noise=torch.randn(B, 3, T, 4, 4, generator=generator),
-        u=torch.tensor([0.1, 0.4, 0.6, 0.95]),
-        times=(torch.arange(T) / 8).expand(B, T).contiguous(),
-        observed=GIVEN,
-        dropped=torch.tensor([False, True, False, True]),
-        captions=("a red square", "a blue circle", "", "green"),
-    )
+    return tiny_batch(GIVEN, torch.tensor([0.1, 0.4, 0.6, 0.95]))
 
 
 def loss_of(video_model: VideoNetwork, drawn: Batch, *, auxiliary: Auxiliary | None = None) -> Loss:
@@ -64,12 +54,10 @@ def seen_by(
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("kind", get_args(PredictionType))
-def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(
-    make_video_model: Maker, kind: PredictionType, weighting: str
-) -> None:
+def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(kind: PredictionType, weighting: str) -> None:
     """A fresh network predicts zero. The mean is over the frames that are made, then over the clips."""
     diffusion = DiffusionSettings(target=kind, weighting=weighting, shift=-1.5, low=-12, high=15)  # type: ignore[arg-type]
-    video_model, drawn = make_video_model(diffusion=diffusion), batch()
+    video_model, drawn = tiny_video_model(diffusion=diffusion), batch()
     made = loss_of(video_model, drawn)
     level = cosine(drawn.u.double(), low=-12, high=15, shift=-1.5).float()[:, None].expand(B, T)
     power = target(kind, drawn.video, drawn.noise, level).square().mean(dim=(1, 3, 4)) * loss_weight(
@@ -82,56 +70,22 @@ def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(
     assert not made.per_clip.requires_grad and made.total.requires_grad
 
 
-def test_given_frames_are_shown_clean_and_told_as_given(
-    make_video_model: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_given_frames_are_shown_clean_and_told_as_given(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = batch()
-    z, level, conditioning = seen_by(make_video_model(), drawn, monkeypatch)
+    z, level, conditioning = seen_by(tiny_video_model(), drawn, monkeypatch)
     shown = GIVEN[:, None, :, None, None].expand(z.shape)
     assert torch.equal(z[shown], drawn.video[shown]) and not torch.isclose(z[~shown], drawn.video[~shown]).all()
     assert (level[GIVEN] == 20).all()
     for clip in range(B):
         assert level[clip][~GIVEN[clip]].unique().tolist() == [pytest.approx(float(cosine(drawn.u)[clip]), rel=1e-5)]
-    assert (
-        torch.equal(conditioning.observed, GIVEN)
-        and torch.equal(conditioning.times, drawn.times)
-        and conditioning.is_image is None
-    )
+    assert torch.equal(conditioning.observed, GIVEN) and torch.equal(conditioning.times, drawn.times)
+    assert conditioning.is_image is None
     assert conditioning.dropped is not None and torch.equal(conditioning.dropped, drawn.dropped)
     assert conditioning.token_mask is not None and conditioning.token_mask.sum(dim=1).tolist() == [3, 3, 1, 1]
 
 
-def test_what_a_network_predicts_of_given_frames_counts_nothing(make_video_model: Maker) -> None:
-    """Neither a changed target there nor a changed prediction there changes the loss, or any gradient."""
-    video_model, drawn = make_video_model(noise=0.1), batch()
-    shown = GIVEN[:, None, :, None, None]
-    other = replace(drawn, noise=torch.where(shown, drawn.noise + 5, drawn.noise))
-    gradients = []
-    for each in (drawn, other):
-        video_model.zero_grad()
-        value = loss(video_model, each)
-        value.backward()
-        gradients.append([value.detach(), *(parameter.grad.clone() for parameter in video_model.parameters())])  # type: ignore[union-attr]
-    assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
-    changed = replace(drawn, noise=torch.where(shown, drawn.noise, drawn.noise + 0.1))
-    assert not torch.equal(loss(video_model, changed), gradients[0][0])
-
-
-def test_a_clip_counts_the_same_however_much_of_it_is_given(make_video_model: Maker) -> None:
-    """Where all frames are alike, the loss of a clip is that of one of its frames."""
-    video_model, drawn = make_video_model(), batch()
-    alike = replace(
-        drawn,
-        video=drawn.video[:1, :, :1].expand_as(drawn.video),
-        noise=drawn.noise[:1, :, :1].expand_as(drawn.noise),
-        u=torch.full((B,), 0.5),
-    )
-    per_clip = loss_of(video_model, alike).per_clip
-    torch.testing.assert_close(per_clip, per_clip[:1].expand(B))
-
-
-def test_a_dropped_caption_is_not_seen(make_video_model: Maker) -> None:
-    video_model, drawn = make_video_model(noise=0.1), batch()
+def test_a_dropped_caption_is_not_seen() -> None:
+    video_model, drawn = tiny_video_model(noise=0.1), batch()
     before = loss_of(video_model, drawn).per_clip
     others = replace(drawn, captions=("a red square", "two words", "", "moving left"))
     after = loss_of(video_model, others).per_clip
@@ -140,17 +94,8 @@ def test_a_dropped_caption_is_not_seen(make_video_model: Maker) -> None:
     assert abs(float(loss_of(video_model, heard).per_clip[0] - before[0])) > 1e-4
 
 
-def test_gradient_reaches_every_parameter_of_network_text_and_null_text(make_video_model: Maker) -> None:
-    video_model = make_video_model(noise=0.1)
-    loss(video_model, batch()).backward()
-    assert video_model.text is not None and any(name.startswith("text.") for name, _ in video_model.named_parameters())
-    for name, parameter in video_model.named_parameters():
-        assert parameter.grad is not None, name
-        assert float(parameter.grad.abs().max()) > 0, name
-
-
-def test_the_null_text_is_trained_by_dropped_captions_only(make_video_model: Maker) -> None:
-    video_model = make_video_model(noise=0.1)
+def test_the_null_text_is_trained_by_dropped_captions_only() -> None:
+    video_model = tiny_video_model(noise=0.1)
     for dropped in (True, False):
         video_model.zero_grad()
         loss(video_model, replace(batch(), dropped=torch.full((B,), dropped))).backward()
@@ -160,16 +105,14 @@ def test_the_null_text_is_trained_by_dropped_captions_only(make_video_model: Mak
         assert (tower.grad is not None and bool(tower.grad.any())) != dropped
 
 
-@pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
+@pytest.mark.parametrize("name", ["mixed", "lowpass"])
 def test_noise_has_the_prior_of_the_model_in_what_is_shown_and_in_the_target(
-    make_video_model: Maker, monkeypatch: pytest.MonkeyPatch, name: str
+    monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Also under autocast, which would take digits from it. The batch itself stays white."""
     diffusion = DiffusionSettings.model_validate({"noise": name, "noise_strength": 0.7, "target": "eps"})
-    video_model, drawn = (
-        make_video_model(diffusion=diffusion),
-        replace(batch(), observed=torch.zeros(B, T, dtype=torch.bool)),
-    )
+    video_model = tiny_video_model(diffusion=diffusion)
+    drawn = replace(batch(), observed=torch.zeros(B, T, dtype=torch.bool))
     noise = Prior(name=name, strength=0.7).correlate(drawn.noise)
     with torch.autocast("cpu", torch.bfloat16):
         z, level, _ = seen_by(video_model, drawn, monkeypatch)
@@ -183,12 +126,10 @@ def test_noise_has_the_prior_of_the_model_in_what_is_shown_and_in_the_target(
 CONTEXT = torch.tensor([0.5, 0.45, 0.0, 0.25])
 
 
-def test_given_frames_are_shown_with_the_noise_of_their_level(
-    make_video_model: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_given_frames_are_shown_with_the_noise_of_their_level(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each clip's own level, told to the network; without noise they are the frames themselves, as ever."""
     drawn = replace(batch(), context=CONTEXT)
-    z, level, conditioning = seen_by(make_video_model(), drawn, monkeypatch)
+    z, level, conditioning = seen_by(tiny_video_model(), drawn, monkeypatch)
     assert torch.equal(conditioning.observed, GIVEN)
     alpha, sigma = (scale[:, None, :, None, None] for scale in alpha_sigma(level.double()))
     noisy = (alpha * drawn.video + sigma * drawn.noise).float()
@@ -197,20 +138,17 @@ def test_given_frames_are_shown_with_the_noise_of_their_level(
         assert (level[clip][GIVEN[clip]] == at).all() and (level[clip][~GIVEN[clip]] != at).all()
         expected = noisy[clip] if clip != 2 else drawn.video[clip]
         torch.testing.assert_close(z[clip][:, GIVEN[clip]], expected[:, GIVEN[clip]], rtol=0, atol=1e-6)
-    clean, _, _ = seen_by(make_video_model(), batch(), monkeypatch)
+    clean, _, _ = seen_by(tiny_video_model(), batch(), monkeypatch)
     for clip in (0, 2):
         assert torch.equal(z[clip], clean[clip])
     assert torch.equal(z[:, :, 3][~GIVEN[:, 3]], clean[:, :, 3][~GIVEN[:, 3]])
-    made = diffusion_loss(make_video_model().denoiser, None, drawn)
+    made = diffusion_loss(tiny_video_model().denoiser, None, drawn)
     torch.testing.assert_close(made.level, cosine(drawn.u.double()).float())
 
 
-def test_the_noise_of_given_frames_says_nothing_of_the_others(
-    make_video_model: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a prior that frames share: what is shown of given frames is their own white noise, and does not follow from
-    that of the frames that are made, nor the other way round. In sampling it is drawn apart too."""
-    video_model = make_video_model(diffusion=DiffusionSettings.model_validate({"noise": "shared"}))
+def test_the_noise_of_given_frames_says_nothing_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with a prior that frames share: neither follows from the other. In sampling it is drawn apart too."""
+    video_model = tiny_video_model(diffusion=DiffusionSettings.model_validate({"noise": "shared"}))
     drawn = replace(batch(), context=CONTEXT)
     shown = GIVEN[:, None, :, None, None]
     for part in (shown, ~shown):
@@ -237,11 +175,9 @@ def with_images(drawn: Batch, seed: int = 7) -> Batch:
     )
 
 
-@pytest.mark.parametrize("noise", ["independent", "mixed"])
-def test_beside_images_a_clip_is_what_it_is_alone(make_video_model: Maker, noise: str) -> None:
-    """Its loss, and by the shares of the frames that of images beside it, of which each is that of a clip of one
-    frame."""
-    video_model = make_video_model(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": noise}))
+def test_beside_images_a_clip_is_what_it_is_alone() -> None:
+    """And an image counts as a clip of one frame, by its share of the frames."""
+    video_model = tiny_video_model(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": "mixed"}))
     drawn = with_images(batch())
     together = loss_of(video_model, drawn)
     alone = loss_of(video_model, batch())
@@ -259,13 +195,9 @@ def test_beside_images_a_clip_is_what_it_is_alone(make_video_model: Maker, noise
     torch.testing.assert_close(together.total, expected, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("noise", ["independent", "progressive"])
-def test_images_and_clips_learn_nothing_of_one_another(
-    make_video_model: Maker, monkeypatch: pytest.MonkeyPatch, noise: str
-) -> None:
-    """Neither sees the other: changing a clip, pixels and noise, changes no prediction for its images, bit for bit,
-    and its pixels have no gradient from them; and the other way round; nor does one image see another."""
-    video_model = make_video_model(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": noise}))
+def test_images_and_clips_learn_nothing_of_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of one changes no bit of a prediction for another."""
+    video_model = tiny_video_model(noise=0.1, diffusion=DiffusionSettings.model_validate({"noise": "progressive"}))
     drawn = with_images(batch())
     predicted: list[Tensor] = []
     predict = video_model.denoiser.predict
@@ -288,16 +220,10 @@ def test_images_and_clips_learn_nothing_of_one_another(
         loss(video_model, other)
         assert torch.equal(predicted[-1][:, :, ~inside], predicted[0][:, :, ~inside])
         assert not torch.equal(predicted[-1][:, :, inside], predicted[0][:, :, inside])
-        followed = replace(drawn, video=drawn.video.clone().requires_grad_(True))
-        loss(video_model, followed)
-        predicted[-1][:, :, inside].square().sum().backward()
-        assert followed.video.grad is not None
-        reached = followed.video.grad.abs().amax(dim=(0, 1, 3, 4)) > 0
-        assert not reached[~inside].any() and reached[inside].all()
 
 
-def test_auxiliary_losses_see_clips_only(make_video_model: Maker) -> None:
-    video_model, drawn = make_video_model(noise=0.1), with_images(batch())
+def test_auxiliary_losses_see_clips_only() -> None:
+    video_model, drawn = tiny_video_model(noise=0.1), with_images(batch())
 
     def look(x_hat: Tensor, clips: Batch, level: Tensor) -> dict[str, Tensor]:
         assert x_hat.shape == clips.video.shape == batch().video.shape and level.shape == clips.observed.shape == (B, T)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_model import tiny_video_model
+from tiny_source import Row
 from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
-from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.training import one_pass
 from vidiff_cli.training.loader import ClipSource
@@ -40,8 +41,8 @@ class Stub:
         return self.make(z, level, told)
 
 
-def source_of(row: type, clips: int, read: Callable[[int], np.ndarray] = film) -> ClipSource:
-    return ClipSource(rows=[row(frames=FRAMES)] * clips, read=lambda number, frames: read(number)[list(frames)])
+def source_of(clips: int, read: Callable[[int], np.ndarray] = film) -> ClipSource:
+    return ClipSource(rows=[Row(frames=FRAMES)] * clips, read=lambda number, frames: read(number)[list(frames)])
 
 
 def measured(source: ClipSource, frames: int, make: Callable[[Tensor, Tensor, Conditioning], Tensor]) -> OnePassErrors:
@@ -52,7 +53,7 @@ def measured(source: ClipSource, frames: int, make: Callable[[Tensor, Tensor, Co
     return measure_errors(video_model, held, split="val", device=CPU, dtype=torch.float32, at_once=3)
 
 
-@pytest.mark.parametrize("t", range(3, 20))
+@pytest.mark.parametrize("t", [3, 4, 6, 9, 19])
 def test_the_frames_that_count_are_where_they_are_said_to_be(t: int) -> None:
     asked = one_pass._tasks(t)
     gaps = {part: {gap for name, _, counted in asked if name == part for gap in counted} for part in one_pass.PARTS}
@@ -72,17 +73,16 @@ def test_the_frames_that_count_are_where_they_are_said_to_be(t: int) -> None:
                     assert frame == there.max() + gap and len(there) >= 2 and (np.diff(there) == 1).all()
 
 
-def test_the_estimate_is_measured_beside_what_the_network_makes(row: type) -> None:
-    """A network that copies the estimate is as far off; one that knows the truth not at all; one that is off by a
-    quarter everywhere by that."""
+def test_the_estimate_is_measured_beside_what_the_network_makes() -> None:
+    """By networks that copy the estimate, that know the truth, and that are off by half."""
     films = [clip_from_uint8(film(number)) for number in range(4)]
 
     def truth(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
         return torch.cat([_found(films, clip, told.observed[place]) for place, clip in enumerate(z)])
 
-    copied = measured(source_of(row, 4), 9, lambda z, level, told: told.estimate)  # type: ignore[arg-type,return-value]
-    exact = measured(source_of(row, 4), 9, truth)
-    off = measured(source_of(row, 4), 9, lambda *given: 0.5 * truth(*given) + 0.1)
+    copied = measured(source_of(4), 9, lambda z, level, told: told.estimate)  # type: ignore[arg-type,return-value]
+    exact = measured(source_of(4), 9, truth)
+    off = measured(source_of(4), 9, lambda *given: 0.5 * truth(*given) + 0.1)
     assert set(copied.between) == {1, 3, 7} and set(copied.beyond) == {1, 2, 4}
     assert (copied.clips, copied.split) == (4, "val")
     for part in ("between", "beyond"):
@@ -103,54 +103,43 @@ def _found(films: list[Tensor], shown: Tensor, given: Tensor) -> Tensor:
     raise AssertionError("no such window")
 
 
-def test_a_film_that_stands_still_is_known_by_its_frames(row: type) -> None:
-    still = source_of(row, 2, lambda number: film(number)[:1].repeat(FRAMES, axis=0))
-    found = measured(still, 6, lambda z, level, told: torch.zeros_like(z))
-    power = float(torch.cat([clip_from_uint8(film(number)[:1]) for number in range(2)]).square().mean().sqrt())
-    for model, estimate in [*found.between.values(), *found.beyond.values()]:
-        assert model == pytest.approx(power, rel=1e-3) and estimate < 1e-6
-
-
-def test_the_network_is_shown_noise_and_the_given_frames(row: type) -> None:
+def test_the_network_is_shown_noise_and_the_given_frames() -> None:
     """Noise at the noisiest level, of each clip alone; given frames clean, and told of."""
     films = [clip_from_uint8(film(number)) for number in range(4)]
 
     def make(z: Tensor, level: Tensor, told: Conditioning) -> Tensor:
         settings = ModelSettings().diffusion
         assert torch.equal(level, torch.where(told.observed, settings.high, settings.low))
-        assert (
-            told.tokens is None and told.estimated_from is not None and torch.equal(told.observed, told.estimated_from)
-        )
+        assert told.tokens is None and told.estimated_from is not None
+        assert torch.equal(told.observed, told.estimated_from)
         noise = [torch.randn(z.shape[1:], generator=seeded(SEED, place)) for place in range(4)]
         for clip, given in zip(z, told.observed, strict=True):
             _found(films, clip, given)
             assert any(torch.equal(clip[:, ~given], each[:, ~given]) for each in noise)
         return torch.zeros_like(z)
 
-    measured(source_of(row, 4), 6, make)
+    measured(source_of(4), 6, make)
 
 
-def test_at_most_sixteen_clips_of_models_that_are_given_frames(row: type) -> None:
+def test_at_most_sixteen_clips_of_models_that_are_given_frames() -> None:
     model = ModelSettings(width=SIDE, height=SIDE, frames=6, frame_strides=(1, 2))
-    held = choose_clips(source_of(row, 40), model)
+    held = choose_clips(source_of(40), model)
     assert held is not None and len(held.draws) == len({draw.row for draw in held.draws}) == 16
     assert all(draw.frames.step == 1 and not draw.observed.any() for draw in held.draws)
-    assert choose_clips(source_of(row, 0), model) is None
-    assert choose_clips(source_of(row, 4), model.model_copy(update={"conditioning": "none"})) is None
-    assert choose_clips(source_of(row, 4), model.model_copy(update={"frames": 2})) is None
+    assert choose_clips(source_of(0), model) is None
+    assert choose_clips(source_of(4), model.model_copy(update={"conditioning": "none"})) is None
+    assert choose_clips(source_of(4), model.model_copy(update={"frames": 2})) is None
 
 
-def test_a_real_network_is_measured(row: type, make_video_model: Callable[..., VideoNetwork]) -> None:
+def test_a_real_network_is_measured() -> None:
     """And left as it was; the same twice."""
-    video_model = make_video_model(noise=0.1, motion=True).eval()
-    source = source_of(row, 5, lambda number: film(number)[:, :4, :4])
+    video_model = tiny_video_model(noise=0.1, motion=True).eval()
+    source = source_of(5, lambda number: film(number)[:, :4, :4])
     held = choose_clips(source, video_model.settings)
     assert held is not None
     before = torch.get_rng_state()
-    one, two = (
-        measure_errors(video_model, held, split="train", device=CPU, dtype=torch.float32, at_once=count)
-        for count in (2, 2)
-    )
+    more = {"split": "train", "device": CPU, "dtype": torch.float32, "at_once": 2}
+    one, two = (measure_errors(video_model, held, **more) for _ in range(2))  # type: ignore[arg-type]
     assert one == two and torch.equal(before, torch.get_rng_state())
     assert all(0 < model < 2 for model, _ in [*one.between.values(), *one.beyond.values()])
 

@@ -1,16 +1,13 @@
 """Every parameter is in exactly one optimizer, and Muon's update is orthogonal and of AdamW's size."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import Tensor, nn
+from tiny_model import tiny_video_model
+from torch import nn
 
 from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training.optimizers import Muon, build_optimizers, check_cover, orthogonal
-
-Maker = Callable[..., VideoNetwork]
 
 
 def names_in(video_model: VideoNetwork, optimizer: torch.optim.Optimizer) -> list[str]:
@@ -18,8 +15,8 @@ def names_in(video_model: VideoNetwork, optimizer: torch.optim.Optimizer) -> lis
     return [names[id(value)] for group in optimizer.param_groups for value in group["params"]]
 
 
-def test_muon_holds_hidden_matrices_and_adamw_the_rest(make_video_model: Maker) -> None:
-    video_model = make_video_model()
+def test_muon_holds_hidden_matrices_and_adamw_the_rest() -> None:
+    video_model = tiny_video_model()
     optimizers = build_optimizers(video_model, OptimizerSettings(muon_lr=2e-3))
     parameters = dict(video_model.named_parameters())
     muon = names_in(video_model, optimizers["muon"])
@@ -29,9 +26,9 @@ def test_muon_holds_hidden_matrices_and_adamw_the_rest(make_video_model: Maker) 
 
 
 @pytest.mark.parametrize("muon_lr", [0.0, 2e-3])
-def test_weights_decay_and_vectors_and_tables_do_not(make_video_model: Maker, muon_lr: float) -> None:
+def test_weights_decay_and_vectors_and_tables_do_not(muon_lr: float) -> None:
     """Steps on gradients of zero: what moves is decay."""
-    video_model = make_video_model(noise=0.1)
+    video_model = tiny_video_model(noise=0.1)
     settings = OptimizerSettings(lr=0.1, muon_lr=muon_lr, weight_decay=0.5)
     optimizers = build_optimizers(video_model, settings)
     before = {name: value.detach().clone() for name, value in video_model.named_parameters()}
@@ -59,21 +56,17 @@ def test_a_forgotten_or_doubled_parameter_is_a_bug() -> None:
     check_cover(dict(layer.named_parameters()), {"adamw": torch.optim.AdamW([layer.weight])})
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (8, 72), (72, 8), (1, 9), (64, 32)])
-def test_orthogonal_brings_singular_values_near_one(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", [(16, 16), (8, 72), (72, 8), (1, 9)])
+def test_orthogonal_brings_singular_values_near_one_and_keeps_singular_vectors(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     made = orthogonal(1e-3 * matrix)
     assert made.shape == matrix.shape
+    u, before, v = torch.linalg.svd(matrix, full_matrices=False)
+    inside = u.T @ made @ v.T
+    torch.testing.assert_close(inside, inside.diag().diag(), atol=1e-3, rtol=0)
     # five quintic iterations lift a singular value from 0.01 of the norm on to 0.7, and hold it below 1.25
-    small = torch.linalg.svdvals(matrix) / matrix.norm() > 0.01
-    values = torch.linalg.svdvals(made)[small]
+    values = inside.diag()[before / matrix.norm() > 0.01]
     assert float(values.min()) > 0.6 and float(values.max()) < 1.25
-    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    towards = torch.linalg.svdvals(u.T @ made @ v.T)
-    torch.testing.assert_close(
-        torch.diag(u.T @ made @ v.T).abs().sort().values, towards.sort().values, atol=1e-3, rtol=0
-    )
-    assert float((made * (u @ v)).sum()) > 0
 
 
 @pytest.mark.parametrize("shape", [(8, 24), (24, 8), (8, 4, 3, 3)])
@@ -81,6 +74,8 @@ def test_a_muon_step_is_as_large_as_one_of_adamw(shape: tuple[int, ...]) -> None
     """0.2 to 0.4 of the learning rate per weight (root mean square), downhill, whatever the size of the gradient."""
     weight = nn.Parameter(torch.zeros(shape))
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    Muon([weight], lr=0.1, weight_decay=0.5).step()
+    assert not weight.any(), "without a gradient there is no step"
     for scale in (1e-4, 1.0, 1e4):
         with torch.no_grad():
             weight.zero_()
@@ -88,27 +83,3 @@ def test_a_muon_step_is_as_large_as_one_of_adamw(shape: tuple[int, ...]) -> None
         Muon([weight], lr=0.1).step()
         assert 0.1 < float(weight.detach().square().mean().sqrt()) / 0.1 < 0.4
         assert float((weight.detach() * gradient).sum()) < 0
-
-
-def test_muon_skips_what_has_no_gradient() -> None:
-    weight = nn.Parameter(torch.ones(3, 3))
-    Muon([weight], lr=0.1, weight_decay=0.5).step()
-    assert torch.equal(weight.detach(), torch.ones(3, 3))
-
-
-@pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_both_find_the_bottom(name: str) -> None:
-    goal = torch.randn(6, 9, generator=torch.Generator().manual_seed(1))
-    weight = nn.Parameter(torch.zeros(6, 9))
-    optimizer = torch.optim.AdamW([weight], weight_decay=0) if name == "adamw" else Muon([weight], lr=0.0)
-
-    def loss() -> Tensor:
-        return (weight - goal).square().mean()
-
-    before = loss().detach()
-    for step in range(200):
-        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 200)
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-    assert bool(loss() < before / 100)

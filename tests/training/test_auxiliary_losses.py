@@ -2,19 +2,20 @@
 
 import runpy
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from draws import randn as noise
 from pydantic import ValidationError
+from tiny_batch import CAPTIONS, B, T, tiny_batch
+from tiny_model import tiny_video_model
 from torch import Tensor
 
 from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.config.train import ObjectiveSettings
-from vidiff_cli.diffusion.levels import alpha_sigma
-from vidiff_cli.models.video_model import VideoNetwork
+from vidiff_cli.diffusion.levels import alpha_sigma, cosine
 from vidiff_cli.training import auxiliary_losses
 from vidiff_cli.training.auxiliary_losses import (
     FLOOR,
@@ -28,27 +29,12 @@ from vidiff_cli.training.flow_loss import ResidualFlow
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import Auxiliary, diffusion_loss
 
-Maker = Callable[..., VideoNetwork]
-B, T = 4, 4
 CPU = torch.device("cpu")
 NONE = torch.zeros(B, T, dtype=torch.bool)
-CAPTIONS = ("a red square", "a blue circle", "", "green")
 
 
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def batch(given: Tensor = NONE, *, u: Tensor | None = None) -> Batch:
-    return Batch(
-        video=noise(B, 3, T, 4, 4).clamp(-1, 1),
-        noise=noise(B, 3, T, 4, 4, seed=1),
-        u=torch.tensor([0.02, 0.1, 0.15, 0.2]) if u is None else u,  # levels 5.9 to 2.2
-        times=(torch.arange(T) / 8).expand(B, T).contiguous(),
-        observed=given,
-        dropped=torch.tensor([False, True, False, True]),
-        captions=CAPTIONS,
-    )
+def batch(given: Tensor = NONE) -> Batch:
+    return tiny_batch(given, torch.tensor([0.02, 0.1, 0.15, 0.2]))  # levels 5.9 to 2.2
 
 
 def at(level: float) -> Tensor:
@@ -103,16 +89,6 @@ def test_what_the_settings_ask_for_is_built() -> None:
     assert float(replace(made, keep=1.0)(still, drawn, at(3.0)[:1])["flow"]) > 0
 
 
-@pytest.mark.parametrize("level", [GATE, 5.0, 20.0])
-def test_zero_at_the_truth_at_every_level(level: float) -> None:
-    drawn = batch()
-    x_hat = drawn.video.clone().requires_grad_(True)
-    (value,) = flow()(x_hat, drawn, at(level)).values()
-    value.backward()
-    assert float(value.detach()) == 0.0
-    assert x_hat.grad is not None and not bool(x_hat.grad.any())
-
-
 def test_a_weight_means_the_same_at_every_level() -> None:
     """For one error of the v-prediction, x_hat is off by sigma times it: the term is the same from the gate to the
     floor, and fades beyond it."""
@@ -124,6 +100,8 @@ def test_a_weight_means_the_same_at_every_level() -> None:
 
     reference = of(GATE)
     assert float(reference) > 0
+    for level in (GATE, 5.0, 20.0):
+        assert float(flow()(drawn.video, drawn, at(level))["flow"]) == 0.0, "the truth has no error"
     for level in (2.5, 3.0, 3.8):
         torch.testing.assert_close(of(level), reference, rtol=1e-4, atol=0)
     for level in (5.0, 8.0):
@@ -159,41 +137,34 @@ def test_given_frames_count_nothing() -> None:
     assert torch.equal(shown[0][:, :, 0], drawn.video[:, :, 0])
 
 
-@pytest.mark.parametrize("shift", [0.0, -2.5, 2.0])
+@pytest.mark.parametrize("shift", [0.0, -2.5])
 def test_a_quarter_of_the_batch_is_looked_at_whatever_the_schedule(shift: float) -> None:
     """On average; the sum over the chosen ones is that over all. Each clip is chosen by itself."""
-    from vidiff_cli.diffusion.levels import cosine
-
-    keep, size, looked, total = subsample_rate(DiffusionSettings(shift=shift)), 64, 0, 0.0
+    keep, size, steps, looked, total = subsample_rate(DiffusionSettings(shift=shift)), 64, 30, 0, 0.0
     loss = squared(calls := [], keep=keep)
-    steps = 30
+
+    def of(part: slice) -> Tensor:
+        clips = replace(drawn, video=drawn.video[part], observed=drawn.observed[part], u=u[part])
+        return loss(torch.sigmoid(-level[part]).sqrt()[:, :, None, None, None], clips, level[part])["squared"]
+
     for step in range(steps):
         u = (torch.arange(size) + torch.rand((), generator=torch.Generator().manual_seed(step))) / size
         level = cosine(u.double(), shift=shift).float()[:, None]
-        drawn = replace(batch(), video=torch.zeros(size, 1, 1, 1, 1), observed=torch.zeros(size, 1).bool(), u=u)
+        drawn = replace(batch(), video=torch.zeros(size, 1, 1, 1, 1), observed=torch.zeros(size, 1).bool())
         calls.clear()
-        total += float(loss(torch.sigmoid(-level).sqrt()[:, :, None, None, None], drawn, level)["squared"]) / steps
+        whole = of(slice(None))
         looked += sum(len(call) for call in calls)
-        halves = [replace(drawn, video=drawn.video[part], observed=drawn.observed[part], u=u[part]) for part in HALVES]
-        parts = [
-            loss(torch.sigmoid(-level[part]).sqrt()[:, :, None, None, None], half, level[part])["squared"]
-            for part, half in zip(HALVES, halves, strict=True)
-        ]
-        whole = loss(torch.sigmoid(-level).sqrt()[:, :, None, None, None], drawn, level)["squared"]
-        torch.testing.assert_close(sum(parts) / 2, whole)
-    u = torch.linspace(0, 1, 10_001, dtype=torch.float64)
-    levels = cosine(u, shift=shift)
+        total += float(whole) / steps
+        torch.testing.assert_close((of(slice(0, 32)) + of(slice(32, 64))) / 2, whole)
+    levels = cosine(torch.linspace(0, 1, 10_001, dtype=torch.float64), shift=shift)
     expected = torch.where(levels >= GATE, (torch.sigmoid(-levels) / FLOOR).clamp(max=1), 0.0).mean()
     assert looked / steps / size <= SHARE + 0.01
     assert total == pytest.approx(float(expected), rel=0.1)
 
 
-HALVES = (slice(0, 32), slice(32, 64))
-
-
-def test_gradients_reach_the_network_scaled_by_sigma(make_video_model: Maker) -> None:
+def test_gradients_reach_the_network_scaled_by_sigma() -> None:
     """x_hat = alpha z - sigma v: the gradient of a prediction is -sigma times that of x_hat."""
-    video_model = make_video_model(noise=0.1)
+    video_model = tiny_video_model(noise=0.1)
     drawn = replace(batch(), text=video_model.caption_reader()(CAPTIONS))  # type: ignore[misc]
     seen: list[tuple[Tensor, Tensor]] = []
     predictions: list[Tensor] = []
@@ -225,11 +196,6 @@ def test_gradients_reach_the_network_scaled_by_sigma(make_video_model: Maker) ->
     sigma = alpha_sigma(level)[1][:, None, :, None, None]
     assert float(x_hat.grad.abs().max()) > 0
     torch.testing.assert_close(first - second, -sigma * x_hat.grad, rtol=1e-3, atol=1e-6)
-
-
-def test_under_autocast_the_terms_are_float32(make_video_model: Maker) -> None:
-    video_model = make_video_model(noise=0.1)
-    drawn = replace(batch(), text=video_model.caption_reader()(CAPTIONS))  # type: ignore[misc]
     with torch.autocast("cpu", torch.bfloat16):
-        loss = diffusion_loss(video_model.denoiser, video_model.text, drawn, auxiliary=flow())
-    assert loss.terms["flow"].dtype == torch.float32 and bool(loss.total.isfinite())
+        half = diffusion_loss(video_model.denoiser, video_model.text, drawn, auxiliary=flow())
+    assert half.terms["flow"].dtype == torch.float32 and bool(half.total.isfinite())

@@ -1,19 +1,20 @@
 """Laws of the estimates in batches: those of generation, from observed frames alone, whoever draws the batch."""
 
-from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import replace
+from typing import Any
 
+import batches
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from batches import pixels, same_batch, spec_of
+from tiny_model import tiny_video_model
+from tiny_source import Row
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
-from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
-from vidiff_cli.text.encoder import CaptionReader
-from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batch, draw_batches
+from vidiff_cli.training.loader import Batch, ClipSource, draw_batches
 from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss, make_conditioning
 
@@ -33,29 +34,16 @@ def film(number: int) -> np.ndarray:
 
 
 @pytest.fixture
-def source(row: type) -> ClipSource:
+def source() -> ClipSource:
     clips = [film(number) for number in range(CLIPS)]
-    return ClipSource(rows=[row(frames=FRAMES)] * CLIPS, read=lambda number, frames: clips[number][list(frames)])
+    return ClipSource(rows=[Row(frames=FRAMES)] * CLIPS, read=lambda number, frames: clips[number][list(frames)])
 
 
-def draw(
-    source: ClipSource,
-    *,
-    step: int = 0,
-    reader: CaptionReader | None = None,
-    loader: LoaderSettings | None = None,
-    **objective: float,
-) -> Batch:
-    spec = BatchSpec(
-        objective=ObjectiveSettings.model_validate({"observed": 0.8, "caption_dropout": 0.0} | objective),
-        loader=loader or LoaderSettings(crop=16),
-        size=6,
-        window=6,
-        frame_strides=(1,),
-        seed=0,
-        motion=True,
-    )
-    return draw_batch(source, spec, step=step, device=CPU, reader=reader)
+def draw(source: ClipSource, *, loader: LoaderSettings | None = None, motion: bool = True, **more: Any) -> Batch:
+    reader, step = more.pop("reader", None), more.pop("step", 0)
+    objective = ObjectiveSettings.model_validate({"observed": 0.8, "caption_dropout": 0.0} | more)
+    asked = {"objective": objective, "loader": loader or LoaderSettings(crop=16), "motion": motion}
+    return batches.draw(source, step=step, reader=reader, size=6, window=6, **asked)
 
 
 def test_the_estimate_is_that_of_generation_bit_for_bit(source: ClipSource) -> None:
@@ -63,14 +51,12 @@ def test_the_estimate_is_that_of_generation_bit_for_bit(source: ClipSource) -> N
     seen = 0
     for step in range(4):
         batch = draw(source, step=step, loader=LoaderSettings(crop=16, flip=True), context_noise=0.5)
-        pixels = ((batch.video + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
         assert batch.estimated_from is not None and batch.estimate is not None and batch.uncertainty is not None
         for clip, observed in enumerate(batch.estimated_from):
-            known = torch.where(observed[:, None, None], clip_from_uint8(pixels[clip]), 9.0)
+            known = torch.where(observed[:, None, None], clip_from_uint8(pixels(batch)[clip].numpy()), 9.0)
             estimate, uncertainty = estimate_clip(known, observed[None], batch.times[clip, None])
-            assert torch.equal(batch.estimate[clip], estimate[0]) and torch.equal(
-                batch.uncertainty[clip], uncertainty[0]
-            )
+            assert torch.equal(batch.estimate[clip], estimate[0])
+            assert torch.equal(batch.uncertainty[clip], uncertainty[0])
             seen += int(observed.any())
     assert 10 < seen < 24
 
@@ -89,23 +75,16 @@ def test_no_estimate_knows_frames_that_are_not_observed() -> None:
 
 
 def test_ranks_workers_and_what_was_asked_before_change_no_estimate(source: ClipSource) -> None:
-    wanted = {
-        "objective": ObjectiveSettings(observed=0.8),
-        "size": 6,
-        "window": 6,
-        "frame_strides": (1,),
-        "seed": 0,
-        "motion": True,
-    }
+    wanted = spec_of(objective=ObjectiveSettings(observed=0.8), size=6, window=6, motion=True)
 
-    def batches(workers: int, rank: int = 0, world: int = 1, start: int = 0) -> list[Batch]:
+    def drawn(workers: int, rank: int = 0, world: int = 1, start: int = 0) -> list[Batch]:
         fresh = ClipSource(rows=source.rows, read=source.read)
-        asked = BatchSpec(loader=LoaderSettings(workers=workers, crop=16), rank=rank, world=world, **wanted)  # type: ignore[arg-type]
-        return list(draw_batches(fresh, asked, start=start, stop=4, device=CPU))
+        asked = replace(wanted, loader=LoaderSettings(workers=workers, crop=16), rank=rank, world=world)
+        return list(draw_batches(fresh, asked, start=start, stop=3, device=CPU))
 
-    alone, threads = batches(0), batches(2)
-    ranks = list(zip(batches(1, 0, 2), batches(1, 1, 2), strict=True))
-    resumed = batches(1, start=2)
+    alone, threads = drawn(0), drawn(2)
+    ranks = list(zip(drawn(1, 0, 2), drawn(1, 1, 2), strict=True))
+    resumed = drawn(1, start=2)
     for step, batch in enumerate(alone):
         for name in SHOWN:
             assert torch.equal(getattr(batch, name), getattr(threads[step], name))
@@ -115,9 +94,7 @@ def test_ranks_workers_and_what_was_asked_before_change_no_estimate(source: Clip
 
 def test_readers_leave_the_threads_of_the_step_alone(source: ClipSource) -> None:
     torch.set_num_threads(3)  # the fixture sets them back
-    wanted = BatchSpec(
-        objective=ObjectiveSettings(), loader=LoaderSettings(workers=2), size=2, window=4, frame_strides=(1,), seed=0
-    )
+    wanted = spec_of(loader=LoaderSettings(workers=2), size=2)
     seen = [torch.get_num_threads() for _ in draw_batches(source, wanted, start=0, stop=3, device=CPU)]
     assert seen == [3, 3, 3] and torch.get_num_threads() == 3
 
@@ -127,9 +104,8 @@ def test_a_share_of_the_estimates_is_dropped_and_no_other_draw_changes(source: C
     shown = given = 0
     for step in range(20):
         batch, other = draw(source, step=step, estimate_dropout=share), draw(source, step=step, estimate_dropout=0.0)
-        same = {field.name for field in fields(batch)} - {*SHOWN}
-        pairs = [(getattr(batch, name), getattr(other, name)) for name in same]
-        assert all(torch.equal(one, two) if isinstance(one, Tensor) else one == two for one, two in pairs)
+        hidden = dict.fromkeys(SHOWN)
+        assert same_batch(replace(batch, **hidden), replace(other, **hidden))
         assert batch.estimated_from is not None and batch.estimate is not None and other.estimate is not None
         kept = batch.estimated_from.any(dim=1)
         assert torch.equal(batch.estimated_from, batch.observed & kept[:, None])
@@ -142,43 +118,20 @@ def test_images_beside_clips_have_none(source: ClipSource) -> None:
     batch = draw(source, image_fraction=0.4, estimate_dropout=0.0)
     conditioning = make_conditioning(batch, None)
     assert batch.is_image is not None and batch.estimate is not None and batch.estimate.shape == batch.video.shape
-    assert (
-        not batch.estimate[:, :, 6:].any()
-        and not conditioning.estimated[:, 6:].any()
-        and conditioning.estimated[:, :6].any()
-    )
+    assert not batch.estimate[:, :, 6:].any()
+    assert not conditioning.estimated[:, 6:].any() and conditioning.estimated[:, :6].any()
     plain, clips = draw(source, estimate_dropout=0.0), batch.without_images()
     assert all(torch.equal(getattr(clips, name), getattr(plain, name)) for name in (*SHOWN, "observed", "times"))
+    assert all(getattr(draw(source, motion=False), name) is None for name in SHOWN), "of a model without motion"
 
 
-def test_a_model_that_is_shown_no_motion_has_batches_without(source: ClipSource) -> None:
-    spec = BatchSpec(objective=ObjectiveSettings(), size=6, window=6, frame_strides=(1,), seed=0)
-    batch = draw_batch(source, spec, step=0, device=CPU)
-    assert all(getattr(batch, name) is None for name in SHOWN)
-
-
-def test_every_weight_has_a_gradient_whatever_a_batch_shows(
-    source: ClipSource, make_video_model: Callable[..., VideoNetwork]
-) -> None:
-    """A process that waits for the gradients of the others would wait forever for one that has none."""
-    video_model = make_video_model(noise=0.1, motion=True)
-    for drop in (0.0, 1.0):
-        video_model.zero_grad()
-        batch = draw(source, reader=video_model.caption_reader(), estimate_dropout=drop)
-        diffusion_loss(video_model.denoiser, video_model.text, batch).total.backward()
-        gradients = {name: parameter.grad for name, parameter in video_model.named_parameters()}
-        assert all(value is not None for value in gradients.values())
-        own = [float(value.abs().max()) for name, value in gradients.items() if "gate" in name or "estimate" in name]  # type: ignore[union-attr]
-        assert len(own) == 3 and all(bool(value) == (drop == 0) for value in own)
-
-
-def test_a_dropped_estimate_is_not_seen(source: ClipSource, make_video_model: Callable[..., VideoNetwork]) -> None:
+def test_a_dropped_estimate_is_not_seen(source: ClipSource) -> None:
     """The loss is that of the same network without, bit for bit."""
-    video_model = make_video_model(noise=0.1, motion=True)
+    video_model = tiny_video_model(noise=0.1, motion=True)
     reader = video_model.caption_reader()
     dropped, shown = (draw(source, reader=reader, estimate_dropout=share) for share in (1.0, 0.0))
     losses = [diffusion_loss(video_model.denoiser, video_model.text, batch).per_clip for batch in (dropped, shown)]
-    none = Batch(**{field.name: getattr(dropped, field.name) for field in fields(dropped) if field.name not in SHOWN})
+    none = replace(dropped, **dict.fromkeys(SHOWN))
     assert torch.equal(losses[0], diffusion_loss(video_model.denoiser, video_model.text, none).per_clip)
     given = dropped.observed.any(dim=1)
     assert torch.equal(losses[0][~given], losses[1][~given]) and bool((losses[0][given] != losses[1][given]).all())

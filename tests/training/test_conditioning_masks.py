@@ -11,13 +11,6 @@ def draws(t: int, count: int) -> list[tuple[bool, ...]]:
     return [tuple(draw_observed(rng, t).tolist()) for _ in range(count)]
 
 
-@pytest.mark.parametrize("t", range(9))
-def test_a_frame_is_always_left_to_make(t: int) -> None:
-    for mask in draws(t, 500):
-        assert len(mask) == t
-        assert t == 0 or not all(mask)
-
-
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("t", range(2, 9))
 def test_every_pattern_leaves_a_frame_and_gives_one(name: str, t: int) -> None:
@@ -28,9 +21,10 @@ def test_every_pattern_leaves_a_frame_and_gives_one(name: str, t: int) -> None:
     assert name == "scattered" or masks.any(axis=1).all()
 
 
-@pytest.mark.parametrize("t", [2, 3, 4, 5])
+@pytest.mark.parametrize("t", [0, 1, 2, 3, 5])
 def test_every_set_of_frames_but_all_of_them_occurs(t: int) -> None:
-    assert len(set(draws(t, 6000))) == 2**t - 1
+    found = set(draws(t, 6000))
+    assert len(found) == max(1, 2**t - 1) and (t == 0 or (True,) * t not in found)
 
 
 def test_the_cases_of_every_command_occur_often() -> None:

@@ -1,26 +1,19 @@
 """Gradient checkpointing: the same gradient, less that is kept, the same names. Compiling: the same steps."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from tiny_model import tiny_network, tiny_settings, tiny_video_model
 from torch import Tensor
+from training_steps import settings_of, train
 
-from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
-from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_network, recompute_stages
 from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.video_model import VideoNetwork, new_video_model
-from vidiff_cli.training.loader import ClipSource
-from vidiff_cli.training.loop import StepReport, train_steps
-from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.state import TrainState
-
-Maker = Callable[..., VideoNetwork]
-CPU = torch.device("cpu")
 
 
 def passed(video_model: VideoNetwork, dtype: torch.dtype) -> tuple[dict[str, Tensor], int]:
@@ -47,10 +40,8 @@ def passed(video_model: VideoNetwork, dtype: torch.dtype) -> tuple[dict[str, Ten
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_checkpointing_gives_the_same_gradient_and_keeps_less(
-    make_video_model: Maker, dtype: torch.dtype, dropout: float
-) -> None:
-    plain, wrapped = (make_video_model(noise=0.1) for _ in range(2))
+def test_checkpointing_gives_the_same_gradient_and_keeps_less(dtype: torch.dtype, dropout: float) -> None:
+    plain, wrapped = (tiny_video_model(noise=0.1) for _ in range(2))
     for video_model in (plain, wrapped):
         for part in video_model.modules():
             if isinstance(part, ClipDropout):
@@ -64,19 +55,18 @@ def test_checkpointing_gives_the_same_gradient_and_keeps_less(
 
 
 @pytest.mark.slow
-def test_a_compiled_network_makes_the_same_step(make_source: Callable[..., ClipSource], row: type) -> None:
-    """By a backend that traces forward and backward but writes no C++, which would take a minute; dropout draws the
-    same outside the graphs."""
+def test_a_compiled_network_makes_the_same_step() -> None:
+    """By a backend that traces both passes but writes no C++, which would take a minute; dropout draws the same."""
     plain, compiled = state_of(), state_of()
     compile_network(compiled.video_model.denoiser.network, backend="aot_eager")
-    wanted, found = (step_of(state, make_source([row(frames=4)] * 4)) for state in (plain, compiled))
+    (wanted,), (found,) = (train(state, settings_of(3), until=1) for state in (plain, compiled))
     assert found.loss == pytest.approx(wanted.loss, rel=1e-5)
     assert found.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-4)
     for name, value in plain.video_model.state_dict().items():
         torch.testing.assert_close(compiled.video_model.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_a_network_that_cannot_be_compiled_is_one_sentence(make_source: Callable[..., ClipSource], row: type) -> None:
+def test_a_network_that_cannot_be_compiled_is_one_sentence() -> None:
     def backend(graph: object, inputs: object) -> Any:
         raise RuntimeError("No working C++ compiler found in a list:\n of places")
 
@@ -84,7 +74,7 @@ def test_a_network_that_cannot_be_compiled_is_one_sentence(make_source: Callable
     before = {name: value.clone() for name, value in state.video_model.state_dict().items()}
     compile_network(state.video_model.denoiser.network, backend=backend)
     with pytest.raises(VidiffError, match=r"cannot compile the network: found .*No working C\+\+ compiler") as error:
-        step_of(state, make_source([row(frames=4)] * 4))
+        train(state, settings_of(3))
     text = str(error.value)
     assert "\n" not in text and text.endswith("; leave out --compile, or install a C++ compiler (g++).")
     assert state.step == 0 and all(value.equal(before[name]) for name, value in state.video_model.state_dict().items())
@@ -92,22 +82,5 @@ def test_a_network_that_cannot_be_compiled_is_one_sentence(make_source: Callable
 
 def state_of() -> TrainState:
     """The smallest network, with dropout."""
-    network = NetworkSettings(
-        base_channels=8,
-        channel_mult=(1,),
-        patch_size=1,
-        head_dim=8,
-        embedding=16,
-        context_dim=0,
-        temporal="attention",
-        dropout=0.3,
-    )
-    model = ModelSettings(width=4, height=4, frames=4, network=network, text=TextSettings(kind="none"))
-    return TrainState(new_video_model(model, 0), OptimizerSettings(warmup=0))
-
-
-def step_of(state: TrainState, source: ClipSource) -> StepReport:
-    settings = TrainSettings(batch_size=2, seed=5)
-    schedule = LRSchedule.of_run(3, settings.optimizer)
-    steps = train_steps(state, source, settings, schedule, reader=None, device=CPU, dtype=torch.float32)
-    return next(steps)
+    network = tiny_network(channel_mult=(1,), temporal="attention", dropout=0.3)
+    return TrainState(new_video_model(tiny_settings(network), 0), settings_of(3).optimizer)

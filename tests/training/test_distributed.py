@@ -33,8 +33,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     RANKS["trained"](folder / "alone")
     torch.set_num_threads(before)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, str(SCRIPT), str(folder)], env=environment, check=True, timeout=500)
+    assert json.loads((folder / "codes.json").read_text()) == [0, 0], "both ranks end well"
     return folder
 
 
@@ -49,9 +50,8 @@ def same(one: Path, other: Path) -> None:
         assert first.keys() == second.keys() and len(first) > 50
         for key in first:
             torch.testing.assert_close(first[key], second[key], rtol=1e-4, atol=2e-5, msg=f"{name} {key}")
-    assert (
-        json.loads((one / "state.json").read_text())["step"] == json.loads((other / "state.json").read_text())["step"]
-    )
+    steps = [json.loads((folder / "state.json").read_text())["step"] for folder in (one, other)]
+    assert steps[0] == steps[1]
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
@@ -95,10 +95,6 @@ def test_the_end_of_one_rank_ends_all_and_is_told_once(runs: Path, how: str) -> 
         )
 
 
-def test_both_ranks_end_well(runs: Path) -> None:
-    assert json.loads((runs / "codes.json").read_text()) == [0, 0]
-
-
 def launch(**more: str) -> ProcessInfo:
     return ProcessInfo.from_environment(
         {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1", "LOCAL_RANK": "1"} | more
@@ -108,9 +104,8 @@ def launch(**more: str) -> ProcessInfo:
 def test_one_process_is_alone_and_does_nothing() -> None:
     for environment in ({}, {"RANK": "3"}, {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}):
         assert ProcessInfo.from_environment(environment) == ProcessInfo(rank=0, world=1, local=0)
-    with init_distributed(
-        ProcessInfo.from_environment({}), torch.device("cpu"), kind="fsdp", timeout_seconds=1
-    ) as parallel:
+    one = ProcessInfo.from_environment({})
+    with init_distributed(one, torch.device("cpu"), kind="fsdp", timeout_seconds=1) as parallel:
         assert parallel is ALONE and parallel.is_main and parallel.weight(4, 4) == 1.0
 
 

@@ -21,8 +21,7 @@ def mixed(numbers: list[int], seed: int = 0) -> np.ndarray:
 @settings(max_examples=40, deadline=None)
 @given(counts, sizes, st.integers(0, 5))
 def test_every_clip_is_drawn_once_per_epoch_and_none_is_lost(numbers: list[int], size: int, seed: int) -> None:
-    """After `size` epochs every queue is empty: each clip has come exactly `size` times, in batches that are full and
-    of one shape. On the way no clip of a shape is ahead of another by more than one."""
+    """After `size` epochs each clip has come `size` times, in full batches of one shape, and never far ahead."""
     shapes = mixed(numbers, seed)
     order = BucketBatchSampler(shapes, size=size, seed=seed)
     seen: Counter[int] = Counter(dict.fromkeys(range(len(shapes)), 0))
