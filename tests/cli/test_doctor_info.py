@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from typer.testing import CliRunner
+from command_line import json_of, vidiff
 
-from vidiff_cli.cli.app import app
 from vidiff_cli.cli.console import print_rows
 from vidiff_cli.commands import doctor
 from vidiff_cli.commands.doctor.check import Check, Finding
 
 SMALL = ["--set", "network.base_channels=8", "--set", "network.head_dim=8", "--set", "network.embedding=16"]
 SMALL += ["--set", "network.context_dim=16", "--frames", "4", "--batch-size", "4", "--precision", "fp32"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def vidiff(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="vidiff")
-
-
-def json_of(*arguments: str | Path, code: int = 0) -> dict[str, Any]:
-    """The one object on stdout."""
-    result = vidiff(*arguments, "--json")
-    assert result.exit_code == code, result.stderr
-    return json.loads(result.stdout)
-
-
-# --- doctor ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -90,9 +64,6 @@ def test_doctor_fails_on_a_fault(findings: Any) -> None:
     }
 
 
-# --- info --------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with clips, a dataset, and a run of four steps, made by the commands."""
@@ -107,14 +78,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def at_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it as the working directory."""
-    shutil.copytree(home, tmp_path / "home")
-    monkeypatch.chdir(tmp_path / "home")
-    return tmp_path / "home"
+def at_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory is a copy of it."""
+    monkeypatch.chdir(shutil.copytree(home, tmp_path / "home"))
 
 
-def test_info_of_every_kind(at_home: Path) -> None:
+def test_info_of_every_kind(at_home: None) -> None:
     newest = Path("runs/my run/checkpoints") / "step-000004-of-000004"
     paths = {
         "run": "runs/my run",
@@ -132,7 +101,7 @@ def test_info_of_every_kind(at_home: Path) -> None:
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_the_command_that_goes_on_goes_on(at_home: Path, finished: bool) -> None:
+def test_the_command_that_goes_on_goes_on(at_home: None, finished: bool) -> None:
     run = Path("runs/my run")
     if not finished:
         shutil.rmtree(run / "checkpoints" / "step-000004-of-000004")
@@ -147,7 +116,7 @@ def test_the_command_that_goes_on_goes_on(at_home: Path, finished: bool) -> None
     assert (after["state"], after["steps"]) == ("finished", 8 if finished else 4)
 
 
-def test_the_command_that_repeats_repeats(at_home: Path) -> None:
+def test_the_command_that_repeats_repeats(at_home: None) -> None:
     made = ["sample", "a red square", "-o", "out.mkv", "--lossless", "--steps", "2", "--seed", "5", "-m", "runs/my run"]
     assert vidiff(*made, "--dtype", "fp32").exit_code == 0
     found = json_of("info", "out.mkv")["made_by"]
@@ -163,30 +132,3 @@ def test_rows_are_aligned_and_never_cut(capfdbinary: pytest.CaptureFixture[bytes
         patch.setattr(sys, "stdout", out)
         print_rows([("a", "x" * 300), ("long", os.fsdecode(b"\xff")), ("", "")], colors={"a": "red"})
     assert capfdbinary.readouterr().out == b"a     " + b"x" * 300 + b"\nlong  \\udcff\n\n"
-
-
-@pytest.mark.slow
-def test_every_real_clip_and_every_broken_one() -> None:
-    """Described, or one sentence."""
-    beside = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    folder = Path(os.environ.get("VIDIFF_TEST_DATA", beside))
-    if not (folder / "clips").is_dir():
-        pytest.skip(f"no real clips: {folder}/clips is not there (set VIDIFF_TEST_DATA)")
-    refused = set()
-    for path in sorted(
-        [*(folder / "clips").iterdir(), *(folder / "derived").iterdir(), *(folder / "stills").iterdir()]
-    ):
-        result = vidiff("info", path, "--quiet")
-        assert result.exit_code in (0, 1) and "Traceback" not in result.stderr and "unexpected" not in result.stderr
-        if result.exit_code:
-            refused.add(path.name)
-            assert result.stdout == "" and len(result.stderr.splitlines()) == 1
-    assert refused == {
-        "WrongFile.mp4",
-        "broken.mp4",
-        "empty.flv",
-        "sample_opus.mp4",
-        "zero_empty_stsc.mp4",
-        "truncated_moov_last.mp4",
-        "zero_bytes.mp4",
-    }

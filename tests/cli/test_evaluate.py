@@ -5,18 +5,12 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import vidiff
 
-from vidiff_cli.cli.app import app
 from vidiff_cli.video.encode import encode
-
-
-def vidiff(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="vidiff")
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +60,7 @@ def test_json_is_one_object_and_nan_free(sides: tuple[Path, Path], tmp_path: Pat
         (["--num-frames", "6"], 1, "is too short: found 5 frames, expected 6; pass --num-frames 5"),
     ],
 )
-def test_mistakes_are_one_sentence(
-    sides: tuple[Path, Path], tmp_path: Path, options: list[str], code: int, sentence: str
-) -> None:
+def test_mistakes_are_one_sentence(sides, tmp_path: Path, options, code, sentence) -> None:
     more = [] if "--extractor" in options else ["--extractor", "random"]
     found = vidiff("evaluate", *sides, "-o", tmp_path / "out", *options, *more)
     assert found.exit_code == code and sentence in found.stderr and not (tmp_path / "out").exists()

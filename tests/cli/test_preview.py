@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import vidiff
 
-from vidiff_cli.cli.app import app
 from vidiff_cli.video.encode import encode
 from vidiff_cli.viz.terminal import HALF, SHADES
 
@@ -31,10 +30,6 @@ def clips(tmp_path: Path) -> Path:
         encode(folder / f"{number}.mp4", frames, Fraction(8))
     (folder / "1.txt").write_text(HOSTILE, encoding="utf-8")
     return folder
-
-
-def vidiff(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="vidiff")
 
 
 def test_a_path_that_was_written_is_all_of_stdout(clips: Path, tmp_path: Path) -> None:
@@ -68,16 +63,12 @@ def test_without_a_terminal_there_are_words_and_no_pictures(clips: Path) -> None
         ([".", "-n", "0"], 2, "--count: found 0"),
     ],
 )
-def test_errors_are_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, said: str
-) -> None:
+def test_errors_are_a_sentence(tmp_path: Path, monkeypatch, arguments, code, said) -> None:
     monkeypatch.chdir(tmp_path)
     result = vidiff("preview", *arguments)
     assert (result.exit_code, result.stdout) == (code, "") and said in result.stderr
     assert "Traceback" not in result.stderr and list(tmp_path.iterdir()) == []
 
-
-# --- a terminal ---------------------------------------------------------------------------------------------------
 
 pty = pytest.importorskip("pty")
 

@@ -34,9 +34,7 @@ def resolved(*arguments: str, preset: str = "tiny") -> dict:
         (("--target", "eps", "--weighting", "truncated"), "eps", "truncated"),
     ],
 )
-def test_the_weighting_of_a_preset_is_for_its_own_target(
-    arguments: tuple[str, ...], target: str, weighting: str
-) -> None:
+def test_the_weighting_of_a_preset_is_for_its_own_target(arguments, target, weighting) -> None:
     """It gives way where it would swamp another target; what is asked for stays."""
     found = resolved(*arguments)["diffusion"]
     assert (found["target"], found["weighting"]) == (target, weighting)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -20,11 +22,14 @@ from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.events import EventStream, Note
+from vidiff_cli.runs.metrics_log import TrainingLog
+from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 
 WINDOW, SIDE = 4, 16  # of the network below
 NETWORK = {"base_channels": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}
+PLOT = TrainingLog.plot
 KINDS = {"sample": SampleSettings, "extend": ExtendSettings, "interpolate": InterpolateSettings}
 
 
@@ -40,6 +45,14 @@ def single_threaded() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     with single_threaded():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_plots() -> Iterator[None]:
+    """Plots take longer than these trainings; the session's run has one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingLog, "plot", lambda self, **_: None)
         yield
 
 
@@ -75,9 +88,50 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder: window of 4 frames, 16x16, trained at 8 and 4 fps on captions and on observed frames too."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    with single_threaded():
+    with single_threaded(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingLog, "plot", PLOT)
         train(train_settings(dataset, folder))
     return folder
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """killed(module, name, call): the call ends where it would have called module.name (for the n-th time)."""
+
+    def run(module: Any, name: str, call: Callable[[], Any], *, at: int = 1) -> None:
+        calls, original = [], getattr(module, name)
+
+        def end(*arguments: Any, **more: Any) -> Any:
+            calls.append(name)
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            return original(*arguments, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, end)
+            with pytest.raises(KeyboardInterrupt):
+                call()
+
+    return run
+
+
+@pytest.fixture
+def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """signal_at(3, settings): Ctrl-C comes in the third step of a training."""
+
+    def run(step: int, settings: TrainSettings) -> None:
+        def add(self: TrainingLog, report: Any) -> Any:
+            if report.step == step:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield from original(self, report)
+
+        original = TrainingLog.add
+        with monkeypatch.context() as patch:
+            patch.setattr(TrainingLog, "add", add)
+            with pytest.raises(KeyboardInterrupt):
+                train(settings)
+
+    return run
 
 
 @pytest.fixture
@@ -126,3 +180,18 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
 def frames_of() -> Callable[[Path], np.ndarray]:
     """The decoded frames (t h w c) of a file."""
     return lambda path: decode(path).frames
+
+
+@pytest.fixture
+def loud(clip: Callable[..., Path]) -> Callable[..., Path]:
+    """loud(8): a clip as `clip` makes it, with a second of sound."""
+
+    def make(count: int, name: str = "loud.mp4") -> Path:
+        source, target = clip(count, name=f"{name}.mkv"), Path(name)
+        sine = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
+        joined = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-c:a", "aac"]
+        code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(source), *sine, *joined, ffmpeg.file_url(target)])
+        assert code == 0, log
+        return target
+
+    return make

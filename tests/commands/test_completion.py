@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,6 @@ from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation import completion, frame_store, generate, video_job
-from vidiff_cli.models.denoiser import Denoiser
-from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import probe
@@ -40,15 +39,10 @@ def stored(frames: np.ndarray, name: str, fps: int = 8) -> Path:
 
 
 def test_a_loop_goes_on_from_the_end_to_the_beginning(settings, clip, frames_of, monkeypatch) -> None:
-    seen = []
-    original = completion.plans
-
-    def noted(timeline, **more):
-        windows = original(timeline, **more)
-        seen.append((timeline, windows))
-        return windows
-
-    monkeypatch.setattr(completion, "plans", noted)
+    seen, original = [], completion.plans
+    monkeypatch.setattr(
+        completion, "plans", lambda line, **more: seen.append((line, original(line, **more))) or seen[-1][1]
+    )
     report = extend(settings("extend", input=clip(4), num_frames=2, loop=True, lossless=True))
     made = frames_of(report.path)
     assert len(made) == 6 and np.array_equal(made[:4], frames_of(Path("clip.mkv")))
@@ -78,7 +72,7 @@ def test_two_photos_are_joined(settings, frames_of) -> None:
         assert np.array_equal(made[place], np.asarray(Image.open(name)))
 
 
-@pytest.mark.parametrize(("detail", "width", "height"), [("model", 64, 64), ("both", 48, 32), ("estimate", 20, 30)])
+@pytest.mark.parametrize(("detail", "width", "height"), [("model", 64, 64), ("estimate", 20, 30)])
 def test_joins_have_the_size_of_the_first(settings, clip, frames_of, detail: str, width: int, height: int) -> None:
     first, other = clip(3, width=32, height=32, name="a.mkv"), clip(4, width=width, height=height, name="b.mkv")
     asked = settings("interpolate", input=first, to=other, size="film", detail=detail, gap=2, lossless=True)
@@ -118,125 +112,97 @@ def test_between_equal_frames_nothing_is_made(settings, frames_of) -> None:
     assert report.held == 2
 
 
-@pytest.mark.parametrize(
-    ("command", "detail"), [("extend", "both"), ("interpolate", "model"), ("interpolate", "estimate")]
-)
-def test_film_size(settings, frames_of, command: str, detail: str) -> None:
+@pytest.mark.parametrize(("task", "detail"), [(extend, "both"), (interpolate, "model")])
+def test_film_size(settings, frames_of, task, detail: str) -> None:
     """The input's frames at its own size, untouched; what is made is as large and no smaller."""
     rng = np.random.default_rng(0)
     frames = np.clip(scene(4, (60, 90, 160), side=48)[:, :30] + rng.integers(0, 9, (4, 30, 48, 3)), 0, 255)
-    source, task = stored(frames.astype(np.uint8), "large.mkv"), {"extend": extend, "interpolate": interpolate}[command]
+    command = "extend" if task is extend else "interpolate"
+    source = stored(frames.astype(np.uint8), "large.mkv")
     report = task(settings(command, input=source, size="film", detail=detail, lossless=True))
     made = frames_of(report.path)
     assert (report.width, report.height) == (48, 30) == made.shape[2:0:-1]
-    places = slice(0, 4) if command == "extend" else slice(0, 7, 2)
+    places = slice(0, 4) if task is extend else slice(0, 7, 2)
     assert np.array_equal(made[places], frames) and report.given_difference == 0
 
 
 def test_a_dry_run_only_draws(settings, clip, told) -> None:
-    source = clip(4)
+    asked = settings("extend", input=clip(4), num_frames=9, dry_run=True, output="out.mp4")
     before = set(Path().iterdir())
-    report, notes = told(extend.events(settings("extend", input=source, num_frames=9, dry_run=True, output="out.mp4")))
+    report, notes = told(extend.events(asked))
     assert report.path == Path("out_plan.png") and Image.open(report.path).width > 100
     assert set(Path().iterdir()) - before == {report.path}
     assert (report.frames, report.given, report.made) == (13, 4, 9)
-    again = settings("extend", input=source, num_frames=9, dry_run=True, output="out.mp4")
     with pytest.raises(VidiffError, match=r"out_plan\.png exists"):
-        extend(again)
-    assert extend(again.model_copy(update={"overwrite": True})).path == report.path
+        extend(asked)
+    assert extend(asked.model_copy(update={"overwrite": True})).path == report.path
     assert len([note for note in notes if "window" in note.text.lower()]) >= report.windows
 
 
 def test_compare_shows_the_input_beside_the_result(settings, clip, frames_of) -> None:
-    report = extend(settings("extend", input=clip(3), num_frames=3, output="out.mp4", compare=True))
+    asked = settings("extend", input=clip(3), num_frames=3, output="out.mp4", compare=True)
+    report = extend(asked)
     beside = frames_of(Path("out_compare.mp4"))
     assert len(beside) == report.given + report.made and beside.shape[2] > beside.shape[1]
+    for name in ("out.mp4", "out.json", "out_sheet.png"):
+        Path(name).unlink()
     with pytest.raises(VidiffError, match=r"out_compare\.mp4 exists"):
-        Path("out.mp4").unlink()
-        Path("out.json").unlink()
-        Path("out_sheet.png").unlink()
-        extend(settings("extend", input=Path("clip.mkv"), num_frames=3, output="out.mp4", compare=True))
+        extend(asked)
 
 
 def test_a_given_frame_that_changed_is_an_error(settings, clip, monkeypatch) -> None:
-    source = clip(3)
+    asked = settings("extend", input=clip(3), num_frames=2, lossless=True, output="bad.mkv")
     original = frame_store.DiskFrameArray.read
-    report = extend(settings("extend", input=source, num_frames=2, lossless=True, output="good.mkv"))
-    assert report.given_difference == 0
 
-    def wrong(self, numbers):
-        frames = original(self, numbers)
+    def wrong(self, ranks):
+        frames = original(self.made, ranks)
         return frames ^ 1 if frames.ndim == 5 else frames
 
-    monkeypatch.setattr(frame_store.DiskFrameArray, "read", original)
-    monkeypatch.setattr(frame_store.FrameStore, "read", lambda self, ranks: wrong(self.made, ranks))
+    monkeypatch.setattr(frame_store.FrameStore, "read", wrong)
     with pytest.raises(VidiffError, match=r"the given frames in .* are not those"):
-        extend(settings("extend", input=source, num_frames=2, lossless=True, output="bad.mkv"))
+        extend(asked)
 
 
-def loud(source: Path, name: str = "loud.mp4") -> Path:
-    sine = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
-    joined = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-c:a", "aac"]
-    code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(source), *sine, *joined, ffmpeg.file_url(Path(name))])
-    assert code == 0, log
-    return Path(name)
-
-
-def test_sound_follows_slow_motion_or_is_left_out(settings, clip) -> None:
-    source = loud(clip(8))
+def test_sound_follows_slow_motion_or_is_left_out(settings, loud) -> None:
+    source = loud(8)
     slow = probe(interpolate(settings("interpolate", input=source, slow_motion=2, output="slow.mp4")).path)
     assert slow.has_audio and slow.duration_seconds == pytest.approx(2, abs=0.1)
     silent = interpolate(settings("interpolate", input=source, audio=False, output="silent.mp4"))
     assert not probe(silent.path).has_audio
 
 
-def test_a_join_has_the_sound_of_both(settings, clip) -> None:
-    first, second = loud(clip(8, name="a.mkv"), "a.mp4"), loud(clip(6, name="b.mkv"), "b.mp4")
-    report = interpolate(settings("interpolate", input=first, to=second, gap=4, output="both.mp4"))
+def test_a_join_has_the_sound_of_both(settings, loud) -> None:
+    report = interpolate(settings("interpolate", input=loud(8, "a.mp4"), to=loud(6, "b.mp4"), gap=4))
     info = probe(report.path)
     assert info.has_audio and info.duration_seconds == pytest.approx(18 / 8, abs=0.3)
-    assert not probe(interpolate(settings("interpolate", input=first, to=second, gap=4, audio=False)).path).has_audio
 
 
-@pytest.mark.parametrize("more", [{"start_noise": "freenoise"}, {"start_noise": "previous"}, {"freeinit": 2}])
-def test_other_beginnings_make_other_frames(settings, clip, frames_of, monkeypatch, more: dict) -> None:
-    calls, original = [], Denoiser.forward
-    monkeypatch.setattr(Denoiser, "forward", lambda *given: (calls.append(1), original(*given))[1])
-    source, made = clip(4), []
-    for name, each in (("plain.mkv", {}), ("other.mkv", more), ("again.mkv", more)):
-        calls.append(0)
-        asked = settings("extend", input=source, num_frames=6, lossless=True, output=name, **each)
-        made.append((frames_of(extend(asked).path), len(calls)))
-    assert not np.array_equal(made[0][0][4:], made[1][0][4:]) and np.array_equal(made[1][0], made[2][0])
-    assert np.array_equal(made[0][0][:4], made[1][0][:4])
+def test_settings_of_the_beginning_and_of_guidance_reach_the_network(settings, clip, frames_of) -> None:
+    """Each makes other frames than none of them; checkpointing makes the same."""
+    source = clip(4)
 
+    def made(number: int, **more) -> np.ndarray:
+        asked = settings("extend", input=source, num_frames=3, lossless=True, output=f"{number}.mkv", **more)
+        return frames_of(extend(asked).path)
 
-def test_checkpointed_guidance_is_the_same(settings, clip, frames_of) -> None:
-    source, made = clip(4), {}
-    for name in ("on", "off"):
-        more = {"condition": "reconstruction", "gradient_checkpointing": name, "output": f"{name}.mkv"}
-        made[name] = frames_of(extend(settings("extend", input=source, num_frames=3, lossless=True, **more)).path)
-    assert np.array_equal(made["on"], made["off"])
-
-
-def test_the_schedule_of_the_weight_counts(settings, clip, frames_of) -> None:
-    source, made = clip(4), []
-    for name in ("constant", "snr"):
-        more = {"condition": "reconstruction", "reconstruction_schedule": name, "output": f"{name}.mkv", "steps": 4}
-        more |= {"reconstruction_weight": 1e6}  # the estimate explains given frames: little is left to guide by
-        made.append(frames_of(extend(settings("extend", input=source, num_frames=3, lossless=True, **more)).path))
-    assert not np.array_equal(*made)
+    guided = {"condition": "reconstruction", "steps": 4, "reconstruction_weight": 1e6}
+    ways = [{}, {"start_noise": "freenoise"}, {"start_noise": "previous"}, {"freeinit": 2}]
+    ways += [guided | {"reconstruction_schedule": name} for name in ("constant", "snr")]
+    videos = [made(number, **way) for number, way in enumerate(ways)]
+    assert all(np.array_equal(video[:4], videos[0][:4]) for video in videos)
+    assert all(not np.array_equal(one[4:], other[4:]) for one, other in combinations(videos, 2))
+    assert np.array_equal(made(9, gradient_checkpointing="on", **ways[-1]), videos[-1])
 
 
 def test_windows_made_together_are_those_made_alone(settings, clip, frames_of, monkeypatch) -> None:
     """But for the last bits of a network that is handed more at a time."""
     source, made, batches = clip(9), [], []
     original = generate.sample_windows
+    monkeypatch.setattr(
+        generate, "sample_windows", lambda *given, **more: batches.append(given[1]) or original(*given, **more)
+    )
     for most in (1, 8):
         monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", most)
-        monkeypatch.setattr(
-            generate, "sample_windows", lambda *given, **more: (batches.append(given[1]), original(*given, **more))[1]
-        )
         asked = settings("interpolate", input=source, factor=3, lossless=True, output=f"{most}.mkv")
         made.append(frames_of(interpolate(asked).path).astype(int))
     assert max(map(len, batches[0])) == 1 < max(map(len, batches[1]))
@@ -249,14 +215,11 @@ def test_drift_control_holds_colors(settings, frames_of) -> None:
     means = {}
     for name in ("none", "first"):
         asked = settings("extend", input=source, num_frames=6, drift_control=name, output=f"{name}.mkv", lossless=True)
-        means[name] = frames_of(extend(asked).path)[6:].mean(axis=(0, 1, 2))
+        report = extend(asked)
+        means[name] = frames_of(report.path)[6:].mean(axis=(0, 1, 2))
     true = scene(6, (20, 90, 220)).mean(axis=(0, 1, 2))
     assert np.abs(means["first"] - true).max() < 0.5 * np.abs(means["none"] - true).max()
-
-
-def test_statistics_of_every_window_are_recorded(settings, clip) -> None:
-    report = extend(settings("extend", input=clip(4), num_frames=6, output="out.mp4"))
-    recorded = json.loads(Path("out.json").read_text())["drift"]
+    recorded = json.loads(Path("first.json").read_text())["drift"]
     assert len(recorded["windows"]) == report.windows == len(report.drift.windows)
     assert recorded["given"]["mean"] == pytest.approx(report.drift.given.mean)
 
@@ -306,29 +269,34 @@ def off(made: np.ndarray, true: np.ndarray) -> float:
     return float(np.abs(made.astype(float) - true)[:, 6:-6, 6:-6].mean())
 
 
-def test_without_a_model_motion_is_estimated(settings, frames_of, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default where there is no run: nearer to the truth than blending, given frames untouched."""
+@pytest.fixture
+def no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vidiff_cli.generation.load_model.RUNS", Path("nowhere"))
+
+
+def test_without_a_model_motion_is_estimated(no_run, frames_of, told) -> None:
+    """The default where there is no run: nearer to the truth than blending, given frames untouched."""
     true = shift(9, speed=3.0)
     source = stored(true[::2], "slow.mkv")
-    report = interpolate(InterpolateSettings(input=source, factor=2, hold=False, lossless=True))
+    asked = InterpolateSettings(input=source, factor=2, hold=False, lossless=True)
+    report, notes = told(interpolate.events(asked))
+    assert any("without a model" in note.text for note in notes)
     made = frames_of(report.path)
     assert report.condition == "estimate" and np.array_equal(made[::2], true[::2]) and made.shape == true.shape
+    assert json.loads(report.path.with_suffix(".json").read_text())["checkpoint"] is None
     blend = (true[:-2:2].astype(float) + true[2::2]) / 2
     assert off(made[1::2], true[1::2]) < 0.2 * off(blend, true[1::2])
 
 
-def test_an_extension_without_a_model_goes_on(settings, frames_of, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidiff_cli.generation.load_model.RUNS", Path("nowhere"))
+@pytest.mark.parametrize("before", [False, True])
+def test_an_extension_without_a_model_goes_on(no_run, frames_of, before: bool) -> None:
     true = shift(20)
-    for before in (False, True):
-        given = true[4:] if before else true[:16]
-        source = stored(given, f"{before}.mkv")
-        asked = ExtendSettings(input=source, num_frames=4, before=before, lossless=True)
-        made = frames_of(extend(asked).path)
-        new, wanted = (made[:4], true[:4]) if before else (made[16:], true[16:])
-        frozen = np.repeat(given[:1] if before else given[-1:], 4, axis=0)
-        assert off(new, wanted) < 0.3 * off(frozen, wanted)
+    given = true[4:] if before else true[:16]
+    asked = ExtendSettings(input=stored(given, "given.mkv"), num_frames=4, before=before, lossless=True)
+    made = frames_of(extend(asked).path)
+    new, wanted = (made[:4], true[:4]) if before else (made[16:], true[16:])
+    frozen = np.repeat(given[:1] if before else given[-1:], 4, axis=0)
+    assert off(new, wanted) < 0.3 * off(frozen, wanted)
 
 
 def test_a_model_that_knows_nothing_takes_nothing_away(settings, frames_of) -> None:
@@ -350,11 +318,10 @@ def test_sizes(settings, clip, frames_of, size: int | str, expected: tuple[int, 
     assert (report.width, report.height) == expected == frames_of(report.path).shape[2:0:-1]
 
 
-def test_what_needs_a_model_says_so(clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidiff_cli.generation.load_model.RUNS", Path("nowhere"))
+def test_what_needs_a_model_says_so(no_run, clip) -> None:
     source = clip(4)
     for more, named in (({"detail": "model"}, "--detail model"), ({"size": "model"}, "--size model")):
-        with pytest.raises(VidiffError, match=f"{named} needs a model: found no run under runs/"):
+        with pytest.raises(VidiffError, match=f"{named} needs a model: found no run under runs/; name one with"):
             extend(ExtendSettings.model_validate({"input": source} | more))
 
 

@@ -12,15 +12,16 @@ import pytest
 from PIL import Image
 
 from vidiff_cli.commands.extend import extend
-from vidiff_cli.errors import UsageError, VidiffError
+from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
+from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.seams import seam_jumps
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.probe import probe
 
 
-@pytest.mark.parametrize(("count", "new", "before"), [(1, 9, False), (1, 1, True), (3, 2, False), (7, 5, True)])
+@pytest.mark.parametrize(("count", "new", "before"), [(1, 9, False), (3, 2, False), (7, 5, True)])
 def test_given_frames_stay_and_new_ones_follow(settings, clip, frames_of, count: int, new: int, before: bool) -> None:
     source = clip(count)
     report = extend(settings("extend", input=source, num_frames=new, before=before, lossless=True))
@@ -30,16 +31,6 @@ def test_given_frames_stay_and_new_ones_follow(settings, clip, frames_of, count:
     assert report.path.name == f"clip-extended_s{report.seed}_{count + new}f_16x16.mkv"
     assert report.fps == probe(report.path).fps == 8
     assert len(report.drift.windows) == report.windows
-
-
-def test_new_frames_are_the_networks(settings, clip, frames_of) -> None:
-    """What is made depends on the seed and, with learned conditioning, on what is given."""
-    source = clip(4)
-    made = [
-        frames_of(extend(settings("extend", input=source, num_frames=4, lossless=True, **more)).path)[4:]
-        for more in ({"output": "a.mkv"}, {"output": "b.mkv", "seed": 4}, {"output": "c.mkv"})
-    ]
-    assert np.array_equal(made[0], made[2]) and not np.array_equal(made[0], made[1])
 
 
 def test_photo(settings, tmp_path: Path, frames_of) -> None:
@@ -74,21 +65,18 @@ def test_seconds(settings, clip) -> None:
     ("condition", "sampler"), [("reconstruction", "ddpm"), ("replacement", "ddim"), ("learned", "dpmpp-2m")]
 )
 def test_every_condition_and_every_sampler(settings, clip, frames_of, condition: str, sampler: str) -> None:
-    source = clip(3)
-    asked = settings("extend", input=source, num_frames=4, condition=condition, sampler=sampler, lossless=True)
-    report = extend(asked)
-    made = frames_of(report.path)
-    assert report.condition == condition and len(made) == 7
-    assert np.array_equal(made[:3], frames_of(source)) and made[3:].std() > 0
+    """What is made follows from the seed; another seed makes other frames."""
+    source, made = clip(3), []
+    for seed in (3, 3, 4):
+        more = {"condition": condition, "sampler": sampler, "seed": seed, "output": f"{len(made)}.mkv"}
+        report = extend(settings("extend", input=source, num_frames=4, lossless=True, **more))
+        made.append(frames_of(report.path))
+        assert report.condition == condition and len(made[-1]) == 7
+        assert np.array_equal(made[-1][:3], frames_of(source))
+    assert np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])
 
 
-@pytest.mark.parametrize(
-    ("size", "scaled", "crop"),
-    [
-        ((16, 16), (16, 16), (16, 16)),
-        ((33, 71), (16, 34), (16, 32)),
-    ],
-)
+@pytest.mark.parametrize(("size", "scaled", "crop"), [((16, 16), (16, 16), (16, 16)), ((33, 71), (16, 34), (16, 32))])
 def test_size(settings, clip, told, frames_of, size, scaled, crop) -> None:
     """Short side the model's, long side cropped to the network's multiple; where that changes the size it is said."""
     source = clip(3, width=size[0], height=size[1])
@@ -101,13 +89,8 @@ def test_size(settings, clip, told, frames_of, size, scaled, crop) -> None:
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_audio_stays_with_its_frames(settings, clip, tmp_path: Path, before: bool) -> None:
-    source = tmp_path / "loud.mp4"
-    sine = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
-    joined = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-c:a", "aac"]
-    code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(clip(8)), *sine, *joined, ffmpeg.file_url(source)])
-    assert code == 0, log
-    report = extend(settings("extend", input=source, num_frames=8, before=before))
+def test_audio_stays_with_its_frames(settings, loud, before: bool) -> None:
+    report = extend(settings("extend", input=loud(8), num_frames=8, before=before))
     info = probe(report.path)
     assert info.has_audio and len(decode(report.path).frames) == 16
     assert info.duration_seconds == pytest.approx(2, abs=0.1)
@@ -131,7 +114,7 @@ def test_outputs_by_extension(settings, clip, frames_of, name: str) -> None:
 
 @pytest.mark.parametrize("more", [{"output": "clip.mkv"}, {"output": "other.mkv", "compare": True}])
 def test_nothing_is_overwritten_unasked(settings, clip, frames_of, more: dict) -> None:
-    """Neither the video nor what is written beside it."""
+    """Neither the input, nor the video, nor what is written beside it."""
     source = clip(3)
     for name in ("clip.json", "other.json", "other_sheet.png"):
         Path(name).write_text("mine")
@@ -140,13 +123,11 @@ def test_nothing_is_overwritten_unasked(settings, clip, frames_of, more: dict) -
         extend(settings("extend", input=source, num_frames=2, **more))
     assert source.read_bytes() == before and Path("other.json").read_text() == "mine"
     report = extend(settings("extend", input=source, num_frames=2, overwrite=True, **more))
-    assert len(frames_of(report.path)) == 5 and Path("clip.json").read_text() != Path("other_sheet.png").read_bytes()
+    assert len(frames_of(report.path)) == 5
 
 
 def test_wrong_usage(settings, clip) -> None:
     source = clip(3)
-    with pytest.raises(UsageError, match="only one of --seconds and --num-frames"):
-        extend(settings("extend", input=source, num_frames=2, seconds=1))
     with pytest.raises(VidiffError, match="keeps its own rate"):
         extend(settings("extend", input=source, fps="12"))
     with pytest.raises(VidiffError, match="--overlap leaves nothing to make"):
@@ -155,8 +136,6 @@ def test_wrong_usage(settings, clip) -> None:
 
 
 def test_one_prompt_per_window(settings, clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vidiff_cli.generation.load_model import LoadedModel
-
     seen, original = [], LoadedModel.denoiser
 
     def denoiser(self, times, given, prompts, **more):

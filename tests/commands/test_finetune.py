@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from runs import assert_same_training, config_of, newest
 from safetensors.torch import load_file
 
-from vidiff_cli.commands.prep import prep
 from vidiff_cli.commands.train import train
-from vidiff_cli.commands.world import world
 from vidiff_cli.config.model import ModelSettings
-from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.config.train import TrainSettings
-from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
 from vidiff_cli.models.video_model import VideoNetwork, new_video_model, open_video_model
-from vidiff_cli.runs import metrics_log
 from vidiff_cli.runs.finetune import EMBEDDING, MOTION, inherited, load_initial_weights
 from vidiff_cli.training.state import TrainState
-
-Training = Callable[..., TrainSettings]
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_log.TrainingLog, "plot", lambda self, **_: None)
 
 
 @pytest.fixture
@@ -45,25 +33,22 @@ def change(run: Path) -> Callable[..., ModelSettings]:
     return make
 
 
-def test_all_weights_are_taken_over_and_the_average_begins_with_them(
-    run: Path, change: Callable[..., ModelSettings]
-) -> None:
+def test_all_weights_are_taken_over_and_the_average_begins_with_them(run, change, training, dataset, tmp_path) -> None:
     path = find_checkpoint(run)
-    video_model = new_video_model(change(), seed=9)
+    video_model, averages = new_video_model(change(), seed=9), load_file(path)
     load_initial_weights(video_model, path)
-    averages = load_file(path)
     assert all(torch.equal(value, averages[name]) for name, value in video_model.state_dict().items())
     state = TrainState(video_model, TrainSettings().optimizer)
     assert all(torch.equal(state.ema.shadow[name], averages[name]) for name in averages)
+    train(training(dataset, tmp_path / "run", steps=1, start_from=run, optimizer={"lr": 1e-9, "warmup": 0}))
+    made = load_file(newest(tmp_path / "run") / "ema.safetensors")
+    assert all(torch.allclose(made[key], averages[key], atol=1e-6) for key in averages)
 
 
-def test_motion_begins_at_nothing_where_the_checkpoint_knows_none(
-    run: Path, training: Training, dataset: Path, tmp_path: Path, change: Callable[..., ModelSettings]
-) -> None:
+def test_motion_begins_at_nothing_where_the_checkpoint_knows_none(run, training, dataset, tmp_path, change) -> None:
     """Its other weights are taken over; a network that was shown motion cannot do without."""
-    plain = train(training(dataset, tmp_path / "plain", steps=1, motion=False))
-    assert plain is not None
-    path = find_checkpoint(plain.checkpoint)
+    train(training(dataset, tmp_path / "plain", steps=1, motion=False))
+    path = find_checkpoint(tmp_path / "plain")
     video_model = new_video_model(change(), seed=9)
     assert video_model.settings.network.motion
     load_initial_weights(video_model, path)
@@ -71,8 +56,8 @@ def test_motion_begins_at_nothing_where_the_checkpoint_knows_none(
     new = found.keys() - averages.keys()
     assert len(new) == 3 and all(name.startswith(MOTION) and not found[name].any() for name in new)
     assert all(torch.equal(found[name], value) for name, value in averages.items())
-    report = train(training(dataset, tmp_path / "tuned", steps=1, start_from=tmp_path / "plain"))
-    assert report is not None and open_video_model(find_checkpoint(report.checkpoint))[0].settings.network.motion
+    train(training(dataset, tmp_path / "tuned", steps=1, start_from=tmp_path / "plain"))
+    assert open_video_model(find_checkpoint(tmp_path / "tuned"))[0].settings.network.motion
     with pytest.raises(VidiffError, match=r"another network\.motion: found False, expected True"):
         load_initial_weights(new_video_model(change(network={"motion": False}), seed=9), find_checkpoint(run))
 
@@ -97,9 +82,7 @@ def test_known_words_keep_their_rows_and_new_ones_are_fresh(run: Path, change: C
     assert torch.equal(*pooled)
 
 
-def test_another_frame_size_is_allowed_where_the_network_takes_it(
-    run: Path, change: Callable[..., ModelSettings]
-) -> None:
+def test_another_frame_size_is_allowed_where_the_network_takes_it(run, change) -> None:
     path = find_checkpoint(run)
     load_initial_weights(new_video_model(change(width=32, height=32, frames=6, fps="12"), seed=0), path)
     with pytest.raises(VidiffError, match=r"do not fit frames of 128x128.*attention") as error:
@@ -107,58 +90,39 @@ def test_another_frame_size_is_allowed_where_the_network_takes_it(
     assert str(error.value).count("\n") == 0
 
 
-@pytest.mark.parametrize(
-    ("part", "value", "name"),
-    [
+def test_another_network_is_refused_in_one_sentence(run: Path, change) -> None:
+    for part, value, name in (
         ("network", {"channels": 1}, "network.channels"),
-        ("network", {"base_channels": 16}, "network.base_channels"),
         ("network", {"temporal": "attention"}, "network.temporal"),
         ("diffusion", {"target": "x"}, "diffusion.target"),
         ("text", {"depth": 2}, "text.depth"),
         ("text", {"kind": "none", "vocabulary": []}, "text"),
-    ],
-)
-def test_another_network_is_refused_in_one_sentence(
-    run: Path, change: Callable[..., ModelSettings], part: str, value: dict[str, object], name: str
-) -> None:
-    video_model = VideoNetwork(change(**{part: value}))
-    with pytest.raises(VidiffError, match=f"another {name}: found") as error:
-        load_initial_weights(video_model, find_checkpoint(run))
-    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+    ):
+        with pytest.raises(VidiffError, match=f"another {name}: found") as error:
+            load_initial_weights(VideoNetwork(change(**{part: value})), find_checkpoint(run))
+        assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
-def test_a_fine_tuned_run_knows_where_it_came_from_and_continues(run: Path, training: Training, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    world(WorldSettings(folder=other / "clips", clips=6, frames=8, seed=7))
-    captions = sorted((other / "clips").rglob("*.txt"))
-    captions[0].write_text("a purple dinosaur", encoding="utf-8")
-    prep(PrepSettings(sources=(str(other / "clips"),), output=other / "ds", size=16, frames=8, preview=0, workers=1))
-    settings = training(other / "ds", tmp_path / "tuned", start_from=run, steps=3)
+def test_a_fine_tuned_run_knows_where_it_came_from_and_continues(run: Path, dataset, training, tmp_path) -> None:
+    """Also when the checkpoint it began with has gone; words that are new to it are learned."""
+    first, tuned, whole = tmp_path / "first", tmp_path / "tuned", tmp_path / "whole"
+    shutil.copytree(run, first)
+    shutil.copytree(dataset, tmp_path / "data")
+    path = tmp_path / "data" / "clips.jsonl"
+    path.write_text(path.read_text().replace("red", "dinosaur"))
+    settings = training(tmp_path / "data", tuned, start_from=first, steps=3)
     train(settings)
-    config = json.loads((tmp_path / "tuned" / "config.json").read_text())
-    assert Path(config["train"]["start_from"]) == find_checkpoint(run)
+    train(settings.model_copy(update={"output": whole, "steps": 5}))
+    config = config_of(tuned)
+    assert Path(config["train"]["start_from"]) == find_checkpoint(first)
     old = set(open_video_model(find_checkpoint(run))[0].settings.text.vocabulary)
     assert old < set(config["model"]["text"]["vocabulary"])
-    whole = tmp_path / "whole"
-    train(settings.model_copy(update={"output": whole, "steps": 5}))
+    shutil.rmtree(first)
+    assert inherited(first, tuned)["network"]["base_channels"] == settings.network.base_channels
     train(settings.model_copy(update={"steps": 5}))
-    name = (whole / "checkpoints" / "latest").read_text().strip()
-    ours, theirs = (
-        load_file(place / "checkpoints" / name / "model.safetensors") for place in (tmp_path / "tuned", whole)
-    )
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert_same_training(tuned, whole)
     with pytest.raises(VidiffError, match="trained with another start_from"):
         train(settings.model_copy(update={"steps": 6, "start_from": None}))
-
-
-def test_the_first_loss_is_that_of_the_trained_network(
-    run: Path, training: Training, dataset: Path, tmp_path: Path
-) -> None:
-    start = tmp_path / "a"
-    train(training(dataset, start, steps=1, start_from=run, optimizer={"lr": 1e-9, "warmup": 0}))
-    name = (start / "checkpoints" / "latest").read_text().strip()
-    made, given = load_file(start / "checkpoints" / name / "ema.safetensors"), load_file(find_checkpoint(run))
-    assert all(torch.allclose(made[key], given[key], atol=1e-6) for key in given)
 
 
 def test_what_is_not_given_is_inherited(run: Path) -> None:
@@ -170,19 +134,7 @@ def test_what_is_not_given_is_inherited(run: Path) -> None:
     assert settings.text.kind == "learned" and settings.frames == model.frames
 
 
-def test_a_run_goes_on_when_the_checkpoint_it_began_with_has_gone(
-    run: Path, training: Training, dataset: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(run, tmp_path / "first")
-    settings = training(dataset, tmp_path / "run", start_from=tmp_path / "first", steps=1)
-    train(settings)
-    shutil.rmtree(tmp_path / "first")
-    assert inherited(tmp_path / "first", tmp_path / "run")["network"]["base_channels"] == settings.network.base_channels
-    report = train(settings.model_copy(update={"steps": 2}))
-    assert report is not None and report.steps == 2
-
-
-def test_a_missing_checkpoint_is_one_sentence(training: Training, dataset: Path, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_one_sentence(training, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(VidiffError, match="is not a model"):
         train(training(dataset, tmp_path / "run", start_from=tmp_path / "nothing"))
     assert not (tmp_path / "run" / "config.json").exists()

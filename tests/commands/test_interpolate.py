@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from vidiff_cli.commands.interpolate import interpolate
-from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.probe import probe
@@ -72,17 +70,3 @@ def test_a_variable_rate_keeps_its_times(settings, clip, frames_of, tmp_path: Pa
     assert [round(time * 8) for time in decode(source).times] == [0, 1, 2, 5]
     report = interpolate(settings("interpolate", input=source, fps="16", hold=False, lossless=True))
     assert np.array_equal(frames_of(report.path)[[0, 2, 4, 10]], frames_of(source)) and report.frames == 11
-
-
-def test_the_place_is_checked_first(settings, clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rate that the format cannot hold is refused before a frame is made."""
-    monkeypatch.setattr("vidiff_cli.generation.completion.complete", None)
-    with pytest.raises(VidiffError, match="a GIF cannot be that fast"):
-        interpolate(settings("interpolate", input=clip(3), fps="60", output="out.gif"))
-
-
-def test_a_single_frame_has_nothing_between(settings, clip) -> None:
-    Image.new("RGB", (16, 16)).save("one.png")
-    for source in (clip(1), Path("one.png")):
-        with pytest.raises(VidiffError, match="single"):
-            interpolate(settings("interpolate", input=source))

@@ -41,13 +41,10 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("command", "seed", "more"),
     [
-        ("extend", 3, {}),
-        ("extend", None, {}),
         ("extend", None, {"before": True, "sampler": "ddpm"}),
         ("extend", 3, {"condition": "reconstruction"}),
         ("extend", None, {"scheme": "hierarchical", "condition": "replacement"}),
         ("interpolate", None, {}),
-        ("interpolate", 3, {}),
     ],
 )
 @pytest.mark.parametrize("together", [1, 2])
@@ -63,64 +60,59 @@ def test_continued_is_uninterrupted(
     interrupt_after(1, task, asked)  # once more: the second window is done
     report, notes = told(task.events(asked))
     assert any(note.text.startswith("Continuing after window ") for note in notes)
-    assert not journal.exists() and seed in (None, report.seed)
+    assert seed in (None, report.seed) and not [path for path in Path().iterdir() if path.name.startswith(".")]
     whole = task(asked.model_copy(update={"seed": report.seed, "output": Path("whole.mkv")}))
     assert whole.windows == report.windows > 2
     assert np.array_equal(frames_of(report.path), frames_of(whole.path))
-    hidden = [path.name for path in Path().iterdir() if path.name.startswith(".")]
-    assert hidden == []
 
 
-def test_frames_that_were_damaged_are_made_again(settings, clip, told, frames_of, interrupt_after) -> None:
+@pytest.fixture
+def begins_anew(told: Callable[..., Any], frames_of: Callable[[Path], np.ndarray]) -> Callable[..., Any]:
+    """begins_anew(task, settings): nothing of an interrupted call is used, and the video is that of a new one."""
+
+    def check(task: Any, asked: Any) -> Any:
+        report, notes = told(task.events(asked))
+        assert not any("Continuing" in note.text for note in notes)
+        whole = task(asked.model_copy(update={"output": Path("whole.mkv"), "seed": report.seed}))
+        assert np.array_equal(frames_of(report.path), frames_of(whole.path))
+        assert not journal_path(Path("out.mkv")).exists()
+        return report
+
+    return check
+
+
+@pytest.mark.parametrize("more", [{"steps": 3}, {"seed": 4}, {"prompt": ("a blue square",)}, {"num_frames": 7}])
+def test_other_settings_begin_anew(settings, clip, begins_anew, interrupt_after, more: dict) -> None:
     asked = settings("extend", input=clip(4), num_frames=8, output="out.mkv", lossless=True)
     interrupt_after(1, extend, asked)
-    frames = frames_of_journal(journal_path(Path("out.mkv")))
-    content = bytearray(frames.read_bytes())
-    content[-1] ^= 255
-    frames.write_bytes(content)
-    report, notes = told(extend.events(asked))
-    assert not any("Continuing" in note.text for note in notes)
-    whole = extend(asked.model_copy(update={"output": Path("whole.mkv")}))
-    assert np.array_equal(frames_of(report.path), frames_of(whole.path))
+    begins_anew(extend, asked.model_copy(update=more))
 
 
-def test_other_batches_begin_anew(settings, clip, told, frames_of, interrupt_after, monkeypatch) -> None:
+@pytest.mark.parametrize("more", [{"count": 5}, {"count": 4, "fps": "4"}], ids=["frames", "rate"])
+def test_another_input_begins_anew(settings, clip, begins_anew, interrupt_after, more: dict) -> None:
+    asked = settings("extend", input=clip(4), num_frames=8, output="out.mkv", lossless=True)
+    interrupt_after(1, extend, asked)
+    Path("clip.mkv").unlink()
+    clip(**more)
+    assert begins_anew(extend, asked).given == more["count"]
+
+
+def test_other_batches_begin_anew(settings, clip, begins_anew, interrupt_after, monkeypatch) -> None:
     """Windows that another version sampled in other batches: none may be left out."""
     asked = settings("interpolate", input=clip(9), factor=2, output="out.mkv", lossless=True)
     monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", 3)
     interrupt_after(1, interpolate, asked)
     monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", 2)
-    report, notes = told(interpolate.events(asked))
-    assert not any("Continuing" in note.text for note in notes)
-    whole = interpolate(asked.model_copy(update={"output": Path("whole.mkv")}))
-    assert np.array_equal(frames_of(report.path), frames_of(whole.path))
+    begins_anew(interpolate, asked)
 
 
-@pytest.mark.parametrize("more", [{"steps": 3}, {"seed": 4}, {"prompt": ("a blue square",)}, {"num_frames": 7}])
-def test_other_settings_begin_anew(settings, clip, told, frames_of, interrupt_after, more: dict) -> None:
-    source = clip(4)
-    interrupt_after(1, extend, settings("extend", input=source, num_frames=8, output="out.mkv", lossless=True))
-    asked = settings("extend", input=source, lossless=True, **({"num_frames": 8} | more))
-    report, notes = told(extend.events(asked.model_copy(update={"output": Path("out.mkv")})))
-    assert not any("Continuing" in note.text for note in notes)
-    whole = extend(asked.model_copy(update={"output": Path("whole.mkv")}))
-    assert np.array_equal(frames_of(report.path), frames_of(whole.path))
-
-
-def test_another_input_begins_anew(settings, clip, told, interrupt_after) -> None:
-    interrupt_after(1, extend, settings("extend", input=clip(4), num_frames=8, output="out.mkv", lossless=True))
-    Path("clip.mkv").unlink()
-    clip(5)
-    asked = settings("extend", input=Path("clip.mkv"), num_frames=7, output="out.mkv", lossless=True)
-    report, notes = told(extend.events(asked))
-    assert report.given == 5 and not any("Continuing" in note.text for note in notes)
-
-
-@pytest.mark.parametrize("damage", [b"", b"no journal at all", None])
-def test_a_damaged_journal_costs_only_time(settings, clip, frames_of, interrupt_after, damage: bytes | None) -> None:
+@pytest.mark.parametrize("damage", ["no journal", "cut off", "a frame"])
+def test_damage_costs_only_time(settings, clip, begins_anew, interrupt_after, damage: str) -> None:
     asked = settings("extend", input=clip(4), num_frames=8, output="out.mkv", lossless=True, seed=None)
     interrupt_after(1, extend, asked)
     journal = journal_path(Path("out.mkv"))
-    journal.write_bytes(journal.read_bytes()[:-100] if damage is None else damage)
-    report = extend(asked)
-    assert len(frames_of(report.path)) == 12 and not journal.exists()
+    path = frames_of_journal(journal) if damage == "a frame" else journal
+    content = path.read_bytes()
+    changed = {"no journal": b"no journal at all", "cut off": content[:-100]}
+    path.write_bytes(changed.get(damage, content[:-1] + bytes([content[-1] ^ 255])))
+    begins_anew(extend, asked)

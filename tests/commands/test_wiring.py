@@ -6,7 +6,7 @@ A model of fresh noisy weights: nothing here needs it to know anything. Shapes: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,17 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from vidiff_cli.commands import train as train_command
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
-from vidiff_cli.commands.train import train
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
-from vidiff_cli.config.train import TrainSettings
-from vidiff_cli.dataset.dataset import Dataset, open_dataset
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
 from vidiff_cli.diffusion.levels import alpha_sigma, cosine, grid
 from vidiff_cli.diffusion.noise import Prior, seeded, white
@@ -42,8 +37,6 @@ from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
-from vidiff_cli.runs import monitor
-from vidiff_cli.sampling.windows import Conditioner
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.timeline import Timeline, extension, interpolation
 
@@ -57,16 +50,9 @@ def network_of(*, motion: bool) -> LoadedModel:
     network = NetworkSettings(
         base_channels=8, channel_mult=(1, 2), patch_size=1, head_dim=8, embedding=16, context_dim=8, motion=motion
     )
-    settings = ModelSettings(
-        width=SIDE,
-        height=SIDE,
-        frames=T,
-        fps="8",
-        frame_strides=(1, 2),
-        network=network,
-        diffusion=DIFFUSION,
-        text=TextSettings(vocabulary=collect_vocabulary(CAPTIONS)),
-    )
+    text = TextSettings(vocabulary=collect_vocabulary(CAPTIONS))
+    values = {"width": SIDE, "height": SIDE, "frames": T, "fps": "8", "frame_strides": (1, 2)}
+    settings = ModelSettings.model_validate(values | {"network": network, "diffusion": DIFFUSION, "text": text})
     video_model, generator = new_video_model(settings, seed=0), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in video_model.parameters():
@@ -150,9 +136,7 @@ LINES = {
 
 @pytest.mark.parametrize("name", LINES)
 @pytest.mark.parametrize("condition", ["learned", "replacement"])
-def test_the_network_is_shown_what_training_showed_it(
-    model: LoadedModel, shown: list[Shown], name: str, condition: str
-) -> None:
+def test_the_network_is_shown_what_training_showed_it(model, shown, name, condition) -> None:
     """The model's own levels, the same times in seconds, the given frames in place, clean and told of."""
     line = LINES[name]
     video = make(model, line, settings_of(sampler="ddim"), condition)
@@ -197,66 +181,38 @@ def test_the_network_is_shown_what_motion_makes_of_a_window(shown: list[Shown], 
         assert torch.equal(told.estimate, estimate) and torch.equal(told.uncertainty, uncertainty)  # type: ignore[arg-type]
 
 
-def test_levels_are_those_that_training_drew(model: LoadedModel) -> None:
-    """A sampling grid is the schedule of training at equal steps of u, which training draws evenly."""
-    settings = model.settings.diffusion
-    u = torch.linspace(1, 0, 9, dtype=torch.float64)
-    trained = cosine(u, low=settings.low, high=settings.high, shift=settings.shift)
-    assert torch.equal(trained, grid(8, low=settings.low, high=settings.high, shift=settings.shift))
-    assert not torch.allclose(trained, grid(8, low=settings.low, high=settings.high))
-
-
-def conditioner_of(model: LoadedModel, condition: str = "reconstruction", **more: Any) -> Conditioner:
-    return resolve_sampling(model, settings_of(condition=condition, **more)).conditioner
-
-
 def noisy(z: Tensor, level: Tensor) -> Tensor:
     """A denoiser of frames that hang together, far outside the pixel range."""
     return 3 * torch.tanh(z + z.roll(1, 2)) + 0.1 * level[:, None, :, None, None].to(z.dtype)
 
 
-@pytest.mark.parametrize("given", [1, 3])
+def random_clips(count: int = 1, seed: int = 0) -> Tensor:
+    return torch.randn(count, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+
+
 @pytest.mark.parametrize(("sampler", "weight"), [("dpmpp-2m", 10.0), ("ddim", 20.0), ("ddpm", 10.0)])
-def test_conditions_by_name(model: LoadedModel, given: int, sampler: str, weight: float) -> None:
+def test_conditions_by_name(model: LoadedModel, sampler: str, weight: float) -> None:
     """Reconstruction: a gradient through the denoiser, by default with the weight of its sampler and frame size."""
     weight *= (16 / SIDE) ** (2 / 3)
-    generator = torch.Generator().manual_seed(0)
-    z, known = (torch.randn(2, 3, T, SIDE, SIDE, generator=generator) for _ in range(2))
-    level, observed = torch.full((2, T), -0.5), (torch.arange(T) < given).expand(2, T)
+    z, known = random_clips(2), random_clips(2, seed=1)
+    level, observed = torch.full((2, T), -0.5), (torch.arange(T) < 2).expand(2, T)
     expected = {
-        "reconstruction": clamp_known(reconstruct(noisy, known, observed, weight), known, observed),
-        "replacement": clamp_known(noisy, known, observed),
-        "learned": hold_known(noisy, known, observed, level=DIFFUSION.high),
+        ("reconstruction", None): clamp_known(reconstruct(noisy, known, observed, weight), known, observed),
+        ("reconstruction", 3.0): clamp_known(reconstruct(noisy, known, observed, 3.0), known, observed),
+        ("reconstruction", 0.0): clamp_known(noisy, known, observed),
+        ("replacement", None): clamp_known(noisy, known, observed),
+        ("learned", None): hold_known(noisy, known, observed, level=DIFFUSION.high),
     }
-    made = {}
-    for name, denoise in expected.items():
-        made[name] = resolve_sampling(model, settings_of(sampler=sampler, condition=name)).conditioner(
-            noisy, known, observed
-        )(z, level)
-        assert torch.equal(made[name], denoise(z, level)), name
-    none = conditioner_of(model, reconstruction_weight=0)(noisy, known, observed)
-    assert torch.equal(none(z, level), made["replacement"])
-    some = conditioner_of(model, reconstruction_weight=3)(noisy, known, observed)
-    own = clamp_known(reconstruct(noisy, known, observed, 3.0), known, observed)
-    assert torch.equal(some(z, level), own(z, level)) and not torch.equal(own(z, level), made["replacement"])
-
-
-def test_guidance_works_on_a_real_network_through_all_of_generation(model: LoadedModel) -> None:
-    """Which runs without gradients otherwise. A weight of 0 is replacement, bit for bit; the default is not."""
-    line = LINES["extension"]
-    asked = settings_of(sampler="ddim")
-    replaced = make(model, line, asked, "replacement")
-    none = make(model, line, asked.model_copy(update={"reconstruction_weight": 0.0}), "reconstruction")
-    guided = make(model, line, asked, "reconstruction")
-    assert torch.equal(none, replaced)
-    made = [frame for frame in range(len(line.times)) if frame not in line.given]
-    assert float((guided - replaced)[:, :, made].abs().max()) > 0.05
+    for (condition, asked), denoise in expected.items():
+        more = {} if asked is None else {"reconstruction_weight": asked}
+        setup = resolve_sampling(model, settings_of(sampler=sampler, condition=condition, **more))
+        assert torch.equal(setup.conditioner(noisy, known, observed)(z, level), denoise(z, level)), condition
 
 
 @pytest.mark.parametrize(("condition", "langevin"), [("reconstruction", 0.1), ("replacement", 0.0), ("learned", 0.0)])
 def test_ddpm_corrects_where_it_guides(model: LoadedModel, condition: str, langevin: float) -> None:
     """By default with reconstruction only, for which it was tuned; by --langevin wherever it is asked for."""
-    z, level = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), DIFFUSION
+    z = random_clips(2)
 
     def run(**more: Any) -> Tensor:
         generator = torch.Generator().manual_seed(1)
@@ -264,58 +220,45 @@ def test_ddpm_corrects_where_it_guides(model: LoadedModel, condition: str, lange
         return sample(noisy, z, lambda like, _: white(like, generator))
 
     generator = torch.Generator().manual_seed(1)
-    levels = grid(STEPS, low=level.low, high=level.high, shift=level.shift)
+    levels = grid(STEPS, low=DIFFUSION.low, high=DIFFUSION.high, shift=DIFFUSION.shift)
     clipped = ddpm(lambda z, level: noisy(z, level).clamp(-1, 1), z, levels, generator=generator, correct=langevin)
     assert torch.equal(run(), clipped)
     assert torch.equal(run(langevin=langevin), clipped) and not torch.equal(run(langevin=0.5), clipped)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp-2m"])
-@pytest.mark.parametrize("asked", ["static", 0.9])
+@pytest.mark.parametrize(("sampler", "asked"), [("ddpm", "static"), ("ddim", 0.9), ("dpmpp-2m", "static")])
 def test_every_sampler_is_handed_bounded_estimates(model: LoadedModel, sampler: str, asked: str | float) -> None:
     """After the last step nothing but the estimate is left: it lies within the pixel range."""
-    z = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     sample = resolve_sampling(model, settings_of(sampler=sampler, threshold=asked, condition="replacement")).sample
+    z = random_clips(2)
     made = sample(noisy, z, lambda like, _: torch.zeros_like(like))
     assert float(made.abs().max()) <= 1 + 1e-2 and float(noisy(z, torch.zeros(2, T)).abs().max()) > 2
 
 
-def test_prompts_beside_no_prompt(model: LoadedModel) -> None:
-    """In one batch: the clip without a prompt has the null text, as clips without a caption have in training."""
-    z, level = torch.randn(2, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.zeros(2, T)
-    times, given = torch.arange(T).expand(2, T) / 8, torch.zeros(2, T, dtype=torch.bool)
-    with torch.no_grad():
-        mixed = model.denoiser(times, given, ["", CAPTIONS[0]], scale=1.0)(z, level)
-        nulls = model.denoiser(times, given, ["", ""], scale=1.0)(z, level)
-        words = model.denoiser(times, given, [CAPTIONS[0]] * 2, scale=1.0)(z, level)
-    torch.testing.assert_close(mixed[0], nulls[0], rtol=0, atol=1e-5)
-    torch.testing.assert_close(mixed[1], words[1], rtol=0, atol=1e-5)
-    assert float((nulls - words).abs().amax(dim=(1, 2, 3, 4)).min()) > 1e-2
-
-
 def test_guidance_scale_runs_from_the_null_text_past_the_prompt(model: LoadedModel) -> None:
-    z, level = torch.randn(1, 3, T, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.zeros(1, T)
-    times, given = torch.arange(T)[None] / 8, torch.zeros(1, T, dtype=torch.bool)
+    """Also in one batch: the clip without a prompt has the null text, as clips without a caption have in training."""
+    z, level = random_clips(), torch.zeros(2, T)
+    times, given = torch.arange(T).expand(2, T) / 8, torch.zeros(2, T, dtype=torch.bool)
 
-    def estimate(prompt: str, scale: float) -> Tensor:
+    def estimates(prompts: list[str], scale: float) -> Tensor:
         with torch.no_grad():
-            return model.denoiser(times, given, [prompt], scale=scale)(z, level)
+            return model.denoiser(times, given, prompts, scale=scale)(z.expand(2, -1, -1, -1, -1), level)
 
-    null, words = estimate("", 1.0), estimate(CAPTIONS[1], 1.0)
-    assert torch.equal(estimate("", 5.0), null), "nothing to guide towards"
-    for scale in (0.0, 0.5, 3.0):
-        torch.testing.assert_close(estimate(CAPTIONS[1], scale), null + scale * (words - null), rtol=0, atol=1e-5)
+    null, words = estimates(["", ""], 1.0), estimates([CAPTIONS[1]] * 2, 1.0)
+    assert float((null - words).abs().amax(dim=(1, 2, 3, 4)).min()) > 1e-2
+    assert torch.equal(estimates(["", ""], 5.0), null), "nothing to guide towards"
+    for scale in (0.0, 0.5, 1.0, 3.0):
+        mixed = estimates(["", CAPTIONS[1]], scale)
+        torch.testing.assert_close(mixed[0], null[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(mixed[1], (null + scale * (words - null))[1], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("condition", ["learned", "replacement"])
-def test_numbers_that_are_no_pixels_are_an_error_not_a_black_video(
-    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, condition: str
-) -> None:
+def test_numbers_that_are_no_pixels_are_an_error_not_a_black_video(model, monkeypatch) -> None:
     """A network can overflow in half precision; a clamp at the end would hide it."""
     original = Denoiser.forward
     monkeypatch.setattr(Denoiser, "forward", lambda *given: original(*given) * math.nan)
     with pytest.raises(VidiffError, match=r"not finite: found NaN in window 1 of \d; use --dtype fp32"):
-        make(model, LINES["extension"], settings_of(), condition)
+        make(model, LINES["extension"], settings_of(), "replacement")
 
 
 @pytest.mark.parametrize("command", ["extend", "before", "interpolate"])
@@ -334,71 +277,24 @@ def test_a_task_shows_the_network_the_frames_of_its_input(settings, clip, frames
     torch.testing.assert_close(call.z[:, :, places], clip_from_uint8(frames_of(source)), rtol=0, atol=1e-4)
 
 
-def test_sheets_while_training_show_the_averaged_weights(
-    dataset: Path, training: Callable[..., TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As sampling will: a sheet is a promise of what the result makes."""
-    shown: list[dict[str, Tensor]] = []
-    monkeypatch.setattr(
-        train_command, "sample_sheet", lambda video_model, *rest, **more: shown.append(video_model.state_dict())
-    )
-    report = train(training(dataset, tmp_path / "run", steps=3, sample_every=1))
-    average, raw = (load_file(report.checkpoint / f"{name}.safetensors") for name in ("ema", "model"))
-    assert len(shown) == 4 and shown[-1].keys() == average.keys()
-    assert all(torch.equal(shown[-1][name], average[name]) for name in average)
-    assert not all(torch.equal(raw[name], average[name]) for name in average)
-
-
-def test_training_reads_the_train_side_only(
-    dataset: Path, training: Callable[..., TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of it, in as many steps as that takes, and never a clip that is kept for validation: these are for looking
-    at alone."""
-    read: set[int] = set()
-    original = Dataset.view
-
-    def view(self: Dataset, index: int) -> np.ndarray:
-        read.add(index)
-        return original(self, index)
-
-    monkeypatch.setattr(Dataset, "view", view)
-    monkeypatch.setattr(monitor.TrainingMonitor, "errors", lambda *_: None)
-    train(training(dataset, tmp_path / "run", steps=3))
-    opened = open_dataset(dataset)
-    assert read == set(opened.split("train")) and opened.split("val")
-
-
-def test_windows_have_noise_of_their_own(model: LoadedModel, shown: list[Shown]) -> None:
-    """Noise of (seed, window): the same for a prompt or none, other for every window and seed."""
-    for prompts in (("",), (CAPTIONS[0],)):
-        make(model, LINES["none given"], settings_of(guidance_scale=1.0), "replacement", prompts)
-    starts = [call.z for call in shown[::STEPS]]
-    windows = len(starts) // 2
-    assert windows > 1
-    for number in range(windows):
-        expected = torch.randn(3, T, SIDE, SIDE, generator=seeded(0, number))
-        assert torch.equal(starts[number][0], expected) and torch.equal(starts[windows + number][0], expected)
-
-
 def with_settings(model: LoadedModel, **more: Any) -> LoadedModel:
     """The same weights, of a model that says other things of itself."""
     return replace(model, settings=ModelSettings.model_validate(model.settings.model_dump() | more))
 
 
 @pytest.mark.parametrize("name", ["mixed", "progressive", "lowpass", "shared"])
-def test_sampling_draws_the_noise_that_the_model_was_trained_with(
-    model: LoadedModel, shown: list[Shown], name: str
-) -> None:
-    """The first z of every window, and the gradient of reconstruction guidance, which is multiplied by its
-    covariance."""
+def test_sampling_draws_the_noise_that_the_model_was_trained_with(model, shown, name: str) -> None:
+    """The first z of every window, by seed and window, with a prompt or without; and the gradient of reconstruction
+    guidance, which is multiplied by its covariance."""
     own = with_settings(model, diffusion=DIFFUSION.model_dump() | {"noise": name, "noise_strength": 0.6})
     prior = Prior(name=name, strength=0.6)
-    make(own, LINES["none given"], settings_of(), "replacement")
-    for number, call in enumerate(shown[::STEPS]):
-        noise = torch.randn(1, 3, T, SIDE, SIDE, generator=seeded(0, number))
-        torch.testing.assert_close(call.z, prior.correlate(noise), rtol=0, atol=1e-6)
-    generator = torch.Generator().manual_seed(0)
-    z, known = (torch.randn(2, 3, T, SIDE, SIDE, generator=generator) for _ in range(2))
+    for prompt in ("", CAPTIONS[0]):
+        shown.clear()
+        make(own, LINES["none given"], settings_of(guidance_scale=1.0), "replacement", (prompt,))
+        for number, call in enumerate(shown[::STEPS]):
+            noise = torch.randn(1, 3, T, SIDE, SIDE, generator=seeded(0, number))
+            torch.testing.assert_close(call.z, prior.correlate(noise), rtol=0, atol=1e-6)
+    z, known = random_clips(2), random_clips(2, seed=1)
     level, observed = torch.full((2, T), -0.5), (torch.arange(T) < 2).expand(2, T)
     asked = settings_of(condition="reconstruction", reconstruction_weight=10.0)
     made = resolve_sampling(own, asked).conditioner(noisy, known, observed)(z, level)
@@ -438,7 +334,6 @@ def test_context_noise_that_was_not_trained_is_refused(model: LoadedModel) -> No
         (0.3, "learned", "trained on given frames of less noise: found --context-noise 0.4, expected at most 0.3"),
         (0.5, "replacement", "is for given frames that the network is shown: found --condition replacement"),
     ):
+        own, asked = with_settings(model, context_noise=most), settings_of(context_noise=0.4, condition=condition)
         with pytest.raises(VidiffError, match=message):
-            resolve_sampling(
-                with_settings(model, context_noise=most), settings_of(context_noise=0.4, condition=condition)
-            )
+            resolve_sampling(own, asked)

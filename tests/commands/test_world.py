@@ -8,11 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
+from command_line import sentence_of, vidiff
 
-from vidiff_cli.cli.app import Commands
-from vidiff_cli.cli.world import world_app
 from vidiff_cli.commands import world as world_task
 from vidiff_cli.commands.world import world
 from vidiff_cli.config.world import FilmFolderSettings, WorldSettings
@@ -73,26 +70,24 @@ def test_a_clip_depends_on_the_seed_and_its_number_alone(tmp_path: Path) -> None
 
 def test_a_folder_in_use_is_refused_and_overwrite_replaces_only_clips(tmp_path: Path) -> None:
     folder = world(settings_for(tmp_path / "clips")).folder
-    before = contents(folder)
-    with pytest.raises(VidiffError, match=r"not empty.*overwrite"):
-        world(settings_for(folder))
-    assert contents(folder) == before
+
+    def refused(sentence: str, place: Path = folder, **more: object) -> None:
+        before = contents(folder)
+        with pytest.raises(VidiffError, match=sentence):
+            world(settings_for(place, **more))
+        assert contents(folder) == before
+
+    refused(r"not empty.*overwrite")
     (folder / ".world-left").mkdir()
     world(settings_for(folder, clips=2, overwrite=True))
     assert len(names(folder)) == 5
     (folder / "holiday.mp4").write_bytes(b"mine")
-    before = contents(folder)
-    with pytest.raises(VidiffError, match=r"holds other files.*holiday"):
-        world(settings_for(folder, overwrite=True))
-    assert contents(folder) == before
-    with pytest.raises(VidiffError, match="not a folder"):
-        world(settings_for(folder / "holiday.mp4"))
+    refused(r"holds other files.*holiday", overwrite=True)
+    refused("not a folder", folder / "holiday.mp4")
 
 
 @pytest.mark.parametrize("existed", [False, True])
-def test_nothing_stays_of_a_run_that_fails_or_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existed: bool
-) -> None:
+def test_nothing_stays_of_a_run_that_fails_or_is_stopped(tmp_path: Path, monkeypatch, existed) -> None:
     folder = tmp_path / "clips"
     if existed:
         folder.mkdir()
@@ -110,23 +105,24 @@ def test_nothing_stays_of_a_run_that_fails_or_is_stopped(
     assert folder.exists() == existed and not list(tmp_path.rglob("*-*"))
 
 
-def test_impossible_clips_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    for seed in range(4):
-        with pytest.raises(VidiffError, match="at most 17 frames"):
-            world(settings_for(tmp_path / "clips", frames=18, seed=seed))
+def test_clips_that_a_world_does_not_have_are_one_sentence(tmp_path: Path) -> None:
+    """Before anything is written."""
+    larger = [{"frames": 17, "size": 32}, {"size": 8}, {"fps": "4", "size": 32}]
+    cases = [({"frames": 18, "seed": seed}, "at most 17 frames") for seed in range(4)]
+    cases += [({"part": "one", **wrong}, "larger world") for wrong in larger]
+    for more, sentence in cases:
+        with pytest.raises(VidiffError, match=sentence):
+            world(settings_for(tmp_path / "clips", **more))
     assert names(tmp_path) == []
 
 
 def test_the_command_prints_the_folder_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    app = typer.Typer(cls=Commands)
-    app.add_typer(world_app, name="world")
-    plain = CliRunner().invoke(app, ["world", "shapes", "clips", "-n", "2", "--seed", "1", "--fps", "12"])
+    plain = vidiff("world", "shapes", "clips", "-n", "2", "--seed", "1", "--fps", "12")
     assert (plain.exit_code, plain.stdout) == (0, "clips\n") and "seed 1" in plain.stderr
-    as_json = CliRunner().invoke(app, ["world", "shapes", "more", "-n", "1", "--size", "32", "--json", "--quiet"])
+    as_json = vidiff("world", "shapes", "more", "-n", "1", "--size", "32", "--json", "--quiet")
     assert json.loads(as_json.stdout)["clips"] == 1 and as_json.stderr == ""
-    again = CliRunner().invoke(app, ["world", "shapes", "clips", "-n", "2"])
-    assert again.exit_code == 1 and "--overwrite" in again.stderr
+    assert "--overwrite" in sentence_of(vidiff("world", "shapes", "clips", "-n", "2"))
     assert decode(tmp_path / "clips" / "clip-00001.mp4").fps == 12
 
 
@@ -143,10 +139,3 @@ def test_clips_of_the_larger_world_are_read_back_by_its_oracle(tmp_path: Path, p
         for thing, positions in zip(truth["things"], truth["positions"], strict=True):
             found = next(one for one in seen.things if one.words["color"] == thing["color"])
             assert np.abs(found.centers * 32 - np.asarray(positions)).max() < 0.4
-
-
-def test_clips_that_the_larger_world_does_not_have_are_one_sentence(tmp_path: Path) -> None:
-    for wrong in ({"frames": 17, "size": 32}, {"size": 8}, {"fps": "4", "size": 32}):
-        with pytest.raises(VidiffError, match="larger world"):
-            world(settings_for(tmp_path / "clips", part="one", **wrong))
-    assert not (tmp_path / "clips").exists()

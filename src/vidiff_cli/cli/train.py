@@ -54,10 +54,14 @@ def _settings(call: Invocation) -> TrainSettings:
     asked = call.settings(TrainSettings, under=preset(name) if name else None)
     name = asked.preset or default_preset(asked)
     under = preset(name)
-    if asked.start_from is not None and not asked.preset:
-        from vidiff_cli.runs.finetune import inherited
+    if asked.start_from is not None:
+        from vidiff_cli.runs.finetune import check_preset, inherited
 
-        under = under | inherited(asked.start_from, None if asked.overwrite else asked.output)
+        of_model = under | inherited(asked.start_from, None if asked.overwrite else asked.output)
+        if asked.preset:
+            check_preset(asked, call.settings(TrainSettings, under=of_model, preset=name))
+        else:
+            under = of_model
     settings = call.settings(TrainSettings, under=under, preset=name)
     chosen = settings.diffusion
     if not suits(chosen.weighting, chosen.target):  # the preset's, for another target: what was given still wins

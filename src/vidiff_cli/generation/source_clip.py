@@ -6,7 +6,8 @@ Shapes: n frames, h w pixels, c = 3 RGB; uint8.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -60,9 +61,16 @@ class SourceClip:
     digest: str
     starts: tuple[int, ...]
     same: tuple[int, ...]
+    inserted: Mapping[int, VideoInfo] = field(default_factory=dict)  # pictures among the inputs' frames, by number
 
     def __len__(self) -> int:
-        return sum(part.count for part in self.parts)
+        return sum(part.count for part in self.parts) + len(self.inserted)
+
+    def number_of(self, index: int) -> int:
+        """The number of a frame that is counted without the inserted pictures."""
+        for number in sorted(self.inserted):
+            index += number <= index
+        return index
 
     @property
     def info(self) -> VideoInfo:

@@ -12,12 +12,13 @@ from vidiff_cli.checkpoint import read_header
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.config.train import TrainSettings
-from vidiff_cli.errors import VidiffError
+from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
 from vidiff_cli.models.video_model import VideoNetwork, open_video_model
 from vidiff_cli.text.learned import EMPTY
 
 EMBEDDING = "text.embedding.weight"
+WITHOUT_WEIGHTS = {"dropout", "attention_max_size"}  # a wrong attention_max_size shows in the names of the weights
 MOTION = ("denoiser.network.stem_estimate.", "denoiser.network.gate.")  # weights of a network that is shown motion
 
 
@@ -52,6 +53,29 @@ def inherited(checkpoint: Path, run: Path | None = None) -> dict[str, Any]:
         "diffusion": model["diffusion"],
         "text": {"kind": text["kind"], "depth": text["depth"], "max_tokens": text["max_tokens"]},
     }
+
+
+def check_preset(chosen: TrainSettings, inherited: TrainSettings) -> None:
+    """UsageError where a preset that was named has another network than the model to start from: `chosen` are the
+    settings with the preset's, `inherited` the same with the model's in their place."""
+    ours, theirs = (_trained_settings(settings) for settings in (chosen, inherited))
+    for name, value in ours.items():
+        if name in theirs and value not in (theirs[name], "auto"):
+            raise UsageError(
+                f"--preset {chosen.preset} has another network than --from {chosen.start_from}",
+                found=f"{name} = {value}",
+                expected=f"{theirs[name]}",
+                fix="leave out --preset: --from takes the network of the checkpoint; or leave out --from",
+            )
+
+
+def _trained_settings(settings: TrainSettings) -> dict[str, object]:
+    """The settings that the weights of a model depend on."""
+    network = settings.network.model_dump(exclude={*WITHOUT_WEIGHTS, "motion"})
+    text = {"kind"} if settings.text.kind != "learned" else {"kind", "depth", "max_tokens"}
+    found: dict[str, object] = {f"network.{name}": value for name, value in network.items()}
+    found |= {f"text.{name}": value for name, value in settings.text.model_dump(include=text).items()}
+    return found | {"diffusion.target": settings.diffusion.target}
 
 
 def with_known_words(model: ModelSettings, settings: TrainSettings, run: Path | None) -> ModelSettings:
@@ -119,8 +143,7 @@ def _check_compatible(old: ModelSettings, new: ModelSettings, path: Path) -> Non
 
 def _weight_settings(model: ModelSettings) -> dict[str, object]:
     text = model.text
-    without_weights = {"dropout", "attention_max_size"}  # a wrong attention_max_size shows in the names of the weights
-    network = {name: value for name, value in model.network.model_dump().items() if name not in without_weights}
+    network = {name: value for name, value in model.network.model_dump().items() if name not in WITHOUT_WEIGHTS}
     settings: dict[str, object] = {f"network.{name}": value for name, value in network.items()}
     settings |= {"diffusion.target": model.diffusion.target, "text": text.kind}
     if text.kind == "learned":
