@@ -149,7 +149,7 @@ def test_frames_are_evenly_spread_over_a_video_of_any_length(count: int, most: i
 
     def reading() -> Any:
         blocks = (([Fraction(0)], frames[first : first + block]) for first in range(0, count, block))
-        return DecodedVideo(info=None, decoder="", fallback=None, fps=Fraction(1), blocks=blocks)  # type: ignore[arg-type]
+        return DecodedVideo(info=None, decoder="", fps=Fraction(1), blocks=blocks)  # type: ignore[arg-type]
 
     shown, numbers, total, damage = sample_frames([reading(), reading()], most)
     assert (total, damage, len(numbers)) == (count, None, min(count, most))
