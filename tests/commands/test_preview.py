@@ -151,7 +151,7 @@ def test_of_a_long_video_the_beginning_is_shown(tmp_path: Path) -> None:
 def test_frames_are_evenly_spread_over_a_video_of_any_length(count: int, most: int, block: int) -> None:
     frames = np.arange(count)[:, None, None, None].repeat(3, 3)
     blocks = (([Fraction(0)], frames[first : first + block]) for first in range(0, count, block))
-    reading = DecodedVideo(info=None, decoder="", fallback=None, fps=Fraction(1), blocks=blocks)  # type: ignore[arg-type]
+    reading = DecodedVideo(info=None, decoder="", fps=Fraction(1), blocks=blocks)  # type: ignore[arg-type]
     shown, numbers, total, damage = sample_frames([reading], most)
     assert (total, damage, len(numbers)) == (count, None, min(count, most))
     assert [int(frame[0, 0, 0]) for frame in shown] == list(numbers) and numbers[0] == 0
@@ -164,7 +164,7 @@ def test_frames_are_evenly_spread_over_a_video_of_any_length(count: int, most: i
 def test_a_second_reading_begins_anew() -> None:
     def reading(value: int, length: int) -> Any:
         frames = np.full((length, 1, 1, 3), value)
-        return DecodedVideo(info=None, decoder="", fallback=None, fps=Fraction(1), blocks=iter([([], frames)]))  # type: ignore[arg-type]
+        return DecodedVideo(info=None, decoder="", fps=Fraction(1), blocks=iter([([], frames)]))  # type: ignore[arg-type]
 
     shown, numbers, total, _ = sample_frames([reading(1, 7), reading(2, 3)], 8)
     assert (shown == 2).all() and numbers == (0, 1, 2) and total == 3

@@ -199,6 +199,7 @@ def test_conditions_by_name(model: LoadedModel, sampler: str, weight: float) -> 
     expected = {
         ("reconstruction", None): clamp_known(reconstruct(noisy, known, observed, weight), known, observed),
         ("reconstruction", 3.0): clamp_known(reconstruct(noisy, known, observed, 3.0), known, observed),
+        ("reconstruction", 0.0): clamp_known(noisy, known, observed),
         ("replacement", None): clamp_known(noisy, known, observed),
         ("learned", None): hold_known(noisy, known, observed, level=DIFFUSION.high),
     }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
-from vidiff_cli.config.generate import ExtendSettings
+from vidiff_cli.config.generate import ExtendSettings, parse_at
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.events import EventStream, task
 from vidiff_cli.generation.budget import check_amount
@@ -20,6 +19,7 @@ from vidiff_cli.generation.completion import (
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
+from vidiff_cli.generation.placed_pictures import PicturePlace, place_pictures
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.seams import PAST
 from vidiff_cli.generation.source_clip import read_clip, working_size
@@ -43,7 +43,7 @@ def extend(
     """
     if settings.seconds is not None and settings.num_frames is not None:
         raise UsageError("give only one of --seconds and --num-frames")
-    info = probe(settings.input)
+    info = probe(settings.input, settings.reading)
     if settings.fps is not None and not info.is_image:
         fix = "--fps is for photos"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
@@ -53,8 +53,8 @@ def extend(
         raise VidiffError("this model makes single pictures", fix="train on videos to extend one")
     options = OutputOptions.from_record("extend", settings.output, settings.model_dump(mode="json"))
     plan = _plan(settings, model, info, options.folder)
-    made = sum(rank not in plan.timeline.given for rank in plan.timeline.written)
-    delay = Fraction(made) / plan.rate if settings.before else Fraction(0)
+    line, first = plan.timeline, plan.clip.number_of(0)
+    delay = next(line.times[rank] for rank in sorted(line.given) if line.given[rank] == first)
     sound = SoundTrack(delay=delay, stop=settings.loop) if settings.audio else None
     return (yield from complete_video(model, setup, plan, options, settings, sound=sound, seams=True))
 
@@ -70,14 +70,19 @@ def _plan(settings: ExtendSettings, model: LoadedModel | None, info: VideoInfo, 
     looped = loop(count, rate, new=new, shown=overlap) if settings.loop else None
     nearest = range(min(ANCHORS, count)) if settings.before else range(max(0, count - ANCHORS), count)
     anchored = model is not None and settings.drift_control == "first"
+    anchor = match_color_statistics(clip.frames.read(nearest)) if anchored else None
+    line = looped or extension(count, rate, new=new, before=settings.before)
+    clip, line = place_pictures(
+        clip, line, [PicturePlace(*parse_at(each)) for each in settings.at], rate=rate, folder=folder
+    )
     return plan_completion(
         model,
         clip,
-        looped or extension(count, rate, new=new, before=settings.before),
+        line,
         settings,
         overlap=overlap,
         scheme=settings.scheme,
         prompts=settings.prompt or ("",),
         name=f"{slug(settings.input.stem)}-{'looped' if settings.loop else 'extended'}",
-        anchor=match_color_statistics(clip.frames.read(nearest)) if anchored else None,
+        anchor=anchor,
     )

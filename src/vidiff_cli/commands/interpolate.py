@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from vidiff_cli.config.generate import InterpolateSettings
+from vidiff_cli.config.generate import InterpolateSettings, parse_at
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, EventStream, Note, task
 from vidiff_cli.generation.budget import check_amount
@@ -21,6 +21,7 @@ from vidiff_cli.generation.completion import (
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
+from vidiff_cli.generation.placed_pictures import PicturePlace, place_pictures
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.source_clip import SourceClip, cover, read_clip, working_size
 from vidiff_cli.timeline import Timeline, better_rate, interpolation, join, leaves_out_most
@@ -40,8 +41,8 @@ def interpolate(
     `opened`: the model of the settings, where the caller has it.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
-    info = probe(settings.input)
-    other = None if settings.to is None else probe(settings.to)
+    info = probe(settings.input, settings.reading)
+    other = None if settings.to is None else probe(settings.to, settings.reading)
     if info.is_image and other is None:
         fix = "give a second one with --to, or use vidiff extend"
         raise VidiffError(f"{settings.input} is a single picture", expected="a video of two frames or more", fix=fix)
@@ -68,6 +69,9 @@ def _plan(
     else:
         clip, timeline, overlap = _multiply_rate(settings, model, info, folder)
     rate = clip.fps if settings.slow_motion else timeline.fps
+    clip, timeline = place_pictures(
+        clip, timeline, [PicturePlace(*parse_at(each)) for each in settings.at], rate=rate, folder=folder
+    )
     return plan_completion(
         model,
         clip,
@@ -124,7 +128,7 @@ def _join(
 def _sound(settings: InterpolateSettings, plan: CompletionPlan) -> SoundTrack:
     line, after = plan.timeline, None
     if settings.to is not None:
-        first = plan.clip.parts[0].count
+        first = plan.clip.number_of(plan.clip.parts[0].count)
         after = settings.to, line.times[next(rank for rank, number in line.given.items() if number == first)]
     return SoundTrack(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold, after=after)
 
@@ -142,7 +146,7 @@ def _warn_left_out(plan: CompletionPlan) -> Iterator[Event]:
     count, kept = len(line.given), len({*line.written} & {*line.given})
     if len(clip.parts) > 1 or not leaves_out_most(kept, count, len(line.written)):
         return
-    rate = better_rate(len(clip), clip.fps, line.fps, times=_own_times(clip))
+    rate = better_rate(len(clip.times), clip.fps, line.fps, times=_own_times(clip))
     fix = "" if rate is None else f"; --fps {rate} keeps them in step"
     text = f"{count - kept} of {count} given frames fall between the frames of {_rate(line.fps)} and are left out{fix}."
     yield Note(text, "warning")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vidiff_cli.config.fields import Encoding, Rate
 from vidiff_cli.config.model import LONG_CAPTIONS, LongCaptions
 from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Device, Option
+from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
+_AT = re.compile(r"(?:(?P<frame>[0-9]{1,9})|(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,9})?) ?s)=(?P<file>.+)", re.S)
 VIDEO, SAMPLING, GUIDANCE = "Video", "Sampling", "Guidance"
 
 
@@ -177,6 +181,12 @@ class CompletionSettings(GenerationSettings):
         description="Source of the new frames; both: the estimate by motion and what the model adds to it; estimate: "
         "the estimate alone, without a model; model: the model's frames alone, enlarged",
     )
+    reading: SharedReadOptions = DEFAULT
+    at: Annotated[tuple[str, ...], Option(VIDEO, values="PLACE=FILE")] = Field(
+        default=(),
+        description="A picture at a place of the result: 40=FILE at frame 40, counted from 0, or 1.5s=FILE after 1.5 "
+        "seconds; the frames around follow from it",
+    )
     audio: Annotated[bool, Option(VIDEO)] = Field(
         default=True, description="Keep the audio (longer in slow motion, at its pitch)"
     )
@@ -194,6 +204,22 @@ class CompletionSettings(GenerationSettings):
     jobs: Annotated[int, Option(OUTPUT, unit="processes")] = Field(
         default=1, ge=1, le=256, description="Inputs processed at the same time, where there are several"
     )
+
+    @field_validator("at")
+    @classmethod
+    def _places_of_pictures(cls, at: tuple[str, ...]) -> tuple[str, ...]:
+        for text in at:
+            parse_at(text)
+        return at
+
+
+def parse_at(text: str) -> tuple[int | None, Fraction | None, Path]:
+    """The frame, or the time in seconds, and the file of a --at. Raises ValueError."""
+    found = _AT.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not PLACE=FILE: expected such as 40=photo.png (a frame) or 1.5s=photo.png")
+    frame, seconds = found["frame"], found["seconds"]
+    return int(frame) if frame else None, Fraction(seconds) if seconds else None, Path(found["file"])
 
 
 class ExtendSettings(CompletionSettings):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from vidiff_cli.config.aspect import parse_aspect
 from vidiff_cli.config.fields import Encoding, Rate
 from vidiff_cli.config.options import GENERAL, OUTPUT, Argument, Option
+from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
 CaptionFormat = Literal[
     "auto",
@@ -30,7 +31,7 @@ CaptionFormat = Literal[
 # settings that change no byte of the dataset, or are recorded by their content (sources, captions)
 ELSEWHERE = {"sources", "output", "captions", "caption_format", "workers", "timeout", "memory", "shard", "merge"}
 ELSEWHERE |= {"preview", "strict", "overwrite", "encoding"}
-SHAPING = {"size", "aspect", "frames", "fps", "stride", "scenes", "decoder", "images_fps"}
+SHAPING = {"size", "aspect", "frames", "fps", "stride", "scenes", "decoder", "images_fps", "reading"}
 
 
 def parse_shard(shard: str) -> tuple[int, int]:
@@ -84,6 +85,7 @@ class PrepSettings(BaseModel):
     images_fps: Annotated[Rate, Option(CLIPS)] = Field(
         default=Fraction(25), gt=0, description="Rate of a folder of numbered images"
     )
+    reading: SharedReadOptions = DEFAULT
     captions: Annotated[tuple[str, ...], Option(CAPTIONS, values="auto|none|FILE")] = Field(
         default=("auto",),
         min_length=1,
@@ -135,7 +137,8 @@ class PrepSettings(BaseModel):
         default=False, description="Make the dataset from the parts of all --shard runs"
     )
     decoder: Annotated[Literal["auto", "decord", "ffmpeg"], Option(RUN)] = Field(
-        default="auto", description="Video decoder; auto: decord, and ffmpeg where it fails"
+        default="auto",
+        description="Video decoder; auto: ffmpeg; decord: an error for files that it cannot be trusted with",
     )
     workers: Annotated[int | None, Option(RUN, unit="processes")] = Field(
         default=None, ge=1, description="Sources decoded at the same time; if not given, one per core"
@@ -148,7 +151,7 @@ class PrepSettings(BaseModel):
     memory: Annotated[int, Option(RUN, unit="MB")] = Field(
         default=2000, ge=200, description="Largest memory for decoding one source"
     )
-    strict: Annotated[bool, Option(RUN)] = Field(default=False, description="Fail if a source is rejected")
+    strict: Annotated[bool, Option(RUN)] = Field(default=False, description="Fail if a source is rejected or damaged")
     preview: Annotated[int, Option(RUN, unit="clips")] = Field(
         default=8, ge=0, description="Clips shown in preview.png, and in rejected.png, of the dataset; 0: none"
     )

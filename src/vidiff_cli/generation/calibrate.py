@@ -36,11 +36,11 @@ def calibrate(
 ) -> EventStream[GainOf]:
     """Measure the gain of the model at every rank: one between given frames, one by distance beyond them.
 
-    Of an input too short to hold frames back the gain is 1 for a single frame, whose motion is unknown, else 0.
+    Of an input too short to hold frames back the gain is 1 beyond single frames, whose motion is unknown, else 0.
     """
     given = sorted(line.given)
-    lone = len(given) == 1
     scenes = _scenes(clip)
+    lone = max(map(len, scenes), default=0) == 1
     between, beyond = NO_GAIN, [(1.0, FULL_GAIN if lone else NO_GAIN)]
     made = [rank for rank in range(len(line.times)) if rank not in line.given and rank not in line.repeats]
     inner = [rank for rank in made if given[0] < rank < given[-1]]
@@ -61,8 +61,9 @@ def calibrate(
 
 
 def _scenes(clip: SourceClip) -> list[range]:
-    """The frames of the input, scene by scene."""
-    edges = [0, *clip.starts, len(clip)]
+    """The frames of the input, scene by scene; each inserted picture is one of its own."""
+    pictures = {edge for number in clip.inserted for edge in (number, number + 1)}
+    edges = sorted({0, *clip.starts, *pictures, len(clip)})
     return [range(low, high) for low, high in pairwise(edges)]
 
 

@@ -90,6 +90,9 @@ def complete_video(
     """
     began, line = time.monotonic(), plan.timeline
     yield from describe_plan(plan)
+    for part in plan.clip.parts:
+        for remark in part.remarks:
+            yield Note(f"{part.info.path.name}: {remark}.", "warning" if remark.startswith("damaged") else "info")
     if options.dry_run:
         return (yield from plot_plan(plan, output))
     with open_output(plan, output, model) as target:

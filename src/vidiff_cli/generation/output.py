@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -150,8 +150,17 @@ def _given_frames(plan: CompletionPlan) -> Iterator[np.ndarray]:
     if plan.model_size:
         return plan.clip.frames.in_order(range(len(plan.clip)))
     size = plan.size[1], plan.size[0]
-    return chain.from_iterable(
+    frames = chain.from_iterable(
         stream_full_size(part.info, fps=part.fps, size=cover(part.info, size), crop=size) for part in plan.clip.parts
+    )
+    pictures = plan.clip.inserted
+    if not pictures:
+        return frames
+    return chain.from_iterable(
+        stream_full_size(pictures[number], size=cover(pictures[number], size), crop=size)
+        if number in pictures
+        else islice(frames, 1)
+        for number in range(len(plan.clip))
     )
 
 

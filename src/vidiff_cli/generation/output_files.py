@@ -15,7 +15,7 @@ from vidiff_cli.device import dtype_name
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
-from vidiff_cli.generation.sidecar import sidecar_path, write_sidecar
+from vidiff_cli.generation.sidecar import result_stem, sidecar_path, write_sidecar
 from vidiff_cli.video.encode import check_output
 
 # Settings that do not decide which frames are made.
@@ -146,9 +146,9 @@ def slug(text: str) -> str:
 
 def sheet_path(path: Path) -> Path:
     """out.mp4 -> out_sheet.png."""
-    return path.with_name(path.stem + "_sheet.png")
+    return path.with_name(result_stem(path) + "_sheet.png")
 
 
 def compare_path(path: Path) -> Path:
     """out.mp4 -> out_compare.mp4."""
-    return path.with_name(path.stem + "_compare.mp4")
+    return path.with_name(result_stem(path) + "_compare.mp4")

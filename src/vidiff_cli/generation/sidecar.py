@@ -37,8 +37,22 @@ class MadeBy:
 
 
 def sidecar_path(path: Path) -> Path:
-    """out.mp4 -> out.json."""
-    return path.with_suffix(".json") if path.suffix else path.with_name(path.name + ".json")
+    """out.mp4 -> out.json; out.mp4.json where out.json is the sidecar of another result, such as out.mkv."""
+    return path.with_name(result_stem(path) + ".json")
+
+
+def result_stem(path: Path) -> str:
+    """Start of the names of files beside a result: out.mp4 -> out; its whole name where out.json says that the files
+    beside are those of another result."""
+    whole = path.name if path.suffix else path.name + ".frames"
+    plain = path.with_suffix(".json") if path.suffix else path.with_name(path.name + ".json")
+    if path.with_name(whole + ".json").is_file():
+        return whole
+    content = _read(plain)
+    other = None if content is None else content.get("file")
+    if not isinstance(other, str) or other in (path.name, "") or Path(other).name != other:
+        return plain.stem
+    return whole if path.with_name(other).exists() else plain.stem  # a result that was renamed keeps its sidecar
 
 
 def made_by(path: Path) -> MadeBy | None:
@@ -62,8 +76,11 @@ def made_by(path: Path) -> MadeBy | None:
 def read_sidecar(path: Path) -> dict[str, Any] | None:
     """Content of the sidecar beside a result: command, settings, seed, checkpoint (None where no model took part),
     versions and more. None without one that vidiff wrote."""
+    return _read(sidecar_path(path))
+
+
+def _read(sidecar: Path) -> dict[str, Any] | None:
     try:
-        sidecar = sidecar_path(path)
         if not sidecar.is_file() or sidecar.stat().st_size > LONGEST_SIDECAR:
             return None
         content = json.loads(sidecar.read_text(encoding="utf-8"))
@@ -94,6 +111,7 @@ def write_sidecar(
     """
     content = {
         "command": command,
+        "file": path.name,
         "argv": sys.argv,
         "settings": resolved_settings(record, model, seed),
         "seed": seed,

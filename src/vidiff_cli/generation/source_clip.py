@@ -6,7 +6,8 @@ Shapes: n frames, h w pixels, c = 3 RGB; uint8.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from vidiff_cli.generation.frame_store import DiskFrameArray
 from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.motion import repeated_frames
 from vidiff_cli.video.decode import stream_frames
+from vidiff_cli.video.filters import describe_conversion
 from vidiff_cli.video.packets import with_last_frame
 from vidiff_cli.video.probe import VideoInfo
 from vidiff_cli.video.resample import measure_rate
@@ -35,11 +37,13 @@ LEAST_FOR_CUTS = 6  # frames: of fewer, none shows what the usual change is
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourcePart:
-    """One input: what probing said, how many frames were read, and at which rate (None: its own times)."""
+    """One input: what probing said, how many frames were read, and at which rate (None: its own times). `remarks`: what
+    became of HDR, transparency, damage and the like."""
 
     info: VideoInfo
     count: int
     fps: Fraction | None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +61,16 @@ class SourceClip:
     digest: str
     starts: tuple[int, ...]
     same: tuple[int, ...]
+    inserted: Mapping[int, VideoInfo] = field(default_factory=dict)  # pictures among the inputs' frames, by number
 
     def __len__(self) -> int:
-        return sum(part.count for part in self.parts)
+        return sum(part.count for part in self.parts) + len(self.inserted)
+
+    def number_of(self, index: int) -> int:
+        """The number of a frame that is counted without the inserted pictures."""
+        for number in sorted(self.inserted):
+            index += number <= index
+        return index
 
     @property
     def info(self) -> VideoInfo:
@@ -121,7 +132,7 @@ def read_clip(
     check_amount(int((info.duration_seconds or 0) * float(fps or info.fps)), *crop, folder)
     frames = after.frames if after else DiskFrameArray.temporary(folder, (crop[1], crop[0], 3))
     first = len(after) if after else 0
-    for reading in stream_frames(info, size=scaled, crop=crop, fps=fps):
+    for reading in stream_frames(info, size=scaled, crop=crop, fps=fps, keep_intact=True):
         times, same = list[Fraction](), list[int]()
         measure, digest, before = SceneScorer(), hashlib.sha256(after.digest.encode() if after else b""), None
         for moments, block in reading.blocks:
@@ -135,7 +146,8 @@ def read_clip(
             measure.add(block)
             digest.update(np.ascontiguousarray(block).data)
             times += moments
-    part = SourcePart(info=info, count=len(times), fps=None if info.is_image else fps)
+    remarks = (*describe_conversion(info), *reading.remarks)
+    part = SourcePart(info=reading.info, count=len(times), fps=None if info.is_image else fps, remarks=remarks)
     scores = measure.scores()
     cuts = scene_starts(scores) if len(times) >= LEAST_FOR_CUTS else ()
     starts = tuple(first + start for start in cuts if start)

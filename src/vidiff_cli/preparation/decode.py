@@ -60,17 +60,10 @@ def _known(plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]) -> E
 def _decoded(
     plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]
 ) -> Iterator[tuple[MediaSource, ExtractedSource]]:
-    """Yields sources as they are extracted by worker processes. If decord fails, ffmpeg is tried."""
+    """Yields sources as they are extracted by worker processes."""
     settings = plan.settings
-    retried: list[ExtractJob] = []
-    jobs = (_job(plan, cache, source, settings.decoder) for source in sources)
+    jobs = (_job(plan, cache, source) for source in sources)
     for outcome in _outcomes(jobs, len(sources), settings):
-        job, extracted = outcome.job, _result(outcome)
-        if extracted.kind in RETRIED_KINDS and job.clip_spec.decoder == "auto":
-            retried.append(_job(plan, cache, job.source, "ffmpeg"))
-        else:
-            yield job.source, _keep_failure(cache, job, extracted)
-    for outcome in _outcomes(iter(retried), len(retried), settings):
         yield outcome.job.source, _keep_failure(cache, outcome.job, _result(outcome))
 
 
@@ -124,7 +117,7 @@ def _keep_failure(cache: ExtractCache, job: ExtractJob, extracted: ExtractedSour
     return extracted
 
 
-def _job(plan: Plan, cache: ExtractCache, source: MediaSource, decoder: str) -> ExtractJob:
+def _job(plan: Plan, cache: ExtractCache, source: MediaSource) -> ExtractJob:
     settings, segments = plan.settings, plan.captions.by_source[source.name]
     clip_spec = ClipSpec(
         size=settings.size,
@@ -133,8 +126,9 @@ def _job(plan: Plan, cache: ExtractCache, source: MediaSource, decoder: str) -> 
         fps=settings.fps,
         stride=settings.clip_stride,
         scenes=settings.scenes,
-        decoder=decoder,
+        decoder=settings.decoder,
         images_fps=settings.images_fps,
+        reading=settings.reading,
     )
     return ExtractJob(source=source, segments=segments, clip_spec=clip_spec, path=cache.path(source, segments))
 

@@ -14,6 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+from vidiff_cli.config.read_options import DEFAULT, ReadOptions
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.preparation.aspect_ratio import Framing, framing
 from vidiff_cli.preparation.captions import Segment
@@ -23,6 +24,7 @@ from vidiff_cli.preparation.scan import MediaSource
 from vidiff_cli.system.shortage import ShortageError, raise_shortage
 from vidiff_cli.system.worker_process import announce
 from vidiff_cli.video.decode import MAX_FRAMES, DecodedVideo, stream_frames
+from vidiff_cli.video.filters import describe_conversion
 from vidiff_cli.video.image_sequence import image_sequence_info, stream_image_sequence
 from vidiff_cli.video.probe import VideoInfo, probe
 from vidiff_cli.video.scene_detection import FrameScores, SceneScorer, scene_starts
@@ -44,6 +46,7 @@ class ClipSpec:
     scenes: bool
     decoder: str
     images_fps: Fraction
+    reading: ReadOptions = DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +120,7 @@ def _readings(job: ExtractJob) -> tuple[VideoInfo, Iterator[DecodedVideo]]:
         info = image_sequence_info(source.path, source.pictures, clip_spec.images_fps)
         frame, fps = _framing(info, clip_spec), _rate(info, clip_spec)
         return info, iter([stream_image_sequence(info, source.pictures, size=frame.scaled, crop=frame.crop, fps=fps)])
-    info = probe(source.path)
+    info = probe(source.path, clip_spec.reading)
     frame = _framing(info, clip_spec)
     rate = _rate(info, clip_spec)
     stops = [stop for _, stop in _intervals(job.segments, rate, info.start_seconds)]
@@ -129,6 +132,7 @@ def _readings(job: ExtractJob) -> tuple[VideoInfo, Iterator[DecodedVideo]]:
         fps=None if info.is_image else rate,
         decoder=clip_spec.decoder,
         stop_seconds=stop_seconds,
+        keep_intact=True,
     )
     return info, readings
 
@@ -180,10 +184,11 @@ def _finished(
     intervals: list[Interval],
     writer: ExtractWriter,
 ) -> tuple[ExtractedSource, list[bytes]]:
-    clip_spec, total = job.clip_spec, len(scores)
+    clip_spec, total, damage = job.clip_spec, len(scores), reading.info.damage
     extracted = ExtractedSource(
         decoder=reading.decoder,
-        fallback=reading.fallback,
+        damage=damage.describe() if damage else None,
+        remarks=(*describe_conversion(info), *reading.remarks),
         width=info.width,
         height=info.height,
         size=_framing(info, clip_spec).crop,
@@ -204,6 +209,8 @@ def _finished(
             unused.append((number, why))
         rate = reading.fps or Fraction(1)
         for start in starts:
+            if damage and damage.is_lost(start / rate, (start + extracted.clip_frames) / rate):
+                continue
             measured = clip_scores(scores, start, extracted.clip_frames, rate)
             found.append(ClipCandidate(start=start, offset=_offset(intervals, start), segment=number, scores=measured))
     found.sort(key=lambda each: (each.start, each.segment))
