@@ -88,6 +88,16 @@ def test_what_is_changed_in_reading_is_said_and_can_be_refused(tmp_path: Path) -
         extended(tmp_path / "a.mp4", reading={"hdr": "refuse"})
 
 
+def test_what_is_not_copied_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "s.srt").write_text("1\n00:00:00,000 --> 00:00:00,200\nhello\n")
+    (tmp_path / "m.txt").write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=100\ntitle=one\n")
+    inputs = ["-f", "lavfi", "-i", BASE, "-i", str(tmp_path / "s.srt"), "-i", str(tmp_path / "m.txt")]
+    streams = ["-map", "0", "-map", "1", "-map_chapters", "2", "-pix_fmt", "yuv420p", "-c:v", "libx264"]
+    make(*inputs, *streams, str(tmp_path / "a.mkv"))
+    _, notes = extended(tmp_path / "a.mkv")
+    assert notes.count("a.mkv: subtitles and chapters not copied to the result.") == 1
+
+
 def test_a_damaged_input_is_extended_from_its_intact_frames_with_a_warning(tmp_path: Path) -> None:
     noise = "color=gray:s=64x48:r=24:d=1.5,noise=alls=60:allf=t,format=yuv420p"
     codec = ["-c:v", "libx264", "-x264-params", "cabac=0:keyint=12:scenecut=0:bframes=0"]
