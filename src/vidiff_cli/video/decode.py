@@ -154,6 +154,12 @@ def stream_frames(
         raise VidiffError("stop_seconds must be positive", found=stop_seconds)
     info = source if isinstance(source, VideoInfo) else probe(Path(source))
     spec = replace(_make_spec(info, size, crop, fps, None, None), stop_seconds=stop_seconds)
+    if info.pictures:
+        from vidiff_cli.video.image_sequence import stream_image_sequence
+
+        rate = fps or info.fps
+        yield stream_image_sequence(info, info.pictures, size=spec.size, crop=spec.crop, fps=rate)
+        return
     yield from _decode_attempts(info, spec, decoder, keep_intact=keep_intact)
 
 

@@ -80,7 +80,7 @@ def partly_shown_start(path: Path) -> Fraction | None:
 
 def with_last_frame(info: VideoInfo) -> VideoInfo:
     """The info with the time that the last frame stays, where the file stores another than a nominal frame's."""
-    if info.is_image or info.last_seconds is not None:
+    if info.is_image or info.pictures or info.last_seconds is not None:
         return info
     try:
         stay = read_packet_times(info.path).last_seconds

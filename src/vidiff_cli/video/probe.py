@@ -59,7 +59,7 @@ class VideoInfo:
     turned or mirrored for display. `fields`: "" for progressive frames, "marked" where frames themselves say, else the
     field that comes first in all of them. `others`: what else the file holds: subtitles, chapters, a cover.
     `input_options` make ffmpeg read the file rightly; `options` are the user's. With `damage`, only the intact frames
-    are read.
+    are read. `pictures`: the frames of a video that is a folder of images.
     """
 
     path: Path
@@ -91,6 +91,7 @@ class VideoInfo:
     input_options: tuple[str, ...] = ()
     options: ReadOptions = DEFAULT
     damage: Damage | None = None
+    pictures: tuple[Path, ...] = ()
 
     @property
     def interlaced(self) -> bool:
