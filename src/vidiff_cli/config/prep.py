@@ -15,7 +15,18 @@ from vidiff_cli.config.options import GENERAL, OUTPUT, Argument, Option
 from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
 CaptionFormat = Literal[
-    "auto", "sidecar", "csv", "jsonl", "msrvtt", "youcook2", "activitynet", "webvid", "vatex", "panda70m"
+    "auto",
+    "sidecar",
+    "csv",
+    "jsonl",
+    "parquet",
+    "lerobot",
+    "msrvtt",
+    "youcook2",
+    "activitynet",
+    "webvid",
+    "vatex",
+    "panda70m",
 ]
 # settings that change no byte of the dataset, or are recorded by their content (sources, captions)
 ELSEWHERE = {"sources", "output", "captions", "caption_format", "workers", "timeout", "memory", "shard", "merge"}
@@ -78,7 +89,7 @@ class PrepSettings(BaseModel):
     captions: Annotated[tuple[str, ...], Option(CAPTIONS, values="auto|none|FILE")] = Field(
         default=("auto",),
         min_length=1,
-        description="Annotation files; auto: metadata.csv, metadata.jsonl or the file of a known corpus among the "
+        description="Annotation files; auto: metadata.csv, .jsonl or .parquet or the file of a known corpus among the "
         "sources, then NAME.txt beside each source",
     )
     caption_format: Annotated[CaptionFormat, Option(CAPTIONS)] = Field(
@@ -111,7 +122,9 @@ class PrepSettings(BaseModel):
         "if there is any",
     )
     split_by: Annotated[str | None, Option(SPLIT, unit="column")] = Field(
-        default=None, description="Column of the caption table; sources with equal values stay in one split"
+        default=None,
+        description="Column of the caption table, or folder (the first folder of a source's path); sources with "
+        "equal values stay in one split",
     )
     seed: Annotated[int, Option(SPLIT)] = Field(default=0, description="Seed of the validation split")
     hold_out: Annotated[tuple[str, ...], Option(SPLIT, unit="value")] = Field(

@@ -38,6 +38,13 @@ def read_jsonl(document: Document) -> Iterator[Annotation | InvalidRow]:
     yield from _entries(document, _json_rows(document))
 
 
+def read_records(
+    document: Document, rows: Iterator[tuple[int, dict[str, object]] | InvalidRow]
+) -> Iterator[Annotation | InvalidRow]:
+    """Entries of rows with their numbers, by the same names of columns. VidiffError: as `read_csv`."""
+    yield from _entries(document, rows)
+
+
 def json_row(line: str) -> dict[str, object] | str:
     """Parses the JSON object in a line; returns the reason as text if it is not one."""
     try:
