@@ -17,7 +17,7 @@ import torch
 
 from vidiff_cli.generation.budget import check_amount
 from vidiff_cli.generation.frame_store import DiskFrameArray
-from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.motion import repeated_frames
 from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.filters import describe_conversion
@@ -83,23 +83,29 @@ class SourceClip:
         return self.frames.shape[0], self.frames.shape[1]
 
 
-def working_size(info: VideoInfo, model: LoadedModel | None, size: ResultSize) -> tuple[Size, Size]:
+def working_size(info: VideoInfo, model: VideoModel | None, size: ResultSize) -> tuple[Size, Size]:
     """(scaled size, crop) of an input (w, h). Unless the result has the model's size, all of the picture is covered, a
     little stretched."""
     if size == "model" and model is not None:
         return network_size(info.width, info.height, model)
+    if model is not None and model.fixed_size:
+        return (model.width, model.height), (model.width, model.height)
     short, multiple = (
         (min(SHORT_SIDE, info.width, info.height), 1)
         if model is None
-        else (min(model.settings.width, model.settings.height), model.settings.network.multiple)
+        else (min(model.width, model.height), model.multiple)
     )
     covering = model_size(info.width, info.height, short, multiple)
     return covering, covering
 
 
-def network_size(width: int, height: int, model: LoadedModel) -> tuple[Size, Size]:
+def network_size(width: int, height: int, model: VideoModel) -> tuple[Size, Size]:
     """(scaled size, crop) of an input (w, h): short side the model's, long side cropped to the network's multiple."""
-    multiple, short = model.settings.network.multiple, min(model.settings.width, model.settings.height)
+    if model.fixed_size:
+        scale = max(Fraction(model.width, width), Fraction(model.height, height))
+        scaled = max(model.width, round(width * scale)), max(model.height, round(height * scale))
+        return scaled, (model.width, model.height)
+    multiple, short = model.multiple, min(model.width, model.height)
     scale = Fraction(short, min(width, height))
     scaled = tuple(max(short, round(side * scale)) for side in (width, height))
     crop = tuple(side // multiple * multiple for side in scaled)
