@@ -93,7 +93,7 @@ def ddpm(
         levels: The grid (steps + 1,) or (steps + 1, b, t), rising.
         generator: Of all draws.
         gamma: Interpolates the variance of a step from the smallest (0) to the largest (1).
-        correct: Step size delta of the Langevin correction; 0 is none.
+        correct: Step size delta of the Langevin correction; 0: no correction.
         noise: Draws noise with the covariance of the prior; white if not given.
 
     Returns:
