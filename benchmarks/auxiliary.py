@@ -58,8 +58,8 @@ from vidiff_cli.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.diffusion.levels import add_noise, cosine
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.diffusion.targets import WEIGHTINGS
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.models.optical_flow import raft
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.motion import forward_backward_mask, full_size_flow, warp
 from vidiff_cli.text.learned import collect_vocabulary
@@ -161,7 +161,7 @@ def new_state(settings: TrainSettings) -> TrainState:
 
 
 @torch.no_grad()
-def held_out(model: LoadedModel) -> dict[str, float]:
+def held_out(model: UNetModel) -> dict[str, float]:
     """Losses and flicker of the estimates of held-out clips."""
     videos, captions, _ = clips(1, HELD_OUT)
     video = torch.from_numpy(videos).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
@@ -206,7 +206,7 @@ def known_flow() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(flow).float().flatten(0, 1), torch.from_numpy(on | ground).float().flatten(0, 1)[:, None]
 
 
-def extended(model: LoadedModel) -> dict[str, float]:
+def extended(model: UNetModel) -> dict[str, float]:
     """Held-out clips whose last four frames are made anew, without captions."""
     videos, _, paths = clips(1, HELD_OUT)
     settings = GenerationSettings(seed=0, steps=SAMPLING_STEPS, condition="learned")

@@ -23,9 +23,10 @@ from benchmarks.machine import RESULTS, save
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
 from vidiff_cli.generation.generate import generate_clips
-from vidiff_cli.generation.load_model import LoadedModel, open_model
+from vidiff_cli.generation.load_model import open_model
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds.accuracy import caption_accuracy
 from vidiff_cli.worlds.scenes import Scene
@@ -69,7 +70,7 @@ def main() -> None:
     save(asked.name, figures)
 
 
-def sample(model: LoadedModel, settings: GenerationSettings, prompts: list[str]) -> np.ndarray:
+def sample(model: UNetModel, settings: GenerationSettings, prompts: list[str]) -> np.ndarray:
     """One video for each prompt: (b, t, h, w, 3) uint8. Video i has seed i."""
     setup, made = resolve_sampling(model, settings), []
     for start in range(0, len(prompts), AT_ONCE):

@@ -35,11 +35,12 @@ from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.diffusion.levels import grid
 from vidiff_cli.frames import plan
 from vidiff_cli.generation.generate import generate_clips
-from vidiff_cli.generation.load_model import LoadedModel, open_model
+from vidiff_cli.generation.load_model import open_model
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.metrics.drift import frame_stats
 from vidiff_cli.models.acceleration import recompute_stages
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.video.decode import decode
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
@@ -101,7 +102,7 @@ def people() -> np.ndarray:
     return np.stack([dataset.frames(number) for number in sorted(first.values())])
 
 
-def weights(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
+def weights(model: UNetModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
     window, paths = model.settings.frames, np.empty((0, 0))
     if asked.people:
         clips, counts, scanned = people()[: asked.clips], (window // 2,), WEIGHTS_OF_PEOPLE
@@ -135,7 +136,7 @@ def fidelity(made: np.ndarray, clips: np.ndarray, given: range) -> dict[str, flo
     }
 
 
-def methods(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
+def methods(model: UNetModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
     clips, paths = shapes(asked)
     given = range(clips.shape[1] // 2)
     frozen = clips.copy()
@@ -191,7 +192,7 @@ def interval(values: np.ndarray, over: np.ndarray | None = None) -> list[float]:
     return [float(values.mean() / below.mean()), *(float(edge) for edge in np.quantile(ratios, [0.025, 0.975]))]
 
 
-def drift(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
+def drift(model: UNetModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
     clips = people() if asked.people else shapes(asked)[0]
     window = model.settings.frames
     clips, overlap = clips[: min(asked.clips, DRIFT_CLIPS), :window], window // 2
@@ -224,7 +225,7 @@ def drift(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[str,
 
 
 def extended(
-    model: LoadedModel, clips: np.ndarray, total: int, overlap: int, settings: GenerationSettings, anchor: Any
+    model: UNetModel, clips: np.ndarray, total: int, overlap: int, settings: GenerationSettings, anchor: Any
 ) -> np.ndarray:
     """Clips (b n h w c) continued to `total` frames, without captions."""
     count, shown = len(clips), clips.shape[1]
@@ -265,7 +266,7 @@ def draw(given: dict[str, float], curves: dict[str, list[dict[str, float]]], pat
     figure.savefig(path, dpi=110)
 
 
-def cost(model: LoadedModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
+def cost(model: UNetModel, asked: argparse.Namespace, name: str) -> dict[str, Any]:
     """Process time of one network pass, of each kind, over a free one: parameters frozen, no Langevin correction."""
     torch.set_num_threads(1)
     window, side = model.settings.frames, model.settings.height

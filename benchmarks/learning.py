@@ -41,10 +41,10 @@ from vidiff_cli.device import choose_device, choose_dtype, dtype_name
 from vidiff_cli.diffusion.levels import add_noise, alpha_sigma, cosine
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.diffusion.targets import WEIGHTINGS
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.models.attention import RelativeTime
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import VideoNetwork, new_video_model
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.training.loader import BatchSpec, ClipSource, draw_batch
@@ -303,12 +303,12 @@ def timed(steps: Iterator[int]) -> Iterator[tuple[int, float]]:
         yield step, time.process_time() - began
 
 
-def averaged(state: TrainState, dtype: torch.dtype) -> LoadedModel:
+def averaged(state: TrainState, dtype: torch.dtype) -> UNetModel:
     """A model with the averaged weights, as sampling uses it."""
     video_model = copy.deepcopy(state.video_model)
     video_model.load_state_dict(state.ema.shadow)
     video_model.requires_grad_(False).eval()
-    return LoadedModel(
+    return UNetModel(
         video_model=video_model,
         reader=video_model.caption_reader(),
         settings=video_model.settings,
@@ -324,7 +324,7 @@ def averaged(state: TrainState, dtype: torch.dtype) -> LoadedModel:
 Estimate = Callable[[Tensor, Tensor, Tensor, Sequence[str]], Tensor]
 
 
-def model_estimate(model: LoadedModel) -> Estimate:
+def model_estimate(model: UNetModel) -> Estimate:
     times = torch.arange(FRAMES) / FPS
     return lambda z, level, given, captions: model.denoiser(times.expand(len(z), -1), given, captions, scale=1.0)(
         z, level
@@ -363,7 +363,7 @@ def validate(estimate: Estimate, *, told: bool) -> dict[str, float]:
     return sums
 
 
-def attributes(model: LoadedModel) -> dict[str, Any]:
+def attributes(model: UNetModel) -> dict[str, Any]:
     """Attributes read back from one sample per caption of the world, and the error of four frames after four."""
     captions = sorted(set(clips(0, TRAINING)[1]))
     videos, _, paths = clips(1, HELD_OUT)

@@ -19,7 +19,7 @@ from benchmarks.machine import save
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.config.generate import ExtendSettings
 from vidiff_cli.device import peak_memory, restart_peak
-from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.models.unet_model import UNetModel
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("--frames", type=int, default=5000)
     asked = parser.parse_args()
-    LoadedModel.denoiser = lambda *_, **__: lambda z, level: z  # type: ignore[method-assign]
+    UNetModel.denoiser = lambda *_, **__: lambda z, level: z  # type: ignore[method-assign]
     peaks, report = {}, None
     with tempfile.TemporaryDirectory() as folder:
         for count in (50, asked.frames):

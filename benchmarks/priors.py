@@ -32,7 +32,7 @@ from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.model import NOISE_STRENGTHS
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.device import choose_device, choose_dtype, dtype_name
-from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.validation import BANDS, make_validation_set
 from vidiff_cli.training.validation import validate as held_out_loss
@@ -84,13 +84,13 @@ def run(variant: Variant, steps: int) -> dict[str, Any]:
     return row | extensions(model)
 
 
-def told_of_noise(model: LoadedModel, settings: TrainSettings) -> LoadedModel:
+def told_of_noise(model: UNetModel, settings: TrainSettings) -> UNetModel:
     """The model with the noise of given frames that it was trained for, as a checkpoint tells it."""
     known = model.settings.model_copy(update={"context_noise": settings.objective.context_noise})
     return replace(model, settings=known)
 
 
-def losses(model: LoadedModel) -> dict[str, Any]:
+def losses(model: UNetModel) -> dict[str, Any]:
     """The validation loss of `vidiff train` on clips of the world that were not trained on."""
     videos, captions, _ = learning.clips(1, learning.HELD_OUT)
     rows: Any = [
@@ -106,7 +106,7 @@ def losses(model: LoadedModel) -> dict[str, Any]:
     return {"loss": {"all": seen.loss, "free": seen.free, "given": seen.observed} | bands}
 
 
-def extensions(model: LoadedModel) -> dict[str, Any]:
+def extensions(model: UNetModel) -> dict[str, Any]:
     """Errors of the second half after the first half: of 8 frames by reconstruction guidance, of 16 by the learned
     condition, with given frames clean and, for a model that knows them so, noisy."""
     asked: dict[str, Any] = {"seed": 0, "steps": learning.SAMPLING_STEPS}

@@ -256,9 +256,9 @@ def sampling() -> dict[str, float]:
     from pathlib import Path
 
     from vidiff_cli.generation.generate import generate_clips
-    from vidiff_cli.generation.load_model import LoadedModel
     from vidiff_cli.generation.sampling_setup import resolve_sampling
     from vidiff_cli.generation.video_job import VideoJob
+    from vidiff_cli.models.unet_model import UNetModel
     from vidiff_cli.models.video_model import new_video_model
     from vidiff_cli.text.learned import collect_vocabulary
 
@@ -267,7 +267,7 @@ def sampling() -> dict[str, float]:
     text = TextSettings(kind="learned", vocabulary=collect_vocabulary([prompt]))
     video_model = new_video_model(model_of(settings, side).model_copy(update={"text": text}), 0)
     video_model.requires_grad_(False).eval()
-    model = LoadedModel(
+    model = UNetModel(
         video_model=video_model,
         reader=video_model.caption_reader(),
         settings=video_model.settings,

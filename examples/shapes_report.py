@@ -20,9 +20,10 @@ import numpy as np
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
 from vidiff_cli.generation.generate import generate_clips
-from vidiff_cli.generation.load_model import LoadedModel, open_model
+from vidiff_cli.generation.load_model import open_model
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.video.decode import decode
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds import oracle, shapes
@@ -63,7 +64,7 @@ def _samples(folder: Path) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in right.items()} | {"count": len(right["color"])}
 
 
-def read_back(model: LoadedModel, captions: list[str], settings: GenerationSettings) -> dict[str, float]:
+def read_back(model: UNetModel, captions: list[str], settings: GenerationSettings) -> dict[str, float]:
     """Share of one sample per caption in which each attribute is right, and `all` of them: as `_samples`, without files
     between."""
     empty = np.zeros((len(captions), model.settings.frames, model.settings.height, model.settings.width, 3), np.uint8)
@@ -75,7 +76,7 @@ def read_back(model: LoadedModel, captions: list[str], settings: GenerationSetti
     return right | {"all": float(np.mean([word == found for word, found in pairs]))}
 
 
-def _swap(model: LoadedModel, captions: list[str]) -> float:
+def _swap(model: UNetModel, captions: list[str]) -> float:
     """Share of pairs, same seed and another color word, in which the measured color follows the word."""
     colors = list(shapes.COLORS)
     swapped = []
@@ -94,7 +95,7 @@ def _swap(model: LoadedModel, captions: list[str]) -> float:
 
 
 def _extension(
-    model: LoadedModel, clips: np.ndarray, paths: np.ndarray, sheet: Path, ways: Ways
+    model: UNetModel, clips: np.ndarray, paths: np.ndarray, sheet: Path, ways: Ways
 ) -> dict[str, dict[str, float]]:
     """Errors of the second half of the frames after the first half, by way of making them."""
     given = clips.shape[1] // 2
@@ -103,7 +104,7 @@ def _extension(
     return _compare(model, clips, paths, range(given), {"freezing": frozen}, sheet, ways)
 
 
-def _in_betweens(model: LoadedModel, clips: np.ndarray, paths: np.ndarray, sheets: Path) -> dict[str, dict[str, float]]:
+def _in_betweens(model: UNetModel, clips: np.ndarray, paths: np.ndarray, sheets: Path) -> dict[str, dict[str, float]]:
     """The same between every 4th frame; the frames after the last given one are left out."""
     length = (clips.shape[1] - 1) // EVERY * EVERY + 1
     clips, paths = clips[:, :length], paths[:, :length]
@@ -119,7 +120,7 @@ def _in_betweens(model: LoadedModel, clips: np.ndarray, paths: np.ndarray, sheet
 
 
 def _compare(
-    model: LoadedModel,
+    model: UNetModel,
     clips: np.ndarray,
     paths: np.ndarray,
     given: range,
@@ -137,7 +138,7 @@ def _compare(
 
 
 def complete(
-    model: LoadedModel, clips: np.ndarray, given: range, settings: GenerationSettings, prompts: list[str] | None = None
+    model: UNetModel, clips: np.ndarray, given: range, settings: GenerationSettings, prompts: list[str] | None = None
 ) -> np.ndarray:
     """All clips (b n h w c) at once, without captions if there are no prompts: the frames that are not given made
     anew."""
@@ -164,7 +165,7 @@ def _step(clips: np.ndarray, frame: int) -> np.ndarray:
 
 
 def _make(
-    model: LoadedModel, clips: np.ndarray, given: Sequence[int], settings: GenerationSettings, prompts: list[str]
+    model: UNetModel, clips: np.ndarray, given: Sequence[int], settings: GenerationSettings, prompts: list[str]
 ) -> np.ndarray:
     """All clips at once through the plan and the filling loop: (b n h w c), everything that is not given made."""
     total, window = clips.shape[1], model.settings.frames

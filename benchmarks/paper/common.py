@@ -25,9 +25,9 @@ from benchmarks.paper.models import FRAMES, SIZE, WORK, content, open_trained
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
 from vidiff_cli.generation.generate import generate_clips
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models.unet_model import UNetModel
 
 HERE = Path(__file__).resolve().parent
 AT_ONCE = 32
@@ -36,7 +36,7 @@ PLOTS = HERE.parents[1] / "docs" / "results"
 
 
 def sampled(
-    model: LoadedModel,
+    model: UNetModel,
     prompts: Sequence[str],
     store: Path,
     *,
@@ -62,7 +62,7 @@ def sampled(
 
 
 def _sample(
-    model: LoadedModel,
+    model: UNetModel,
     settings: GenerationSettings,
     prompts: Sequence[str],
     total: int,

@@ -28,7 +28,8 @@ from vidiff_cli.commands.train import train
 from vidiff_cli.config.resolve import resolve
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.events import Progress
-from vidiff_cli.generation.load_model import LoadedModel, open_model
+from vidiff_cli.generation.load_model import open_model
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.system.atomic_files import write_text
 
 PART, SIZE, FPS, FRAMES = "lasting", 16, 8, 8
@@ -116,7 +117,7 @@ def trained(name: str, work: Path) -> Trained:
     return Trained(name=name, run=run, steps=steps, cpu_seconds=spent["seconds"] / spent["steps_made"] * steps)
 
 
-def open_trained(name: str, work: Path) -> tuple[LoadedModel, dict[str, Any]]:
+def open_trained(name: str, work: Path) -> tuple[UNetModel, dict[str, Any]]:
     """The model of a variant and what is to say of it in results."""
     done = trained(name, work)
     model = open_model(done.run, device="cpu")

@@ -12,6 +12,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.video.decode import SUFFIXES_IMAGE, SUFFIXES_VIDEO
 
 BUILTIN = Path("builtin")  # the model of the package, as --model names it
+HUB = "hf:"  # before a name on the hub
 SUFFIXES_MEDIA = SUFFIXES_VIDEO | SUFFIXES_IMAGE
 SUFFIXES_TEXT = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".srt", ".vtt", ".xml", ".yaml", ".yml"})
 WEIGHTS = frozenset({"ema.safetensors", "model.safetensors"})  # in a checkpoint folder
@@ -22,6 +23,7 @@ PathKind = Literal[
     "checkpoint file",
     "checkpoint folder",
     "run",
+    "public model",
     "dataset",
     "folder",
     "media file",
@@ -40,6 +42,8 @@ def path_kind(path: Path) -> PathKind:
     Raises VidiffError for a folder that cannot be listed.
     """
     if not os.path.lexists(path):
+        if str(path).startswith(HUB):
+            return "public model"
         return "builtin model" if path == BUILTIN else "missing"
     if not path.is_dir():
         return _file_kind(path.suffix.lower())
@@ -49,6 +53,8 @@ def path_kind(path: Path) -> PathKind:
         raise VidiffError(f"{path} cannot be read", found=(error.strerror or str(error)).lower()) from error
     if names & {"dataset.json", JOURNAL}:
         return "dataset"
+    if "model_index.json" in names:
+        return "public model"
     if names & WEIGHTS:
         return "checkpoint folder"
     if "checkpoints" in names or ("config.json" in names and _is_run_config(path / "config.json")):

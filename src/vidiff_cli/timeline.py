@@ -79,6 +79,31 @@ def split_at_cuts(timeline: Timeline, *, starts: Collection[int], same: Collecti
     return replace(timeline, repeats=copies, segments=(*scenes, range(first, len(timeline.times))))
 
 
+def pad_to_groups(timeline: Timeline, group: int) -> Timeline:
+    """The timeline of an extension for a model that makes frames in groups: 1 + `group` k in a clip.
+
+    What the model sees of the given frames, and the new ones, fill their groups: the scene that goes on begins later by
+    up to group - 1 frames, and up to group - 1 frames are made that are not written.
+    Raises ValueError where frames are missing before or between given ones: no group there is known.
+    """
+    last = max(timeline.given, default=-1)
+    if any(rank not in timeline.given and rank not in timeline.repeats for rank in range(last)):
+        raise ValueError("frames are missing before or between given ones")
+    new = len(timeline.times) - last - 1
+    first = timeline.segments[-1].start
+    if last >= first:
+        first = last - (last - first) // group * group
+    more = (-new if last >= 0 else 1 - new) % group
+    after = tuple(timeline.times[-1] + step / timeline.fps for step in range(1, more + 1))
+    end = len(timeline.times) + more
+    segments = (*timeline.segments[:-1], range(timeline.segments[-1].start, first), range(first, end))
+    return replace(
+        timeline,
+        times=(*timeline.times, *after),
+        segments=tuple(scene for scene in segments if scene),
+    )
+
+
 def interpolation(
     count: int,
     source_fps: Fraction,

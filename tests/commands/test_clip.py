@@ -279,7 +279,7 @@ def test_prompts_are_read_by_clip_each_once(asked, clip, encoded, frames_of, tin
 def test_the_wrong_weights_are_refused_before_anything_is_made(
     asked, clip, tiny_clip, task, command, no_network, monkeypatch, tmp_path
 ) -> None:
-    network = "vidiff_cli.generation.load_model.LoadedModel.denoiser"
+    network = "vidiff_cli.models.unet_model.UNetModel.denoiser"
     monkeypatch.setattr(network, lambda *_, **__: pytest.fail("the network was used"))
     more = {"prompts": (PROMPT,)} if command == "sample" else {"prompt": PROMPT, "input": clip(6)}
     for where, expected in (

@@ -18,7 +18,8 @@ from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation import completion, frame_store, generate, video_job
+from vidiff_cli.generation import completion, frame_store, generate
+from vidiff_cli.models import unet_model
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import probe
@@ -202,7 +203,7 @@ def test_windows_made_together_are_those_made_alone(settings, clip, frames_of, m
         generate, "sample_windows", lambda *given, **more: batches.append(given[1]) or original(*given, **more)
     )
     for most in (1, 8):
-        monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", most)
+        monkeypatch.setattr(unet_model, "WINDOWS_AT_ONCE", most)
         asked = settings("interpolate", input=source, factor=3, lossless=True, output=f"{most}.mkv")
         made.append(frames_of(interpolate(asked).path).astype(int))
     assert max(map(len, batches[0])) == 1 < max(map(len, batches[1]))
@@ -231,9 +232,9 @@ LONG = """
     from vidiff_cli.config.generate import ExtendSettings
     from vidiff_cli.device import peak_memory, restart_peak
     from vidiff_cli.commands.extend import extend
-    from vidiff_cli.generation.load_model import LoadedModel
+    from vidiff_cli.models.unet_model import UNetModel
 
-    LoadedModel.denoiser = lambda *_, **__: lambda z, level: z  # what the network would do costs time alone
+    UNetModel.denoiser = lambda *_, **__: lambda z, level: z  # what the network would do costs time alone
     for count in (100, int(sys.argv[3])):
         restart_peak(torch.device("cpu"))
         settings = {"model": sys.argv[1], "input": sys.argv[2], "num_frames": count, "steps": 1, "condition": "learned"}

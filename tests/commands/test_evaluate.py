@@ -6,7 +6,8 @@ import json
 import math
 import resource
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.evaluation import report
 from vidiff_cli.evaluation.report import Result
+from vidiff_cli.evaluation.video_sets import VideoSet, dataset_set
 from vidiff_cli.metrics.extractors import random_extractor
 from vidiff_cli.metrics.fidelity import psnr, ssim
 from vidiff_cli.video.encode import encode
@@ -87,11 +89,17 @@ def no_plot(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(report, "plot_evaluation", lambda rows, by_frame, path, title: path)
 
 
-def test_equal_sets_have_no_distance_and_infinite_psnr(sets: tuple[Path, Path]) -> None:
-    report = evaluate(settings_for(sets[0], sets[0]))
+def test_equal_sets_have_no_distance_and_infinite_psnr(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of files, and of the same frames as folders of pictures."""
+    for number in range(COUNT):
+        (tmp_path / "pictures" / f"clip-{number:02}").mkdir(parents=True)
+        for place, frame in enumerate(video(seed=number)):
+            Image.fromarray(frame).save(tmp_path / "pictures" / f"clip-{number:02}" / f"{place:05}.png")
+    report = evaluate(settings_for(sets[0], tmp_path / "pictures"))
     assert report.protocol["paired"] and report.protocol["equal_frames"] == 4 * COUNT
     sides = report.protocol["real"], report.protocol["generated"]
     assert sides[0]["pixels_sha256"] == sides[1]["pixels_sha256"] and sides[0]["lossy"] == []
+    assert sides[1]["codecs"] == {"numbered pictures": COUNT}
     assert result(report, "Frechet").generated.value == pytest.approx(0, abs=1e-9)
     assert result(report, "PSNR").generated.value == math.inf and result(report, "SSIM").generated.value == 1.0
     for name in ("warping error", "motion", "flicker", "color drift"):
@@ -125,21 +133,19 @@ def test_pairs_by_name_leave_the_given_frames_out(tmp_path: Path) -> None:
     real, generated = folder_of(tmp_path / "real", truth), folder_of(tmp_path / "made", made)
     report = evaluate(settings_for(real, generated, given="2"))
     changed = [(np.minimum(each[2:], 245) + 10, each[2:]) for each in truth]
-    assert result(report, "PSNR").generated.value == pytest.approx(np.mean([psnr(*pair).mean() for pair in changed]))
+    by_frame = np.mean([psnr(*pair) for pair in changed], axis=0)
+    assert result(report, "PSNR").generated.value == pytest.approx(by_frame.mean())
     assert result(report, "SSIM").generated.value == pytest.approx(np.mean([ssim(*pair).mean() for pair in changed]))
     assert report.by_frame["PSNR"][:2] == (None, None)
-    assert report.by_frame["PSNR"][2:] == pytest.approx(
-        [np.mean([psnr(*pair)[k] for pair in changed]) for k in range(4)]
-    )
+    assert report.by_frame["PSNR"][2:] == pytest.approx(by_frame.tolist())
     assert result(report, "seam jump").generated.videos == 3
     ranges = evaluate(settings_for(real, generated, given="0-1", output=tmp_path / "again"))
     assert ranges.results == report.results and ranges.protocol["given_frames"] == [0, 1]
     whole = evaluate(settings_for(real, generated, output=tmp_path / "whole"))
     assert result(whole, "PSNR").generated.value == math.inf  # its given frames are equal
-    with pytest.raises(VidiffError, match="all frames were given"):
-        evaluate(settings_for(real, generated, given="6", output=tmp_path / "none"))
-    with pytest.raises(VidiffError, match="frames that do not exist: found frame 8"):
-        evaluate(settings_for(real, generated, given="0-8", output=tmp_path / "none"))
+    for given, sentence in (("6", "all frames were given"), ("0-8", "frames that do not exist: found frame 8")):
+        with pytest.raises(VidiffError, match=sentence):
+            evaluate(settings_for(real, generated, given=given, output=tmp_path / "none"))
 
 
 def test_sidecars_tell_the_given_frames(tmp_path: Path) -> None:
@@ -161,46 +167,30 @@ def test_pairs_in_order_where_asked_and_two_single_videos_without_asking(sets: t
     assert {each.kind for each in single.results} == {"fidelity", "time"}
 
 
-def test_folders_of_pictures_hold_the_frames_of_the_files(tmp_path: Path, sets: tuple[Path, Path]) -> None:
-    for number in range(COUNT):
-        (tmp_path / "pictures" / f"clip-{number:02}").mkdir(parents=True)
-        for place, frame in enumerate(video(seed=number)):
-            Image.fromarray(frame).save(tmp_path / "pictures" / f"clip-{number:02}" / f"{place:05}.png")
-    report = evaluate(settings_for(sets[0], tmp_path / "pictures"))
-    assert report.protocol["paired"] and report.protocol["equal_frames"] == 4 * COUNT
-    assert report.protocol["generated"]["codecs"] == {"numbered pictures": COUNT}
-
-
-def test_sheets_and_comparisons_are_no_videos_of_a_set(sets: tuple[Path, Path]) -> None:
-    encode(sets[1] / "sample_0_compare.mp4", video(side=32), Fraction(8))
-    Image.fromarray(video()[0]).save(sets[1] / "sample_0_sheet.png")
-    report = evaluate(settings_for(*sets))
-    assert report.protocol["generated"]["videos"] == COUNT and report.protocol["generated"]["left_out"] == 2
-
-
-def test_lossy_files_are_recorded_and_warned_of(tmp_path: Path, sets: tuple[Path, Path]) -> None:
+def test_only_videos_of_a_set_count_and_lossy_ones_are_warned_of(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    """Sheets and comparisons beside them are left out."""
     lossy = folder_of(tmp_path / "lossy", [video(seed=number) for number in range(COUNT)], names="x{}.mp4")
+    encode(lossy / "x0_compare.mp4", video(side=32), Fraction(8))
+    Image.fromarray(video()[0]).save(lossy / "x0_sheet.png")
     report = evaluate(settings_for(sets[0], lossy))
-    assert report.protocol["generated"]["lossy"] == ["h264"]
+    made = report.protocol["generated"]
+    assert (made["videos"], made["left_out"], made["lossy"]) == (COUNT, 2, ["h264"])
     assert [text for text in report.warnings if "lossy codec (h264)" in text and "generated" in text]
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("side", "fps", "sentence"),
     [
-        ({"side": 24}, "the videos differ in size: found 16x16 .*and 24x24 .*; pass --size"),
-        ({"fps": Fraction(10)}, "the videos differ in frame rate: found 8 fps .*and 10 fps .*; pass --fps"),
+        (24, 8, "the videos differ in size: found 16x16 .*and 24x24 .*; pass --size"),
+        (16, 10, "the videos differ in frame rate: found 8 fps .*and 10 fps .*; pass --fps"),
     ],
 )
-def test_other_sizes_and_rates_are_one_sentence(
-    tmp_path: Path, sets: tuple[Path, Path], change: dict[str, Any], sentence: str
-) -> None:
-    fps = change.pop("fps", Fraction(8))
-    other = folder_of(tmp_path / "other", [video(seed=n, **change) for n in range(2)], names="o{}.mkv", fps=fps)
+def test_other_sizes_and_rates_are_one_sentence(tmp_path: Path, sets, side: int, fps: int, sentence: str) -> None:
+    videos = [video(side=side, seed=number) for number in range(2)]
+    other = folder_of(tmp_path / "other", videos, names="o{}.mkv", fps=Fraction(fps))
     with pytest.raises(VidiffError, match=sentence):
         evaluate(settings_for(sets[0], other))
-    settings = settings_for(sets[0], other, size="16", fps="8", num_frames=3)
-    report = evaluate(settings)
+    report = evaluate(settings_for(sets[0], other, size="16", fps="8", num_frames=3))
     assert (report.protocol["width"], report.protocol["frames"], report.protocol["fps"]) == (16, 3, Fraction(8))
 
 
@@ -218,40 +208,38 @@ def test_a_rate_is_brought_about_by_exact_times(tmp_path: Path) -> None:
 
 
 def test_too_few_and_too_short_and_damaged_videos_are_one_sentence(tmp_path: Path, sets: tuple[Path, Path]) -> None:
-    one = folder_of(tmp_path / "one", [video()], names="one.mkv")
-    with pytest.raises(VidiffError, match="too few videos for a distance: found 5 real and 1 generated"):
-        evaluate(settings_for(sets[0], one))
-    with pytest.raises(VidiffError, match=r"clip-00\.mkv is too short: found 4 frames, expected 5"):
-        evaluate(settings_for(*sets, num_frames=5))
-    with pytest.raises(VidiffError, match="cannot be paired: found 5 real and 1 generated"):
-        evaluate(settings_for(sets[0], one, paired=True))
-    whole = (sets[1] / "sample_3.mkv").read_bytes()
-    (sets[1] / "sample_3.mkv").write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(VidiffError, match=r"sample_3\.mkv"):
-        evaluate(settings_for(*sets))
+    one, other = folder_of(tmp_path / "one", [video()], names="one.mkv"), tmp_path / "other"
+    shutil.copytree(sets[1], other)
+    whole = (other / "sample_3.mkv").read_bytes()
+    (other / "sample_3.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    for generated, more, sentence in (
+        (one, {}, "too few videos for a distance: found 5 real and 1 generated"),
+        (sets[1], {"num_frames": 5}, r"clip-00\.mkv is too short: found 4 frames, expected 5"),
+        (one, {"paired": True}, "cannot be paired: found 5 real and 1 generated"),
+        (other, {}, r"sample_3\.mkv"),
+    ):
+        with pytest.raises(VidiffError, match=sentence):
+            evaluate(settings_for(sets[0], generated, **more))
     assert not Path("evaluation").exists()
-    (sets[1] / "sample_3.mkv").write_bytes(b"no video")
-    with pytest.raises(VidiffError, match=r"sample_3\.mkv cannot be opened as a video"):
-        evaluate(settings_for(*sets))
 
 
 def test_nothing_is_written_over_unless_told(sets: tuple[Path, Path]) -> None:
     first = evaluate(settings_for(*sets))
     with pytest.raises(VidiffError, match=r"evaluation.json exists; .*--overwrite"):
         evaluate(settings_for(*sets))
-    again = evaluate(settings_for(*sets, overwrite=True))
-    assert again.results == first.results
+    assert evaluate(settings_for(*sets, overwrite=True)).results == first.results
     Path("file").write_text("")
     with pytest.raises(VidiffError, match="file is not a folder"):
         evaluate(settings_for(*sets, output=Path("file")))
 
 
 def test_a_part_of_the_videos_is_the_same_part_every_time(sets: tuple[Path, Path]) -> None:
-    three, again = (evaluate(settings_for(*sets, count=3, output=Path(name))) for name in "ab")
+    """Wherever the folder lies."""
+    three = evaluate(settings_for(*sets, count=3, output=Path("a")))
     assert three.protocol["real"]["videos"] == three.protocol["generated"]["videos"] == 3
-    assert three.results == again.results
     moved = sets[0].rename(sets[0].with_name("elsewhere"))
-    there = evaluate(settings_for(moved, sets[1], count=3, output=Path("c")))
+    there = evaluate(settings_for(moved, sets[1], count=3, output=Path("b")))
+    assert there.results == three.results
     assert there.protocol["real"]["pixels_sha256"] == three.protocol["real"]["pixels_sha256"]
 
 
@@ -281,14 +269,14 @@ def test_a_run_is_sampled_with_the_captions_of_its_held_out_clips(run: Path, dat
 
 
 def test_wrong_sides_are_wrong_usage(run: Path, sets: tuple[Path, Path]) -> None:
-    with pytest.raises(UsageError, match="the first one to compare must be real"):
-        evaluate(settings_for(run, sets[0]))
-    with pytest.raises(UsageError, match="nothing to compare"):
-        evaluate(settings_for(sets[0]))
-    with pytest.raises(UsageError, match="leave out --paired"):
-        evaluate(settings_for(run, paired=True))
-    with pytest.raises(VidiffError, match="is not a dataset"):
-        evaluate(settings_for(run, dataset=sets[0]))
+    for asked, error, sentence in (
+        (settings_for(run, sets[0]), UsageError, "the first one to compare must be real"),
+        (settings_for(sets[0]), UsageError, "nothing to compare"),
+        (settings_for(run, paired=True), UsageError, "leave out --paired"),
+        (settings_for(run, dataset=sets[0]), VidiffError, "is not a dataset"),
+    ):
+        with pytest.raises(error, match=sentence):
+            evaluate(asked)
 
 
 def test_clip_compares_frames_with_their_prompt(sets: tuple[Path, Path], tiny_clip: Any) -> None:
@@ -325,15 +313,8 @@ def test_a_wrong_file_of_weights_is_refused(tmp_path: Path, sets: tuple[Path, Pa
             settings_for(*sets, extractors=bad)
 
 
-def test_memory_does_not_grow_with_the_number_of_videos(
-    dataset: Path, monkeypatch: pytest.MonkeyPatch, told: Callable[..., Any]
-) -> None:
+def test_memory_does_not_grow_with_the_number_of_videos(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every video of 6 MB is forgotten before the next is read: sixty of them would be 360 MB."""
-    from dataclasses import replace
-
-    from vidiff_cli.commands import evaluate as module
-    from vidiff_cli.evaluation.video_sets import VideoSet, dataset_set
-
     big = np.zeros((4, 700, 700, 3), np.uint8)
 
     def many(path: Path, side: str) -> VideoSet:
@@ -344,12 +325,12 @@ def test_memory_does_not_grow_with_the_number_of_videos(
         ]
         return replace(small, items=tuple(items))
 
-    monkeypatch.setattr(module, "dataset_set", many)
+    monkeypatch.setattr("vidiff_cli.commands.evaluate.dataset_set", many)
     monkeypatch.setattr(
         random_extractor(CPU).__class__, "__call__", lambda self, frames: frames[:, :9, :5, 0].ravel()[:128]
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report, _ = told(evaluate.events(settings_for(dataset, dataset, paired=False, temporal=False, bootstrap=0)))
+    report = evaluate(settings_for(dataset, dataset, paired=False, temporal=False, bootstrap=0))
     assert report.protocol["real"]["videos"] == 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 

@@ -14,8 +14,8 @@ from PIL import Image
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.seams import seam_jumps
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.probe import probe
@@ -136,13 +136,13 @@ def test_wrong_usage(settings, clip) -> None:
 
 
 def test_one_prompt_per_window(settings, clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, original = [], LoadedModel.denoiser
+    seen, original = [], UNetModel.denoiser
 
     def denoiser(self, times, given, prompts, **more):
         seen.append(list(prompts))
         return original(self, times, given, prompts, **more)
 
-    monkeypatch.setattr(LoadedModel, "denoiser", denoiser)
+    monkeypatch.setattr(UNetModel, "denoiser", denoiser)
     asked = settings("extend", input=clip(2), num_frames=8, overlap=2, prompt=("red", "blue"))
     assert extend(asked).windows == 4
     assert seen[1:] == [["red"], ["blue"], ["blue"], ["blue"]]  # the first is the estimate's

@@ -113,6 +113,11 @@ def test_a_sparse_header_is_described(tmp_path: Path) -> None:
     assert found.parameters == 0
 
 
+def test_a_file_of_tensors_without_a_model(saved) -> None:
+    with pytest.raises(VidiffError, match="holds no model"):
+        about(saved() / "optimizer.safetensors")
+
+
 def test_errors_of_a_checkpoint(saved) -> None:
     """As it has them; none for one that says nothing of them."""
     assert about(saved()).errors is None

@@ -11,9 +11,10 @@ import pytest
 
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
-from vidiff_cli.generation import generate, video_job
+from vidiff_cli.generation import generate
 from vidiff_cli.generation.resume_journal import frames_path as frames_of_journal
 from vidiff_cli.generation.resume_journal import journal_path
+from vidiff_cli.models import unet_model
 
 TASKS = {"extend": (extend, {"num_frames": 12}), "interpolate": (interpolate, {"factor": 3})}
 
@@ -51,7 +52,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_continued_is_uninterrupted(
     settings, clip, told, frames_of, interrupt_after, monkeypatch, command, more, seed, together: int
 ) -> None:
-    monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", together)
+    monkeypatch.setattr(unet_model, "WINDOWS_AT_ONCE", together)
     task, length = TASKS[command]
     asked = settings(command, input=clip(6), lossless=True, seed=seed, output="out.mkv", **length, **more)
     interrupt_after(1, task, asked)
@@ -100,9 +101,9 @@ def test_another_input_begins_anew(settings, clip, begins_anew, interrupt_after,
 def test_other_batches_begin_anew(settings, clip, begins_anew, interrupt_after, monkeypatch) -> None:
     """Windows that another version sampled in other batches: none may be left out."""
     asked = settings("interpolate", input=clip(9), factor=2, output="out.mkv", lossless=True)
-    monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", 3)
+    monkeypatch.setattr(unet_model, "WINDOWS_AT_ONCE", 3)
     interrupt_after(1, interpolate, asked)
-    monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", 2)
+    monkeypatch.setattr(unet_model, "WINDOWS_AT_ONCE", 2)
     begins_anew(interpolate, asked)
 
 

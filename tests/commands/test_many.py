@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import vidiff
 
-from vidiff_cli.cli.app import app
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.commands.many import ManyReport, many
@@ -58,17 +57,12 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): b"" if path.suffix == ".json" else path.read_bytes() for path in paths}
 
 
-def vidiff(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="vidiff")
-
-
 def test_every_film_is_what_it_is_by_itself(films: Path) -> None:
     result = vidiff("interpolate", films, "-o", "out", "--seed", "1")
     assert result.exit_code == 0 and result.stdout.split() == ["out/a.mp4", "out/sub/b.mp4"]
     assert list(files_of(Path("out"))) == ["a.json", "a.mp4", "sub/b.json", "sub/b.mp4"]
-    for name, made in (("a.mkv", "out/a.mp4"), ("sub/b.mov", "out/sub/b.mp4")):
-        alone = vidiff("interpolate", films / name, "-o", "alone.mp4", "--seed", "1", "--overwrite")
-        assert alone.stdout == "alone.mp4\n" and Path("alone.mp4").read_bytes() == Path(made).read_bytes()
+    alone = vidiff("interpolate", films / "sub/b.mov", "-o", "alone.mp4", "--seed", "1")
+    assert alone.stdout == "alone.mp4\n" and Path("alone.mp4").read_bytes() == Path("out/sub/b.mp4").read_bytes()
     frames = vidiff("interpolate", films / "a.mkv", "-o", "frames")  # one input: -o is what it was
     assert frames.stdout == "frames\n" and len(list(Path("frames").glob("*.png"))) == 12
 
@@ -88,7 +82,7 @@ def test_a_second_call_makes_what_is_missing(films: Path) -> None:
 def test_a_result_made_otherwise_is_replaced_only_when_asked(films: Path, change: str) -> None:
     complete_all(asked(), [films / "a.mkv"])
     before = Path("out/a.mp4").read_bytes()
-    settings: Any = asked(**({"factor": 3} if change == "settings" else {"seed": 2} if change == "seed" else {}))
+    settings: Any = asked(**{"settings": {"factor": 3}, "seed": {"seed": 2}}.get(change, {}))
     if change == "input":
         encode(films / "a.mkv", decode(films / "a.mkv").frames[::-1], Fraction(8), overwrite=True)
     if change == "command":
@@ -96,20 +90,23 @@ def test_a_result_made_otherwise_is_replaced_only_when_asked(films: Path, change
     if change == "sidecar":
         Path("out/a.json").unlink()
     (refused,) = complete_all(settings, [films / "a.mkv"]).films
-    assert (
-        refused.status == "failed"
-        and "out/a.mp4 exists" in str(refused.reason)
-        and "--overwrite" in str(refused.reason)
-    )
+    assert refused.status == "failed"
+    assert "out/a.mp4 exists" in str(refused.reason) and "--overwrite" in str(refused.reason)
     assert Path("out/a.mp4").read_bytes() == before
     forced = settings.model_copy(update={"overwrite": True})
     assert [statuses(complete_all(forced, [films / "a.mkv"]))["a.mkv"] for _ in range(2)] == ["made", "finished"]
 
 
-def test_a_damaged_film_does_not_stop_the_rest(films: Path) -> None:
+@pytest.fixture
+def bad_films(films: Path) -> Path:
+    """The same folder with a damaged film and one of a single frame."""
     (films / "Broken.mp4").write_bytes(b"not a film")
     encode(films / "one.mkv", np.zeros((1, 24, 32, 3), np.uint8), Fraction(8))
-    result = vidiff("interpolate", films, "-o", "out", "--json")
+    return films
+
+
+def test_a_damaged_film_does_not_stop_the_rest(bad_films: Path) -> None:
+    result = vidiff("interpolate", bad_films, "-o", "out", "--json")
     assert result.exit_code == 1
     found = {film["name"]: film for film in json.loads(result.stdout)["films"]}
     failed = [name for name, film in found.items() if film["status"] == "failed"]
@@ -120,32 +117,18 @@ def test_a_damaged_film_does_not_stop_the_rest(films: Path) -> None:
     assert "cannot be opened" in table[1] and not list(Path("out").rglob(".*"))
 
 
-def test_several_at_a_time_make_the_same_bytes(films: Path) -> None:
-    (films / "Broken.mp4").write_bytes(b"not a film")
-    encode(films / "one.mkv", np.zeros((1, 24, 32, 3), np.uint8), Fraction(8))
-    one, two = complete_all(asked(output="one"), [films]), complete_all(asked(output="two", jobs=2), [films])
+def test_several_at_a_time_make_the_same_bytes(bad_films: Path) -> None:
+    one, two = (complete_all(asked(output=name, jobs=jobs), [bad_films]) for name, jobs in (("one", 1), ("two", 2)))
     assert statuses(one) == statuses(two) and list(statuses(two).values()) == ["failed", "made", "failed", "made"]
     assert [film.reason for film in one.films] == [film.reason for film in two.films]
     assert files_of(Path("one")) == files_of(Path("two"))
 
 
-@pytest.mark.parametrize("moment", ["write_sidecar", "check_files"])
-def test_interrupted_it_goes_on(films: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+@pytest.mark.parametrize(("module", "moment"), [(output_files, "write_sidecar"), (completion, "check_files")])
+def test_interrupted_it_goes_on(films: Path, killed, module: Any, moment: str) -> None:
     """Before a film, or when its video is written and its sidecar is not: the same command ends with the same files."""
     complete_all(asked(output="whole"), [films])
-    module = output_files if moment == "write_sidecar" else completion
-    calls, original = list[str](), getattr(module, moment)
-
-    def end(*arguments: Any, **more: Any) -> Any:
-        calls.append(moment)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(*arguments, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, moment, end)
-        with pytest.raises(KeyboardInterrupt):
-            complete_all(asked(), [films])
+    killed(module, moment, lambda: complete_all(asked(), [films]), at=2)
     assert "sub/b.json" not in files_of(Path("out"))
     assert statuses(complete_all(asked(), [films])) == {"a.mkv": "finished", "sub/b.mov": "made"}
     assert files_of(Path("out")) == files_of(Path("whole"))
@@ -188,36 +171,23 @@ def test_names(films: Path) -> None:
     assert {film.status for film in report.films} == {"planned"} and not Path("out").exists()
     lossless = complete_all(asked(dry_run=True, lossless=True), [films / "a.mkv", films / "sub" / "b.mov"])
     assert [str(film.path) for film in lossless.films] == ["out/a.mkv", "out/sub/b.mkv"]
-    with pytest.raises(VidiffError, match="is an input itself"):
-        complete_all(asked(output=films, dry_run=True), [films / "a.mkv", films / "sub" / "b.mp4"])
+    (films / "sub" / "b.mov.webm").write_bytes(b"x")
+    for output, inputs, sentence in (
+        (films, [films / "a.mkv", films / "sub" / "b.mp4"], "is an input itself"),
+        ("out", [films], r"would both become out/sub/b\.mov\.mp4"),
+        ("out", [films / "photos"], "no video in .*photos: found 1 images"),
+        ("out", [films, Path("missing")], "missing does not exist"),
+    ):
+        with pytest.raises(VidiffError, match=sentence):
+            complete_all(asked(output=output, dry_run=True), inputs)
 
 
-def test_two_inputs_of_one_result(films: Path) -> None:
-    for name in ("b.mp4", "b.mov.webm"):
-        (films / "sub" / name).write_bytes(b"x")
-    with pytest.raises(VidiffError, match=r"would both become out/sub/b\.mov\.mp4"):
-        complete_all(asked(), [films])
-
-
-@pytest.mark.parametrize(
-    ("more", "inputs"),
-    [
-        ({"output": None}, ["films"]),
-        ({"output": "out.mp4"}, ["films"]),
-        ({"output": "films"}, ["films"]),
-        ({"to": "films/a.mkv"}, ["films/a.mkv", "films/a.mkv"]),
-    ],
-)
-def test_wrong_usage(films: Path, more: dict[str, Any], inputs: list[str]) -> None:
+def test_wrong_usage(films: Path) -> None:
+    for more in ({"output": None}, {"output": "out.mp4"}, {"output": "films"}):
+        with pytest.raises(UsageError):
+            complete_all(asked(**more), [Path("films")])
     with pytest.raises(UsageError):
-        complete_all(asked(**more), [Path(each) for each in inputs])
-
-
-def test_no_film(films: Path) -> None:
-    with pytest.raises(VidiffError, match="no video in films/photos: found 1 images"):
-        complete_all(asked(), [Path("films/photos")])
-    with pytest.raises(VidiffError, match="missing does not exist"):
-        complete_all(asked(), [films, Path("missing")])
+        complete_all(asked(to="films/a.mkv"), [films / "a.mkv", films / "a.mkv"])
 
 
 def test_dry_run_and_progress(films: Path) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from typer.testing import CliRunner
+from command_line import json_of, vidiff
+from runs import config_of, newest
 
-from vidiff_cli.cli.app import app
 from vidiff_cli.commands import estimate as module
 from vidiff_cli.commands.estimate import as_rows, estimate_cost
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.runs import memory, metrics_log
+from vidiff_cli.runs import memory
 from vidiff_cli.training import loop
 from vidiff_cli.training.distributed import SingleProcess
 
@@ -26,11 +24,6 @@ Training = Callable[..., TrainSettings]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GIB = 2**30
 NETWORK = {"base_channels": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}  # of the fixture `run`
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_log.TrainingLog, "plot", lambda self, **_: None)
 
 
 def test_a_plan_measures_real_steps_and_writes_nothing(training: Training, dataset: Path, tmp_path: Path) -> None:
@@ -52,7 +45,7 @@ def test_a_plan_measures_real_steps_and_writes_nothing(training: Training, datas
 
 
 def test_a_plan_that_does_not_fit_takes_no_step_and_names_a_change_that_does(
-    training: Training, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training, dataset, tmp_path, monkeypatch
 ) -> None:
     settings = training(dataset, tmp_path / "run", batch_size=64)
     monkeypatch.setattr(module, "available_memory", lambda device: 2 * 2**20)
@@ -63,13 +56,11 @@ def test_a_plan_that_does_not_fit_takes_no_step_and_names_a_change_that_does(
     assert dict(as_rows(found))["fits"] == f"no: the cheapest change is {found.change}"
 
 
-def test_a_run_keeps_the_batch_that_auto_has_chosen(
-    training: Training, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_keeps_the_batch_that_auto_has_chosen(training, dataset, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(memory, "CPU_MAX_CLIPS", 4)
     settings = training(dataset, tmp_path / "run", batch_size="auto", steps=1)
     train(settings)
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config = config_of(tmp_path / "run")
     assert config["train"]["batch_size"] == 4
     monkeypatch.setattr(memory, "CPU_MAX_CLIPS", 2)  # as on another machine
     report = train(settings.model_copy(update={"steps": 2}))
@@ -90,9 +81,7 @@ class Full(SingleProcess):
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to..."), MemoryError()], ids=repr)
-def test_out_of_memory_is_one_sentence_and_loses_nothing(
-    training: Training, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_out_of_memory_is_one_sentence_and_loses_nothing(training, dataset, tmp_path, monkeypatch, error) -> None:
     settings = training(dataset, tmp_path / "run", steps=5)
     steps = loop.train_steps
     with monkeypatch.context() as patch:
@@ -104,32 +93,21 @@ def test_out_of_memory_is_one_sentence_and_loses_nothing(
     assert text.startswith("out of memory at step 4: found a step of about") and "\n" not in text and len(text) < 400
     for way in ("--accumulate 2", "--batch-size 2", "--gradient-checkpointing on", "--frames", "--preset", "saved"):
         assert way in text
-    assert (tmp_path / "run" / "checkpoints" / "latest").read_text().strip() == "step-000003"
-    train(settings)
-    train(settings.model_copy(update={"output": tmp_path / "whole"}))
-    ours, theirs = (
-        load_file(tmp_path / name / "checkpoints" / "step-000005-of-000005" / "model.safetensors")
-        for name in ("run", "whole")
-    )
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert newest(tmp_path / "run").name == "step-000003" and train(settings).steps == 5
 
 
 def test_the_command_prints_a_table_or_json_and_takes_auto(dataset: Path, tmp_path: Path) -> None:
     network = [f"--set=network.{name}={value}" for name, value in NETWORK.items()]
-    command = ["train", str(dataset), "--estimate", "--batch-size", "auto", "--frames", "4", *network, "-q"]
-    made = CliRunner().invoke(app, [*command, "--json"])
-    assert made.exit_code == 0, made.output
-    found = json.loads(made.stdout)
+    command = ["train", dataset, "--estimate", "--batch-size", "auto", "--frames", "4", *network, "-q"]
+    found = json_of(*command)
     assert found["batch_size"] == memory.CPU_MAX_CLIPS and found["fits"] and found["clip"] == "4 frames of 16x16"
-    table = CliRunner().invoke(app, [*command, "--preset", "tiny"])
+    table = vidiff(*command, "--preset", "tiny")
     assert table.exit_code == 0 and "parameters" in table.stdout and "fits        yes" in table.stdout
     assert not list(tmp_path.iterdir())
 
 
 def test_from_takes_the_network_of_the_checkpoint_unless_a_preset_is_named(dataset: Path, run: Path) -> None:
-    plain = CliRunner().invoke(app, ["train", str(dataset), "--from", str(run), "--dry-run"])
-    assert plain.exit_code == 0, plain.output
-    settings = json.loads(plain.stdout)
+    settings = json_of("train", dataset, "--from", run, "--dry-run")
     assert settings["network"]["base_channels"] == NETWORK["base_channels"] and settings["start_from"] == str(run)
-    named = CliRunner().invoke(app, ["train", str(dataset), "--from", str(run), "--preset", "small", "-q"])
+    named = vidiff("train", dataset, "--from", run, "--preset", "small", "-q")
     assert named.exit_code == 1 and "another network." in named.stderr

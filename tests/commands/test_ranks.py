@@ -16,7 +16,6 @@ import pytest
 
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.train import TrainSettings
-from vidiff_cli.errors import VidiffError
 
 SMALL = (
     "network.base_channels=8",
@@ -116,21 +115,3 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
     found = ended(start(tmp_path / "nothing", tmp_path / "run"))
     said = [text for _, _, text in found if text]
     assert [code for code, _, _ in found] == [1, 1] and len(said) == 1 and said[0].count("is not a dataset") == 1
-
-
-def test_a_cosine_has_one_length(dataset: Path, training, tmp_path: Path) -> None:
-    def asked(steps: int, **more) -> TrainSettings:
-        optimizer = {"schedule": "cosine", "warmup": 1}
-        return training(dataset, tmp_path / "run", steps=steps, checkpoint_every=2, optimizer=optimizer, **more)
-
-    steps = train.events(asked(4))
-    while not list(tmp_path.glob("run/checkpoints/step-000002*")):
-        next(steps)
-    steps.close()
-    report = train(asked(4))
-    assert report is not None and report.checkpoint.name == "step-000004-of-000004"
-    with pytest.raises(
-        VidiffError, match=r"has followed a cosine .*: found --steps 6, expected 4; give another folder"
-    ):
-        train(asked(6))
-    assert train(asked(6, overwrite=True)).steps == 6  # type: ignore[union-attr]

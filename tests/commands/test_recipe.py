@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from runs import assert_same_training, rows_of
 
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.sample import sample
@@ -35,11 +35,10 @@ def test_the_checkpoint_says_how_it_was_trained(recipe: Path) -> None:
     settings = open_video_model(find_checkpoint(recipe))[0].settings
     assert (settings.diffusion.noise, settings.diffusion.noise_strength) == ("progressive", 0.894)
     assert settings.context_noise == 0.5
-    rows = [json.loads(line) for line in (recipe / "metrics.jsonl").read_text().splitlines()]
-    assert rows and all(row["loss"] > 0 for row in rows if "loss" in row)
+    assert all(row["loss"] > 0 for row in rows_of(recipe))
 
 
-def test_a_continued_run_is_the_uninterrupted_one(recipe: Path, dataset: Path, training, tmp_path: Path) -> None:
+def test_a_continued_run_is_the_uninterrupted_one(dataset: Path, training, tmp_path: Path) -> None:
     """Images, their places and the noise of given frames follow from the seed and the step. From step 2 on, which ends
     no stable."""
     whole = training(dataset, tmp_path / "whole", steps=4, optimizer={"decay": 0}, **RECIPE)
@@ -49,33 +48,12 @@ def test_a_continued_run_is_the_uninterrupted_one(recipe: Path, dataset: Path, t
         shutil.rmtree(folder)
     (tmp_path / "part" / "checkpoints" / "latest").write_text("step-000002\n")
     train(whole.model_copy(update={"output": tmp_path / "part"}))
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        one, other = (load_file(tmp_path / run / "checkpoints" / "step-000004" / name) for run in ("whole", "part"))
-        assert one.keys() == other.keys() and all(one[key].equal(other[key]) for key in one)
-
-
-def test_a_run_from_before_these_settings_goes_on(run: Path, dataset: Path, training, tmp_path: Path) -> None:
-    """Its config.json names none of them, neither of the training nor of the model."""
-    shutil.copytree(run, tmp_path / "old")
-    config = json.loads((tmp_path / "old" / "config.json").read_text())
-    for part in ("train", "model"):
-        for name in ("noise", "noise_strength"):
-            del config[part]["diffusion"][name]
-    del config["model"]["context_noise"]
-    for name in ("image_fraction", "context_noise"):
-        del config["train"]["objective"][name]
-    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
-    assert train(training(dataset, tmp_path / "old", steps=8)).steps == 8
-    with pytest.raises(
-        VidiffError, match=r"was trained with another diffusion\.noise: found mixed, expected independent"
-    ):
-        train(training(dataset, tmp_path / "old", steps=9, diffusion={"noise": "mixed"}))
+    assert_same_training(tmp_path / "whole", tmp_path / "part")
 
 
 def test_another_noise_than_the_models_is_one_error(settings, recipe: Path, run: Path) -> None:
-    with pytest.raises(
-        VidiffError, match=r"was trained with another noise: found --noise mixed, expected independent; leave it out"
-    ):
+    refusal = "was trained with another noise: found --noise mixed, expected independent; leave it out"
+    with pytest.raises(VidiffError, match=refusal):
         sample(settings("sample", noise="mixed"))
     with pytest.raises(VidiffError, match="found --noise independent, expected progressive"):
         sample(settings("sample", model=recipe, noise="independent"))

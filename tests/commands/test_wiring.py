@@ -27,13 +27,13 @@ from vidiff_cli.diffusion.noise import Prior, seeded, white
 from vidiff_cli.diffusion.samplers import ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import plan
-from vidiff_cli.generation import video_job
 from vidiff_cli.generation.generate import generate_clips
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models import unet_model
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
@@ -45,7 +45,7 @@ DIFFUSION = DiffusionSettings(low=-11.0, high=13.0, shift=-1.5)  # nothing of it
 CAPTIONS = ["a red square", "a blue circle"]
 
 
-def network_of(*, motion: bool) -> LoadedModel:
+def network_of(*, motion: bool) -> UNetModel:
     """A small one with noise on every weight, so that all paths are live."""
     network = NetworkSettings(
         base_channels=8, channel_mult=(1, 2), patch_size=1, head_dim=8, embedding=16, context_dim=8, motion=motion
@@ -59,7 +59,7 @@ def network_of(*, motion: bool) -> LoadedModel:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     video_model.requires_grad_(False).eval()
     cpu = torch.device("cpu")
-    return LoadedModel(
+    return UNetModel(
         video_model=video_model,
         reader=video_model.caption_reader(),
         settings=settings,
@@ -72,7 +72,7 @@ def network_of(*, motion: bool) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def model() -> LoadedModel:
+def model() -> UNetModel:
     return network_of(motion=False)
 
 
@@ -96,7 +96,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
         return original(self, z, level, conditioning)
 
     monkeypatch.setattr(Denoiser, "forward", forward)
-    monkeypatch.setattr(video_job, "CLIPS_AT_ONCE", 1)  # windows one by one
+    monkeypatch.setattr(unet_model, "WINDOWS_AT_ONCE", 1)  # windows one by one
     return calls
 
 
@@ -110,7 +110,7 @@ def pixels(count: int) -> np.ndarray:
 
 
 def make(
-    model: LoadedModel, line: Timeline, asked: GenerationSettings, condition: str, prompts: Sequence[str] = ("",)
+    model: UNetModel, line: Timeline, asked: GenerationSettings, condition: str, prompts: Sequence[str] = ("",)
 ) -> Tensor:
     """The video of a timeline whose given frames are `pixels`."""
     total, given = len(line.times), sorted(line.given)
@@ -191,7 +191,7 @@ def random_clips(count: int = 1, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize(("sampler", "weight"), [("dpmpp-2m", 10.0), ("ddim", 20.0), ("ddpm", 10.0)])
-def test_conditions_by_name(model: LoadedModel, sampler: str, weight: float) -> None:
+def test_conditions_by_name(model: UNetModel, sampler: str, weight: float) -> None:
     """Reconstruction: a gradient through the denoiser, by default with the weight of its sampler and frame size."""
     weight *= (16 / SIDE) ** (2 / 3)
     z, known = random_clips(2), random_clips(2, seed=1)
@@ -210,7 +210,7 @@ def test_conditions_by_name(model: LoadedModel, sampler: str, weight: float) -> 
 
 
 @pytest.mark.parametrize(("condition", "langevin"), [("reconstruction", 0.1), ("replacement", 0.0), ("learned", 0.0)])
-def test_ddpm_corrects_where_it_guides(model: LoadedModel, condition: str, langevin: float) -> None:
+def test_ddpm_corrects_where_it_guides(model: UNetModel, condition: str, langevin: float) -> None:
     """By default with reconstruction only, for which it was tuned; by --langevin wherever it is asked for."""
     z = random_clips(2)
 
@@ -227,7 +227,7 @@ def test_ddpm_corrects_where_it_guides(model: LoadedModel, condition: str, lange
 
 
 @pytest.mark.parametrize(("sampler", "asked"), [("ddpm", "static"), ("ddim", 0.9), ("dpmpp-2m", "static")])
-def test_every_sampler_is_handed_bounded_estimates(model: LoadedModel, sampler: str, asked: str | float) -> None:
+def test_every_sampler_is_handed_bounded_estimates(model: UNetModel, sampler: str, asked: str | float) -> None:
     """After the last step nothing but the estimate is left: it lies within the pixel range."""
     sample = resolve_sampling(model, settings_of(sampler=sampler, threshold=asked, condition="replacement")).sample
     z = random_clips(2)
@@ -235,7 +235,7 @@ def test_every_sampler_is_handed_bounded_estimates(model: LoadedModel, sampler: 
     assert float(made.abs().max()) <= 1 + 1e-2 and float(noisy(z, torch.zeros(2, T)).abs().max()) > 2
 
 
-def test_guidance_scale_runs_from_the_null_text_past_the_prompt(model: LoadedModel) -> None:
+def test_guidance_scale_runs_from_the_null_text_past_the_prompt(model: UNetModel) -> None:
     """Also in one batch: the clip without a prompt has the null text, as clips without a caption have in training."""
     z, level = random_clips(), torch.zeros(2, T)
     times, given = torch.arange(T).expand(2, T) / 8, torch.zeros(2, T, dtype=torch.bool)
@@ -277,7 +277,7 @@ def test_a_task_shows_the_network_the_frames_of_its_input(settings, clip, frames
     torch.testing.assert_close(call.z[:, :, places], clip_from_uint8(frames_of(source)), rtol=0, atol=1e-4)
 
 
-def with_settings(model: LoadedModel, **more: Any) -> LoadedModel:
+def with_settings(model: UNetModel, **more: Any) -> UNetModel:
     """The same weights, of a model that says other things of itself."""
     return replace(model, settings=ModelSettings.model_validate(model.settings.model_dump() | more))
 
@@ -303,7 +303,7 @@ def test_sampling_draws_the_noise_that_the_model_was_trained_with(model, shown, 
     assert not torch.allclose(made, clamp_known(reconstruct(noisy, known, observed, 10.0), known, observed)(z, level))
 
 
-def test_context_noise_is_that_of_training(model: LoadedModel, shown: list[Shown]) -> None:
+def test_context_noise_is_that_of_training(model: UNetModel, shown: list[Shown]) -> None:
     """Given frames at their place on the model's own schedule, with noise of that level, and told as given; the video
     holds them as they are."""
     own = with_settings(model, context_noise=0.5)
@@ -328,7 +328,7 @@ def test_context_noise_is_that_of_training(model: LoadedModel, shown: list[Shown
     assert not torch.equal(video, make(own, line, settings_of(), "learned"))
 
 
-def test_context_noise_that_was_not_trained_is_refused(model: LoadedModel) -> None:
+def test_context_noise_that_was_not_trained_is_refused(model: UNetModel) -> None:
     for most, condition, message in (
         (0.0, "auto", "this model takes given frames clean: found --context-noise 0.4; leave it out, or train with"),
         (0.3, "learned", "trained on given frames of less noise: found --context-noise 0.4, expected at most 0.3"),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from runs import assert_same_training, config_of, rows_of
 
 from vidiff_cli.commands.info import info
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.config.world import FilmSettings, StreamSettings
-from vidiff_cli.dataset.world_dataset import DrawnClips, FilmClips, WorldClips, open_clips
+from vidiff_cli.dataset.world_dataset import FilmClips, WorldClips, open_clips
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.text.learned import LearnedText
 from vidiff_cli.worlds import films
@@ -24,7 +22,6 @@ from vidiff_cli.worlds.film_draws import draw_film
 from vidiff_cli.worlds.scenes import render
 from vidiff_cli.worlds.splits import draw_scene, held_out
 
-Training = Callable[..., TrainSettings]
 FILMS = {"size": 16, "clips": 4, "held_out": 1}
 SMALL = {"part": "straight", "size": 16, "clips": 40, "held_out": 6}
 
@@ -40,21 +37,14 @@ def test_clips_are_the_scenes_of_their_numbers_and_the_last_ones_are_held_out() 
         assert all(held_out(t.color, t.shape, t.move) == (number >= 40) for t in scene.things)
 
 
-def test_another_process_has_the_same_clips_and_other_settings_another_digest() -> None:
+def test_a_clip_is_a_function_of_its_number_in_any_process_and_other_settings_are_another_digest() -> None:
     world = WorldClips(StreamSettings.model_validate(SMALL))
     again = pickle.loads(pickle.dumps(world))
     assert np.array_equal(world.view(7), again.view(7)) and world.digest() == again.digest()
     assert world.digest() != WorldClips(StreamSettings.model_validate(SMALL | {"seed": 1})).digest()
-
-
-@pytest.mark.parametrize(
-    "world",
-    [WorldClips(StreamSettings.model_validate(SMALL)), FilmClips(FilmSettings.model_validate(FILMS))],
-    ids=["shapes", "films"],
-)
-def test_a_window_is_a_part_of_the_clip(world: DrawnClips) -> None:
-    for index in (1, len(world) - 1):
-        assert np.array_equal(world.window(index, range(2, 13, 5)), world.view(index)[2:13:5])
+    for clips in (world, FilmClips(FilmSettings.model_validate(FILMS))):
+        for index in (1, len(clips) - 1):
+            assert np.array_equal(clips.window(index, range(2, 13, 5)), clips.view(index)[2:13:5])
 
 
 def test_films_are_drawn_by_their_numbers_and_have_no_captions() -> None:
@@ -68,55 +58,42 @@ def test_films_are_drawn_by_their_numbers_and_have_no_captions() -> None:
     assert world.digest() != FilmClips(FilmSettings.model_validate(FILMS)).digest()
 
 
-def test_films_are_trained_on_without_text(tmp_path: Path, training: Training, told: Callable[..., Any]) -> None:
+def test_films_are_trained_on_without_text(tmp_path: Path, training, told) -> None:
+    """And held-out ones are validated on."""
     settings = training(Path("world:films"), tmp_path / "run", steps=2, films=FILMS, validate_every=2)
-    report = train(settings.model_copy(update={"text": TrainSettings().text}))
-    assert report is not None
-    config = json.loads((report.run / "config.json").read_text())
-    assert config["model"]["text"]["kind"] == "none" and config["model"]["fps"] == "24"
-    assert told(info.events(report.run))[0].dataset == "world:films"
+    run = train(settings.model_copy(update={"text": TrainSettings().text})).run
+    model = config_of(run)["model"]
+    assert model["text"]["kind"] == "none" and model["fps"] == "24"
+    assert any("validation_loss" in row for row in rows_of(run))
+    assert told(info.events(run))[0].dataset == "world:films"
 
 
-def test_training_needs_no_files_knows_the_words_and_resumes_exactly(
-    tmp_path: Path, training: Training, told: Callable[..., Any]
-) -> None:
+def test_training_needs_no_files_knows_the_words_and_resumes_exactly(tmp_path: Path, training, told) -> None:
     def settings(name: str, steps: int, **more: Any) -> TrainSettings:
-        return training(Path("world:shapes"), tmp_path / name, steps=steps, world=SMALL, **more)
+        return training(Path("world:shapes"), tmp_path / name, steps=steps, world=SMALL | more)
 
-    train(settings("part", 3))
-    resumed, whole = train(settings("part", 6)), train(settings("whole", 6))
-    assert resumed is not None and whole is not None
-    one, other = (load_file(report.checkpoint / "model.safetensors") for report in (whole, resumed))
-    assert all(np.array_equal(one[name], other[name]) for name in one)
-    config = json.loads((whole.run / "config.json").read_text())
+    for name, steps in (("part", 3), ("part", 6), ("whole", 6)):
+        train(settings(name, steps))
+    assert_same_training(tmp_path / "whole", tmp_path / "part")
+    config = config_of(tmp_path / "whole")
     assert config["train"]["world"]["part"] == "straight" and config["model"]["frame_strides"] == [1, 2, 4]
     words = LearnedText(config["model"]["text"]["vocabulary"]).unknown_words("a cyan disc surfing to the upper left")
     assert words == ("surfing",)
-    about, notes = told(info.events(whole.run))
+    about, notes = told(info.events(tmp_path / "whole"))
     assert about.dataset == "world:shapes" and not [note for note in notes if "not to be found" in note.text]
     with pytest.raises(VidiffError, match=r"world\.part|other clips"):
-        train(settings("whole", 6).model_copy(update={"world": StreamSettings(part="one", size=16, clips=40)}))
+        train(settings("whole", 6, part="one"))
 
 
-def test_held_out_clips_are_validated_on(tmp_path: Path, training: Training) -> None:
-    report = train(training(Path("world:shapes"), tmp_path / "run", steps=2, world=SMALL, validate_every=2))
-    assert report is not None
-    rows = [json.loads(line) for line in (report.run / "metrics.jsonl").read_text().splitlines()]
-    assert any("validation" in key for row in rows for key in row)
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [({"dataset": Path("world:cats")}, "unknown world"), ({"text": {"kind": "clip"}}, "too many for CLIP")],
-)
-def test_what_there_is_not_is_said_in_one_sentence(training: Training, more: dict, message: str) -> None:
-    settings = training(Path("world:shapes"), Path("run")).model_copy(update={})
-    asked = TrainSettings.model_validate(settings.model_dump() | more)
-    with pytest.raises(VidiffError, match=message):
-        open_clips(asked)
-
-
-def test_a_folder_of_that_name_is_a_dataset(training: Training, own_folder: None) -> None:
+def test_what_there_is_not_is_said_in_one_sentence(training) -> None:
+    """And a folder of a world's name is a dataset."""
+    settings = training(Path("world:shapes"), Path("run"))
+    for more, message in (
+        ({"dataset": Path("world:cats")}, "unknown world"),
+        ({"text": {"kind": "clip"}}, "too many for CLIP"),
+    ):
+        with pytest.raises(VidiffError, match=message):
+            open_clips(TrainSettings.model_validate(settings.model_dump() | more))
     Path("world:shapes").mkdir()
     with pytest.raises(VidiffError, match=r"dataset\.json"):
-        open_clips(training(Path("world:shapes"), Path("run")))
+        open_clips(settings)

@@ -214,7 +214,7 @@ def test_a_decoder_that_breaks_is_a_row_in_the_ledger(mixed, tmp_path, monkeypat
 
 @pytest.mark.parametrize("kind", [TOO_LONG, CRASHED])
 def test_a_decoder_that_takes_its_process_along_is_a_row_in_the_ledger(mixed, tmp_path, monkeypatch, kind):
-    """ffmpeg has a try before that, and another run tries again."""
+    """Another run tries again."""
     real, decoders = prep_decode.worker_pool.run, []
 
     def dying(function: Any, jobs: Any, **more: Any) -> Any:
@@ -228,7 +228,7 @@ def test_a_decoder_that_takes_its_process_along_is_a_row_in_the_ledger(mixed, tm
     with monkeypatch.context() as patch:
         patch.setattr(prep_decode.worker_pool, "run", dying)
         report = prep(settings(mixed, tmp_path / "out"))
-    assert decoders == ["auto", "ffmpeg"] and report.rejected[kind] == 1
+    assert decoders == ["auto"] and report.rejected[kind] == 1
     assert ledger(tmp_path / "out")["a.mp4"]["reason"] == f"{kind}: no end after 1 s"
 
 

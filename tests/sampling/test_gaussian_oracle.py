@@ -22,7 +22,7 @@ from vidiff_cli.diffusion.levels import alpha_sigma, grid
 from vidiff_cli.diffusion.noise import INDEPENDENT, PRIORS, Prior
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.frames import plan
-from vidiff_cli.sampling.windows import Conditioner
+from vidiff_cli.sampling.windows import Conditioner, take_made
 
 CLIPS, FRAMES, WINDOW, OVERLAP, GIVEN, STEPS = 4096, 64, 16, 8, 16, 64
 SEAMS = range(GIVEN, FRAMES, WINDOW - OVERLAP)
@@ -91,7 +91,7 @@ def extend(process: str, method: str, prior: Prior = INDEPENDENT) -> Measured:
             condition=condition,
             prior=prior,
             seeds=[1],
-            finish=lambda made: made,
+            finish=take_made,
         ):
             given = video
     assert torch.equal(given[:, :, :GIVEN], truth(process, seed=0, clips=clips)[:, :, :GIVEN])
@@ -174,7 +174,7 @@ def made_freely(prior: Prior, sampler: str, *, of_model: Prior, started: bool = 
         condition=clamp_known,
         seeds=[3],
         prior=prior,
-        finish=lambda made: made,
+        finish=take_made,
     )
     return frechet("AR(1)", video.reshape(-1, WINDOW))
 

@@ -26,7 +26,7 @@ from vidiff_cli.diffusion.noise import freenoise_index, seeded, white
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.frames import Scheme, Window
 from vidiff_cli.sampling.initial_noise import FREE_INIT_LEVEL, InitNoise, SampleFn, free_init, fresh, previous_frames
-from vidiff_cli.sampling.windows import Conditioner
+from vidiff_cli.sampling.windows import Conditioner, take_made
 from vidiff_cli.timeline import Timeline, extension, interpolation, join, loop, plans
 
 WINDOW, OVERLAP = 16, 8
@@ -171,7 +171,7 @@ def filled(
             condition=condition,
             init_noise=begin,
             seeds=[0],
-            finish=lambda x: x,
+            finish=take_made,
         ):
             video = state
     return video

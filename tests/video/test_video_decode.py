@@ -1,4 +1,4 @@
-"""Every decoded frame carries its own index, so a wrong frame is provable; decord is kept only where it is right."""
+"""Every decoded frame carries its own index, so a wrong frame is provable; decord reads nothing that it gets wrong."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import decode, encode, ffmpeg
 
 
-def test_plain_h264_is_decords(long_clip, indices):
+def test_plain_h264(long_clip, indices):
     got = decode(long_clip)
-    assert (got.decoder, got.fallback) == ("decord", None)
+    assert got.decoder == "ffmpeg"
     assert indices(got.frames) == list(range(120))
     assert got.times == tuple(Fraction(k, 30) for k in range(120))
     assert (got.fps, got.frames.dtype) == (30, np.uint8)
@@ -29,35 +29,30 @@ def test_plain_h264_is_decords(long_clip, indices):
         ("cut.mp4", ["-c", "copy"], 39, "negative timestamps"),
     ],
 )
-def test_the_fallback_is_right_where_decord_is_not(tmp_path, long_clip, make, indices, name, arguments, first, why):
+def test_frames_are_right_where_decords_are_not(tmp_path, long_clip, make, indices, name, arguments, first, why):
     start = ["-ss", "1.3"] if first else []
     path = make(tmp_path / name, *start, "-i", ffmpeg.file_url(long_clip), *arguments)
     got = decode(path)
-    assert got.decoder == "ffmpeg"
-    assert why in (got.fallback or "")
     assert indices(got.frames) == list(range(first, 120))
     assert got.times[0] == 0
     assert all(a < b for a, b in pairwise(got.times))
-    with pytest.raises(VidiffError, match="decord"):
+    with pytest.raises(VidiffError, match=f"decord cannot be trusted .*{why}"):
         decode(path, decoder="decord")
 
 
-def test_frozen_ends_and_missing_decord_go_to_ffmpeg(tmp_path, indexed, long_clip, monkeypatch):
-    frames = indexed(6)
-    encode(tmp_path / "a.mkv", np.concatenate([frames, frames[-1:]]), Fraction(10), lossless=True)
-    got = decode(tmp_path / "a.mkv")
-    assert (got.decoder, len(got.frames)) == ("ffmpeg", 7)
-    assert "identical" in (got.fallback or "")
+def test_a_missing_decord_is_said(long_clip, monkeypatch):
     monkeypatch.setitem(sys.modules, "decord", None)
-    assert decode(long_clip, max_frames=2).fallback == "decord is not installed here"
+    with pytest.raises(VidiffError, match="decord is not installed here"):
+        decode(long_clip, decoder="decord")
+    assert len(decode(long_clip, max_frames=2).frames) == 2
 
 
 @pytest.mark.parametrize("size", [None, (32, 16), (24, 20), (48, 24), (96, 64)])
 def test_both_decoders_agree(long_clip, size):
     ours, theirs = (decode(long_clip, size=size, decoder=name) for name in ("decord", "ffmpeg"))
     assert ours.times == theirs.times
-    assert np.abs(ours.frames.astype(int) - theirs.frames).mean() < 1
-    assert (theirs.decoder, theirs.fallback) == ("ffmpeg", None)
+    assert np.abs(ours.frames.astype(int) - theirs.frames).mean() < 1.5  # of 255: only one rounds
+    assert (ours.decoder, theirs.decoder) == ("decord", "ffmpeg")
 
 
 @pytest.mark.parametrize("decoder", ["decord", "ffmpeg"])

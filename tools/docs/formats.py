@@ -1,4 +1,4 @@
-"""docs/formats.md: which decoder reads which file, and whether every frame arrives. Run by hand; takes a minute.
+"""docs/formats.md: which files are read, and whether every frame arrives. Run by hand; takes a minute.
 
     python -m tools.docs.formats FOLDER
 
@@ -27,11 +27,19 @@ HEAD = """# Which files are read, and how
 
 <!-- written by `python -m tools.docs.formats FOLDER` -->
 
-`auto` takes decord where it can be trusted, and ffmpeg everywhere else: for containers that decord misreads (MPEG-TS,
-MPEG-PS, GIF, APNG, WebP), codecs it lacks (AV1), several video streams, edit lists (negative timestamps), repeated
-timestamps, and wherever it fails or ends in identical frames, which may be padding. Times come from the file's
+ffmpeg reads every file: what `ffmpeg -i FILE` shows is what a model is given. Turned and mirrored frames, cropping,
+pixels that are not square, edit lists and variable rates are as a player has them. Times come from the file's
 timestamps, never from an index and a rate; a rate is measured on them, and the header's taken only where it agrees.
-A file that is damaged part-way is rejected with what could be decoded.
+
+- **HDR** (PQ, HLG) becomes 8-bit BT.709: SDR white (203 nits) becomes 244 of 255, colors below 80 percent of its light
+  stay (within 3 levels), brighter light is compressed. `--hdr clip` cuts off what is brighter, `--hdr refuse`
+  refuses such files. BT.2020 or P3 colors without HDR are converted to BT.709.
+- **Transparent pixels** (PNG, APNG, WebP, GIF, WebM, ProRes) are shown in front of one color, `--background black`.
+- **Interlaced frames** are deinterlaced, one frame for two fields, unless `--deinterlace off` is given.
+- **Frames that change their size** are fitted into the size of the first, with bars, and a note says so.
+
+`--decoder decord` of `vidiff prep` reads by decord instead. It takes as long, and its own ffmpeg is years old, so it is
+refused for what it is known to get wrong, and its first and a later frame are compared with ffmpeg's.
 
 ## Files made for the purpose
 
@@ -41,8 +49,8 @@ table). The same test covers variable rates, edit lists, open GOPs, late starts,
 non-square pixels, several streams, and equal frames in a row. One known deviation: MPEG-1 inside AVI (a rare mixture)
 has right frames, but all times after the first are one frame late, as ffmpeg gives them.
 
-| file | decoder | why not decord | frames |
-|---|---|---|---|
+| file | `--decoder decord` | frames |
+|---|---|---|
 """
 MIDDLE = """
 ## A collection of 63 hard clips
@@ -50,8 +58,8 @@ MIDDLE = """
 Real files from public repositories, and ten derived from them. "Expected" is the count that another decoder (PyAV)
 delivers, as the collection's own description has it.
 
-| file | what it is | decoder | why not decord | expected | got |
-|---|---|---|---|---|---|
+| file | what it is | `--decoder decord` | expected | got |
+|---|---|---|---|---|
 """
 
 
@@ -73,8 +81,8 @@ def generated() -> Iterator[str]:
             code, log, _ = ffmpeg.run(["-i", ffmpeg.file_url(exact), *arguments, ffmpeg.file_url(path)])
             if code:
                 raise SystemExit(log)
-            decoder, why, count = what_became(path, name)
-            yield f"| {name} | {decoder} | {why} | {count} |\n"
+            count, decord = what_became(path, name)
+            yield f"| {name} | {decord} | {count} |\n"
 
 
 def collected(data: Path) -> Iterator[str]:
@@ -86,22 +94,32 @@ def collected(data: Path) -> Iterator[str]:
             continue
         expected = EXPECTED.get(found[2], cells[5])
         expected = "0" if expected == "-" else expected
-        decoder, why, count = what_became(data / found[1], found[2])
+        count, decord = what_became(data / found[1], found[2])
         what = cells[1].replace("<", "&lt;")
-        yield f"| {found[2]} | {what} | {decoder} | {why} | {expected} | {count} |\n"
+        yield f"| {found[2]} | {what} | {decord} | {expected} | {count} |\n"
 
 
-def what_became(path: Path, name: str) -> tuple[str, str, str]:
-    """The decoder, why it is not decord, and the number of frames, or the reason for their absence."""
+def what_became(path: Path, name: str) -> tuple[str, str]:
+    """The number of frames or the reason for their absence, and what became of `--decoder decord`."""
     try:
         for reading in stream_frames(path, size=(32, 32)):
-            decoder, why = reading.decoder, reading.fallback or "-"
             count = sum(len(times) for times, _ in reading.blocks)
     except VidiffError as error:
         # how far ffmpeg got when it saw the damage is not the same every time
         sentence = re.sub(r"at least \d+ frames", "some frames", str(error).replace(str(path), name))
-        return "-", "-", f"rejected: {sentence}".replace("|", "/")
-    return decoder, why, str(count)
+        return f"rejected: {sentence}".replace("|", "/"), "-"
+    return str(count), decord_verdict(path)
+
+
+def decord_verdict(path: Path) -> str:
+    """ "agrees", or the reason why decord is not trusted with a file."""
+    try:
+        for reading in stream_frames(path, size=(32, 32), decoder="decord"):
+            for _ in reading.blocks:
+                pass
+    except VidiffError as error:
+        return str(error.__cause__ or error)
+    return "agrees" if reading.decoder == "decord" else "-"
 
 
 def module(name: str) -> ModuleType:

@@ -164,11 +164,18 @@ def _video(about: MediaInfo) -> Rows:
     yield "size", f"{about.width}x{about.height}" + ("" if plain else f" ({coded})")
     streams = f", {about.video_streams} video streams" if about.video_streams > 1 else ""
     yield "format", f"{about.codec} in {about.container}{streams}"
-    alpha = ", transparency (which vidiff drops)" if about.alpha else ""
-    yield "pixels", f"{about.pixel_format}, {about.bit_depth} bits{alpha}"
+    alpha = ", transparency (shown in front of --background)" if about.alpha else ""
+    fields = ", interlaced" if about.interlaced else ""
+    yield "pixels", f"{about.pixel_format}, {about.bit_depth} bits{alpha}{fields}"
+    if about.kind == "video":
+        known = [name for name in (about.transfer, about.primaries) if name != "unknown"]
+        hdr = f"HDR, {about.hdr}: " if about.hdr else ""
+        yield "colors", hdr + (f"transfer {about.transfer}, primaries {about.primaries}" if known else "without a tag")
     if about.kind == "video":
         yield from _times(about)
         yield "audio", "yes" if about.audio else "no"
+        if about.others:
+            yield "also", ", ".join(about.others)
     if about.made_by:
         yield from _made_by(about.made_by)
 

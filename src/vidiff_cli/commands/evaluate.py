@@ -38,7 +38,7 @@ from vidiff_cli.evaluation.video_sets import (
 )
 from vidiff_cli.evaluation.view import View
 from vidiff_cli.events import EventStream, Note, task
-from vidiff_cli.generation.load_model import open_model
+from vidiff_cli.generation.load_model import open_model_as
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.metrics.bootstrap import ConfidenceInterval, bootstrap_mean
 from vidiff_cli.path_kind import MODEL_KINDS, path_kind
@@ -154,13 +154,7 @@ def _sample_run(settings: EvaluateSettings, run: Path, real: VideoSet) -> EventS
         raise UsageError("samples of a run have no real video of their own", fix="leave out --paired")
     asked = {"model": run, "device": settings.device, "seed": settings.seed}
     sampling = settings.sampling.model_copy(update=asked)
-    model = open_model(
-        sampling.model,
-        device=sampling.device,
-        dtype=sampling.dtype,
-        clip_model=sampling.clip_model,
-        long_captions=sampling.long_captions,
-    )
+    model = open_model_as(sampling)
     setup = resolve_sampling(model, sampling)
     count = settings.count or len(real.items)
     if count < 2 or len(real.items) < 2:

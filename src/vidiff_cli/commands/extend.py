@@ -16,7 +16,6 @@ from vidiff_cli.generation.completion import (
     photo_fps,
     plan_completion,
 )
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
 from vidiff_cli.generation.placed_pictures import PicturePlace, place_pictures
@@ -24,6 +23,7 @@ from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.seams import PAST
 from vidiff_cli.generation.source_clip import read_clip, working_size
 from vidiff_cli.generation.video_job import choose_overlap
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.timeline import extension, loop
 from vidiff_cli.video.probe import VideoInfo, probe
@@ -34,7 +34,7 @@ ANCHORS = 16  # given frames that --drift-control first holds to
 
 @task
 def extend(
-    settings: ExtendSettings, *, opened: LoadedModel | None = None
+    settings: ExtendSettings, *, opened: VideoModel | None = None
 ) -> EventStream[CompletionReport | WindowPlanReport]:
     """Extend a video by --seconds or --num-frames; its own frames stay as they are.
 
@@ -43,13 +43,13 @@ def extend(
     """
     if settings.seconds is not None and settings.num_frames is not None:
         raise UsageError("give only one of --seconds and --num-frames")
-    info = probe(settings.input)
+    info = probe(settings.input, settings.reading)
     if settings.fps is not None and not info.is_image:
         fix = "--fps is for photos"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
     model = opened or open_completion_model(settings)
     setup = None if model is None else resolve_sampling(model, settings, completes=True)
-    if model is not None and model.settings.frames == 1:
+    if model is not None and model.frames == 1:
         raise VidiffError("this model makes single pictures", fix="train on videos to extend one")
     options = OutputOptions.from_record("extend", settings.output, settings.model_dump(mode="json"))
     plan = _plan(settings, model, info, options.folder)
@@ -59,9 +59,9 @@ def extend(
     return (yield from complete_video(model, setup, plan, options, settings, sound=sound, seams=True))
 
 
-def _plan(settings: ExtendSettings, model: LoadedModel | None, info: VideoInfo, folder: Path) -> CompletionPlan:
+def _plan(settings: ExtendSettings, model: VideoModel | None, info: VideoInfo, folder: Path) -> CompletionPlan:
     """Read the input and plan its new frames."""
-    overlap = choose_overlap(settings.overlap, PAST if model is None else model.settings.frames)
+    overlap = choose_overlap(settings.overlap, PAST if model is None else model.frames)
     steady = None if info.is_image else info.fps  # a variable rate becomes a steady one
     clip = read_clip(info, folder, *working_size(info, model, settings.size), fps=steady)
     rate = (settings.fps or photo_fps(model)) if info.is_image else clip.fps

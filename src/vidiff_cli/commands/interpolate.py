@@ -18,12 +18,12 @@ from vidiff_cli.generation.completion import (
     photo_fps,
     plan_completion,
 )
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
 from vidiff_cli.generation.placed_pictures import PicturePlace, place_pictures
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.source_clip import SourceClip, cover, read_clip, working_size
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.timeline import Timeline, better_rate, interpolation, join, leaves_out_most
 from vidiff_cli.video.probe import VideoInfo, probe
 
@@ -33,7 +33,7 @@ OVERLAP = 2  # a window sees at least the two given frames around a gap
 
 @task
 def interpolate(
-    settings: InterpolateSettings, *, opened: LoadedModel | None = None
+    settings: InterpolateSettings, *, opened: VideoModel | None = None
 ) -> EventStream[CompletionReport | WindowPlanReport]:
     """Bring a video to --fps, or multiply its rate; given frames at an output time are written as they are. With
     --to, make the frames between two videos or photos.
@@ -41,8 +41,8 @@ def interpolate(
     `opened`: the model of the settings, where the caller has it.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
-    info = probe(settings.input)
-    other = None if settings.to is None else probe(settings.to)
+    info = probe(settings.input, settings.reading)
+    other = None if settings.to is None else probe(settings.to, settings.reading)
     if info.is_image and other is None:
         fix = "give a second one with --to, or use vidiff extend"
         raise VidiffError(f"{settings.input} is a single picture", expected="a video of two frames or more", fix=fix)
@@ -51,8 +51,8 @@ def interpolate(
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
     model = opened or open_completion_model(settings)
     setup = None if model is None else resolve_sampling(model, settings, completes=True)
-    if model is not None and model.settings.frames < 3:
-        raise VidiffError("this model's window is too short to interpolate", found=f"{model.settings.frames} frames")
+    if model is not None and model.frames < 3:
+        raise VidiffError("this model's window is too short to interpolate", found=f"{model.frames} frames")
     options = OutputOptions.from_record("interpolate", settings.output, settings.model_dump(mode="json"))
     plan = _plan(settings, model, info, other, options.folder)
     yield from _warn_left_out(plan)
@@ -61,7 +61,7 @@ def interpolate(
 
 
 def _plan(
-    settings: InterpolateSettings, model: LoadedModel | None, info: VideoInfo, other: VideoInfo | None, folder: Path
+    settings: InterpolateSettings, model: VideoModel | None, info: VideoInfo, other: VideoInfo | None, folder: Path
 ) -> CompletionPlan:
     """Read the inputs and plan the frames between."""
     if other is not None:
@@ -85,7 +85,7 @@ def _plan(
 
 
 def _multiply_rate(
-    settings: InterpolateSettings, model: LoadedModel | None, info: VideoInfo, folder: Path
+    settings: InterpolateSettings, model: VideoModel | None, info: VideoInfo, folder: Path
 ) -> tuple[SourceClip, Timeline, int]:
     """One video, its timeline at another rate, and the overlap of windows."""
     factor = settings.slow_motion or settings.factor or (None if settings.fps else 2)
@@ -107,11 +107,11 @@ def _multiply_rate(
         hold=settings.hold,
         last_seconds=stay,
     )
-    return clip, timeline, OVERLAP if model is None else min(OVERLAP, model.settings.frames - 1)
+    return clip, timeline, OVERLAP if model is None else min(OVERLAP, model.frames - 1)
 
 
 def _join(
-    settings: InterpolateSettings, model: LoadedModel | None, info: VideoInfo, other: VideoInfo, folder: Path
+    settings: InterpolateSettings, model: VideoModel | None, info: VideoInfo, other: VideoInfo, folder: Path
 ) -> tuple[SourceClip, Timeline, int]:
     """Two inputs, the timeline with frames between them at the rate and the size of the first, and the overlap."""
     scaled, crop = working_size(info, model, settings.size)
@@ -119,7 +119,7 @@ def _join(
     photos = settings.fps or (photo_fps(model) if other.is_image else other.fps)
     fps = Fraction(photos) if info.is_image else first.fps
     clip = read_clip(other, folder, cover(other, crop), crop, fps=None if other.is_image else fps, after=first)
-    window = WINDOW if model is None else model.settings.frames
+    window = WINDOW if model is None else model.frames
     gap = settings.gap or max(1, window // 2)
     check_amount(len(clip) + gap, crop[0], crop[1], folder)
     return clip, join(len(first), len(clip) - len(first), fps, gap=gap), window // 2

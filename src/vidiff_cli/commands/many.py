@@ -26,10 +26,10 @@ from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import UsageError, VidiffError, error_sentence
 from vidiff_cli.events import Event, EventStream, Note, Progress, Task, task
 from vidiff_cli.generation.completion import open_completion_model
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.resume_journal import journal_path
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.sidecar import read_sidecar, resolved_settings
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.preparation.scan import MediaSource, scan
 from vidiff_cli.system import worker_pool
 from vidiff_cli.system.locks import hidden_folder
@@ -276,11 +276,11 @@ def _apart(job: _Job) -> list[Event | FilmReport] | VidiffError:
 
 
 @cache
-def _model_of_process(settings: CompletingSettings) -> LoadedModel | None:
+def _model_of_process(settings: CompletingSettings) -> VideoModel | None:
     return _open_model(settings)
 
 
-def _open_model(settings: CompletingSettings) -> LoadedModel | None:
+def _open_model(settings: CompletingSettings) -> VideoModel | None:
     """The model of all films; VidiffError where it cannot be opened, or not sampled so."""
     model = open_completion_model(settings)
     if model is not None:
@@ -289,7 +289,7 @@ def _open_model(settings: CompletingSettings) -> LoadedModel | None:
 
 
 def _film(
-    command: CompletionTask, settings: CompletingSettings, film: _Film, model: LoadedModel | None
+    command: CompletionTask, settings: CompletingSettings, film: _Film, model: VideoModel | None
 ) -> Generator[Event | FilmReport]:
     """The events of one film, and its report at the end. A UsageError, which all films would have, is raised."""
     began = time.monotonic()
@@ -327,7 +327,7 @@ def _failed(film: _Film, seconds: float, reason: str) -> FilmReport:
 
 
 def _was_made_by(
-    sidecar: Mapping[str, Any], command: str, settings: CompletingSettings, model: LoadedModel | None
+    sidecar: Mapping[str, Any], command: str, settings: CompletingSettings, model: VideoModel | None
 ) -> bool:
     """True if a sidecar belongs to a result of these settings, this model and this input."""
     wanted = resolved_settings(settings.model_dump(mode="json"), model, settings.seed)

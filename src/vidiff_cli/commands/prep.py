@@ -168,6 +168,11 @@ def _check_worth_storing(plan: Plan, inputs: SelectionInput, selection: Selectio
     """VidiffError where no clip is left, or where a source was rejected and `strict` is set; the ledger says why."""
     output, total = plan.settings.output, len(inputs.sources)
     rejected = _rejected_sources(inputs, selection)
+    what = "rejected"
+    if plan.settings.strict:
+        damaged = {name: each.damage for name, each in inputs.extracted.items() if each.damage and name not in rejected}
+        rejected |= {name: ("damaged", damage) for name, damage in damaged.items()}
+        what = "rejected or damaged" if damaged else what
     if selection.taken and not (rejected and plan.settings.strict):
         return
     if not (output / "dataset.json").exists():  # an older dataset that was to be overwritten keeps its own ledger
@@ -184,7 +189,7 @@ def _check_worth_storing(plan: Plan, inputs: SelectionInput, selection: Selectio
         )
     first, (_, why) = next(iter(rejected.items()))
     raise VidiffError(
-        f"{len(rejected)} of {total} sources were rejected and --strict is set",
+        f"{len(rejected)} of {total} sources were {what} and --strict is set",
         found=f"{first}: {why}",
         fix="remove them, or leave --strict out",
     )
@@ -209,6 +214,12 @@ def _notes(plan: Plan, inputs: SelectionInput, selection: Selection) -> Iterator
     small = sorted(name for name in kept if min(inputs.extracted[name].width, inputs.extracted[name].height) < size)
     if small:
         yield f"{len(small)} sources are smaller than {size} pixels and were enlarged, such as {small[0]}."
+    remarks: dict[str, list[str]] = {}
+    for name in kept:
+        for remark in inputs.extracted[name].remarks:
+            remarks.setdefault(remark.partition(":")[0], []).append(name)
+    for remark, names in sorted(remarks.items()):
+        yield f"{len(names)} source{'s' * (len(names) != 1)}, such as {min(names)}: {remark}; {LEDGER} has the list."
     without_captions = sorted(name for name in kept if not plan.captions.by_source[name])
     if len(without_captions) == len(kept):
         yield "No captions: a model trained on this dataset knows no words."

@@ -19,12 +19,15 @@ from vidiff_cli.generation.announce import announce_model, warn_fps
 from vidiff_cli.generation.budget import check_amount, estimate_seconds, note_long, save_memory
 from vidiff_cli.generation.frame_store import FrameStore
 from vidiff_cli.generation.generate import generate
-from vidiff_cli.generation.load_model import LoadedModel, open_model
+from vidiff_cli.generation.load_model import open_model_as
 from vidiff_cli.generation.output_files import OutputOptions, check_files, journal_key, sheet_path, slug, target_path
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.sidecar import write_sidecar
 from vidiff_cli.generation.video_job import VideoJob, choose_overlap
+from vidiff_cli.generation.window_codec import latent_shape
+from vidiff_cli.models.codec import ceil_length, floor_length, z_shape
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.video.encode import encode
 
@@ -57,27 +60,22 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
     """
     began = time.monotonic()
     prompts = _prompts(settings)
-    model = open_model(
-        settings.model,
-        device=settings.device,
-        dtype=settings.dtype,
-        clip_model=settings.clip_model,
-        long_captions=settings.long_captions,
-    )
+    model = open_model_as(settings)
     setup = resolve_sampling(model, settings)
-    if settings.noise not in (None, model.settings.diffusion.noise):
+    if settings.noise not in (None, model.prior.name):
         raise VidiffError(
             f"{model.name} was trained with another noise",
             found=f"--noise {settings.noise}",
-            expected=model.settings.diffusion.noise,
+            expected=model.prior.name,
             fix="leave it out",
         )
     options = OutputOptions.from_record("sample", settings.output, settings.model_dump(mode="json"))
-    total, fps = settings.num_frames or model.settings.frames, Fraction(settings.fps or model.fps)
-    height, width = model.settings.height, model.settings.width
+    total, fps = settings.num_frames or model.frames, Fraction(settings.fps or model.fps)
+    height, width = model.height, model.width
     check_amount(total * min(settings.batch_size, len(prompts)), width, height, options.folder)
     windows = _windows(settings, model, total)
-    times = [Fraction(frame) / fps for frame in range(total)]
+    made = max(max(window.frames) for window in windows) + 1  # more than are written, where a model makes groups
+    times = [Fraction(frame) / fps for frame in range(made)]
     with _journal(options, model, prompts, times) as journal:
         seed = journal.seed
         yield from announce_model(model, seed, prompts, negative=settings.negative_prompt)
@@ -100,12 +98,15 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
                 seeds=[seed + number for number in range(first, first + len(batch_prompts))],
             )
             if first == 0:
-                channels, length = model.settings.network.channels, min(total, model.settings.frames)
-                shape = (len(batch_prompts), channels, length, height, width)
+                shape = z_shape(model.codec, len(batch_prompts), len(windows[0].frames), height, width)
                 yield from save_memory(model, setup, shape)
                 seconds = estimate_seconds(model, setup, job, shape)
                 yield from note_long(seconds * len(prompts) / len(batch_prompts))
-            store = FrameStore(journal.frames((len(batch_prompts), height, width, 3)))
+            values = latent_shape(model.codec, len(batch_prompts), height, width)
+            store = FrameStore(
+                journal.frames((len(batch_prompts), height, width, 3)),
+                latents=None if values is None else journal.latents(values),
+            )
             what = f"videos {first + 1}-{first + len(batch_prompts)}"
             yield from generate(model, setup, job, store, journal=journal, what=what)
             for clip, (path, prompt, own_seed) in enumerate(zip(paths[batch], batch_prompts, job.seeds, strict=True)):
@@ -135,7 +136,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
 
 @contextmanager
 def _journal(
-    options: OutputOptions, model: LoadedModel, prompts: list[str], times: Sequence[Fraction]
+    options: OutputOptions, model: VideoModel, prompts: list[str], times: Sequence[Fraction]
 ) -> Iterator[WindowJournal]:
     """The journal of finished windows and videos. VidiffError where another process makes the very same files."""
     target = target_path(options, slug(prompts[0]), _details(model, len(times)), options.seed)
@@ -144,9 +145,9 @@ def _journal(
         yield journal
 
 
-def _details(model: LoadedModel, total: int) -> str:
+def _details(model: VideoModel, total: int) -> str:
     """End of a file's name: number and size of frames."""
-    return f"{total}f_{model.settings.width}x{model.settings.height}"
+    return f"{total}f_{model.width}x{model.height}"
 
 
 def _sheet(rows: list[tuple[str, np.ndarray]], total: int, path: Path) -> Path:
@@ -167,20 +168,21 @@ def _prompts(settings: SampleSettings) -> list[str]:
     return [prompt for prompt in prompts for _ in range(settings.count)]
 
 
-def _check_words(model: LoadedModel, prompts: list[str]) -> None:
+def _check_words(model: VideoModel, prompts: list[str]) -> None:
     """Refuse words that the model has never seen: for one without captions, all of them."""
     fix = "leave out --strict-prompt"
-    if model.video_model.text is None and any(prompts):
+    if not model.reads_text and any(prompts):
         raise VidiffError("the model was trained without captions", found="a prompt", fix=fix)
     if unknown := [word for prompt in prompts for word in model.unknown_words(prompt)]:
         raise VidiffError("the model has never seen some words", found=", ".join(dict.fromkeys(unknown)), fix=fix)
 
 
-def _windows(settings: SampleSettings, model: LoadedModel, total: int) -> list[Window]:
-    window = model.settings.frames
+def _windows(settings: SampleSettings, model: VideoModel, total: int) -> list[Window]:
+    window = model.frames
     if window == 1 and total > 1:
         raise VidiffError("this model makes single pictures", found=f"{total} frames asked for", fix="train on videos")
-    return plan(total, (), window=window, overlap=choose_overlap(settings.overlap, window))
+    overlap = floor_length(model.codec, choose_overlap(settings.overlap, window))
+    return plan(ceil_length(model.codec, total), (), window=window, overlap=overlap)
 
 
 def output_paths(options: OutputOptions, prompts: list[str], seed: int, details: str) -> list[Path]:

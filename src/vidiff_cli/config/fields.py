@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -65,6 +65,39 @@ Rate = Annotated[
     PlainValidator(parse_rate),
     PlainSerializer(rate_text, return_type=str),
     WithJsonSchema(_json_schema()),
+]
+
+
+class FrameSize(NamedTuple):
+    """Width and height of frames in pixels."""
+
+    width: int
+    height: int
+
+
+def parse_size(value: object) -> FrameSize:
+    """Parse width and height in pixels, from "576x320" or (576, 320). ValueError for anything else."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", value.strip())):
+        size = FrameSize(int(match[1]), int(match[2]))
+    elif isinstance(value, tuple | list) and len(value) == 2 and all(type(side) is int for side in value):
+        size = FrameSize(value[0], value[1])
+    else:
+        raise ValueError("a size is width and height in pixels such as 576x320")
+    if min(size) < 1:
+        raise ValueError("a side of frames has at least 1 pixel")
+    return size
+
+
+def size_text(size: FrameSize) -> str:
+    """Format a size so that `parse_size` reads it back: "576x320"."""
+    return f"{size.width}x{size.height}"
+
+
+Size = Annotated[
+    FrameSize,
+    PlainValidator(parse_size),
+    PlainSerializer(size_text, return_type=str),
+    WithJsonSchema({"type": "string", "description": "width and height in pixels, such as 576x320"}),
 ]
 
 

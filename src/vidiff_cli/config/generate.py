@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from vidiff_cli.config.fields import Encoding, Rate
+from vidiff_cli.config.fields import Encoding, Rate, Size
 from vidiff_cli.config.model import LONG_CAPTIONS, LongCaptions
 from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Device, Option
+from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
 _AT = re.compile(r"(?:(?P<frame>[0-9]{1,9})|(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,9})?) ?s)=(?P<file>.+)", re.S)
 VIDEO, SAMPLING, GUIDANCE = "Video", "Sampling", "Guidance"
@@ -24,11 +25,22 @@ class GenerationSettings(BaseModel):
 
     model: Annotated[Path | None, Option(GENERAL, "--model", "-m")] = Field(
         default=None,
-        description="Run folder, checkpoint file or builtin; if not given, the newest run under runs/, else builtin",
+        description="Run folder, checkpoint file, builtin, folder in the diffusers format or hf:OWNER/NAME; if not "
+        "given, the newest run under runs/, else builtin",
     )
     clip_model: Annotated[str | None, Option(values="FILE|NAME:FILE|NAME:TAG")] = Field(
         default=None,
         description="CLIP weights of a model that was trained with CLIP; not needed where they are known by a tag",
+    )
+    model_size: Annotated[Size | None, Option(values="WxH")] = Field(
+        default=None, description="Size that a public model works at; if not given, what it was trained at"
+    )
+    model_frames: Annotated[int | None, Option(unit="frames")] = Field(
+        default=None, ge=1, description="Window of a public model; if not given, what it was trained at"
+    )
+    offload: Annotated[bool, Option()] = Field(
+        default=False,
+        description="Keep one part of a public model on the GPU at a time, which saves memory and costs time",
     )
     output: Annotated[Path | None, Option(OUTPUT, "--output", "-o")] = Field(
         default=None,
@@ -40,7 +52,7 @@ class GenerationSettings(BaseModel):
         ge=1,
         le=4096,
         description="Sampling steps; if not given, 30, or 1 (which predicts the mean) for a model that is shown given "
-        "frames and the motion between them",
+        "frames and the motion between them; public models have their own",
     )
     sampler: Annotated[Literal["dpmpp-2m", "ddim", "ddpm"], Option(SAMPLING)] = Field(
         default="dpmpp-2m", description="Sampler"
@@ -67,8 +79,11 @@ class GenerationSettings(BaseModel):
         description="Thresholding of the estimate; static: clip to the pixel range; a percentile in (0, 1]: dynamic, "
         "per clip",
     )
-    guidance_scale: Annotated[float, Option(GUIDANCE, "--guidance-scale", "-g")] = Field(
-        default=2.0, ge=0, description="Classifier-free guidance; 1: none; 0: ignore the prompt"
+    guidance_scale: Annotated[float | None, Option(GUIDANCE, "--guidance-scale", "-g")] = Field(
+        default=None,
+        ge=0,
+        description="Classifier-free guidance; 1: none; 0: ignore the prompt; if not given, 2, or what a public model "
+        "was made for",
     )
     negative_prompt: Annotated[str | None, Option(GUIDANCE)] = Field(
         default=None, description="Text the video should not show; needs a guidance scale other than 1"
@@ -180,6 +195,7 @@ class CompletionSettings(GenerationSettings):
         description="Source of the new frames; both: the estimate by motion and what the model adds to it; estimate: "
         "the estimate alone, without a model; model: the model's frames alone, enlarged",
     )
+    reading: SharedReadOptions = DEFAULT
     at: Annotated[tuple[str, ...], Option(VIDEO, values="PLACE=FILE")] = Field(
         default=(),
         description="A picture at a place of the result: 40=FILE at frame 40, counted from 0, or 1.5s=FILE after 1.5 "

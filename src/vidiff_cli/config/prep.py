@@ -12,14 +12,26 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from vidiff_cli.config.aspect import parse_aspect
 from vidiff_cli.config.fields import Encoding, Rate
 from vidiff_cli.config.options import GENERAL, OUTPUT, Argument, Option
+from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
 CaptionFormat = Literal[
-    "auto", "sidecar", "csv", "jsonl", "msrvtt", "youcook2", "activitynet", "webvid", "vatex", "panda70m"
+    "auto",
+    "sidecar",
+    "csv",
+    "jsonl",
+    "parquet",
+    "lerobot",
+    "msrvtt",
+    "youcook2",
+    "activitynet",
+    "webvid",
+    "vatex",
+    "panda70m",
 ]
 # settings that change no byte of the dataset, or are recorded by their content (sources, captions)
 ELSEWHERE = {"sources", "output", "captions", "caption_format", "workers", "timeout", "memory", "shard", "merge"}
 ELSEWHERE |= {"preview", "strict", "overwrite", "encoding"}
-SHAPING = {"size", "aspect", "frames", "fps", "stride", "scenes", "decoder", "images_fps"}
+SHAPING = {"size", "aspect", "frames", "fps", "stride", "scenes", "decoder", "images_fps", "reading"}
 
 
 def parse_shard(shard: str) -> tuple[int, int]:
@@ -40,7 +52,7 @@ class PrepSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     sources: Annotated[tuple[str, ...], Argument("SOURCE...")] = Field(
-        min_length=1, description="Folders (searched recursively), files and globs"
+        min_length=1, description="Folders (searched recursively), files and globs; .tar files are WebDataset shards"
     )
     output: Annotated[Path, Option(GENERAL, "--output", "-o")] = Field(
         default=Path("dataset"), description="Dataset folder to make"
@@ -73,10 +85,11 @@ class PrepSettings(BaseModel):
     images_fps: Annotated[Rate, Option(CLIPS)] = Field(
         default=Fraction(25), gt=0, description="Rate of a folder of numbered images"
     )
+    reading: SharedReadOptions = DEFAULT
     captions: Annotated[tuple[str, ...], Option(CAPTIONS, values="auto|none|FILE")] = Field(
         default=("auto",),
         min_length=1,
-        description="Annotation files; auto: metadata.csv, metadata.jsonl or the file of a known corpus among the "
+        description="Annotation files; auto: metadata.csv, .jsonl or .parquet or the file of a known corpus among the "
         "sources, then NAME.txt beside each source",
     )
     caption_format: Annotated[CaptionFormat, Option(CAPTIONS)] = Field(
@@ -109,7 +122,9 @@ class PrepSettings(BaseModel):
         "if there is any",
     )
     split_by: Annotated[str | None, Option(SPLIT, unit="column")] = Field(
-        default=None, description="Column of the caption table; sources with equal values stay in one split"
+        default=None,
+        description="Column of the caption table, or folder (the first folder of a source's path); sources with "
+        "equal values stay in one split",
     )
     seed: Annotated[int, Option(SPLIT)] = Field(default=0, description="Seed of the validation split")
     hold_out: Annotated[tuple[str, ...], Option(SPLIT, unit="value")] = Field(
@@ -122,7 +137,8 @@ class PrepSettings(BaseModel):
         default=False, description="Make the dataset from the parts of all --shard runs"
     )
     decoder: Annotated[Literal["auto", "decord", "ffmpeg"], Option(RUN)] = Field(
-        default="auto", description="Video decoder; auto: decord, and ffmpeg where it fails"
+        default="auto",
+        description="Video decoder; auto: ffmpeg; decord: an error for files that it cannot be trusted with",
     )
     workers: Annotated[int | None, Option(RUN, unit="processes")] = Field(
         default=None, ge=1, description="Sources decoded at the same time; if not given, one per core"
@@ -135,7 +151,7 @@ class PrepSettings(BaseModel):
     memory: Annotated[int, Option(RUN, unit="MB")] = Field(
         default=2000, ge=200, description="Largest memory for decoding one source"
     )
-    strict: Annotated[bool, Option(RUN)] = Field(default=False, description="Fail if a source is rejected")
+    strict: Annotated[bool, Option(RUN)] = Field(default=False, description="Fail if a source is rejected or damaged")
     preview: Annotated[int, Option(RUN, unit="clips")] = Field(
         default=8, ge=0, description="Clips shown in preview.png, and in rejected.png, of the dataset; 0: none"
     )

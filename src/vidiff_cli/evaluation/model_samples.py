@@ -28,9 +28,10 @@ from vidiff_cli.generation.budget import check_amount, estimate_seconds, note_lo
 from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.generation.frame_store import DiskFrameArray
 from vidiff_cli.generation.generate import generate_clips
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models.codec import ceil_length, floor_length, z_shape
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.path_kind import path_kind
 
 BATCH = 16
@@ -67,14 +68,14 @@ def is_other_dataset(run: Path, real: VideoSet) -> bool:
     return isinstance(before, str) and before != real.facts.get("sha256")
 
 
-def placeholders(model: LoadedModel, count: int, frames: int | None) -> list[Item]:
+def placeholders(model: VideoModel, count: int, frames: int | None) -> list[Item]:
     """Describes samples before any is made, so that the view of both sides can be chosen."""
     one = Item(
         name=f"samples of {model.name}",
         key="",
-        frames=frames or model.settings.frames,
-        width=model.settings.width,
-        height=model.settings.height,
+        frames=frames or model.frames,
+        width=model.width,
+        height=model.height,
         fps=model.fps,
         load=_not_made,
     )
@@ -86,7 +87,7 @@ def _not_made(view: View) -> np.ndarray:
 
 
 def sample_set(
-    model: LoadedModel,
+    model: VideoModel,
     setup: SamplingSetup,
     run: Path,
     prompts: Sequence[str],
@@ -114,9 +115,11 @@ def sample_set(
     Raises:
         VidiffError: more frames than `folder` has room for.
     """
-    window = model.settings.frames
-    windows = plan(frames, (), window=window, overlap=max(1, window // 2))
-    height, width, channels = model.settings.height, model.settings.width, model.settings.network.channels
+    window = model.frames
+    overlap = floor_length(model.codec, max(1, window // 2))
+    made = ceil_length(model.codec, frames)  # more than are kept, where a model makes groups
+    windows = plan(made, (), window=window, overlap=overlap)
+    height, width = model.height, model.width
     check_amount(frames * len(prompts), width, height, folder)
     file = DiskFrameArray.temporary(folder, (frames, height, width, 3))
     yield from announce_model(model, seed, prompts, negative=setup.negative_prompt)
@@ -124,17 +127,18 @@ def sample_set(
         batch = prompts[first : first + BATCH]
         job = VideoJob(
             windows=windows,
-            times=[Fraction(frame) / model.fps for frame in range(frames)],
+            times=[Fraction(frame) / model.fps for frame in range(made)],
             prompts=lambda number, batch=batch: batch,
             seeds=[seed + number for number in range(first, first + len(batch))],
         )
         if first == 0:
-            shape = (len(batch), channels, min(frames, window), height, width)
+            shape = z_shape(model.codec, len(batch), len(windows[0].frames), height, width)
             seconds = estimate_seconds(model, setup, job, shape)
             yield from note_long(seconds * len(prompts) / len(batch))
         yield Progress(what="samples", done=first, total=len(prompts))
-        empty = np.zeros((len(batch), frames, height, width, channels), np.uint8)
-        file.write(range(first, first + len(batch)), generate_clips(model, setup, job, empty))
+        empty = np.zeros((len(batch), made, height, width, 3), np.uint8)
+        clips = generate_clips(model, setup, job, empty)[:, :frames]
+        file.write(range(first, first + len(batch)), np.ascontiguousarray(clips))
     yield Progress(what="samples", done=len(prompts), total=len(prompts))
     if not any(prompts):
         yield Note("The real clips have no captions: samples are made without a prompt.")
@@ -154,7 +158,7 @@ def sample_set(
     facts = {
         "kind": "samples",
         "path": str(run),
-        "checkpoint": {"path": model.name, "sha256": model.hash, "clips_seen": model.clips_seen},
+        "checkpoint": model.record(),
         "first_seed": seed,
         "device": str(model.device),
         "dtype": dtype_name(model.dtype),

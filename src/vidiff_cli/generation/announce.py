@@ -7,34 +7,31 @@ from fractions import Fraction
 
 from vidiff_cli.device import dtype_name
 from vidiff_cli.events import Event, Note
-from vidiff_cli.generation.load_model import HARDLY_TRAINED, LoadedModel
+from vidiff_cli.generation.load_model import HARDLY_TRAINED
 from vidiff_cli.generation.sampling_setup import SamplingOptions
-from vidiff_cli.text.prompt_encoder import download_note
+from vidiff_cli.models.families import VideoModel
 
 
 def announce_model(
-    model: LoadedModel, seed: int, prompts: Sequence[str], *, negative: str | None = None
+    model: VideoModel, seed: int, prompts: Sequence[str], *, negative: str | None = None
 ) -> Iterator[Event]:
     """Say which model, device and seed are used, and what may disappoint; embed the prompts."""
     yield Note(f"Model {model.name} on {model.device} in {dtype_name(model.dtype)}, seed {seed}.")
     if model.is_builtin and model.is_default:
         yield Note("No run found under runs/: the built-in model knows colored shapes that move, nothing else.")
-    if model.clips_seen < HARDLY_TRAINED:
+    if model.clips_seen is not None and model.clips_seen < HARDLY_TRAINED:
         yield Note(f"This model is hardly trained: it has seen {model.clips_seen:,} clips.", "warning")
     texts = [*prompts, *([negative] if negative else [])]
     for text in dict.fromkeys(texts):
         if unknown := model.unknown_words(text):
             yield Note(_unknown_words(model, unknown, text), "warning")
-    if model.caption_limit is not None:
-        yield from model.caption_limit.notes(filter(None, texts), what="prompt")
-    if any(texts) and model.video_model.text is None:
+    if any(texts) and not model.reads_text:
         yield Note("The model was trained without captions: the prompt has no effect.", "warning")
-    if any(texts) and model.settings.text.clip is not None:
-        yield from download_note(model.settings.text.clip, model.clip_model)
+    yield from model.describe_prompts(texts)
     model.embed_prompts(texts)
 
 
-def _unknown_words(model: LoadedModel, words: Sequence[str], prompt: str) -> str:
+def _unknown_words(model: VideoModel, words: Sequence[str], prompt: str) -> str:
     named = ", ".join(words)
     if not model.is_builtin:
         return f"The model has never seen: {named} (in {prompt!r})."
@@ -45,16 +42,16 @@ def _unknown_words(model: LoadedModel, words: Sequence[str], prompt: str) -> str
     )
 
 
-def warn_fps(model: LoadedModel, fps: Fraction) -> Iterator[Event]:
+def warn_fps(model: VideoModel, fps: Fraction) -> Iterator[Event]:
     """Warn where a rate lies outside the rates that the model was trained at."""
-    slowest, fastest = model.fps / max(model.settings.frame_strides), model.fps
+    slowest, fastest = model.rates
     if not slowest * Fraction(9, 10) <= fps <= fastest * Fraction(11, 10):
         trained = f"{float(slowest):g}" if slowest == fastest else f"{float(slowest):g} to {float(fastest):g}"
         yield Note(f"The model was trained at {trained} fps, and this is {float(fps):g} fps.", "warning")
 
 
 def announce_completion(
-    model: LoadedModel | None,
+    model: VideoModel | None,
     options: SamplingOptions,
     prompts: Sequence[str],
     *,

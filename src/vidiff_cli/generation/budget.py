@@ -12,11 +12,9 @@ from vidiff_cli.device import available_memory
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.generation.frame_store import free_bytes
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.video_job import VideoJob
-from vidiff_cli.models.acceleration import recompute_stages
-from vidiff_cli.models.step_cost import kept_bytes
+from vidiff_cli.models.families import VideoModel
 
 LONG_SECONDS = 60  # shorter times are not worth a note
 MEMORY_SHARE = 0.5  # of what is free: where guidance would keep more, it keeps less and computes more
@@ -34,22 +32,20 @@ def check_amount(frames: int, width: int, height: int, folder: Path) -> None:
         raise VidiffError(subject, found=size, expected=f"at most {room:,}", fix=fix)
 
 
-def save_memory(model: LoadedModel, setup: SamplingSetup, shape: Sequence[int]) -> Iterator[Event]:
+def save_memory(model: VideoModel, setup: SamplingSetup, shape: Sequence[int]) -> Iterator[Event]:
     """Turn gradient checkpointing on for the guidance of windows of `shape` (b c t h w), where it is asked for or
     needed."""
     if setup.condition != "reconstruction" or setup.gradient_checkpointing == "off":
         return
-    b, _, t, h, w = shape
-    window = model.settings.model_copy(update={"frames": t, "height": h, "width": w})
-    needed = 2 * b * kept_bytes(window, half=model.dtype != torch.float32)  # with and without the prompt
+    needed = 2 * model.kept_bytes(shape)  # with and without the prompt
     short = needed > MEMORY_SHARE * available_memory(model.device)
     if short and setup.gradient_checkpointing == "auto":
         yield Note(f"Guidance would keep {needed / 2**30:.1f} GiB: parts of the network are computed twice instead.")
     if short or setup.gradient_checkpointing == "on":
-        recompute_stages(model.video_model.denoiser.network)
+        model.recompute()
 
 
-def estimate_seconds(model: LoadedModel, setup: SamplingSetup, job: VideoJob, shape: Sequence[int]) -> float:
+def estimate_seconds(model: VideoModel, setup: SamplingSetup, job: VideoJob, shape: Sequence[int]) -> float:
     """Wall seconds that a job will take, from one measured pass of the network over a window of `shape` (b c t h w)."""
     z = torch.zeros(*shape, device=model.device)
     times = torch.zeros(shape[0], shape[2], device=model.device)

@@ -17,10 +17,11 @@ from torch import Tensor
 from vidiff_cli.events import EventStream, Note
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.generate import generate_clips
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.source_clip import SourceClip
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models.codec import floor_length
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.sampling.merge import FULL_GAIN, NO_GAIN, Gain, GainOf, fit_gain, gain_by_step
@@ -32,7 +33,7 @@ BETWEEN, BEYOND = 3, 4  # frames that are needed at least to hold some back
 
 
 def calibrate(
-    model: LoadedModel, setup: SamplingSetup, clip: SourceClip, line: Timeline, samples: int
+    model: VideoModel, setup: SamplingSetup, clip: SourceClip, line: Timeline, samples: int
 ) -> EventStream[GainOf]:
     """Measure the gain of the model at every rank: one between given frames, one by distance beyond them.
 
@@ -44,9 +45,9 @@ def calibrate(
     between, beyond = NO_GAIN, [(1.0, FULL_GAIN if lone else NO_GAIN)]
     made = [rank for rank in range(len(line.times)) if rank not in line.given and rank not in line.repeats]
     inner = [rank for rank in made if given[0] < rank < given[-1]]
-    if inner and max(map(len, scenes), default=0) >= BETWEEN:
+    if inner and model.codec.temporal == 1 and max(map(len, scenes), default=0) >= BETWEEN:
         between = _gain_between(model, setup, clip, scenes, samples)
-    if len(inner) < len(made) and max(map(len, scenes), default=0) >= BEYOND:
+    if len(inner) < len(made) and max(map(len, scenes), default=0) >= max(BEYOND, 1 + model.codec.temporal):
         beyond = _gains_beyond(model, setup, clip, scenes, samples)
     shares = [f"{sum(gain.values) / len(gain.values):.2f}" for _, gain in ([(0, between)] if inner else beyond)]
     yield Note(f"Held-back frames of the input say: {' '.join(shares)} of what the model corrects is right.")
@@ -75,10 +76,10 @@ def _window_starts(scenes: Sequence[range], length: int) -> list[int]:
 
 
 def _gain_between(
-    model: LoadedModel, setup: SamplingSetup, clip: SourceClip, scenes: Sequence[range], samples: int
+    model: VideoModel, setup: SamplingSetup, clip: SourceClip, scenes: Sequence[range], samples: int
 ) -> Gain:
     """Every other frame of some windows is held back."""
-    length = min(model.settings.frames, max(map(len, scenes)))
+    length = min(model.frames, max(map(len, scenes)))
     length -= 1 - length % 2  # ends with a frame that is shown
     observed = torch.arange(length) % 2 == 0
     truth, made, estimate, uncertainty = _hold_back(model, setup, clip, scenes, observed, samples)
@@ -87,11 +88,11 @@ def _gain_between(
 
 
 def _gains_beyond(
-    model: LoadedModel, setup: SamplingSetup, clip: SourceClip, scenes: Sequence[range], samples: int
+    model: VideoModel, setup: SamplingSetup, clip: SourceClip, scenes: Sequence[range], samples: int
 ) -> list[tuple[float, Gain]]:
     """The second half of some windows is held back."""
-    length = min(model.settings.frames, max(map(len, scenes)))
-    shown = length // 2
+    length = floor_length(model.codec, min(model.frames, max(map(len, scenes))))
+    shown = floor_length(model.codec, length // 2) if length > 1 else 0
     observed = torch.arange(length) < shown
     parts = _hold_back(model, setup, clip, scenes, observed, samples)
     gains = []
@@ -106,7 +107,7 @@ def _gains_beyond(
 
 
 def _hold_back(
-    model: LoadedModel,
+    model: VideoModel,
     setup: SamplingSetup,
     clip: SourceClip,
     scenes: Sequence[range],

@@ -20,13 +20,13 @@ from vidiff_cli.generation.completion import (
     open_output,
     plot_plan,
 )
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.output import SoundTrack, verify_lossless, write_comparison, write_video
 from vidiff_cli.generation.output_files import OutputOptions
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.seams import Seams, flicker_of, measure_seams
 from vidiff_cli.metrics.drift import Drift, warnings
 from vidiff_cli.metrics.flicker import Flicker
+from vidiff_cli.models.families import VideoModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +60,7 @@ class CompletionReport:
 
 
 def complete_video(
-    model: LoadedModel | None,
+    model: VideoModel | None,
     setup: SamplingSetup | None,
     plan: CompletionPlan,
     output: OutputOptions,
@@ -90,6 +90,9 @@ def complete_video(
     """
     began, line = time.monotonic(), plan.timeline
     yield from describe_plan(plan)
+    for part in plan.clip.parts:
+        for remark in part.remarks:
+            yield Note(f"{part.info.path.name}: {remark}.", "warning" if remark.startswith("damaged") else "info")
     if options.dry_run:
         return (yield from plot_plan(plan, output))
     with open_output(plan, output, model) as target:

@@ -15,7 +15,6 @@ from typing import Literal, Protocol
 import numpy as np
 from torch import Tensor
 
-from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, EventStream, Note
 from vidiff_cli.frames import Scheme, Window
@@ -23,7 +22,7 @@ from vidiff_cli.generation.budget import estimate_seconds, note_long, save_memor
 from vidiff_cli.generation.calibrate import calibrate
 from vidiff_cli.generation.frame_store import FrameStore
 from vidiff_cli.generation.generate import generate
-from vidiff_cli.generation.load_model import LoadedModel, newest_run, open_model
+from vidiff_cli.generation.load_model import ModelOptions, newest_run, open_model_as
 from vidiff_cli.generation.output_files import (
     OutputOptions,
     OutputTarget,
@@ -35,9 +34,12 @@ from vidiff_cli.generation.output_files import (
 from vidiff_cli.generation.sampling_setup import SamplingOptions, SamplingSetup
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.generation.source_clip import ResultSize, Size, SourceClip, output_size
-from vidiff_cli.generation.video_job import CLIPS_AT_ONCE, VideoJob, batch_windows
+from vidiff_cli.generation.video_job import VideoJob, batch_windows
+from vidiff_cli.generation.window_codec import latent_shape
+from vidiff_cli.models.codec import floor_length, z_shape
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.sampling.merge import GainOf
-from vidiff_cli.timeline import Timeline, plans, split_at_cuts
+from vidiff_cli.timeline import Timeline, pad_to_groups, plans, split_at_cuts
 
 PHOTO_FPS = Fraction(24)  # where no model has a rate
 
@@ -51,13 +53,15 @@ class CompletionPlan:
     prompt for each window (the last one is that of all further ones).
 
     `rate` of the result is that of the timeline but in slow motion; `size` (h w) of the result; `model_size`: frames
-    are written as the model sees them, cropped. `detail`: what new frames are made of; `samples`: a model's frames are
-    the mean of so many. `cuts` between scenes. `name` of the result without its seed; `anchor` as in `VideoJob`.
+    are written as the model sees them, cropped. `windows_at_once` is the model's. `detail`: what new frames are made
+    of; `samples`: a model's frames are the mean of so many. `cuts` between scenes. `name` of the result without its
+    seed; `anchor` as in `VideoJob`.
     """
 
     clip: SourceClip
     timeline: Timeline
     windows: Sequence[Window]
+    windows_at_once: int = 1
     prompts: Sequence[str]
     rate: Fraction
     size: Size
@@ -107,19 +111,9 @@ class WindowPlanReport:
     lines: tuple[str, ...]
 
 
-class CompletionOptions(SamplingOptions, Protocol):
+class CompletionOptions(SamplingOptions, ModelOptions, Protocol):
     """The options that commands which complete a clip have in common (described in their settings)."""
 
-    @property
-    def model(self) -> Path | None: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def clip_model(self) -> str | None: ...
-    @property
-    def long_captions(self) -> LongCaptions | None: ...
     @property
     def size(self) -> ResultSize: ...
     @property
@@ -132,17 +126,11 @@ class CompletionOptions(SamplingOptions, Protocol):
     def dry_run(self) -> bool: ...
 
 
-def open_completion_model(options: CompletionOptions) -> LoadedModel | None:
+def open_completion_model(options: CompletionOptions) -> VideoModel | None:
     """The model of a completion; None where the estimate by motion is taken alone, because it is asked for, or because
     no model is named and there is no run. VidiffError as `open_model`, and for options that need a model."""
     if options.detail != "estimate" and (options.model is not None or newest_run() is not None):
-        return open_model(
-            options.model,
-            device=options.device,
-            dtype=options.dtype,
-            clip_model=options.clip_model,
-            long_captions=options.long_captions,
-        )
+        return open_model_as(options)
     option = "--detail model" if options.detail == "model" else "--size model" if options.size == "model" else None
     if option is not None:
         found = "--detail estimate" if options.detail == "estimate" else "no run under runs/"
@@ -151,7 +139,7 @@ def open_completion_model(options: CompletionOptions) -> LoadedModel | None:
 
 
 def plan_completion(
-    model: LoadedModel | None,
+    model: VideoModel | None,
     clip: SourceClip,
     timeline: Timeline,
     options: CompletionOptions,
@@ -184,11 +172,17 @@ def plan_completion(
     """
     starts = clip.starts if options.scenes else ()
     timeline = split_at_cuts(timeline, starts=starts, same=clip.same)
-    windows = [] if model is None else plans(timeline, window=model.settings.frames, overlap=overlap, scheme=scheme)
+    windows: list[Window] = []
+    if model is not None:
+        if model.codec.temporal > 1:
+            timeline = _in_groups(model, timeline, scheme)
+        overlap = floor_length(model.codec, overlap)
+        windows = plans(timeline, window=model.frames, overlap=overlap, scheme=scheme)
     return CompletionPlan(
         clip=clip,
         timeline=timeline,
         windows=windows,
+        windows_at_once=1 if model is None else model.windows_at_once,
         prompts=prompts,
         rate=rate or timeline.fps,
         size=output_size(clip, options.size),
@@ -201,13 +195,26 @@ def plan_completion(
     )
 
 
-def photo_fps(model: LoadedModel | None) -> Fraction:
+def _in_groups(model: VideoModel, timeline: Timeline, scheme: Scheme) -> Timeline:
+    """The timeline by the groups of frames that a model's codec encodes together. VidiffError where it cannot be."""
+    group = model.codec.temporal
+    subject = f"{model.name} encodes {group} frames as one, after the frames before them"
+    if scheme != "autoregressive":
+        raise VidiffError(subject, found=f"--scheme {scheme}", expected="autoregressive")
+    try:
+        return pad_to_groups(timeline, group)
+    except ValueError as error:
+        found = "frames to make before or between given ones, where no such group is known"
+        raise VidiffError(subject, found=found, fix="use vidiff extend, forwards, or another model") from error
+
+
+def photo_fps(model: VideoModel | None) -> Fraction:
     """The rate of a video made of photos, which have none: that of the model's training."""
     return PHOTO_FPS if model is None else model.fps
 
 
 @contextmanager
-def open_output(plan: CompletionPlan, options: OutputOptions, model: LoadedModel | None) -> Iterator[OutputTarget]:
+def open_output(plan: CompletionPlan, options: OutputOptions, model: VideoModel | None) -> Iterator[OutputTarget]:
     """The target of a completion, kept from other processes. VidiffError if it cannot be written."""
     digest, times = plan.clip.digest, plan.timeline.times
     with open_target(options, plan.name, plan.details, model, times, digest) as target:
@@ -246,7 +253,7 @@ def plot_plan(plan: CompletionPlan, options: OutputOptions) -> EventStream[Windo
         given=line.given,
         written=line.written,
         repeats=line.repeats,
-        batches=batch_windows(plan.windows, 1),
+        batches=batch_windows(plan.windows, 1, plan.windows_at_once),
     )
     path = options.path and options.path.with_name(options.path.stem + "_plan.png")
     if path is not None:
@@ -263,7 +270,7 @@ def plot_plan(plan: CompletionPlan, options: OutputOptions) -> EventStream[Windo
 
 
 def complete(
-    model: LoadedModel | None, setup: SamplingSetup | None, plan: CompletionPlan, target: OutputTarget
+    model: VideoModel | None, setup: SamplingSetup | None, plan: CompletionPlan, target: OutputTarget
 ) -> EventStream[CompletedVideo]:
     """Generate the model's frames of a plan, window after window; finished windows are kept in the journal.
 
@@ -271,8 +278,9 @@ def complete(
     """
     line, clip, (height, width) = plan.timeline, plan.clip, plan.clip.size
     count = plan.samples if model is not None and plan.windows else 1
-    store = FrameStore(target.journal.frames((count, height, width, 3)), clip.frames, plan.sources)
+    made = target.journal.frames((count, height, width, 3))
     if model is None or setup is None or not plan.windows:
+        store = FrameStore(made, clip.frames, plan.sources)
         target.journal.save(0, 0, of=0)
         return CompletedVideo(store=store, windows=[], condition="estimate")
     if setup.automatic:
@@ -285,8 +293,10 @@ def complete(
         seeds=[target.seed + number for number in range(count)],
         anchor=plan.anchor,
     )
-    shape = (count, model.settings.network.channels, len(plan.windows[0].frames), height, width)
-    yield from save_memory(model, setup, (CLIPS_AT_ONCE, *shape[1:]))
+    values = latent_shape(model.codec, count, height, width)
+    store = FrameStore(made, clip.frames, plan.sources, None if values is None else target.journal.latents(values))
+    shape = z_shape(model.codec, count, len(plan.windows[0].frames), height, width)
+    yield from save_memory(model, setup, (model.windows_at_once, *shape[1:]))
     yield from note_long(estimate_seconds(model, setup, job, shape))
     gain_of = (yield from calibrate(model, setup, clip, line, plan.samples)) if plan.detail == "both" else None
     yield from generate(model, setup, job, store, journal=target.journal)

@@ -1,6 +1,6 @@
 """Frames of an unfinished video, kept in files: memory does not grow with the length of the video.
 
-Shapes: n frames, b clips, h w pixels, c = 3 RGB; uint8.
+Shapes: n frames, b clips, h w pixels, c = 3 RGB; uint8. Values of a codec: b clips, c channels, h w; float32.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ BLOCK_BYTES = 4 * 2**20  # that `in_order` holds at a time
 
 
 class DiskFrameArray:
-    """uint8 frames of one `shape` (... h w c) by their number in a file; what was never written is black.
+    """Frames of one `shape` (... h w c) and `dtype` by their number in a file; what was never written is zero.
 
     Not memory-mapped: pages of a map count as memory of the process. VidiffError where the disk fails.
     """
 
-    def __init__(self, file: IO[bytes], shape: Sequence[int]) -> None:
-        self.shape, self._file = tuple(shape), file
-        self._bytes = int(np.prod(self.shape))
+    def __init__(self, file: IO[bytes], shape: Sequence[int], dtype: type[np.generic] = np.uint8) -> None:
+        self.shape, self.dtype, self._file = tuple(shape), np.dtype(dtype), file
+        self._bytes = int(np.prod(self.shape)) * self.dtype.itemsize
 
     @classmethod
-    def temporary(cls, folder: Path, shape: Sequence[int]) -> DiskFrameArray:
+    def temporary(cls, folder: Path, shape: Sequence[int], dtype: type[np.generic] = np.uint8) -> DiskFrameArray:
         """An array in a file without a name in `folder`, which is made: it is gone with the process, however that
         ends."""
         with _disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            return cls(tempfile.TemporaryFile(dir=folder), shape)
+            return cls(tempfile.TemporaryFile(dir=folder), shape, dtype)
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:
         """The frames (n ... h w c) of these numbers."""
-        frames = np.zeros((len(numbers), *self.shape), np.uint8)
+        frames = np.zeros((len(numbers), *self.shape), self.dtype)
         with _disk(self._file.name):
             for frame, number in zip(frames, numbers, strict=True):
                 os.preadv(self._file.fileno(), [frame.data], number * self._bytes)
@@ -48,8 +48,9 @@ class DiskFrameArray:
 
     def write(self, numbers: Sequence[int], frames: np.ndarray) -> None:
         """Puts frames (n ... h w c) in their places."""
-        if frames.shape != (len(numbers), *self.shape) or frames.dtype != np.uint8:
-            raise ValueError(f"{len(numbers)} frames of {frames.dtype} {frames.shape}, expected uint8 {self.shape}")
+        if frames.shape != (len(numbers), *self.shape) or frames.dtype != self.dtype:
+            expected = f"{self.dtype} {self.shape}"
+            raise ValueError(f"{len(numbers)} frames of {frames.dtype} {frames.shape}, expected {expected}")
         with _disk(self._file.name):
             for frame, number in zip(frames, numbers, strict=True):
                 data, place = np.ascontiguousarray(frame).data.cast("B"), number * self._bytes
@@ -64,7 +65,7 @@ class DiskFrameArray:
 
     def empty(self, shape: Sequence[int]) -> None:
         """Forgets all frames; the next ones have this shape."""
-        self.shape, self._bytes = tuple(shape), int(np.prod(shape))
+        self.shape, self._bytes = tuple(shape), int(np.prod(shape)) * self.dtype.itemsize
         with _disk(self._file.name):
             os.ftruncate(self._file.fileno(), 0)
 
@@ -87,20 +88,25 @@ class MemoryFrameArray:
         self._frames[list(numbers)] = frames
 
 
+FrameArray = DiskFrameArray | MemoryFrameArray
+
+
 class FrameStore:
     """All frames of b unfinished videos by their rank: `given` ones (h w c), as `sources` (rank -> number) finds
-    them in their file, and `made` ones (b h w c), which are written as they come.
+    them in their file, and `made` ones (b h w c), which are written as they come. `latents` (b c h w) are a codec's
+    values of made frames, where it has some (`window_codec.latent_shape`).
 
     By index, and in order but for a single video, it is their mean.
     """
 
     def __init__(
         self,
-        made: DiskFrameArray | MemoryFrameArray,
+        made: FrameArray,
         given: DiskFrameArray | None = None,
         sources: Mapping[int, int] | None = None,
+        latents: FrameArray | None = None,
     ) -> None:
-        self.made, self._given, self._sources = made, given, sources or {}
+        self.made, self._given, self._sources, self.latents = made, given, sources or {}, latents
 
     def read(self, ranks: Sequence[int]) -> np.ndarray:
         """Frames (n b h w c)."""

@@ -21,16 +21,17 @@ from vidiff_cli.events import Event, Note, Progress
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.budget import LONG_SECONDS
 from vidiff_cli.generation.frame_store import FrameStore, MemoryFrameArray
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.resume_journal import WindowJournal
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.video_job import VideoJob, batch_windows
-from vidiff_cli.pixels import from_uint8, quantize_8bit, to_uint8
+from vidiff_cli.generation.window_codec import latent_shape, window_codec
+from vidiff_cli.models.families import VideoModel
+from vidiff_cli.pixels import to_uint8
 from vidiff_cli.sampling.windows import sample_windows
 
 
 def generate(
-    model: LoadedModel,
+    model: VideoModel,
     setup: SamplingSetup,
     job: VideoJob,
     store: FrameStore,
@@ -57,25 +58,26 @@ def generate(
     Raises:
         VidiffError: The network's numbers are not finite, or the store cannot be written.
     """
-    batches, start = batch_windows(job.windows, len(job.seeds)), 0
+    batches, start = batch_windows(job.windows, len(job.seeds), model.windows_at_once), 0
     if journal is not None:
         if journal.stale:
             yield Note("The windows kept by an interrupted call are of other settings or another input: making all.")
         start = _resume(journal, job, store, batches)
     if start:
         yield Note(f"Continuing after window {start} of {len(job.windows)}.")
+    codec = window_codec(model.codec, job, store, model.device)
     batches_made = sample_windows(
-        job.windows,
+        codec.windows,
         [batch for batch in batches if batch.start >= start],
-        lambda ranks: _read_frames(store, ranks, model.device),
-        denoise=partial(_denoiser, model, setup, job),
+        codec.read,
+        denoise=partial(_denoiser, model, setup, job, codec.windows),
         sample=setup.sample,
         condition=setup.conditioner,
         seeds=job.seeds,
         prior=setup.prior,
         context_noise=setup.context_noise,
-        init_noise=setup.init_noise(job.windows, job.seeds),
-        finish=lambda made: quantize_8bit(made if job.anchor is None else job.anchor(made)),
+        init_noise=setup.init_noise(codec.windows, job.seeds),
+        finish=codec.finish,
     )
     with torch.no_grad():
         began, done = time.monotonic(), start
@@ -86,7 +88,7 @@ def generate(
                 _check_finite(frames, f"window {done + 1} of {len(job.windows)}")
                 pixels = to_uint8(frames).cpu().permute(2, 0, 3, 4, 1).contiguous().numpy()
                 store.write(sorted(window.makes), pixels)
-                checksum = zlib.crc32(pixels.data, checksum)
+                checksum = _checksum(store, [window], checksum)
                 done += 1
             remaining = (time.monotonic() - began) / (done - start) * (len(job.windows) - done)
             if done == start + len(made) and remaining > LONG_SECONDS:
@@ -96,9 +98,12 @@ def generate(
                 journal.save(done, checksum, of=len(job.windows))
 
 
-def generate_clips(model: LoadedModel, setup: SamplingSetup, job: VideoJob, frames: np.ndarray) -> np.ndarray:
+def generate_clips(model: VideoModel, setup: SamplingSetup, job: VideoJob, frames: np.ndarray) -> np.ndarray:
     """Generate short videos in memory: `frames` (b n h w c) uint8 with the given ones in place; returns all of them."""
-    store = FrameStore(MemoryFrameArray(frames.swapaxes(0, 1).copy()))
+    clips, count, height, width, _ = frames.shape
+    shape = latent_shape(model.codec, clips, height, width)
+    latents = None if shape is None else MemoryFrameArray(np.zeros((count, *shape), np.float32))
+    store = FrameStore(MemoryFrameArray(frames.swapaxes(0, 1).copy()), latents=latents)
     for _ in generate(model, setup, job, store):
         pass
     return store.read(range(frames.shape[1])).swapaxes(0, 1)
@@ -114,29 +119,32 @@ def _resume(journal: WindowJournal, job: VideoJob, store: FrameStore, batches: S
     return journal.windows
 
 
-def _checksum(store: FrameStore, windows: Sequence[Window]) -> int:
-    """The checksum of what these windows made."""
-    checksum = 0
+def _checksum(store: FrameStore, windows: Sequence[Window], checksum: int = 0) -> int:
+    """The checksum of what these windows made, after that of the ones before them."""
     for window in windows:
         checksum = zlib.crc32(store.read(sorted(window.makes)).data, checksum)
+        if store.latents is not None:
+            checksum = zlib.crc32(store.latents.read(sorted(window.makes)).data, checksum)
     return checksum
 
 
-def _read_frames(store: FrameStore, ranks: Sequence[int], device: torch.device) -> Tensor:
-    """Frames of a store for the network (b c n h w)."""
-    return from_uint8(torch.from_numpy(store.read(ranks))).permute(1, 4, 0, 2, 3).contiguous().to(device)
-
-
 def _denoiser(
-    model: LoadedModel, setup: SamplingSetup, job: VideoJob, windows: Sequence[Window], known: Tensor, observed: Tensor
+    model: VideoModel,
+    setup: SamplingSetup,
+    job: VideoJob,
+    all_windows: Sequence[Window],
+    windows: Sequence[Window],
+    known: Tensor,
+    observed: Tensor,
 ) -> Denoise:
-    """The denoiser of windows that are sampled together: their times, their prompts, and the observed frames (known: b
-    c t h w, observed: b t), which the network is told of where the condition is the learned one."""
+    """The denoiser of windows that are sampled together: their times, their prompts, and the observed values (known: b
+    c m h w, observed: b m), which the network is told of where the condition is the learned one."""
     seconds, prompts = list[list[float]](), list[str]()
     for window in windows:
-        window_prompts = job.prompts(job.windows.index(window))
-        first = job.times[window.frames[0]]
-        seconds += [[float(job.times[frame] - first) for frame in window.frames]] * len(window_prompts)
+        number = all_windows.index(window)
+        window_prompts = job.prompts(number)
+        frames = job.windows[number].frames[:: model.codec.temporal]
+        seconds += [[float(job.times[frame] - job.times[frames[0]]) for frame in frames]] * len(window_prompts)
         prompts += window_prompts
     return model.denoiser(
         torch.tensor(seconds, dtype=torch.float32, device=model.device),

@@ -1,30 +1,26 @@
-"""Find and load a model, and close prompts and times over its denoiser."""
+"""Find and load a model: a run, a checkpoint, or the built-in one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from vidiff_cli.checkpoint import AVERAGE, damaged_checkpoint, file_hash
-from vidiff_cli.config.model import LongCaptions, ModelSettings
+from vidiff_cli.config.fields import Size
+from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.device import choose_device, choose_dtype
-from vidiff_cli.diffusion.guidance import classifier_free
-from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import builtin_file
-from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
-from vidiff_cli.models.video_model import VideoNetwork, open_video_model
-from vidiff_cli.motion import estimate_clip
+from vidiff_cli.models.public.open import is_public, open_public
+from vidiff_cli.models.unet_model import UNetModel
+from vidiff_cli.models.video_model import open_video_model
 from vidiff_cli.path_kind import BUILTIN, path_kind
-from vidiff_cli.text.encoder import CaptionReader
-from vidiff_cli.text.long_captions import CaptionLimit, caption_limit
+from vidiff_cli.text.long_captions import caption_limit
 from vidiff_cli.text.prompt_encoder import prompt_embedder
 
 RUNS = Path("runs")
@@ -32,92 +28,39 @@ LONGEST_NAME = 200  # of a checkpoint folder
 HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its samples
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadedModel:
-    """A loaded model: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of its frames in one
-    pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no model was named.
-
-    `reader` makes the input of the text encoder of prompts, which reads as much of each as `caption_limit` says; both
-    are None for a model without text."""
-
-    video_model: VideoNetwork
-    reader: CaptionReader | None
-    settings: ModelSettings
-    path: Path
-    hash: str
-    clips_seen: int
-    device: torch.device
-    dtype: torch.dtype
-    caption_limit: CaptionLimit | None = None
-    errors: OnePassErrors | None = None
-    clip_model: str | None = None
-    is_default: bool = False
+class ModelOptions(Protocol):
+    """The options of a model, as the settings of every command that generates have them (described there)."""
 
     @property
-    def is_builtin(self) -> bool:
-        """True for the built-in model."""
-        return self.path == builtin_file()
-
+    def model(self) -> Path | None: ...
     @property
-    def name(self) -> str:
-        """Its name for --model."""
-        return str(BUILTIN if self.is_builtin else self.path)
-
+    def device(self) -> str: ...
     @property
-    def fps(self) -> Fraction:
-        """Base rate of the training clips."""
-        return Fraction(self.settings.fps)
+    def dtype(self) -> str: ...
+    @property
+    def clip_model(self) -> str | None: ...
+    @property
+    def model_size(self) -> Size | None: ...
+    @property
+    def model_frames(self) -> int | None: ...
+    @property
+    def offload(self) -> bool: ...
+    @property
+    def long_captions(self) -> LongCaptions | None: ...
 
-    def denoiser(
-        self,
-        times: Tensor,
-        given: Tensor,
-        prompts: Sequence[str],
-        *,
-        scale: float,
-        negative: str | None = None,
-        known: Tensor | None = None,
-        observed: Tensor | None = None,
-    ) -> Denoise:
-        """A denoiser with times (b, t) in seconds, given flags (b, t) and one prompt per clip closed over; "" is no
-        prompt. A network that is shown motion is shown what it makes of the frames of `known` (b c t h w) that are
-        `observed` (b t)."""
-        plain = Conditioning(times=times, observed=given)
-        if self.settings.network.motion and known is not None and observed is not None and bool(observed.any()):
-            estimate, uncertainty = estimate_clip(known, observed, times)
-            plain = replace(plain, estimate=estimate, uncertainty=uncertainty, estimated_from=observed)
-        conditional = partial(self._denoise, self._with_text(plain, prompts))
-        if not any(prompts) and not negative:
-            return conditional
-        against = self._with_text(plain, [negative or ""] * len(prompts))
-        return classifier_free(conditional, partial(self._denoise, against), scale)
 
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """Words that the text encoder has never seen."""
-        return self.video_model.text.unknown_words(prompt) if self.video_model.text is not None else ()
-
-    def embed_prompts(self, prompts: Sequence[str]) -> None:
-        """Reads prompts before any work is done. VidiffError where the encoder's weights are missing or others."""
-        if self.reader is not None and any(prompts):
-            self.reader([prompt for prompt in dict.fromkeys(prompts) if prompt])
-
-    def _with_text(self, plain: Conditioning, prompts: Sequence[str]) -> Conditioning:
-        if self.video_model.text is None or not any(prompts):
-            return plain
-        assert self.reader is not None, "a model with text has a reader of captions"
-        with torch.no_grad():
-            embedded = self.video_model.text(self.reader(prompts).to(self.device))
-        return replace(
-            plain,
-            tokens=embedded.tokens,
-            token_mask=embedded.mask,
-            pooled=embedded.pooled,
-            dropped=torch.tensor([not prompt for prompt in prompts], device=plain.times.device),
-        )
-
-    def _denoise(self, conditioning: Conditioning, z: Tensor, level: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.video_model.denoiser(z, level.float(), conditioning)
+def open_model_as(options: ModelOptions) -> VideoModel:
+    """The model that options name. VidiffError as `open_model`."""
+    return open_model(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        clip_model=options.clip_model,
+        size=options.model_size,
+        frames=options.model_frames,
+        offload=options.offload,
+        long_captions=options.long_captions,
+    )
 
 
 def open_model(
@@ -126,11 +69,49 @@ def open_model(
     device: str = "auto",
     dtype: str = "auto",
     clip_model: str | None = None,
+    size: tuple[int, int] | None = None,
+    frames: int | None = None,
+    offload: bool = False,
     long_captions: LongCaptions | None = None,
-) -> LoadedModel:
-    """`load_model` on the device and in the number format of these names."""
+) -> VideoModel:
+    """Open a model of vidiff's own, or a public one.
+
+    Args:
+        model: What --model says; None as `load_model`.
+        device: Name of the device.
+        dtype: Name of the number format.
+        clip_model: Where the weights of its CLIP encoder lie.
+        size: Width and height that a public model works at.
+        frames: Frames of a public model's window.
+        offload: Keep one large part of a public model on the device at a time.
+        long_captions: What becomes of prompts that its text encoder cannot read whole; None is its own way.
+
+    Returns:
+        The model.
+
+    Raises:
+        VidiffError: Not a model, not on this machine, unusable, or an option that it cannot take.
+    """
     chosen = choose_device(device)
-    return load_model(model, chosen, choose_dtype(dtype, chosen), clip=clip_model, long_captions=long_captions)
+    number_format = choose_dtype(dtype, chosen)
+    if model is not None and is_public(model):
+        if clip_model is not None:
+            raise UsageError(
+                f"{model} has its own text encoder", found=f"--clip-model {clip_model}", fix="leave it out"
+            )
+        return open_public(
+            model,
+            chosen,
+            number_format,
+            size=size,
+            frames=frames,
+            offload=offload,
+            long_captions=long_captions or "cut",
+        )
+    for name, value in (("--model-size", size), ("--model-frames", frames)):
+        if value is not None:
+            raise UsageError(f"{name} is for public models", found=str(model or "a model of vidiff's own"))
+    return load_model(model, chosen, number_format, clip=clip_model, long_captions=long_captions)
 
 
 def load_model(
@@ -140,7 +121,7 @@ def load_model(
     *,
     clip: str | None = None,
     long_captions: LongCaptions | None = None,
-) -> LoadedModel:
+) -> UNetModel:
     """A model from a run folder, a checkpoint folder or file, or "builtin"; None is the newest run under runs/, else
     the one in the box.
 
@@ -154,7 +135,7 @@ def load_model(
     if clip is not None and encoder is None:
         raise UsageError(f"{path} has no CLIP encoder", found=f"--clip-model {clip}", fix="leave it out")
     embed = None if encoder is None else prompt_embedder(encoder, clip, device)
-    return LoadedModel(
+    return UNetModel(
         video_model=video_model,
         reader=video_model.caption_reader(embed, long_captions=long_captions),
         caption_limit=caption_limit(video_model.settings.text, long_captions),
@@ -166,6 +147,7 @@ def load_model(
         dtype=dtype,
         errors=read_one_pass_errors(header, path),
         clip_model=clip,
+        is_builtin=path == builtin_file(),
         is_default=model is None,
     )
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from vidiff_cli.device import dtype_name
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
 from vidiff_cli.generation.sidecar import result_stem, sidecar_path, write_sidecar
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.video.encode import check_output
 
 # Settings that do not decide which frames are made.
@@ -67,7 +67,7 @@ class OutputTarget:
     again: bool
     options: OutputOptions
 
-    def finish(self, model: LoadedModel | None, facts: Mapping[str, object]) -> None:
+    def finish(self, model: VideoModel | None, facts: Mapping[str, object]) -> None:
         """Write the sidecar, where that is asked for, and remove the journal: the result is safe."""
         if self.options.sidecar:
             write_sidecar(self.path, self.options.command, self.options.record, model, self.seed, facts)
@@ -76,7 +76,7 @@ class OutputTarget:
 
 @contextmanager
 def open_target(
-    options: OutputOptions, name: str, details: str, model: LoadedModel | None, times: Sequence[Fraction], digest: str
+    options: OutputOptions, name: str, details: str, model: VideoModel | None, times: Sequence[Fraction], digest: str
 ) -> Iterator[OutputTarget]:
     """Lock the result against other processes: as asked, else NAME[_sSEED]_DETAILS with the extension.
 
@@ -128,7 +128,7 @@ def check_files(
 
 
 def journal_key(
-    record: Mapping[str, Any], model: LoadedModel | None, times: Sequence[Fraction], given: Sequence[str]
+    record: Mapping[str, Any], model: VideoModel | None, times: Sequence[Fraction], given: Sequence[str]
 ) -> str:
     """Hash all that decides a video: settings, weights, times, and the prompts or the digests of given frames."""
     deciding = {name: value for name, value in record.items() if name not in NOT_IN_KEY}

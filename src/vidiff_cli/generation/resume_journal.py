@@ -1,7 +1,8 @@
-"""Resume journal of a partially generated video: two hidden files beside the output.
+"""Resume journal of a partially generated video: hidden files beside the output.
 
 `.NAME.partial` identifies the command and counts finished windows; `.NAME.partial.frames` holds the 8-bit pixels that
-later windows observe in any case, so that a resumed result has the same bytes as an uninterrupted one.
+later windows observe in any case, so that a resumed result has the same bytes as an uninterrupted one. For a model that
+works on the values of a codec, `.NAME.partial.latents` holds those.
 """
 
 from __future__ import annotations
@@ -59,10 +60,14 @@ class WindowJournal:
     def frames(self, shape: Sequence[int]) -> DiskFrameArray:
         """The frames made so far, of `shape` (b h w c): of an interrupted call where its windows are still there."""
         if self._frames is None:
-            self._frames = self._ending.enter_context(contextlib.closing(self._opened(shape)))
+            self._frames = self._opened(frames_path(self.path), shape, np.uint8)
         if self._shape != list(shape):
             self.begin_anew(shape)
         return self._frames
+
+    def latents(self, shape: Sequence[int]) -> DiskFrameArray:
+        """The values of made frames, of `shape` (b c h w)."""
+        return self._opened(latents_path(self.path), shape, np.float32)
 
     def begin_anew(self, shape: Sequence[int]) -> None:
         """None of the present batch's windows is made."""
@@ -70,17 +75,20 @@ class WindowJournal:
         self._shape, self.windows, self.complete, self.checksum = list(shape), 0, False, 0
         self._frames.empty(shape)
 
-    def _opened(self, shape: Sequence[int]) -> DiskFrameArray:
+    def _opened(self, path: Path, shape: Sequence[int], dtype: type[np.generic]) -> DiskFrameArray:
         if not self.kept:
-            return DiskFrameArray.temporary(self.path.parent, shape)
-        path = frames_path(self.path)
+            return self._closing(DiskFrameArray.temporary(self.path.parent, shape, dtype))
         if self.stale or not path.is_file():
             self._shape = None
         try:
-            return DiskFrameArray(os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b"), shape)
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
+            return self._closing(DiskFrameArray(file, shape, dtype))
         except OSError as error:
             found = (error.strerror or str(error)).lower()
             raise VidiffError(f"cannot write temporary frames to {path.parent}", found=found) from error
+
+    def _closing(self, array: DiskFrameArray) -> DiskFrameArray:
+        return self._ending.enter_context(contextlib.closing(array))
 
     def save(self, windows: int, checksum: int, *, of: int) -> None:
         """The frames of `windows` of the batch's are in the file."""
@@ -125,6 +133,7 @@ class WindowJournal:
         if self.kept:
             self.path.unlink(missing_ok=True)
             frames_path(self.path).unlink(missing_ok=True)
+            latents_path(self.path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -147,6 +156,7 @@ def window_journal(target: Path, key: str, seed: int | None, *, share: bool = Fa
         finally:
             if not path.exists():  # no window is done
                 remove(frames_path(path))
+                remove(latents_path(path))
 
 
 def journal_path(path: Path) -> Path:
@@ -157,6 +167,11 @@ def journal_path(path: Path) -> Path:
 def frames_path(journal: Path) -> Path:
     """.out.mp4.partial -> .out.mp4.partial.frames."""
     return journal.with_name(f"{journal.name}.frames")
+
+
+def latents_path(journal: Path) -> Path:
+    """.out.mp4.partial -> .out.mp4.partial.latents."""
+    return journal.with_name(f"{journal.name}.latents")
 
 
 def _read_header(path: Path) -> dict[str, Any]:

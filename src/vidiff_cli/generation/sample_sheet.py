@@ -14,9 +14,9 @@ import torch
 
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.generate import generate_clips
-from vidiff_cli.generation.load_model import LoadedModel
 from vidiff_cli.generation.sampling_setup import SamplingOptions, resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
@@ -45,7 +45,7 @@ def sample_sheet(
     """
     video_model.requires_grad_(False).eval()
     known = video_model.settings
-    model = LoadedModel(
+    model = UNetModel(
         video_model=video_model,
         reader=reader,
         settings=known,

@@ -10,20 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight, threshold
-from vidiff_cli.diffusion.levels import cosine, grid, levels_from
+from vidiff_cli.diffusion.levels import levels_from
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
-from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.sampling.initial_noise import InitNoise, SampleFn, free_init, free_noise, fresh, previous_frames
 from vidiff_cli.sampling.windows import Conditioner
 
-STEPS = 30  # of sampling
 LANGEVIN = 0.1  # VDM's delta
 PREVIOUS = 0.8  # of the schedule from 0 (clean) to 1: where sampling begins with the frames before
 WEIGHTS = {"dpmpp-2m": 10.0, "ddim": 20.0, "ddpm": 10.0}  # of reconstruction guidance, for frames of 16 pixels
@@ -39,7 +37,7 @@ class SamplingOptions(Protocol):
     @property
     def steps(self) -> int | None: ...
     @property
-    def guidance_scale(self) -> float: ...
+    def guidance_scale(self) -> float | None: ...
     @property
     def negative_prompt(self) -> str | None: ...
     @property
@@ -83,22 +81,22 @@ class SamplingSetup:
     passes: int
 
 
-def resolve_sampling(model: LoadedModel, options: SamplingOptions, *, completes: bool = False) -> SamplingSetup:
+def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: bool = False) -> SamplingSetup:
     """Resolve options for a model; `completes`: observed frames are given, so that one step may do.
 
     Raises VidiffError for a condition or a context noise that the model was not trained for.
     """
     condition = choose_condition(options, model)
     guided = condition == "reconstruction"
-    steps = options.steps or (1 if completes and condition == "learned" and model.settings.network.motion else STEPS)
+    steps = options.steps or (1 if completes and condition == "learned" and model.one_step else model.steps)
     return SamplingSetup(
         condition=condition,
         automatic=options.condition == "auto",
         conditioner=_conditioner(condition, options, model),
         sample=_sampler(options, model, steps, langevin=LANGEVIN if guided else 0.0),
         init_noise=partial(_init_noise, options.start_noise, model),
-        prior=model_prior(model),
-        guidance_scale=options.guidance_scale,
+        prior=model.prior,
+        guidance_scale=model.guidance_scale if options.guidance_scale is None else options.guidance_scale,
         negative_prompt=options.negative_prompt,
         context_noise=options.context_noise > 0 and condition == "learned",
         gradient_checkpointing=options.gradient_checkpointing,
@@ -106,13 +104,12 @@ def resolve_sampling(model: LoadedModel, options: SamplingOptions, *, completes:
     )
 
 
-def choose_condition(options: SamplingOptions, model: LoadedModel) -> str:
+def choose_condition(options: SamplingOptions, model: VideoModel) -> str:
     """Resolve `auto` to the learned condition of a model that was trained with it, else to reconstruction guidance."""
-    trained = model.settings.conditioning == "mixed"
-    if options.condition == "learned" and not trained:
+    if options.condition == "learned" and "learned" not in model.conditions:
         raise VidiffError("this model was not trained on observed frames", fix="use --condition reconstruction")
-    chosen = ("learned" if trained else "reconstruction") if options.condition == "auto" else options.condition
-    highest = model.settings.context_noise
+    chosen = model.conditions[0] if options.condition == "auto" else options.condition
+    highest = model.context_noise
     if options.context_noise and chosen != "learned":
         found = (
             f"--condition {chosen}" if options.condition == chosen else "a model that was not trained on given frames"
@@ -130,13 +127,8 @@ def choose_condition(options: SamplingOptions, model: LoadedModel) -> str:
     return chosen
 
 
-def model_prior(model: LoadedModel) -> Prior:
-    """The prior of the noise that a model was trained with."""
-    return Prior(name=model.settings.diffusion.noise, strength=model.settings.diffusion.noise_strength)
-
-
-def _conditioner(condition: str, options: SamplingOptions, model: LoadedModel) -> Conditioner:
-    prior = model_prior(model)
+def _conditioner(condition: str, options: SamplingOptions, model: VideoModel) -> Conditioner:
+    prior = model.prior
 
     def reconstruction(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
         constant = options.reconstruction_weight
@@ -149,17 +141,15 @@ def _conditioner(condition: str, options: SamplingOptions, model: LoadedModel) -
     conditioners: dict[str, Conditioner] = {
         "reconstruction": reconstruction,
         "replacement": clamp_known,
-        "learned": partial(hold_known, level=_level_at(options.context_noise, model)),
+        "learned": partial(hold_known, level=model.level_at(options.context_noise)),
     }
     return conditioners[condition]
 
 
-def _sampler(options: SamplingOptions, model: LoadedModel, steps: int, *, langevin: float) -> SampleFn:
+def _sampler(options: SamplingOptions, model: VideoModel, steps: int, *, langevin: float) -> SampleFn:
     """Close the model's levels, the threshold and the Langevin correction (`langevin` if none is asked for) over the
     sampler."""
-    diffusion = model.settings.diffusion
-    levels = grid(steps, low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
-    bound = partial(threshold, percentile=None if options.threshold == "static" else float(options.threshold))
+    levels, bound = model.levels(steps), _bound(options, model)
     correct = langevin if options.langevin is None else options.langevin
 
     def sample(denoise: Denoise, z: Tensor, noise: Noise, level: float | None = None, /) -> Tensor:
@@ -168,21 +158,28 @@ def _sampler(options: SamplingOptions, model: LoadedModel, steps: int, *, langev
             return ddpm(bound(denoise), z, remaining, correct=correct, noise=noise)
         return SAMPLERS[options.sampler](bound(denoise), z, remaining)
 
-    return free_init(sample, passes=options.freeinit, prior=model_prior(model))
+    return free_init(sample, passes=options.freeinit, prior=model.prior)
 
 
-def _init_noise(name: str, model: LoadedModel, windows: Sequence[Window], seeds: Sequence[int]) -> InitNoise:
+def _bound(options: SamplingOptions, model: VideoModel) -> Callable[[Denoise], Denoise]:
+    """The thresholding of the estimate: of pixels, whose range is known; values of a codec have none."""
+    if not model.codec.is_identity:
+        if options.threshold != "static":
+            found = f"--threshold {options.threshold}"
+            raise VidiffError("this model works on values without a range", found=found, fix="leave it out")
+        return lambda denoise: denoise
+    return partial(threshold, percentile=None if options.threshold == "static" else float(options.threshold))
+
+
+def _init_noise(name: str, model: VideoModel, windows: Sequence[Window], seeds: Sequence[int]) -> InitNoise:
     """The initial noise of the windows of a job, by the name of --start-noise."""
+    if name == "freenoise" and model.codec.temporal > 1:
+        found = "--start-noise freenoise"
+        raise VidiffError(f"{model.name} makes frames in groups, which have no noise of their own", found=found)
     if name == "freenoise" and windows:
         first = windows[0]
         step = abs(windows[1].frames[0] - first.frames[0]) if len(windows) > 1 else len(first.frames)
-        length = model.settings.frames
+        length = model.frames
         stride = max(1, min(step, length))
-        return free_noise(window=length, stride=stride, first=first.frames[0], seeds=seeds, prior=model_prior(model))
-    return previous_frames(_level_at(PREVIOUS, model)) if name == "previous" else fresh
-
-
-def _level_at(u: float, model: LoadedModel) -> float:
-    """The level at a place of the model's schedule, from 0 (clean) to 1 (noise)."""
-    diffusion, place = model.settings.diffusion, torch.tensor(u, dtype=torch.float64)
-    return float(cosine(place, low=diffusion.low, high=diffusion.high, shift=diffusion.shift))
+        return free_noise(window=length, stride=stride, first=first.frames[0], seeds=seeds, prior=model.prior)
+    return previous_frames(model.level_at(PREVIOUS)) if name == "previous" else fresh

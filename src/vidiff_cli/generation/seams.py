@@ -39,7 +39,7 @@ def measure_seams(plan: CompletionPlan, done: CompletedVideo) -> Seams:
     def frames(ranks: Sequence[int]) -> np.ndarray:
         return done.store.read(ranks)[:, 0]
 
-    windows = done.windows or _split_into_windows(made, set(line.given))
+    windows = _written(done.windows, set(made)) or _split_into_windows(made, set(line.given))
     given = _given_of_scene(line, windows)
     return Seams(jumps=seam_jumps(frames, windows, given), drift=_drift(frames, windows, given))
 
@@ -57,6 +57,17 @@ def flicker_of(plan: CompletionPlan, done: CompletedVideo) -> Flicker | None:
     stats = [frame_stats(frame[None]) for frame in done.store.in_order(ranks)]
     given = [place for place, rank in enumerate(ranks) if rank in line.given]
     return measure_flicker(stats, [float(line.times[rank]) for rank in ranks], set(given)) if given else None
+
+
+def _written(windows: Sequence[Window], made: set[int]) -> list[Window]:
+    """Windows without the frames that they made and that are not written, where a model makes groups of frames."""
+    kept = []
+    for window in windows:
+        makes = window.makes & made
+        if makes:
+            frames = tuple(frame for frame in window.frames if frame in makes or frame in window.observed)
+            kept.append(Window(frames=frames, observed=window.observed, makes=makes))
+    return kept
 
 
 def _split_into_windows(made: Sequence[int], given: set[int]) -> list[Window]:

@@ -16,7 +16,7 @@ import torch
 
 from vidiff_cli import __version__
 from vidiff_cli.device import dtype_name
-from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.system.atomic_files import write_text
 
 LONGEST_SIDECAR = 16 * 2**20
@@ -95,7 +95,7 @@ def write_sidecar(
     path: Path,
     command: str,
     record: Mapping[str, Any],
-    model: LoadedModel | None,
+    model: VideoModel | None,
     seed: int,
     facts: Mapping[str, object],
 ) -> None:
@@ -115,7 +115,7 @@ def write_sidecar(
         "argv": sys.argv,
         "settings": resolved_settings(record, model, seed),
         "seed": seed,
-        "checkpoint": model and {"path": model.name, "sha256": model.hash, "clips_seen": model.clips_seen},
+        "checkpoint": model and model.record(),
         "device": str(model.device) if model else "cpu",
         "dtype": dtype_name(model.dtype) if model else "fp32",
         "threads": torch.get_num_threads(),
@@ -125,7 +125,7 @@ def write_sidecar(
     write_text(sidecar_path(path), json.dumps(content, indent=2) + "\n")
 
 
-def resolved_settings(record: Mapping[str, Any], model: LoadedModel | None, seed: int | None) -> dict[str, Any]:
+def resolved_settings(record: Mapping[str, Any], model: VideoModel | None, seed: int | None) -> dict[str, Any]:
     """Settings as a sidecar has them: with what was chosen for this result, without where it was written."""
     kept = {name: value for name, value in record.items() if name not in NOT_RECORDED}
     return kept | {"seed": seed, **({"model": model.name} if model else {"detail": "estimate"})}

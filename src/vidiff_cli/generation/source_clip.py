@@ -17,9 +17,10 @@ import torch
 
 from vidiff_cli.generation.budget import check_amount
 from vidiff_cli.generation.frame_store import DiskFrameArray
-from vidiff_cli.generation.load_model import LoadedModel
+from vidiff_cli.models.families import VideoModel
 from vidiff_cli.motion import repeated_frames
 from vidiff_cli.video.decode import stream_frames
+from vidiff_cli.video.filters import describe_conversion
 from vidiff_cli.video.packets import with_last_frame
 from vidiff_cli.video.probe import VideoInfo
 from vidiff_cli.video.resample import measure_rate
@@ -36,11 +37,13 @@ LEAST_FOR_CUTS = 6  # frames: of fewer, none shows what the usual change is
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourcePart:
-    """One input: what probing said, how many frames were read, and at which rate (None: its own times)."""
+    """One input: what probing said, how many frames were read, and at which rate (None: its own times). `remarks`: what
+    became of HDR, transparency, damage and the like."""
 
     info: VideoInfo
     count: int
     fps: Fraction | None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,23 +83,29 @@ class SourceClip:
         return self.frames.shape[0], self.frames.shape[1]
 
 
-def working_size(info: VideoInfo, model: LoadedModel | None, size: ResultSize) -> tuple[Size, Size]:
+def working_size(info: VideoInfo, model: VideoModel | None, size: ResultSize) -> tuple[Size, Size]:
     """(scaled size, crop) of an input (w, h). Unless the result has the model's size, all of the picture is covered, a
     little stretched."""
     if size == "model" and model is not None:
         return network_size(info.width, info.height, model)
+    if model is not None and model.fixed_size:
+        return (model.width, model.height), (model.width, model.height)
     short, multiple = (
         (min(SHORT_SIDE, info.width, info.height), 1)
         if model is None
-        else (min(model.settings.width, model.settings.height), model.settings.network.multiple)
+        else (min(model.width, model.height), model.multiple)
     )
     covering = model_size(info.width, info.height, short, multiple)
     return covering, covering
 
 
-def network_size(width: int, height: int, model: LoadedModel) -> tuple[Size, Size]:
+def network_size(width: int, height: int, model: VideoModel) -> tuple[Size, Size]:
     """(scaled size, crop) of an input (w, h): short side the model's, long side cropped to the network's multiple."""
-    multiple, short = model.settings.network.multiple, min(model.settings.width, model.settings.height)
+    if model.fixed_size:
+        scale = max(Fraction(model.width, width), Fraction(model.height, height))
+        scaled = max(model.width, round(width * scale)), max(model.height, round(height * scale))
+        return scaled, (model.width, model.height)
+    multiple, short = model.multiple, min(model.width, model.height)
     scale = Fraction(short, min(width, height))
     scaled = tuple(max(short, round(side * scale)) for side in (width, height))
     crop = tuple(side // multiple * multiple for side in scaled)
@@ -123,13 +132,27 @@ def read_clip(
     fps: Fraction | None = None,
     after: SourceClip | None = None,
 ) -> SourceClip:
-    """The frames of an input, scaled and cropped, in a file in `folder` that has no name; `after`: behind those of
-    another input. VidiffError as `decode`, and where the disk is full."""
+    """Read the frames of an input, scaled and cropped, into a file without a name.
+
+    Args:
+        info: What probing said of the input.
+        folder: Folder of the file.
+        scaled: Width and height that frames are scaled to.
+        crop: Width and height of the part that is kept, from the middle.
+        fps: Steady rate that frames are taken at; None keeps their own times.
+        after: Another input, behind whose frames these are put.
+
+    Returns:
+        The clip, with scene starts and repeated frames found while reading.
+
+    Raises:
+        VidiffError: As `decode`, and where the disk is full.
+    """
     info = with_last_frame(info)
     check_amount(int((info.duration_seconds or 0) * float(fps or info.fps)), *crop, folder)
     frames = after.frames if after else DiskFrameArray.temporary(folder, (crop[1], crop[0], 3))
     first = len(after) if after else 0
-    for reading in stream_frames(info, size=scaled, crop=crop, fps=fps):
+    for reading in stream_frames(info, size=scaled, crop=crop, fps=fps, keep_intact=True):
         times, same = list[Fraction](), list[int]()
         measure, digest, before = SceneScorer(), hashlib.sha256(after.digest.encode() if after else b""), None
         for moments, block in reading.blocks:
@@ -143,7 +166,8 @@ def read_clip(
             measure.add(block)
             digest.update(np.ascontiguousarray(block).data)
             times += moments
-    part = SourcePart(info=info, count=len(times), fps=None if info.is_image else fps)
+    remarks = (*describe_conversion(info), *reading.remarks)
+    part = SourcePart(info=reading.info, count=len(times), fps=None if info.is_image else fps, remarks=remarks)
     scores = measure.scores()
     cuts = scene_starts(scores) if len(times) >= LEAST_FOR_CUTS else ()
     starts = tuple(first + start for start in cuts if start)

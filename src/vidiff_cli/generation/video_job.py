@@ -14,8 +14,6 @@ from torch import Tensor
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window, batch_independent_windows
 
-CLIPS_AT_ONCE = 8  # through the network: a few fill the machine, more would only take memory
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoJob:
@@ -31,9 +29,10 @@ class VideoJob:
     anchor: Callable[[Tensor], Tensor] | None = None
 
 
-def batch_windows(windows: Sequence[Window], clips: int) -> list[range]:
-    """Group the windows of videos of `clips` clips that are sampled together, by their numbers."""
-    return batch_independent_windows(windows, max(1, CLIPS_AT_ONCE // clips))
+def batch_windows(windows: Sequence[Window], clips: int, at_once: int) -> list[range]:
+    """Group the windows of videos of `clips` clips that are sampled together, at most `at_once` of one clip, by their
+    numbers."""
+    return batch_independent_windows(windows, max(1, at_once // clips))
 
 
 def choose_overlap(asked: int | None, window: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidiff_cli.config.model import ModelSettings
@@ -55,13 +55,12 @@ def _clip_cost(model_json: str, recompute: bool) -> ClipCost:
         def forward() -> Tensor:
             return video_model.denoiser.predict(z, level, conditioning)
 
-        weights = {id(value) for value in video_model.parameters()}
-        kept, flops = _measure(forward, weights)
+        kept, flops = measure_kept(forward, video_model)
         if not recompute:
             return ClipCost(parameters=parameters, flops=3 * flops, kept_bytes=kept, recomputed_bytes=0)
         network = video_model.denoiser.network
         recompute_stages(network)
-        stage_inputs, _ = _measure(forward, weights)
+        stage_inputs, _ = measure_kept(forward, video_model)
     stages = sum(isinstance(module, Stage) for module in network.modules())
     return ClipCost(
         parameters=parameters, flops=4 * flops, kept_bytes=stage_inputs, recomputed_bytes=2 * kept // stages
@@ -87,9 +86,9 @@ def _meta_inputs(model: ModelSettings) -> tuple[Tensor, Tensor, Conditioning]:
     return z, torch.empty(1, t), conditioning
 
 
-def _measure(forward: Callable[[], Tensor], weights: set[int]) -> tuple[int, float]:
-    """Bytes that a forward pass keeps for the backward pass besides weights (a set of ids), and its FLOPs."""
-    kept: dict[int, Tensor] = {}
+def measure_kept(forward: Callable[[], Tensor], network: nn.Module) -> tuple[int, float]:
+    """Bytes that a forward pass keeps for the backward pass besides the network's weights, and its FLOPs."""
+    weights, kept = {id(value) for value in network.parameters()}, dict[int, Tensor]()
 
     def keep(value: Tensor) -> Tensor:
         if id(value) not in weights:

@@ -12,7 +12,7 @@ from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.preparation.extract import UNEXPECTED, ClipSpec, ExtractJob, extract
-from vidiff_cli.preparation.extract_cache import ExtractCache, ExtractedSource, partial_path
+from vidiff_cli.preparation.extract_cache import ExtractCache, ExtractedSource, member_path, partial_path
 from vidiff_cli.preparation.plan import Plan
 from vidiff_cli.preparation.scan import MediaSource
 from vidiff_cli.system import worker_pool
@@ -60,17 +60,10 @@ def _known(plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]) -> E
 def _decoded(
     plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]
 ) -> Iterator[tuple[MediaSource, ExtractedSource]]:
-    """Yields sources as they are extracted by worker processes. If decord fails, ffmpeg is tried."""
+    """Yields sources as they are extracted by worker processes."""
     settings = plan.settings
-    retried: list[ExtractJob] = []
-    jobs = (_job(plan, cache, source, settings.decoder) for source in sources)
+    jobs = (_job(plan, cache, source) for source in sources)
     for outcome in _outcomes(jobs, len(sources), settings):
-        job, extracted = outcome.job, _result(outcome)
-        if extracted.kind in RETRIED_KINDS and job.clip_spec.decoder == "auto":
-            retried.append(_job(plan, cache, job.source, "ffmpeg"))
-        else:
-            yield job.source, _keep_failure(cache, job, extracted)
-    for outcome in _outcomes(iter(retried), len(retried), settings):
         yield outcome.job.source, _keep_failure(cache, outcome.job, _result(outcome))
 
 
@@ -100,11 +93,17 @@ def _outcomes(
             for outcome in running:
                 del open_jobs[outcome.job.path]
                 if outcome.kind:  # its worker was killed
-                    remove(partial_path(outcome.job.path))
+                    _remove_partial(outcome.job)
                 yield outcome
     finally:
-        for path in open_jobs:
-            remove(partial_path(path))
+        for job in open_jobs.values():
+            _remove_partial(job)
+
+
+def _remove_partial(job: ExtractJob) -> None:
+    remove(partial_path(job.path))
+    if job.source.member is not None:
+        remove(member_path(job.path, job.source.member))
 
 
 def _cores() -> int:
@@ -124,7 +123,7 @@ def _keep_failure(cache: ExtractCache, job: ExtractJob, extracted: ExtractedSour
     return extracted
 
 
-def _job(plan: Plan, cache: ExtractCache, source: MediaSource, decoder: str) -> ExtractJob:
+def _job(plan: Plan, cache: ExtractCache, source: MediaSource) -> ExtractJob:
     settings, segments = plan.settings, plan.captions.by_source[source.name]
     clip_spec = ClipSpec(
         size=settings.size,
@@ -133,8 +132,9 @@ def _job(plan: Plan, cache: ExtractCache, source: MediaSource, decoder: str) -> 
         fps=settings.fps,
         stride=settings.clip_stride,
         scenes=settings.scenes,
-        decoder=decoder,
+        decoder=settings.decoder,
         images_fps=settings.images_fps,
+        reading=settings.reading,
     )
     return ExtractJob(source=source, segments=segments, clip_spec=clip_spec, path=cache.path(source, segments))
 

@@ -14,15 +14,19 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+from vidiff_cli.config.read_options import DEFAULT, ReadOptions
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.preparation.archives import MediaMember
 from vidiff_cli.preparation.aspect_ratio import Framing, framing
 from vidiff_cli.preparation.captions import Segment
-from vidiff_cli.preparation.extract_cache import ClipCandidate, ExtractedSource, ExtractWriter, Unwritten
+from vidiff_cli.preparation.extract_cache import ClipCandidate, ExtractedSource, ExtractWriter, Unwritten, member_path
 from vidiff_cli.preparation.quality_filters import clip_scores, fingerprint
 from vidiff_cli.preparation.scan import MediaSource
+from vidiff_cli.system.atomic_files import remove
 from vidiff_cli.system.shortage import ShortageError, raise_shortage
 from vidiff_cli.system.worker_process import announce
 from vidiff_cli.video.decode import MAX_FRAMES, DecodedVideo, stream_frames
+from vidiff_cli.video.filters import describe_conversion
 from vidiff_cli.video.image_sequence import image_sequence_info, stream_image_sequence
 from vidiff_cli.video.probe import VideoInfo, probe
 from vidiff_cli.video.scene_detection import FrameScores, SceneScorer, scene_starts
@@ -44,6 +48,7 @@ class ClipSpec:
     scenes: bool
     decoder: str
     images_fps: Fraction
+    reading: ReadOptions = DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +84,8 @@ def _cut(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[
     if source.problem:
         return ExtractedSource(kind="cannot be read", reason=source.problem), []
     try:
+        if source.member is not None:
+            return _decoded_member(job, source.member, writer)
         return _decoded(job, writer)
     except Unwritten:
         raise
@@ -91,6 +98,19 @@ def _cut(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[
         raise_shortage(source.path, error)
         what = " ".join(str(error).split())[:300]
         return ExtractedSource(kind=UNEXPECTED, reason=f"{UNEXPECTED}: {type(error).__name__}: {what}"), []
+
+
+def _decoded_member(job: ExtractJob, member: MediaMember, writer: ExtractWriter) -> tuple[ExtractedSource, list[bytes]]:
+    """Decodes a member of an archive from a copy, which is gone afterwards."""
+    copy = member_path(job.path, member)
+    try:
+        member.media.copy_to(copy)
+        return _decoded(replace(job, source=replace(job.source, path=copy, member=None)), writer)
+    except VidiffError as error:
+        what = error.what.replace(str(copy), str(job.source.path))
+        raise VidiffError(what, found=error.found, expected=error.expected, fix=error.fix) from error.__cause__
+    finally:
+        remove(copy)
 
 
 def _decoded(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[bytes]]:
@@ -117,7 +137,7 @@ def _readings(job: ExtractJob) -> tuple[VideoInfo, Iterator[DecodedVideo]]:
         info = image_sequence_info(source.path, source.pictures, clip_spec.images_fps)
         frame, fps = _framing(info, clip_spec), _rate(info, clip_spec)
         return info, iter([stream_image_sequence(info, source.pictures, size=frame.scaled, crop=frame.crop, fps=fps)])
-    info = probe(source.path)
+    info = probe(source.path, clip_spec.reading)
     frame = _framing(info, clip_spec)
     rate = _rate(info, clip_spec)
     stops = [stop for _, stop in _intervals(job.segments, rate, info.start_seconds)]
@@ -129,6 +149,7 @@ def _readings(job: ExtractJob) -> tuple[VideoInfo, Iterator[DecodedVideo]]:
         fps=None if info.is_image else rate,
         decoder=clip_spec.decoder,
         stop_seconds=stop_seconds,
+        keep_intact=True,
     )
     return info, readings
 
@@ -180,10 +201,11 @@ def _finished(
     intervals: list[Interval],
     writer: ExtractWriter,
 ) -> tuple[ExtractedSource, list[bytes]]:
-    clip_spec, total = job.clip_spec, len(scores)
+    clip_spec, total, damage = job.clip_spec, len(scores), reading.info.damage
     extracted = ExtractedSource(
         decoder=reading.decoder,
-        fallback=reading.fallback,
+        damage=damage.describe() if damage else None,
+        remarks=(*describe_conversion(info), *reading.remarks),
         width=info.width,
         height=info.height,
         size=_framing(info, clip_spec).crop,
@@ -204,6 +226,8 @@ def _finished(
             unused.append((number, why))
         rate = reading.fps or Fraction(1)
         for start in starts:
+            if damage and damage.is_lost(start / rate, (start + extracted.clip_frames) / rate):
+                continue
             measured = clip_scores(scores, start, extracted.clip_frames, rate)
             found.append(ClipCandidate(start=start, offset=_offset(intervals, start), segment=number, scores=measured))
     found.sort(key=lambda each: (each.start, each.segment))

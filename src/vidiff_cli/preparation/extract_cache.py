@@ -26,6 +26,7 @@ import numpy as np
 from vidiff_cli.dataset.jsonl import JOURNAL
 from vidiff_cli.dataset.shards import Shard, uint8_entry
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.preparation.archives import MediaMember
 from vidiff_cli.preparation.captions import Segment
 from vidiff_cli.preparation.scan import MediaSource
 from vidiff_cli.system.atomic_files import unwritable
@@ -53,14 +54,16 @@ class ExtractedSource:
 
     `kind` is "" where there are clips, else the reason in two or three words, `reason` the whole sentence. `width` and
     `height` of the source as displayed, `size` (width, height) of the clips. `fps` as text, "0" for an image; `frames`
-    decoded at that rate; `start_seconds`: how much later than the file its first frame appears. `unused`: (number of a
+    decoded at that rate; `damage`: what was lost of a damaged source; `remarks`: what became of HDR, transparency,
+    fields and the like; `start_seconds`: how much later than the file its first frame appears. `unused`: (number of a
     segment, why no clip, or not all of it, could be cut).
     """
 
     kind: str = ""
     reason: str = ""
     decoder: str | None = None
-    fallback: str | None = None
+    damage: str | None = None
+    remarks: tuple[str, ...] = ()
     width: int = 0
     height: int = 0
     size: tuple[int, int] = (0, 0)
@@ -88,6 +91,7 @@ def _parse_extracted(row: Mapping[str, object]) -> ExtractedSource:
     values = dict(row)
     values["size"] = tuple(values["size"])  # type: ignore[arg-type]
     values["candidates"] = tuple(ClipCandidate(**each) for each in values["candidates"])  # type: ignore[union-attr]
+    values["remarks"] = tuple(values["remarks"])  # type: ignore[arg-type]
     values["unused"] = tuple((int(number), str(why)) for number, why in values["unused"])  # type: ignore[union-attr]
     extracted = ExtractedSource(**values)  # type: ignore[arg-type]
     if not isinstance(extracted.kind, str) or extracted.rate < 0:
@@ -162,6 +166,11 @@ class Unwritten(VidiffError):
 def partial_path(path: Path) -> Path:
     """The name of an entry while it is written; the parent of a killed worker removes it."""
     return path.with_name(f".{path.name}.part")
+
+
+def member_path(path: Path, member: MediaMember) -> Path:
+    """The file that a member of an archive is copied into while it is decoded; removed as `partial_path`."""
+    return path.with_name(f".{path.name}.part{member.media.suffix}")
 
 
 class ExtractWriter:

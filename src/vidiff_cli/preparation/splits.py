@@ -11,16 +11,20 @@ from vidiff_cli.preparation.captions import Captions
 from vidiff_cli.preparation.scan import MediaSource
 
 Side = Literal["train", "val"]
+FOLDER = "folder"
 
 
 def assign_groups(sources: Sequence[MediaSource], captions: Captions, column: str | None) -> dict[str, str | None]:
     """The group of each source by name: its value in `column` of the caption table, None where it has none.
 
-    VidiffError: no table has such a column.
+    The column "folder" that no table has is the first folder of the source's name: train, validation and test of many
+    datasets. VidiffError: no table has such a column.
     """
     if column is None:
         return {source.name: None for source in sources}
     if column not in captions.column_names:
+        if column == FOLDER:
+            return {source.name: source.name.partition("/")[0] if "/" in source.name else None for source in sources}
         raise VidiffError(
             f"--split-by {column} is not a column of a caption table",
             found=", ".join(captions.column_names) or "no caption table",

@@ -36,7 +36,7 @@ def sample_windows(
     prior: Prior = INDEPENDENT,
     context_noise: bool = False,
     init_noise: InitNoise = fresh,
-    finish: Callable[[Tensor], Tensor] = quantize_8bit,
+    finish: Callable[[Window, Tensor], Tensor] | None = None,
 ) -> Iterator[list[Tensor]]:
     """Sample windows of frames, batch after batch. Given frames are never taken from a sampler.
 
@@ -54,7 +54,8 @@ def sample_windows(
         prior: Covariance over frames of the sampler's noise.
         context_noise: Hand the condition white noise of another stream, for observed frames.
         init_noise: Gives what a window starts from, and at which level.
-        finish: Applied to what a window makes.
+        finish: Gives what a window makes from all of its z (b c t h w); if not given, its made frames rounded to 8
+            bits.
 
     Yields:
         What the windows of each batch make: (b c m h w) for each, their frames in ascending order.
@@ -76,9 +77,13 @@ def sample_windows(
         sampled = (sample(denoiser, z, noise) if level is None else sample(denoiser, z, noise, level)).split(clips)
         made = []
         for window, part in zip(batch_windows, sampled, strict=True):
-            places = [place for place, frame in enumerate(window.frames) if frame in window.makes]
-            made.append(finish(part[:, :, places]))
+            made.append(finish(window, part) if finish else quantize_8bit(take_made(window, part)))
         yield made
+
+
+def take_made(window: Window, z: Tensor) -> Tensor:
+    """The frames of a window's z (b c t h w) that it makes (b c m h w), in ascending order."""
+    return z[:, :, [place for place, frame in enumerate(window.frames) if frame in window.makes]]
 
 
 def _known(window: Window, read_frames: Callable[[Sequence[int]], Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
-"""Decoding of video files to uint8 frames with exact times, by decord where it is reliable, else by ffmpeg.
+"""Decoding of video files to uint8 frames with exact times, by ffmpeg, or by decord on request.
 
 Both decoders are generators of (time, frame) in one ascending pass; selection by time, cropping and limits are the same
-code for both. Both scale inside the decoder with the same filter, so a fallback to ffmpeg does not change the pixels.
+code for both. What ffmpeg shows is the truth: decord is refused for files that it is known, or seen, to show otherwise.
 `stream_frames` yields blocks of frames and holds one at a time; `decode` collects all of them.
 
 Legend: frames (t h w c) or (h w c), uint8 RGB; times in seconds as Fractions, 0 for the first frame.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice, takewhile
 from pathlib import Path
@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.video import decord_backend, ffmpeg_backend, image_file
+from vidiff_cli.video import decord_backend, ffmpeg_backend, filters, image_file
+from vidiff_cli.video.damage import Damage, DamagedVideo
 from vidiff_cli.video.decord_backend import DecordUnfit
 from vidiff_cli.video.image_file import SUFFIXES_IMAGE
 from vidiff_cli.video.probe import SUFFIXES_VIDEO, VideoInfo, probe
@@ -41,8 +42,6 @@ DECODERS = ("auto", "decord", "ffmpeg")
 
 BLOCK_FRAMES = 32
 BLOCK_BYTES = 32 * 2**20  # of the frames as they come from the decoder
-DECORD_PIXELS = 2560 * 1440  # of a frame of the file: of 3840x2160, decord holds 900 MB, ffmpeg 100
-LARGE_PIXELS = 200_000  # of a frame of twice the final size: from there on shrinking twice costs too much
 MAX_BYTES = 4 * 2**30  # of one file's frames in memory
 MAX_FRAMES = 1_000_000  # each has a time, which is an object
 
@@ -51,14 +50,13 @@ MAX_FRAMES = 1_000_000  # each has a time, which is an object
 class Decoded:
     """A decoded file: `frames` (t h w c) uint8 RGB; `times` in seconds, from 0, strictly increasing.
 
-    `decoder` is "decord", "ffmpeg" or "pillow"; `fallback` is the reason why "auto" did not use decord, else None.
+    `decoder` is "decord", "ffmpeg" or "pillow".
     """
 
     frames: np.ndarray
     times: tuple[Fraction, ...]
     fps: Fraction
     decoder: str
-    fallback: str | None
     info: VideoInfo
 
 
@@ -67,26 +65,23 @@ class DecodedVideo:
     """One attempt to decode a file with one decoder.
 
     `fps` is the rate of the decoded frames: the requested one, else the nominal one; 0 for a still image. `blocks` are
-    in ascending order: times in seconds from the first frame, and at most 32 frames (n h w c) uint8 RGB.
+    in ascending order: times in seconds from the first frame, and at most 32 frames (n h w c) uint8 RGB. `remarks` are
+    sentences for a person, complete when the blocks are exhausted.
     """
 
     info: VideoInfo
     decoder: str
-    fallback: str | None
     fps: Fraction
     blocks: Iterator[Block]
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _DecodeSpec:
-    """The requested frames. `scaled` is the size that the decoder scales to, once or twice the final `size`.
-
-    `by_area`: ffmpeg shrinks to `size` in one step, which is faster and more exact for large frames.
-    """
+    """The requested frames. `scaled` is the size that the decoder scales to, once or twice the final `size`."""
 
     size: tuple[int, int]
     scaled: tuple[int, int]
-    by_area: bool
     crop: tuple[int, int]
     fps: Fraction | None
     max_frames: int | None
@@ -110,7 +105,7 @@ def decode(
         size: (w, h) that frames are scaled to; None keeps their size.
         crop: (w, h) of a center crop after scaling.
         fps: output rate; frame k is the one shown at time k / fps, for every k / fps below the duration.
-        decoder: "auto", "decord" or "ffmpeg".
+        decoder: "auto" (ffmpeg), "ffmpeg", or "decord", which is an error for files that it cannot be trusted with.
         max_frames: stop after so many frames.
         max_bytes: limit of the frames in memory; checked before decoding if the header has a duration.
 
@@ -133,11 +128,13 @@ def stream_frames(
     fps: Fraction | None = None,
     decoder: str = "auto",
     stop_seconds: Fraction | None = None,
+    keep_intact: bool = False,
 ) -> Iterator[DecodedVideo]:
     """Decodes a video of any length, or a still image, block by block: the frames of `decode` in bounded memory.
 
-    Yields one attempt as a rule. If decord fails part-way, its blocks end early and a second attempt starts over with
-    ffmpeg. The caller exhausts `blocks`, discards them if another attempt follows, and keeps those of the last.
+    Yields one attempt as a rule. If the file turns out to be damaged part-way, the blocks end early and a second
+    attempt starts over with the intact frames. The caller exhausts `blocks`, discards them if another attempt follows,
+    and keeps those of the last.
 
     Args:
         source: the file; a `VideoInfo` saves the probe.
@@ -146,6 +143,8 @@ def stream_frames(
         fps: output rate, as in `decode`.
         decoder: "auto", "decord" or "ffmpeg".
         stop_seconds: frames at this time or later are not decoded.
+        keep_intact: of a damaged file, read the intact groups of pictures; the `damage` of the attempt's `info` has
+            what was lost. Else damage is an error.
 
     Raises:
         VidiffError: as `decode`, from either iterator.
@@ -155,7 +154,7 @@ def stream_frames(
         raise VidiffError("stop_seconds must be positive", found=stop_seconds)
     info = source if isinstance(source, VideoInfo) else probe(Path(source))
     spec = replace(_make_spec(info, size, crop, fps, None, None), stop_seconds=stop_seconds)
-    yield from _decode_attempts(info, spec, decoder)
+    yield from _decode_attempts(info, spec, decoder, keep_intact=keep_intact)
 
 
 def _check_arguments(decoder: str, fps: Fraction | None) -> None:
@@ -180,15 +179,8 @@ def _make_spec(
     if crop[0] > size[0] or crop[1] > size[1]:
         expected = f"at most {size[0]}x{size[1]}"
         raise VidiffError("the crop is larger than the scaled frame", found=f"{crop[0]}x{crop[1]}", expected=expected)
-    # swscale's fast path shares color between neighboring pixels and its filter is a wide triangle: twice the size
-    # and a mean over 2x2 give every pixel its own color and come near to area (worst error 44 -> 16 of 255 on film).
-    # ffmpeg of today has area itself (mean error 0.2 instead of 1), which decord has not: it is for large frames only,
-    # which cost decord twice as much, so that files of one dataset mostly go the same way.
-    twice = 2 * size[0] <= info.width and 2 * size[1] <= info.height
-    scaled = (2 * size[0], 2 * size[1]) if twice else size
-    image_file.check_pixels(info.path, *scaled)  # a pixel may be announced to be as wide as a film
-    by_area = twice and scaled[0] * scaled[1] >= LARGE_PIXELS
-    spec = _DecodeSpec(size=size, scaled=scaled, by_area=by_area, crop=crop, fps=fps, max_frames=max_frames)
+    image_file.check_pixels(info.path, *size)  # a pixel may be announced to be as wide as a film
+    spec = _DecodeSpec(size=size, scaled=size, crop=crop, fps=fps, max_frames=max_frames)
     if not info.is_image and max_bytes is not None:
         announced = int((info.duration_seconds or 0) * (fps or info.fps))
         _check_length(info, crop, announced if max_frames is None else min(announced, max_frames), max_bytes)
@@ -230,54 +222,63 @@ def _collect(info: VideoInfo, spec: _DecodeSpec, decoder: str, max_bytes: int) -
         times=tuple(times),
         fps=rate,
         decoder=attempt.decoder,
-        fallback=attempt.fallback,
         info=info,
     )
 
 
-def _decode_attempts(info: VideoInfo, spec: _DecodeSpec, decoder: str) -> Iterator[DecodedVideo]:
-    """Yields an attempt with the requested decoder; in "auto", a second one with ffmpeg if decord fails."""
+def _decode_attempts(
+    info: VideoInfo, spec: _DecodeSpec, decoder: str, *, keep_intact: bool = False
+) -> Iterator[DecodedVideo]:
+    """Yields an attempt with the requested decoder; another one if a damaged file has intact frames."""
     if info.is_image:
-        image = _image_block(info, spec)
-        yield DecodedVideo(info=info, decoder="pillow", fallback=None, fps=Fraction(0), blocks=image)
+        yield DecodedVideo(info=info, decoder="pillow", fps=Fraction(0), blocks=_image_block(info, spec))
         return
-    rate, fallback = spec.fps or info.fps, None
-    if decoder == "auto" and spec.by_area:
-        fallback = "ffmpeg shrinks to large frames in fewer steps"
-    elif decoder == "auto" and info.coded_width * info.coded_height > DECORD_PIXELS:
-        fallback = "decord would hold many of such large frames in memory"
-    elif decoder != "ffmpeg":
-        failures: list[DecordUnfit] = []
-        try:
-            source = decord_backend.frames(info, spec.scaled)
-        except DecordUnfit as reason:
-            failures.append(reason)
-        else:
-            with closing(_until_unfit(_blocks(source, info, spec), failures)) as blocks:
-                yield DecodedVideo(info=info, decoder="decord", fallback=None, fps=rate, blocks=blocks)
-        if not failures:
+    shrinks = 2 * spec.size[0] <= info.width and 2 * spec.size[1] <= info.height
+    rate, found = spec.fps or info.fps, list[Damage]()
+    if decoder == "decord":
+        # its old scaler has no filter by area, and its triangle is wide: twice the size, then a mean over 2x2
+        spec = replace(spec, scaled=(2 * spec.size[0], 2 * spec.size[1])) if shrinks else spec
+        with closing(_blocks(_decord_frames(info, spec.scaled), info, spec)) as blocks:
+            yield DecodedVideo(info=info, decoder="decord", fps=rate, blocks=blocks)
+        return
+    scaling = filters.BY_AREA if shrinks else filters.BY_TRIANGLE
+    for _ in range(2):
+        remarks = [info.damage.describe()] if info.damage else []
+        source = ffmpeg_backend.frames(info, spec.scaled, scaling, remarks)
+        with closing(_until_damaged(_blocks(source, info, spec), found)) as blocks:
+            yield DecodedVideo(info=info, decoder="ffmpeg", fps=rate, blocks=blocks, remarks=remarks)
+        if not found or info.damage is not None:
             return
-        fallback = str(failures[0])
-        if decoder == "decord":
-            what = f"decord cannot be trusted with {info.path} ({fallback})"
-            raise VidiffError(what, fix="use decoder auto") from failures[0]
-    filtering = ffmpeg_backend.LIKE_DECORD
-    if spec.by_area:
-        spec, filtering = replace(spec, scaled=spec.size), ffmpeg_backend.BY_AREA
-    with closing(_blocks(ffmpeg_backend.frames(info, spec.scaled, filtering), info, spec)) as blocks:
-        yield DecodedVideo(info=info, decoder="ffmpeg", fallback=fallback, fps=rate, blocks=blocks)
+        if not keep_intact or not found[0].intact:
+            raise _damaged(info, found[0])
+        info = replace(info, damage=found[0])
 
 
-def _until_unfit(blocks: Generator[Block], failures: list[DecordUnfit]) -> Generator[Block]:
-    """Yields the blocks until decord fails, and appends the reason to the list."""
+def _until_damaged(blocks: Generator[Block], found: list[Damage]) -> Generator[Block]:
+    """Yields the blocks until a damaged frame is reached, and appends the damage to the list."""
     try:
         yield from blocks
+    except DamagedVideo as reached:
+        found.append(reached.damage)
+
+
+def _damaged(info: VideoInfo, damage: Damage) -> VidiffError:
+    found = f"at least {damage.first} frames that could be decoded before the damage"
+    found += "" if damage.intact else ", and no group of pictures without an error"
+    return VidiffError(f"{info.path} is damaged ({damage.error})", found=found)
+
+
+def _decord_frames(info: VideoInfo, scaled: tuple[int, int]) -> Generator[TimedFrame]:
+    try:
+        yield from decord_backend.frames(info, scaled)
+    except DamagedVideo as reached:
+        raise _damaged(info, reached.damage) from reached
     except DecordUnfit as reason:
-        failures.append(reason)
+        raise VidiffError(f"decord cannot be trusted with {info.path} ({reason})", fix="use --decoder auto") from reason
 
 
 def _image_block(info: VideoInfo, spec: _DecodeSpec) -> Iterator[Block]:
-    frame = image_file.read_image(info.path, spec.size)[None]
+    frame = image_file.read_image(info.path, spec.size, info.options.background_rgb)[None]
     yield [Fraction(0)], np.ascontiguousarray(frame[(slice(None), *_center(spec.size, spec.crop))])
 
 

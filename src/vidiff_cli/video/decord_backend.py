@@ -1,13 +1,19 @@
-"""Frames from decord, for the kinds of files that it decodes correctly: fast, but silently wrong for many others."""
+"""Frames from decord, for the files that it decodes correctly; of many others it shows something else.
+
+Its ffmpeg is years older than ours: it knows no display matrix outside mp4, no mirroring, no cropping by codecs of
+today. So it is refused for what it is known to get wrong, and its first and a later frame are compared with ffmpeg's.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator
+from contextlib import closing
 from fractions import Fraction
 
 import numpy as np
 
+from vidiff_cli.video import ffmpeg_backend, filters
 from vidiff_cli.video.probe import VideoInfo
 from vidiff_cli.video.resample import TimedFrame, time_unit
 
@@ -15,6 +21,8 @@ from vidiff_cli.video.resample import TimedFrame, time_unit
 UNFIT_SUFFIXES = frozenset({".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".gif", ".apng", ".webp"})
 UNFIT_CONTAINERS = frozenset({"mpegts", "mpeg", "mpegvideo", "gif", "apng", "webp_anim"})
 UNFIT_CODECS = frozenset({"av1"})
+LATER_FRAME = 24  # that is compared, or the last one
+MOST_DIFFERENCE = 4.0  # of 255, on average: between two ways to convert and scale
 # The only files that decord may open: with its first bytes it cannot take them for another kind (a playlist, say).
 MAGIC = {
     "mov": re.compile(rb".{4}(ftyp|moov|mdat|free|skip|wide|pnot|udta)", re.S),
@@ -36,14 +44,30 @@ def frames(info: VideoInfo, scaled: tuple[int, int]) -> Generator[TimedFrame]:
     Raises DecordUnfit, at once or from the generator, if decord fails or is known to return wrong frames for such a
     file.
     """
-    return _shown(info, *_opened(info, scaled))
+    ticks, read_next = _opened(info, scaled)
+    return _shown(info, ticks, read_next, _true_frames(info, scaled))
 
 
-def _shown(info: VideoInfo, ticks: np.ndarray, read_next: Callable[[], np.ndarray]) -> Generator[TimedFrame]:
+def _true_frames(info: VideoInfo, scaled: tuple[int, int]) -> dict[int, np.ndarray]:
+    """The first frame and a later one, by number, as ffmpeg shows them."""
+    first = later = np.empty(0, np.uint8)
+    number = 0
+    with closing(ffmpeg_backend.frames(info, scaled)) as source:
+        for number, (_, frame) in zip(range(LATER_FRAME + 1), source, strict=False):
+            later = later if frame is None else frame
+            first = first if number else later
+    return {0: first, number: later}
+
+
+def _shown(
+    info: VideoInfo, ticks: np.ndarray, read_next: Callable[[], np.ndarray], true_frames: dict[int, np.ndarray]
+) -> Generator[TimedFrame]:
     before: np.ndarray | None = None
     last, units = len(ticks) - 1, int(info.time_base / time_unit(info))
     for index, tick in enumerate(ticks):
         frame = read_next()
+        if index in true_frames and np.abs(frame.astype(np.int16) - true_frames[index]).mean() > MOST_DIFFERENCE:
+            raise DecordUnfit(f"its frame {index} is not the one that ffmpeg shows")
         if index == last and before is not None and np.array_equal(frame, before):
             raise DecordUnfit("its last frames are identical, which may be padding")
         yield int(tick) * units, frame
@@ -87,6 +111,15 @@ def _check_fit(info: VideoInfo) -> None:
         raise DecordUnfit(f"decord has no {info.codec} decoder")
     if info.video_streams > 1:
         raise DecordUnfit(f"{info.video_streams} video streams")
+    changes = {
+        "turned or mirrored frames": info.has_display_matrix,
+        "transparent pixels": info.alpha,
+        "a range of colors beyond BT.709": info.hdr or info.wide_gamut,
+        "interlaced frames": filters.deinterlaces(info),
+    }
+    for what, found in changes.items():
+        if found:
+            raise DecordUnfit(f"decord may not read {what}")
 
 
 def _first_bytes(info: VideoInfo) -> bytes:

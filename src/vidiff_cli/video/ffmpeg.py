@@ -68,10 +68,11 @@ def file_url(path: Path) -> str:
     return f"file:{path.absolute()}"
 
 
-def input_arguments(path: Path) -> list[str | FfmpegInput]:
-    """Arguments that open `path` for reading: this file only, one decoding thread (as fast here, with less memory)."""
+def input_arguments(path: Path, options: Sequence[str] = ()) -> list[str | FfmpegInput]:
+    """Arguments that open `path` for reading, with ffmpeg's own `options`: this file only, one decoding thread (as fast
+    here, with less memory)."""
     bounds = ["-protocol_whitelist", "fd", "-format_whitelist", FORMATS, "-max_pixels", str(MAX_PIXELS)]
-    return [*bounds, "-threads", "1", "-i", FfmpegInput(path)]
+    return [*bounds, "-threads", "1", *options, "-i", FfmpegInput(path)]
 
 
 _in_group = False

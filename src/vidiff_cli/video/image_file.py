@@ -45,21 +45,25 @@ def is_animated(path: Path) -> bool:
         return False
 
 
-def image_header(path: Path) -> tuple[int, int, int, str, str]:
-    """Stored width and height, rotation in degrees clockwise, format and mode; pixels are not decoded."""
+def image_header(path: Path) -> tuple[int, int, int, str, str, bool]:
+    """Stored width and height, rotation in degrees clockwise, format, mode, and True if pixels may be transparent;
+    nothing is decoded."""
     with _opened(path) as image:
         check_pixels(path, *image.size)
         turned = TURNS.get(_orientation(path, image), 0)
-        return *image.size, turned, (image.format or "").lower(), image.mode
+        return *image.size, turned, (image.format or "").lower(), image.mode, image.has_transparency_data
 
 
-def read_image(path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """An upright image (h w c) uint8 RGB, scaled to `size` (w, h) by area; transparency is dropped."""
+def read_image(path: Path, size: tuple[int, int] | None, background: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    """An upright image (h w c) uint8 RGB, scaled to `size` (w, h) by area, in front of `background`."""
     with _opened(path) as image:
         check_pixels(path, *image.size)
         try:
             upright = image if _orientation(path, image) == 1 else ImageOps.exif_transpose(image)
-            upright = _eight_bits(upright)
+            upright = _eight_bits(upright, sixteen=";16" in image.mode or image.format == "PNG")
+            if upright.has_transparency_data:
+                behind = Image.new("RGBA", upright.size, (*background, 255))
+                upright = Image.alpha_composite(behind, upright.convert("RGBA"))
             upright = upright if upright.mode == "RGB" else upright.convert("RGB")
             upright.load()
         except BROKEN as error:
@@ -97,8 +101,16 @@ def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scales 16-bit gray to 8 bits; Pillow's own conversion clips it."""
-    if not image.mode.startswith("I"):
+def _eight_bits(image: Image.Image, *, sixteen: bool) -> Image.Image:
+    """Scales deep gray to 8 bits; Pillow's own conversion clips it.
+
+    White is 65535 for 16 bits. Wider numbers say nothing of it: it is the least of 1 (floating point only), 255 and
+    65535 that the image does not exceed. What is brighter than 65535 is white, what is not a number is black.
+    """
+    if image.mode != "F" and not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.clip(np.asarray(image), 0, 65535) / 257 + 0.5).astype(np.uint8))
+    levels = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=np.inf, neginf=0)
+    brightest = levels.max(initial=0, where=np.isfinite(levels))
+    whites = (65535,) if sixteen else (1, 255, 65535) if image.mode == "F" else (255, 65535)
+    white = next((white for white in whites if brightest <= white), 65535)
+    return Image.fromarray((np.clip(levels / white, 0, 1) * 255 + 0.5).astype(np.uint8))

@@ -36,9 +36,7 @@ def stream_image_sequence(
 
     Raises VidiffError, from the blocks, for an image that cannot be read or has another size than the first.
     """
-    return DecodedVideo(
-        info=info, decoder="pillow", fallback=None, fps=fps, blocks=_blocks(info, pictures, size, crop, fps)
-    )
+    return DecodedVideo(info=info, decoder="pillow", fps=fps, blocks=_blocks(info, pictures, size, crop, fps))
 
 
 def _blocks(

@@ -11,13 +11,15 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
+from vidiff_cli.config.read_options import DEFAULT, ReadOptions
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import ffmpeg, image_file
+from vidiff_cli.video.damage import Damage
 from vidiff_cli.video.ffmpeg_log import LoggedStream, parse_input
 from vidiff_cli.video.image_file import SUFFIXES_IMAGE
 from vidiff_cli.video.packets import packet_rate
-from vidiff_cli.video.read_options import DEFAULT, ReadOptions
 
 SUFFIXES_VIDEO = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob"}
@@ -36,7 +38,8 @@ FRAME = re.compile(
 COLORS = re.compile(ffmpeg.SHOWN + r"color_range:(\S+) color_space:(\S+) color_primaries:(\S+) color_trc:(\S+)", re.M)
 ALPHA = re.compile(r"^(?:yuva|gbrap|rgba|bgra|argb|abgr|ya\d|ayuv|vuya|pal8|RGBA|LA|PA|RGBa|La)")
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own skip the second picture
-FIELDS = re.compile(r"\b(?:top|bottom) (?:coded )?first\b")  # of an interlaced stream
+FIELDS = re.compile(r"\b(top|bottom) (coded )?first\b")  # of an interlaced stream
+Fields = Literal["", "marked", "tff", "bff"]
 HDR_TRANSFERS = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 WIDE_PRIMARIES = {"bt2020": "BT.2020", "smpte431": "DCI-P3", "smpte432": "Display P3"}
 
@@ -49,9 +52,12 @@ class VideoInfo:
     `time_base` is the unit of timestamps in seconds; `start_seconds` is the time of the first frame by the file's clock
     (audio starts at 0 as a rule); `video_streams` counts the video streams, of which the best one is described.
     `last_seconds`: how long the last frame stays, where `with_last_frame` found another time than a nominal frame's.
-    `transfer`, `primaries`, `matrix`: ffmpeg's names of the color properties, "unknown" without a tag. `alpha`: pixels
-    may be transparent. `has_display_matrix`: frames are turned or mirrored for display. `others`: what else the file
-    holds: subtitles, chapters, a cover. `input_options` make ffmpeg read the file rightly; `options` are the user's.
+    `frame_size` is the upright size before pixels are made square. `transfer`, `primaries`, `matrix`: ffmpeg's names of
+    the color properties, "unknown" without a tag. `alpha`: pixels may be transparent. `has_display_matrix`: frames are
+    turned or mirrored for display. `fields`: "" for progressive frames, "marked" where frames themselves say, else the
+    field that comes first in all of them. `others`: what else the file holds: subtitles, chapters, a cover.
+    `input_options` make ffmpeg read the file rightly; `options` are the user's. With `damage`, only the intact frames
+    are read.
     """
 
     path: Path
@@ -70,17 +76,24 @@ class VideoInfo:
     time_base: Fraction = Fraction(1)
     start_seconds: Fraction = Fraction(0)
     video_streams: int = 1
+    frame_size: tuple[int, int] = (1, 1)
     header_fps: Fraction = Fraction(0)
     last_seconds: Fraction | None = None
     transfer: str = "unknown"
     primaries: str = "unknown"
     matrix: str = "unknown"
-    interlaced: bool = False
+    fields: Fields = ""
     alpha: bool = False
     has_display_matrix: bool = False
     others: tuple[str, ...] = ()
     input_options: tuple[str, ...] = ()
     options: ReadOptions = DEFAULT
+    damage: Damage | None = None
+
+    @property
+    def interlaced(self) -> bool:
+        """True if frames consist of two fields of different times."""
+        return bool(self.fields)
 
     @property
     def hdr(self) -> str | None:
@@ -176,15 +189,24 @@ def _parse_log(path: Path, log: str, complaint: str) -> VideoInfo:
         time_base=tick,
         start_seconds=int(frame[1]) * tick if frame[1] != "NOPTS" else Fraction(0),
         video_streams=len(pictures),
+        frame_size=(int(frame[5]), int(frame[6])),
         transfer=colors[4] if colors else "unknown",
         primaries=colors[3] if colors else "unknown",
         matrix=colors[2] if colors else "unknown",
-        interlaced=frame[7] in "TB" or bool(FIELDS.search(stream.description)),
+        fields=_fields(frame[7], stream.description),
         alpha=decoder is not None or bool(ALPHA.match(frame[2])),
         has_display_matrix=stream.rotation is not None,
         others=tuple(name for name, present in others if present),
         input_options=("-c:v", decoder) if decoder else (),
     )
+
+
+def _fields(mark: str, description: str) -> Fields:
+    """Fields by the mark of the first frame, else by the description of the stream."""
+    found = FIELDS.search(description)
+    if found is None or mark in "TB":
+        return "marked" if mark in "TB" else ""
+    return "tff" if (found[1] == "top") != bool(found[2]) else "bff"  # "coded first (swapped)": shown second
 
 
 def _rotation(stream: LoggedStream) -> int:
@@ -202,7 +224,7 @@ def _rate(config: re.Match[str], description: str) -> Fraction:
 
 
 def _probe_image(path: Path) -> VideoInfo:
-    width, height, turned, kind, mode = image_file.image_header(path)
+    width, height, turned, kind, mode, transparent = image_file.image_header(path)
     return VideoInfo(
         path=path,
         width=height if turned in (90, 270) else width,
@@ -217,5 +239,5 @@ def _probe_image(path: Path) -> VideoInfo:
         duration_seconds=None,
         has_audio=False,
         is_image=True,
-        alpha=bool(ALPHA.match(mode)) or mode == "P",
+        alpha=transparent,
     )

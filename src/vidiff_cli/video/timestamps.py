@@ -9,6 +9,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from vidiff_cli.video import ffmpeg
+from vidiff_cli.video.damage import SIGN
 from vidiff_cli.video.ffmpeg_backend import PTS
 from vidiff_cli.video.packets import with_last_frame
 from vidiff_cli.video.probe import CONFIG, VideoInfo
@@ -44,12 +45,14 @@ def measure_timing(info: VideoInfo, *, patience_seconds: float) -> Iterator[int 
     """
     arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-fps_mode", "passthrough", "-f", "null", "-"]
     stop_at, complete = time.monotonic() + patience_seconds, True
-    tick, frames, times = info.time_base, 0, list[Fraction]()
-    with ffmpeg.Ffmpeg(["-max_error_rate", "0", *ffmpeg.input_arguments(info.path), *arguments]) as process:
+    tick, frames, times, damaged = info.time_base, 0, list[Fraction](), False
+    inputs = ffmpeg.input_arguments(info.path, info.input_options)
+    with ffmpeg.Ffmpeg(["-max_error_rate", "0", *inputs, *arguments]) as process:
         for line in process.lines():
             if config := CONFIG.search(line):
                 tick = Fraction(int(config[1]), int(config[2]))
             if not (found := PTS.search(line)):
+                damaged = damaged or bool(SIGN.search(line))
                 continue
             frames += 1
             if found[1] != "NOPTS":
@@ -60,7 +63,7 @@ def measure_timing(info: VideoInfo, *, patience_seconds: float) -> Iterator[int 
                     complete = False
                     break
         failed = complete and process.process.wait() != 0
-        damage = process.first_error() if failed else None
+        damage = process.first_error() if failed or damaged else None
     yield _summary(info, frames, times, complete=complete, damage=damage)
 
 

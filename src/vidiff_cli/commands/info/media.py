@@ -22,13 +22,13 @@ COUNT_SECONDS = 60.0  # of decoding, before counting frames is given up
 MEASURED_IMAGES = 1000  # of a folder
 DEPTH = re.compile(r"(?:p[0-4]?|gray|rgb|bgr|gbr|gbrp|x2rgb|x2bgr|ya|y)(9|10|12|14|16)(?:le|be)?$")
 DEEP = re.compile(r"^(?:rgb48|bgr48|rgba64|bgra64|I;16)")
-ALPHA = re.compile(r"^(?:yuva|gbrap|rgba|bgra|argb|abgr|ya\d|ayuv|RGBA|LA|PA|RGBa|La)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaInfo:
     """Description of a video, or of an image (kind "photo": no times). Sizes in pixels.
 
+    `transfer`, `primaries`: ffmpeg's names; `hdr`: "PQ" or "HLG"; `others`: subtitles, chapters, a cover.
     `fps` is the measured rate, `fps_announced` the header's. `frames` were counted by decoding, all of them if
     `counted_all`; `frames_announced` follow from the header's duration. `damage` names the place where decoding failed.
     """
@@ -41,6 +41,10 @@ class MediaInfo:
     pixel_format: str
     bit_depth: int
     alpha: bool
+    transfer: str
+    primaries: str
+    hdr: str | None
+    interlaced: bool
     width: int
     height: int
     coded_width: int
@@ -60,6 +64,7 @@ class MediaInfo:
     start_seconds: float
     audio: bool
     video_streams: int
+    others: tuple[str, ...]
     damage: str | None
     made_by: MadeBy | None
     warnings: tuple[str, ...]
@@ -103,7 +108,11 @@ def describe_video(path: Path) -> EventStream[MediaInfo]:
         codec=info.codec,
         pixel_format=info.pixel_format,
         bit_depth=bit_depth(info.pixel_format),
-        alpha=bool(ALPHA.match(info.pixel_format)),
+        alpha=info.alpha,
+        transfer=info.transfer,
+        primaries=info.primaries,
+        hdr=info.hdr,
+        interlaced=info.interlaced,
         width=info.width,
         height=info.height,
         coded_width=info.coded_width,
@@ -123,6 +132,7 @@ def describe_video(path: Path) -> EventStream[MediaInfo]:
         start_seconds=float(info.start_seconds),
         audio=info.has_audio,
         video_streams=info.video_streams,
+        others=info.others,
         damage=timing.damage if timing else None,
         made_by=made_by(path),
         warnings=warnings,
@@ -152,7 +162,7 @@ def _warnings(info: VideoInfo, timing: Timing | None) -> Iterator[str]:
     if timing is None:
         return
     if timing.damage:
-        yield f"{info.path} is damaged ({timing.damage}): {timing.frames} frames can be decoded, and prep rejects it."
+        yield f"{info.path} is damaged ({timing.damage}): {timing.frames} frames can be decoded."
     if not timing.complete:
         yield f"Counting stopped after {COUNT_SECONDS:.0f} s: there are more than {timing.frames} frames."
 

@@ -16,7 +16,8 @@ from vidiff_cli.system.shortage import ShortageError, raise_shortage
 
 __all__ = ["FORMATS", "Captions", "Missing", "Segment", "read_captions"]
 
-TABLE_NAMES = ("metadata.csv", "metadata.jsonl")
+TABLE_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+LEROBOT = Path("meta", "info.json")  # below a folder that was given
 SUFFIXES_CORPUS = frozenset({".json", ".csv", ".tsv", ".jsonl", ".zip"})
 LARGEST_FOUND_BYTES = 256 << 20  # a larger file is used only where it is named
 
@@ -132,3 +133,5 @@ def _corpus_paths(sources: Sequence[MediaSource], tables: Sequence[Path]) -> Ite
         for path in (root / name for name in names if not name.startswith(".")):
             if path.suffix.lower() in SUFFIXES_CORPUS and path not in tables:
                 yield path
+        if (root / LEROBOT).is_file():
+            yield root / LEROBOT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from vidiff_cli.config.reading import declared_delimiter
-from vidiff_cli.preparation.captions import activitynet, msrvtt, panda70m, vatex, webvid, youcook2
+from vidiff_cli.preparation.captions import activitynet, lerobot, msrvtt, panda70m, parquet, vatex, webvid, youcook2
 from vidiff_cli.preparation.captions.csv_rows import header
 from vidiff_cli.preparation.captions.document import Document
 from vidiff_cli.preparation.captions.sidecar import LINE_ENDS, read_sidecar
@@ -24,11 +24,13 @@ FORMATS: dict[str, Reader] = {
     "webvid": webvid.read_webvid,
     "vatex": vatex.read_vatex,
     "panda70m": panda70m.read_panda70m,
+    "lerobot": lerobot.read_lerobot,
+    "parquet": parquet.read_parquet,
 }
-TABLES = ("csv", "jsonl")
-CORPORA = ("msrvtt", "youcook2", "activitynet", "webvid", "vatex", "panda70m")
+TABLES = ("csv", "jsonl", "parquet")
+CORPORA = ("msrvtt", "youcook2", "activitynet", "webvid", "vatex", "panda70m", "lerobot")
 
-IN_JSON = {"msrvtt": msrvtt, "youcook2": youcook2, "activitynet": activitynet, "vatex": vatex}
+IN_JSON = {"msrvtt": msrvtt, "youcook2": youcook2, "activitynet": activitynet, "vatex": vatex, "lerobot": lerobot}
 IN_CSV = {"webvid": webvid, "panda70m": panda70m, "msrvtt": msrvtt}
 LINES_TRIED = 20  # a table of JSON lines may begin with a broken one
 
@@ -39,6 +41,8 @@ def recognise(document: Document, *, hurried: bool = False) -> str | None:
     `hurried`: a JSON file is only parsed if the keys of a format stand in its first 64 KiB. VidiffError: it cannot be
     read, or is JSON of a known format that cannot be used.
     """
+    if document.head.startswith(parquet.MAGIC):
+        return "parquet"
     start = document.head.lstrip("\ufeff \t\r\n")
     lines = [line for line in LINE_ENDS.split(start)[:LINES_TRIED] if line.strip()]
     if any(isinstance(row := json_row(line), dict) and names_a_file(row) for line in lines):

@@ -38,6 +38,13 @@ def read_jsonl(document: Document) -> Iterator[Annotation | InvalidRow]:
     yield from _entries(document, _json_rows(document))
 
 
+def read_records(
+    document: Document, rows: Iterator[tuple[int, dict[str, object]] | InvalidRow]
+) -> Iterator[Annotation | InvalidRow]:
+    """Entries of rows with their numbers, by the same names of columns. VidiffError: as `read_csv`."""
+    yield from _entries(document, rows)
+
+
 def json_row(line: str) -> dict[str, object] | str:
     """Parses the JSON object in a line; returns the reason as text if it is not one."""
     try:
@@ -113,6 +120,13 @@ def _entry(number: int, record: Mapping[str, object]) -> Iterator[Annotation | I
     yield Annotation(
         video=file, line=number, sentences=len(captions), targets=(target,), file=file, columns=plain_columns(record)
     )
+
+
+def captions_of_record(record: object) -> tuple[str, ...]:
+    """The captions of a JSON object, by the names of columns; () without."""
+    value = _first(record, CAPTION_COLUMNS) if isinstance(record, dict) else None
+    texts = [sentence(text)[0] for text in (value if isinstance(value, list) else [value])]
+    return clean_captions(texts)
 
 
 def _first(record: Mapping[str, object], names: tuple[str, ...]) -> object:

@@ -1,0 +1,221 @@
+"""vidiff's own family: a video network with its text encoder, opened from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.diffusion.guidance import classifier_free
+from vidiff_cli.diffusion.levels import cosine, grid
+from vidiff_cli.diffusion.noise import Prior
+from vidiff_cli.diffusion.samplers import Denoise
+from vidiff_cli.events import Event
+from vidiff_cli.models.acceleration import recompute_stages
+from vidiff_cli.models.codec import Codec, PixelCodec
+from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.families import Condition
+from vidiff_cli.models.one_pass_errors import OnePassErrors
+from vidiff_cli.models.step_cost import kept_bytes
+from vidiff_cli.models.video_model import VideoNetwork
+from vidiff_cli.motion import estimate_clip
+from vidiff_cli.text.encoder import CaptionReader
+from vidiff_cli.text.long_captions import CaptionLimit
+from vidiff_cli.text.prompt_encoder import download_note
+
+STEPS = 30
+GUIDANCE = 2.0
+WINDOWS_AT_ONCE = 8  # through the network: a few fill the machine, more would only take memory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UNetModel:
+    """A `VideoModel` of vidiff's own: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of
+    its frames in one pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no
+    model was named.
+
+    `reader` makes the input of the text encoder of prompts, which reads as much of each as `caption_limit` says; both
+    are None for a model without text."""
+
+    video_model: VideoNetwork
+    reader: CaptionReader | None
+    settings: ModelSettings
+    path: Path
+    hash: str
+    clips_seen: int
+    device: torch.device
+    dtype: torch.dtype
+    caption_limit: CaptionLimit | None = None
+    errors: OnePassErrors | None = None
+    clip_model: str | None = None
+    is_builtin: bool = False
+    is_default: bool = False
+    licence: str | None = None
+    fixed_size: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name for --model."""
+        return "builtin" if self.is_builtin else str(self.path)
+
+    @property
+    def codec(self) -> Codec:
+        return PixelCodec(channels=self.settings.network.channels)
+
+    @property
+    def frames(self) -> int:
+        return self.settings.frames
+
+    @property
+    def width(self) -> int:
+        return self.settings.width
+
+    @property
+    def height(self) -> int:
+        return self.settings.height
+
+    @property
+    def multiple(self) -> int:
+        return self.settings.network.multiple
+
+    @property
+    def fps(self) -> Fraction:
+        """Base rate of the training clips."""
+        return Fraction(self.settings.fps)
+
+    @property
+    def rates(self) -> tuple[Fraction, Fraction]:
+        return self.fps / max(self.settings.frame_strides), self.fps
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        guided: tuple[Condition, ...] = ("reconstruction", "replacement")
+        return ("learned", *guided) if self.settings.conditioning == "mixed" else guided
+
+    @property
+    def steps(self) -> int:
+        return STEPS
+
+    @property
+    def one_step(self) -> bool:
+        return self.settings.network.motion
+
+    @property
+    def guidance_scale(self) -> float:
+        return GUIDANCE
+
+    @property
+    def prior(self) -> Prior:
+        return Prior(name=self.settings.diffusion.noise, strength=self.settings.diffusion.noise_strength)
+
+    @property
+    def context_noise(self) -> float:
+        return self.settings.context_noise
+
+    @property
+    def windows_at_once(self) -> int:
+        return WINDOWS_AT_ONCE
+
+    @property
+    def reads_text(self) -> bool:
+        return self.video_model.text is not None
+
+    def levels(self, steps: int) -> Tensor:
+        """Levels of the cosine schedule that it was trained on."""
+        diffusion = self.settings.diffusion
+        return grid(steps, low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
+
+    def level_at(self, u: float) -> float:
+        """The level at a place of the schedule, from 0 (clean) to 1 (noise)."""
+        diffusion, place = self.settings.diffusion, torch.tensor(u, dtype=torch.float64)
+        return float(cosine(place, low=diffusion.low, high=diffusion.high, shift=diffusion.shift))
+
+    def describe_prompts(self, prompts: Sequence[str]) -> Iterator[Event]:
+        """Say which prompts are too long, and that weights of the text encoder have to be downloaded."""
+        if self.caption_limit is not None:
+            yield from self.caption_limit.notes(filter(None, prompts), what="prompt")
+        if any(prompts) and self.settings.text.clip is not None:
+            yield from download_note(self.settings.text.clip, self.clip_model)
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """Words that the text encoder has never seen."""
+        return self.video_model.text.unknown_words(prompt) if self.video_model.text is not None else ()
+
+    def embed_prompts(self, prompts: Sequence[str]) -> None:
+        """Reads prompts before any work is done. VidiffError where the encoder's weights are missing or others."""
+        if self.reader is not None and any(prompts):
+            self.reader([prompt for prompt in dict.fromkeys(prompts) if prompt])
+
+    def denoiser(
+        self,
+        times: Tensor,
+        given: Tensor,
+        prompts: Sequence[str],
+        *,
+        scale: float,
+        negative: str | None = None,
+        known: Tensor | None = None,
+        observed: Tensor | None = None,
+    ) -> Denoise:
+        """A denoiser with prompts and times closed over. A network that is shown motion is shown what it makes of the
+        observed frames.
+
+        Args:
+            times: Seconds (b t).
+            given: True for frames that the network is told are given (b t).
+            prompts: One per clip (b); "" is no prompt.
+            scale: Scale of classifier-free guidance.
+            negative: The prompt to guide away from; None is no prompt.
+            known: Observed frames (b c t h w).
+            observed: True where `known` counts (b t).
+
+        Returns:
+            (z: b c t h w, level: b t) -> x_hat.
+        """
+        plain = Conditioning(times=times, observed=given)
+        if self.settings.network.motion and known is not None and observed is not None and bool(observed.any()):
+            estimate, uncertainty = estimate_clip(known, observed, times)
+            plain = replace(plain, estimate=estimate, uncertainty=uncertainty, estimated_from=observed)
+        conditional = partial(self._denoise, self._with_text(plain, prompts))
+        if not any(prompts) and not negative:
+            return conditional
+        against = self._with_text(plain, [negative or ""] * len(prompts))
+        return classifier_free(conditional, partial(self._denoise, against), scale)
+
+    def kept_bytes(self, shape: Sequence[int]) -> int:
+        """Bytes that the gradient of a pass over clips of this shape (b c t h w) keeps in memory."""
+        b, _, t, h, w = shape
+        window = self.settings.model_copy(update={"frames": t, "height": h, "width": w})
+        return b * kept_bytes(window, half=self.dtype != torch.float32)
+
+    def recompute(self) -> None:
+        """Turn gradient checkpointing of the network's stages on."""
+        recompute_stages(self.video_model.denoiser.network)
+
+    def record(self) -> Mapping[str, object]:
+        """Its checkpoint in a sidecar."""
+        return {"path": self.name, "sha256": self.hash, "clips_seen": self.clips_seen}
+
+    def _with_text(self, plain: Conditioning, prompts: Sequence[str]) -> Conditioning:
+        if self.video_model.text is None or not any(prompts):
+            return plain
+        assert self.reader is not None, "a model with text has a reader of captions"
+        with torch.no_grad():
+            embedded = self.video_model.text(self.reader(prompts).to(self.device))
+        return replace(
+            plain,
+            tokens=embedded.tokens,
+            token_mask=embedded.mask,
+            pooled=embedded.pooled,
+            dropped=torch.tensor([not prompt for prompt in prompts], device=plain.times.device),
+        )
+
+    def _denoise(self, conditioning: Conditioning, z: Tensor, level: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.video_model.denoiser(z, level.float(), conditioning)
