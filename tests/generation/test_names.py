@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vidiff_cli.commands.sample import output_paths
 from vidiff_cli.config.generate import SampleSettings
-from vidiff_cli.config.model import ModelSettings, NetworkSettings
+from vidiff_cli.config.model import NetworkSettings
 from vidiff_cli.generation.output_files import OutputOptions, sheet_path, slug
 from vidiff_cli.generation.resume_journal import journal_path
 from vidiff_cli.generation.sidecar import sidecar_path
@@ -23,12 +23,15 @@ from vidiff_cli.generation.source_clip import network_size
 class Sized:
     """All of a model that sizes depend on."""
 
-    settings: ModelSettings
+    width: int
+    height: int
+    multiple: int
+    fixed_size: bool = False
 
 
 def model(width: int = 16, height: int = 16, *, patch: int = 2, levels: int = 2) -> Sized:
     network = NetworkSettings(patch_size=patch, channel_mult=(1,) * levels)
-    return Sized(settings=ModelSettings(width=width, height=height, network=network))
+    return Sized(width=width, height=height, multiple=network.multiple)
 
 
 @settings(deadline=None)

@@ -135,9 +135,18 @@ def _run(arguments: Sequence[str | ffmpeg.FfmpegInput]) -> None:
 def mux_audio(
     pictures: Path, joined: Path, sound: AudioTrack, *, suffix: str, seconds: Fraction, muxer: Sequence[str]
 ) -> str | None:
-    """Writes `joined`: the frames of a file, which last `seconds`, and the audio. Returns ffmpeg's error, or None.
+    """Write the frames of one file and the audio of another into a third.
 
-    `suffix` names the container, `muxer` holds ffmpeg's arguments for it.
+    Args:
+        pictures: The file with the frames.
+        joined: The file to write.
+        sound: The audio, and how it is moved and stretched.
+        suffix: Extension that names the container.
+        seconds: Duration of the frames.
+        muxer: ffmpeg's arguments for the container.
+
+    Returns:
+        ffmpeg's error, or None.
     """
     complaint = None
     for ways in _attempts(sound, suffix):
