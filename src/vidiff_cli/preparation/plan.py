@@ -37,7 +37,7 @@ def plan_prep(settings: PrepSettings) -> Plan:
 
     VidiffError: no source, captions that cannot be read, or a held-out group that no source belongs to.
     """
-    found = scan(settings.sources, exclude=settings.output, images=settings.images)
+    found = scan(settings.sources, exclude=settings.output, images=settings.images, archives=True)
     captions = read_captions(
         found.sources,
         settings.captions,
