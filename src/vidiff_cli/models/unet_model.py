@@ -37,8 +37,8 @@ WINDOWS_AT_ONCE = 8  # through the network: a few fill the machine, more would o
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UNetModel:
     """A `VideoModel` of vidiff's own: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of
-    its frames in one pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no
-    model was named.
+    its frames in one pass, where the checkpoint tells them; `autoencoder` of a model that works on latents;
+    `clip_model` as --clip-model names it; `is_default`: no model was named.
 
     `reader` makes the input of the text encoder of prompts, which reads as much of each as `caption_limit` says; both
     are None for a model without text."""
@@ -53,6 +53,7 @@ class UNetModel:
     dtype: torch.dtype
     caption_limit: CaptionLimit | None = None
     errors: OnePassErrors | None = None
+    autoencoder: Codec | None = None
     clip_model: str | None = None
     is_builtin: bool = False
     is_default: bool = False
@@ -66,7 +67,7 @@ class UNetModel:
 
     @property
     def codec(self) -> Codec:
-        return PixelCodec(channels=self.settings.network.channels)
+        return PixelCodec(channels=self.settings.network.channels) if self.autoencoder is None else self.autoencoder
 
     @property
     def frames(self) -> int:
@@ -82,7 +83,7 @@ class UNetModel:
 
     @property
     def multiple(self) -> int:
-        return self.settings.network.multiple
+        return self.settings.multiple
 
     @property
     def fps(self) -> Fraction:
@@ -191,7 +192,8 @@ class UNetModel:
     def kept_bytes(self, shape: Sequence[int]) -> int:
         """Bytes that the gradient of a pass over clips of this shape (b c t h w) keeps in memory."""
         b, _, t, h, w = shape
-        window = self.settings.model_copy(update={"frames": t, "height": h, "width": w})
+        side = self.settings.spatial
+        window = self.settings.model_copy(update={"frames": t, "height": h * side, "width": w * side})
         return b * kept_bytes(window, half=self.dtype != torch.float32)
 
     def recompute(self) -> None:
@@ -200,7 +202,11 @@ class UNetModel:
 
     def record(self) -> Mapping[str, object]:
         """Its checkpoint in a sidecar."""
-        return {"path": self.name, "sha256": self.hash, "clips_seen": self.clips_seen}
+        own = {"path": self.name, "sha256": self.hash, "clips_seen": self.clips_seen}
+        latent = self.settings.autoencoder
+        if latent is None:
+            return own
+        return own | {"autoencoder": {"source": latent.source, "commit": latent.commit, "sha256": latent.sha256}}
 
     def _with_text(self, plain: Conditioning, prompts: Sequence[str]) -> Conditioning:
         if self.video_model.text is None or not any(prompts):
