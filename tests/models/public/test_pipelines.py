@@ -193,7 +193,9 @@ def test_latents_of_flow(folder_of, model_of, family: str, sampler: str, guidanc
 def test_prompt_states(folder_of, model_of, family: str) -> None:
     """Those of the pipeline's encode_prompt, bit for bit: entities, spaces, a long prompt, the empty one."""
     model, parts = model_of(family), open_parts(folder_of(family))
-    pipeline = pipeline_of("wan" if family == "skyreels" else family, parts, scheduler_of(model_of("modelscope"), "ddim"))
+    pipeline = pipeline_of(
+        "wan" if family == "skyreels" else family, parts, scheduler_of(model_of("modelscope"), "ddim")
+    )
     for prompt in (PROMPT, "", "  a&amp;amp;b   cat\n surfing ", "a dog moving left, " * 60):
         arguments: dict[str, Any] = {"device": CPU, "do_classifier_free_guidance": True, "negative_prompt": NEGATIVE}
         arguments |= {"num_images_per_prompt": 1} if family in ("modelscope", "animatediff") else {}
@@ -217,7 +219,9 @@ def test_decoded_frames(folder_of, model_of, family: str) -> None:
             frames = vae.decode(z / vae.config.scaling_factor).sample
         else:
             config = vae.config
-            mean, deviation = (torch.tensor(each).view(1, -1, 1, 1, 1) for each in (config.latents_mean, config.latents_std))
+            mean, deviation = (
+                torch.tensor(each).view(1, -1, 1, 1, 1) for each in (config.latents_mean, config.latents_std)
+            )
             frames = vae.decode(z * deviation + mean).sample
     decoded = model.codec.decode(z)
     assert decoded.shape == frames.shape and decoded.shape[2] == 1 + (values - 1) * model.codec.temporal

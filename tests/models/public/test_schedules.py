@@ -67,7 +67,11 @@ def test_the_grid_is_that_of_the_configured_scheduler(scheduler: str, spacing: s
     process = Process.from_config(config | {"_class_name": scheduler})
     levels = process.grid(steps)
     assert levels[-1] == math.inf and bool((levels[1:] > levels[:-1]).all())
-    if (scheduler, spacing, steps) == ("DDIMScheduler", "linspace", 1):  # theirs starts at 0: where nothing is left to do
+    if (scheduler, spacing, steps) == (
+        "DDIMScheduler",
+        "linspace",
+        1,
+    ):  # theirs starts at 0
         assert theirs.timesteps.tolist() == [0] and process.timestep(levels[:-1]).tolist() == [999]
         return
     assert process.timestep(levels[:-1]).tolist() == theirs.timesteps.tolist()
