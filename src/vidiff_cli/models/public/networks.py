@@ -36,8 +36,8 @@ REPEATED = frozenset(
 class Process:
     """The noise process of a scheduler_config.json: discrete betas with a kind of prediction, or flow matching.
 
-    `schedule` is None for flow; `shift` is that of the path, `spacing` of its grid. Timesteps stay float: half precision
-    cannot hold them.
+    `schedule` is None for flow; `shift` is that of the path, `spacing` of its grid. Timesteps stay float: half
+    precision cannot hold them.
     """
 
     schedule: DiscreteSchedule | None
