@@ -167,6 +167,8 @@ def read_clip(
             digest.update(np.ascontiguousarray(block).data)
             times += moments
     remarks = (*describe_conversion(info), *reading.remarks)
+    if info.others:
+        remarks += (f"{' and '.join(info.others)} not copied to the result",)
     part = SourcePart(info=reading.info, count=len(times), fps=None if info.is_image else fps, remarks=remarks)
     scores = measure.scores()
     cuts = scene_starts(scores) if len(times) >= LEAST_FOR_CUTS else ()

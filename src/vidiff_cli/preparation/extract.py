@@ -211,7 +211,7 @@ def _finished(
         size=_framing(info, clip_spec).crop,
         fps=str(reading.fps),
         frames=total,
-        start_seconds=round(float(info.start_seconds), 6),
+        start_seconds=max(0.0, round(float(info.start_seconds), 6)),
         clip_frames=1 if info.is_image else clip_spec.frames,
     )
     scenes = scene_starts(scores) if clip_spec.scenes and total else (0,)

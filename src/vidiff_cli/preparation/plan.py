@@ -102,6 +102,6 @@ def is_complete(plan: Plan) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """True for a file of an unfinished dataset, hidden temporary files included."""
-    names = {JOURNAL, "data", "text", "clips.jsonl", INDEX, LEDGER, MISSING, PREVIEW, REJECTED, LOCK}
+    names = {JOURNAL, "data", "text", "latents", "clips.jsonl", INDEX, LEDGER, MISSING, PREVIEW, REJECTED, LOCK}
     hidden = path.name.startswith(".") and (path.name.endswith(".part") or ".tmp-" in path.name)
     return path.name in names or path.name.startswith(f"{LOCK}-") or hidden

@@ -179,12 +179,20 @@ def folder_hash(folder: PublicFolder) -> tuple[str, dict[str, str]]:
 
     Raises VidiffError for a file that cannot be read.
     """
-    hashes = {}
+    files = {}
     for file in folder.weight_files():
         base = folder.path if file.is_relative_to(folder.path) else file.parents[1]
-        hashes[str(file.relative_to(base))] = file_sha256(file)
-    joined = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
-    return joined, hashes
+        files[str(file.relative_to(base))] = file
+    return hash_files(files)
+
+
+def hash_files(files: Mapping[str, Path]) -> tuple[str, dict[str, str]]:
+    """sha256 over files by name, and of each one; computed once for a file of one size and time.
+
+    Raises VidiffError for a file that cannot be read.
+    """
+    hashes = {name: file_sha256(file) for name, file in files.items()}
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(), hashes
 
 
 def file_sha256(file: Path) -> str:
