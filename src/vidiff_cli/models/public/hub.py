@@ -85,6 +85,14 @@ def find_snapshot(name: HubName) -> Snapshot | None:
     return None
 
 
+def require_snapshot(name: HubName) -> Snapshot:
+    """The files of a name on this machine. VidiffError says what they are and how to fetch them."""
+    found = find_snapshot(name)
+    if found is None:
+        raise not_here(str(name))
+    return found
+
+
 def hub_checkpoint(model: Path) -> Path | None:
     """The checkpoint file of a run that was fetched from the hub; None for any other --model."""
     if not is_hub_name(str(model)) or JOINED in str(model):
