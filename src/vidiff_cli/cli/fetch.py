@@ -43,7 +43,7 @@ def fetch(call: Invocation, dry_run: DryRun = False) -> None:
 def ask(question: str, *, fix: str) -> None:
     """Ask for a yes. VidiffError without a terminal; `fix` says what to do then."""
     if not sys.stdin.isatty():
-        raise VidiffError("nothing was fetched: there is no terminal to ask at", fix=fix)
+        raise VidiffError("nothing was fetched", found="no terminal to ask at", fix=fix)
     if not typer.confirm(question, err=True):
         raise typer.Abort
 

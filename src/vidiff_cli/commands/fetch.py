@@ -16,7 +16,7 @@ from vidiff_cli.models.public.known import named_model
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FetchPlan:
-    """What would be fetched: `bytes` of all files, `missing_bytes` of those that are not on this machine."""
+    """Repositories to fetch: `bytes` of all their files, `missing_bytes` of those that are not on this machine."""
 
     model: str
     repositories: tuple[RepositoryPlan, ...]

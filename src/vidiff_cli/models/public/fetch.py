@@ -1,4 +1,4 @@
-"""Plan of a download: the files of a repository on the hub that a model needs, and why there are none.
+"""Plan of a download: the files of a repository on the hub that a model needs.
 
 Taken are configurations, tokenizers, the model card and one variant of the safetensors weights; never a pickle, never
 code. A name in a listing counts only if it is a plain name in a known folder: it cannot lead out of the cache.
@@ -179,7 +179,7 @@ def _weights(
 ) -> tuple[list[str], set[str | None]]:
     """Names of the weights of one variant, with their index, and the variants that there are.
 
-    VidiffError where there are none, pickles only, or a shard is missing.
+    VidiffError: no weights, pickles only, a missing shard.
     """
     stem = "model" if folder == "text_encoder/" else "diffusion_pytorch_model"
     pattern = re.compile(re.escape(folder + stem) + r"[\w.-]*\.safetensors", re.ASCII)
