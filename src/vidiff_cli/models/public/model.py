@@ -61,7 +61,7 @@ class PublicModel:
         self.folder, self.device, self.dtype = folder, device, dtype
         self.family = folder.family
         self._process = Process.from_config(folder.scheduler)
-        self._prompts = PromptStates(folder, device, dtype, long_captions)
+        self.prompts = PromptStates(folder, device, dtype, long_captions)
         self._offload, self._recompute = offload and device.type != "cpu", False
         self._size, self._frames = size, frames
         self._check_shape()
@@ -170,7 +170,7 @@ class PublicModel:
         if self.licence is not None:
             yield Note(f"The weights of {self.name} have the licence {self.licence}.")
         if any(prompts):
-            yield from self._prompts.limit.notes(filter(None, prompts), what="prompt")
+            yield from self.prompts.limit.notes(filter(None, prompts), what="prompt")
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """None: its tokenizer knows parts of every word."""
@@ -178,7 +178,7 @@ class PublicModel:
 
     def embed_prompts(self, prompts: Sequence[str]) -> None:
         """The first stage: read all prompts and free the text encoder again."""
-        self._prompts.embed(prompts)
+        self.prompts.embed(prompts)
 
     def denoiser(
         self,
@@ -205,10 +205,10 @@ class PublicModel:
         Returns:
             (z: b c m h w, level: b m) -> x_hat.
         """
-        conditional = partial(self._denoise, self._prompts.states(prompts))
+        conditional = partial(self._denoise, self.prompts.states(prompts))
         if not any(prompts) and not negative:
             return conditional
-        against = self._prompts.states([negative or ""] * len(prompts))
+        against = self.prompts.states([negative or ""] * len(prompts))
         return classifier_free(conditional, partial(self._denoise, against), scale)
 
     def kept_bytes(self, shape: Sequence[int]) -> int:
