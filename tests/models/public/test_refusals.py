@@ -182,7 +182,7 @@ def test_what_stands_beside_does_no_harm(own: Path, no_network) -> None:
 
 def test_a_repository_that_is_not_here(no_network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    assert "not on this machine; vidiff fetch hf:nobody/nothing" in sentence_of(
+    assert "not on this machine; fetch it with vidiff fetch hf:nobody/nothing" in sentence_of(
         vidiff("sample", "a cat", "-m", "hf:nobody/nothing")
     )
     assert no_network == []

@@ -24,6 +24,7 @@ from vidiff_cli.models.families import Condition
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.public.codecs import codec_of, save_decoder_memory
 from vidiff_cli.models.public.folder import PublicFolder, folder_hash, read_config
+from vidiff_cli.models.public.known import native_shape
 from vidiff_cli.models.public.loading import one_sentence, open_part
 from vidiff_cli.models.public.networks import PREDICT, Process, recompute_layers
 from vidiff_cli.models.public.packages import library_class
@@ -101,7 +102,7 @@ class PublicModel:
     @property
     def frames(self) -> int:
         """Frames of its window."""
-        return self._frames or self.family.frames
+        return self._frames or native_shape(self.family, self.folder.repository).frames
 
     @property
     def multiple(self) -> int:
@@ -117,7 +118,7 @@ class PublicModel:
     @property
     def fps(self) -> Fraction:
         """The rate that it was trained at."""
-        return Fraction(self.family.fps)
+        return Fraction(native_shape(self.family, self.folder.repository).fps)
 
     @property
     def rates(self) -> tuple[Fraction, Fraction]:
@@ -222,7 +223,7 @@ class PublicModel:
     def kept_bytes(self, shape: Sequence[int]) -> int:
         """Bytes that the gradient of a pass over z of this shape (b c m h w) keeps, measured without memory for it."""
         with torch.device("meta"):
-            network = self._build().to(self.dtype).requires_grad_(False)
+            network = self._shape_of_network().to(self.dtype).requires_grad_(False)
             z = torch.empty(*shape, dtype=self.dtype, requires_grad=True)
             states = torch.empty(shape[0], self.family.tokens, self._state_width, dtype=self.dtype)
             steps = (shape[0], shape[2]) if self.family.levels_by_frame else (shape[0],)
@@ -246,6 +247,11 @@ class PublicModel:
             "family": self.family.name,
             "repository": folder.repository,
             "commit": folder.commit,
+            **(
+                {"adapter": folder.adapter_repository, "adapter_commit": folder.adapter_commit}
+                if folder.adapter
+                else {}
+            ),
             "licence": folder.licence,
             "weights": self.hashes[1],
         }
@@ -270,17 +276,6 @@ class PublicModel:
     def _class(self) -> Any:
         return library_class("diffusers", self.family.network)
 
-    def _build(self) -> Any:
-        """The network without its weights."""
-        path = self.folder.path / self.family.part
-        with one_sentence(path, self.family.network):
-            if self.folder.adapter is None:
-                return self._class.from_config(self._network_config)
-            image: Any = library_class("diffusers", "UNet2DConditionModel")
-            adapter: Any = library_class("diffusers", "MotionAdapter")
-            motion = adapter.from_config(read_config(self.folder.adapter / "config.json"))
-            return self._class.from_unet2d(image.from_config(read_config(path / "config.json")), motion)
-
     @cached_property
     def _network(self) -> Any:
         path = self.folder.path / self.family.part
@@ -288,8 +283,27 @@ class PublicModel:
             return open_part(path, "diffusers", self.family.network, self.dtype, self.device)
         image = open_part(path, "diffusers", "UNet2DConditionModel", self.dtype, torch.device("cpu"))
         adapter = open_part(self.folder.adapter, "diffusers", "MotionAdapter", self.dtype, torch.device("cpu"))
-        network = self._class.from_unet2d(image, adapter)
+        network = self._join(image, adapter, load_weights=True)
         return network.to(self.dtype).requires_grad_(False).eval().to(self.device)
+
+    def _shape_of_network(self) -> Any:
+        """The network without its weights."""
+        if self.folder.adapter is None:
+            with one_sentence(self.folder.path / self.family.part, self.family.network):
+                return self._class.from_config(self._network_config)
+        image: Any = library_class("diffusers", "UNet2DConditionModel")
+        adapter: Any = library_class("diffusers", "MotionAdapter")
+        image = image.from_config(read_config(self.folder.path / self.family.part / "config.json"))
+        adapter = adapter.from_config(read_config(self.folder.adapter / "config.json"))
+        return self._join(image, adapter, load_weights=False)
+
+    def _join(self, image: Any, adapter: Any, *, load_weights: bool) -> Any:
+        """An image network with a motion adapter. VidiffError where they do not fit each other."""
+        try:
+            return self._class.from_unet2d(image, adapter, load_weights=load_weights)
+        except (ValueError, RuntimeError) as error:
+            found = " ".join(str(error).split())[:120]
+            raise VidiffError(f"{self.name}: the motion adapter does not fit the model", found=found) from error
 
     def _denoise(self, states: Tensor, z: Tensor, level: Tensor) -> Tensor:
         network = self._network
@@ -314,7 +328,10 @@ class PublicModel:
 
     @cached_property
     def _native(self) -> tuple[int, int]:
-        """Width and height in its files, else of its family."""
+        """Width and height of a known name, else in its files, else of its family."""
+        known = native_shape(self.family, self.folder.repository)
+        if known is not self.family:
+            return known.width, known.height
         config, side = self._network_config, self.codec.spatial
         if isinstance(sample := config.get("sample_size"), int):
             return sample * side, sample * side
