@@ -319,7 +319,7 @@ def test_damaged_weights_are_one_sentence(public: Path, data: Path) -> None:
     weights = next(folder.glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:2000])
     result = vidiff("train", data, "--autoencoder", folder, "-o", "run", "--preset", "tiny")
-    assert "cut cannot be opened: found damaged weights" in sentence_of_last(result)
+    assert "cut cannot be opened as AutoencoderKL" in sentence_of_last(result)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from vidiff_cli.config.model import AutoencoderSettings
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.public.checks import check_shards, read_part_config
 from vidiff_cli.models.public.codecs import FrameCodec, save_decoder_memory
-from vidiff_cli.models.public.folder import INDEX, check_weights, hash_files, read_config, weight_files
+from vidiff_cli.models.public.folder import INDEX, check_weights, hash_files, weight_files
 from vidiff_cli.models.public.hub import is_hub_name, parse_hub_name, require_snapshot
+from vidiff_cli.models.public.loading import open_part
 from vidiff_cli.models.public.packages import import_package
-from vidiff_cli.models.public.prompts import open_part
-from vidiff_cli.system.shortage import ShortageError, raise_shortage
+from vidiff_cli.system.shortage import ShortageError
 
 KIND = "AutoencoderKL"
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")  # of its configuration: they change z
@@ -60,9 +61,10 @@ def resolve_autoencoder(source: str) -> AutoencoderFolder:
         found = "no config.json" if path.is_dir() else "no such folder"
         expected = "a folder in the diffusers format with a frame autoencoder, or a model with one in vae"
         raise VidiffError(f"{source} is not an autoencoder", found=found, expected=expected)
-    config = read_config(path / "config.json")
+    config = read_part_config(path)
     _check_kind(source, config)
     check_weights(path)
+    check_shards(path)
     try:
         channels, depth = int(config["latent_channels"]), len(config["block_out_channels"])
     except (KeyError, TypeError, ValueError) as error:
@@ -79,7 +81,7 @@ def resolve_autoencoder(source: str) -> AutoencoderFolder:
 
 def autoencoder_hash(path: Path, config: Mapping[str, Any] | None = None) -> str:
     """sha256 of an autoencoder's weights and of the scaling of its values: equal for all models that have it."""
-    config = read_config(path / "config.json") if config is None else config
+    config = read_part_config(path) if config is None else config
     weights, _ = hash_files({file.name: file for file in sorted(weight_files(path))})
     scaling = {name: config.get(name) for name in SCALING}
     return hashlib.sha256(json.dumps([weights, scaling]).encode()).hexdigest()
@@ -87,17 +89,7 @@ def autoencoder_hash(path: Path, config: Mapping[str, Any] | None = None) -> str
 
 def open_frame_codec(folder: AutoencoderFolder, device: torch.device) -> FrameCodec:
     """The codec of an autoencoder in float32, on a device. VidiffError where packages are missing or it is damaged."""
-    from safetensors import SafetensorError
-
-    try:
-        vae = open_part(folder.path, "diffusers", KIND, torch.float32, device)
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise_shortage(folder.path, error)
-        kind = type(error).__name__
-        found = f"damaged weights, or others than its config.json describes ({kind})"
-        raise VidiffError(f"the autoencoder {folder.source} cannot be opened", found=found) from error
+    vae = open_part(folder.path, "diffusers", KIND, torch.float32, device)
     if device.type == "cuda":
         save_decoder_memory(vae)
     return FrameCodec(vae)

@@ -24,6 +24,7 @@ class FrameCodec:
         self.spatial = 2 ** (len(config.block_out_channels) - 1)
         self._scale = float(config.scaling_factor)
         self._shift = float(getattr(config, "shift_factor", None) or 0.0)
+        _check_scale(torch.tensor(self._scale))
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -42,7 +43,8 @@ class GroupCodec:
     """An autoencoder that compresses time: the first frame alone, then groups of `temporal` frames.
 
     Of AutoencoderKLWan z is standardized by `latents_mean` and `latents_std`; of AutoencoderKLCogVideoX it is
-    multiplied by `scaling_factor`.
+    multiplied by `scaling_factor`. The decoder of the latter takes an odd number of values along time, and makes 4
+    frames of the first one of an even number: the last value is repeated then, and its frames are left out.
     """
 
     is_identity = False
@@ -62,6 +64,8 @@ class GroupCodec:
             self.spatial = 2 ** (len(config.block_out_channels) - 1)
             self.temporal = int(config.temporal_compression_ratio)
             self._mean, self._deviation = torch.zeros(1), torch.full((1,), 1.0 / float(config.scaling_factor))
+        _check_scale(self._deviation)
+        self._odd = type(vae).__name__ == "AutoencoderKLCogVideoX"
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -73,7 +77,10 @@ class GroupCodec:
     def decode(self, z: Tensor) -> Tensor:
         """Frames of z."""
         values = z.float() * self._deviation.to(z.device) + self._mean.to(z.device)
-        return self.vae.decode(values.to(self.vae.dtype)).sample.float().clamp(-1, 1)
+        if self._odd and z.shape[2] % 2 == 0:
+            values = torch.cat([values, values[:, :, -1:]], dim=2)
+        frames = self.vae.decode(values.to(self.vae.dtype)).sample.float()
+        return frames[:, :, : 1 + (z.shape[2] - 1) * self.temporal].clamp(-1, 1)
 
 
 def codec_of(vae: nn.Module) -> FrameCodec | GroupCodec:
@@ -85,6 +92,12 @@ def save_decoder_memory(vae: Any) -> None:
     """Decode in tiles and slices, where the autoencoder can: large frames then fit."""
     for enable in ("enable_tiling", "enable_slicing"):
         getattr(vae, enable, lambda: None)()
+
+
+def _check_scale(scale: Tensor) -> None:
+    """ValueError for a scale of values that is not a positive number."""
+    if not bool((scale > 0).all() and scale.isfinite().all()):
+        raise ValueError(f"a scale of {scale.flatten()[0]:g}")
 
 
 def _by_channel(values: Any) -> Tensor:
