@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.support.command_line import json_of, sentence_of, vidiff
-from tests.support.fake_hub import TOKEN, FakeHub, fake_hub, is_large, use_hub
-from tests.support.public_models import save_model
+from command_line import json_of, sentence_of, vidiff
+from fake_hub import TOKEN, FakeHub, fake_hub, is_large, use_hub
+from public_models import save_model
 
 NAME = "hf:some/model"
 UNET = "unet/diffusion_pytorch_model.safetensors"
