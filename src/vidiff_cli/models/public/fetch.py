@@ -16,8 +16,9 @@ from typing import Any
 
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.models.families import Family
+from vidiff_cli.models.public.checks import LARGEST_CONFIG
 from vidiff_cli.models.public.client import endpoint, hub_client, hub_errors
-from vidiff_cli.models.public.folder import LARGEST_CONFIG, PICKLES, read_index, variant_of, weight_variant
+from vidiff_cli.models.public.folder import PICKLES, read_index, variant_of, weight_variant
 from vidiff_cli.models.public.hub import (
     CHECKPOINT,
     COMMIT,

@@ -13,12 +13,20 @@ from typing import Any
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.families import FAMILIES, Family
+from vidiff_cli.models.public.checks import (
+    check_inputs,
+    check_parts,
+    check_process,
+    check_shards,
+    check_tokenizer,
+    read_config,
+    read_part_config,
+)
 from vidiff_cli.models.public.hub import INDEX
 from vidiff_cli.models.public.known import find_known
 from vidiff_cli.models.public.licence import read_licence
 from vidiff_cli.system.atomic_files import write_text
 
-LARGEST_CONFIG = 16 * 2**20
 PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5"})
 SCHEDULERS_OF_FLOW = frozenset({"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"})
 TOKENIZERS = re.compile(r"(CLIP|T5)Tokenizer(Fast)?|AutoTokenizer|PreTrainedTokenizerFast|TokenizersBackend")
@@ -69,11 +77,18 @@ def read_folder(path: Path, adapter: Path | None = None) -> PublicFolder:
     VidiffError: not in the diffusers format, an unknown or unsafe class, weights missing or in a pickle, a noise
     schedule that the network cannot be sampled with.
     """
-    family, classes = read_index(str(path), read_config(path / INDEX), with_adapter=adapter is not None)
+    index = read_config(path / INDEX)
+    family, classes = read_index(str(path), index, with_adapter=adapter is not None)
+    check_parts(path, index)
+    check_tokenizer(path / "tokenizer")
     for part in ("text_encoder", family.part, "vae"):
         check_weights(path / part)
+        config = read_part_config(path / part, None if part == "text_encoder" else classes[part])
+        if part == family.part:
+            check_inputs(path / part, config)
     if adapter is not None:
         check_weights(adapter)
+        read_part_config(adapter, "MotionAdapter")
     scheduler = read_config(path / "scheduler" / "scheduler_config.json")
     if adapter is not None:  # the adapter was trained with linear betas, whatever the image model says
         scheduler = {**scheduler, "beta_schedule": "linear", "trained_betas": None}
@@ -116,6 +131,8 @@ def check_schedule(folder: PublicFolder) -> None:
     """VidiffError for eps with zero terminal SNR: x_hat would be divided by zero."""
     scheduler = folder.scheduler
     kind = scheduler.get("prediction_type", "epsilon")
+    path = folder.path / "scheduler" / "scheduler_config.json"
+    check_process(path, scheduler, flow=is_flow(scheduler))
     if is_flow(scheduler):
         return
     if kind not in ("epsilon", "v_prediction", "sample"):
@@ -125,28 +142,16 @@ def check_schedule(folder: PublicFolder) -> None:
         raise VidiffError(f"{folder.path / 'scheduler'} cannot be sampled", found=found, expected="v_prediction")
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A JSON object of a folder. VidiffError: missing, too large, not JSON."""
-    try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise VidiffError(f"{path} is too large for a configuration", found=f"{path.stat().st_size:,} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise VidiffError(f"{path} does not exist", expected="a folder in the diffusers format") from error
-    except OSError as error:
-        raise VidiffError(f"{path} cannot be read", found=(error.strerror or str(error)).lower()) from error
-    except (ValueError, RecursionError) as error:
-        raise VidiffError(f"{path} is not valid JSON", found=str(error)[:80]) from error
-    if not isinstance(content, dict):
-        raise VidiffError(f"{path} does not hold an object", found=type(content).__name__)
-    return content
-
-
 def check_weights(folder: Path) -> None:
     """VidiffError unless a part's weights lie there as safetensors."""
     if not folder.is_dir():
         raise VidiffError(f"{folder} does not exist", expected="the weights of a part of the model")
-    if any(weight_files(folder)):
+    check_shards(folder)
+    if files := weight_files(folder):
+        for file in files:
+            if not file.is_file():
+                found = "a link to nothing" if file.is_symlink() and not file.exists() else "not a file"
+                raise VidiffError(f"{file} cannot be read", found=found)
         return
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:

@@ -19,15 +19,16 @@ from vidiff_cli.diffusion.noise import INDEPENDENT, Prior
 from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
-from vidiff_cli.models.codec import Codec
+from vidiff_cli.models.codec import Codec, z_length
 from vidiff_cli.models.families import Condition
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.public.codecs import codec_of, save_decoder_memory
 from vidiff_cli.models.public.folder import PublicFolder, folder_hash, read_config
 from vidiff_cli.models.public.known import native_shape
+from vidiff_cli.models.public.loading import one_sentence, open_part
 from vidiff_cli.models.public.networks import PREDICT, Process, recompute_layers
 from vidiff_cli.models.public.packages import library_class
-from vidiff_cli.models.public.prompts import PromptStates, open_part
+from vidiff_cli.models.public.prompts import PromptStates
 from vidiff_cli.models.step_cost import measure_kept
 
 
@@ -64,7 +65,9 @@ class PublicModel:
         self.prompts = PromptStates(folder, device, dtype, long_captions)
         self._offload, self._recompute = offload and device.type != "cpu", False
         self._size, self._frames = size, frames
+        self._check_parts()
         self._check_shape()
+        self._check_longest()
 
     @property
     def name(self) -> str:
@@ -151,7 +154,13 @@ class PublicModel:
         vae = open_part(self.folder.path / "vae", "diffusers", name, dtype, self.device)
         if self.device.type == "cuda":
             save_decoder_memory(vae)
-        codec = codec_of(vae)
+        try:
+            codec = codec_of(vae)
+        except (ValueError, TypeError, AttributeError) as error:
+            found = str(error)[:80]
+            raise VidiffError(
+                f"{self.folder.path / 'vae'} does not say how its values are scaled", found=found
+            ) from error
         return OffloadedCodec(codec, self) if self._offload else codec
 
     def levels(self, steps: int) -> Tensor:
@@ -280,7 +289,8 @@ class PublicModel:
     def _shape_of_network(self) -> Any:
         """The network without its weights."""
         if self.folder.adapter is None:
-            return self._class.from_config(self._network_config)
+            with one_sentence(self.folder.path / self.family.part, self.family.network):
+                return self._class.from_config(self._network_config)
         image: Any = library_class("diffusers", "UNet2DConditionModel")
         adapter: Any = library_class("diffusers", "MotionAdapter")
         image = image.from_config(read_config(self.folder.path / self.family.part / "config.json"))
@@ -328,6 +338,36 @@ class PublicModel:
         if "sample_width" in config and "sample_height" in config:
             return int(config["sample_width"]) * side, int(config["sample_height"]) * side
         return self.family.width, self.family.height
+
+    def _check_parts(self) -> None:
+        """Refuse parts that do not fit together."""
+        config, path = self._network_config, self.folder.path
+        for name in ("in_channels", "out_channels"):
+            channels = config.get(name, self.codec.channels)
+            if channels != self.codec.channels:
+                found = f"{channels} {name}"
+                expected = f"{self.codec.channels}, those of its autoencoder"
+                raise VidiffError(f"{path / self.family.part} is of another kind", found=found, expected=expected)
+        encoder = read_config(path / "text_encoder" / "config.json")
+        width = encoder.get("hidden_size") or encoder.get("d_model")
+        if width is not None and width != self._state_width:
+            subject = f"{path / 'text_encoder'} does not fit the network"
+            raise VidiffError(subject, found=f"states of {width} numbers", expected=self._state_width)
+
+    def _check_longest(self) -> None:
+        """Refuse a size or a number of frames beyond the positions that the network knows."""
+        config, codec = self._network_config, self.codec
+        side, most = config.get("rope_max_seq_len"), config.get("motion_max_seq_length")
+        if type(side) is int:
+            patch, (depth, height, width) = self._patch, (z_length(codec, self.frames), self.height, self.width)
+            longest = side * patch * codec.spatial
+            if max(height, width) > longest or depth > side:
+                found = f"{self.frames} frames of {width}x{height}"
+                expected = f"at most {1 + (side - 1) * codec.temporal} frames and {longest} pixels a side"
+                raise VidiffError(f"{self.name} cannot make this size", found=found, expected=expected)
+        if type(most) is int and self.frames > most:
+            subject = f"{self.name} cannot make so many frames at once"
+            raise VidiffError(subject, found=f"{self.frames} frames", expected=f"at most {most}")
 
     def _check_shape(self) -> None:
         """Refuse a size or a window that the network cannot hold."""
