@@ -21,7 +21,8 @@ def write_dataset(folder: Path, clips: Iterable[dict[str, Any]], *, channels: Li
         for number, fields in enumerate(described)
     ]
     pixels = (
-        (row["id"], rng.integers(0, 256, (row["frames"], row["height"], row["width"], 3), np.uint8)) for row in rows
+        (row["id"], rng.integers(0, 256, (row["frames"], row["height"], row["width"], channels), np.uint8))
+        for row in rows
     )
     shard_of = write_shards(folder, pixels)
     write_clips(folder, [Clip(**row, shard=shard_of[row["id"]]) for row in rows])
