@@ -13,11 +13,11 @@ from vidiff_cli.cli.console import byte_text, print_json, print_rows
 from vidiff_cli.cli.options import Invocation, options
 
 if TYPE_CHECKING:
-    from vidiff_cli.commands.info.checkpoint import CheckpointInfo
     from vidiff_cli.commands.info.dataset import DatasetInfo
     from vidiff_cli.commands.info.media import FolderInfo, MediaInfo
-    from vidiff_cli.commands.info.run import RunInfo
     from vidiff_cli.generation.sidecar import MadeBy
+    from vidiff_cli.runs.checkpoint_info import CheckpointInfo
+    from vidiff_cli.runs.run_info import RunInfo
     from vidiff_cli.viz.histograms import Histogram
 
 Rows = Iterator[tuple[str, str]]
