@@ -43,9 +43,8 @@ def model_settings(
     """Derives the model from the settings and the dataset. Without a CLIP encoder, text `auto` is a learned one;
     without an `autoencoder` it works on pixels."""
     settings = consistent(settings)
-    network, index = settings.network.model_copy(update={"motion": settings.motion}), dataset.index
-    if autoencoder is not None:
-        network = network.model_copy(update={"channels": autoencoder.channels})
+    channels, index = dataset.spec.channels if autoencoder is None else autoencoder.channels, dataset.index
+    network = settings.network.model_copy(update={"motion": settings.motion, "channels": channels})
     train = np.flatnonzero(index.side == SIDES.index("train"))
     if not len(train):
         raise VidiffError(f"the dataset {dataset.folder} has no clips to train on", fix="prepare it with more sources")
