@@ -19,6 +19,7 @@ from vidiff_cli.text.learned import EMPTY
 
 EMBEDDING = "text.embedding.weight"
 WITHOUT_WEIGHTS = {"dropout", "attention_max_size"}  # a wrong attention_max_size shows in the names of the weights
+CHANNELS = {1: "luma (vidiff prep --gray)", 3: "RGB frames"}
 MOTION = ("denoiser.network.stem_estimate.", "denoiser.network.gate.")  # weights of a network that is shown motion
 
 
@@ -47,9 +48,12 @@ def inherited(checkpoint: Path, run: Path | None = None) -> dict[str, Any]:
     except (KeyError, ValidationError):
         model = _read_model(find_checkpoint(checkpoint)).model_dump(mode="json")
     text = model["text"]
+    latent = model["autoencoder"]
+    decided = {"motion"} | ({"channels"} if latent else set())  # by --motion, and by the autoencoder
     return {
+        **({"autoencoder": latent["source"]} if latent else {}),
         "frames": model["frames"],
-        "network": {name: value for name, value in model["network"].items() if name != "motion"},  # set by --motion
+        "network": {name: value for name, value in model["network"].items() if name not in decided},
         "diffusion": model["diffusion"],
         "text": {"kind": text["kind"], "depth": text["depth"], "max_tokens": text["max_tokens"]},
     }
@@ -71,8 +75,9 @@ def check_preset(chosen: TrainSettings, inherited: TrainSettings) -> None:
 
 def _trained_settings(settings: TrainSettings) -> dict[str, object]:
     """The settings that the weights of a model depend on."""
-    network = settings.network.model_dump(exclude={*WITHOUT_WEIGHTS, "motion"})
+    network = settings.network.model_dump(exclude={*WITHOUT_WEIGHTS, "motion", "channels"})
     text = {"kind"} if settings.text.kind != "learned" else {"kind", "depth", "max_tokens"}
+    # channels are those of the dataset, motion is set by --motion
     found: dict[str, object] = {f"network.{name}": value for name, value in network.items()}
     found |= {f"text.{name}": value for name, value in settings.text.model_dump(include=text).items()}
     return found | {"diffusion.target": settings.diffusion.target}
@@ -128,6 +133,10 @@ def _check_compatible(old: ModelSettings, new: ModelSettings, path: Path) -> Non
 
     Settings without weights may differ, and the new model may have a motion input that the old one lacks.
     """
+    if old.network.channels != new.network.channels and old.autoencoder is new.autoencoder is None:
+        known, found = (CHANNELS.get(model.network.channels, "other channels") for model in (old, new))
+        fix = f"prepare the dataset {'with' if old.network.channels == 1 else 'without'} --gray, or leave out --from"
+        raise VidiffError(f"{path} was trained on {known}", found=f"a dataset of {found}", fix=fix)
     ours, theirs = (_weight_settings(model) for model in (new, old))
     if new.network.motion:
         theirs["network.motion"] = True
@@ -148,7 +157,8 @@ def _weight_settings(model: ModelSettings) -> dict[str, object]:
     settings |= {"diffusion.target": model.diffusion.target, "text": text.kind}
     if text.kind == "learned":
         settings |= {"text.depth": text.depth, "text.max_tokens": text.max_tokens}
-    return settings | ({"clip_model": text.clip.sha256} if text.clip is not None else {})
+    settings |= {"clip_model": text.clip.sha256} if text.clip is not None else {}
+    return settings | {"autoencoder": model.autoencoder and model.autoencoder.sha256}
 
 
 def _read_model(path: Path) -> ModelSettings:
