@@ -118,7 +118,9 @@ def test_a_color_film_keeps_its_colors_but_for_luma(command, gray_run, frames_of
 def test_frames_of_the_model_alone_are_gray_in_a_color_film(size, gray_run, frames_of) -> None:
     path = film(6, "color.mkv", gray=False)
     options = {"size": size, "detail": "model", "drift_control": "first"}
-    frames = frames_of(run_on(extend, path, gray_run, **options).path)
+    report, notes = follow(extend.events(settings_of(extend, path, gray_run, **options)))
+    frames = frames_of(report.path)
+    assert any("its frames are gray" in text for text in notes)
     assert is_gray(frames[6:]) and not is_gray(frames[:6])
     if size == "film":
         assert np.array_equal(frames[:6], frames_of(path))
