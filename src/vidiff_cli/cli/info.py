@@ -67,6 +67,10 @@ def _checkpoint(about: CheckpointInfo) -> Rows:
     yield "given frames", ", ".join(about.conditioning) + noisy + motion
     yield from _errors(about)
     yield "text", _text(about)
+    if about.autoencoder is not None:
+        latent = about.autoencoder
+        yield "works on", f"latents of {latent['source']}, {latent['channels']} channels, {latent['spatial']}x smaller"
+        yield "", f"sha256 {latent['sha256']}" + (f", commit {latent['commit']}" if latent["commit"] else "")
     yield "made by", f"vidiff {about.vidiff or '(version not recorded)'}"
     yield "sha256", about.sha256
 
