@@ -142,6 +142,16 @@ def test_gray_clips_and_samples_are_evaluated(gray_dataset: Path, gray_run: Path
     assert evaluate(EvaluateSettings.model_validate(values | more)).results
 
 
+def test_an_autoencoder_is_shown_gray_clips_as_rgb(gray_dataset: Path, training, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    pytest.importorskip("transformers")
+    from public_models import save_model
+
+    public = save_model("modelscope", tmp_path / "public")
+    train(training(gray_dataset, tmp_path / "run", steps=1, autoencoder=str(public), validate_every=1))
+    assert config_of(tmp_path / "run")["model"]["network"]["channels"] == 4
+
+
 @pytest.mark.parametrize("gray", [False, True])
 def test_weights_of_other_channels_are_refused(gray, dataset, run, gray_dataset, gray_run, training, tmp_path) -> None:
     data, start, fix = (dataset, gray_run, "with --gray") if gray else (gray_dataset, run, "without --gray")
