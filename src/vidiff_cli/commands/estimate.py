@@ -17,6 +17,7 @@ from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import available_memory, choose_device, choose_dtype, dtype_name, peak_memory, restart_peak
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.frame_store import free_bytes
+from vidiff_cli.runs.latents import blank_autoencoder, blank_latents
 from vidiff_cli.runs.memory import cheapest_change, estimate_step, format_bytes, resolve_batch_size
 from vidiff_cli.runs.setup import consistent, describe_training, initial_state, model_settings, open_clip_source
 from vidiff_cli.runs.text_encoder import choose_text
@@ -72,7 +73,8 @@ def estimate_cost(settings: TrainSettings) -> EventStream[CostReport]:
     restart_peak(device)
     settings = consistent(settings.model_copy(update={"precision": dtype_name(dtype)}))
     settings, tower = yield from choose_text(settings, dataset, None)
-    model = model_settings(settings, dataset, clip=tower.settings if tower else None)
+    latent = blank_autoencoder(settings)
+    model = model_settings(settings, dataset, clip=tower.settings if tower else None, autoencoder=latent)
     del tower
     settings = yield from resolve_batch_size(settings, model, device)
     free = available_memory(device)
@@ -154,7 +156,7 @@ def _measure_steps(
     embed = None if model.text.clip is None else _blank_captions(model.text.clip)
     steps = train_steps(
         state,
-        open_clip_source(settings, dataset),
+        open_clip_source(settings, dataset, latents=blank_latents(dataset, model.autoencoder)),
         settings,
         LRSchedule.of_run(max(settings.steps, MAX_STEPS), settings.optimizer),
         reader=state.video_model.caption_reader(embed),

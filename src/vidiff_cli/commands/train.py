@@ -20,6 +20,7 @@ from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress, task
 from vidiff_cli.generation.sample_sheet import sample_sheet
+from vidiff_cli.models.public.autoencoder import open_latent_codec
 from vidiff_cli.runs.checkpoints import (
     BEST,
     INTERRUPT_ONLY,
@@ -28,12 +29,13 @@ from vidiff_cli.runs.checkpoints import (
     complete_save,
     save_checkpoint,
 )
+from vidiff_cli.runs.latents import open_latents
 from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.monitor import TrainingMonitor, is_due, validation_is_due
 from vidiff_cli.runs.run_dir import OTHER_FOLDER, other_dataset, remove_run, write_config
 from vidiff_cli.runs.run_plan import RunPlan, broadcast_plan, plan_run
-from vidiff_cli.runs.setup import at_peak_seconds, describe_training, initial_state, open_clip_source
+from vidiff_cli.runs.setup import ReadFrames, at_peak_seconds, describe_training, initial_state, open_clip_source
 from vidiff_cli.runs.text_encoder import LazyTower, embed_captions, read_embeddings
 from vidiff_cli.runs.trackers import SafeTracker, open_tracker, tracking
 from vidiff_cli.system.atomic_files import write_text
@@ -89,6 +91,7 @@ class _Rank:
     schedule: LRSchedule
     dataset: Dataset
     reader: CaptionReader | None
+    latents: ReadFrames | None
     device: torch.device
     dtype: torch.dtype
     auxiliary: Auxiliary | None
@@ -135,9 +138,20 @@ def _train(
     if plan.resumed:
         state.load(plan.checkpoint, parallel=parallel)
     dtype = choose_dtype(plan.settings.precision, device)
+    latents = yield from _open_latents(plan, settings, dataset, device, parallel)
     recorder = None
     if parallel.is_main:
-        recorder = yield from _open_recorder(plan, state, dataset, run, device, dtype, world=parallel.world)
+        recorder = yield from _open_recorder(
+            plan,
+            state,
+            dataset,
+            run,
+            device,
+            dtype,
+            world=parallel.world,
+            latents=latents,
+            autoencoder=settings.autoencoder,
+        )
     embeddings = yield from _open_embeddings(plan, dataset, recorder, tower, device, parallel)
     del tower  # the steps need its embeddings only
     rank = _Rank(
@@ -146,6 +160,7 @@ def _train(
         schedule=LRSchedule.of_run(plan.settings.steps, plan.settings.optimizer),
         dataset=dataset,
         reader=state.video_model.caption_reader(embeddings),
+        latents=latents,
         device=device,
         dtype=dtype,
         auxiliary=auxiliary,
@@ -174,15 +189,37 @@ def _open_recorder(
     dtype: torch.dtype,
     *,
     world: int,
+    latents: ReadFrames | None,
+    autoencoder: str | None,
 ) -> EventStream[_Recorder]:
-    """Describes the training and opens its log, monitor and tracker. Writes nothing yet."""
+    """Describes the training and opens its log, monitor and tracker. Writes nothing yet.
+
+    Args:
+        plan: Settings and model.
+        state: The state before the next step.
+        dataset: The clips.
+        run: The run folder.
+        device: Device of the model.
+        dtype: Number format of the network.
+        world: Number of processes.
+        latents: Reader of the clips of a model that works on latents.
+        autoencoder: Where the autoencoder of such a model is, as asked for.
+
+    Returns:
+        The recorder of rank 0.
+    """
     settings, model = plan.settings, plan.model
     yield from _describe_resumption(plan, state, dataset, run)
     yield from describe_training(settings, model, dataset, device, _count_parameters(state))
 
     options = GenerationSettings(steps=SHEET_STEPS, condition="replacement")
-    draw_samples = partial(sample_sheet, device=device, dtype=dtype, options=options)
-    monitor = TrainingMonitor(settings, model, dataset, device=device, dtype=dtype, draw_samples=draw_samples)
+    known, codec = model.autoencoder, None
+    if known is not None:
+        codec = open_latent_codec(known, device, model=run, source=autoencoder)
+    draw_samples = partial(sample_sheet, device=device, dtype=dtype, options=options, autoencoder=codec)
+    monitor = TrainingMonitor(
+        settings, model, dataset, device=device, dtype=dtype, draw_samples=draw_samples, latents=latents
+    )
     tracker = open_tracker(settings.track, run) if settings.track != "none" else None
     yield from monitor.announce()
     log = TrainingLog(
@@ -210,6 +247,21 @@ def _describe_resumption(plan: RunPlan, state: TrainState, dataset: Dataset, run
         yield Note(
             f"{checkpoint} was trained on other clips than those of {dataset.folder}, which are used from here on."
         )
+
+
+def _open_latents(
+    plan: RunPlan, settings: TrainSettings, dataset: Dataset, device: torch.device, parallel: DistributedContext
+) -> EventStream[ReadFrames | None]:
+    """Opens the latents of all clips, where the model works on them: rank 0 makes them, the others read its files."""
+    known, latents = plan.model.autoencoder, None
+    if known is None:
+        return None
+    if parallel.is_main:
+        latents = yield from open_latents(settings, known, dataset, device, encode=True)
+    parallel.barrier()
+    if latents is None:
+        latents = yield from open_latents(settings, known, dataset, device, encode=False)
+    return latents
 
 
 def _open_embeddings(
@@ -260,7 +312,7 @@ def _run_steps(rank: _Rank) -> EventStream[None]:
             return
         for report in train_steps(
             state,
-            open_clip_source(settings, rank.dataset),
+            open_clip_source(settings, rank.dataset, latents=rank.latents),
             settings,
             rank.schedule,
             reader=rank.reader,

@@ -16,6 +16,7 @@ from vidiff_cli.frames import Window
 from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.sampling_setup import SamplingOptions, resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models.codec import Codec
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import CaptionReader
@@ -31,6 +32,7 @@ def sample_sheet(
     device: torch.device,
     dtype: torch.dtype,
     options: SamplingOptions,
+    autoencoder: Codec | None = None,
 ) -> None:
     """Write a contact sheet of one window per prompt, video i with seed i.
 
@@ -42,6 +44,7 @@ def sample_sheet(
         device: Device of the model.
         dtype: Number format of the network.
         options: How windows are sampled.
+        autoencoder: Decodes what a model makes that works on latents.
     """
     video_model.requires_grad_(False).eval()
     known = video_model.settings
@@ -54,6 +57,7 @@ def sample_sheet(
         clips_seen=0,
         device=device,
         dtype=dtype,
+        autoencoder=autoencoder,
     )
     job = VideoJob(
         windows=[Window(frames=tuple(range(known.frames)), observed=frozenset(), makes=frozenset(range(known.frames)))],

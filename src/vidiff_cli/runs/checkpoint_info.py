@@ -62,6 +62,7 @@ class CheckpointInfo:
     conditioning: tuple[str, ...]
     errors: OnePassErrors | None
     text: TextEncoderInfo
+    autoencoder: dict[str, Any] | None
     network: dict[str, Any]
     warnings: tuple[str, ...]
 
@@ -111,6 +112,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
             clip=f"{text.clip.encoder}:{text.clip.weights}" if text.clip else None,
             sha256=text.clip.sha256 if text.clip else None,
         ),
+        autoencoder=settings.autoencoder.model_dump(mode="json") if settings.autoencoder else None,
         network=settings.network.model_dump(mode="json"),
         warnings=tuple(warnings),
     )

@@ -22,7 +22,7 @@ from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.runs.metrics_log import TrainingLog
-from vidiff_cli.runs.setup import open_clip_source
+from vidiff_cli.runs.setup import ReadFrames, open_clip_source
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
@@ -47,16 +47,17 @@ class TrainingMonitor:
         device: torch.device,
         dtype: torch.dtype,
         draw_samples: DrawSamples,
+        latents: ReadFrames | None = None,
     ) -> None:
         self.settings, self.device, self.dtype = settings, device, dtype
         self.draw_samples = draw_samples
         self.prompts = read_sheet_prompts(settings.prompts) if settings.prompts else dataset_prompts(dataset)
-        crop, held_out = settings.loader.crop, open_clip_source(settings, dataset, side="val")
+        crop, held_out = settings.loader.crop, open_clip_source(settings, dataset, side="val", latents=latents)
         self.validation_set: ValidationSet | None = None
         if settings.validate_every:
             self.validation_set = make_validation_set(held_out, model, crop=crop)
         self.error_split = "val" if len(held_out.rows) else "train"
-        source = held_out if self.error_split == "val" else open_clip_source(settings, dataset)
+        source = held_out if self.error_split == "val" else open_clip_source(settings, dataset, latents=latents)
         self.error_clips = choose_clips(source, model, crop=crop)
 
     @property

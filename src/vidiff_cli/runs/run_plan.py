@@ -15,6 +15,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream
 from vidiff_cli.runs.checkpoints import resume_from
 from vidiff_cli.runs.finetune import inherit_settings, with_known_words
+from vidiff_cli.runs.latents import choose_autoencoder
 from vidiff_cli.runs.memory import resolve_batch_size
 from vidiff_cli.runs.run_dir import check_replaceable, check_run, remove_unfinished
 from vidiff_cli.runs.setup import consistent, model_settings
@@ -68,7 +69,8 @@ def plan_run(
         check_replaceable(run)
     existing = None if replaced else run
     settings, tower = yield from choose_text(inherit_settings(settings, existing), dataset, existing)
-    model = model_settings(settings, dataset, clip=tower.settings if tower else None)
+    settings, autoencoder = yield from choose_autoencoder(settings, dataset, existing, device)
+    model = model_settings(settings, dataset, clip=tower.settings if tower else None, autoencoder=autoencoder)
     model = with_known_words(model, settings, existing)
     if (limit := caption_limit(model.text)) is not None:
         fix = "--set text.max_tokens={tokens} reads all of them" if model.text.kind == "learned" else ""
