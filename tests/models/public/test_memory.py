@@ -38,5 +38,4 @@ def test_recomputed_guidance_keeps_a_third_or_less(
         kept, _ = measure_kept(lambda: PREDICT[name](network, z, timestep, states), network)
         recompute_layers(network)
         less, _ = measure_kept(lambda: PREDICT[name](network, z, timestep, states), network)
-    print(f"KEPT {name} {parameters / 1e9:.3f} {kept / 2**30:.2f} {less / 2**30:.2f}")
     assert kept > least * 2**30 and less * 3 <= kept
