@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidiff_cli.config.model import ModelSettings
@@ -86,6 +88,33 @@ def _meta_inputs(model: ModelSettings) -> tuple[Tensor, Tensor, Conditioning]:
     return z, torch.empty(1, t), conditioning
 
 
+class _Fused(torch.autograd.Function):
+    """Attention that keeps queries, keys, values and its result, as fused kernels do; without numbers, for counting."""
+
+    @staticmethod
+    def forward(context: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        result = query.new_empty(*query.shape[:-1], value.shape[-1])
+        context.save_for_backward(query, key, value, result)
+        return result
+
+
+class _FusedAttention(TorchFunctionMode):
+    """The meta device has no fused attention: its way keeps all scores, ten times what a GPU keeps."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if (
+            func is torch.nn.functional.scaled_dot_product_attention
+            and (args or kwargs)[0 if args else "query"].is_meta
+        ):
+            given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
+            query, key, value = (given[name] for name in ("query", "key", "value"))
+            if query.requires_grad or key.requires_grad or value.requires_grad:
+                torch.matmul(torch.matmul(query.detach(), key.detach().transpose(-1, -2)), value.detach())  # its FLOPs
+                return _Fused.apply(query, key, value)
+        return func(*args, **kwargs)
+
+
 def measure_kept(forward: Callable[[], Tensor], network: nn.Module) -> tuple[int, float]:
     """Bytes that a forward pass keeps for the backward pass besides the network's weights, and its FLOPs."""
     weights, kept = {id(value) for value in network.parameters()}, dict[int, Tensor]()
@@ -95,7 +124,8 @@ def measure_kept(forward: Callable[[], Tensor], network: nn.Module) -> tuple[int
             kept[value.untyped_storage()._cdata] = value
         return value
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value), FlopCounterMode(display=False) as counter:
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
+    with hooks, FlopCounterMode(display=False) as counter, _FusedAttention():
         result = forward()
     total = sum(value.untyped_storage().nbytes() for value in kept.values())
     del result
