@@ -23,9 +23,9 @@ from vidiff_cli.models.codec import Codec
 from vidiff_cli.models.families import Condition
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.public.codecs import codec_of, save_decoder_memory
-from vidiff_cli.models.public.folder import PublicFolder, folder_hash, read_config
+from vidiff_cli.models.public.folder import PublicFolder, folder_hash
 from vidiff_cli.models.public.networks import PREDICT, Process, recompute_layers
-from vidiff_cli.models.public.packages import library_class
+from vidiff_cli.models.public.parts import build_network, network_config, open_network
 from vidiff_cli.models.public.prompts import PromptStates, open_part
 from vidiff_cli.models.step_cost import measure_kept
 
@@ -200,7 +200,7 @@ class PublicModel:
     def kept_bytes(self, shape: Sequence[int]) -> int:
         """Bytes that the gradient of a pass over z of this shape (b c m h w) keeps, measured without memory for it."""
         with torch.device("meta"):
-            network = self._class.from_config(self._network_config).to(self.dtype).requires_grad_(False)
+            network = build_network(self.folder).to(self.dtype).requires_grad_(False)
             z = torch.empty(*shape, dtype=self.dtype, requires_grad=True)
             states = torch.empty(shape[0], self.family.tokens, self._state_width, dtype=self.dtype)
             steps = (shape[0], shape[2]) if self.family.levels_by_frame else (shape[0],)
@@ -239,24 +239,11 @@ class PublicModel:
 
     @cached_property
     def _network_config(self) -> dict[str, Any]:
-        path = self.folder.path / self.family.part / "config.json"
-        if self.folder.adapter is None or self.folder.classes.get(self.family.part) == self.family.network:
-            return read_config(path)
-        return read_config(path) | {"_class_name": self.family.network}
-
-    @cached_property
-    def _class(self) -> Any:
-        return library_class("diffusers", self.family.network)
+        return network_config(self.folder)
 
     @cached_property
     def _network(self) -> Any:
-        path = self.folder.path / self.family.part
-        if self.folder.adapter is None:
-            return open_part(path, "diffusers", self.family.network, self.dtype, self.device)
-        image = open_part(path, "diffusers", "UNet2DConditionModel", self.dtype, torch.device("cpu"))
-        adapter = open_part(self.folder.adapter, "diffusers", "MotionAdapter", self.dtype, torch.device("cpu"))
-        network = self._class.from_unet2d(image, adapter)
-        return network.to(self.dtype).requires_grad_(False).eval().to(self.device)
+        return open_network(self.folder, self.dtype, self.device)
 
     def _denoise(self, states: Tensor, z: Tensor, level: Tensor) -> Tensor:
         network = self._network
