@@ -5,7 +5,6 @@ import signal
 from types import FrameType
 
 from vidiff_cli.system.standard_streams import open_closed_streams
-from vidiff_cli.system.utf8_mode import run_in_utf8_mode
 
 
 def start() -> None:
@@ -16,6 +15,8 @@ def start() -> None:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
     open_closed_streams()
+    from vidiff_cli.system.utf8_mode import run_in_utf8_mode  # after the handlers, as all that is slow to import
+
     run_in_utf8_mode()
     from vidiff_cli.cli.app import main
 

@@ -22,7 +22,7 @@ SMALL = (
     "network.head_dim=8",
     "network.embedding=16",
     "network.context_dim=16",
-    "patience=60",
+    "rank_timeout=60",
 )
 
 

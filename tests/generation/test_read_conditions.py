@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from vidiff_cli.cli.generation import are_many
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
@@ -86,6 +88,48 @@ def test_what_is_changed_in_reading_is_said_and_can_be_refused(tmp_path: Path) -
     assert 235 <= np.percentile(toned[0], 90) < 250 < np.percentile(clipped[0], 90)
     with pytest.raises(VidiffError, match="is HDR: found PQ"):
         extended(tmp_path / "a.mp4", reading={"hdr": "refuse"})
+
+
+def test_a_folder_of_frames_is_extended_again(tmp_path: Path) -> None:
+    """At the rate in its sidecar; images are what they were."""
+    make("-f", "lavfi", "-i", BASE, "-pix_fmt", "yuv420p", "-c:v", "libx264", str(tmp_path / "a.mp4"))
+    common = {"num_frames": 4, "detail": "estimate", "seed": 1}
+    first, second, half = tmp_path / "first", tmp_path / "second", tmp_path / "half"
+    completed(extend, ExtendSettings.model_validate(common | {"input": tmp_path / "a.mp4", "output": first}))
+    assert not are_many([first]) and are_many([tmp_path]) and are_many([first, first])
+    report, _ = completed(extend, ExtendSettings.model_validate(common | {"input": first, "output": second}))
+    assert (report.given, report.made, report.fps) == (14, 4, 24)
+    given = sorted(path.name for path in first.iterdir())
+    assert [np.asarray(Image.open(second / name)).tobytes() for name in given] == [
+        np.asarray(Image.open(first / name)).tobytes() for name in given
+    ]
+    report, _ = completed(
+        extend, ExtendSettings.model_validate(common | {"input": first, "output": first, "overwrite": True})
+    )
+    assert (report.given, len(list(first.iterdir()))) == (14, 18)
+    settings = {"input": second, "output": half, "factor": 2, "detail": "estimate", "hold": False}
+    report, _ = completed(interpolate, InterpolateSettings.model_validate(settings))
+    assert (report.given, report.made, report.fps) == (18, 17, 48)
+    for file in tmp_path.glob("*.json"):
+        file.unlink()
+    fixed = common | {"input": second, "output": tmp_path / "b.mp4"}
+    assert completed(extend, ExtendSettings.model_validate(fixed))[0].fps == 25
+    fixed |= {"output": tmp_path / "c.mp4", "fps": 12}
+    assert completed(extend, ExtendSettings.model_validate(fixed))[0].fps == 12
+    (second / "000003.png").unlink()
+    assert are_many([second])
+    with pytest.raises(VidiffError, match="is a folder"):
+        extend(ExtendSettings.model_validate(common | {"input": second, "output": tmp_path / "d.mp4"}))
+
+
+def test_what_is_not_copied_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "s.srt").write_text("1\n00:00:00,000 --> 00:00:00,200\nhello\n")
+    (tmp_path / "m.txt").write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=100\ntitle=one\n")
+    inputs = ["-f", "lavfi", "-i", BASE, "-i", str(tmp_path / "s.srt"), "-i", str(tmp_path / "m.txt")]
+    streams = ["-map", "0", "-map", "1", "-map_chapters", "2", "-pix_fmt", "yuv420p", "-c:v", "libx264"]
+    make(*inputs, *streams, str(tmp_path / "a.mkv"))
+    _, notes = extended(tmp_path / "a.mkv")
+    assert notes.count("a.mkv: subtitles and chapters not copied to the result.") == 1
 
 
 def test_a_damaged_input_is_extended_from_its_intact_frames_with_a_warning(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_hdr_and_transparent_sources_are_remarked_once_and_in_the_ledger(tmp_pat
     Image.fromarray(clear).save(tmp_path / "in" / "clear.png")
     rows, notes = prepared(tmp_path, reading={"background": "#0a141e"})
     assert rows["0.mp4"]["remarks"] == rows["1.mp4"]["remarks"] == ["HDR (PQ), tone-mapped to SDR"]
-    assert rows["clear.png"]["remarks"] == ["transparent pixels, shown in front of #0a141e"]
+    assert rows["clear.png"]["remarks"] == ["alpha channel, shown in front of #0a141e"]
     (told,) = [note for note in notes if "HDR" in note]
     assert told.startswith("2 sources, such as 0.mp4: HDR (PQ), tone-mapped to SDR")
     dataset = open_dataset(tmp_path / "out")

@@ -38,7 +38,6 @@ FILES: dict[str, tuple[list[str], list[str]]] = {
     "programs.ts": ([], ["-program", "title=one:st=0:st=1", "-program", "title=two:st=0"]),
     "data.ts": (KLV, ["-map", "2", "-c:d", "copy", "-tag:d", "KLVA"]),
     "plain.nut": ([], ["-f", "nut"]),
-    "plain.avi": ([], ["-bsf:v", "null"]),
     "plain.flv": ([], []),
 }
 

@@ -146,7 +146,7 @@ def transparent(path: Path, arguments: list[str]) -> Path:
 def test_one_background_for_all_that_is_transparent(tmp_path, name):
     path = transparent(tmp_path / name, ALPHA_FILES[name])
     info = probe(path)
-    assert info.alpha and describe_conversion(info) == ["transparent pixels, shown in front of black"]
+    assert info.alpha and describe_conversion(info) == ["alpha channel, shown in front of black"]
     for options, color in (
         ({}, (0, 0, 0)),
         ({"background": "white"}, (255,) * 3),

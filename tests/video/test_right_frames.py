@@ -209,6 +209,21 @@ def test_cuts_without_decoding(studio, indices, start, suffix):
     assert indices(got(path, decoder="ffmpeg")[1]) == seen
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".m4v"])
+@pytest.mark.parametrize(("milliseconds", "first"), [(7, 0), (20, 0), (39, 0), (40, 1)])
+@pytest.mark.parametrize("bframes", ["0", "2"])
+def test_a_frame_that_an_edit_list_takes_a_part_of_is_kept(studio, indices, suffix, milliseconds, first, bframes):
+    """A frame lasts 40 ms; one that is hidden altogether stays so."""
+    whole = studio(f"whole {bframes}.mp4", *X264, *YUV, "-bf", bframes)
+    cut = ["-ss", f"0.{milliseconds:03}", "-i", ffmpeg.file_url(whole)]
+    path = studio(f"edit {milliseconds} {bframes}{suffix}", "-c", "copy", before=cut)
+    assert probe(path).start_seconds == pytest.approx(-milliseconds / 1000 if first == 0 else 0, abs=0.001)
+    for decoder in ("auto", "ffmpeg"):
+        times, frames = got(path, decoder=decoder)
+        assert indices(frames) == list(range(first, FRAMES))
+        assert times == [k / RATE for k in range(FRAMES - first)]
+
+
 def test_an_open_gop_that_begins_in_the_middle(studio, indices):
     """Its first frames cannot be decoded; the others are right, and time counts from the first that can."""
     whole = studio("open.ts", *X264, *YUV, "-x264-params", "open-gop=1:keyint=8:bframes=3:scenecut=0")

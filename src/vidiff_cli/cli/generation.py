@@ -33,8 +33,13 @@ FromJson = Annotated[
 
 
 def are_many(inputs: Sequence[Path]) -> bool:
-    """True for several inputs, or a folder of videos: each has its own result in a folder."""
-    return len(inputs) > 1 or inputs[0].is_dir()
+    """True for several inputs, or a folder of videos: each has its own result in a folder.
+
+    A folder of numbered images is one video.
+    """
+    from vidiff_cli.video.image_sequence import folder_pictures
+
+    return len(inputs) > 1 or (inputs[0].is_dir() and not folder_pictures(inputs[0]))
 
 
 def complete_many(

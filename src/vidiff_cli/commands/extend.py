@@ -16,6 +16,7 @@ from vidiff_cli.generation.completion import (
     photo_fps,
     plan_completion,
 )
+from vidiff_cli.generation.open_input import open_input
 from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
 from vidiff_cli.generation.placed_pictures import PicturePlace, place_pictures
@@ -26,7 +27,7 @@ from vidiff_cli.generation.video_job import choose_overlap
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.timeline import extension, loop
-from vidiff_cli.video.probe import VideoInfo, probe
+from vidiff_cli.video.probe import VideoInfo
 
 DEFAULT_SECONDS = 2.0
 ANCHORS = 16  # given frames that --drift-control first holds to
@@ -43,9 +44,9 @@ def extend(
     """
     if settings.seconds is not None and settings.num_frames is not None:
         raise UsageError("give only one of --seconds and --num-frames")
-    info = probe(settings.input, settings.reading)
-    if settings.fps is not None and not info.is_image:
-        fix = "--fps is for photos"
+    info = open_input(settings.input, settings.reading, fps=settings.fps)
+    if settings.fps is not None and not (info.is_image or info.pictures):
+        fix = "--fps is for photos and folders of frames"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
     model = opened or open_completion_model(settings)
     setup = None if model is None else resolve_sampling(model, settings, completes=True)

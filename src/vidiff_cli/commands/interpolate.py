@@ -18,6 +18,7 @@ from vidiff_cli.generation.completion import (
     photo_fps,
     plan_completion,
 )
+from vidiff_cli.generation.open_input import open_input
 from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
 from vidiff_cli.generation.placed_pictures import PicturePlace, place_pictures
@@ -25,7 +26,7 @@ from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.source_clip import SourceClip, cover, read_clip, working_size
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.timeline import Timeline, better_rate, interpolation, join, leaves_out_most
-from vidiff_cli.video.probe import VideoInfo, probe
+from vidiff_cli.video.probe import VideoInfo
 
 WINDOW = 16  # frames, where no model has one of its own
 OVERLAP = 2  # a window sees at least the two given frames around a gap
@@ -41,8 +42,8 @@ def interpolate(
     `opened`: the model of the settings, where the caller has it.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
-    info = probe(settings.input, settings.reading)
-    other = None if settings.to is None else probe(settings.to, settings.reading)
+    info = open_input(settings.input, settings.reading)
+    other = None if settings.to is None else open_input(settings.to, settings.reading)
     if info.is_image and other is None:
         fix = "give a second one with --to, or use vidiff extend"
         raise VidiffError(f"{settings.input} is a single picture", expected="a video of two frames or more", fix=fix)
@@ -127,7 +128,7 @@ def _join(
 
 def _sound(settings: InterpolateSettings, plan: CompletionPlan) -> SoundTrack:
     line, after = plan.timeline, None
-    if settings.to is not None:
+    if settings.to is not None and settings.to.is_file():
         first = plan.clip.number_of(plan.clip.parts[0].count)
         after = settings.to, line.times[next(rank for rank, number in line.given.items() if number == first)]
     return SoundTrack(speed=Fraction(1, settings.slow_motion or 1), stop=not settings.hold, after=after)

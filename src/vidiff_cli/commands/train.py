@@ -17,17 +17,26 @@ from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import choose_device, choose_dtype
+from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress, task
 from vidiff_cli.generation.sample_sheet import sample_sheet
-from vidiff_cli.runs.checkpoints import INTERRUPT_ONLY, complete_save, save_checkpoint
+from vidiff_cli.runs.checkpoints import (
+    BEST,
+    INTERRUPT_ONLY,
+    best_checkpoint,
+    checkpoint_name,
+    complete_save,
+    save_checkpoint,
+)
 from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
-from vidiff_cli.runs.monitor import TrainingMonitor, is_due
+from vidiff_cli.runs.monitor import TrainingMonitor, is_due, validation_is_due
 from vidiff_cli.runs.run_dir import OTHER_FOLDER, other_dataset, remove_run, write_config
 from vidiff_cli.runs.run_plan import RunPlan, broadcast_plan, plan_run
 from vidiff_cli.runs.setup import at_peak_seconds, describe_training, initial_state, open_clip_source
 from vidiff_cli.runs.text_encoder import LazyTower, embed_captions, read_embeddings
 from vidiff_cli.runs.trackers import SafeTracker, open_tracker, tracking
+from vidiff_cli.system.atomic_files import write_text
 from vidiff_cli.system.locks import folder_alone
 from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.clip_tower import ClipTower
@@ -50,6 +59,7 @@ class TrainReport:
 
     run: Path
     checkpoint: Path
+    best: Path | None
     preset: str | None
     steps: int
     clips_seen: int
@@ -96,7 +106,7 @@ def train(settings: TrainSettings) -> EventStream[TrainReport | None]:
     """
     launch = ProcessInfo.from_environment(os.environ)
     device = choose_device(launch.device(settings.device))
-    with init_distributed(launch, device, kind=settings.parallel, timeout_seconds=settings.patience) as parallel:
+    with init_distributed(launch, device, kind=settings.parallel, timeout_seconds=settings.rank_timeout) as parallel:
         dataset = open_clips(settings)
         name = dataset.folder.resolve().name.replace(":", "-")  # world:shapes -> world-shapes
         run = settings.output or Path("runs") / f"{name}-{settings.preset or 'custom'}"
@@ -146,6 +156,12 @@ def _train(
         _begin_folder(plan, state, dataset, recorder)
         yield Progress(what="training", done=state.step, total=plan.settings.steps)
     yield from _run_steps(rank)
+    if recorder is not None and state.step == plan.settings.steps and (losses := recorder.log.divergence()):
+        raise VidiffError(
+            f"training diverged: {recorder.run} ends far above its start",
+            found=f"a loss of {losses[1]:.4g} at step {state.step}, {losses[0]:.4g} at step 1",
+            fix=f"train anew with a smaller --lr than {plan.settings.optimizer.lr:g} and --overwrite",
+        )
     return None if recorder is None else _report(plan, state, recorder, seconds=time.monotonic() - start)
 
 
@@ -240,6 +256,8 @@ def _run_steps(rank: _Rank) -> EventStream[None]:
         if recorder is not None:
             _complete_checkpoint(rank, recorder)
         yield from _observe(rank, redraw=False)
+        if (yield from _judge(rank)):
+            return
         for report in train_steps(
             state,
             open_clip_source(settings, rank.dataset),
@@ -266,6 +284,35 @@ def _run_steps(rank: _Rank) -> EventStream[None]:
                     yield Note(f"Saved {recorder.run} at step {report.step}; the same command{without} continues.")
                 interrupt.reraise(signal)
             yield from _observe(rank)
+            if (yield from _judge(rank)):
+                return
+
+
+def _judge(rank: _Rank) -> EventStream[bool]:
+    """Keeps the checkpoint of a new lowest held-out loss; True where the training ends, because it no longer falls."""
+    settings, state, recorder, parallel = rank.plan.settings, rank.state, rank.recorder, rank.parallel
+    if not settings.keeps_best or not state.step or not validation_is_due(state.step, settings):
+        return False
+    found = recorder.log.best_validation() if recorder is not None else None
+    since = parallel.all_reduce_max(found[2] if found else 0)  # measurements: 0 means that this one is the lowest
+    ends = settings.patience is not None and since >= settings.patience and state.step < settings.steps
+    if since and not ends:
+        return False
+    name = checkpoint_name(state, rank.schedule)
+    missing = recorder is not None and not (recorder.run / "checkpoints" / name).is_dir()
+    if parallel.all_reduce_max(int(missing)):
+        _save(rank, regular=True)
+    if recorder is not None and found is not None:
+        checkpoints = recorder.run / "checkpoints"
+        if not since and best_checkpoint(checkpoints) != checkpoints / name:
+            write_text(checkpoints / BEST, name + "\n")
+        if ends:
+            best = best_checkpoint(checkpoints)
+            yield Note(
+                f"Stopped at step {state.step} of {settings.steps}: the held-out loss has not fallen for {since} "
+                f"measurements. It was lowest at step {found[0]}, {found[1]:.4f}{f': {best}' if best else '.'}"
+            )
+    return ends
 
 
 def _complete_checkpoint(rank: _Rank, recorder: _Recorder) -> None:
@@ -309,6 +356,7 @@ def _report(plan: RunPlan, state: TrainState, recorder: _Recorder, *, seconds: f
     return TrainReport(
         run=recorder.run,
         checkpoint=checkpoints / Path(latest).name,  # the name only: a path from a file is not trusted
+        best=best_checkpoint(checkpoints) if settings.keeps_best else None,
         preset=settings.preset,
         steps=state.step,
         clips_seen=state.step * settings.batch_size,

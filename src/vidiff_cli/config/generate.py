@@ -239,7 +239,7 @@ def parse_at(text: str) -> tuple[int | None, Fraction | None, Path]:
 class ExtendSettings(CompletionSettings):
     """Settings of `vidiff extend`."""
 
-    input: Path = Field(description="A video or a photo")
+    input: Path = Field(description="A video, a folder with its frames, or a photo")
     seconds: Annotated[float | None, Option(VIDEO, unit="seconds")] = Field(
         default=None, gt=0, description="Duration to add; 2 if neither this nor --num-frames is given"
     )
@@ -259,7 +259,9 @@ class ExtendSettings(CompletionSettings):
         default="none", description="Drift control; first: hold color and contrast of new frames near the given ones"
     )
     fps: Annotated[Rate | None, Option(VIDEO)] = Field(
-        default=None, description="Rate of the video made from a photo; if not given, the rate of the training clips"
+        default=None,
+        description="Rate of the video made from a photo (if not given, that of the training clips), or of a folder of "
+        "frames (if not given, that in its sidecar, else 25)",
     )
     overlap: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
         default=None, ge=1, description="Frames that a window is shown; if not given, half a window"

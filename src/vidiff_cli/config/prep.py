@@ -52,7 +52,7 @@ class PrepSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     sources: Annotated[tuple[str, ...], Argument("SOURCE...")] = Field(
-        min_length=1, description="Folders (searched recursively), files and globs"
+        min_length=1, description="Folders (searched recursively), files and globs; .tar files are WebDataset shards"
     )
     output: Annotated[Path, Option(GENERAL, "--output", "-o")] = Field(
         default=Path("dataset"), description="Dataset folder to make"

@@ -254,6 +254,16 @@ class TrainSettings(BaseModel):
     keep: Annotated[int, Option(WATCH, unit="checkpoints")] = Field(
         default=2, ge=1, description="Checkpoints kept, besides the end of the stable phase and the result"
     )
+    keep_best: Annotated[bool, Option(WATCH)] = Field(
+        default=False,
+        description="Keep the checkpoint with the lowest held-out loss too; checkpoints/best has its name",
+    )
+    patience: Annotated[int | None, Option(WATCH, unit="measurements")] = Field(
+        default=None,
+        ge=1,
+        description="Stop when the held-out loss has not fallen for so many measurements (--validate-every); implies "
+        "--keep-best",
+    )
     sample_every: Annotated[int, Option(WATCH, unit="steps")] = Field(
         default=250, ge=0, description="Steps between sample sheets; 0: none"
     )
@@ -285,7 +295,7 @@ class TrainSettings(BaseModel):
         description="Parallelism of several processes (torchrun); ddp: each holds the whole model; fsdp: each holds a "
         "part of every weight",
     )
-    patience: float = Field(
+    rank_timeout: float = Field(
         default=1800.0, gt=0, description="Seconds that a process waits for another that does not answer"
     )
     device: Device = "auto"
@@ -312,6 +322,18 @@ class TrainSettings(BaseModel):
     loader: LoaderSettings = LoaderSettings()
     world: StreamSettings = StreamSettings()
     films: FilmSettings = FilmSettings()
+
+    @property
+    def keeps_best(self) -> bool:
+        """True where the checkpoint with the lowest held-out loss is kept."""
+        return self.keep_best or self.patience is not None
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> TrainSettings:
+        if self.keeps_best and not self.validate_every:
+            option = "--keep-best" if self.keep_best else "--patience"
+            raise ValueError(f"{option} goes by the held-out loss, which --validate-every 0 does not measure")
+        return self
 
     @field_validator("diffusion")
     @classmethod

@@ -6,6 +6,7 @@
     ledger.jsonl      one row per source: kept, or the reason it was not
     data/shard-*.safetensors   the frames: one uint8 tensor (t h w c) per clip id
     text/             embeddings of the captions by frozen encoders (`text/embedding_cache.py`); can be made again
+    latents/          clips encoded by autoencoders (`training/latent_cache.py`); can be made again
 
 Shapes: t frames, h height, w width, c = 3 RGB.
 """

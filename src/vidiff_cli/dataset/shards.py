@@ -1,4 +1,4 @@
-"""Shards: safetensors files of uint8 tensors, written once and memory-mapped.
+"""Shards: safetensors files of uint8 (frames) or float16 tensors (latents), written once and memory-mapped.
 
 Shapes: t frames, h height, w width, c = 3 RGB.
 """
@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,15 +21,17 @@ from vidiff_cli.system.atomic_files import atomic_path
 
 SHARD_BYTES = 256_000_000
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
+DTYPES = {"U8": np.dtype("<u1"), "F16": np.dtype("<f2")}  # by their names in a safetensors header
 
 
 class Shard:
-    """A safetensors file of uint8 tensors, memory-mapped: a tensor is a view, nothing is read before it is used.
+    """A safetensors file of tensors of one `dtype`, memory-mapped: a tensor is a view, nothing is read before it is
+    used.
 
     `size` and `mtime_ns` are the file's; its tensors begin at byte `data_start`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dtype: Literal["U8", "F16"] = "U8") -> None:
         try:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
@@ -39,7 +41,7 @@ class Shard:
             if header is not None and not isinstance(header, dict):
                 raise TypeError("no table")
             entries = {key: value for key, value in header.items() if key != "__metadata__"} if header else {}
-            layout = {key: _parse_entry(value) for key, value in entries.items()}
+            layout = {key: _parse_entry(value, dtype) for key, value in entries.items()}
         except FileNotFoundError as error:
             raise damaged(path, "no such file") from error
         except OSError as error:
@@ -56,7 +58,7 @@ class Shard:
         metadata = header.get("__metadata__")
         self.metadata: dict[str, str] = metadata if isinstance(metadata, dict) else {}
         self.size, self.mtime_ns, self.data_start = size, status.st_mtime_ns, 8 + length
-        self._path, self._layout = path, layout
+        self._path, self._layout, self._dtype = path, layout, DTYPES[dtype]
         self._data: np.ndarray | None = None
 
     def shape(self, key: str) -> tuple[int, ...] | None:
@@ -67,12 +69,18 @@ class Shard:
         """The byte after `data_start` at which a tensor begins."""
         return self._layout[key][0]
 
-    def tensor(self, key: str) -> np.ndarray:
-        """A read-only view of a tensor, uint8."""
+    def keys(self) -> Iterable[str]:
+        """The names of its tensors."""
+        return self._layout.keys()
+
+    def tensor(self, key: str, data: np.ndarray | None = None) -> np.ndarray:
+        """A read-only view of a tensor; of `data`, its bytes from `data_start` on, where the caller has mapped them."""
         start, stop, shape = self._layout[key]
-        if self._data is None:
-            self._data = map_bytes(self._path, self.data_start, self.size)
-        return self._data[start:stop].reshape(shape)
+        if data is None:
+            if self._data is None:
+                self._data = map_bytes(self._path, self.data_start, self.size)
+            data = self._data
+        return data[start:stop].view(self._dtype).reshape(shape)
 
 
 def map_bytes(path: Path, start: int, size: int) -> np.ndarray:
@@ -117,26 +125,28 @@ def most_maps() -> int:
     return 256 if soft == resource.RLIM_INFINITY else max(4, min(256, soft // 4))
 
 
-def _parse_entry(entry: Mapping[str, Any]) -> tuple[int, int, tuple[int, ...]]:
+def _parse_entry(entry: Mapping[str, Any], dtype: str) -> tuple[int, int, tuple[int, ...]]:
     """(first byte, stop, shape) of a header entry; ValueError, LookupError or TypeError if it is invalid."""
     (start, stop), shape = entry["data_offsets"], tuple(entry["shape"])
-    if entry["dtype"] != "U8":
-        raise ValueError("a tensor that is not uint8")
+    if entry["dtype"] != dtype:
+        raise ValueError(f"a tensor that is not {DTYPES[dtype]}")
     if not all(type(number) is int and number >= 0 for number in (start, stop, *shape)):
         raise ValueError("a shape or an offset that is not a number")
-    if stop - start != math.prod(shape):
+    if stop - start != math.prod(shape) * DTYPES[dtype].itemsize:
         raise ValueError(f"{stop - start} bytes for a tensor of shape {shape}")
     return start, stop, shape
 
 
 def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file of uint8 tensors, atomically; at most one entry of metadata, so that equal content gives equal
-    bytes. Written here and not by the library, which would copy every tensor in memory once or twice more."""
-    assert all(each.dtype == np.uint8 for each in tensors.values())
+    """A safetensors file of uint8 or float16 tensors, atomically; at most one entry of metadata, so that equal content
+    gives equal bytes. Written here and not by the library, which would copy every tensor in memory once or twice
+    more."""
+    names = {dtype: name for name, dtype in DTYPES.items()}
     header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     stop = 0
     for name in sorted(tensors):
-        header[name] = uint8_entry(tensors[name].shape, stop, stop := stop + tensors[name].nbytes)
+        kind = names[tensors[name].dtype.newbyteorder("<")]
+        header[name] = _entry(kind, tensors[name].shape, stop, stop := stop + tensors[name].nbytes)
     line = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     line += b" " * (-len(line) % 8)
     with atomic_path(path, parents=True) as partial, partial.open("wb") as file:
@@ -147,7 +157,11 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str
 
 def uint8_entry(shape: Sequence[int], start: int, stop: int) -> dict[str, object]:
     """Header entry of one uint8 tensor in a safetensors file."""
-    return {"dtype": "U8", "shape": list(shape), "data_offsets": [start, stop]}
+    return _entry("U8", shape, start, stop)
+
+
+def _entry(dtype: str, shape: Sequence[int], start: int, stop: int) -> dict[str, object]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
 
 
 def write_shards(

@@ -86,11 +86,20 @@ def hold_known(
     """Learned conditioning: the network sees the known frames at their own clean level, and they are their own
     estimate.
 
-    For a network trained on random observed frames. With a `generator`, or a `noise` that draws in its place, the known
-    frames carry the noise of `level`, drawn once (a level below 20 is context noise); without either they are only
-    scaled. That noise is independent over the frames, and of the sampler's, whatever the prior of the latter. The
-    sampler keeps one level for all frames. Source: Hoeppe et al. 2022 (RaMViD), Harvey et al. 2022 (FDM); Ho et al.
-    2022 (Imagen Video) for the noise.
+    For a network trained on random observed frames. The noise of known frames is independent over the frames, and of
+    the sampler's, whatever the prior of the latter. The sampler keeps one level for all frames. Source: Hoeppe et al.
+    2022 (RaMViD), Harvey et al. 2022 (FDM); Ho et al. 2022 (Imagen Video) for the noise.
+
+    Args:
+        denoise: The network's estimate.
+        known: Values of observed frames (b c t h w).
+        observed: True where `known` counts (b t).
+        level: The level at which known frames are shown; below 20 it is context noise.
+        generator: Draws the noise of known frames, once; without it and `noise` they are only scaled.
+        noise: Draws it in the place of a generator.
+
+    Returns:
+        The conditioned denoiser.
     """
     clean = torch.tensor(level, dtype=torch.float64)
     alpha, sigma = (float(scale) for scale in alpha_sigma(clean))

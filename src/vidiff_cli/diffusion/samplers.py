@@ -86,6 +86,18 @@ def ddpm(
     z_s). The correction is z_s <- z_s - (delta / 2) sigma_s eps_hat(z_s) + sqrt(delta) sigma_s xi, at the cost of a
     second evaluation (VDM uses delta = 0.1). The last step draws no noise and is not corrected. Source: VDM section 2,
     equation 3 and appendix A.
+
+    Args:
+        denoise: Estimate of x.
+        z: Noise at levels[0] (b c t h w).
+        levels: The grid (steps + 1,) or (steps + 1, b, t), rising.
+        generator: Of all draws.
+        gamma: Interpolates the variance of a step from the smallest (0) to the largest (1).
+        correct: Step size delta of the Langevin correction; 0: no correction.
+        noise: Draws noise with the covariance of the prior; white if not given.
+
+    Returns:
+        z at levels[-1].
     """
     draw = noise or white
     steps = _steps(z, levels)

@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.events import EventStream, Note
 from vidiff_cli.generation.announce import announce_completion
 from vidiff_cli.generation.completion import (
@@ -20,6 +19,7 @@ from vidiff_cli.generation.completion import (
     open_output,
     plot_plan,
 )
+from vidiff_cli.generation.open_input import input_hash
 from vidiff_cli.generation.output import SoundTrack, verify_lossless, write_comparison, write_video
 from vidiff_cli.generation.output_files import OutputOptions
 from vidiff_cli.generation.sampling_setup import SamplingSetup
@@ -133,7 +133,7 @@ def complete_video(
             sheet=write_comparison(plan, target, done),
             seconds=time.monotonic() - began,
         )
-        target.finish(model, _facts(report, seams=seams) | {"input_sha256": file_hash(plan.clip.info.path)})
+        target.finish(model, _facts(report, seams=seams) | {"input_sha256": input_hash(plan.clip.info)})
         return report
 
 

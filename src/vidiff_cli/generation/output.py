@@ -58,7 +58,8 @@ def write_video(
     `device` computes the motion at the result's size. Returns what was made with the frames as they were written, at
     the clip's size.
     """
-    line, clip, source = plan.timeline, plan.clip, plan.clip.info.path
+    line, clip = plan.timeline, plan.clip
+    source = None if clip.info.pictures else clip.info.path
     written = FrameStore(
         DiskFrameArray.temporary(target.path.parent, (1, *clip.frames.shape)), clip.frames, plan.sources
     )

@@ -56,7 +56,7 @@ def place_pictures(
         rank = _rank(line, picture, rate)
         if rank in infos:
             raise VidiffError(f"{picture} has the place of another picture", found=infos[rank].path)
-        infos[rank] = probe(picture.path)
+        infos[rank] = probe(picture.path, clip.info.options)
         if not infos[rank].is_image:
             raise VidiffError(f"{picture} is not a picture", found="a video", expected="a still image")
     return _insert(clip, line, infos, folder)
@@ -96,7 +96,7 @@ def _insert(clip: SourceClip, line: Timeline, infos: dict[int, VideoInfo], folde
         frames.write([number_of[index] for index in block], clip.frames.read(block))
     digest, (height, width) = hashlib.sha256(clip.digest.encode()), clip.size
     for number, info in inserted.items():
-        pixels = decode(info.path, size=cover(info, (width, height)), crop=(width, height)).frames
+        pixels = decode(info, size=cover(info, (width, height)), crop=(width, height)).frames
         frames.write([number], pixels)
         digest.update(f"{number}:".encode() + pixels.tobytes())
     given = {rank: number_of[index] for rank, index in line.given.items()}

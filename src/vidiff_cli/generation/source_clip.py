@@ -132,8 +132,22 @@ def read_clip(
     fps: Fraction | None = None,
     after: SourceClip | None = None,
 ) -> SourceClip:
-    """The frames of an input, scaled and cropped, in a file in `folder` that has no name; `after`: behind those of
-    another input. VidiffError as `decode`, and where the disk is full."""
+    """Read the frames of an input, scaled and cropped, into a file without a name.
+
+    Args:
+        info: What probing said of the input.
+        folder: Folder of the file.
+        scaled: Width and height that frames are scaled to.
+        crop: Width and height of the part that is kept, from the middle.
+        fps: Steady rate that frames are taken at; None keeps their own times.
+        after: Another input, behind whose frames these are put.
+
+    Returns:
+        The clip, with scene starts and repeated frames found while reading.
+
+    Raises:
+        VidiffError: As `decode`, and where the disk is full.
+    """
     info = with_last_frame(info)
     check_amount(int((info.duration_seconds or 0) * float(fps or info.fps)), *crop, folder)
     frames = after.frames if after else DiskFrameArray.temporary(folder, (crop[1], crop[0], 3))
@@ -153,6 +167,8 @@ def read_clip(
             digest.update(np.ascontiguousarray(block).data)
             times += moments
     remarks = (*describe_conversion(info), *reading.remarks)
+    if info.others:
+        remarks += (f"{' and '.join(info.others)} not copied to the result",)
     part = SourcePart(info=reading.info, count=len(times), fps=None if info.is_image else fps, remarks=remarks)
     scores = measure.scores()
     cuts = scene_starts(scores) if len(times) >= LEAST_FOR_CUTS else ()

@@ -53,7 +53,17 @@ def mix_estimate(
     For a given z and level, x_hat is an affine function of the prediction: x_hat(p) = a z + b p. As the shares sum to
     one, x_hat((1 - g) p + g q) = (1 - g) x_hat(p) + g x_hat(q); and with q = the prediction whose x_hat is the estimate
     h, that is (1 - g) x_hat(p) + g h. So q is h for x, (alpha z - h) / sigma for v, (z - alpha h) / sigma for eps.
-    Shapes: prediction, estimate, z (b c t h w), share (b 1 t h w), level (b, t).
+
+    Args:
+        kind: What the network predicts.
+        prediction: Its prediction (b c t h w).
+        estimate: The estimate h of x (b c t h w).
+        share: Weight of the estimate (b 1 t h w).
+        z: Noisy frames (b c t h w).
+        level: Their levels (b, t).
+
+    Returns:
+        The mixed prediction (b c t h w).
     """
     return (1 - share) * prediction + share * prediction_from(kind, estimate, z, level)
 

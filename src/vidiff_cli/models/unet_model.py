@@ -163,8 +163,21 @@ class UNetModel:
         known: Tensor | None = None,
         observed: Tensor | None = None,
     ) -> Denoise:
-        """A denoiser as `VideoModel` describes it. A network that is shown motion is shown what it makes of the frames
-        of `known` (b c t h w) that are `observed` (b t)."""
+        """A denoiser with prompts and times closed over. A network that is shown motion is shown what it makes of the
+        observed frames.
+
+        Args:
+            times: Seconds (b t).
+            given: True for frames that the network is told are given (b t).
+            prompts: One per clip (b); "" is no prompt.
+            scale: Scale of classifier-free guidance.
+            negative: The prompt to guide away from; None is no prompt.
+            known: Observed frames (b c t h w).
+            observed: True where `known` counts (b t).
+
+        Returns:
+            (z: b c t h w, level: b t) -> x_hat.
+        """
         plain = Conditioning(times=times, observed=given)
         if self.settings.network.motion and known is not None and observed is not None and bool(observed.any()):
             estimate, uncertainty = estimate_clip(known, observed, times)

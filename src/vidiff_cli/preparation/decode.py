@@ -12,7 +12,7 @@ from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.preparation.extract import UNEXPECTED, ClipSpec, ExtractJob, extract
-from vidiff_cli.preparation.extract_cache import ExtractCache, ExtractedSource, partial_path
+from vidiff_cli.preparation.extract_cache import ExtractCache, ExtractedSource, member_path, partial_path
 from vidiff_cli.preparation.plan import Plan
 from vidiff_cli.preparation.scan import MediaSource
 from vidiff_cli.system import worker_pool
@@ -93,11 +93,17 @@ def _outcomes(
             for outcome in running:
                 del open_jobs[outcome.job.path]
                 if outcome.kind:  # its worker was killed
-                    remove(partial_path(outcome.job.path))
+                    _remove_partial(outcome.job)
                 yield outcome
     finally:
-        for path in open_jobs:
-            remove(partial_path(path))
+        for job in open_jobs.values():
+            _remove_partial(job)
+
+
+def _remove_partial(job: ExtractJob) -> None:
+    remove(partial_path(job.path))
+    if job.source.member is not None:
+        remove(member_path(job.path, job.source.member))
 
 
 def _cores() -> int:

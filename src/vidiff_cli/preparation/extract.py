@@ -16,11 +16,13 @@ from pathlib import Path
 
 from vidiff_cli.config.read_options import DEFAULT, ReadOptions
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.preparation.archives import MediaMember
 from vidiff_cli.preparation.aspect_ratio import Framing, framing
 from vidiff_cli.preparation.captions import Segment
-from vidiff_cli.preparation.extract_cache import ClipCandidate, ExtractedSource, ExtractWriter, Unwritten
+from vidiff_cli.preparation.extract_cache import ClipCandidate, ExtractedSource, ExtractWriter, Unwritten, member_path
 from vidiff_cli.preparation.quality_filters import clip_scores, fingerprint
 from vidiff_cli.preparation.scan import MediaSource
+from vidiff_cli.system.atomic_files import remove
 from vidiff_cli.system.shortage import ShortageError, raise_shortage
 from vidiff_cli.system.worker_process import announce
 from vidiff_cli.video.decode import MAX_FRAMES, DecodedVideo, stream_frames
@@ -82,6 +84,8 @@ def _cut(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[
     if source.problem:
         return ExtractedSource(kind="cannot be read", reason=source.problem), []
     try:
+        if source.member is not None:
+            return _decoded_member(job, source.member, writer)
         return _decoded(job, writer)
     except Unwritten:
         raise
@@ -94,6 +98,19 @@ def _cut(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[
         raise_shortage(source.path, error)
         what = " ".join(str(error).split())[:300]
         return ExtractedSource(kind=UNEXPECTED, reason=f"{UNEXPECTED}: {type(error).__name__}: {what}"), []
+
+
+def _decoded_member(job: ExtractJob, member: MediaMember, writer: ExtractWriter) -> tuple[ExtractedSource, list[bytes]]:
+    """Decodes a member of an archive from a copy, which is gone afterwards."""
+    copy = member_path(job.path, member)
+    try:
+        member.media.copy_to(copy)
+        return _decoded(replace(job, source=replace(job.source, path=copy, member=None)), writer)
+    except VidiffError as error:
+        what = error.what.replace(str(copy), str(job.source.path))
+        raise VidiffError(what, found=error.found, expected=error.expected, fix=error.fix) from error.__cause__
+    finally:
+        remove(copy)
 
 
 def _decoded(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, list[bytes]]:
@@ -194,7 +211,7 @@ def _finished(
         size=_framing(info, clip_spec).crop,
         fps=str(reading.fps),
         frames=total,
-        start_seconds=round(float(info.start_seconds), 6),
+        start_seconds=max(0.0, round(float(info.start_seconds), 6)),
         clip_frames=1 if info.is_image else clip_spec.frames,
     )
     scenes = scene_starts(scores) if clip_spec.scenes and total else (0,)

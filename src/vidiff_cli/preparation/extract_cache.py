@@ -26,6 +26,7 @@ import numpy as np
 from vidiff_cli.dataset.jsonl import JOURNAL
 from vidiff_cli.dataset.shards import Shard, uint8_entry
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.preparation.archives import MediaMember
 from vidiff_cli.preparation.captions import Segment
 from vidiff_cli.preparation.scan import MediaSource
 from vidiff_cli.system.atomic_files import unwritable
@@ -165,6 +166,11 @@ class Unwritten(VidiffError):
 def partial_path(path: Path) -> Path:
     """The name of an entry while it is written; the parent of a killed worker removes it."""
     return path.with_name(f".{path.name}.part")
+
+
+def member_path(path: Path, member: MediaMember) -> Path:
+    """The file that a member of an archive is copied into while it is decoded; removed as `partial_path`."""
+    return path.with_name(f".{path.name}.part{member.media.suffix}")
 
 
 class ExtractWriter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video.image_file import image_header
+from vidiff_cli.video.image_sequence import numbered_pictures
 from vidiff_cli.video.probe import SUFFIXES_IMAGE
 
 FEWEST = 8  # pictures that are taken for a video without being told
-NUMBERED = re.compile(r"(.*?)(\d{1,12})", re.S)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,21 +33,8 @@ def frame_folders(files: Iterable[Path], *, least: int = FEWEST) -> list[FrameFo
     for path in files:
         if path.suffix.lower() in SUFFIXES_IMAGE:
             images[path.parent].append(path)
-    found = ((folder, _in_order(paths)) for folder, paths in sorted(images.items()) if len(paths) >= least)
+    found = ((folder, numbered_pictures(paths)) for folder, paths in sorted(images.items()) if len(paths) >= least)
     return [FrameFolder(folder=folder, frames=frames) for folder, frames in found if frames and _are_frames(frames)]
-
-
-def _in_order(paths: list[Path]) -> tuple[Path, ...]:
-    """By number; () where they are not numbered one after another."""
-    kinds, numbers = set[tuple[str, str]](), dict[int, Path]()
-    for path in paths:
-        found = NUMBERED.fullmatch(path.stem)
-        if found is None:
-            return ()
-        kinds.add((found[1], path.suffix.lower()))
-        numbers[int(found[2])] = path
-    whole = len(kinds) == 1 and len(numbers) == len(paths) == max(numbers) - min(numbers) + 1
-    return tuple(path for _, path in sorted(numbers.items())) if whole else ()
 
 
 def _are_frames(frames: tuple[Path, ...]) -> bool:

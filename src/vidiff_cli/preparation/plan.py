@@ -37,7 +37,7 @@ def plan_prep(settings: PrepSettings) -> Plan:
 
     VidiffError: no source, captions that cannot be read, or a held-out group that no source belongs to.
     """
-    found = scan(settings.sources, exclude=settings.output, images=settings.images)
+    found = scan(settings.sources, exclude=settings.output, images=settings.images, archives=True)
     captions = read_captions(
         found.sources,
         settings.captions,
@@ -102,6 +102,6 @@ def is_complete(plan: Plan) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """True for a file of an unfinished dataset, hidden temporary files included."""
-    names = {JOURNAL, "data", "text", "clips.jsonl", INDEX, LEDGER, MISSING, PREVIEW, REJECTED, LOCK}
+    names = {JOURNAL, "data", "text", "latents", "clips.jsonl", INDEX, LEDGER, MISSING, PREVIEW, REJECTED, LOCK}
     hidden = path.name.startswith(".") and (path.name.endswith(".part") or ".tmp-" in path.name)
     return path.name in names or path.name.startswith(f"{LOCK}-") or hidden

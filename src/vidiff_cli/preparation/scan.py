@@ -6,17 +6,21 @@ import glob
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.path_kind import SUFFIXES_MEDIA, SUFFIXES_TEXT
+from vidiff_cli.preparation import archives as archive
+from vidiff_cli.preparation.archives import MediaMember
 from vidiff_cli.preparation.image_folders import FEWEST, FrameFolder, frame_folders
+from vidiff_cli.system.shortage import ShortageError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaSource:
-    """One file to prepare, or one folder of numbered `pictures` that are the frames of a video.
+    """One file to prepare, one folder of numbered `pictures` that are the frames of a video, or a `member` of an
+    archive, whose `path` is of no file.
 
     `name` is its path relative to what was given, unique, with forward slashes.
     """
@@ -28,6 +32,7 @@ class MediaSource:
     mtime_ns: int
     problem: str | None = None  # why it must not even be opened
     pictures: tuple[Path, ...] = ()
+    member: MediaMember | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,12 +43,12 @@ class Scan:
     other_files: int
 
 
-def scan(given: Sequence[str], *, exclude: Path | None = None, images: str = "stills") -> Scan:
+def scan(given: Sequence[str], *, exclude: Path | None = None, images: str = "stills", archives: bool = False) -> Scan:
     """Finds the videos and images of folders (recursive, sorted), files and globs; hidden files are skipped.
 
     `images`: "stills" are sources of their own; "frames", folders of numbered ones are one source; "auto", where they
     look like frames (`frame_folders`). A file with an unknown suffix is a source only where it is named itself.
-    `exclude` is a folder never entered.
+    `exclude` is a folder never entered; with `archives` the videos and images in .tar files are sources too.
     VidiffError: something given does not exist, or there is no video or image in all of it.
     """
     found: dict[Path, Path] = {}  # file -> root
@@ -51,23 +56,23 @@ def scan(given: Sequence[str], *, exclude: Path | None = None, images: str = "st
     excluded = os.path.realpath(exclude) if exclude else None
     for text in given:
         for path, root, wanted in _expand(text, excluded):
-            if wanted:
+            if wanted or (archives and path.suffix.lower() == archive.SUFFIX):
                 found.setdefault(path, root)
             else:
                 other.add(path)
-    if not found:
+    roots = sorted(set(found.values()))
+    base = roots[0] if len(roots) == 1 else _common(roots) if roots else None
+    sources = list(_sources(found, base, images, archives))
+    if not sources:
         raise VidiffError(
             f"no video or image in {', '.join(given)}",
             found=f"{len(other)} other files" if other else "nothing",
             expected="files such as .mp4, .webm, .gif, .png",
         )
-    roots = sorted(set(found.values()))
-    base = roots[0] if len(roots) == 1 else _common(roots)
-    sources = list(_sources(found, base, images))
     return Scan(sources=tuple(sorted(sources, key=lambda source: source.name)), other_files=len(other - set(found)))
 
 
-def _sources(found: Mapping[Path, Path], base: Path | None, images: str) -> Iterator[MediaSource]:
+def _sources(found: Mapping[Path, Path], base: Path | None, images: str, archives: bool) -> Iterator[MediaSource]:
     taken: set[Path] = set()
     folders = [] if images == "stills" else frame_folders(found, least=2 if images == "frames" else FEWEST)
     for folder in folders:
@@ -75,7 +80,31 @@ def _sources(found: Mapping[Path, Path], base: Path | None, images: str) -> Iter
         yield _picture_source(folder, found[folder.frames[0]], base)
     for path, root in found.items():
         if path not in taken:
-            yield _source(path, root, base)
+            source = _source(path, root, base)
+            if archives and not source.problem and path.suffix.lower() == archive.SUFFIX:
+                yield from _members(source)
+            else:
+                yield source
+
+
+def _members(source: MediaSource) -> Iterator[MediaSource]:
+    """The videos and images of an archive; an archive that cannot be read is one source, with the problem."""
+    try:
+        members = archive.media_members(source.path)
+    except ShortageError:
+        raise
+    except VidiffError as error:
+        yield replace(source, problem=str(error).replace(str(source.path), source.name))
+        return
+    for member in members:
+        yield replace(
+            source,
+            path=source.path / member.name,
+            name=f"{source.name}/{member.name}",
+            bytes=member.media.size,
+            problem=member.problem,
+            member=member,
+        )
 
 
 def _picture_source(folder: FrameFolder, root: Path, base: Path | None) -> MediaSource:

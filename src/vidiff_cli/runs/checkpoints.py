@@ -22,6 +22,7 @@ from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.state import Phase, TrainState
 
+BEST = "best"  # beside the checkpoints: the name of the one with the lowest held-out loss
 INTERRUPT_ONLY = "passing"  # among a checkpoint's notes: saved at an interrupt, removed once there is a later one
 
 
@@ -107,13 +108,27 @@ def save_checkpoint(
         parallel: this rank.
         errors: one-pass errors of the averaged weights, for the checkpoint's header.
     """
-    name = f"step-{state.step:06d}" + (f"-of-{schedule.steps:06d}" if state.phase == "decay" else "")
+    name = checkpoint_name(state, schedule)
     header = None if errors is None else errors.as_json()
     state.save(checkpoints / name, clips_seen=state.step * settings.batch_size, errors=header, parallel=parallel)
     if not parallel.is_main:
         return
     write_text(checkpoints / "latest", name + "\n")
     _remove_older(checkpoints / name, settings, schedule)
+
+
+def checkpoint_name(state: TrainState, schedule: LRSchedule) -> str:
+    """Name of the folder of this step's checkpoint."""
+    return f"step-{state.step:06d}" + (f"-of-{schedule.steps:06d}" if state.phase == "decay" else "")
+
+
+def best_checkpoint(checkpoints: Path) -> Path | None:
+    """The checkpoint with the lowest held-out loss, where it is kept."""
+    try:
+        name = Path((checkpoints / BEST).read_text(encoding="utf-8", errors="replace").strip()).name
+    except OSError:
+        return None
+    return checkpoints / name if name and (checkpoints / name).is_dir() else None
 
 
 def complete_save(newest: Path, settings: TrainSettings, schedule: LRSchedule) -> None:
@@ -128,8 +143,10 @@ def complete_save(newest: Path, settings: TrainSettings, schedule: LRSchedule) -
 
 
 def _remove_older(newest: Path, settings: TrainSettings, schedule: LRSchedule) -> None:
-    """Keeps `keep` checkpoints, besides the end of the stable phase and all results."""
+    """Keeps `keep` checkpoints, besides the end of the stable phase, the best one and all results."""
     always = {newest.name, f"step-{schedule.stable:06d}"}
+    if (best := best_checkpoint(newest.parent)) is not None:
+        always.add(best.name)
     others = [folder for folder in newest.parent.glob("step-*") if folder.name not in always and not _is_result(folder)]
     temporary = [folder for folder in others if _read_state(folder).get("notes", {}).get(INTERRUPT_ONLY)]
     others = sorted((folder for folder in others if folder not in temporary), key=_modified_time)

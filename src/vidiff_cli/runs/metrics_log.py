@@ -42,6 +42,7 @@ SKIPPED: Mapping[str, tuple[str, Literal["info", "warning"]]] = {  # reason and 
     "spike": ("its gradient is a spike", "warning"),
     "not finite": ("its loss or its gradient is not finite", "warning"),
 }
+DIVERGED = 10.0  # times the loss of the first step, or of a network that predicts nothing (1)
 MEASURED = ("seconds_per_step", "clips_per_second", "share_of_peak", "memory_mb")  # of a row: differ between equal runs
 
 
@@ -238,6 +239,8 @@ class TrainingLog:
         keys = ("loss", "free", "observed", "gradient_norm")
         row: dict[str, object] = {"step": last["step"], "phase": last["phase"], "lr": last["lr"]}
         row |= {key: _mean([each.get(key) for each in self.pending]) for key in keys}
+        if self.pending[0]["step"] == 1:
+            row["first_loss"] = self.pending[0].get("loss")
         bands = _band_means([each["bands"] for each in self.pending if "bands" in each])
         row |= {f"loss_level_{name}": value for name, value in zip(BANDS, bands, strict=True)}
         terms = [each.get("terms") or {} for each in self.pending]
@@ -253,6 +256,24 @@ class TrainingLog:
         now = time.monotonic()
         self.observation_pace.add(1, now - self.clock)
         self.clock = now
+
+    def best_validation(self) -> tuple[int, float, int] | None:
+        """The step of the lowest validation loss, this loss, and the number of validations since."""
+        if not self.validations:
+            return None
+        losses = [_finite_or_none(row["validation_loss"]) for row in self.validations]
+        losses = [math.inf if loss is None else loss for loss in losses]
+        best = losses.index(min(losses))
+        return self.validations[best]["step"], losses[best], len(losses) - 1 - best
+
+    def divergence(self) -> tuple[float, float] | None:
+        """The loss of the first step and the mean loss of the last ones, where the training ends far above its
+        start."""
+        rows = [row for row in self.rows() if _is_number(row.get("loss"))]
+        if not rows or not _is_number(rows[0].get("first_loss")):
+            return None
+        first, last = rows[0]["first_loss"], rows[-1]["loss"]
+        return (first, last) if last > DIVERGED * max(first, 1.0) else None
 
     def mean_loss(self) -> float | None:
         return _mean(list(self.recent))

@@ -65,7 +65,14 @@ class TrainingMonitor:
         return [*self.prompts, *(self.validation_set.captions if self.validation_set else ())]
 
     def announce(self) -> Iterator[Event]:
-        """Notes once that there are no held-out clips."""
+        """Notes once that there are no held-out clips. VidiffError where they are needed."""
+        if self.settings.keeps_best and self.validation_set is None:
+            option = "--keep-best" if self.settings.keep_best else "--patience"
+            raise VidiffError(
+                f"{option} goes by the held-out loss",
+                found="a dataset without held-out clips",
+                fix="prepare it with vidiff prep --val-fraction",
+            )
         if self.settings.validate_every and self.validation_set is None:
             errors = ", and the errors in its checkpoints are measured on clips that it was trained on"
             yield Note(
@@ -146,6 +153,11 @@ class TrainingMonitor:
 def is_due(step: int, settings: TrainSettings) -> bool:
     """Says whether validation or samples are due after `step` steps."""
     return _is_due(settings, step, settings.validate_every) or _is_due(settings, step, settings.sample_every)
+
+
+def validation_is_due(step: int, settings: TrainSettings) -> bool:
+    """Says whether validation is due after `step` steps."""
+    return _is_due(settings, step, settings.validate_every)
 
 
 def _is_due(settings: TrainSettings, step: int, every: int) -> bool:

@@ -34,6 +34,8 @@ MUTABLE_SETTINGS = {
     "track",
     "device",
     "parallel",
+    "rank_timeout",
+    "keep_best",
     "patience",
     "grad_accum_steps",
     "gradient_checkpointing",

@@ -43,10 +43,23 @@ class RunPlan:
 def plan_run(
     settings: TrainSettings, dataset: Dataset, run: Path, device: torch.device, *, world: int, locked: bool
 ) -> EventStream[tuple[RunPlan, ClipTower | LazyTower | None]]:
-    """Decides what to train and where to continue; returns the plan and the text encoder that embeds the captions.
+    """Decide what to train and where to continue.
 
-    Writes nothing, but removes unfinished files of killed processes while the folder is `locked`. Raises VidiffError
-    for a folder that holds anything but this run.
+    Writes nothing, but removes unfinished files of killed processes while the folder is locked.
+
+    Args:
+        settings: As asked for.
+        dataset: The dataset.
+        run: The run folder, which need not exist.
+        device: Device of the training.
+        world: Number of processes.
+        locked: This process holds the lock of the folder.
+
+    Returns:
+        The plan, and the text encoder that embeds the captions.
+
+    Raises:
+        VidiffError: The folder holds anything but this run.
     """
     dtype = choose_dtype(settings.precision, device)
     settings = consistent(settings.model_copy(update={"precision": dtype_name(dtype)}))

@@ -45,8 +45,19 @@ def measure_errors(
     dtype: torch.dtype,
     at_once: int = AT_ONCE,
 ) -> OnePassErrors:
-    """The errors of a model in evaluation mode on `device`, without captions; `at_once` clips at a time. Gaps that no
-    window has room for are left out. No global random number is drawn."""
+    """Measure the errors of a model's frames in one pass, without captions. No global random number is drawn.
+
+    Args:
+        video_model: The model, in evaluation mode.
+        validation_set: The held-out clips.
+        split: Name of their part of the dataset, for the record.
+        device: Device of the model.
+        dtype: Number format of the network.
+        at_once: Clips that go through the network together.
+
+    Returns:
+        Errors by gap; gaps that no window has room for are left out.
+    """
     sums = dict[tuple[str, int], np.ndarray]()  # of squares: the model's and the estimate's; and of how many numbers
     with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         for indices, video, frames in clips_in_batches(validation_set, at_once, device):

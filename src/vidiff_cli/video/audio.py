@@ -13,6 +13,7 @@ because pieces of 40 ms are moved unchanged.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -21,7 +22,7 @@ from pathlib import Path
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.ffmpeg_log import parse_input
-from vidiff_cli.video.probe import CONFIG, FRAME, probe
+from vidiff_cli.video.probe import CONFIG, FRAME, WITHOUT_EDITS, probe
 
 INAUDIBLE_SECONDS = Fraction(1, 50)  # a shift below one audio packet is left alone, so that every packet is copied
 UNKNOWN = "none"  # ffmpeg's name for a codec that it does not know: some phones add such a track
@@ -31,6 +32,8 @@ COPIED = {
     ".webm": frozenset({"opus", "vorbis"}),
 }
 ANEW = {".mp4": "aac", ".mkv": "libopus", ".webm": "libopus"}
+LAYOUTS = {"mono": 1, "stereo": 2, "3.0": 3, "5.0": 5, "5.1": 6}  # those of FORMATS, and their channels
+CHANNELS = LAYOUTS | {"downmix": 2, "2.1": 3, "quad": 4, "4.0": 4, "3.1": 4, "4.1": 5}
 # Channels that both encoders write in the usual order. Opus is always 48 kHz: ffmpeg gets the times of a Matroska file
 # wrong where its encoder is handed less.
 FORMATS = {
@@ -48,7 +51,8 @@ COUNTED_RATE = 8000  # samples a second, where only their number matters
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioTrack:
-    """Audio of a file whose first frame has time `first_seconds` by the file's clock. `codecs`: those of its tracks.
+    """Audio of a file whose first frame has time `first_seconds` by the file's clock. `codecs` and `channels`: those of
+    its tracks.
 
     `anew`: every track is encoded, none is copied.
     """
@@ -56,6 +60,7 @@ class AudioTrack:
     path: Path
     first_seconds: Fraction
     codecs: tuple[str, ...]
+    channels: tuple[int, ...]
     delay: Fraction
     speed: Fraction
     stop: bool
@@ -68,37 +73,57 @@ def find_audio(path: Path, *, delay: Fraction, speed: Fraction, stop: bool) -> l
     Times are by the file's own clock: without `-copyts`, ffmpeg sets it to 0 at the start of the used tracks in some
     containers.
     """
-    if not probe(path).has_audio:
+    info = probe(path)
+    if not info.has_audio:
         return []
     arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-frames:v", "1", "-f", "null", "-"]
     _, log, _ = ffmpeg.run(["-copyts", *ffmpeg.input_arguments(path), *arguments])
     found, tick, frame = parse_input(log), CONFIG.search(log), FRAME.search(log)
-    codecs = tuple(track.codec for track in found.of_kind("audio")) if found else ()
+    tracks = found.of_kind("audio") if found else ()
+    codecs = tuple(track.codec for track in tracks)
     if all(codec == UNKNOWN for codec in codecs):
         return []
     first = Fraction(0)
     if tick is not None and frame is not None and frame[1] != "NOPTS":
         first = int(frame[1]) * Fraction(int(tick[1]), int(tick[2]))
     anew = speed != 1
-    return [AudioTrack(path=path, first_seconds=first, codecs=codecs, delay=delay, speed=speed, stop=stop, anew=anew)]
+    if info.input_options == WITHOUT_EDITS:
+        first = info.start_seconds
+    channels = tuple(_channels(track.channel_layout) for track in tracks)
+    placed = {"delay": delay, "speed": speed}
+    return [
+        AudioTrack(path=path, first_seconds=first, codecs=codecs, channels=channels, stop=stop, anew=anew, **placed)
+    ]
+
+
+def _channels(layout: str) -> int:
+    """Number of channels of a layout by ffmpeg's name; those with more than six have six here."""
+    counted = re.match(r"(\d+) channels", layout)
+    return int(counted[1]) if counted else CHANNELS.get(re.sub(r"\(.*", "", layout), 6 if layout else 2)
 
 
 def concatenate_audio(path: Path, first: AudioTrack, then: AudioTrack, *, seconds: Fraction) -> AudioTrack:
     """Writes `path`: the first track of one source until the first frame of another appears, then that one's.
 
-    Stereo. Audio of the second source from before its first frame is dropped. Raises VidiffError if ffmpeg fails.
+    With the channels of the one that has more. Audio of the second source from before its first frame is dropped.
+    Raises VidiffError if ffmpeg fails.
     """
     end = then.delay * then.speed
+    chosen = [next(number for number, codec in enumerate(each.codecs) if codec != UNKNOWN) for each in (first, then)]
+    most = max(each.channels[track] for each, track in zip((first, then), chosen, strict=True))
+    layout = next((name for name, count in LAYOUTS.items() if count >= most), "5.1")
     pieces = [path.with_name(f"{path.name}-{number}") for number in range(2)]
-    for piece, sound, moved in zip(pieces, (first, then), (first.delay * first.speed, Fraction(0)), strict=True):
-        track = next(number for number, codec in enumerate(sound.codecs) if codec != UNKNOWN)
+    moves = first.delay * first.speed, Fraction(0)
+    for piece, sound, moved, track in zip(pieces, (first, then), moves, chosen, strict=True):
         source = ["-copyts", *_moved(sound.path, moved - sound.first_seconds), "-map", f"0:a:{track}"]
-        chain = f"{_placed(seconds * sound.speed)},aformat=channel_layouts=stereo:sample_rates=48000"
+        chain = f"{_placed(seconds * sound.speed)},aformat=channel_layouts={layout}:sample_rates=48000"
         _run([*source, "-af", chain, *PIECE, ffmpeg.file_url(piece)])
     inputs = [word for piece in pieces for word in ("-i", ffmpeg.file_url(piece))]
     chain = f"[0:a]apad=whole_dur={float(end):.6f},atrim=end={float(end):.6f}[a];[a][1:a]concat=v=0:a=1"
     _run([*inputs, "-filter_complex", chain, *PIECE, ffmpeg.file_url(path)])
-    return replace(first, path=path, first_seconds=Fraction(0), codecs=("joined",), delay=Fraction(0), anew=True)
+    return replace(
+        first, path=path, first_seconds=Fraction(0), codecs=("joined",), channels=(most,), delay=Fraction(0), anew=True
+    )
 
 
 def _run(arguments: Sequence[str | ffmpeg.FfmpegInput]) -> None:
@@ -110,9 +135,18 @@ def _run(arguments: Sequence[str | ffmpeg.FfmpegInput]) -> None:
 def mux_audio(
     pictures: Path, joined: Path, sound: AudioTrack, *, suffix: str, seconds: Fraction, muxer: Sequence[str]
 ) -> str | None:
-    """Writes `joined`: the frames of a file, which last `seconds`, and the audio. Returns ffmpeg's error, or None.
+    """Write the frames of one file and the audio of another into a third.
 
-    `suffix` names the container, `muxer` holds ffmpeg's arguments for it.
+    Args:
+        pictures: The file with the frames.
+        joined: The file to write.
+        sound: The audio, and how it is moved and stretched.
+        suffix: Extension that names the container.
+        seconds: Duration of the frames.
+        muxer: ffmpeg's arguments for the container.
+
+    Returns:
+        ffmpeg's error, or None.
     """
     complaint = None
     for ways in _attempts(sound, suffix):

@@ -89,7 +89,7 @@ class _DecodeSpec:
 
 
 def decode(
-    path: str | Path,
+    source: str | Path | VideoInfo,
     *,
     size: tuple[int, int] | None = None,
     crop: tuple[int, int] | None = None,
@@ -101,7 +101,7 @@ def decode(
     """Decodes a video, or a still image as one frame with rate 0. Pixels are upright and square.
 
     Args:
-        path: the file.
+        source: the file; a `VideoInfo` saves the probe.
         size: (w, h) that frames are scaled to; None keeps their size.
         crop: (w, h) of a center crop after scaling.
         fps: output rate; frame k is the one shown at time k / fps, for every k / fps below the duration.
@@ -115,7 +115,7 @@ def decode(
     _check_arguments(decoder, fps)
     if max_frames is not None and max_frames < 1:
         raise VidiffError("max_frames must be positive", found=max_frames)
-    info = probe(Path(path))
+    info = source if isinstance(source, VideoInfo) else probe(Path(source))
     spec = _make_spec(info, size, crop, fps, max_frames, max_bytes)
     return _collect(info, spec, decoder, max_bytes)
 
@@ -154,6 +154,12 @@ def stream_frames(
         raise VidiffError("stop_seconds must be positive", found=stop_seconds)
     info = source if isinstance(source, VideoInfo) else probe(Path(source))
     spec = replace(_make_spec(info, size, crop, fps, None, None), stop_seconds=stop_seconds)
+    if info.pictures:
+        from vidiff_cli.video.image_sequence import stream_image_sequence
+
+        rate = fps or info.fps
+        yield stream_image_sequence(info, info.pictures, size=spec.size, crop=spec.crop, fps=rate)
+        return
     yield from _decode_attempts(info, spec, decoder, keep_intact=keep_intact)
 
 

@@ -56,7 +56,7 @@ def describe_conversion(info: VideoInfo) -> list[str]:
     elif info.wide_gamut and not info.alpha:
         found.append(f"{info.wide_gamut} colors, converted to BT.709")
     if info.alpha:
-        found.append(f"transparent pixels, shown in front of {info.options.background}")
+        found.append(f"alpha channel, shown in front of {info.options.background}")
     if info.interlaced:
         found.append("interlaced frames, deinterlaced" if deinterlaces(info) else "interlaced frames, left as they are")
     return found

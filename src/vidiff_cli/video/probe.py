@@ -19,7 +19,8 @@ from vidiff_cli.video import ffmpeg, image_file
 from vidiff_cli.video.damage import Damage
 from vidiff_cli.video.ffmpeg_log import LoggedStream, parse_input
 from vidiff_cli.video.image_file import SUFFIXES_IMAGE
-from vidiff_cli.video.packets import packet_rate
+from vidiff_cli.video.packets import MEASURED_PACKETS, partly_shown_start, read_packet_times
+from vidiff_cli.video.resample import measure_rate
 
 SUFFIXES_VIDEO = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob"}
@@ -40,6 +41,7 @@ ALPHA = re.compile(r"^(?:yuva|gbrap|rgba|bgra|argb|abgr|ya\d|ayuv|vuya|pal8|RGBA
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own skip the second picture
 FIELDS = re.compile(r"\b(top|bottom) (coded )?first\b")  # of an interlaced stream
 Fields = Literal["", "marked", "tff", "bff"]
+WITHOUT_EDITS = ("-ignore_editlist", "1")
 HDR_TRANSFERS = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 WIDE_PRIMARIES = {"bt2020": "BT.2020", "smpte431": "DCI-P3", "smpte432": "Display P3"}
 
@@ -57,7 +59,7 @@ class VideoInfo:
     turned or mirrored for display. `fields`: "" for progressive frames, "marked" where frames themselves say, else the
     field that comes first in all of them. `others`: what else the file holds: subtitles, chapters, a cover.
     `input_options` make ffmpeg read the file rightly; `options` are the user's. With `damage`, only the intact frames
-    are read.
+    are read. `pictures`: the frames of a video that is a folder of images.
     """
 
     path: Path
@@ -89,6 +91,7 @@ class VideoInfo:
     input_options: tuple[str, ...] = ()
     options: ReadOptions = DEFAULT
     damage: Damage | None = None
+    pictures: tuple[Path, ...] = ()
 
     @property
     def interlaced(self) -> bool:
@@ -121,7 +124,10 @@ def probe(path: str | Path, options: ReadOptions = DEFAULT) -> VideoInfo:
     info = replace(_parse_log(path, log, complaint), options=options)
     if info.hdr and options.hdr == "refuse":
         raise VidiffError(f"{path} is HDR", found=info.hdr, expected="standard dynamic range", fix="--hdr tonemap")
-    return replace(info, fps=packet_rate(path, info.fps), header_fps=info.fps)
+    packets = read_packet_times(path, limit=MEASURED_PACKETS)
+    info = replace(info, fps=measure_rate([*packets.times], info.fps), header_fps=info.fps)
+    start = partly_shown_start(path) if packets.hidden == 1 and "mov" in info.container else None
+    return info if start is None else replace(info, start_seconds=start, input_options=WITHOUT_EDITS)
 
 
 def check_readable(path: Path) -> None:

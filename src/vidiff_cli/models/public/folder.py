@@ -153,12 +153,20 @@ def folder_hash(folder: PublicFolder) -> tuple[str, dict[str, str]]:
 
     Raises VidiffError for a file that cannot be read.
     """
-    hashes = {}
+    files = {}
     for file in folder.weight_files():
         base = folder.path if file.is_relative_to(folder.path) else file.parents[1]
-        hashes[str(file.relative_to(base))] = _file_hash(file)
-    joined = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
-    return joined, hashes
+        files[str(file.relative_to(base))] = file
+    return hash_files(files)
+
+
+def hash_files(files: Mapping[str, Path]) -> tuple[str, dict[str, str]]:
+    """sha256 over files by name, and of each one; computed once for a file of one size and time.
+
+    Raises VidiffError for a file that cannot be read.
+    """
+    hashes = {name: _file_hash(file) for name, file in files.items()}
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(), hashes
 
 
 def _family(path: Path, classes: Mapping[str, str], adapter: Path | None) -> Family:

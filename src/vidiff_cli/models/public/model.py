@@ -190,7 +190,20 @@ class PublicModel:
         known: Tensor | None = None,
         observed: Tensor | None = None,
     ) -> Denoise:
-        """A denoiser as `VideoModel` describes it. Public networks are told no times and no motion."""
+        """A denoiser of z with prompts closed over. Public networks are told no times, no mask and no motion.
+
+        Args:
+            times: Not used.
+            given: Not used.
+            prompts: One per clip (b); "" is no prompt.
+            scale: Scale of classifier-free guidance.
+            negative: The prompt to guide away from; None is no prompt.
+            known: Not used.
+            observed: Not used.
+
+        Returns:
+            (z: b c m h w, level: b m) -> x_hat.
+        """
         conditional = partial(self._denoise, self._prompts.states(prompts))
         if not any(prompts) and not negative:
             return conditional

@@ -9,10 +9,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.preparation.archives import MediaMember
 from vidiff_cli.preparation.captions.document import Document
 from vidiff_cli.preparation.captions.formats import CORPORA, FORMATS
 from vidiff_cli.preparation.captions.matching import NameIndex, stem
 from vidiff_cli.preparation.captions.sidecar import read_sidecar
+from vidiff_cli.preparation.captions.table import captions_of_record
 from vidiff_cli.preparation.captions.types import Annotation, Captions, InvalidRow, MatchTarget, Missing, Segment
 from vidiff_cli.preparation.scan import MediaSource
 from vidiff_cli.system.shortage import ShortageError
@@ -256,6 +258,8 @@ class _DocumentCaptions:
 def _sidecar_captions(source: MediaSource, encoding: str | None) -> tuple[str, ...]:
     """The captions of the text file beside a source. VidiffError: it is there but cannot be used."""
     sidecar = _sidecar_path(source)
+    if source.member is not None:
+        return _captions_in_archive(source, source.member, encoding)
     try:
         if not sidecar.is_file():
             return ()
@@ -263,6 +267,17 @@ def _sidecar_captions(source: MediaSource, encoding: str | None) -> tuple[str, .
         raise VidiffError(f"{sidecar} cannot be read", found=error.strerror) from error
     entries = [item for item in read_sidecar(Document(sidecar, encoding=encoding)) if isinstance(item, Annotation)]
     return tuple(text for entry in entries for part in entry.segments for text in part.captions)
+
+
+def _captions_in_archive(source: MediaSource, member: MediaMember, encoding: str | None) -> tuple[str, ...]:
+    """The captions of the text beside a member of an archive: lines of KEY.txt, or a column of KEY.json."""
+    if member.text is None:
+        return ()
+    document = Document(member.media.archive, f"{stem(source)}{member.text.suffix}", member.text.read(), encoding)
+    if member.text.suffix == ".txt":
+        entries = [item for item in read_sidecar(document) if isinstance(item, Annotation)]
+        return tuple(text for entry in entries for part in entry.segments for text in part.captions)
+    return captions_of_record(document.json)
 
 
 def _sidecar_path(source: MediaSource) -> Path:

@@ -122,6 +122,13 @@ def _entry(number: int, record: Mapping[str, object]) -> Iterator[Annotation | I
     )
 
 
+def captions_of_record(record: object) -> tuple[str, ...]:
+    """The captions of a JSON object, by the names of columns; () without."""
+    value = _first(record, CAPTION_COLUMNS) if isinstance(record, dict) else None
+    texts = [sentence(text)[0] for text in (value if isinstance(value, list) else [value])]
+    return clean_captions(texts)
+
+
 def _first(record: Mapping[str, object], names: tuple[str, ...]) -> object:
     return next((record[name] for name in names if name in record), None)
 

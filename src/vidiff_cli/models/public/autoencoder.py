@@ -1,0 +1,109 @@
+"""Frame autoencoders for training in their latent space: found by name, hashed, opened as codecs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.public.codecs import FrameCodec, save_decoder_memory
+from vidiff_cli.models.public.folder import INDEX, check_weights, hash_files, read_config, weight_files
+from vidiff_cli.models.public.hub import is_hub_name, parse_hub_name, require_snapshot
+from vidiff_cli.models.public.prompts import open_part
+from vidiff_cli.system.shortage import raise_shortage
+
+KIND = "AutoencoderKL"
+SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")  # of its configuration: they change z
+UNKNOWN = "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoencoderFolder:
+    """A folder with an AutoencoderKL: `source` names it for --autoencoder, `commit` where it is from the hub.
+
+    `sha256` is of its weights and of the scaling of its values; `channels` and `spatial` as in `Codec`.
+    """
+
+    path: Path
+    source: str
+    commit: str | None
+    sha256: str
+    channels: int
+    spatial: int
+    temporal: int = 1
+
+
+def resolve_autoencoder(source: str) -> AutoencoderFolder:
+    """Find and hash the autoencoder that a name on the hub, a model's folder or its own folder means.
+
+    VidiffError: not on this machine, not a frame autoencoder, weights missing or in a pickle.
+    """
+    commit, path = None, Path(source)
+    if is_hub_name(source):
+        snapshot = require_snapshot(parse_hub_name(source))
+        commit, path = snapshot.commit, snapshot.path
+    if (path / INDEX).is_file() or (path / "vae").is_dir():
+        path = path / "vae"
+    if not (path / "config.json").is_file():
+        found = "no config.json" if path.is_dir() else "no such folder"
+        expected = "a folder in the diffusers format with a frame autoencoder, or a model with one in vae"
+        raise VidiffError(f"{source} is not an autoencoder", found=found, expected=expected)
+    config = read_config(path / "config.json")
+    _check_kind(source, config)
+    check_weights(path)
+    try:
+        channels, depth = int(config["latent_channels"]), len(config["block_out_channels"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise VidiffError(f"{path / 'config.json'} does not describe an {KIND}", found=str(error)) from error
+    return AutoencoderFolder(
+        path=path,
+        source=source,
+        commit=commit,
+        sha256=autoencoder_hash(path, config),
+        channels=channels,
+        spatial=2 ** (depth - 1),
+    )
+
+
+def autoencoder_hash(path: Path, config: Mapping[str, Any] | None = None) -> str:
+    """sha256 of an autoencoder's weights and of the scaling of its values: equal for all models that have it."""
+    config = read_config(path / "config.json") if config is None else config
+    weights, _ = hash_files({file.name: file for file in sorted(weight_files(path))})
+    scaling = {name: config.get(name) for name in SCALING}
+    return hashlib.sha256(json.dumps([weights, scaling]).encode()).hexdigest()
+
+
+def open_frame_codec(folder: AutoencoderFolder, device: torch.device) -> FrameCodec:
+    """The codec of an autoencoder in float32, on a device. VidiffError where packages are missing or it is damaged."""
+    from safetensors import SafetensorError
+
+    try:
+        vae = open_part(folder.path, "diffusers", KIND, torch.float32, device)
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise_shortage(folder.path, error)
+        found = " ".join(str(error).split())[:120]
+        raise VidiffError(f"the autoencoder {folder.source} cannot be opened", found=found) from error
+    if device.type == "cuda":
+        save_decoder_memory(vae)
+    return FrameCodec(vae)
+
+
+def _check_kind(source: str, config: Mapping[str, Any]) -> None:
+    kind = str(config.get("_class_name", UNKNOWN))
+    if kind == KIND:
+        return
+    if kind.startswith(KIND):
+        raise VidiffError(
+            f"{source} compresses time: its values are of groups of frames, not of one frame",
+            found=kind,
+            expected=f"{KIND}, which encodes every frame alone",
+        )
+    raise VidiffError(f"{source} is not a frame autoencoder", found=kind, expected=KIND)
