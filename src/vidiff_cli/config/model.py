@@ -65,7 +65,9 @@ def suits(weighting: str, target: str) -> bool:
     for eps, which grows without bound at noisy levels, 1 for x, whose weights grow at clean levels, sigma^2 for v, and
     s^2, about as much, for flow.
     """
-    return target in ("v", "flow") or weighting in {"eps": ("eps", "min-snr"), "x": ("x", "min-snr", "truncated")}[target]
+    return (
+        target in ("v", "flow") or weighting in {"eps": ("eps", "min-snr"), "x": ("x", "min-snr", "truncated")}[target]
+    )
 
 
 def choose_target(patch: int) -> Literal["v", "x"]:

@@ -306,8 +306,8 @@ class TrainSettings(BaseModel):
     )
     layers: Annotated[Literal["all", "temporal"], Option(MODEL, "--train")] = Field(
         default="all",
-        description="Layers to train; temporal: those between the frames, of a public 3D U-Net; with --lora, the layers "
-        "that have an adapter",
+        description="Layers to train; temporal: those between the frames, of a public 3D U-Net; with --lora, the "
+        "layers that have an adapter",
     )
     lora: LoraSettings = LoraSettings()
     seed: Annotated[int, Option(REPRODUCE)] = Field(default=0, ge=0, description="Seed of every random draw")

@@ -10,8 +10,8 @@ from vidiff_cli.models.public.networks import Process
 
 
 def training_levels(model: ModelSettings, u: Tensor) -> Tensor:
-    """Levels (float64) at places u in [0, 1] of a model's schedule, 0 clean and 1 noise: a cosine's, or a public model's
-    own timesteps. Shapes: any -> the same."""
+    """Levels (float64) at places u in [0, 1] of a model's schedule, 0 clean and 1 noise: a cosine's, or the own
+    timesteps of a public model. Shapes: any -> the same."""
     if model.base is not None:
         return Process.from_config(model.base.scheduler).training_levels(u)
     diffusion = model.diffusion

@@ -22,7 +22,7 @@ from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.runs.metrics_log import TrainingLog
-from vidiff_cli.runs.setup import open_clip_source
+from vidiff_cli.runs.setup import ReadFrames, open_clip_source
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
@@ -47,16 +47,17 @@ class TrainingMonitor:
         device: torch.device,
         dtype: torch.dtype,
         draw_samples: DrawSamples,
+        latents: ReadFrames | None = None,
     ) -> None:
         self.settings, self.device, self.dtype = settings, device, dtype
         self.draw_samples = draw_samples
         self.prompts = read_sheet_prompts(settings.prompts) if settings.prompts else dataset_prompts(dataset)
-        crop, held_out = settings.loader.crop, open_clip_source(settings, dataset, side="val")
+        crop, held_out = settings.loader.crop, open_clip_source(settings, dataset, side="val", latents=latents)
         self.validation_set: ValidationSet | None = None
         if settings.validate_every:
             self.validation_set = make_validation_set(held_out, model, crop=crop)
         self.error_split = "val" if len(held_out.rows) else "train"
-        source = held_out if self.error_split == "val" else open_clip_source(settings, dataset)
+        source = held_out if self.error_split == "val" else open_clip_source(settings, dataset, latents=latents)
         self.error_clips = choose_clips(source, model, crop=crop)
 
     @property
@@ -166,10 +167,7 @@ def _is_due(settings: TrainSettings, step: int, every: int) -> bool:
 
 def averaged_model(state: TrainState, averages: Mapping[str, Tensor], device: torch.device) -> VideoNetwork:
     """Builds a frozen model of the averaged weights, which shares their memory where they are on `device`."""
-    with torch.device("meta"):
-        video_model = VideoNetwork(state.video_model.settings)
-    video_model.load_state_dict({name: value.to(device) for name, value in averages.items()}, assign=True)
-    return video_model.requires_grad_(False).eval()
+    return state.video_model.with_weights(averages, device)
 
 
 def read_sheet_prompts(path: Path) -> list[str]:

@@ -33,7 +33,8 @@ VIDEOS, FRAMES = ("video", "noise", "estimate", "uncertainty"), ("times", "obser
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSource:
-    """Clips to train on: `rows`, and `read(index, frame_indices)` -> uint8 (t h w c), which may be a view.
+    """Clips to train on: `rows`, and `read(index, frame_indices)` -> frames (t h w c), which may be a view: pixels as
+    uint8, or latents as float32.
 
     `shapes` (n, 3) has the frames, height and width of every clip; without it, all have the same frame size.
     """
@@ -103,10 +104,10 @@ class BatchSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """video (b c t h w) in [-1, 1], noise alike; u (b) in (0, 1); times (b, t) seconds; observed (b, t); dropped (b):
-    no caption. `text` holds the captions as the text encoder reads them (None: for a model without one). `rows` (b) are
-    the numbers of the clips in the source, `seeds` (b) those of dropout. `context` (b) is the place on the schedule (0
-    clean, 1 noise) at which observed frames are shown (None: clean). `is_image` (b, t) marks images, which come after
+    """video (b c t h w), pixels in [-1, 1] or latents, noise alike; u (b) in (0, 1); times (b, t) seconds; observed (b,
+    t); dropped (b): no caption. `text` holds the captions as the text encoder reads them (None: for a model without
+    one). `rows` (b) are the numbers of the clips in the source, `seeds` (b) those of dropout. `context` (b) is the
+    place on the schedule (0 clean, 1 noise) at which observed frames are shown (None: clean). `is_image` (b, t) marks images, which come after
     the frames of the clip (None: no images). `estimate` (b c t h w) and `uncertainty` (b 1 t h w) are made of the clean
     frames `estimated_from` (b, t), as in `Conditioning` (None for a model without motion). The noise is white: the
     model's prior is applied later."""
@@ -148,7 +149,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostBatch:
-    """A batch in the memory of the host, before its noise: frames (b t h w c) uint8, the last of them `images`; the
+    """A batch in the memory of the host, before its noise: frames (b t h w c) as read, the last of them `images`; the
     rest as in `Batch`, the estimates without room for images."""
 
     frames: np.ndarray
@@ -221,7 +222,7 @@ def draw_batches(
 
 
 def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionReader | None = None) -> HostBatch:
-    """The part without a device: clips are read, cropped, mirrored and stacked as bytes; captions are read."""
+    """The part without a device: clips are read, cropped, mirrored and stacked as they are; captions are read."""
     loader, seed = spec.loader, spec.seed
     rng = np.random.default_rng([seed, BATCH, step])
     rows = source.order(window=spec.window, crop=loader.crop, size=spec.size, seed=seed).rows(step)
@@ -292,16 +293,15 @@ def _stacked(clips: Iterable[np.ndarray], count: int) -> np.ndarray:
     batch: np.ndarray | None = None
     for place, clip in enumerate(clips):
         if batch is None:
-            batch = np.empty((count, *clip.shape), dtype=np.uint8)
+            batch = np.empty((count, *clip.shape), dtype=clip.dtype)
         batch[place] = clip
     assert batch is not None
     return batch
 
 
 def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device) -> Batch:
-    """Bytes go to the device and become numbers there; the noise is drawn there."""
-    bytes_there = torch.from_numpy(host.frames).to(device).permute(0, 4, 1, 2, 3).contiguous()
-    video = from_uint8_fast(bytes_there)
+    """Frames go to the device, and bytes become numbers there; the noise is drawn there."""
+    video = to_network(host.frames, device)
     noise = torch.empty_like(video)
     for place, number in enumerate(spec.slice):
         torch.randn(noise.shape[1:], generator=seeded(spec.seed, step, number, device=device), out=noise[place])
@@ -320,6 +320,12 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
         is_image=_last(host.images, host.observed.shape).to(device) if host.images else None,
         **_estimates(host, device),
     )
+
+
+def to_network(frames: np.ndarray, device: torch.device) -> Tensor:
+    """Frames (b t h w c) as they are read, for the network: b c t h w on its device, pixels in [-1, 1]."""
+    values = torch.from_numpy(frames).to(device).permute(0, 4, 1, 2, 3).contiguous()
+    return from_uint8_fast(values) if values.dtype == torch.uint8 else values
 
 
 def _estimates(host: HostBatch, device: torch.device) -> dict[str, Tensor]:

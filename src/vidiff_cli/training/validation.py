@@ -21,10 +21,9 @@ from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.models.noise_schedule import training_levels
 from vidiff_cli.models.video_model import VideoNetwork
-from vidiff_cli.pixels import from_uint8_fast
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
-from vidiff_cli.training.loader import Batch, ClipSource
+from vidiff_cli.training.loader import Batch, ClipSource, to_network
 from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import diffusion_loss
 
@@ -176,8 +175,8 @@ def validate(
 def clips_in_batches(
     validation_set: ValidationSet, at_once: int, device: torch.device
 ) -> Iterator[tuple[list[int], Tensor, np.ndarray]]:
-    """The clips in batches of one shape: their places, and their frames (b c t h w) in [-1, 1] and as they are read,
-    uint8 (b t h w c)."""
+    """The clips in batches of one shape: their places, and their frames for the network (b c t h w) and as they are
+    read (b t h w c)."""
     frames = [
         draw.crop_frames(validation_set.source.read(draw.row, draw.frames), validation_set.crop)
         for draw in validation_set.draws
@@ -188,8 +187,7 @@ def clips_in_batches(
         for start in range(0, len(indices), at_once):
             chosen = indices[start : start + at_once]
             stacked = np.stack([frames[index] for index in chosen])
-            video = from_uint8_fast(torch.from_numpy(stacked).to(device).permute(0, 4, 1, 2, 3))
-            yield chosen, video.contiguous(), stacked
+            yield chosen, to_network(stacked, device), stacked
 
 
 def _estimates(

@@ -92,6 +92,10 @@ class WithWeights:
         """The number format of its frozen weights."""
         return next(value.dtype for value in self.network.parameters() if not value.requires_grad)
 
+    def to(self, dtype: torch.dtype) -> WithWeights:
+        """The same with its weights in a number format."""
+        return WithWeights(self.network, {name: value.to(dtype) for name, value in self._weights.items()})
+
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         return functional_call(self.network, self._weights, inputs, named)
 

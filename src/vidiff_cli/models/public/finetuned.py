@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -19,6 +19,7 @@ from vidiff_cli.models.public.model import PublicModel
 from vidiff_cli.models.public.parts import open_network
 from vidiff_cli.models.public.trained import PREFIX, PublicDenoiser, PublicNetwork, open_base_folder
 from vidiff_cli.models.video_model import check_model_weights
+from vidiff_cli.text.encoder import CaptionReader
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,19 +100,32 @@ class FinetunedModel(PublicModel):
         settings = self.weights.settings
         assert settings.base is not None
         network = open_network(self.folder, self.dtype, self.device)
-        fill_network(network, settings, self.weights)
+        fill_network(network, settings, self.weights, self.dtype)
         return network
 
 
 class ModelInTraining(FinetunedModel):
     """The model of a `PublicNetwork`, for samples during its training; its prompts have been read before."""
 
-    def __init__(self, network: PublicNetwork, path: Path, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        network: PublicNetwork,
+        prompts: Sequence[str],
+        reader: CaptionReader | None,
+        path: Path,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
         weights = TrainedWeights(settings=network.settings, tensors={}, path=path, hash="", clips_seen=0)
         super().__init__(open_base_folder(network.settings), weights, device=device, dtype=dtype)
-        denoiser = network.denoiser
-        assert isinstance(denoiser, PublicDenoiser)
+        denoiser, text = network.denoiser, network.text
+        assert isinstance(denoiser, PublicDenoiser) and text is not None and reader is not None
         self._view = denoiser.network_with_weights
+        if not network.settings.base or not network.settings.base.rank:
+            self._view = denoiser.network_with_weights.to(dtype)
+        for prompt in ("", *prompts):
+            self.prompts.keep(prompt, text(reader([prompt])).tokens[0])
 
     @cached_property
     def _network(self) -> WithWeights:
@@ -157,11 +171,14 @@ def open_finetuned(
     )
 
 
-def fill_network(network: nn.Module, settings: ModelSettings, weights: TrainedWeights) -> None:
-    """Puts trained weights into a network. VidiffError where they do not fit it."""
+def fill_network(network: nn.Module, settings: ModelSettings, weights: TrainedWeights, dtype: torch.dtype) -> None:
+    """Puts trained weights into a network of a number format; adapters stay in float32. VidiffError where they do not
+    fit it."""
     assert settings.base is not None
     found = prepare_training(network, settings.base, seed=0)
     check_model_weights(weights.tensors, {PREFIX + name: value for name, value in found.items()}, weights.path)
     for name, value in found.items():
-        value.data.copy_(weights.tensors[PREFIX + name])
+        value.data = weights.tensors[PREFIX + name].to(
+            value.device, value.dtype if settings.base.rank else dtype, copy=True
+        )
     network.requires_grad_(False)

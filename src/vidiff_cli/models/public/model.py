@@ -60,7 +60,7 @@ class PublicModel:
         self.folder, self.device, self.dtype = folder, device, dtype
         self.family = folder.family
         self._process = Process.from_config(folder.scheduler)
-        self._prompts = PromptStates(folder, device, dtype, long_captions)
+        self.prompts = PromptStates(folder, device, dtype, long_captions)
         self._offload, self._recompute = offload and device.type != "cpu", False
         self._size, self._frames = size, frames
         self._check_shape()
@@ -169,7 +169,7 @@ class PublicModel:
         if self.licence is not None:
             yield Note(f"The weights of {self.name} have the licence {self.licence}.")
         if any(prompts):
-            yield from self._prompts.limit.notes(filter(None, prompts), what="prompt")
+            yield from self.prompts.limit.notes(filter(None, prompts), what="prompt")
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """None: its tokenizer knows parts of every word."""
@@ -177,7 +177,7 @@ class PublicModel:
 
     def embed_prompts(self, prompts: Sequence[str]) -> None:
         """The first stage: read all prompts and free the text encoder again."""
-        self._prompts.embed(prompts)
+        self.prompts.embed(prompts)
 
     def denoiser(
         self,
@@ -204,10 +204,10 @@ class PublicModel:
         Returns:
             (z: b c m h w, level: b m) -> x_hat.
         """
-        conditional = partial(self._denoise, self._prompts.states(prompts))
+        conditional = partial(self._denoise, self.prompts.states(prompts))
         if not any(prompts) and not negative:
             return conditional
-        against = self._prompts.states([negative or ""] * len(prompts))
+        against = self.prompts.states([negative or ""] * len(prompts))
         return classifier_free(conditional, partial(self._denoise, against), scale)
 
     def kept_bytes(self, shape: Sequence[int]) -> int:
@@ -215,7 +215,7 @@ class PublicModel:
         with torch.device("meta"):
             network = build_network(self.folder).to(self.dtype).requires_grad_(False)
             z = torch.empty(*shape, dtype=self.dtype, requires_grad=True)
-            states = torch.empty(shape[0], self.family.tokens, self._state_width, dtype=self.dtype)
+            states = torch.empty(shape[0], self.family.tokens, self.state_width, dtype=self.dtype)
             steps = (shape[0], shape[2]) if self.family.levels_by_frame else (shape[0],)
             timestep = torch.empty(*steps)
             kept, _ = measure_kept(lambda: PREDICT[self.family.network](network, z, timestep, states), network)
@@ -270,7 +270,8 @@ class PublicModel:
         return self._process.denoise(predict, z, level, by_frame=self.family.levels_by_frame)
 
     @property
-    def _state_width(self) -> int:
+    def state_width(self) -> int:
+        """Width of its text encoder's states."""
         config = self._network_config
         return int(config.get("cross_attention_dim") or config.get("text_dim") or config.get("text_embed_dim") or 1)
 

@@ -144,8 +144,10 @@ def open_public_network(
 
 
 def open_base_folder(settings: ModelSettings, of: Path | None = None) -> PublicFolder:
-    """The folder of the public model that `settings` fine-tune; `of` is the run that was trained. VidiffError: it is not
-    where it was, or has other weights."""
+    """The folder of the public model that `settings` fine-tune; `of` is the run that was trained.
+
+    VidiffError: it is not where it was, or has other weights.
+    """
     base, subject = settings.base, f"the model that {of or 'the run'} was trained from"
     assert base is not None
     try:
