@@ -76,11 +76,6 @@ class FinetunedModel(PublicModel):
         return base and base.licence
 
     @property
-    def clips_seen(self) -> int:  # type: ignore[override]
-        """Clips seen in fine-tuning."""
-        return self.weights.clips_seen
-
-    @property
     def fps(self) -> Fraction:
         """The rate of the clips that it was trained on, as the network saw them."""
         settings = self.weights.settings
@@ -91,8 +86,8 @@ class FinetunedModel(PublicModel):
         return {
             "path": self.name,
             "sha256": self.hash,
-            "clips_seen": self.clips_seen,
-            "base": {**super().record(), "path": self.folder.name, "sha256": self.hashes[0], "clips_seen": None},
+            "clips_seen": self.weights.clips_seen,
+            "base": {**super().record(), "path": self.folder.name, "sha256": self.hashes[0]},
         }
 
     @cached_property
