@@ -12,8 +12,6 @@ A function is imported when it is first used: importing vidiff_cli imports no to
 `__init__.pyi`.
 """
 
-from importlib import import_module  # and nothing slow: Ctrl-C at this moment would show a traceback
-
 __version__ = "0.1.0"
 
 _MODULES = {
@@ -32,4 +30,6 @@ def __getattr__(name: str) -> object:
     """Import an exported function on first use (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # not at the top: the handlers of early signals come first (__main__)
+
     return getattr(import_module(_MODULES[name]), name)

@@ -4,8 +4,6 @@ import os
 import signal
 from types import FrameType
 
-from vidiff_cli.system.standard_streams import open_closed_streams
-
 
 def start() -> None:
     """Run the command. Until it has its own handlers, Ctrl-C and its like end the process quietly: no work has
@@ -14,8 +12,10 @@ def start() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
+    from vidiff_cli.system.standard_streams import open_closed_streams  # after the handlers, as all that is slow
+
     open_closed_streams()
-    from vidiff_cli.system.utf8_mode import run_in_utf8_mode  # after the handlers, as all that is slow to import
+    from vidiff_cli.system.utf8_mode import run_in_utf8_mode
 
     run_in_utf8_mode()
     from vidiff_cli.cli.app import main

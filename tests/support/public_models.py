@@ -243,3 +243,14 @@ FAMILIES = {
     "skyreels": skyreels,
     "cogvideox": cogvideox,
 }
+
+
+def open_parts(folder: Path) -> dict[str, Any]:
+    """The parts of a folder as the libraries open them: those of their pipelines but for the scheduler."""
+    parts: dict[str, Any] = {}
+    index = json.loads((folder / "model_index.json").read_text())
+    for name in ("text_encoder", "tokenizer", "unet", "transformer", "vae"):
+        if name in index:
+            library, kind = index[name]
+            parts[name] = getattr(import_package(library), kind).from_pretrained(folder / name)
+    return parts

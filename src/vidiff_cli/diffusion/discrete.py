@@ -16,15 +16,20 @@ import torch
 from torch import Tensor
 
 SPACINGS = ("leading", "linspace", "trailing")
+MULTISTEP = frozenset({"DPMSolverMultistepScheduler", "UniPCMultistepScheduler"})  # their grids leave room for t = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiscreteSchedule:
-    """Levels (T,) float64 of timesteps 0 (clean) to T - 1, strictly descending; the last may be -inf."""
+    """Levels (T,) float64 of timesteps 0 (clean) to T - 1, strictly descending; the last may be -inf.
+
+    `leaves_end`: spaced as for one step more, the last of which is left out, as multistep solvers do.
+    """
 
     levels: Tensor
     spacing: str = "trailing"
     offset: int = 0
+    leaves_end: bool = False
 
     def __post_init__(self) -> None:
         if self.levels.ndim != 1 or len(self.levels) < 2 or not bool((self.levels[1:] < self.levels[:-1]).all()):
@@ -60,15 +65,16 @@ class DiscreteSchedule:
 
         At inf z is x_hat exactly. ValueError for fewer steps than one or more than timesteps.
         """
-        total = len(self.levels)
+        total, spaced = len(self.levels), steps + self.leaves_end
         if not 1 <= steps <= total:
             raise ValueError(f"a grid over {total} timesteps has 1 to {total} steps, got {steps}")
         if self.spacing == "trailing":
             timesteps = (total - torch.arange(steps, dtype=torch.float64) * (total / steps)).round() - 1
         elif self.spacing == "leading":
-            timesteps = (torch.arange(steps, dtype=torch.float64) * (total // steps)).flip(0) + self.offset
+            even = torch.arange(spaced, dtype=torch.float64) * (total // spaced)
+            timesteps = even.flip(0)[:steps] + self.offset
         elif self.spacing == "linspace":
-            timesteps = torch.linspace(total - 1, 0, steps, dtype=torch.float64).round()
+            timesteps = torch.linspace(total - 1, 0, spaced, dtype=torch.float64)[:steps].round()
         else:
             raise ValueError(f"unknown spacing {self.spacing!r} of timesteps; known: {', '.join(SPACINGS)}")
         return torch.cat([self.level(timesteps.clamp(0, total - 1)), torch.tensor([math.inf], dtype=torch.float64)])
@@ -96,8 +102,10 @@ def read_discrete(config: Mapping[str, Any]) -> DiscreteSchedule:
         root = alphas.sqrt()
         alphas = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))).square()
     levels = torch.log(alphas) - torch.log1p(-alphas)
-    spacing, offset = str(config.get("timestep_spacing", "leading")), int(config.get("steps_offset", 0))
-    return DiscreteSchedule(levels=levels, spacing=spacing, offset=offset)
+    multistep = config.get("_class_name") in MULTISTEP
+    spacing = str(config.get("timestep_spacing") or ("linspace" if multistep else "leading"))
+    offset = int(config.get("steps_offset") or 0)
+    return DiscreteSchedule(levels=levels, spacing=spacing, offset=offset, leaves_end=multistep)
 
 
 def _angle(level: Tensor) -> Tensor:

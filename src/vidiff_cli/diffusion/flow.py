@@ -9,11 +9,14 @@ coordinates is Euler's method on the flow. Sources: Lipman et al. 2023; Liu et a
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vidiff_cli.diffusion.levels import per_frame
+
+FlowSpacing = Literal["euler", "unipc", "dpmsolver"]
 
 
 def flow_time(level: Tensor) -> Tensor:
@@ -38,15 +41,25 @@ def x_from_velocity(velocity: Tensor, z_flow: Tensor, level: Tensor) -> Tensor:
     return z_flow - per_frame(flow_time(level), z_flow).to(z_flow.dtype) * velocity
 
 
-def flow_grid(steps: int, *, shift: float = 1.0, timesteps: int = 1000) -> Tensor:
-    """Levels (steps + 1) float64 from noise to clean: s evenly spread from 1 to the shifted 1 / T, shifted, then 0.
+def flow_grid(steps: int, *, shift: float = 1.0, timesteps: int = 1000, spacing: FlowSpacing = "euler") -> Tensor:
+    """Levels (steps + 1) float64 from noise to clean: s evenly spread, shifted, then 0.
 
-    A shift k moves s to k s / (1 + (k - 1) s), which spends more steps near noise. The smallest s is shifted twice, as
-    the libraries do. ValueError for fewer steps than one.
+    A shift k moves s to k s / (1 + (k - 1) s), which spends more steps near noise. `spacing` says where s is spread, as
+    the libraries' solvers do: "euler" from 1 to the shifted 1 / T (which is then shifted twice), "unipc" from 1 and
+    "dpmsolver" from 1 - 1 / T, these two with a last step as long as the others. ValueError for fewer steps than one.
     """
     if steps < 1:
         raise ValueError(f"a sampling grid needs at least 1 step, got {steps}")
-    last = shift / timesteps / (1 + (shift - 1) / timesteps)
-    even = torch.linspace(1.0, last, steps, dtype=torch.float64)
-    shifted = shift * even / (1 + (shift - 1) * even)
+    smallest = 1 / timesteps
+    twice = float(_shifted(torch.tensor(smallest, dtype=torch.float64), shift))
+    first, last, count = {
+        "euler": (1.0, twice, steps),
+        "unipc": (1.0, smallest, steps + 1),
+        "dpmsolver": (1.0 - smallest, 0.0, steps + 1),
+    }[spacing]
+    shifted = _shifted(torch.linspace(first, last, count, dtype=torch.float64)[:steps], shift)
     return torch.cat([level_of_flow(shifted), torch.tensor([math.inf], dtype=torch.float64)])
+
+
+def _shifted(s: Tensor, shift: float) -> Tensor:
+    return shift * s / (1 + (shift - 1) * s)

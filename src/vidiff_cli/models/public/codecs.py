@@ -42,7 +42,8 @@ class GroupCodec:
     """An autoencoder that compresses time: the first frame alone, then groups of `temporal` frames.
 
     Of AutoencoderKLWan z is standardized by `latents_mean` and `latents_std`; of AutoencoderKLCogVideoX it is
-    multiplied by `scaling_factor`.
+    multiplied by `scaling_factor`. The decoder of the latter takes an odd number of values along time, and makes 4
+    frames of the first one of an even number: the last value is repeated then, and its frames are left out.
     """
 
     is_identity = False
@@ -62,6 +63,7 @@ class GroupCodec:
             self.spatial = 2 ** (len(config.block_out_channels) - 1)
             self.temporal = int(config.temporal_compression_ratio)
             self._mean, self._deviation = torch.zeros(1), torch.full((1,), 1.0 / float(config.scaling_factor))
+        self._odd = type(vae).__name__ == "AutoencoderKLCogVideoX"
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -73,7 +75,10 @@ class GroupCodec:
     def decode(self, z: Tensor) -> Tensor:
         """Frames of z."""
         values = z.float() * self._deviation.to(z.device) + self._mean.to(z.device)
-        return self.vae.decode(values.to(self.vae.dtype)).sample.float().clamp(-1, 1)
+        if self._odd and z.shape[2] % 2 == 0:
+            values = torch.cat([values, values[:, :, -1:]], dim=2)
+        frames = self.vae.decode(values.to(self.vae.dtype)).sample.float()
+        return frames[:, :, : 1 + (z.shape[2] - 1) * self.temporal].clamp(-1, 1)
 
 
 def codec_of(vae: nn.Module) -> FrameCodec | GroupCodec:

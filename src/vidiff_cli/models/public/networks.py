@@ -15,14 +15,18 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vidiff_cli.diffusion.discrete import DiscreteSchedule, read_discrete
-from vidiff_cli.diffusion.flow import flow_grid, flow_time, level_of_flow, to_flow
+from vidiff_cli.diffusion.flow import FlowSpacing, flow_grid, flow_time, level_of_flow, to_flow
 from vidiff_cli.diffusion.targets import PredictionType, x_from
-from vidiff_cli.models.public.folder import is_flow
+from vidiff_cli.models.public.folder import SCHEDULERS_OF_FLOW, is_flow
 
 Predict = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 """(network, z, timestep, states) -> prediction (b c m h w)."""
 
 PREDICTIONS: dict[str, PredictionType] = {"epsilon": "eps", "v_prediction": "v", "sample": "x"}
+FLOW_SPACINGS: dict[str, FlowSpacing] = {
+    "UniPCMultistepScheduler": "unipc",
+    "DPMSolverMultistepScheduler": "dpmsolver",
+}
 REPEATED = frozenset(
     {"resnets", "attentions", "temp_convs", "temp_attentions", "motion_modules", "blocks", "transformer_blocks"}
 )  # names of a network's lists of layers
@@ -32,21 +36,25 @@ REPEATED = frozenset(
 class Process:
     """The noise process of a scheduler_config.json: discrete betas with a kind of prediction, or flow matching.
 
-    `schedule` is None for flow; `shift` is that of the path. Timesteps stay float: half precision cannot hold them.
+    `schedule` is None for flow; `shift` is that of the path, `spacing` of its grid. Timesteps stay float: half
+    precision cannot hold them.
     """
 
     schedule: DiscreteSchedule | None
     kind: PredictionType
     shift: float
     timesteps: int
+    spacing: FlowSpacing = "euler"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Process:
         """The process of a scheduler's configuration. ValueError for a schedule that is not known."""
         count = int(config.get("num_train_timesteps", 1000))
         if is_flow(config):
-            shift = float(config.get("flow_shift") or config.get("shift") or 1.0)
-            return cls(schedule=None, kind="flow", shift=shift, timesteps=count)
+            name = "shift" if config.get("_class_name") in SCHEDULERS_OF_FLOW else "flow_shift"
+            shift = float(config.get(name) or 1.0)
+            spacing = FLOW_SPACINGS.get(str(config.get("_class_name")), "euler")
+            return cls(schedule=None, kind="flow", shift=shift, timesteps=count, spacing=spacing)
         kind = PREDICTIONS[str(config.get("prediction_type", "epsilon"))]
         return cls(schedule=read_discrete(config), kind=kind, shift=1.0, timesteps=count)
 
@@ -54,7 +62,7 @@ class Process:
         """Sampling levels (steps + 1) from noise to clean: the model's own."""
         if self.schedule is not None:
             return self.schedule.grid(steps)
-        return flow_grid(steps, shift=self.shift, timesteps=self.timesteps)
+        return flow_grid(steps, shift=self.shift, timesteps=self.timesteps, spacing=self.spacing)
 
     def level_at(self, u: float) -> float:
         """The level at a place of the schedule, from 0 (clean) to 1 (noise)."""
