@@ -33,7 +33,8 @@ class CheckpointInfo:
 
     `rates` are the frame rates of the training; `conditioning` lists the ways to condition on given frames; `errors`
     are one-pass errors (`OnePassErrors`) by the number of frames missing between two given ones and by the distance
-    after the last one. `base` is the public model that was fine-tuned, None for a network of vidiff's own. `vidiff` and `errors` are None if the checkpoint does not store them.
+    after the last one. `base` is the public model that was fine-tuned, None for a network of vidiff's own. `vidiff` and
+    `errors` are None if the checkpoint does not store them.
     """
 
     kind: Literal["checkpoint"]
