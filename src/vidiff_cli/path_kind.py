@@ -9,10 +9,10 @@ from typing import Literal
 
 from vidiff_cli.dataset.jsonl import JOURNAL
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.public.hub import hub_checkpoint, is_hub_name
 from vidiff_cli.video.decode import SUFFIXES_IMAGE, SUFFIXES_VIDEO
 
 BUILTIN = Path("builtin")  # the model of the package, as --model names it
-HUB = "hf:"  # before a name on the hub
 SUFFIXES_MEDIA = SUFFIXES_VIDEO | SUFFIXES_IMAGE
 SUFFIXES_TEXT = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".srt", ".vtt", ".xml", ".yaml", ".yml"})
 WEIGHTS = frozenset({"ema.safetensors", "model.safetensors"})  # in a checkpoint folder
@@ -42,8 +42,8 @@ def path_kind(path: Path) -> PathKind:
     Raises VidiffError for a folder that cannot be listed.
     """
     if not os.path.lexists(path):
-        if str(path).startswith(HUB):
-            return "public model"
+        if is_hub_name(str(path)):
+            return "checkpoint folder" if hub_checkpoint(path) else "public model"
         return "builtin model" if path == BUILTIN else "missing"
     if not path.is_dir():
         return _file_kind(path.suffix.lower())

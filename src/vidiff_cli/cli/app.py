@@ -20,6 +20,7 @@ from vidiff_cli.cli.evaluate import evaluate
 from vidiff_cli.cli.exits import catch_signals, errors_as_sentences, ignore_signals
 from vidiff_cli.cli.export import export
 from vidiff_cli.cli.extend import extend
+from vidiff_cli.cli.fetch import fetch
 from vidiff_cli.cli.info import info
 from vidiff_cli.cli.interpolate import interpolate
 from vidiff_cli.cli.options import VERBOSE_KEY
@@ -107,7 +108,7 @@ def vidiff(
     """
 
 
-for command in (prep, train, sample, extend, interpolate, evaluate, export, preview, info, doctor):
+for command in (prep, train, sample, extend, interpolate, evaluate, export, preview, fetch, info, doctor):
     app.command(command.__name__)(command)
 app.add_typer(world_app, name="world")
 

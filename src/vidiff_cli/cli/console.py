@@ -41,6 +41,14 @@ def shown(text: str) -> str:
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
+def byte_text(count: int) -> str:
+    """A size for a person: "2.8 GB"."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
 def print_paths(*paths: Path | str) -> None:
     """Print paths on stdout, one a line, without markup; a terminal gets control characters as escapes."""
     for path in paths:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidiff_cli.cli.console import print_json, print_rows
+from vidiff_cli.cli.console import byte_text, print_json, print_rows
 from vidiff_cli.cli.options import Invocation, options
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def info(
 def _checkpoint(about: CheckpointInfo) -> Rows:
     kind = {"ema": "averaged weights, for sampling", "raw": "raw weights"}.get(about.weights or "", "weights")
     yield "checkpoint", str(about.path)
-    yield "size", f"{_bytes(about.bytes)}, {about.parameters / 1e6:.2f} M parameters ({kind})"
+    yield "size", f"{byte_text(about.bytes)}, {about.parameters / 1e6:.2f} M parameters ({kind})"
     yield "trained", f"{_count(about.step)} steps ({about.phase or 'phase unknown'}), {about.clips_seen:,} clips seen"
     rates = ", ".join(f"{float(rate):g}" for rate in about.rates)
     yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
@@ -107,7 +107,7 @@ def _text(about: CheckpointInfo) -> str:
 
 
 def _run(about: RunInfo) -> Rows:
-    yield "run", f"{about.path}, {_bytes(about.bytes)}"
+    yield "run", f"{about.path}, {byte_text(about.bytes)}"
     yield (
         "trains",
         f"{about.preset or 'no preset'} on {about.dataset}, {about.batch_size} clips a step, {about.precision}",
@@ -124,7 +124,7 @@ def _run(about: RunInfo) -> Rows:
     if about.go_on:
         yield "go on with", about.go_on
     for saved in about.checkpoints:
-        yield "checkpoint", f"{saved.name}, {_bytes(saved.bytes)}"
+        yield "checkpoint", f"{saved.name}, {byte_text(saved.bytes)}"
     for label, path in (("plot", about.plot), ("metrics", about.metrics)):
         if path:
             yield label, str(path)
@@ -136,7 +136,7 @@ def _run(about: RunInfo) -> Rows:
 
 
 def _dataset(about: DatasetInfo) -> Rows:
-    yield "dataset", f"{about.path}, {_bytes(about.bytes)} in {about.shards} shards, all whole"
+    yield "dataset", f"{about.path}, {byte_text(about.bytes)} in {about.shards} shards, all whole"
     rates = {"0": "images"}
     found = ", ".join(f"{count} {rates.get(rate, f'at {rate} fps')}" for rate, count in about.clips_of_rate.items())
     yield "clips", f"{about.clips} of up to {about.frames} frames of {about.width}x{about.height}: {found}"
@@ -170,7 +170,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 
 def _video(about: MediaInfo) -> Rows:
-    yield about.kind, f"{about.path}, {_bytes(about.bytes)}"
+    yield about.kind, f"{about.path}, {byte_text(about.bytes)}"
     coded = f"coded {about.coded_width}x{about.coded_height}"
     coded += f", turned by {about.rotation} degrees clockwise" if about.rotation else ""
     coded += "" if about.square_pixels else ", pixels not square"
@@ -221,7 +221,7 @@ def _fewer_or_more(about: MediaInfo) -> bool:
 
 
 def _folder(about: FolderInfo) -> Rows:
-    yield "folder", f"{about.path}, {_bytes(about.bytes)}"
+    yield "folder", f"{about.path}, {byte_text(about.bytes)}"
     yield "holds", f"{about.videos} videos, {about.images} images, {about.other_files} other files"
     if about.sizes:
         sizes = [f"{count} of {size}" for size, count in list(about.sizes.items())[:5]]
@@ -251,13 +251,6 @@ ROWS: dict[str, Any] = {
     "photo": _video,
     "folder": _folder,
 }
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
 
 
 def _count(number: int | None) -> str:

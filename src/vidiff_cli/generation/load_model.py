@@ -17,7 +17,8 @@ from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
 from vidiff_cli.models.public.finetuned import TrainedWeights, open_finetuned
-from vidiff_cli.models.public.open import is_public, open_public
+from vidiff_cli.models.public.hub import hub_checkpoint, is_hub_name
+from vidiff_cli.models.public.open import is_public, open_public, resolve_folder
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import open_video_model, read_model_settings
 from vidiff_cli.path_kind import BUILTIN, path_kind
@@ -153,8 +154,8 @@ def load_model(
     clip: str | None = None,
     long_captions: LongCaptions | None = None,
 ) -> UNetModel:
-    """A model from a run folder, a checkpoint folder or file, or "builtin"; None is the newest run under runs/, else
-    the one in the box.
+    """A model from a run folder, a checkpoint folder or file, a run on the hub that was fetched, or "builtin"; None is
+    the newest run under runs/, else the one in the box.
 
     `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt. `long_captions`: what
     becomes of prompts that are too long, by default as the model was trained.
@@ -203,6 +204,11 @@ def find_checkpoint(model: Path | None) -> Path:
     says what was found instead."""
     if model is None:
         model = newest_run() or BUILTIN
+    if fetched := hub_checkpoint(model):
+        return fetched
+    if is_hub_name(str(model)):
+        resolve_folder(model)  # what is missing or damaged has its own message
+        raise VidiffError(f"{model} is not a model of vidiff's own", found="a public model", expected="a run")
     kind = path_kind(model)
     if kind == "builtin model":
         return builtin_file()

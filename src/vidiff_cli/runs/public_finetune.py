@@ -22,9 +22,10 @@ from vidiff_cli.events import Event, Note
 from vidiff_cli.models.codec import Codec, floor_length, z_shape
 from vidiff_cli.models.public.autoencoder import autoencoder_hash
 from vidiff_cli.models.public.folder import PublicFolder, folder_hash, hash_files, weight_files
+from vidiff_cli.models.public.hub import JOINED
 from vidiff_cli.models.public.model import PublicModel
 from vidiff_cli.models.public.networks import Process
-from vidiff_cli.models.public.open import JOINED, is_public, resolve_folder
+from vidiff_cli.models.public.open import is_public, resolve_folder
 from vidiff_cli.models.public.parts import network_config
 from vidiff_cli.models.public.prompts import PromptStates
 from vidiff_cli.runs.latents import latent_reader, require_folder
@@ -188,7 +189,10 @@ def _base(settings: TrainSettings, folder: PublicFolder, model: PublicModel) -> 
 def _pinned_name(folder: PublicFolder) -> str:
     """The model for --from and for ever: a commit, or a whole path."""
     name = f"hf:{folder.repository}@{folder.commit}" if folder.repository else str(folder.path.resolve())
-    return name + (f"{JOINED}{folder.adapter.resolve()}" if folder.adapter else "")
+    if folder.adapter is None:
+        return name
+    adapter = f"hf:{folder.adapter_repository}@{folder.adapter_commit}" if folder.adapter_repository else ""
+    return f"{name}{JOINED}{adapter or folder.adapter.resolve()}"
 
 
 def _window(settings: TrainSettings, model: PublicModel) -> int:

@@ -58,7 +58,7 @@ def apart(one: Tensor, other: Tensor) -> float:
 def pipeline_of(family: str, parts: dict[str, Any], scheduler: Any) -> Any:
     """The pipeline of the libraries, made of the parts of a folder."""
     if family == "modelscope":
-        from diffusers.pipelines.deprecated.text_to_video_synthesis import TextToVideoSDPipeline
+        from diffusers.pipelines.deprecated.text_to_video_synthesis import TextToVideoSDPipeline  # pyright: ignore[reportPrivateImportUsage]
 
         return TextToVideoSDPipeline(**parts, scheduler=scheduler)
     diffusers = import_package("diffusers")

@@ -15,7 +15,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.public.codecs import FrameCodec, save_decoder_memory
 from vidiff_cli.models.public.folder import INDEX, check_weights, hash_files, read_config, weight_files
 from vidiff_cli.models.public.hub import is_hub_name, parse_hub_name, require_snapshot
-from vidiff_cli.models.public.prompts import open_part
+from vidiff_cli.models.public.loading import open_part
 from vidiff_cli.system.shortage import raise_shortage
 
 KIND = "AutoencoderKL"

@@ -24,6 +24,7 @@ class FrameCodec:
         self.spatial = 2 ** (len(config.block_out_channels) - 1)
         self._scale = float(config.scaling_factor)
         self._shift = float(getattr(config, "shift_factor", None) or 0.0)
+        _check_scale(torch.tensor(self._scale))
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -63,6 +64,7 @@ class GroupCodec:
             self.spatial = 2 ** (len(config.block_out_channels) - 1)
             self.temporal = int(config.temporal_compression_ratio)
             self._mean, self._deviation = torch.zeros(1), torch.full((1,), 1.0 / float(config.scaling_factor))
+        _check_scale(self._deviation)
         self._odd = type(vae).__name__ == "AutoencoderKLCogVideoX"
 
     @torch.no_grad()
@@ -90,6 +92,12 @@ def save_decoder_memory(vae: Any) -> None:
     """Decode in tiles and slices, where the autoencoder can: large frames then fit."""
     for enable in ("enable_tiling", "enable_slicing"):
         getattr(vae, enable, lambda: None)()
+
+
+def _check_scale(scale: Tensor) -> None:
+    """ValueError for a scale of values that is not a positive number."""
+    if not bool((scale > 0).all() and scale.isfinite().all()):
+        raise ValueError(f"a scale of {scale.flatten()[0]:g}")
 
 
 def _by_channel(values: Any) -> Tensor:

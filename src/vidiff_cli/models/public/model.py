@@ -19,14 +19,16 @@ from vidiff_cli.diffusion.noise import INDEPENDENT, Prior
 from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
-from vidiff_cli.models.codec import Codec
+from vidiff_cli.models.codec import Codec, z_length
 from vidiff_cli.models.families import Condition
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.public.codecs import codec_of, save_decoder_memory
-from vidiff_cli.models.public.folder import PublicFolder, folder_hash
+from vidiff_cli.models.public.folder import PublicFolder, folder_hash, read_config
+from vidiff_cli.models.public.known import native_shape
+from vidiff_cli.models.public.loading import open_part
 from vidiff_cli.models.public.networks import PREDICT, Process, recompute_layers
 from vidiff_cli.models.public.parts import build_network, network_config, open_network
-from vidiff_cli.models.public.prompts import PromptStates, open_part
+from vidiff_cli.models.public.prompts import PromptStates
 from vidiff_cli.models.step_cost import measure_kept
 
 
@@ -63,7 +65,9 @@ class PublicModel:
         self.prompts = PromptStates(folder, device, dtype, long_captions)
         self._offload, self._recompute = offload and device.type != "cpu", False
         self._size, self._frames = size, frames
+        self._check_parts()
         self._check_shape()
+        self._check_longest()
 
     @property
     def name(self) -> str:
@@ -98,7 +102,7 @@ class PublicModel:
     @property
     def frames(self) -> int:
         """Frames of its window."""
-        return self._frames or self.family.frames
+        return self._frames or native_shape(self.family, self.folder.repository).frames
 
     @property
     def multiple(self) -> int:
@@ -114,7 +118,7 @@ class PublicModel:
     @property
     def fps(self) -> Fraction:
         """The rate that it was trained at."""
-        return Fraction(self.family.fps)
+        return Fraction(native_shape(self.family, self.folder.repository).fps)
 
     @property
     def rates(self) -> tuple[Fraction, Fraction]:
@@ -150,7 +154,13 @@ class PublicModel:
         vae = open_part(self.folder.path / "vae", "diffusers", name, dtype, self.device)
         if self.device.type == "cuda":
             save_decoder_memory(vae)
-        codec = codec_of(vae)
+        try:
+            codec = codec_of(vae)
+        except (ValueError, TypeError, AttributeError) as error:
+            found = str(error)[:80]
+            raise VidiffError(
+                f"{self.folder.path / 'vae'} does not say how its values are scaled", found=found
+            ) from error
         return OffloadedCodec(codec, self) if self._offload else codec
 
     def levels(self, steps: int) -> Tensor:
@@ -237,6 +247,11 @@ class PublicModel:
             "family": self.family.name,
             "repository": folder.repository,
             "commit": folder.commit,
+            **(
+                {"adapter": folder.adapter_repository, "adapter_commit": folder.adapter_commit}
+                if folder.adapter
+                else {}
+            ),
             "licence": folder.licence,
             "weights": self.hashes[1],
         }
@@ -282,13 +297,46 @@ class PublicModel:
 
     @cached_property
     def _native(self) -> tuple[int, int]:
-        """Width and height in its files, else of its family."""
+        """Width and height of a known name, else in its files, else of its family."""
+        known = native_shape(self.family, self.folder.repository)
+        if known is not self.family:
+            return known.width, known.height
         config, side = self._network_config, self.codec.spatial
         if isinstance(sample := config.get("sample_size"), int):
             return sample * side, sample * side
         if "sample_width" in config and "sample_height" in config:
             return int(config["sample_width"]) * side, int(config["sample_height"]) * side
         return self.family.width, self.family.height
+
+    def _check_parts(self) -> None:
+        """Refuse parts that do not fit together."""
+        config, path = self._network_config, self.folder.path
+        for name in ("in_channels", "out_channels"):
+            channels = config.get(name, self.codec.channels)
+            if channels != self.codec.channels:
+                found = f"{channels} {name}"
+                expected = f"{self.codec.channels}, those of its autoencoder"
+                raise VidiffError(f"{path / self.family.part} is of another kind", found=found, expected=expected)
+        encoder = read_config(path / "text_encoder" / "config.json")
+        width = encoder.get("hidden_size") or encoder.get("d_model")
+        if width is not None and width != self.state_width:
+            subject = f"{path / 'text_encoder'} does not fit the network"
+            raise VidiffError(subject, found=f"states of {width} numbers", expected=self.state_width)
+
+    def _check_longest(self) -> None:
+        """Refuse a size or a number of frames beyond the positions that the network knows."""
+        config, codec = self._network_config, self.codec
+        side, most = config.get("rope_max_seq_len"), config.get("motion_max_seq_length")
+        if type(side) is int:
+            patch, (depth, height, width) = self._patch, (z_length(codec, self.frames), self.height, self.width)
+            longest = side * patch * codec.spatial
+            if max(height, width) > longest or depth > side:
+                found = f"{self.frames} frames of {width}x{height}"
+                expected = f"at most {1 + (side - 1) * codec.temporal} frames and {longest} pixels a side"
+                raise VidiffError(f"{self.name} cannot make this size", found=found, expected=expected)
+        if type(most) is int and self.frames > most:
+            subject = f"{self.name} cannot make so many frames at once"
+            raise VidiffError(subject, found=f"{self.frames} frames", expected=f"at most {most}")
 
     def _check_shape(self) -> None:
         """Refuse a size or a window that the network cannot hold."""

@@ -9,26 +9,40 @@ import torch
 
 from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.models.public.folder import PublicFolder, is_public_folder, read_folder
-from vidiff_cli.models.public.hub import Snapshot, is_hub_name, parse_hub_name, require_snapshot
+from vidiff_cli.models.public.hub import (
+    JOINED,
+    Snapshot,
+    find_snapshot,
+    hub_checkpoint,
+    is_hub_name,
+    not_here,
+    parse_hub_name,
+)
 from vidiff_cli.models.public.model import PublicModel
 from vidiff_cli.models.public.packages import import_package
 
-JOINED = "+"  # between an image model and a motion adapter
-
 
 def is_public(model: Path) -> bool:
-    """True if --model names a public model: a folder in the diffusers format or a name on the hub."""
-    return is_hub_name(str(model)) or any(is_public_folder(Path(part)) for part in _parts(model)[:1])
+    """True if --model names a public model: a folder in the diffusers format, or a name on the hub that does not hold a
+    checkpoint of vidiff."""
+    if is_hub_name(str(model)):
+        return hub_checkpoint(model) is None
+    return any(is_public_folder(Path(part)) for part in _parts(model)[:1])
 
 
 def resolve_folder(model: Path) -> PublicFolder:
     """The folder that --model names. VidiffError: not on this machine, or as `read_folder`."""
-    first, *more = _parts(model)
-    place = _place(first)
-    adapter = _place(more[0]) if more else None
-    folder = read_folder(_path(place), None if adapter is None else _path(adapter))
-    if isinstance(place, Snapshot):
-        return replace(folder, repository=place.repository, commit=place.commit)
+    places = [_place(part) for part in _parts(model)]
+    if None in places:
+        raise not_here(str(model))
+    base, adapter, *_ = [*places, None]
+    assert base is not None
+    folder = read_folder(_path(base), None if adapter is None else _path(adapter))
+    folder = replace(folder, source=str(model))
+    if isinstance(base, Snapshot):
+        folder = replace(folder, repository=base.repository, commit=base.commit)
+    if isinstance(adapter, Snapshot):
+        folder = replace(folder, adapter_repository=adapter.repository, adapter_commit=adapter.commit)
     return folder
 
 
@@ -72,8 +86,9 @@ def _parts(model: Path) -> list[str]:
     return [text] if Path(text).exists() else text.split(JOINED, 1)
 
 
-def _place(text: str) -> Snapshot | Path:
-    return require_snapshot(parse_hub_name(text)) if is_hub_name(text) else Path(text)
+def _place(text: str) -> Snapshot | Path | None:
+    """A folder, or the files of a name on the hub: None where it was not fetched."""
+    return find_snapshot(parse_hub_name(text)) if is_hub_name(text) else Path(text)
 
 
 def _path(place: Snapshot | Path) -> Path:

@@ -7,6 +7,8 @@ import logging
 import warnings
 from types import ModuleType
 
+import torch
+
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.text.tokenizer import patch_torchvision_nms
 
@@ -16,6 +18,8 @@ EXTRA = "pip install 'vidiff-cli[public]'"
 def import_package(name: str) -> ModuleType:
     """A package of the extra [public]. VidiffError where it is not installed."""
     patch_torchvision_nms()
+    with torch.device("meta"):  # torch lists its constructors once: before transformers exchanges one for a while
+        torch.empty(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

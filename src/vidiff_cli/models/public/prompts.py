@@ -8,7 +8,6 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +15,8 @@ from torch import Tensor
 
 from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.models.families import Family
-from vidiff_cli.models.public.folder import PublicFolder, weight_variant
-from vidiff_cli.models.public.packages import library_class
+from vidiff_cli.models.public.folder import PublicFolder
+from vidiff_cli.models.public.loading import open_part, open_tokenizer
 from vidiff_cli.text.long_captions import CaptionLimit
 
 
@@ -65,8 +64,7 @@ class PromptStates:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of the folder."""
-        opened: Any = library_class("transformers", self._folder.classes["tokenizer"])
-        return opened.from_pretrained(self._folder.path / "tokenizer", local_files_only=True)
+        return open_tokenizer(self._folder.path / "tokenizer", self._folder.classes["tokenizer"])
 
     def open_encoder(self) -> Any:
         """The text encoder with its weights."""
@@ -97,12 +95,3 @@ def clean(family: Family, prompt: str) -> str:
     if family.encoders != ("UMT5EncoderModel",):
         return prompt
     return " ".join(html.unescape(html.unescape(prompt)).split())
-
-
-def open_part(path: Path, library: str, name: str, dtype: torch.dtype, device: torch.device) -> Any:
-    """A frozen part of a model with its weights, from files on this machine alone, never from a pickle."""
-    keyword = "dtype" if library == "transformers" else "torch_dtype"
-    part = library_class(library, name).from_pretrained(  # type: ignore[attr-defined]
-        path, local_files_only=True, use_safetensors=True, variant=weight_variant(path), **{keyword: dtype}
-    )
-    return part.requires_grad_(False).eval().to(device)
