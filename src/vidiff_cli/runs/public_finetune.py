@@ -131,7 +131,8 @@ def public_settings(
     assert settings.start_from is not None
     require_folder(dataset)
     folder = resolve_folder(settings.start_from)
-    model = PublicModel(folder, device=device, dtype=DTYPES[settings.precision])
+    dtype = DTYPES[settings.precision]
+    model = PublicModel(folder, device=device, dtype=dtype, check_shape=False)
     index = dataset.index
     train = np.flatnonzero(index.side == SIDES.index("train"))
     if not len(train):
@@ -141,6 +142,7 @@ def public_settings(
     stride = 1 if model.codec.temporal > 1 or not fps else max(1, round(fps / model.fps))
     longest = (int(index.frames[train].max()) - 1) // stride + 1
     frames = floor_length(model.codec, min(_window(settings, model), longest))
+    PublicModel(folder, device=device, dtype=dtype, size=(width, height), frames=frames)  # refuses what it cannot hold
     base = _base(settings, folder, model)
     kind = Process.from_config(folder.scheduler).kind
     described = ModelSettings(
@@ -293,7 +295,8 @@ def open_base_latents(
 ) -> tuple[Codec, LatentCache]:
     """The autoencoder of a model's base, and the latents that it has made of a dataset."""
     assert model.base is not None
-    codec = PublicModel(resolve_folder(Path(model.base.path)), device=device, dtype=dtype).codec
+    folder = resolve_folder(Path(model.base.path))
+    codec = PublicModel(folder, device=device, dtype=dtype, check_shape=False).codec
     return codec, LatentCache(dataset, sha256=model.base.latents, codec=codec)
 
 
@@ -313,7 +316,8 @@ class _BlankLatents:
 def blank_latents(model: ModelSettings, dataset: Dataset) -> Callable[[int, range], np.ndarray]:
     """Reads zeros in the place of the latents of a dataset: a measurement does not encode it."""
     assert model.base is not None
-    codec = PublicModel(resolve_folder(Path(model.base.path)), device=torch.device("cpu"), dtype=torch.float32).codec
+    folder = resolve_folder(Path(model.base.path))
+    codec = PublicModel(folder, device=torch.device("cpu"), dtype=torch.float32, check_shape=False).codec
     return latent_reader(_BlankLatents(dataset, codec), codec, model.frames)
 
 

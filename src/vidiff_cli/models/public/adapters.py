@@ -24,8 +24,8 @@ TEMPORAL = frozenset({"temp_convs", "temp_attentions", "transformer_in", "motion
 def prepare_training(network: nn.Module, base: BaseModelSettings, seed: int) -> dict[str, nn.Parameter]:
     """Freezes a network but for the weights that `base` says are trained, in float32; returns these by name.
 
-    Adapters are added in place; the first values of their weights follow from the seed, and change nothing of what the
-    network predicts. VidiffError for a network without temporal layers, where these alone are asked for.
+    Adapters are added in place; the first values of their weights follow from the seed, and leave every
+    prediction as it is. VidiffError for a network without temporal layers, where these alone are asked for.
     """
     network.requires_grad_(False)
     if base.rank:

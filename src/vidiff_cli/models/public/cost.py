@@ -31,7 +31,8 @@ def _clip_cost(model_json: str, half: bool, recompute: bool) -> ClipCost:
     base = model.base
     assert base is not None
     folder, family = resolve_folder(Path(base.path)), find_family(base.family)
-    shape = latent_shape(PublicModel(folder, device=torch.device("cpu"), dtype=torch.float32), model)
+    public = PublicModel(folder, device=torch.device("cpu"), dtype=torch.float32, check_shape=False)
+    shape = z_shape(public.codec, 1, model.frames, model.height, model.width)
     dtype = torch.bfloat16 if half else torch.float32
     with torch.device("meta"):
         network = build_network(folder).to(dtype)
@@ -60,8 +61,3 @@ def _clip_cost(model_json: str, half: bool, recompute: bool) -> ClipCost:
         recomputed_bytes=recomputed,
         frozen_bytes=frozen,
     )
-
-
-def latent_shape(public: PublicModel, model: ModelSettings) -> tuple[int, int, int, int, int]:
-    """Shape of z (1 c m h w) of a window of the training."""
-    return z_shape(public.codec, 1, model.frames, model.height, model.width)

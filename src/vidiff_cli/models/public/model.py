@@ -35,7 +35,8 @@ from vidiff_cli.models.step_cost import measure_kept
 class PublicModel:
     """A `VideoModel` from a folder in the diffusers format; parts are opened when they are first needed.
 
-    With `offload` only one of network and autoencoder is on the device at a time.
+    With `offload` only one of network and autoencoder is on the device at a time. `check_shape` is False where its
+    window and size are decided later.
     """
 
     is_builtin = False
@@ -58,6 +59,7 @@ class PublicModel:
         frames: int | None = None,
         offload: bool = False,
         long_captions: LongCaptions = "cut",
+        check_shape: bool = True,
     ) -> None:
         self.folder, self.device, self.dtype = folder, device, dtype
         self.family = folder.family
@@ -66,8 +68,9 @@ class PublicModel:
         self._offload, self._recompute = offload and device.type != "cpu", False
         self._size, self._frames = size, frames
         self._check_parts()
-        self._check_shape()
-        self._check_longest()
+        if check_shape:
+            self._check_shape()
+            self._check_longest()
 
     @property
     def name(self) -> str:
