@@ -9,7 +9,7 @@ from typing import Literal
 
 from vidiff_cli.dataset.jsonl import JOURNAL
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.public.hub import hub_checkpoint, is_hub_name
+from vidiff_cli.models.public.hub import hub_run, is_hub_name
 from vidiff_cli.video.decode import SUFFIXES_IMAGE, SUFFIXES_VIDEO
 
 BUILTIN = Path("builtin")  # the model of the package, as --model names it
@@ -43,7 +43,7 @@ def path_kind(path: Path) -> PathKind:
     """
     if not os.path.lexists(path):
         if is_hub_name(str(path)):
-            return "checkpoint folder" if hub_checkpoint(path) else "public model"
+            return "checkpoint folder" if hub_run(path) else "public model"
         return "builtin model" if path == BUILTIN else "missing"
     if not path.is_dir():
         return _file_kind(path.suffix.lower())

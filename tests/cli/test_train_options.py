@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from vidiff_cli.cli.app import app
-from vidiff_cli.commands.info.run import resume_command
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, suits
 from vidiff_cli.config.options import Option
 from vidiff_cli.config.train import DiffusionChoice, TrainSettings, preset, presets
+from vidiff_cli.runs.run_info import resume_command
 
 
 def resolved(*arguments: str, preset: str = "tiny") -> dict:

@@ -92,7 +92,6 @@ def test_another_frame_size_is_allowed_where_the_network_takes_it(run, change) -
 
 def test_another_network_is_refused_in_one_sentence(run: Path, change) -> None:
     for part, value, name in (
-        ("network", {"channels": 1}, "network.channels"),
         ("network", {"temporal": "attention"}, "network.temporal"),
         ("diffusion", {"target": "x"}, "diffusion.target"),
         ("text", {"depth": 2}, "text.depth"),

@@ -20,16 +20,16 @@ from vidiff_cli import __version__
 from vidiff_cli.checkpoint import file_hash, write_tensors
 from vidiff_cli.cli.info import ROWS
 from vidiff_cli.commands.info import info
-from vidiff_cli.commands.info.checkpoint import CheckpointInfo
 from vidiff_cli.commands.info.dataset import DatasetInfo
 from vidiff_cli.commands.info.media import FolderInfo, MediaInfo, bit_depth
-from vidiff_cli.commands.info.run import RunInfo
 from vidiff_cli.commands.sample import sample
 from vidiff_cli.config.model import ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import HARDLY_TRAINED
 from vidiff_cli.models.video_model import new_video_model
+from vidiff_cli.runs.checkpoint_info import CheckpointInfo
+from vidiff_cli.runs.run_info import RunInfo
 from vidiff_cli.system.locks import folder_alone
 from vidiff_cli.training.state import TrainState
 from vidiff_cli.video import ffmpeg

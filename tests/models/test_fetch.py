@@ -8,13 +8,17 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command_line import json_of, sentence_of, vidiff
+from fake_hub import TOKEN, FakeHub, fake_hub, is_large, use_hub
+from public_models import save_model
+from typer.testing import CliRunner
 
-from tests.support.command_line import json_of, sentence_of, vidiff
-from tests.support.fake_hub import TOKEN, FakeHub, fake_hub, is_large, use_hub
-from tests.support.public_models import save_model
+from vidiff_cli.cli.app import app
+from vidiff_cli.system.locks import alone
 
 NAME = "hf:some/model"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -343,6 +347,32 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     index = json.loads((image / "model_index.json").read_text())
     (image / "model_index.json").write_text(json.dumps(index | {"unet": ["diffusers", "UNet2DConditionModel"]}))
     return image, folder / "adapter"
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("", 1)])
+def test_a_person_is_asked(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    monkeypatch.setattr("vidiff_cli.cli.fetch.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    result = CliRunner().invoke(app, ["fetch", NAME, "--quiet"], input=answer)
+    assert result.exit_code == code and result.stderr.index("cc-by-nc-4.0") < result.stderr.index("Fetch them?")
+    assert bool(hub.asked("fp16")) == (tmp_path / "cache" / "hub").exists() == (code == 0)
+
+
+def test_two_fetches_at_once_are_refused(hub: FakeHub, tmp_path: Path) -> None:
+    folder = tmp_path / "cache/hub/models--some--model"
+    with alone(folder / ".vidiff-fetch.lock", folder):
+        assert "wait for the other fetch" in sentence_of(vidiff("fetch", NAME, "--yes", "--quiet"))
+    assert vidiff("fetch", NAME, "--yes").exit_code == 0
+
+
+def test_a_repository_that_was_moved_is_found(hub: FakeHub, tmp_path: Path) -> None:
+    hub.moved["old/name"] = "some/model"
+    assert vidiff("fetch", "hf:old/name", "--yes").exit_code == 0
+    assert fetched(tmp_path / "cache", "old--name")
+    output = tmp_path / "out.mp4"
+    result = vidiff("sample", "a cat", "-m", "hf:old/name", "--steps", "1", "--num-frames", "2", "-o", output)
+    assert result.exit_code == 0, result.stderr
 
 
 def test_large_files_are_those_with_weights() -> None:

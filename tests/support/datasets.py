@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from vidiff_cli.dataset.dataset import Clip, DatasetSpec, write_clips, write_shards, write_spec
 
 
-def write_dataset(folder: Path, clips: Iterable[dict[str, Any]]) -> Path:
+def write_dataset(folder: Path, clips: Iterable[dict[str, Any]], *, channels: Literal[1, 3] = 3) -> Path:
     """A dataset of clips of random pixels that are described by `frames`, `height`, `width`, more fields of Clip."""
     rng, described = np.random.default_rng(0), list(clips)
     rows = [
@@ -21,7 +21,8 @@ def write_dataset(folder: Path, clips: Iterable[dict[str, Any]]) -> Path:
         for number, fields in enumerate(described)
     ]
     pixels = (
-        (row["id"], rng.integers(0, 256, (row["frames"], row["height"], row["width"], 3), np.uint8)) for row in rows
+        (row["id"], rng.integers(0, 256, (row["frames"], row["height"], row["width"], channels), np.uint8))
+        for row in rows
     )
     shard_of = write_shards(folder, pixels)
     write_clips(folder, [Clip(**row, shard=shard_of[row["id"]]) for row in rows])
@@ -31,6 +32,7 @@ def write_dataset(folder: Path, clips: Iterable[dict[str, Any]]) -> Path:
         vidiff="0",
         width=width,
         height=height,
+        channels=channels,
         frames=max(row["frames"] for row in rows),
         fps="8",
         aspect="keep",

@@ -47,7 +47,8 @@ class Repository:
 @dataclass(kw_only=True)
 class FakeHub:
     """The server's state. Faults: `breaks[file]` bytes are sent and the connection closed, once; `swapped[file]` is
-    sent in its place; `refused` files have status 500; with `redirects` files lie on another host."""
+    sent in its place; `refused` files have status 500; with `redirects` files lie on another host. `moved`: old and
+    new names."""
 
     address: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class FakeHub:
     swapped: dict[str, bytes] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     redirects: bool = False
+    moved: dict[str, str] = field(default_factory=dict)
     uploads: dict[str, bytes] = field(default_factory=dict)
 
     def add(self, name: str, folder: Path, **settings: Any) -> Repository:
@@ -87,6 +89,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self._record()
+        for old, new in self.hub.moved.items():
+            if old in path:
+                self.send_response(307)
+                self.send_header("Location", self.path.replace(old, new))
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/(.+))?", path):
             return self._info(match[1], match[3] or "main")
         if match := re.fullmatch(r"/(cdn/)?([^/]+/[^/]+)/resolve/([0-9a-f]{40})/(.+)", path):

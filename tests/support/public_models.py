@@ -254,3 +254,39 @@ def open_parts(folder: Path) -> dict[str, Any]:
             library, kind = index[name]
             parts[name] = getattr(import_package(library), kind).from_pretrained(folder / name)
     return parts
+
+
+def save_split(folder: Path) -> tuple[Path, Path, Path]:
+    """AnimateDiff as people have it, and joined: (an image model's folder, a motion adapter's, a video model's)."""
+    diffusers = import_package("diffusers")
+    image, adapter = folder / "image", folder / "adapter"
+    joined = save_model("animatediff", folder / "joined")
+    save_model("animatediff", image)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        unet = diffusers.UNet2DConditionModel(
+            sample_size=16,
+            block_out_channels=(8, 16),
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            layers_per_block=1,
+            cross_attention_dim=DIM,
+            attention_head_dim=2,
+            norm_num_groups=4,
+        )
+        motion = diffusers.MotionAdapter(
+            block_out_channels=(8, 16),
+            motion_layers_per_block=1,
+            motion_num_attention_heads=2,
+            motion_norm_num_groups=4,
+            motion_max_seq_length=32,
+        )
+        _fill(motion)
+    together = diffusers.UNetMotionModel.from_unet2d(unet, motion)
+    for place, network in ((image / "unet", unet), (adapter, motion), (joined / "unet", together)):
+        for file in place.glob("*"):
+            file.unlink()
+        network.save_pretrained(place)
+    index = json.loads((image / "model_index.json").read_text())
+    (image / "model_index.json").write_text(json.dumps(index | {"unet": ["diffusers", "UNet2DConditionModel"]}))
+    return image, adapter, joined

@@ -87,6 +87,14 @@ def test_what_is_read_is_what_the_autoencoder_makes(folder: Path) -> None:
         cache_of(folder, sha="cd" * 32).read(0, range(1))
 
 
+def test_an_autoencoder_reads_gray_clips_as_rgb(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "gray", [{"frames": 5, "height": 8, "width": 8}], channels=1)
+    cache = cache_of(folder)
+    fill(cache, range(1))
+    shown = open_dataset(folder).rgb(0)
+    assert_close(cache.read(0, range(5)), Halves().encode(clip_from_uint8(shown))[0].permute(1, 2, 3, 0).numpy())
+
+
 def test_a_clip_has_the_same_values_whatever_is_encoded_before_it(folder: Path, monkeypatch) -> None:
     """One shard per clip or one for all, in any order: only the float16 of another standardization differs."""
     monkeypatch.setattr(latent_cache, "SHARD_PIXELS", 1)

@@ -54,6 +54,14 @@ def test_zero_at_the_truth_and_quadratic_beside_it(features: dict[str, Perceptua
     torch.testing.assert_close(small / smaller, torch.full((2,), 4.0), rtol=0.1, atol=0)
 
 
+@pytest.mark.parametrize("side", [12, 16])
+def test_luma_counts_as_a_gray_picture(features: dict[str, Perceptual], side: int) -> None:
+    video, x_hat = (noise(2, 1, 4, side, side, seed=seed).clamp(-1, 1) for seed in (2, 3))
+    three = [each.repeat(1, 3, 1, 1, 1) for each in (x_hat, video)]
+    for loss in features.values():
+        torch.testing.assert_close(loss(x_hat, video, ALL), loss(*three, ALL))
+
+
 def test_features_that_are_turned_around_are_four_apart() -> None:
     """Vectors of length one: the same direction is 0, any length; the opposite one is 4."""
     loss = Perceptual([torch.nn.Conv3d(3, 3, 1, bias=False)], (0,), side=4)

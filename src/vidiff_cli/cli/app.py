@@ -23,9 +23,11 @@ from vidiff_cli.cli.extend import extend
 from vidiff_cli.cli.fetch import fetch
 from vidiff_cli.cli.info import info
 from vidiff_cli.cli.interpolate import interpolate
+from vidiff_cli.cli.models import models
 from vidiff_cli.cli.options import VERBOSE_KEY
 from vidiff_cli.cli.prep import prep
 from vidiff_cli.cli.preview import preview
+from vidiff_cli.cli.push import push
 from vidiff_cli.cli.sample import sample
 from vidiff_cli.cli.train import train
 from vidiff_cli.cli.world import world_app
@@ -108,7 +110,7 @@ def vidiff(
     """
 
 
-for command in (prep, train, sample, extend, interpolate, evaluate, export, preview, fetch, info, doctor):
+for command in (prep, train, sample, extend, interpolate, evaluate, export, preview, models, fetch, push, info, doctor):
     app.command(command.__name__)(command)
 app.add_typer(world_app, name="world")
 

@@ -13,11 +13,11 @@ from vidiff_cli.cli.console import byte_text, print_json, print_rows
 from vidiff_cli.cli.options import Invocation, options
 
 if TYPE_CHECKING:
-    from vidiff_cli.commands.info.checkpoint import CheckpointInfo
     from vidiff_cli.commands.info.dataset import DatasetInfo
     from vidiff_cli.commands.info.media import FolderInfo, MediaInfo
-    from vidiff_cli.commands.info.run import RunInfo
     from vidiff_cli.generation.sidecar import MadeBy
+    from vidiff_cli.runs.checkpoint_info import CheckpointInfo
+    from vidiff_cli.runs.run_info import RunInfo
     from vidiff_cli.viz.histograms import Histogram
 
 Rows = Iterator[tuple[str, str]]
@@ -57,6 +57,8 @@ def _checkpoint(about: CheckpointInfo) -> Rows:
     yield "trained", f"{_count(about.step)} steps ({about.phase or 'phase unknown'}), {about.clips_seen:,} clips seen"
     rates = ", ".join(f"{float(rate):g}" for rate in about.rates)
     yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
+    if about.network["channels"] == 1:
+        yield "channels", "one: what it makes is gray"
     yield "frame steps", f"{', '.join(map(str, about.frame_strides))} at {about.fps} fps"
     noise = f" of strength {about.noise_strength:g}" if about.noise_strength else ""
     yield "predicts", f"{about.target}, weighted {about.weighting}, from {about.noise} noise{noise}"
@@ -140,6 +142,8 @@ def _dataset(about: DatasetInfo) -> Rows:
     rates = {"0": "images"}
     found = ", ".join(f"{count} {rates.get(rate, f'at {rate} fps')}" for rate, count in about.clips_of_rate.items())
     yield "clips", f"{about.clips} of up to {about.frames} frames of {about.width}x{about.height}: {found}"
+    if about.channels == 1:
+        yield "channels", "one: luma, of gray frames"
     yield "split", ", ".join(f"{count} {side}" for side, count in about.splits.items())
     yield "sources", f"{about.kept} of {about.sources} kept, {about.seconds_of_video:.1f} s of video"
     for kind, count in about.rejected.items():

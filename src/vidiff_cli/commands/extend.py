@@ -24,6 +24,8 @@ from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.seams import PAST
 from vidiff_cli.generation.source_clip import read_clip, working_size
 from vidiff_cli.generation.video_job import choose_overlap
+from vidiff_cli.luma import to_gray, to_rgb
+from vidiff_cli.models.codec import is_gray
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.timeline import extension, loop
@@ -71,7 +73,10 @@ def _plan(settings: ExtendSettings, model: VideoModel | None, info: VideoInfo, f
     looped = loop(count, rate, new=new, shown=overlap) if settings.loop else None
     nearest = range(min(ANCHORS, count)) if settings.before else range(max(0, count - ANCHORS), count)
     anchored = model is not None and settings.drift_control == "first"
-    anchor = match_color_statistics(clip.frames.read(nearest)) if anchored else None
+    anchors = clip.frames.read(nearest)
+    if model is not None and is_gray(model.codec):
+        anchors = to_rgb(to_gray(anchors))
+    anchor = match_color_statistics(anchors) if anchored else None
     line = looped or extension(count, rate, new=new, before=settings.before)
     clip, line = place_pictures(
         clip, line, [PicturePlace(*parse_at(each)) for each in settings.at], rate=rate, folder=folder

@@ -15,7 +15,7 @@ class NetworkSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    channels: int = Field(default=3, ge=1, le=64, description="Color channels of a frame")
+    channels: int = Field(default=3, ge=1, le=64, description="Channels of a frame; those of the dataset")
     base_channels: int = Field(
         default=48, ge=8, le=8192, multiple_of=8, description="Channels at the highest resolution"
     )

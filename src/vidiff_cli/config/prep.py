@@ -31,7 +31,7 @@ CaptionFormat = Literal[
 # settings that change no byte of the dataset, or are recorded by their content (sources, captions)
 ELSEWHERE = {"sources", "output", "captions", "caption_format", "workers", "timeout", "memory", "shard", "merge"}
 ELSEWHERE |= {"preview", "strict", "overwrite", "encoding"}
-SHAPING = {"size", "aspect", "frames", "fps", "stride", "scenes", "decoder", "images_fps", "reading"}
+SHAPING = {"size", "aspect", "gray", "frames", "fps", "stride", "scenes", "decoder", "images_fps", "reading"}
 
 
 def parse_shard(shard: str) -> tuple[int, int]:
@@ -64,6 +64,11 @@ class PrepSettings(BaseModel):
         default="square",
         description="Aspect ratio of the clips; square and a ratio such as 16:9 crop from the middle; keep: the "
         "source's own, in a few steps up to 2:1, so that a dataset has clips of several sizes",
+    )
+    gray: Annotated[bool, Option(CLIPS)] = Field(
+        default=False,
+        description="Store luma (BT.601) instead of RGB, in a third of the bytes; what is trained on it makes gray "
+        "frames",
     )
     frames: Annotated[int, Option(CLIPS, unit="frames")] = Field(
         default=16, ge=1, description="Length of a clip; an image is a clip of one frame"

@@ -8,7 +8,7 @@
     text/             embeddings of the captions by frozen encoders (`text/embedding_cache.py`); can be made again
     latents/          clips encoded by autoencoders (`training/latent_cache.py`); can be made again
 
-Shapes: t frames, h height, w width, c = 3 RGB.
+Shapes: t frames, h height, w width, c = 3 RGB, or 1 luma (`DatasetSpec.channels`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from vidiff_cli.dataset.schema import (
     write_spec,
 )
 from vidiff_cli.dataset.shards import SHARD_BYTES, Shard, ShardMaps, map_bytes, write_shards, write_tensors
+from vidiff_cli.luma import to_rgb
 
 __all__ = [
     "FORMAT",
@@ -126,8 +127,8 @@ class Dataset:
             known = self.index
             self._layout = np.stack([known.shard, known.start, known.frames, known.height, known.width], axis=1)
         shard, start, frames, height, width = self._layout[index].tolist()
-        stop = start + frames * height * width * 3
-        return self._map(shard)[start:stop].reshape(frames, height, width, 3)
+        stop = start + frames * height * width * self.spec.channels
+        return self._map(shard)[start:stop].reshape(frames, height, width, self.spec.channels)
 
     def window(self, index: int, frames: range) -> np.ndarray:
         """A range of frames of a clip, uint8 (t h w c), read-only."""
@@ -137,6 +138,10 @@ class Dataset:
         """Frames of a clip, uint8 (t h w c): all, or those at `frame_indices` in that order. Always a copy."""
         view = self.view(index)
         return view.copy() if frame_indices is None else view[np.asarray(frame_indices, dtype=np.intp)]
+
+    def rgb(self, index: int, frame_indices: Sequence[int] | None = None) -> np.ndarray:
+        """Frames of a clip as `frames` gives them, uint8 (t h w 3): to show and to compare. Luma is repeated."""
+        return to_rgb(self.frames(index, frame_indices))
 
     def _map(self, number: int) -> np.ndarray:
         shard = self.index.shards[number]

@@ -148,14 +148,14 @@ def _build(folder: Path, spec: DatasetSpec) -> tuple[Index, dict[int, Clip]]:
     if len(set(ids)) != len(ids):
         raise damaged(path, "two clips of one id")
     arrays = {name: np.frombuffer(columns[name], dtype=f"={kind[1:]}").copy() for name, kind in COLUMNS.items()}
-    shards = _find_starts(folder, tuple(names), ids, arrays)
+    shards = _find_starts(folder, tuple(names), ids, arrays, spec.channels)
     index = Index(**arrays, shards=shards, rates=tuple(rates))
     _check_sizes(folder, index, spec)
     return index, parsed
 
 
 def _find_starts(
-    folder: Path, names: tuple[str, ...], ids: list[str], arrays: dict[str, np.ndarray]
+    folder: Path, names: tuple[str, ...], ids: list[str], arrays: dict[str, np.ndarray], channels: int
 ) -> tuple[ShardFile, ...]:
     """Fills in where each clip begins. One shard's table is in memory at a time, whatever the order of the rows."""
     order = np.argsort(arrays["shard"], kind="stable")
@@ -165,7 +165,7 @@ def _find_starts(
         path = folder / "data" / name
         shard = Shard(path)
         for clip in order[bounds[number] : bounds[number + 1]].tolist():
-            expected = (*(int(arrays[side][clip]) for side in ("frames", "height", "width")), 3)
+            expected = (*(int(arrays[side][clip]) for side in ("frames", "height", "width")), channels)
             found = shard.shape(ids[clip])
             if found != expected:
                 raise damaged(path, f"{found or 'nothing'} for clip {ids[clip]}", f"{expected}")
@@ -233,7 +233,8 @@ def _load(folder: Path, spec: DatasetSpec, known: dict[str, Any] | None) -> Inde
         if content[len(MAGIC) : first - 1] != hashlib.sha256(view).hexdigest().encode():
             return None
         index = _unpack(content, first, known)
-        return index if index is not None and len(index) == spec.clips and _matches_shards(folder, index) else None
+        fits = index is not None and len(index) == spec.clips and _matches_shards(folder, index, spec.channels)
+        return index if fits else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
@@ -256,7 +257,7 @@ def _unpack(content: bytes, first: int, known: dict[str, Any]) -> Index | None:
     return Index(**columns, shards=tuple(shards), rates=tuple(header["rates"]))
 
 
-def _matches_shards(folder: Path, index: Index) -> bool:
+def _matches_shards(folder: Path, index: Index, channels: int) -> bool:
     """Checks that every shard is the indexed file and that every clip lies within its shard."""
     for shard in index.shards:
         found = os.stat(folder / "data" / shard.name)
@@ -267,7 +268,7 @@ def _matches_shards(folder: Path, index: Index) -> bool:
     if min(int(index.shard.min()), int(index.rate.min()), int(index.side.min())) < 0:
         return False
     room = np.array([shard.size - shard.data_start for shard in index.shards])[index.shard]
-    sizes = index.frames.astype(np.float64) * index.height * index.width * 3  # cannot wrap around
+    sizes = index.frames.astype(np.float64) * index.height * index.width * channels  # cannot wrap around
     inside = (index.start >= 0) & (index.start + sizes <= room) & (index.row_start >= 0) & (index.row_bytes > 0)
     sides = np.minimum(np.minimum(index.frames, index.height), index.width) > 0
     known = int(index.rate.max()) < len(index.rates) and int(index.side.max()) < len(SIDES)

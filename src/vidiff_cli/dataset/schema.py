@@ -35,7 +35,7 @@ class DatasetSpec(BaseModel):
     """dataset.json. `settings` made it; `fingerprint` stands for the sources and captions it was made of.
 
     `buckets` has the number of clips of every frame size ("64x48"); `width` and `height` are those of the size with
-    most clips.
+    most clips. `channels`: 3 for RGB, 1 for luma.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -44,6 +44,7 @@ class DatasetSpec(BaseModel):
     vidiff: str
     width: PositiveInt
     height: PositiveInt
+    channels: Literal[1, 3] = 3
     frames: PositiveInt
     fps: str
     aspect: str = "square"

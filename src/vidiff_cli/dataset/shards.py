@@ -1,6 +1,6 @@
 """Shards: safetensors files of uint8 (frames) or float16 tensors (latents), written once and memory-mapped.
 
-Shapes: t frames, h height, w width, c = 3 RGB.
+Shapes: t frames, h height, w width, c channels.
 """
 
 from __future__ import annotations

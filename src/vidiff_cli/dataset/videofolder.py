@@ -48,7 +48,7 @@ def write_video(dataset: Dataset, target: Target, folder: Path, *, lossless: boo
     """One clip as a video file. VidiffError where it cannot be written."""
     path = folder / target.split / target.file_name
     rate = Fraction(dataset.clips[target.index].fps) or STILL_FPS
-    encode(path, dataset.frames(target.index), rate, lossless=lossless, crf=crf)
+    encode(path, dataset.rgb(target.index), rate, lossless=lossless, crf=crf)
 
 
 def metadata(clip: Clip, target: Target) -> dict[str, object]:

@@ -106,7 +106,7 @@ def dataset_set(path: Path, side: str) -> VideoSet:
 
 def _read_clip(dataset: Dataset, index: int, view: View) -> np.ndarray:
     rate = Fraction(dataset.clips[index].fps) or None
-    return np.stack([view.crop_and_resize(frame) for frame in dataset.frames(index, view.frame_numbers(rate))])
+    return np.stack([view.crop_and_resize(frame) for frame in dataset.rgb(index, view.frame_numbers(rate))])
 
 
 def world_set(stream: StreamSettings, side: str, count: int) -> VideoSet:

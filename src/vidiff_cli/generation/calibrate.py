@@ -20,7 +20,8 @@ from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.source_clip import SourceClip
 from vidiff_cli.generation.video_job import VideoJob
-from vidiff_cli.models.codec import floor_length
+from vidiff_cli.luma import to_gray, to_rgb
+from vidiff_cli.models.codec import floor_length, is_gray
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
@@ -121,6 +122,8 @@ def _hold_back(
     length = len(observed)
     starts = _window_starts(scenes, length)
     frames = np.stack([clip.frames.read(range(start, start + length)) for start in starts])
+    if is_gray(model.codec):
+        frames = to_rgb(to_gray(frames))
     video = torch.cat([clip_from_uint8(shown) for shown in frames])
     seen = frozenset(torch.nonzero(observed)[:, 0].tolist())
     window = Window(frames=tuple(range(length)), observed=seen, makes=frozenset(range(length)) - seen)

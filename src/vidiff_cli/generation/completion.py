@@ -36,7 +36,7 @@ from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.generation.source_clip import ResultSize, Size, SourceClip, output_size
 from vidiff_cli.generation.video_job import VideoJob, batch_windows
 from vidiff_cli.generation.window_codec import latent_shape
-from vidiff_cli.models.codec import floor_length, z_shape
+from vidiff_cli.models.codec import floor_length, is_gray, z_shape
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.sampling.merge import GainOf
 from vidiff_cli.timeline import Timeline, pad_to_groups, plans, split_at_cuts
@@ -53,15 +53,16 @@ class CompletionPlan:
     prompt for each window (the last one is that of all further ones).
 
     `rate` of the result is that of the timeline but in slow motion; `size` (h w) of the result; `model_size`: frames
-    are written as the model sees them, cropped. `windows_at_once` is the model's. `detail`: what new frames are made
-    of; `samples`: a model's frames are the mean of so many. `cuts` between scenes. `name` of the result without its
-    seed; `anchor` as in `VideoJob`.
+    are written as the model sees them, cropped. `windows_at_once` is the model's; `gray`: what it makes is gray.
+    `detail`: what new frames are made of; `samples`: a model's frames are the mean of so many. `cuts` between scenes.
+    `name` of the result without its seed; `anchor` as in `VideoJob`.
     """
 
     clip: SourceClip
     timeline: Timeline
     windows: Sequence[Window]
     windows_at_once: int = 1
+    gray: bool = False
     prompts: Sequence[str]
     rate: Fraction
     size: Size
@@ -183,6 +184,7 @@ def plan_completion(
         timeline=timeline,
         windows=windows,
         windows_at_once=1 if model is None else model.windows_at_once,
+        gray=model is not None and is_gray(model.codec),
         prompts=prompts,
         rate=rate or timeline.fps,
         size=output_size(clip, options.size),

@@ -17,7 +17,8 @@ from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
 from vidiff_cli.models.public.finetuned import TrainedWeights, open_finetuned
-from vidiff_cli.models.public.hub import hub_checkpoint, is_hub_name
+from vidiff_cli.models.public.hub import hub_run, is_hub_name
+from vidiff_cli.models.public.licence import read_licence
 from vidiff_cli.models.public.open import is_public, open_public, resolve_folder
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import open_video_model, read_model_settings
@@ -163,7 +164,7 @@ def load_model(
     path = find_checkpoint(model)
     video_model, header = open_video_model(path)
     video_model.requires_grad_(False).eval().to(device)
-    encoder = video_model.settings.text.clip
+    encoder, fetched = video_model.settings.text.clip, None if model is None else hub_run(model)
     if clip is not None and encoder is None:
         raise UsageError(f"{path} has no CLIP encoder", found=f"--clip-model {clip}", fix="leave it out")
     embed = None if encoder is None else prompt_embedder(encoder, clip, device)
@@ -181,6 +182,8 @@ def load_model(
         clip_model=clip,
         is_builtin=path == builtin_file(),
         is_default=model is None,
+        fetched=fetched,
+        licence=fetched and read_licence(fetched.path),
     )
 
 
@@ -204,8 +207,8 @@ def find_checkpoint(model: Path | None) -> Path:
     says what was found instead."""
     if model is None:
         model = newest_run() or BUILTIN
-    if fetched := hub_checkpoint(model):
-        return fetched
+    if fetched := hub_run(model):
+        return fetched.path / AVERAGE
     if is_hub_name(str(model)):
         resolve_folder(model)  # what is missing or damaged has its own message
         raise VidiffError(f"{model} is not a model of vidiff's own", found="a public model", expected="a run")

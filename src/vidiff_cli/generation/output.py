@@ -27,7 +27,9 @@ from vidiff_cli.generation.completion import CompletedVideo, CompletionPlan
 from vidiff_cli.generation.frame_store import DiskFrameArray, FrameSlice, FrameStore
 from vidiff_cli.generation.output_files import OutputTarget, compare_path, sheet_path
 from vidiff_cli.generation.source_clip import cover
+from vidiff_cli.luma import LUMA, to_gray, to_rgb
 from vidiff_cli.motion import estimate_clip
+from vidiff_cli.motion.warping import field_size, resize
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.sampling.full_size import FullFrame, full_frames
 from vidiff_cli.sampling.merge import GainOf, add_correction
@@ -109,7 +111,9 @@ def _frames(plan: CompletionPlan, done: CompletedVideo, device: str) -> Generato
                 if plan.model_size
                 else restore_resolution(done.store, plan.sources, ranks, given)
             )
-            yield from (FullFrame(rank=rank, frame=frame) for rank, frame in zip(ranks, frames, strict=True))
+            for rank, frame in zip(ranks, frames, strict=True):
+                made_gray = plan.gray and rank not in plan.sources  # matched to the colors of given frames before
+                yield FullFrame(rank=rank, frame=to_rgb(to_gray(frame)) if made_gray else frame)
             return
         correct = _Correction(done.store, plan, done.gain_of) if plan.windows and done.gain_of else None
         yield from full_frames(line, given, correct=correct, device=choose_device(device))
@@ -119,31 +123,41 @@ class _Correction:
     """Adds what the model's small frames know better than the estimates that it was shown.
 
     Those of a window that observes given frames alone are what the frames at full size are estimated from too. Further
-    on a model was shown what follows from its own frames: there its frame counts as it is.
+    on a model was shown what follows from its own frames: there its frame counts as it is. What a gray model knows
+    better is of luma: it is added to all three colors alike, so that the color stays that of the estimate.
     """
 
     def __init__(self, store: FrameStore, plan: CompletionPlan, gain_of: GainOf) -> None:
-        self._store, self._line, self._gain_of = store, plan.timeline, gain_of
+        self._store, self._line, self._gain_of, self._gray = store, plan.timeline, gain_of, plan.gray
         self._window_of = {rank: window for window in plan.windows for rank in window.makes}
         self._latest: tuple[Window, Tensor] | None = None
 
     def __call__(self, rank: int, estimate: Tensor, uncertainty: Tensor) -> Tensor:
         small = clip_from_uint8(self._store[rank][None])[:, :, 0].to(estimate)
         window, gain = self._window_of[rank], self._gain_of(rank)
+        if self._gray:
+            small = small[:, :1]
         if not window.observed <= {*self._line.given, *self._line.repeats}:
-            return add_correction(estimate, uncertainty, small, gain)
+            shown = _luma(resize(estimate, field_size(small))) if self._gray else None
+            return add_correction(estimate, uncertainty, small, gain, shown=shown)
         shown = self._shown(window)[:, :, window.frames.index(rank)].to(estimate)
         return add_correction(estimate, uncertainty, small, gain, shown=shown)
 
     def _shown(self, window: Window) -> Tensor:
         """The estimates of a window (1 c t h w) as its model was shown them."""
         if self._latest is None or self._latest[0] is not window:
-            video = clip_from_uint8(self._store.read(window.frames)[:, 0])
+            frames = self._store.read(window.frames)[:, 0]
+            video = clip_from_uint8(to_gray(frames) if self._gray else frames)
             observed = torch.tensor([[frame in window.observed for frame in window.frames]])
             first = self._line.times[window.frames[0]]
             times = torch.tensor([[float(self._line.times[frame] - first) for frame in window.frames]])
             self._latest = window, estimate_clip(video, observed, times)[0]
         return self._latest[1]
+
+
+def _luma(frame: Tensor) -> Tensor:
+    """(1 3 h w) -> (1 1 h w)."""
+    return (frame * frame.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
 
 
 def _given_frames(plan: CompletionPlan) -> Iterator[np.ndarray]:

@@ -60,13 +60,17 @@ class WindowJournal:
     def frames(self, shape: Sequence[int]) -> DiskFrameArray:
         """The frames made so far, of `shape` (b h w c): of an interrupted call where its windows are still there."""
         if self._frames is None:
+            if self.stale or not frames_path(self.path).is_file():
+                self._shape = None
             self._frames = self._opened(frames_path(self.path), shape, np.uint8)
         if self._shape != list(shape):
             self.begin_anew(shape)
         return self._frames
 
     def latents(self, shape: Sequence[int]) -> DiskFrameArray:
-        """The values of made frames, of `shape` (b c h w)."""
+        """The values of made frames, of `shape` (b c h w). If an interrupted call left none, its windows are lost."""
+        if self.windows and self._shape is not None and not latents_path(self.path).is_file():
+            self.begin_anew(self._shape)
         return self._opened(latents_path(self.path), shape, np.float32)
 
     def begin_anew(self, shape: Sequence[int]) -> None:
@@ -78,8 +82,6 @@ class WindowJournal:
     def _opened(self, path: Path, shape: Sequence[int], dtype: type[np.generic]) -> DiskFrameArray:
         if not self.kept:
             return self._closing(DiskFrameArray.temporary(self.path.parent, shape, dtype))
-        if self.stale or not path.is_file():
-            self._shape = None
         try:
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
             return self._closing(DiskFrameArray(file, shape, dtype))

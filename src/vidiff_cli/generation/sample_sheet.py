@@ -68,7 +68,7 @@ def sample_sheet(
         prompts=lambda number: prompts,
         seeds=list(range(len(prompts))),
     )
-    empty = np.zeros((len(prompts), known.frames, known.height, known.width, known.network.channels), np.uint8)
+    empty = np.zeros((len(prompts), known.frames, known.height, known.width, 3), np.uint8)
     clips = generate_clips(model, resolve_sampling(model, options), job, empty)
     rows = [SheetRow(label=prompt or "(no caption)", frames=clip) for prompt, clip in zip(prompts, clips, strict=True)]
     contact_sheet(rows, path)

@@ -19,7 +19,15 @@ from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
 from vidiff_cli.models.families import VideoModel
-from vidiff_cli.sampling.initial_noise import InitNoise, SampleFn, free_init, free_noise, fresh, previous_frames
+from vidiff_cli.sampling.initial_noise import (
+    FREE_INIT_LEVEL,
+    InitNoise,
+    SampleFn,
+    free_init,
+    free_noise,
+    fresh,
+    previous_frames,
+)
 from vidiff_cli.sampling.windows import Conditioner
 
 LANGEVIN = 0.1  # VDM's delta
@@ -94,7 +102,7 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
         automatic=options.condition == "auto",
         conditioner=_conditioner(condition, options, model),
         sample=_sampler(options, model, steps, langevin=LANGEVIN if guided else 0.0),
-        init_noise=partial(_init_noise, options.start_noise, model),
+        init_noise=partial(_init_noise, options.start_noise, model, float(model.levels(steps)[0])),
         prior=model.prior,
         guidance_scale=model.guidance_scale if options.guidance_scale is None else options.guidance_scale,
         negative_prompt=options.negative_prompt,
@@ -158,7 +166,8 @@ def _sampler(options: SamplingOptions, model: VideoModel, steps: int, *, langevi
             return ddpm(bound(denoise), z, remaining, correct=correct, noise=noise)
         return SAMPLERS[options.sampler](bound(denoise), z, remaining)
 
-    return free_init(sample, passes=options.freeinit, prior=model.prior)
+    level = max(FREE_INIT_LEVEL, float(levels[0]))  # the grid of a public model may begin above
+    return free_init(sample, passes=options.freeinit, level=level, prior=model.prior)
 
 
 def _bound(options: SamplingOptions, model: VideoModel) -> Callable[[Denoise], Denoise]:
@@ -171,8 +180,10 @@ def _bound(options: SamplingOptions, model: VideoModel) -> Callable[[Denoise], D
     return partial(threshold, percentile=None if options.threshold == "static" else float(options.threshold))
 
 
-def _init_noise(name: str, model: VideoModel, windows: Sequence[Window], seeds: Sequence[int]) -> InitNoise:
-    """The initial noise of the windows of a job, by the name of --start-noise."""
+def _init_noise(
+    name: str, model: VideoModel, first_level: float, windows: Sequence[Window], seeds: Sequence[int]
+) -> InitNoise:
+    """The initial noise of the windows of a job, by the name of --start-noise; sampling begins at `first_level`."""
     if name == "freenoise" and model.codec.temporal > 1:
         found = "--start-noise freenoise"
         raise VidiffError(f"{model.name} makes frames in groups, which have no noise of their own", found=found)
@@ -182,4 +193,4 @@ def _init_noise(name: str, model: VideoModel, windows: Sequence[Window], seeds: 
         length = model.frames
         stride = max(1, min(step, length))
         return free_noise(window=length, stride=stride, first=first.frames[0], seeds=seeds, prior=model.prior)
-    return previous_frames(model.level_at(PREVIOUS)) if name == "previous" else fresh
+    return previous_frames(max(model.level_at(PREVIOUS), first_level)) if name == "previous" else fresh

@@ -15,7 +15,8 @@ from torch import Tensor
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.frame_store import FrameArray, FrameStore
 from vidiff_cli.generation.video_job import VideoJob
-from vidiff_cli.models.codec import Codec, z_length
+from vidiff_cli.luma import to_gray
+from vidiff_cli.models.codec import Codec, is_gray, z_length
 from vidiff_cli.pixels import from_uint8, quantize_8bit
 from vidiff_cli.sampling.windows import take_made
 
@@ -41,7 +42,7 @@ class WindowCodec(Protocol):
 def window_codec(codec: Codec, job: VideoJob, store: FrameStore, device: torch.device) -> WindowCodec:
     """The window codec that goes with a codec; `store` has latents where `latent_shape` says so."""
     if codec.is_identity:
-        return PixelWindows(job, store, device)
+        return PixelWindows(job, store, device, gray=is_gray(codec))
     if codec.temporal > 1:
         return GroupWindows(codec, job, store, device)
     assert store.latents is not None, "a codec by frame keeps the values of made frames"
@@ -56,18 +57,20 @@ def latent_shape(codec: Codec, clips: int, height: int, width: int) -> tuple[int
 
 
 class PixelWindows:
-    """z are the frames themselves."""
+    """z are the frames themselves, or their luma, which makes gray frames."""
 
-    def __init__(self, job: VideoJob, store: FrameStore, device: torch.device) -> None:
+    def __init__(self, job: VideoJob, store: FrameStore, device: torch.device, *, gray: bool) -> None:
         self.windows, self._job, self._store, self._device = job.windows, job, store, device
+        self._gray = gray
 
     def read(self, numbers: Sequence[int]) -> Tensor:
         """Frames of the store."""
-        return _read_frames(self._store, numbers, self._device)
+        return _read_frames(self._store, numbers, self._device, gray=self._gray)
 
     def finish(self, window: Window, z: Tensor) -> Tensor:
         """The made frames, rounded to 8 bits."""
-        return _round(self._job, take_made(window, z))
+        made = take_made(window, z)
+        return _round(self._job, made.expand(-1, 3, -1, -1, -1) if self._gray else made)
 
 
 class LatentWindows:
@@ -151,9 +154,11 @@ class GroupWindows:
         return Window(frames=tuple(values), observed=frozenset(values[:known]), makes=frozenset(values[known:]))
 
 
-def _read_frames(store: FrameStore, ranks: Sequence[int], device: torch.device) -> Tensor:
-    """Frames of a store for the network (b c n h w)."""
-    return from_uint8(torch.from_numpy(store.read(ranks))).permute(1, 4, 0, 2, 3).contiguous().to(device)
+def _read_frames(store: FrameStore, ranks: Sequence[int], device: torch.device, *, gray: bool = False) -> Tensor:
+    """Frames of a store, or their luma, for the network (b c n h w)."""
+    frames = store.read(ranks)
+    frames = to_gray(frames) if gray else frames
+    return from_uint8(torch.from_numpy(frames)).permute(1, 4, 0, 2, 3).contiguous().to(device)
 
 
 def _round(job: VideoJob, frames: Tensor) -> Tensor:

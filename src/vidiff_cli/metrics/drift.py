@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidiff_cli.metrics.temporal import LUMA
+from vidiff_cli.luma import LUMA
 
 NAMES = ("mean", "contrast", "saturation", "sharpness", "motion")
 # Nine of ten real scenes stay within each, for up to 20 windows of 8 frames after their first 16 (benchmarks/drift.py):

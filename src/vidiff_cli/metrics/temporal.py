@@ -12,9 +12,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from vidiff_cli.luma import LUMA
+
 PEAK = 255.0
 STILL = 0.5  # pixels per frame: less is no motion
-LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

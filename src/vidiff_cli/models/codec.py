@@ -1,6 +1,7 @@
 """Codecs: maps between frames and the values z that a network is trained on.
 
-Shapes: frames b 3 n h w in [-1, 1]; z b c m h/s w/s with m = groups of frames and s pixels per value along each side.
+Shapes: frames b 3 n h w in [-1, 1] (b 1 n h w of a gray model); z b c m h/s w/s with m = groups of frames and s pixels
+per value along each side.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ class PixelCodec:
     def decode(self, z: Tensor) -> Tensor:
         """The frames."""
         return z
+
+
+def is_gray(codec: Codec) -> bool:
+    """True for a network that works on luma: the frames that it makes are gray."""
+    return codec.is_identity and codec.channels == 1
 
 
 def z_length(codec: Codec, frames: int) -> int:

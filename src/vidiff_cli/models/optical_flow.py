@@ -41,6 +41,7 @@ def raft(path: Path, device: torch.device) -> FlowFn:
         scale = max(1.0, SMALLEST_SIDE / min(size))
         large_size = [-(-round(side * scale) // MULTIPLE) * MULTIPLE for side in size]
         large = [functional.interpolate(image, large_size, mode="bilinear") for image in (first, second)]
+        large = [image.expand(-1, 3, -1, -1) for image in large]  # of luma too
         parts = zip(*(image.split(PAIRS_AT_ONCE) for image in large), strict=True)
         flow = torch.cat([network(one.contiguous(), two.contiguous())[-1] for one, two in parts])
         back = flow.new_tensor([size[1] / large_size[1], size[0] / large_size[0]])

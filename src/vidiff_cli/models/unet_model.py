@@ -22,6 +22,7 @@ from vidiff_cli.models.codec import Codec, PixelCodec
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.families import Condition
 from vidiff_cli.models.one_pass_errors import OnePassErrors
+from vidiff_cli.models.public.hub import Snapshot
 from vidiff_cli.models.step_cost import kept_bytes
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.motion import estimate_clip
@@ -38,7 +39,7 @@ WINDOWS_AT_ONCE = 8  # through the network: a few fill the machine, more would o
 class UNetModel:
     """A `VideoModel` of vidiff's own: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of
     its frames in one pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no
-    model was named.
+    model was named; `fetched`: where it lies, if it is a run from the hub.
 
     `reader` makes the input of the text encoder of prompts, which reads as much of each as `caption_limit` says; both
     are None for a model without text."""
@@ -56,12 +57,15 @@ class UNetModel:
     clip_model: str | None = None
     is_builtin: bool = False
     is_default: bool = False
+    fetched: Snapshot | None = None
     licence: str | None = None
     fixed_size: bool = False
 
     @property
     def name(self) -> str:
         """Its name for --model."""
+        if self.fetched is not None:
+            return f"hf:{self.fetched.repository}"
         return "builtin" if self.is_builtin else str(self.path)
 
     @property
@@ -200,7 +204,11 @@ class UNetModel:
 
     def record(self) -> Mapping[str, object]:
         """Its checkpoint in a sidecar."""
-        return {"path": self.name, "sha256": self.hash, "clips_seen": self.clips_seen}
+        record = {"path": self.name, "sha256": self.hash, "clips_seen": self.clips_seen}
+        if self.fetched is None:
+            return record
+        origin = {"repository": self.fetched.repository, "commit": self.fetched.commit, "licence": self.licence}
+        return record | origin
 
     def _with_text(self, plain: Conditioning, prompts: Sequence[str]) -> Conditioning:
         if self.video_model.text is None or not any(prompts):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vidiff_cli.luma import LUMA
 from vidiff_cli.motion.warping import field_size, pyramid, resize, resize_flow
 from vidiff_cli.pixels import LEVELS_PER_UNIT
 
@@ -20,7 +21,6 @@ PATCH, STRIDE = 8, 4
 DESCENTS = 3  # Gauss-Newton steps of each patch and level
 ROUNDS, FURTHER_DESCENTS = 2, 2  # of asking the neighbors, and steps after each
 FLAT = 64.0  # squared gradients of a patch (8-bit levels) that say nothing of its motion
-LUMA = (0.299, 0.587, 0.114)
 NEIGHBORS = ((1, 0), (1, 2), (0, 1), (2, 1))  # places in a padded field, from (1, 1)
 
 

@@ -128,6 +128,7 @@ def _job(plan: Plan, cache: ExtractCache, source: MediaSource) -> ExtractJob:
     clip_spec = ClipSpec(
         size=settings.size,
         aspect=settings.aspect,
+        gray=settings.gray,
         frames=settings.frames,
         fps=settings.fps,
         stride=settings.clip_stride,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vidiff_cli.config.read_options import DEFAULT, ReadOptions
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.luma import to_gray
 from vidiff_cli.preparation.archives import MediaMember
 from vidiff_cli.preparation.aspect_ratio import Framing, framing
 from vidiff_cli.preparation.captions import Segment
@@ -49,6 +50,7 @@ class ClipSpec:
     decoder: str
     images_fps: Fraction
     reading: ReadOptions = DEFAULT
+    gray: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +126,8 @@ def _decoded(job: ExtractJob, writer: ExtractWriter) -> tuple[ExtractedSource, l
         for _, frames in reading.blocks:
             measure.add(frames)
             for start, stop in _overlaps(intervals, total, total + len(frames)):
-                writer.add(frames[start - total : stop - total])
+                kept = frames[start - total : stop - total]
+                writer.add(to_gray(kept) if clip_spec.gray else kept)
             total += len(frames)
             if total > MAX_FRAMES:
                 raise VidiffError(f"{info.path} is too long", expected=f"at most {MAX_FRAMES:,} frames")

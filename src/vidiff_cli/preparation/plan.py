@@ -83,11 +83,12 @@ def is_complete(plan: Plan) -> bool:
         return False
     spec = read_spec(output)
     wanted = plan.settings.identity()
+    there = PrepSettings(sources=plan.settings.sources).identity() | spec.settings  # older: without new settings
     for name in wanted:
-        if spec.settings.get(name) != wanted[name]:
+        if there[name] != wanted[name]:
             raise VidiffError(
                 f"{output} was made with other settings",
-                found=f"{name} = {spec.settings.get(name)} there",
+                found=f"{name} = {there[name]} there",
                 expected=f"{wanted[name]}",
                 fix="replace it with --overwrite, or give another folder with -o",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.events import EventStream, Note
+from vidiff_cli.luma import to_rgb
 from vidiff_cli.preparation.plan import PREVIEW, REJECTED
 from vidiff_cli.preparation.selection import Selection, SelectionInput
 
@@ -21,7 +22,7 @@ def preview(dataset: Dataset, settings: PrepSettings) -> EventStream[None]:
     for index in (number * len(dataset) // count for number in range(count)):
         clip = dataset.clips[index]
         label = f"{clip.source}: {' / '.join(clip.captions) or 'no caption'}"
-        rows.append(SheetRow(label=label, frames=dataset.frames(index)))
+        rows.append(SheetRow(label=label, frames=dataset.rgb(index)))
     contact_sheet(rows, path)
     yield Note(f"Look at what will be trained on: {path}")
 
@@ -40,6 +41,7 @@ def preview_rejected(inputs: SelectionInput, selection: Selection, settings: Pre
         candidate = inputs.extracted[each.source.name].candidates[each.number]
         scores = ", ".join(f"{name} {value:g}" for name, value in candidate.scores.items())
         why = f"{each.reason} of {each.like}" if each.like else f"{each.reason} ({scores})"
-        rows.append(SheetRow(label=f"{why}: {each.source.name}", frames=inputs.frames(each.source, candidate)))
+        frames = to_rgb(inputs.frames(each.source, candidate))
+        rows.append(SheetRow(label=f"{why}: {each.source.name}", frames=frames))
     contact_sheet(rows, settings.output / REJECTED)
     yield Note(f"Look at what was left out: {settings.output / REJECTED}")

@@ -13,7 +13,6 @@ from vidiff_cli.video.scene_detection import FrameScores, thumbnails
 
 GRID = 6  # cells of a fingerprint across and down
 INSTANTS = 4
-FINGERPRINT_BYTES = INSTANTS * 3 * GRID * GRID
 BLACK = 32.0  # mean luma: what is flat and darker is called black
 
 
@@ -52,7 +51,8 @@ def reject_reason(scores: Mapping[str, float], limits: Limits) -> str | None:
 
 
 def fingerprint(frames: np.ndarray) -> bytes:
-    """Fingerprint of a clip, uint8 (t h w c), for `near_duplicates`: FINGERPRINT_BYTES bytes.
+    """Fingerprint of a clip, uint8 (t h w c), for `near_duplicates`: a byte per channel,
+    cell and instant.
 
     Mean colors over a grid at evenly spaced instants from the first frame to the last: another encoding, another
     resolution or another container of the same material changes them little, another color of one object changes some

@@ -58,6 +58,7 @@ def write_dataset(
         vidiff=__version__,
         width=width,
         height=height,
+        channels=1 if settings.gray else 3,
         frames=settings.frames,
         fps=str(settings.fps),
         aspect=settings.aspect,

@@ -19,6 +19,7 @@ from vidiff_cli.text.learned import EMPTY
 
 EMBEDDING = "text.embedding.weight"
 WITHOUT_WEIGHTS = {"dropout", "attention_max_size"}  # a wrong attention_max_size shows in the names of the weights
+CHANNELS = {1: "luma (vidiff prep --gray)", 3: "RGB frames"}
 MOTION = ("denoiser.network.stem_estimate.", "denoiser.network.gate.")  # weights of a network that is shown motion
 
 
@@ -71,8 +72,9 @@ def check_preset(chosen: TrainSettings, inherited: TrainSettings) -> None:
 
 def _trained_settings(settings: TrainSettings) -> dict[str, object]:
     """The settings that the weights of a model depend on."""
-    network = settings.network.model_dump(exclude={*WITHOUT_WEIGHTS, "motion"})
+    network = settings.network.model_dump(exclude={*WITHOUT_WEIGHTS, "motion", "channels"})
     text = {"kind"} if settings.text.kind != "learned" else {"kind", "depth", "max_tokens"}
+    # channels are those of the dataset, motion is set by --motion
     found: dict[str, object] = {f"network.{name}": value for name, value in network.items()}
     found |= {f"text.{name}": value for name, value in settings.text.model_dump(include=text).items()}
     return found | {"diffusion.target": settings.diffusion.target}
@@ -128,6 +130,10 @@ def _check_compatible(old: ModelSettings, new: ModelSettings, path: Path) -> Non
 
     Settings without weights may differ, and the new model may have a motion input that the old one lacks.
     """
+    if old.network.channels != new.network.channels:
+        known, found = (CHANNELS.get(model.network.channels, "other channels") for model in (old, new))
+        fix = f"prepare the dataset {'with' if old.network.channels == 1 else 'without'} --gray, or leave out --from"
+        raise VidiffError(f"{path} was trained on {known}", found=f"a dataset of {found}", fix=fix)
     ours, theirs = (_weight_settings(model) for model in (new, old))
     if new.network.motion:
         theirs["network.motion"] = True

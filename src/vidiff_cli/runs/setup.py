@@ -39,7 +39,8 @@ ReadFrames = Callable[[int, range], np.ndarray]
 def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:
     """Derives the model from the settings and the dataset. Without a CLIP encoder, text `auto` is a learned one."""
     settings = consistent(settings)
-    network, index = settings.network.model_copy(update={"motion": settings.motion}), dataset.index
+    channels, index = dataset.spec.channels, dataset.index
+    network = settings.network.model_copy(update={"motion": settings.motion, "channels": channels})
     train = np.flatnonzero(index.side == SIDES.index("train"))
     if not len(train):
         raise VidiffError(f"the dataset {dataset.folder} has no clips to train on", fix="prepare it with more sources")

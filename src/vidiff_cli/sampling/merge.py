@@ -78,7 +78,7 @@ def add_correction(
     estimate + enlarge(weight * (small - shown)), where `shown` is the small estimate that the model was shown and has
     corrected; reduce(estimate) for one that was shown none, so that with a weight of 1 the reduced frame is the small
     one. Where the weight is 0 the estimate stays as it is. Shapes: estimate (1 c h w), uncertainty (1 1 h w), small and
-    shown (1 c h' w').
+    shown (1 c h' w'), or one channel, which is added to all.
     """
     size = field_size(small)
     weight = gain.weight(resize(uncertainty, size))

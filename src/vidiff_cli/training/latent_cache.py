@@ -27,6 +27,7 @@ from torch import Tensor
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.shards import Shard, ShardMaps, map_bytes, write_tensors
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.luma import to_rgb
 from vidiff_cli.models.codec import Codec, floor_length, z_length
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.system.shortage import raise_shortage
@@ -106,7 +107,7 @@ class LatentCache:
         pixels = 0
         try:
             for done, number in enumerate(self.missing(numbers), start=1):
-                frames = self._dataset.view(number)
+                frames = to_rgb(self._dataset.view(number))
                 pending[self._key(number)] = self._encode(number, frames, codec, device)
                 pixels += frames.size // 3
                 if pixels >= SHARD_PIXELS:

@@ -44,7 +44,7 @@ class Perceptual:
         return torch.stack(distances).mean(dim=0) * made.shape[1] / made.sum(dim=1).clamp(min=1)
 
     def _features(self, video: Tensor) -> list[Tensor]:
-        state = (self._resized(video) * 0.5 + 0.5 - self._mean) / self._deviation
+        state = (self._resized(video) * 0.5 + 0.5 - self._mean) / self._deviation  # three channels, also of one
         features = []
         for number, stage in enumerate(self._stages):
             state = stage(state)
@@ -61,7 +61,7 @@ class Perceptual:
         size = [round(height * scale), round(width * scale)]
         frames = video.transpose(1, 2).flatten(0, 1)
         frames = functional.interpolate(frames, size, mode="bilinear", antialias=scale < 1.0)
-        return frames.view(len(video), -1, 3, *size).transpose(1, 2)
+        return frames.view(len(video), -1, video.shape[1], *size).transpose(1, 2)
 
 
 def perceptual(path: Path, device: torch.device, *, side: int | None = None) -> Perceptual:

@@ -13,9 +13,10 @@ from functools import cache
 
 import numpy as np
 
+from vidiff_cli.luma import LUMA
+
 THUMBNAIL_SIDE = 32  # blocks across the short side, about
 SAMPLES = 4  # rows and columns of a block that are looked at, at most: the cost of a large frame stays small
-LUMA = (0.299, 0.587, 0.114)
 
 CUT_CHANGE = 12.0  # of 255: less than this is never a cut
 CUTS = (  # change over the changes around it, `new`, `redrawn`: a cut has more than all three of one row
@@ -99,17 +100,17 @@ def thumbnails(frames: np.ndarray) -> np.ndarray:
 
     Pixels that fill no block at the edges are left out, and of large blocks four evenly spaced rows and columns count.
     """
-    count, height, width, _ = frames.shape
+    count, height, width, colors = frames.shape
     side = max(1, round(min(height, width) / THUMBNAIL_SIDE))
     rows, columns = height // side, width // side
     top, left = (height - rows * side) // 2, (width - columns * side) // 2
     taken = min(side, SAMPLES)
     offsets = [index * side // taken for index in range(taken)]
-    lines = np.zeros((count, rows, columns * side, 3), dtype=np.uint16)
+    lines = np.zeros((count, rows, columns * side, colors), dtype=np.uint16)
     for offset in offsets:
         lines += frames[:, top + offset : top + rows * side : side, left : left + columns * side]
-    sums = np.zeros((count, 3, rows, columns), dtype=np.float32)
-    for color in range(3):  # plane by plane: an innermost axis of three is slow
+    sums = np.zeros((count, colors, rows, columns), dtype=np.float32)
+    for color in range(colors):  # plane by plane: an innermost axis of three is slow
         for offset in offsets:
             sums[:, color] += lines[:, :, offset::side, color]
     return sums / np.float32(taken * taken)

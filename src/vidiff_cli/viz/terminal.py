@@ -15,6 +15,7 @@ from rich.text import Text
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import evenly_spaced
+from vidiff_cli.luma import LUMA
 
 HALF = "▀"
 SHADES = " .:-=+*#%@"  # from dark to bright, where there is no color: signs that every terminal has
@@ -73,7 +74,7 @@ def _colored(frame: np.ndarray) -> list[Text]:
 
 def _shaded(frame: np.ndarray) -> list[Text]:
     """Lines of characters of a frame (h w c), one per two pixels, by luma (BT.601)."""
-    luma = frame @ np.array([0.299, 0.587, 0.114])
+    luma = frame @ np.array(LUMA)
     if len(luma) % 2:
         luma = np.concatenate([luma, luma[-1:]])
     pairs = (luma[::2] + luma[1::2]) / 2

@@ -14,8 +14,8 @@ from vidiff_cli.video.probe import check_readable
 from vidiff_cli.viz.histograms import plot_histograms
 
 if TYPE_CHECKING:
-    from vidiff_cli.commands.info.checkpoint import CheckpointInfo
-    from vidiff_cli.commands.info.run import RunInfo
+    from vidiff_cli.runs.checkpoint_info import CheckpointInfo
+    from vidiff_cli.runs.run_info import RunInfo
 
 KINDS = "a checkpoint, a run, a dataset, a video, a photo, or a folder of videos or images"
 
@@ -45,11 +45,16 @@ def _describe(path: Path) -> EventStream[CheckpointInfo | RunInfo | DatasetInfo 
     if kind == "dataset":
         return (yield from describe_dataset(path))
     if kind == "run":
-        from vidiff_cli.commands.info.run import describe_run
+        from vidiff_cli.runs.run_info import describe_run
 
         return (yield from describe_run(path))
+    if kind == "public model":
+        from vidiff_cli.models.public.open import resolve_folder
+
+        folder = resolve_folder(path)
+        raise VidiffError(f"{path} is not supported", found=f"a {folder.family.name} model", fix="see vidiff models")
     if kind in MODEL_KINDS:
-        from vidiff_cli.commands.info.checkpoint import describe_checkpoint
+        from vidiff_cli.runs.checkpoint_info import describe_checkpoint
 
         return (yield from describe_checkpoint(path))
     if kind == "text file":

@@ -31,6 +31,7 @@ class DatasetInfo:
     vidiff: str
     width: int
     height: int
+    channels: int
     frames: int
     fps: str
     sources: int
@@ -73,6 +74,7 @@ def describe_dataset(path: Path) -> EventStream[DatasetInfo]:
         vidiff=spec.vidiff,
         width=spec.width,
         height=spec.height,
+        channels=spec.channels,
         frames=spec.frames,
         fps=spec.fps,
         sources=spec.sources,

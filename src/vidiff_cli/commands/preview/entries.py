@@ -102,15 +102,15 @@ def _open_dataset(dataset: Dataset) -> Subject:
 
 
 def _clip(dataset: Dataset, number: int, limit: int, side: int) -> EntryFrames:
-    clip, view = dataset.clips[number], dataset.view(number)
+    clip = dataset.clips[number]
     is_image = clip.fps == "0"
-    numbers = tuple(evenly_spaced(len(view), limit))
+    numbers = tuple(evenly_spaced(clip.frames, limit))
     entry = GalleryEntry(
         name=f"{clip.source}" if is_image else f"{clip.source} at {clip.start_seconds:.2f} s",
         kind="image" if is_image else "clip",
         prompt=" / ".join(clip.captions),
-        width=view.shape[2],
-        height=view.shape[1],
+        width=clip.width,
+        height=clip.height,
         frames=clip.frames,
         fps=None if is_image else clip.fps,
         facts={"split": clip.split} | ({"group": clip.group} if clip.group else {}),
@@ -118,9 +118,9 @@ def _clip(dataset: Dataset, number: int, limit: int, side: int) -> EntryFrames:
     )
     return EntryFrames(
         entry=entry,
-        frames=np.stack([_reduced(view[each], side) for each in numbers]),
+        frames=np.stack([_reduced(frame, side) for frame in dataset.rgb(number, numbers)]),
         numbers=numbers,
-        media=lambda: media_of_frames(dataset.view(number), Fraction(clip.fps)),  # a view holds its shard open
+        media=lambda: media_of_frames(dataset.rgb(number), Fraction(clip.fps)),
     )
 
 

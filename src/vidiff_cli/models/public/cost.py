@@ -38,6 +38,8 @@ def _clip_cost(model_json: str, half: bool, recompute: bool) -> ClipCost:
         network = build_network(folder).to(dtype)
         frozen = sum(value.numel() * value.element_size() for value in network.parameters())
         trained = prepare_training(network, base, seed=0)
+        for value in trained.values():
+            value.data = value.data.to(dtype)  # as autocast has them, which the meta device does not know
         if not base.rank:
             frozen -= sum(value.numel() for value in trained.values()) * (2 if half else 4)
         z = torch.empty(*shape, dtype=dtype)
@@ -45,8 +47,7 @@ def _clip_cost(model_json: str, half: bool, recompute: bool) -> ClipCost:
         timestep = torch.empty(1, shape[2]) if family.levels_by_frame else torch.empty(1)
 
         def forward() -> Tensor:
-            with torch.autocast("cpu", dtype, enabled=half):
-                return PREDICT[family.network](network, z, timestep, states)
+            return PREDICT[family.network](network, z, timestep, states)
 
         kept, flops = measure_kept(forward, network)
         recomputed, passes = 0, 2 if base.rank else 3  # of frozen weights there is no gradient

@@ -93,14 +93,14 @@ def require_snapshot(name: HubName) -> Snapshot:
     return found
 
 
-def hub_checkpoint(model: Path) -> Path | None:
-    """The checkpoint file of a run that was fetched from the hub; None for any other --model."""
+def hub_run(model: Path) -> Snapshot | None:
+    """A run of vidiff that was fetched from the hub; None for any other --model."""
     if not is_hub_name(str(model)) or JOINED in str(model):
         return None
     found = find_snapshot(parse_hub_name(str(model)))
     if found is None or (found.path / INDEX).exists() or not (found.path / CHECKPOINT).is_file():
         return None
-    return found.path / CHECKPOINT
+    return found
 
 
 def not_here(model: str) -> VidiffError:

@@ -13,7 +13,7 @@ from vidiff_cli.models.public.hub import (
     JOINED,
     Snapshot,
     find_snapshot,
-    hub_checkpoint,
+    hub_run,
     is_hub_name,
     not_here,
     parse_hub_name,
@@ -26,7 +26,7 @@ def is_public(model: Path) -> bool:
     """True if --model names a public model: a folder in the diffusers format, or a name on the hub that does not hold a
     checkpoint of vidiff."""
     if is_hub_name(str(model)):
-        return hub_checkpoint(model) is None
+        return hub_run(model) is None
     return any(is_public_folder(Path(part)) for part in _parts(model)[:1])
 
 

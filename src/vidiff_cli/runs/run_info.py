@@ -14,12 +14,12 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from vidiff_cli.checkpoint import STATE
-from vidiff_cli.commands.info.checkpoint import CheckpointInfo, describe_checkpoint
 from vidiff_cli.config.train import TrainSettings, presets
 from vidiff_cli.dataset.world_dataset import is_world
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note
 from vidiff_cli.generation.load_model import find_checkpoint
+from vidiff_cli.runs.checkpoint_info import CheckpointInfo, describe_checkpoint
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.system.locks import LOCK
 
