@@ -258,7 +258,11 @@ SAMPLE, EXTEND = ["sample", *COMMANDS["sample"]], ["extend", *COMMANDS["extend"]
         (["sample", "--overlap", "8"], 1, "--overlap leaves nothing to make"),
         (["sample", "--fps", "60", "-o", "x.gif"], 1, "a GIF cannot be that fast"),
         (["train", "missing"], 1, "missing is not a dataset: found no such folder"),
-        (["train", "--preset", "huge"], 2, "unknown --preset: found 'huge', expected base, kinetics, small, tiny"),
+        (
+            ["train", "--preset", "huge"],
+            2,
+            "unknown --preset: found 'huge', expected base, kinetics, latent, small, tiny",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -16,7 +16,7 @@ def refusal(folder: Path, *arguments: str) -> str:
     return result.output + result.stderr
 
 
-@pytest.mark.parametrize("preset", ["tiny", "small", "base", "kinetics"])
+@pytest.mark.parametrize("preset", ["tiny", "small", "base", "latent", "kinetics"])
 def test_a_preset_of_another_network_is_blamed_by_its_name(tmp_path: Path, preset: str) -> None:
     error = refusal(tmp_path, "--preset", preset, "--from", "builtin")
     assert f"--preset {preset} has another network than --from builtin" in error and "leave out --preset" in error

@@ -6,7 +6,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-ORDER = ("tiny", "small", "base", "kinetics")
+ORDER = ("tiny", "small", "base", "latent", "kinetics")
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 OPENING = """# Presets
 

@@ -15,6 +15,7 @@ from vidiff_cli.cli.options import Invocation, options
 if TYPE_CHECKING:
     from vidiff_cli.commands.info.dataset import DatasetInfo
     from vidiff_cli.commands.info.media import FolderInfo, MediaInfo
+    from vidiff_cli.commands.info.public import PublicInfo
     from vidiff_cli.generation.sidecar import MadeBy
     from vidiff_cli.runs.checkpoint_info import CheckpointInfo
     from vidiff_cli.runs.run_info import RunInfo
@@ -30,7 +31,9 @@ def info(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="PATH", help="A checkpoint, run, dataset, video, photo, or folder of them.", readable=False
+            metavar="PATH",
+            help="A checkpoint, run, public model, dataset, video, photo, or folder of them.",
+            readable=False,
         ),
     ],
     plot: Annotated[
@@ -70,6 +73,10 @@ def _checkpoint(about: CheckpointInfo) -> Rows:
         yield "text", _text(about)
     else:
         yield from _base(about.base)
+    if about.autoencoder is not None:
+        latent = about.autoencoder
+        yield "works on", f"latents of {latent['source']}, {latent['channels']} channels, {latent['spatial']}x smaller"
+        yield "", f"sha256 {latent['sha256']}" + (f", commit {latent['commit']}" if latent["commit"] else "")
     yield "made by", f"vidiff {about.vidiff or '(version not recorded)'}"
     yield "sha256", about.sha256
 
@@ -247,8 +254,27 @@ def _made_by(made: MadeBy) -> Rows:
     yield "repeat with", made.repeat
 
 
+def _public(about: PublicInfo) -> Rows:
+    yield "public model", f"{about.family}, {about.path}"
+    if about.repository:
+        yield "from", f"hf:{about.repository}" + (f"@{about.commit}" if about.commit else "")
+    yield "licence", about.licence or "not stated in the folder"
+    yield "size", f"{byte_text(about.bytes)}, {_millions(about.parameters)}"
+    for part in about.parts:
+        yield part.name, f"{part.kind}, {_millions(part.parameters)}, {byte_text(part.bytes)}"
+    yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {about.fps} fps"
+    yield "predicts", about.predicts
+    yield "works with", ", ".join(about.works)
+    yield "given frames", ", ".join(about.conditioning)
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e6:,.2f} M parameters"
+
+
 ROWS: dict[str, Any] = {
     "checkpoint": _checkpoint,
+    "public model": _public,
     "run": _run,
     "dataset": _dataset,
     "video": _video,

@@ -17,8 +17,9 @@ from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import available_memory, choose_device, choose_dtype, dtype_name, peak_memory, restart_peak
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.frame_store import free_bytes
+from vidiff_cli.runs.latents import blank_latents
 from vidiff_cli.runs.memory import cheapest_change, estimate_step, format_bytes, resolve_batch_size
-from vidiff_cli.runs.public_finetune import blank_latents, finetunes_public
+from vidiff_cli.runs.public_finetune import blank_base_latents, finetunes_public
 from vidiff_cli.runs.run_plan import plan_own_model, plan_public_model
 from vidiff_cli.runs.setup import describe_training, initial_state, open_clip_source
 from vidiff_cli.text.encoder import CaptionEmbedding, EmbedCaption
@@ -71,9 +72,11 @@ def estimate_cost(settings: TrainSettings) -> EventStream[CostReport]:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.precision, device)
     restart_peak(device)
-    choose = plan_public_model if finetunes_public(settings) else plan_own_model
     settings = settings.model_copy(update={"precision": dtype_name(dtype)})
-    settings, model, encoder = yield from choose(settings, dataset, device, None)
+    if finetunes_public(settings):
+        settings, model, encoder = yield from plan_public_model(settings, dataset, device, None)
+    else:
+        settings, model, encoder = yield from plan_own_model(settings, dataset, device, None, encode=False)
     del encoder
     settings = yield from resolve_batch_size(settings, model, device)
     free = available_memory(device)
@@ -151,7 +154,8 @@ def _measure_steps(
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
 
-    latents = None if model.base is None else blank_latents(model, dataset)
+    own = model.base is None
+    latents = blank_latents(dataset, model.autoencoder) if own else blank_base_latents(model, dataset)
     state = initial_state(settings, model, device, ALONE)
     encoder = model.text.clip if model.base is None else model.base.text
     embed = None if encoder is None else _blank_captions(encoder)

@@ -42,7 +42,7 @@ CompletionTask = Task[..., Any]
 """A task of such settings and `opened`, the model where the caller has it; its report counts frames."""
 
 # Settings that do not decide what a result looks like, or are compared otherwise (input, model, seed).
-FREE = {"input", "model", "seed", "clip_model", "device", "sidecar", "dry_run"}
+FREE = {"input", "model", "seed", "clip_model", "autoencoder", "device", "sidecar", "dry_run"}
 
 
 class FrameCounts(Protocol):

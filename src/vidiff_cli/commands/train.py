@@ -20,6 +20,7 @@ from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress, task
 from vidiff_cli.generation.sample_sheet import sample_sheet
+from vidiff_cli.models.public.autoencoder import open_latent_codec
 from vidiff_cli.runs.checkpoints import (
     BEST,
     INTERRUPT_ONLY,
@@ -28,11 +29,12 @@ from vidiff_cli.runs.checkpoints import (
     complete_save,
     save_checkpoint,
 )
-from vidiff_cli.runs.latents import cache_latents, check_latents, latent_reader
+from vidiff_cli.runs.group_latents import latent_reader
+from vidiff_cli.runs.latents import cache_latents, open_latents
 from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.monitor import TrainingMonitor, is_due, validation_is_due
-from vidiff_cli.runs.public_finetune import closing_encoder, frozen_text, open_base_latents
+from vidiff_cli.runs.public_finetune import check_base_latents, closing_encoder, frozen_text, open_base_latents
 from vidiff_cli.runs.run_dir import OTHER_FOLDER, other_dataset, remove_run, write_config
 from vidiff_cli.runs.run_plan import RunPlan, broadcast_plan, plan_run
 from vidiff_cli.runs.setup import ReadFrames, at_peak_seconds, describe_training, initial_state, open_clip_source
@@ -89,12 +91,12 @@ class _Rank:
     schedule: LRSchedule
     dataset: Dataset
     reader: CaptionReader | None
+    latents: ReadFrames | None
     device: torch.device
     dtype: torch.dtype
     auxiliary: Auxiliary | None
     parallel: DistributedContext
     recorder: _Recorder | None
-    latents: ReadFrames | None
 
 
 @task
@@ -133,10 +135,10 @@ def _train(
     plan = broadcast_plan(plan, dataset, parallel)
     auxiliary = make_auxiliary_losses(plan.settings.objective, plan.settings.diffusion, device)
     dtype = choose_dtype(plan.settings.precision, device)
-    latents = yield from _open_latents(plan, dataset, device, dtype, parallel)
+    latents = yield from _open_latents(plan, settings, dataset, device, parallel)
     monitor = None
     if parallel.is_main:
-        monitor = _open_monitor(plan, dataset, device, dtype, latents)
+        monitor = _open_monitor(plan, dataset, run, device, latents, autoencoder=settings.autoencoder)
     embeddings = yield from _open_embeddings(plan, dataset, monitor, encoder, device, parallel)
     del encoder  # the steps need its embeddings only
     state = initial_state(plan.settings, plan.model, device, parallel, resumed=plan.resumed)
@@ -151,12 +153,12 @@ def _train(
         schedule=LRSchedule.of_run(plan.settings.steps, plan.settings.optimizer),
         dataset=dataset,
         reader=state.video_model.caption_reader(embeddings),
+        latents=latents,
         device=device,
         dtype=dtype,
         auxiliary=auxiliary,
         parallel=parallel,
         recorder=recorder,
-        latents=latents,
     )
     if recorder is not None:
         _begin_folder(plan, state, dataset, recorder)
@@ -201,8 +203,30 @@ def _open_recorder(
 
 
 def _open_monitor(
-    plan: RunPlan, dataset: Dataset, device: torch.device, dtype: torch.dtype, latents: ReadFrames | None
+    plan: RunPlan,
+    dataset: Dataset,
+    run: Path,
+    device: torch.device,
+    latents: ReadFrames | None,
+    *,
+    autoencoder: str | None,
 ) -> TrainingMonitor:
+    """Opens the monitor.
+
+    Args:
+        plan: Settings and model.
+        dataset: The clips.
+        run: The run folder.
+        device: Device of the model.
+        latents: Reader of the clips of a model that works on latents.
+        autoencoder: Where the autoencoder of such a model is, as asked for.
+
+    Returns:
+        The monitor of rank 0.
+    """
+    dtype, known, codec = choose_dtype(plan.settings.precision, device), plan.model.autoencoder, None
+    if known is not None:
+        codec = open_latent_codec(known, device, model=run, source=autoencoder)
     options = GenerationSettings(steps=SHEET_STEPS, condition="replacement")
     return TrainingMonitor(
         plan.settings,
@@ -210,25 +234,40 @@ def _open_monitor(
         dataset,
         device=device,
         dtype=dtype,
-        draw_samples=partial(sample_sheet, device=device, dtype=dtype, options=options),
+        draw_samples=partial(sample_sheet, device=device, dtype=dtype, options=options, autoencoder=codec),
         latents=latents,
     )
 
 
 def _open_latents(
-    plan: RunPlan, dataset: Dataset, device: torch.device, dtype: torch.dtype, parallel: DistributedContext
+    plan: RunPlan, settings: TrainSettings, dataset: Dataset, device: torch.device, parallel: DistributedContext
 ) -> EventStream[ReadFrames | None]:
-    """Opens the latents of a model that does not work on pixels: rank 0 encodes clips, the others read its files."""
-    if plan.model.base is None:
+    """Opens the latents of all clips, where the model works on them: rank 0 makes them, the others read its files."""
+    if plan.model.base is not None:
+        return (yield from _open_base_latents(plan, dataset, device, parallel))
+    known, latents = plan.model.autoencoder, None
+    if known is None:
         return None
+    if parallel.is_main:
+        latents = yield from open_latents(settings, known, dataset, device, encode=True)
+    parallel.barrier()
+    if latents is None:
+        latents = yield from open_latents(settings, known, dataset, device, encode=False)
+    return latents
+
+
+def _open_base_latents(
+    plan: RunPlan, dataset: Dataset, device: torch.device, parallel: DistributedContext
+) -> EventStream[ReadFrames]:
+    """The same of a public model's own autoencoder."""
+    numbers, dtype = range(len(dataset)), choose_dtype(plan.settings.precision, device)
     codec, cache = open_base_latents(plan.model, dataset, device, dtype)
-    numbers = range(len(dataset))
     if parallel.is_main:
         yield from cache_latents(cache, numbers, codec, device)
     parallel.barrier()
     if not parallel.is_main:
         _, cache = open_base_latents(plan.model, dataset, device, dtype)
-        check_latents(cache, numbers)
+        check_base_latents(cache, numbers)
     return latent_reader(cache, codec, plan.model.frames)
 
 

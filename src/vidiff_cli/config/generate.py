@@ -32,6 +32,10 @@ class GenerationSettings(BaseModel):
         default=None,
         description="CLIP weights of a model that was trained with CLIP; not needed where they are known by a tag",
     )
+    autoencoder: Annotated[str | None, Option(values="hf:OWNER/NAME|FOLDER")] = Field(
+        default=None,
+        description="Autoencoder of a model that was trained on latents; if not given, where it was in training",
+    )
     model_size: Annotated[Size | None, Option(values="WxH")] = Field(
         default=None, description="Size that a public model works at; if not given, what it was trained at"
     )

@@ -150,6 +150,34 @@ class ClipSettings(BaseModel):
     context: int = Field(ge=1, le=65_536, description="Tokens read of a caption, with start and end")
 
 
+class AutoencoderSettings(BaseModel):
+    """A frozen autoencoder of frames, in whose latent space a model works. Its weights are identified by their hash.
+
+    z of the network is (z of the autoencoder - mean) / deviation, channel by channel.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    source: str = Field(min_length=1, max_length=4096, description="Name on the hub, or folder")
+    commit: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$", description="Commit on the hub")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the weights and of the scaling of values")
+    spatial: int = Field(ge=1, le=256, description="Pixels of a side that one value stands for")
+    channels: int = Field(ge=1, le=64, description="Channels of a frame's values")
+    mean: tuple[float, ...] = Field(description="Mean of each channel over clips of the dataset")
+    deviation: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="Standard deviation of each channel")
+
+    @model_validator(mode="after")
+    def _has_statistics_of_each_channel(self) -> AutoencoderSettings:
+        if not len(self.mean) == len(self.deviation) == self.channels:
+            raise ValueError(f"{len(self.mean)} means and {len(self.deviation)} deviations of {self.channels} channels")
+        return self
+
+    @property
+    def temporal(self) -> int:
+        """Frames that one value stands for."""
+        return 1
+
+
 LongCaptions = Literal["cut", "middle", "refuse"]
 LONG_CAPTIONS = (
     "Captions and prompts longer than the text encoder reads; cut: leave out the end; middle: keep both ends; refuse: "
@@ -223,6 +251,24 @@ class ModelSettings(BaseModel):
     base: BaseModelSettings | None = Field(
         default=None, description="The public model that is fine-tuned; `network` and `text` then have no part in it"
     )
+    autoencoder: AutoencoderSettings | None = Field(
+        default=None, description="The autoencoder in whose latent space the network works; none: on pixels"
+    )
+
+    @property
+    def spatial(self) -> int:
+        """Pixels of a side for each value that the network works on."""
+        return self.autoencoder.spatial if self.autoencoder is not None else 1
+
+    @property
+    def multiple(self) -> int:
+        """The factor in pixels that height and width of a frame must have."""
+        return self.network.multiple * self.spatial
+
+    @property
+    def z_size(self) -> tuple[int, int]:
+        """Height and width of the values that the network works on."""
+        return self.height // self.spatial, self.width // self.spatial
 
     @field_validator("fps")
     @classmethod
@@ -232,6 +278,16 @@ class ModelSettings(BaseModel):
 
     @model_validator(mode="after")
     def _size_fits_network(self) -> ModelSettings:
-        if self.width % self.network.multiple or self.height % self.network.multiple:
-            raise ValueError(f"{self.width}x{self.height} is not a multiple of {self.network.multiple} pixels")
+        if self.width % self.multiple or self.height % self.multiple:
+            raise ValueError(f"{self.width}x{self.height} is not a multiple of {self.multiple} pixels")
+        return self
+
+    @model_validator(mode="after")
+    def _network_works_on_latents(self) -> ModelSettings:
+        if self.autoencoder is None:
+            return self
+        if self.network.channels != self.autoencoder.channels:
+            raise ValueError(f"{self.network.channels} channels, where the autoencoder has {self.autoencoder.channels}")
+        if self.network.motion:
+            raise ValueError("the estimate by motion is of pixels, and the network works on latents")
         return self

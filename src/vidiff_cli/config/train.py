@@ -225,8 +225,13 @@ class TrainSettings(BaseModel):
     output: Annotated[Path | None, Option(GENERAL, "--output", "-o")] = Field(
         default=None, description="Run folder; if not given, runs/DATASET-PRESET"
     )
-    preset: Annotated[str | None, Option(MODEL, values="tiny|small|base|kinetics|lora|temporal")] = Field(
+    preset: Annotated[str | None, Option(MODEL, values="tiny|small|base|latent|kinetics|lora|temporal")] = Field(
         default=None, description="Preset; if not given, chosen from the dataset and the device"
+    )
+    autoencoder: Annotated[str | None, Option(MODEL, values="hf:OWNER/NAME|FOLDER")] = Field(
+        default=None,
+        description="Train in the latent space of a public frame autoencoder (AutoencoderKL) or of a public model's: "
+        "256x256 pixels become 32x32 values. The latents are kept in the dataset folder",
     )
     steps: Annotated[int, Option(RUN, unit="steps")] = Field(
         default=1000, ge=1, description="Optimizer steps, the decay branch included"
@@ -333,6 +338,20 @@ class TrainSettings(BaseModel):
         if self.keeps_best and not self.validate_every:
             option = "--keep-best" if self.keep_best else "--patience"
             raise ValueError(f"{option} goes by the held-out loss, which --validate-every 0 does not measure")
+        return self
+
+    @model_validator(mode="after")
+    def _latents_have_no_pixels(self) -> TrainSettings:
+        objective = self.objective
+        asked = {
+            "--flow-loss": objective.flow_loss,
+            "--perceptual-loss": objective.perceptual_loss,
+            "loader.crop": self.loader.crop,
+        }
+        if self.autoencoder is not None and (wrong := [name for name, value in asked.items() if value]):
+            raise ValueError(
+                f"{wrong[0]} needs pixels, and with --autoencoder there are latents: leave one of them out"
+            )
         return self
 
     @field_validator("diffusion")

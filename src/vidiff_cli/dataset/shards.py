@@ -69,9 +69,10 @@ class Shard:
         """The byte after `data_start` at which a tensor begins."""
         return self._layout[key][0]
 
-    def keys(self) -> Iterable[str]:
+    @property
+    def names(self) -> tuple[str, ...]:
         """The names of its tensors."""
-        return self._layout.keys()
+        return tuple(self._layout)
 
     def tensor(self, key: str, data: np.ndarray | None = None) -> np.ndarray:
         """A read-only view of a tensor; of `data`, its bytes from `data_start` on, where the caller has mapped them."""

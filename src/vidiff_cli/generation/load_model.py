@@ -16,6 +16,7 @@ from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
+from vidiff_cli.models.public.autoencoder import open_latent_codec
 from vidiff_cli.models.public.finetuned import TrainedWeights, open_finetuned
 from vidiff_cli.models.public.hub import hub_run, is_hub_name
 from vidiff_cli.models.public.licence import read_licence
@@ -43,6 +44,8 @@ class ModelOptions(Protocol):
     @property
     def clip_model(self) -> str | None: ...
     @property
+    def autoencoder(self) -> str | None: ...
+    @property
     def model_size(self) -> Size | None: ...
     @property
     def model_frames(self) -> int | None: ...
@@ -59,6 +62,7 @@ def open_model_as(options: ModelOptions) -> VideoModel:
         device=options.device,
         dtype=options.dtype,
         clip_model=options.clip_model,
+        autoencoder=options.autoencoder,
         size=options.model_size,
         frames=options.model_frames,
         offload=options.offload,
@@ -72,6 +76,7 @@ def open_model(
     device: str = "auto",
     dtype: str = "auto",
     clip_model: str | None = None,
+    autoencoder: str | None = None,
     size: tuple[int, int] | None = None,
     frames: int | None = None,
     offload: bool = False,
@@ -84,6 +89,7 @@ def open_model(
         device: Name of the device.
         dtype: Name of the number format.
         clip_model: Where the weights of its CLIP encoder lie.
+        autoencoder: Where the autoencoder of a model lies that works on latents.
         size: Width and height that a public model works at.
         frames: Frames of a public model's window.
         offload: Keep one large part of a public model on the device at a time.
@@ -98,10 +104,12 @@ def open_model(
     chosen = choose_device(device)
     number_format = choose_dtype(dtype, chosen)
     if model is not None and is_public(model):
-        if clip_model is not None:
-            raise UsageError(
-                f"{model} has its own text encoder", found=f"--clip-model {clip_model}", fix="leave it out"
-            )
+        for name, value, part in (
+            ("--clip-model", clip_model, "text encoder"),
+            ("--autoencoder", autoencoder, "autoencoder"),
+        ):
+            if value is not None:
+                raise UsageError(f"{model} has its own {part}", found=f"{name} {value}", fix="leave it out")
         return open_public(
             model,
             chosen,
@@ -128,7 +136,9 @@ def open_model(
     for name, value in (("--model-size", size), ("--model-frames", frames)):
         if value is not None:
             raise UsageError(f"{name} is for public models", found=str(model or "a model of vidiff's own"))
-    return load_model(model, chosen, number_format, clip=clip_model, long_captions=long_captions)
+    return load_model(
+        model, chosen, number_format, clip=clip_model, autoencoder=autoencoder, long_captions=long_captions
+    )
 
 
 def find_finetuned(model: Path | None) -> TrainedWeights | None:
@@ -153,13 +163,15 @@ def load_model(
     dtype: torch.dtype,
     *,
     clip: str | None = None,
+    autoencoder: str | None = None,
     long_captions: LongCaptions | None = None,
 ) -> UNetModel:
     """A model from a run folder, a checkpoint folder or file, a run on the hub that was fetched, or "builtin"; None is
     the newest run under runs/, else the one in the box.
 
-    `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt. `long_captions`: what
-    becomes of prompts that are too long, by default as the model was trained.
+    `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt. `autoencoder`
+    says where that of a model lies that works on latents. `long_captions`: what becomes of prompts that are too long,
+    by default as the model was trained.
     """
     path = find_checkpoint(model)
     video_model, header = open_video_model(path)
@@ -167,6 +179,9 @@ def load_model(
     encoder, fetched = video_model.settings.text.clip, None if model is None else hub_run(model)
     if clip is not None and encoder is None:
         raise UsageError(f"{path} has no CLIP encoder", found=f"--clip-model {clip}", fix="leave it out")
+    latent = video_model.settings.autoencoder
+    if autoencoder is not None and latent is None:
+        raise UsageError(f"{path} works on pixels", found=f"--autoencoder {autoencoder}", fix="leave it out")
     embed = None if encoder is None else prompt_embedder(encoder, clip, device)
     return UNetModel(
         video_model=video_model,
@@ -179,6 +194,7 @@ def load_model(
         device=device,
         dtype=dtype,
         errors=read_one_pass_errors(header, path),
+        autoencoder=None if latent is None else open_latent_codec(latent, device, model=path, source=autoencoder),
         clip_model=clip,
         is_builtin=path == builtin_file(),
         is_default=model is None,

@@ -19,7 +19,7 @@ from vidiff_cli.models.families import VideoModel
 from vidiff_cli.video.encode import check_output
 
 # Settings that do not decide which frames are made.
-NOT_IN_KEY = {"overwrite", "sidecar", "compare", "output", "device", "clip_model", "jobs"}
+NOT_IN_KEY = {"overwrite", "sidecar", "compare", "output", "device", "clip_model", "autoencoder", "jobs"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

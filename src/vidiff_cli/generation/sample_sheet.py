@@ -16,6 +16,7 @@ from vidiff_cli.frames import Window
 from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.sampling_setup import SamplingOptions, resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models.codec import Codec
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.public.finetuned import ModelInTraining
 from vidiff_cli.models.public.trained import PublicNetwork
@@ -34,6 +35,7 @@ def sample_sheet(
     device: torch.device,
     dtype: torch.dtype,
     options: SamplingOptions,
+    autoencoder: Codec | None = None,
 ) -> None:
     """Write a contact sheet of one window per prompt, video i with seed i.
 
@@ -45,6 +47,7 @@ def sample_sheet(
         device: Device of the model.
         dtype: Number format of the network.
         options: How windows are sampled.
+        autoencoder: Decodes what a model makes that works on latents.
     """
     video_model.requires_grad_(False).eval()
     known = video_model.settings
@@ -61,6 +64,7 @@ def sample_sheet(
             clips_seen=0,
             device=device,
             dtype=dtype,
+            autoencoder=autoencoder,
         )
     job = VideoJob(
         windows=[Window(frames=tuple(range(known.frames)), observed=frozenset(), makes=frozenset(range(known.frames)))],

@@ -23,7 +23,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.settings = settings
         seconds = 1.0 / _rate(settings.fps)
-        side = min(settings.width, settings.height)
+        side = min(settings.z_size)
         self.network = UNet3D(settings.network, side=side, frame_seconds=seconds)
 
     def predict(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:

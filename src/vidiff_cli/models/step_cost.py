@@ -72,7 +72,7 @@ def _clip_cost(model_json: str, recompute: bool) -> ClipCost:
 def _meta_inputs(model: ModelSettings) -> tuple[Tensor, Tensor, Conditioning]:
     """z, level and conditioning of one clip with everything that the network can be conditioned on."""
     t, width = model.frames, model.network.context_dim
-    z = torch.empty(1, model.network.channels, t, model.height, model.width)
+    z = torch.empty(1, model.network.channels, t, *model.z_size)
     conditioning = Conditioning(times=torch.empty(1, t), observed=torch.empty(1, t, dtype=torch.bool))
     if width:
         length = model.text.max_tokens

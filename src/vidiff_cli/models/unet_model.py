@@ -38,8 +38,9 @@ WINDOWS_AT_ONCE = 8  # through the network: a few fill the machine, more would o
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UNetModel:
     """A `VideoModel` of vidiff's own: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of
-    its frames in one pass, where the checkpoint tells them; `clip_model` as --clip-model names it; `is_default`: no
-    model was named; `fetched`: where it lies, if it is a run from the hub.
+    its frames in one pass, where the checkpoint tells them; `autoencoder` of a model that works on latents;
+    `clip_model` as --clip-model names it; `is_default`: no model was named; `fetched`: where it lies, if it is a run
+    from the hub.
 
     `reader` makes the input of the text encoder of prompts, which reads as much of each as `caption_limit` says; both
     are None for a model without text."""
@@ -54,6 +55,7 @@ class UNetModel:
     dtype: torch.dtype
     caption_limit: CaptionLimit | None = None
     errors: OnePassErrors | None = None
+    autoencoder: Codec | None = None
     clip_model: str | None = None
     is_builtin: bool = False
     is_default: bool = False
@@ -70,7 +72,7 @@ class UNetModel:
 
     @property
     def codec(self) -> Codec:
-        return PixelCodec(channels=self.settings.network.channels)
+        return PixelCodec(channels=self.settings.network.channels) if self.autoencoder is None else self.autoencoder
 
     @property
     def frames(self) -> int:
@@ -86,7 +88,7 @@ class UNetModel:
 
     @property
     def multiple(self) -> int:
-        return self.settings.network.multiple
+        return self.settings.multiple
 
     @property
     def fps(self) -> Fraction:
@@ -195,7 +197,8 @@ class UNetModel:
     def kept_bytes(self, shape: Sequence[int]) -> int:
         """Bytes that the gradient of a pass over clips of this shape (b c t h w) keeps in memory."""
         b, _, t, h, w = shape
-        window = self.settings.model_copy(update={"frames": t, "height": h, "width": w})
+        side = self.settings.spatial
+        window = self.settings.model_copy(update={"frames": t, "height": h * side, "width": w * side})
         return b * kept_bytes(window, half=self.dtype != torch.float32)
 
     def recompute(self) -> None:
@@ -204,7 +207,9 @@ class UNetModel:
 
     def record(self) -> Mapping[str, object]:
         """Its checkpoint in a sidecar."""
-        record = {"path": self.name, "sha256": self.hash, "clips_seen": self.clips_seen}
+        record: dict[str, object] = {"path": self.name, "sha256": self.hash, "clips_seen": self.clips_seen}
+        if (latent := self.settings.autoencoder) is not None:
+            record["autoencoder"] = {"source": latent.source, "commit": latent.commit, "sha256": latent.sha256}
         if self.fetched is None:
             return record
         origin = {"repository": self.fetched.repository, "commit": self.fetched.commit, "licence": self.licence}

@@ -64,6 +64,7 @@ class CheckpointInfo:
     errors: OnePassErrors | None
     text: TextEncoderInfo
     base: dict[str, Any] | None
+    autoencoder: dict[str, Any] | None
     network: dict[str, Any]
     warnings: tuple[str, ...]
 
@@ -114,6 +115,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
             sha256=text.clip.sha256 if text.clip else None,
         ),
         base=settings.base.model_dump(mode="json") if settings.base else None,
+        autoencoder=settings.autoencoder.model_dump(mode="json") if settings.autoencoder else None,
         network=settings.network.model_dump(mode="json"),
         warnings=tuple(warnings),
     )

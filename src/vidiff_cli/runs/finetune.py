@@ -48,9 +48,12 @@ def inherited(checkpoint: Path, run: Path | None = None) -> dict[str, Any]:
     except (KeyError, ValidationError):
         model = _read_model(find_checkpoint(checkpoint)).model_dump(mode="json")
     text = model["text"]
+    latent = model["autoencoder"]
+    decided = {"motion"} | ({"channels"} if latent else set())  # by --motion, and by the autoencoder
     return {
+        **({"autoencoder": latent["source"]} if latent else {}),
         "frames": model["frames"],
-        "network": {name: value for name, value in model["network"].items() if name != "motion"},  # set by --motion
+        "network": {name: value for name, value in model["network"].items() if name not in decided},
         "diffusion": model["diffusion"],
         "text": {"kind": text["kind"], "depth": text["depth"], "max_tokens": text["max_tokens"]},
     }
@@ -130,7 +133,7 @@ def _check_compatible(old: ModelSettings, new: ModelSettings, path: Path) -> Non
 
     Settings without weights may differ, and the new model may have a motion input that the old one lacks.
     """
-    if old.network.channels != new.network.channels:
+    if old.network.channels != new.network.channels and old.autoencoder is new.autoencoder is None:
         known, found = (CHANNELS.get(model.network.channels, "other channels") for model in (old, new))
         fix = f"prepare the dataset {'with' if old.network.channels == 1 else 'without'} --gray, or leave out --from"
         raise VidiffError(f"{path} was trained on {known}", found=f"a dataset of {found}", fix=fix)
@@ -154,7 +157,8 @@ def _weight_settings(model: ModelSettings) -> dict[str, object]:
     settings |= {"diffusion.target": model.diffusion.target, "text": text.kind}
     if text.kind == "learned":
         settings |= {"text.depth": text.depth, "text.max_tokens": text.max_tokens}
-    return settings | ({"clip_model": text.clip.sha256} if text.clip is not None else {})
+    settings |= {"clip_model": text.clip.sha256} if text.clip is not None else {}
+    return settings | {"autoencoder": model.autoencoder and model.autoencoder.sha256}
 
 
 def _read_model(path: Path) -> ModelSettings:

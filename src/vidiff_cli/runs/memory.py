@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -53,7 +54,7 @@ def resolve_batch_size(
 
 def _largest_batch(settings: TrainSettings, model: ModelSettings, device: torch.device, world: int) -> int:
     """Clips of a batch, a power of two per process: on a CPU by the size of a clip alone, else as many as fit."""
-    pixels = model.frames * model.width * model.height
+    pixels = model.frames * math.prod(model.z_size)
     if device.type == "cpu":
         return world * max(1, min(CPU_MAX_CLIPS, 2 ** ((max(1, CPU_BATCH_PIXELS // pixels)).bit_length() - 1)))
     limit, clips = USABLE_FRACTION * available_memory(device), MAX_AUTO_BATCH

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +28,7 @@ from vidiff_cli.models.public.networks import Process
 from vidiff_cli.models.public.open import is_public, resolve_folder
 from vidiff_cli.models.public.parts import network_config
 from vidiff_cli.models.public.prompts import PromptStates
-from vidiff_cli.runs.latents import latent_reader, require_folder
+from vidiff_cli.runs.group_latents import latent_reader
 from vidiff_cli.runs.trackers import flatten
 from vidiff_cli.text.encoder import CaptionEmbedding
 from vidiff_cli.text.long_captions import CaptionLimit, caption_limit
@@ -129,7 +129,7 @@ def public_settings(
     """The settings with the public model's own, the model to train, and the public model, of which nothing but the
     autoencoder is opened. VidiffError: not on this machine, unusable, or the clips do not fit it."""
     assert settings.start_from is not None
-    require_folder(dataset)
+    _check_dataset(dataset)
     folder = resolve_folder(settings.start_from)
     dtype = DTYPES[settings.precision]
     model = PublicModel(folder, device=device, dtype=dtype, check_shape=False)
@@ -160,6 +160,17 @@ def public_settings(
     objective = settings.objective.model_copy(update={"observed": 0.0})
     changes = {"start_from": Path(base.path), "frames": frames, "conditioning": "none", "motion": False}
     return settings.model_copy(update=changes | {"objective": objective}), described, model
+
+
+def _check_dataset(dataset: Dataset) -> None:
+    if not dataset.folder.is_dir():
+        raise VidiffError(
+            f"the clips of {dataset.folder} are drawn anew and have no folder for their latents",
+            fix="make a dataset of them with vidiff world and vidiff prep, and train on that",
+        )
+    if dataset.spec.channels != 3:
+        found = f"clips of {dataset.spec.channels} channel"
+        raise VidiffError(f"public models work on colors, and {dataset.folder} has none", found=found, expected="RGB")
 
 
 def _base(settings: TrainSettings, folder: PublicFolder, model: PublicModel) -> BaseModelSettings:
@@ -290,6 +301,16 @@ def frozen_text(model: ModelSettings) -> tuple[ClipSettings | None, CaptionLimit
     return model.base.text, StateEncoder(folder, model, torch.device("cpu"), torch.float32).limit
 
 
+def check_base_latents(cache: LatentCache, numbers: Sequence[int]) -> None:
+    """VidiffError where a clip is missing that rank 0 has encoded."""
+    if missing := cache.missing(numbers):
+        raise VidiffError(
+            "a process cannot see the latents of the clips",
+            found=f"{len(missing)} that are not in {cache.folder}",
+            fix="make the dataset's folder the same on all machines",
+        )
+
+
 def open_base_latents(
     model: ModelSettings, dataset: Dataset, device: torch.device, dtype: torch.dtype
 ) -> tuple[Codec, LatentCache]:
@@ -313,7 +334,7 @@ class _BlankLatents:
         return np.zeros((*shape[2:], shape[1]), np.float32)
 
 
-def blank_latents(model: ModelSettings, dataset: Dataset) -> Callable[[int, range], np.ndarray]:
+def blank_base_latents(model: ModelSettings, dataset: Dataset) -> Callable[[int, range], np.ndarray]:
     """Reads zeros in the place of the latents of a dataset: a measurement does not encode it."""
     assert model.base is not None
     folder = resolve_folder(Path(model.base.path))

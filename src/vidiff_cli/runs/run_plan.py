@@ -15,6 +15,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream
 from vidiff_cli.runs.checkpoints import resume_from
 from vidiff_cli.runs.finetune import inherit_settings, with_known_words
+from vidiff_cli.runs.latents import blank_autoencoder, choose_autoencoder
 from vidiff_cli.runs.memory import resolve_batch_size
 from vidiff_cli.runs.public_finetune import StateEncoder, describe_clips, finetunes_public, public_settings
 from vidiff_cli.runs.run_dir import check_replaceable, check_run, remove_unfinished
@@ -81,12 +82,17 @@ def plan_run(
 
 
 def plan_own_model(
-    settings: TrainSettings, dataset: Dataset, device: torch.device, run: Path | None
+    settings: TrainSettings, dataset: Dataset, device: torch.device, run: Path | None, *, encode: bool = True
 ) -> EventStream[tuple[TrainSettings, ModelSettings, FrozenEncoder | None]]:
-    """The settings, a model of vidiff's own and its frozen text encoder; a `run` that is there has decided some."""
+    """The settings, a model of vidiff's own and its frozen text encoder; a `run` that is there has decided some. For a
+    measurement, which does not `encode`, the latents of an autoencoder have no statistics."""
     settings = consistent(settings)
     settings, tower = yield from choose_text(inherit_settings(settings, run), dataset, run)
-    model = model_settings(settings, dataset, clip=tower.settings if tower else None)
+    if encode:
+        settings, autoencoder = yield from choose_autoencoder(settings, dataset, run, device)
+    else:
+        autoencoder = blank_autoencoder(settings)
+    model = model_settings(settings, dataset, clip=tower.settings if tower else None, autoencoder=autoencoder)
     model = with_known_words(model, settings, run)
     if (limit := caption_limit(model.text)) is not None:
         fix = "--set text.max_tokens={tokens} reads all of them" if model.text.kind == "learned" else ""

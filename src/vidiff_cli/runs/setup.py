@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from vidiff_cli.config.model import ClipSettings, ModelSettings, TextSettings
+from vidiff_cli.config.model import AutoencoderSettings, ClipSettings, ModelSettings, TextSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Clip, Dataset
 from vidiff_cli.dataset.index import SIDES
@@ -24,7 +24,7 @@ from vidiff_cli.models.acceleration import compile_network, recompute_stages
 from vidiff_cli.models.public.trained import open_public_network
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.finetune import load_initial_weights
-from vidiff_cli.runs.latents import GroupLatents
+from vidiff_cli.runs.group_latents import GroupLatents
 from vidiff_cli.runs.public_finetune import describe_finetuning
 from vidiff_cli.training.clip_cache import ClipCache
 from vidiff_cli.training.cost_estimate import estimate
@@ -36,15 +36,24 @@ ReadFrames = Callable[[int, range], np.ndarray]
 """(clip of the dataset, frames) -> frames (t h w c) uint8 or latents float32."""
 
 
-def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSettings | None = None) -> ModelSettings:
-    """Derives the model from the settings and the dataset. Without a CLIP encoder, text `auto` is a learned one."""
+def model_settings(
+    settings: TrainSettings,
+    dataset: Dataset,
+    *,
+    clip: ClipSettings | None = None,
+    autoencoder: AutoencoderSettings | None = None,
+) -> ModelSettings:
+    """Derives the model from the settings and the dataset. Without a CLIP encoder, text `auto` is a learned one;
+    without an `autoencoder` it works on pixels."""
     settings = consistent(settings)
-    channels, index = dataset.spec.channels, dataset.index
+    channels, index = dataset.spec.channels if autoencoder is None else autoencoder.channels, dataset.index
     network = settings.network.model_copy(update={"motion": settings.motion, "channels": channels})
     train = np.flatnonzero(index.side == SIDES.index("train"))
     if not len(train):
         raise VidiffError(f"the dataset {dataset.folder} has no clips to train on", fix="prepare it with more sources")
-    width, height = _frame_size(settings, dataset)
+    width, height = _frame_size(
+        settings, dataset, multiple=network.multiple * (autoencoder.spatial if autoencoder else 1)
+    )
     lengths = index.frames[train]
     longest = int(lengths.max())
     frames = min(settings.frames, longest)
@@ -77,15 +86,16 @@ def model_settings(settings: TrainSettings, dataset: Dataset, *, clip: ClipSetti
             vocabulary=vocabulary,
             clip=clip,
         ),
+        autoencoder=autoencoder,
     )
 
 
-def _frame_size(settings: TrainSettings, dataset: Dataset) -> tuple[int, int]:
+def _frame_size(settings: TrainSettings, dataset: Dataset, *, multiple: int) -> tuple[int, int]:
     """Width and height of the model: the crop's, else those of most clips; clips of other sizes are trained on too.
 
     VidiffError for a clip size that the network or the crop cannot take.
     """
-    multiple, crop = settings.network.multiple, settings.loader.crop
+    crop = settings.loader.crop
     sizes = [tuple(map(int, size.split("x"))) for size in dataset.index.clips_per_size()]
     wrong = [(w, h) for w, h in sizes if (min(w, h) < crop if crop else w % multiple or h % multiple)]
     if crop % multiple:
@@ -101,7 +111,10 @@ def _frame_size(settings: TrainSettings, dataset: Dataset) -> tuple[int, int]:
 
 
 def default_preset(settings: TrainSettings) -> str:
-    """Chooses the preset for a dataset and a device: tiny up to 32 pixels, else small; base on a large GPU."""
+    """Chooses the preset for a dataset and a device: latent with an autoencoder; tiny up to 32 pixels, else small; base
+    on a large GPU."""
+    if settings.autoencoder is not None:
+        return "latent"
     if ProcessInfo.from_environment(os.environ).world > 1:
         with contextlib.suppress(VidiffError):  # which the training reports, once for all processes
             return _default_preset(settings)
@@ -172,9 +185,13 @@ class _ClipSubset:
 def consistent(settings: TrainSettings) -> TrainSettings:
     """Resolves settings that follow from others.
 
-    Without observed frames in training, `conditioning` becomes "none" and `motion` False, and the reverse.
-    Captions of a world are read by a learned encoder.
+    Without observed frames in training, `conditioning` becomes "none" and `motion` False, and the reverse. On latents
+    there is no estimate by motion, and no clip is mirrored: both are of pixels. Captions of a world are read by a
+    learned encoder.
     """
+    if settings.autoencoder is not None:
+        loader = settings.loader.model_copy(update={"flip": False})
+        settings = settings.model_copy(update={"motion": False, "loader": loader})
     if is_world(settings.dataset) and settings.text.kind == "auto":
         settings = settings.model_copy(update={"text": settings.text.model_copy(update={"kind": "learned"})})
     if not (settings.conditioning == "mixed" and settings.objective.observed):
@@ -201,6 +218,12 @@ def describe_training(
         f"{model.width}x{model.height} at {model.fps} fps, every {steps} frames; {settings.steps} steps of "
         f"{settings.batch_size} clips."
     )
+    if (latent := model.autoencoder) is not None:
+        height, width = model.z_size
+        yield Note(
+            f"Frames are latents of {latent.source}: {latent.channels} channels of {width}x{height}. The estimate by "
+            "motion and mirrored clips are of pixels, and off."
+        )
     sizes = dataset.index.clips_per_size()
     if len(sizes) > 1 and not settings.loader.crop:
         listed = ", ".join(f"{size} ({count})" for size, count in list(sizes.items())[:6])

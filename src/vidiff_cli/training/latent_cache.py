@@ -2,10 +2,11 @@
 
     DATASET/latents/1f2e3d4c5b6a/shard-*.safetensors    the hash of the autoencoder
 
-A shard holds one float16 tensor (m h w c) per clip. Its values are standardized: each channel has mean 0 and variance 1
-over the shard, and the header has the means and deviations that were taken out, besides the sha256 of its bytes. A clip
-is found by what it shows: its name, its shape, and bytes of three of its frames. A shard's name follows from its clips,
-so that two writers at a time do no harm; run, batch and number of processes have no part in it.
+A shard holds one float16 tensor (m h w c) per clip. Its values are standardized: each channel of a clip has mean 0 and
+variance 1, and the header has the means and deviations that were taken out, besides the sha256 of the bytes. So the
+values of a clip are always the same, whatever else is in its shard. A clip is found by what it shows: its name, its
+shape, and bytes of three of its frames. A shard's name follows from its clips, so that two writers at a time do no
+harm; run, batch and number of processes have no part in it.
 
 Shapes: b clips, t frames, m values along time, c channels, h w values of a side, H W pixels of a side.
 """
@@ -50,12 +51,11 @@ class CodecShape(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Part:
-    """A shard that was found whole: where its bytes lie, and the statistics (c) that its values are without."""
+    """A shard that was found whole: where its bytes lie, and means and deviations (2 c) that each clip is without."""
 
     path: Path
     shard: Shard
-    mean: np.ndarray
-    deviation: np.ndarray
+    statistics: Mapping[str, np.ndarray]
 
 
 class LatentCache:
@@ -124,15 +124,17 @@ class LatentCache:
         A codec without groups takes any frames; of one with groups they are the first 1 + temporal k of the clip.
         KeyError for a clip that is missing, ValueError for other frames of groups.
         """
-        part = self._places[self._key(number)]
-        values = self._values(part, self._key(number))
+        key = self._key(number)
+        part = self._places[key]
+        values = self._values(part, key)
         if self._codec.temporal > 1:
             if frames != range(len(frames)):
                 raise ValueError(f"frames {frames} are not the first ones of a clip")
             chosen = values[: z_length(self._codec, len(frames))]  # type: ignore[arg-type]
         else:
             chosen = values[frames.start : frames.stop : frames.step]
-        return chosen.astype(np.float32) * self._parts[part].deviation + self._parts[part].mean
+        mean, deviation = self._parts[part].statistics[key]
+        return chosen.astype(np.float32) * deviation + mean
 
     def _encode(self, number: int, frames: np.ndarray, codec: Codec, device: torch.device) -> np.ndarray:
         """Values (m h w c) of a clip. It is encoded alone: in a batch its last bits would depend on its neighbors."""
@@ -153,16 +155,17 @@ class LatentCache:
 
     def _keep(self, made: Mapping[str, np.ndarray]) -> None:
         """Write the values of some clips as a shard, and read them from there."""
-        channels = self._codec.channels
-        values = np.concatenate([each.reshape(-1, channels) for each in made.values()]).astype(np.float64)
-        deviation = values.std(axis=0)
-        mean, deviation = values.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
-        tensors = {key: ((each - mean) / deviation).astype("<f2") for key, each in made.items()}
+        tensors: dict[str, np.ndarray] = {}
+        statistics: dict[str, list[list[float]]] = {}
         whole = hashlib.sha256()
-        for key in sorted(tensors):
+        for key in sorted(made):
+            values = made[key].astype(np.float64)
+            mean, deviation = values.mean(axis=(0, 1, 2)), values.std(axis=(0, 1, 2))
+            deviation[deviation == 0] = 1.0
+            tensors[key] = ((values - mean) / deviation).astype("<f2")
+            statistics[key] = [mean.tolist(), deviation.tolist()]
             whole.update(tensors[key].data)
-        header = {"autoencoder": self._sha256, "sha256": whole.hexdigest()}
-        header |= {"mean": mean.tolist(), "deviation": deviation.tolist()}
+        header = {"autoencoder": self._sha256, "sha256": whole.hexdigest(), "statistics": statistics}
         name = hashlib.sha256("".join(sorted(made)).encode()).hexdigest()[:16]
         path = self.folder / f"shard-{name}.safetensors"
         write_tensors(path, tensors, {"latents": json.dumps(header)})
@@ -174,8 +177,8 @@ class LatentCache:
         try:
             shard = Shard(path, "F16")
             header = json.loads(shard.metadata["latents"])
-            mean, deviation = (np.array(header[name], dtype=np.float32) for name in ("mean", "deviation"))
-            if mean.shape != (self._codec.channels,) or mean.shape != deviation.shape:
+            statistics = {key: np.array(header["statistics"][key], dtype=np.float32) for key in shard.names}
+            if any(each.shape != (2, self._codec.channels) for each in statistics.values()):
                 raise ValueError("other channels")
             data = map_bytes(path, shard.data_start, shard.size)
             if header["autoencoder"] != self._sha256 or header["sha256"] != hashlib.sha256(data.data).hexdigest():
@@ -184,8 +187,8 @@ class LatentCache:
             raise_shortage(path, error)
             self._damaged.append(path)
             return False
-        self._parts.append(_Part(path=path, shard=shard, mean=mean, deviation=deviation))
-        self._places |= dict.fromkeys(shard.keys(), len(self._parts) - 1)
+        self._parts.append(_Part(path=path, shard=shard, statistics=statistics))
+        self._places |= dict.fromkeys(statistics, len(self._parts) - 1)
         return True
 
     def _values(self, number: int, key: str) -> np.ndarray:

@@ -104,13 +104,13 @@ class BatchSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """video (b c t h w), pixels in [-1, 1] or latents, noise alike; u (b) in (0, 1); times (b, t) seconds; observed (b,
-    t); dropped (b): no caption. `text` holds the captions as the text encoder reads them (None: for a model without
-    one). `rows` (b) are the numbers of the clips in the source, `seeds` (b) those of dropout. `context` (b) is the
-    place on the schedule (0 clean, 1 noise) at which observed frames are shown (None: clean). `is_image` (b, t) marks
-    images, which come after the frames of the clip (None: no images). `estimate` (b c t h w) and `uncertainty` (b 1 t h
-    w) are made of the clean frames `estimated_from` (b, t), as in `Conditioning` (None for a model without motion). The
-    noise is white: the model's prior is applied later."""
+    """video (b c t h w), pixels in [-1, 1] or latents of unit variance, noise alike; u (b) in (0, 1); times (b, t)
+    seconds; observed (b, t); dropped (b): no caption. `text` holds the captions as the text encoder reads them (None:
+    for a model without one). `rows` (b) are the numbers of the clips in the source, `seeds` (b) those of dropout.
+    `context` (b) is the place on the schedule (0 clean, 1 noise) at which observed frames are shown (None: clean).
+    `is_image` (b, t) marks images, which come after the frames of the clip (None: no images). `estimate` (b c t h w)
+    and `uncertainty` (b 1 t h w) are made of the clean frames `estimated_from` (b, t), as in `Conditioning` (None for a
+    model without motion). The noise is white: the model's prior is applied later."""
 
     video: Tensor
     noise: Tensor

@@ -13,6 +13,7 @@ REINSTALL = "pip install --force-reinstall "
 CHECKS = (  # in the order of the rows
     Check(name="vidiff", probe=machine.check_vidiff, fix=REINSTALL + "vidiff-cli"),
     Check(name="libraries", probe=machine.check_libraries, fix=REINSTALL + "vidiff-cli"),
+    Check(name="public-models", probe=machine.check_public, fix=machine.PUBLIC_EXTRA),
     Check(name="device", probe=machine.check_device, fix=REINSTALL + "torch"),
     Check(name="ffmpeg", probe=video.check_ffmpeg, fix=REINSTALL + "imageio-ffmpeg"),
     Check(name="reading-ffmpeg", probe=video.check_ffmpeg_decoder, fix=REINSTALL + "imageio-ffmpeg"),

@@ -12,6 +12,8 @@ from pathlib import Path
 from vidiff_cli import __version__
 from vidiff_cli.commands.doctor.check import Finding, installed_version, required_packages
 
+PUBLIC = ("diffusers", "transformers", "sentencepiece", "protobuf", "peft")  # the extra [public]
+PUBLIC_EXTRA = "pip install 'vidiff-cli[public]'"
 LOW_DISK_BYTES = 5e9  # a small dataset and its run
 FULL_DISK_BYTES = 1e8  # a checkpoint
 
@@ -27,6 +29,17 @@ def check_libraries() -> Finding:
     versions = {name: installed_version(name) for name in required_packages("vidiff-cli")}
     if missing := [name for name, version in versions.items() if version is None]:
         return Finding("fault", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+    return Finding("ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def check_public() -> Finding:
+    """Versions of the packages for public models, which are optional; none of them is imported."""
+    versions = {name: installed_version(name) for name in PUBLIC}
+    missing = [name for name, version in versions.items() if version is None]
+    if len(missing) == len(PUBLIC):
+        return Finding("ok", f"not installed, and not needed for vidiff's own models ({PUBLIC_EXTRA})")
+    if missing:
+        return Finding("warning", f"not installed: {', '.join(missing)}", PUBLIC_EXTRA)
     return Finding("ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 

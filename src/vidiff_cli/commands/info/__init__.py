@@ -1,4 +1,4 @@
-"""`vidiff info`: description of a checkpoint, dataset, run, video or folder."""
+"""`vidiff info`: description of a checkpoint, run, public model, dataset, video or folder."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from vidiff_cli.video.probe import check_readable
 from vidiff_cli.viz.histograms import plot_histograms
 
 if TYPE_CHECKING:
+    from vidiff_cli.commands.info.public import PublicInfo
     from vidiff_cli.runs.checkpoint_info import CheckpointInfo
     from vidiff_cli.runs.run_info import RunInfo
 
-KINDS = "a checkpoint, a run, a dataset, a video, a photo, or a folder of videos or images"
+KINDS = "a checkpoint, a run, a public model, a dataset, a video, a photo, or a folder of videos or images"
 
 
 @task
 def info(
     path: Path, *, plot: Path | None = None
-) -> EventStream[CheckpointInfo | RunInfo | DatasetInfo | MediaInfo | FolderInfo]:
+) -> EventStream[CheckpointInfo | RunInfo | PublicInfo | DatasetInfo | MediaInfo | FolderInfo]:
     """Describes `path` without changing it. `plot`: file for the histograms of a dataset.
 
     Raises VidiffError if it is missing, damaged or of an unknown kind, or if `plot` is given for anything but a
@@ -38,7 +39,7 @@ def info(
     return report
 
 
-def _describe(path: Path) -> EventStream[CheckpointInfo | RunInfo | DatasetInfo | MediaInfo | FolderInfo]:
+def _describe(path: Path) -> EventStream[CheckpointInfo | RunInfo | PublicInfo | DatasetInfo | MediaInfo | FolderInfo]:
     kind = path_kind(path)
     if kind == "missing":
         raise VidiffError(f"{path} does not exist", expected=KINDS)
@@ -49,10 +50,9 @@ def _describe(path: Path) -> EventStream[CheckpointInfo | RunInfo | DatasetInfo 
 
         return (yield from describe_run(path))
     if kind == "public model":
-        from vidiff_cli.models.public.open import resolve_folder
+        from vidiff_cli.commands.info.public import describe_public
 
-        folder = resolve_folder(path)
-        raise VidiffError(f"{path} is not supported", found=f"a {folder.family.name} model", fix="see vidiff models")
+        return (yield from describe_public(path))
     if kind in MODEL_KINDS:
         from vidiff_cli.runs.checkpoint_info import describe_checkpoint
 
