@@ -118,7 +118,9 @@ def test_a_color_film_keeps_its_colors_but_for_luma(command, gray_run, frames_of
 def test_frames_of_the_model_alone_are_gray_in_a_color_film(size, gray_run, frames_of) -> None:
     path = film(6, "color.mkv", gray=False)
     options = {"size": size, "detail": "model", "drift_control": "first"}
-    frames = frames_of(run_on(extend, path, gray_run, **options).path)
+    report, notes = follow(extend.events(settings_of(extend, path, gray_run, **options)))
+    frames = frames_of(report.path)
+    assert any("its frames are gray" in text for text in notes)
     assert is_gray(frames[6:]) and not is_gray(frames[:6])
     if size == "film":
         assert np.array_equal(frames[:6], frames_of(path))
@@ -138,6 +140,16 @@ def test_gray_clips_and_samples_are_evaluated(gray_dataset: Path, gray_run: Path
     values = {"real": gray_dataset, "generated": gray_run, "extractors": ("random",), "bootstrap": 5, "clip": False}
     more = {"side": "all", "count": 4, "sampling": {"steps": 1, "dtype": "fp32"}}
     assert evaluate(EvaluateSettings.model_validate(values | more)).results
+
+
+def test_an_autoencoder_is_shown_gray_clips_as_rgb(gray_dataset: Path, training, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    pytest.importorskip("transformers")
+    from public_models import save_model
+
+    public = save_model("modelscope", tmp_path / "public")
+    train(training(gray_dataset, tmp_path / "run", steps=1, autoencoder=str(public), validate_every=1))
+    assert config_of(tmp_path / "run")["model"]["network"]["channels"] == 4
 
 
 @pytest.mark.parametrize("gray", [False, True])

@@ -110,4 +110,4 @@ def test_from_takes_the_network_of_the_checkpoint_unless_a_preset_is_named(datas
     settings = json_of("train", dataset, "--from", run, "--dry-run")
     assert settings["network"]["base_channels"] == NETWORK["base_channels"] and settings["start_from"] == str(run)
     named = vidiff("train", dataset, "--from", run, "--preset", "small", "-q")
-    assert named.exit_code == 1 and "another network." in named.stderr
+    assert named.exit_code == 2 and "--preset small has another network" in named.stderr

@@ -359,6 +359,16 @@ def test_a_person_is_asked(
     assert bool(hub.asked("fp16")) == (tmp_path / "cache" / "hub").exists() == (code == 0)
 
 
+def test_signals_end_the_download_too(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command ignores signals once its result is written, and its first task, the plan, is not the result."""
+    fetched_then: list[int] = []
+    monkeypatch.setattr(
+        "vidiff_cli.cli.progress.ignore_caught_signals", lambda: fetched_then.append(len(hub.asked("fp16")))
+    )
+    assert vidiff("fetch", NAME, "--yes").exit_code == 0
+    assert fetched_then == [2]
+
+
 def test_two_fetches_at_once_are_refused(hub: FakeHub, tmp_path: Path) -> None:
     folder = tmp_path / "cache/hub/models--some--model"
     with alone(folder / ".vidiff-fetch.lock", folder):

@@ -209,6 +209,8 @@ SAMPLES: dict[str, list[bytes]] = {
     "jsonl": [jsonl({IDS[0]: ["a", "b"], IDS[1]: ["c"]})],
     "webvid": [webvid({IDS[0]: "a, b", IDS[1]: 'c "d"', IDS[2]: "e"})],
     "csv": [table({IDS[0]: "a; b", IDS[1]: 'c "d"', IDS[2]: "e"})],
+    "lerobot": [b'{"codebase_version": "v3.0", "features": {"camera": {"dtype": "video"}}}'],
+    "parquet": [b"PAR1" + bytes(40) + b"PAR1"],
 }
 JUNK = st.one_of(
     st.binary(max_size=6),

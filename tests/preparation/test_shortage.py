@@ -13,6 +13,7 @@ import pytest
 from limited import run_limited
 from PIL import Image
 
+from vidiff_cli.config.read_options import ReadOptions
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.preparation.extract import ClipSpec, ExtractJob, extract
@@ -82,7 +83,7 @@ def test_a_shortage_throws_no_finished_source_away(
 def test_a_worker_that_is_short_of_something_rejects_no_source(
     tmp_path: Path, one_source: MediaSource, monkeypatch: pytest.MonkeyPatch, number: int, wrapped: bool
 ) -> None:
-    def probe(path: Path) -> None:
+    def probe(path: Path, options: ReadOptions) -> None:
         error = OSError(number, os.strerror(number))
         if wrapped:
             raise VidiffError(f"{path} cannot be read", found=error.strerror) from error

@@ -27,7 +27,7 @@ def fetch(call: Invocation, dry_run: DryRun = False) -> None:
     from vidiff_cli.commands.fetch import fetch as task
     from vidiff_cli.commands.fetch import plan_fetch
 
-    plan = call.follow(plan_fetch.events(settings))
+    plan = call.follow(plan_fetch.events(settings), more=True)
     asks = bool(plan.missing_bytes) and not settings.yes and not dry_run
     for line in _describe(plan):
         stderr().print(line, markup=False) if asks else call.note(line)

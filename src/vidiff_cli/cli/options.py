@@ -75,9 +75,9 @@ class Invocation:
         source = self.context.get_parameter_source(name)
         return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
 
-    def follow(self, events: EventStream[R]) -> R:
-        """Run a task and show its events on stderr; returns its report."""
-        return follow(events, quiet=self.quiet, verbose=self.verbose)
+    def follow(self, events: EventStream[R], *, more: bool = False) -> R:
+        """Run a task and show its events on stderr; returns its report. `more`: another task follows."""
+        return follow(events, quiet=self.quiet, verbose=self.verbose, more=more)
 
     def note(self, text: str) -> None:
         """Print a line on stderr, unless --quiet."""

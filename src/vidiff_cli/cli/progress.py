@@ -21,11 +21,12 @@ R = TypeVar("R")
 PLAIN_EVERY_SECONDS = 10.0  # between lines of a log
 
 
-def follow(events: Generator[Event, None, R], *, quiet: bool = False, verbose: bool = False) -> R:
+def follow(events: Generator[Event, None, R], *, quiet: bool = False, verbose: bool = False, more: bool = False) -> R:
     """Run a task to its end, show its events on stderr, and return its report.
 
-    quiet: warnings only. verbose: a line for every progress event, and no bars. An interrupt that arrives while an
-    event is shown is raised in the task, so that a task saves and leaves in one place.
+    quiet: warnings only. verbose: a line for every progress event, and no bars. more: another task of the command
+    follows, which signals still end. An interrupt that arrives while an event is shown is raised in the task, so that a
+    task saves and leaves in one place.
     """
     console = stderr()
     show: Callable[[Event], None]
@@ -49,7 +50,8 @@ def follow(events: Generator[Event, None, R], *, quiet: bool = False, verbose: b
                     console.quiet = True
                 event = next(events)
         except StopIteration as done:
-            ignore_caught_signals()
+            if not more:
+                ignore_caught_signals()
             return done.value
 
 

@@ -27,7 +27,7 @@ def push(call: Invocation, dry_run: DryRun = False) -> None:
     from vidiff_cli.commands.push import plan_push
     from vidiff_cli.commands.push import push as task
 
-    plan = call.follow(plan_push.events(settings))
+    plan = call.follow(plan_push.events(settings), more=True)
     seen = "private" if plan.private else "public"
     call.note(f"{plan.target}: {seen}, licence {plan.licence}, {byte_text(plan.bytes)}")
     for name, size in [(plan.checkpoint.name, plan.checkpoint.stat().st_size), *_sizes(plan.texts)]:

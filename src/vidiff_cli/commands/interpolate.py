@@ -97,7 +97,7 @@ def _multiply_rate(
     if len(clip) < 2:
         fix = "vidiff extend goes on from a single frame"
         raise VidiffError(f"{settings.input} has a single frame", expected="a video of two frames or more", fix=fix)
-    stay = clip.last_seconds or 1 / clip.fps
+    stay = _last_stay(clip)
     check_amount(len(clip) + int((clip.times[-1] + stay) * (settings.fps or clip.fps * (factor or 1))), *crop, folder)
     timeline = interpolation(
         len(clip),
@@ -109,6 +109,13 @@ def _multiply_rate(
         last_seconds=stay,
     )
     return clip, timeline, OVERLAP if model is None else min(OVERLAP, model.frames - 1)
+
+
+def _last_stay(clip: SourceClip) -> Fraction:
+    """Seconds that the last frame is shown: as in its file, but for what a container's rounding makes of a frame."""
+    frame = 1 / clip.fps
+    stay = clip.last_seconds or frame
+    return frame if abs(stay - frame) < frame / 10 else stay
 
 
 def _join(

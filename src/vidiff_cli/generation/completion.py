@@ -235,6 +235,8 @@ def describe_plan(plan: CompletionPlan) -> Iterator[Event]:
     if result != (info.height, info.width):
         fix = "--size film keeps the input's"
         yield Note(f"The result has {result[1]}x{result[0]} (the input is {info.width}x{info.height}; {fix}).")
+    if plan.gray and plan.windows and plan.detail == "model":
+        yield Note("The model was trained on luma: its frames are gray; --detail both keeps the colors.")
     if plan.cuts:
         yield Note(
             f"{plan.cuts} scene cut{'s' * (plan.cuts > 1)} in the input: no frame is made from both sides of one."

@@ -68,13 +68,13 @@ def z_length(codec: Codec, frames: int) -> int:
 
 
 def floor_length(codec: Codec, frames: int) -> int:
-    """The largest number of frames up to `frames`, at least 1, that fills its groups."""
-    return 1 + max(0, frames - 1) // codec.temporal * codec.temporal
+    """The largest number of frames up to `frames` that fills its groups: at least 1, where it has groups."""
+    return frames if codec.temporal == 1 else 1 + max(0, frames - 1) // codec.temporal * codec.temporal
 
 
 def ceil_length(codec: Codec, frames: int) -> int:
     """The smallest number of frames from `frames` on that fills its groups."""
-    return 1 + -(-max(0, frames - 1) // codec.temporal) * codec.temporal
+    return frames if codec.temporal == 1 else 1 + -(-max(0, frames - 1) // codec.temporal) * codec.temporal
 
 
 def z_shape(codec: Codec, clips: int, frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:

@@ -72,6 +72,7 @@ def moved(frames: np.ndarray) -> bool:
     return all(not np.array_equal(one, other) for one, other in pairwise(frames))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "condition"), PER_FRAME)
 def test_given_frames_with_latents_per_frame(made, clip, tmp_path: Path, family: str, condition: str) -> None:
     """extend forwards, backwards, to a loop, from a photo; interpolate; join."""
@@ -185,6 +186,7 @@ def test_offload_changes_nothing_on_a_cpu(folder_of, tmp_path: Path, monkeypatch
     assert record["family"] and len(record["sha256"]) == 64 and len(record["weights"]) == 3
 
 
+@pytest.mark.slow
 def test_an_image_model_and_an_adapter_are_the_joined_model(tmp_path: Path, monkeypatch, clip: Path) -> None:
     monkeypatch.chdir(tmp_path)
     image, adapter, joined = save_split(tmp_path)

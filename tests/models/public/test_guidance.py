@@ -61,7 +61,6 @@ def test_the_gradient_is_that_of_central_differences(model_of, family: str) -> N
     slope = (loss(width) - loss(-width)) / (2 * width)
     ours = float((step * direction).sum() / (-0.5 * alpha_sigma(level)[0][0, 0]))
     apart = abs(ours - slope) / abs(slope)
-    print("APART", family, apart)
     assert apart < EXACT.get(family, 1e-5)
 
 
@@ -129,5 +128,4 @@ def test_half_precision(model_of, monkeypatch: pytest.MonkeyPatch, family: str) 
         for each in (denoiser(full, z.shape[2]), denoiser(half, z.shape[2]))
     ]
     cosine = float(torch.nn.functional.cosine_similarity(steps[0], steps[1], dim=0))
-    print("HALF", family, apart, cosine)
-    assert apart < 5e-2
+    assert apart < 5e-2 and cosine > 0.95

@@ -50,9 +50,7 @@ def ours(model: PublicModel, z: Tensor, *, sampler: str, guidance: float) -> Ten
 
 def apart(one: Tensor, other: Tensor) -> float:
     assert one.shape == other.shape and 0.1 < float(other.abs().max()) < 1e3
-    found = float((one - other).abs().max() / other.abs().max())
-    print("APART", found)
-    return found
+    return float((one - other).abs().max() / other.abs().max())
 
 
 def pipeline_of(family: str, parts: dict[str, Any], scheduler: Any) -> Any:

@@ -30,6 +30,8 @@ def fits(value: Any) -> bool:
 
 def read_lerobot(document: Document) -> Iterator[Annotation | InvalidRow]:
     """One entry an episode and camera. VidiffError: another version, or its tables cannot be read."""
+    if not fits(document.json):
+        raise VidiffError(f"{document} is not the meta/info.json of a LeRobot dataset", expected=" and ".join(MARKS))
     version, features = document.json["codebase_version"], document.json["features"]
     if not str(version).startswith("v3"):
         raise VidiffError(
