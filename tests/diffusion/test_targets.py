@@ -1,4 +1,4 @@
-"""eps, x and v are views of one estimate; a weighting means the same whatever the network predicts."""
+"""eps, x, v and flow are views of one estimate; a weighting means the same whatever the network predicts."""
 
 import math
 
@@ -21,7 +21,7 @@ from vidiff_cli.diffusion.targets import (
     x_from,
 )
 
-KINDS: tuple[PredictionType, ...] = ("eps", "x", "v")
+KINDS: tuple[PredictionType, ...] = ("eps", "x", "v", "flow")
 LEVELS = st.lists(st.floats(-20.0, 20.0), min_size=6, max_size=6)
 
 
@@ -84,22 +84,23 @@ def test_a_weighting_is_one_weight_on_x_whatever_is_predicted(level: float) -> N
 
 
 def test_weightings_are_what_they_say() -> None:
-    """On the squared error of x_hat: SNR (eps), 1 + SNR (v), min(SNR, 5), min(1 + SNR, 4)."""
+    """On the squared error of x_hat: SNR (eps), 1 + SNR (v), 1 / s^2 (flow), min(SNR, 5), min(1 + SNR, 4)."""
     for level in (-10.0, 0.0, 1.0, 5.0):
         at, snr = torch.tensor(level, dtype=torch.float64), math.exp(level)
         expected = {"eps": snr, "x": 1.0, "v": 1 + snr, "min-snr": min(snr, 5.0), "truncated": min(1 + snr, 4.0)}
+        expected["flow"] = 1 / (1 / (1 + math.exp(level / 2))) ** 2
         assert {name: float(weight(at)) for name, weight in WEIGHTINGS.items()} == pytest.approx(expected, rel=1e-12)
 
 
 def test_unknown_names_are_refused() -> None:
     x, noise, z, level = example([0.0] * 6)
     for refused in (
-        lambda: x_from("flow", z, z, level),  # type: ignore[arg-type]
-        lambda: target("flow", x, noise, level),  # type: ignore[arg-type]
-        lambda: error_scale("flow", level),  # type: ignore[arg-type]
-        lambda: loss_weight("v", "flow", level),  # type: ignore[arg-type]
+        lambda: x_from("score", z, z, level),  # type: ignore[arg-type]
+        lambda: target("score", x, noise, level),  # type: ignore[arg-type]
+        lambda: error_scale("score", level),  # type: ignore[arg-type]
+        lambda: loss_weight("v", "score", level),  # type: ignore[arg-type]
     ):
-        with pytest.raises(ValueError, match="known: eps, x, v"):
+        with pytest.raises(ValueError, match="known: eps, x, v, flow"):
             refused()
     with pytest.raises(ValueError, match="unknown weighting 'heavy'"):
         loss_weight("heavy", "v", level)

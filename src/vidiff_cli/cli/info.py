@@ -69,13 +69,27 @@ def _checkpoint(about: CheckpointInfo) -> Rows:
     motion = "; shown their motion" if about.network["motion"] else ""
     yield "given frames", ", ".join(about.conditioning) + noisy + motion
     yield from _errors(about)
-    yield "text", _text(about)
+    if about.base is None:
+        yield "text", _text(about)
+    else:
+        yield from _base(about.base)
     if about.autoencoder is not None:
         latent = about.autoencoder
         yield "works on", f"latents of {latent['source']}, {latent['channels']} channels, {latent['spatial']}x smaller"
         yield "", f"sha256 {latent['sha256']}" + (f", commit {latent['commit']}" if latent["commit"] else "")
     yield "made by", f"vidiff {about.vidiff or '(version not recorded)'}"
     yield "sha256", about.sha256
+
+
+def _base(base: dict[str, Any]) -> Rows:
+    """The public model that was fine-tuned, and what of it was trained."""
+    yield "base", f"{base['family']}, {base['path']}, sha256 {base['sha256']}"
+    scale = f", scale {base['alpha']:g}" if base["alpha"] != 1 else ""
+    layers = {"all": "the attention layers", "temporal": "the temporal layers"}[base["layers"]]
+    what = f"adapters of rank {base['rank']}{scale} of {layers}" if base["rank"] else f"{layers}, whole"
+    yield "fine-tuned", what + (f": {', '.join(base['targets'])}" if base["rank"] else "")
+    yield "licence", f"{base['licence'] or 'not known'}, of the base"
+    yield "text", f"{base['text']['encoder']} of the base, {base['text']['context']} tokens"
 
 
 def _errors(about: CheckpointInfo) -> Rows:

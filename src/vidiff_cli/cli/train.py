@@ -48,10 +48,16 @@ def train(
 
 def _settings(call: Invocation) -> TrainSettings:
     """The settings as typed, over those of the preset and, with --from, of the model that the run starts from."""
+    from vidiff_cli.runs.public_finetune import finetunes_public, finetuning_preset
     from vidiff_cli.runs.setup import default_preset
 
     name = call.context.params["preset"]
     asked = call.settings(TrainSettings, under=preset(name) if name else None)
+    if finetunes_public(asked):
+        name = finetuning_preset(asked)
+        settings = call.settings(TrainSettings, under=preset(name), preset=name)
+        finetunes_public(settings)
+        return settings
     name = asked.preset or default_preset(asked)
     under = preset(name)
     if asked.start_from is not None:

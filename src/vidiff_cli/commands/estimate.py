@@ -17,10 +17,11 @@ from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import available_memory, choose_device, choose_dtype, dtype_name, peak_memory, restart_peak
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.frame_store import free_bytes
-from vidiff_cli.runs.latents import blank_autoencoder, blank_latents
+from vidiff_cli.runs.latents import blank_latents
 from vidiff_cli.runs.memory import cheapest_change, estimate_step, format_bytes, resolve_batch_size
-from vidiff_cli.runs.setup import consistent, describe_training, initial_state, model_settings, open_clip_source
-from vidiff_cli.runs.text_encoder import choose_text
+from vidiff_cli.runs.public_finetune import blank_base_latents, finetunes_public
+from vidiff_cli.runs.run_plan import plan_own_model, plan_public_model
+from vidiff_cli.runs.setup import describe_training, initial_state, open_clip_source
 from vidiff_cli.text.encoder import CaptionEmbedding, EmbedCaption
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.cost_estimate import FLOAT
@@ -71,11 +72,12 @@ def estimate_cost(settings: TrainSettings) -> EventStream[CostReport]:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.precision, device)
     restart_peak(device)
-    settings = consistent(settings.model_copy(update={"precision": dtype_name(dtype)}))
-    settings, tower = yield from choose_text(settings, dataset, None)
-    latent = blank_autoencoder(settings)
-    model = model_settings(settings, dataset, clip=tower.settings if tower else None, autoencoder=latent)
-    del tower
+    settings = settings.model_copy(update={"precision": dtype_name(dtype)})
+    if finetunes_public(settings):
+        settings, model, encoder = yield from plan_public_model(settings, dataset, device, None)
+    else:
+        settings, model, encoder = yield from plan_own_model(settings, dataset, device, None, encode=False)
+    del encoder
     settings = yield from resolve_batch_size(settings, model, device)
     free = available_memory(device)
     estimate = estimate_step(settings, model)
@@ -152,11 +154,14 @@ def _measure_steps(
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
 
+    own = model.base is None
+    latents = blank_latents(dataset, model.autoencoder) if own else blank_base_latents(model, dataset)
     state = initial_state(settings, model, device, ALONE)
-    embed = None if model.text.clip is None else _blank_captions(model.text.clip)
+    encoder = model.text.clip if model.base is None else model.base.text
+    embed = None if encoder is None else _blank_captions(encoder)
     steps = train_steps(
         state,
-        open_clip_source(settings, dataset, latents=blank_latents(dataset, model.autoencoder)),
+        open_clip_source(settings, dataset, latents=latents),
         settings,
         LRSchedule.of_run(max(settings.steps, MAX_STEPS), settings.optimizer),
         reader=state.video_model.caption_reader(embed),

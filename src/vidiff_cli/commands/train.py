@@ -29,22 +29,22 @@ from vidiff_cli.runs.checkpoints import (
     complete_save,
     save_checkpoint,
 )
-from vidiff_cli.runs.latents import open_latents
+from vidiff_cli.runs.group_latents import latent_reader
+from vidiff_cli.runs.latents import cache_latents, open_latents
 from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.monitor import TrainingMonitor, is_due, validation_is_due
+from vidiff_cli.runs.public_finetune import check_base_latents, closing_encoder, frozen_text, open_base_latents
 from vidiff_cli.runs.run_dir import OTHER_FOLDER, other_dataset, remove_run, write_config
 from vidiff_cli.runs.run_plan import RunPlan, broadcast_plan, plan_run
 from vidiff_cli.runs.setup import ReadFrames, at_peak_seconds, describe_training, initial_state, open_clip_source
-from vidiff_cli.runs.text_encoder import LazyTower, embed_captions, read_embeddings
+from vidiff_cli.runs.text_encoder import FrozenEncoder, embed_captions, read_embeddings
 from vidiff_cli.runs.trackers import SafeTracker, open_tracker, tracking
 from vidiff_cli.system.atomic_files import write_text
 from vidiff_cli.system.locks import folder_alone
 from vidiff_cli.system.signals import DeferredSignals
-from vidiff_cli.text.clip_tower import ClipTower
 from vidiff_cli.text.embedding_cache import EmbeddingCache
 from vidiff_cli.text.encoder import CaptionReader
-from vidiff_cli.text.long_captions import caption_limit
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
 from vidiff_cli.training.loop import train_steps
@@ -129,31 +129,24 @@ def _train(
 ) -> EventStream[TrainReport | None]:
     """Trains on one rank. Ranks wait for each other in collective calls: none of these depends on the rank."""
     start = time.monotonic()
-    plan, tower = None, None
+    plan, encoder = None, None
     if parallel.is_main:
-        plan, tower = yield from plan_run(settings, dataset, run, device, world=parallel.world, locked=locked)
+        plan, encoder = yield from plan_run(settings, dataset, run, device, world=parallel.world, locked=locked)
     plan = broadcast_plan(plan, dataset, parallel)
     auxiliary = make_auxiliary_losses(plan.settings.objective, plan.settings.diffusion, device)
+    dtype = choose_dtype(plan.settings.precision, device)
+    latents = yield from _open_latents(plan, settings, dataset, device, parallel)
+    monitor = None
+    if parallel.is_main:
+        monitor = _open_monitor(plan, dataset, run, device, latents, autoencoder=settings.autoencoder)
+    embeddings = yield from _open_embeddings(plan, dataset, monitor, encoder, device, parallel)
+    del encoder  # the steps need its embeddings only
     state = initial_state(plan.settings, plan.model, device, parallel, resumed=plan.resumed)
     if plan.resumed:
         state.load(plan.checkpoint, parallel=parallel)
-    dtype = choose_dtype(plan.settings.precision, device)
-    latents = yield from _open_latents(plan, settings, dataset, device, parallel)
     recorder = None
-    if parallel.is_main:
-        recorder = yield from _open_recorder(
-            plan,
-            state,
-            dataset,
-            run,
-            device,
-            dtype,
-            world=parallel.world,
-            latents=latents,
-            autoencoder=settings.autoencoder,
-        )
-    embeddings = yield from _open_embeddings(plan, dataset, recorder, tower, device, parallel)
-    del tower  # the steps need its embeddings only
+    if monitor is not None:
+        recorder = yield from _open_recorder(plan, state, dataset, run, device, monitor, world=parallel.world)
     rank = _Rank(
         plan=plan,
         state=state,
@@ -186,40 +179,14 @@ def _open_recorder(
     dataset: Dataset,
     run: Path,
     device: torch.device,
-    dtype: torch.dtype,
+    monitor: TrainingMonitor,
     *,
     world: int,
-    latents: ReadFrames | None,
-    autoencoder: str | None,
 ) -> EventStream[_Recorder]:
-    """Describes the training and opens its log, monitor and tracker. Writes nothing yet.
-
-    Args:
-        plan: Settings and model.
-        state: The state before the next step.
-        dataset: The clips.
-        run: The run folder.
-        device: Device of the model.
-        dtype: Number format of the network.
-        world: Number of processes.
-        latents: Reader of the clips of a model that works on latents.
-        autoencoder: Where the autoencoder of such a model is, as asked for.
-
-    Returns:
-        The recorder of rank 0.
-    """
+    """Describes the training and opens its log and tracker. Writes nothing yet."""
     settings, model = plan.settings, plan.model
     yield from _describe_resumption(plan, state, dataset, run)
     yield from describe_training(settings, model, dataset, device, _count_parameters(state))
-
-    options = GenerationSettings(steps=SHEET_STEPS, condition="replacement")
-    known, codec = model.autoencoder, None
-    if known is not None:
-        codec = open_latent_codec(known, device, model=run, source=autoencoder)
-    draw_samples = partial(sample_sheet, device=device, dtype=dtype, options=options, autoencoder=codec)
-    monitor = TrainingMonitor(
-        settings, model, dataset, device=device, dtype=dtype, draw_samples=draw_samples, latents=latents
-    )
     tracker = open_tracker(settings.track, run) if settings.track != "none" else None
     yield from monitor.announce()
     log = TrainingLog(
@@ -233,6 +200,75 @@ def _open_recorder(
         monitored_steps=[step for step in range(1, settings.steps + 1) if is_due(step, settings)],
     )
     return _Recorder(run=run, log=log, monitor=monitor, tracker=tracker)
+
+
+def _open_monitor(
+    plan: RunPlan,
+    dataset: Dataset,
+    run: Path,
+    device: torch.device,
+    latents: ReadFrames | None,
+    *,
+    autoencoder: str | None,
+) -> TrainingMonitor:
+    """Opens the monitor.
+
+    Args:
+        plan: Settings and model.
+        dataset: The clips.
+        run: The run folder.
+        device: Device of the model.
+        latents: Reader of the clips of a model that works on latents.
+        autoencoder: Where the autoencoder of such a model is, as asked for.
+
+    Returns:
+        The monitor of rank 0.
+    """
+    dtype, known, codec = choose_dtype(plan.settings.precision, device), plan.model.autoencoder, None
+    if known is not None:
+        codec = open_latent_codec(known, device, model=run, source=autoencoder)
+    options = GenerationSettings(steps=SHEET_STEPS, condition="replacement")
+    return TrainingMonitor(
+        plan.settings,
+        plan.model,
+        dataset,
+        device=device,
+        dtype=dtype,
+        draw_samples=partial(sample_sheet, device=device, dtype=dtype, options=options, autoencoder=codec),
+        latents=latents,
+    )
+
+
+def _open_latents(
+    plan: RunPlan, settings: TrainSettings, dataset: Dataset, device: torch.device, parallel: DistributedContext
+) -> EventStream[ReadFrames | None]:
+    """Opens the latents of all clips, where the model works on them: rank 0 makes them, the others read its files."""
+    if plan.model.base is not None:
+        return (yield from _open_base_latents(plan, dataset, device, parallel))
+    known, latents = plan.model.autoencoder, None
+    if known is None:
+        return None
+    if parallel.is_main:
+        latents = yield from open_latents(settings, known, dataset, device, encode=True)
+    parallel.barrier()
+    if latents is None:
+        latents = yield from open_latents(settings, known, dataset, device, encode=False)
+    return latents
+
+
+def _open_base_latents(
+    plan: RunPlan, dataset: Dataset, device: torch.device, parallel: DistributedContext
+) -> EventStream[ReadFrames]:
+    """The same of a public model's own autoencoder."""
+    numbers, dtype = range(len(dataset)), choose_dtype(plan.settings.precision, device)
+    codec, cache = open_base_latents(plan.model, dataset, device, dtype)
+    if parallel.is_main:
+        yield from cache_latents(cache, numbers, codec, device)
+    parallel.barrier()
+    if not parallel.is_main:
+        _, cache = open_base_latents(plan.model, dataset, device, dtype)
+        check_base_latents(cache, numbers)
+    return latent_reader(cache, codec, plan.model.frames)
 
 
 def _describe_resumption(plan: RunPlan, state: TrainState, dataset: Dataset, run: Path) -> Iterator[Note]:
@@ -249,38 +285,25 @@ def _describe_resumption(plan: RunPlan, state: TrainState, dataset: Dataset, run
         )
 
 
-def _open_latents(
-    plan: RunPlan, settings: TrainSettings, dataset: Dataset, device: torch.device, parallel: DistributedContext
-) -> EventStream[ReadFrames | None]:
-    """Opens the latents of all clips, where the model works on them: rank 0 makes them, the others read its files."""
-    known, latents = plan.model.autoencoder, None
-    if known is None:
-        return None
-    if parallel.is_main:
-        latents = yield from open_latents(settings, known, dataset, device, encode=True)
-    parallel.barrier()
-    if latents is None:
-        latents = yield from open_latents(settings, known, dataset, device, encode=False)
-    return latents
-
-
 def _open_embeddings(
     plan: RunPlan,
     dataset: Dataset,
-    recorder: _Recorder | None,
-    tower: ClipTower | LazyTower | None,
+    monitor: TrainingMonitor | None,
+    encoder: FrozenEncoder | None,
     device: torch.device,
     parallel: DistributedContext,
 ) -> EventStream[EmbeddingCache | None]:
     """Opens the embeddings of a frozen text encoder: rank 0 computes them, the others read its files."""
-    clip, embeddings, limit = plan.model.text.clip, None, caption_limit(plan.model.text)
-    if clip is None:
+    settings, limit = frozen_text(plan.model)
+    if settings is None:
         return None
-    if recorder is not None:
-        assert tower is not None, "rank 0 opened the encoder"
-        embeddings = yield from embed_captions(tower.to(device), dataset, more=recorder.monitor.captions, limit=limit)
+    embeddings = None
+    if monitor is not None:
+        assert encoder is not None, "rank 0 opened the encoder"
+        with closing_encoder(encoder):
+            embeddings = yield from embed_captions(encoder.to(device), dataset, more=monitor.captions, limit=limit)
     parallel.barrier()
-    return read_embeddings(dataset, clip, limit=limit) if embeddings is None else embeddings
+    return read_embeddings(dataset, settings, limit=limit) if embeddings is None else embeddings
 
 
 def _begin_folder(plan: RunPlan, state: TrainState, dataset: Dataset, recorder: _Recorder) -> None:

@@ -62,9 +62,12 @@ def suits(weighting: str, target: str) -> bool:
     """True if the weight on the squared error of the prediction stays moderate over all levels.
 
     This weight is the weighting times the squared ratio of the errors of x_hat and of the prediction: sigma^2 / alpha^2
-    for eps, which grows without bound at noisy levels, 1 for x, whose weights grow at clean levels, sigma^2 for v.
+    for eps, which grows without bound at noisy levels, 1 for x, whose weights grow at clean levels, sigma^2 for v, and
+    s^2, about as much, for flow.
     """
-    return target == "v" or weighting in {"eps": ("eps", "min-snr"), "x": ("x", "min-snr", "truncated")}[target]
+    return (
+        target in ("v", "flow") or weighting in {"eps": ("eps", "min-snr"), "x": ("x", "min-snr", "truncated")}[target]
+    )
 
 
 def choose_target(patch: int) -> Literal["v", "x"]:
@@ -87,8 +90,10 @@ class DiffusionSettings(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, revalidate_instances="subclass-instances"
     )
 
-    target: Literal["v", "eps", "x"] = Field(default="v", description="Prediction target of the network")
-    weighting: Annotated[Literal["v", "eps", "x", "min-snr", "truncated"], Option("Model")] = Field(
+    target: Literal["v", "eps", "x", "flow"] = Field(
+        default="v", description="Prediction target of the network; flow: of a public model alone"
+    )
+    weighting: Annotated[Literal["v", "eps", "x", "flow", "min-snr", "truncated"], Option("Model")] = Field(
         default="v",
         description="Weight of the squared error of x_hat over the levels; v: plain MSE of v. The weighting of a "
         "preset is replaced by plain MSE of the --target where it does not suit it",
@@ -204,6 +209,24 @@ class TextSettings(LearnedTextSettings):
         return self
 
 
+class BaseModelSettings(BaseModel):
+    """The public model that a run fine-tunes, and what of it is trained. Its weights are identified by their hash."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    path: str = Field(max_length=4096, description="Where it is: a folder, or hf:OWNER/NAME@COMMIT")
+    family: str = Field(max_length=255, description="Family of public models")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash over all its weights")
+    licence: str | None = Field(default=None, max_length=255, description="Licence of its weights")
+    text: ClipSettings = Field(description="Its text encoder")
+    latents: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the weights of its autoencoder")
+    scheduler: dict[str, Any] = Field(description="The configuration of its noise schedule")
+    rank: int = Field(default=0, ge=0, le=4096, description="Rank of the adapter (LoRA); 0: layers are trained whole")
+    alpha: float = Field(default=1.0, gt=0, description="Scale of the adapter, times its rank")
+    layers: Literal["all", "temporal"] = Field(default="all", description="Layers that are trained or have an adapter")
+    targets: tuple[str, ...] = Field(default=(), description="Linear maps that have an adapter, by the ends of names")
+
+
 class ModelSettings(BaseModel):
     """All settings of a model; with the weights, everything that sampling needs."""
 
@@ -225,6 +248,9 @@ class ModelSettings(BaseModel):
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     text: TextSettings = TextSettings()
+    base: BaseModelSettings | None = Field(
+        default=None, description="The public model that is fine-tuned; `network` and `text` then have no part in it"
+    )
     autoencoder: AutoencoderSettings | None = Field(
         default=None, description="The autoencoder in whose latent space the network works; none: on pixels"
     )

@@ -193,6 +193,27 @@ class DiffusionChoice(DiffusionSettings):
         return self.model_copy(update={"target": target, "weighting": self.weighting if fits else target})
 
 
+class LoraSettings(BaseModel):
+    """Low-rank adapters of a public model. Source: Hu et al. 2021 (LoRA)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rank: Annotated[int, Option(MODEL, "--lora", unit="rank")] = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Fine-tune the public model of --from by adapters of this rank, 16 for example; 0: no adapters",
+    )
+    alpha: float | None = Field(
+        default=None, gt=0, description="Scale of the adapters, times their rank; if not given, the rank: a scale of 1"
+    )
+    targets: tuple[str, ...] = Field(
+        default=("to_q", "to_k", "to_v", "to_out.0"),
+        min_length=1,
+        description="Linear maps that have an adapter, by the ends of their names",
+    )
+
+
 class TrainSettings(BaseModel):
     """Settings of `vidiff train`; a preset fills in those that are not given."""
 
@@ -204,7 +225,7 @@ class TrainSettings(BaseModel):
     output: Annotated[Path | None, Option(GENERAL, "--output", "-o")] = Field(
         default=None, description="Run folder; if not given, runs/DATASET-PRESET"
     )
-    preset: Annotated[str | None, Option(MODEL, values="tiny|small|base|latent|kinetics")] = Field(
+    preset: Annotated[str | None, Option(MODEL, values="tiny|small|base|latent|kinetics|lora|temporal")] = Field(
         default=None, description="Preset; if not given, chosen from the dataset and the device"
     )
     autoencoder: Annotated[str | None, Option(MODEL, values="hf:OWNER/NAME|FOLDER")] = Field(
@@ -284,8 +305,16 @@ class TrainSettings(BaseModel):
     )
     device: Device = "auto"
     start_from: Annotated[Path | None, Option(RUN, "--from")] = Field(
-        default=None, description="Run or checkpoint to start a new run from, with its averaged weights"
+        default=None,
+        description="Run or checkpoint to start a new run from, with its averaged weights; or a public model to "
+        "fine-tune with --lora or --train temporal: a folder, or hf:OWNER/NAME",
     )
+    layers: Annotated[Literal["all", "temporal"], Option(MODEL, "--train")] = Field(
+        default="all",
+        description="Layers to train; temporal: those between the frames, of a public 3D U-Net; with --lora, the "
+        "layers that have an adapter",
+    )
+    lora: LoraSettings = LoraSettings()
     seed: Annotated[int, Option(REPRODUCE)] = Field(default=0, ge=0, description="Seed of every random draw")
     overwrite: Annotated[bool, Option(OUTPUT)] = Field(
         default=False, description="Replace a run that has other settings"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from vidiff_cli.checkpoint import AVERAGE, damaged_checkpoint, file_hash
+from vidiff_cli.checkpoint import AVERAGE, damaged_checkpoint, file_hash, read_checkpoint, read_header
 from vidiff_cli.config.fields import Size
 from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.device import choose_device, choose_dtype
@@ -17,11 +17,12 @@ from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
 from vidiff_cli.models.public.autoencoder import open_latent_codec
+from vidiff_cli.models.public.finetuned import TrainedWeights, open_finetuned
 from vidiff_cli.models.public.hub import hub_run, is_hub_name
 from vidiff_cli.models.public.licence import read_licence
 from vidiff_cli.models.public.open import is_public, open_public, resolve_folder
 from vidiff_cli.models.unet_model import UNetModel
-from vidiff_cli.models.video_model import open_video_model
+from vidiff_cli.models.video_model import open_video_model, read_model_settings
 from vidiff_cli.path_kind import BUILTIN, path_kind
 from vidiff_cli.text.long_captions import caption_limit
 from vidiff_cli.text.prompt_encoder import prompt_embedder
@@ -118,11 +119,41 @@ def open_model(
             offload=offload,
             long_captions=long_captions or "cut",
         )
+    if (weights := find_finetuned(model)) is not None:
+        if clip_model is not None:
+            raise UsageError(
+                f"{model} has its own text encoder", found=f"--clip-model {clip_model}", fix="leave it out"
+            )
+        return open_finetuned(
+            weights,
+            device=chosen,
+            dtype=number_format,
+            size=size,
+            frames=frames,
+            offload=offload,
+            long_captions=long_captions,
+        )
     for name, value in (("--model-size", size), ("--model-frames", frames)):
         if value is not None:
             raise UsageError(f"{name} is for public models", found=str(model or "a model of vidiff's own"))
     return load_model(
         model, chosen, number_format, clip=clip_model, autoencoder=autoencoder, long_captions=long_captions
+    )
+
+
+def find_finetuned(model: Path | None) -> TrainedWeights | None:
+    """The trained weights of a run that fine-tuned a public model, None for any other model. VidiffError as
+    `find_checkpoint`; the file is damaged."""
+    path = find_checkpoint(model)
+    if not isinstance(described := read_header(path).get("model"), dict) or described.get("base") is None:
+        return None
+    checkpoint = read_checkpoint(path)
+    return TrainedWeights(
+        settings=read_model_settings(checkpoint.header, path),
+        tensors=checkpoint.tensors,
+        path=path,
+        hash=file_hash(path),
+        clips_seen=_clips_seen(checkpoint.header, path),
     )
 
 

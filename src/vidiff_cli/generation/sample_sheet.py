@@ -17,6 +17,9 @@ from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.sampling_setup import SamplingOptions, resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.models.codec import Codec
+from vidiff_cli.models.families import VideoModel
+from vidiff_cli.models.public.finetuned import ModelInTraining
+from vidiff_cli.models.public.trained import PublicNetwork
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import CaptionReader
@@ -48,17 +51,21 @@ def sample_sheet(
     """
     video_model.requires_grad_(False).eval()
     known = video_model.settings
-    model = UNetModel(
-        video_model=video_model,
-        reader=reader,
-        settings=known,
-        path=path,
-        hash="",
-        clips_seen=0,
-        device=device,
-        dtype=dtype,
-        autoencoder=autoencoder,
-    )
+    model: VideoModel
+    if isinstance(video_model, PublicNetwork):
+        model = ModelInTraining(video_model, prompts, reader, path, device=device, dtype=dtype)
+    else:
+        model = UNetModel(
+            video_model=video_model,
+            reader=reader,
+            settings=known,
+            path=path,
+            hash="",
+            clips_seen=0,
+            device=device,
+            dtype=dtype,
+            autoencoder=autoencoder,
+        )
     job = VideoJob(
         windows=[Window(frames=tuple(range(known.frames)), observed=frozenset(), makes=frozenset(range(known.frames)))],
         times=[Fraction(frame) / model.fps for frame in range(known.frames)],

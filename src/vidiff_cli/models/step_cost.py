@@ -27,13 +27,15 @@ HALF_SHARE = 0.6  # of float32's bytes for activations kept under autocast: norm
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipCost:
-    """One training step of one clip: `flops`; float32 bytes of the activations kept for the backward pass (`kept`),
-    and at most of one stage that is computed again (`recomputed`; 0 without activation checkpointing)."""
+    """One training step of one clip: `flops`; bytes of the activations kept for the backward pass (`kept`), and at most
+    of one stage that is computed again (`recomputed`; 0 without activation checkpointing), of float32 for a network of
+    vidiff's own; of weights that are not trained (`frozen`)."""
 
     parameters: int
     flops: float
     kept_bytes: int
     recomputed_bytes: int
+    frozen_bytes: int = 0
 
 
 def clip_cost(model: ModelSettings, *, recompute: bool) -> ClipCost:

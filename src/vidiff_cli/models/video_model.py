@@ -47,6 +47,13 @@ class VideoNetwork(nn.Module):
         limit = caption_limit(self.settings.text, long_captions)
         return reader if limit is None else limit.shortens(reader)
 
+    def with_weights(self, weights: Mapping[str, Tensor], device: torch.device) -> VideoNetwork:
+        """A frozen model of other weights, which shares their memory where they are on `device`."""
+        with torch.device("meta"):
+            other = VideoNetwork(self.settings)
+        other.load_state_dict({name: value.to(device) for name, value in weights.items()}, assign=True)
+        return other.requires_grad_(False).eval()
+
 
 def _text_encoder(settings: ModelSettings) -> LearnedText | AdaptedText | None:
     text, width = settings.text, settings.network.context_dim

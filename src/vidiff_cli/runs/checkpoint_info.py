@@ -33,7 +33,8 @@ class CheckpointInfo:
 
     `rates` are the frame rates of the training; `conditioning` lists the ways to condition on given frames; `errors`
     are one-pass errors (`OnePassErrors`) by the number of frames missing between two given ones and by the distance
-    after the last one. `vidiff` and `errors` are None if the checkpoint does not store them.
+    after the last one. `base` is the public model that was fine-tuned, None for a network of vidiff's own. `vidiff` and
+    `errors` are None if the checkpoint does not store them.
     """
 
     kind: Literal["checkpoint"]
@@ -62,6 +63,7 @@ class CheckpointInfo:
     conditioning: tuple[str, ...]
     errors: OnePassErrors | None
     text: TextEncoderInfo
+    base: dict[str, Any] | None
     autoencoder: dict[str, Any] | None
     network: dict[str, Any]
     warnings: tuple[str, ...]
@@ -75,7 +77,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
     settings = _settings(path, header)
     clips_seen = _number(header.get("clips_seen")) or 0
     warnings = []
-    if clips_seen < HARDLY_TRAINED:
+    if hardly_trained := settings.base is None and clips_seen < HARDLY_TRAINED:
         warnings.append(f"This model is hardly trained: it has seen {clips_seen:,} clips.")
         yield Note(warnings[-1], "warning")
     fps = Fraction(settings.fps)
@@ -91,7 +93,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
         step=_number(header.get("step")),
         phase=_text(header.get("phase")),
         clips_seen=clips_seen,
-        hardly_trained=clips_seen < HARDLY_TRAINED,
+        hardly_trained=hardly_trained,
         parameters=_parameters(path),
         width=settings.width,
         height=settings.height,
@@ -112,6 +114,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
             clip=f"{text.clip.encoder}:{text.clip.weights}" if text.clip else None,
             sha256=text.clip.sha256 if text.clip else None,
         ),
+        base=settings.base.model_dump(mode="json") if settings.base else None,
         autoencoder=settings.autoencoder.model_dump(mode="json") if settings.autoencoder else None,
         network=settings.network.model_dump(mode="json"),
         warnings=tuple(warnings),

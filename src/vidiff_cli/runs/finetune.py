@@ -163,6 +163,10 @@ def _weight_settings(model: ModelSettings) -> dict[str, object]:
 
 def _read_model(path: Path) -> ModelSettings:
     try:
-        return ModelSettings.model_validate(read_header(path)["model"])
+        model = ModelSettings.model_validate(read_header(path)["model"])
+        if model.base is not None:
+            fix = f"--from {model.base.path} starts anew; the run itself is made longer by --steps"
+            raise VidiffError(f"{path} is fine-tuned from a public model, and no model to start from", fix=fix)
+        return model
     except (KeyError, ValidationError) as error:
         raise VidiffError(f"{path} does not contain model settings that this version can read") from error

@@ -167,10 +167,7 @@ def _is_due(settings: TrainSettings, step: int, every: int) -> bool:
 
 def averaged_model(state: TrainState, averages: Mapping[str, Tensor], device: torch.device) -> VideoNetwork:
     """Builds a frozen model of the averaged weights, which shares their memory where they are on `device`."""
-    with torch.device("meta"):
-        video_model = VideoNetwork(state.video_model.settings)
-    video_model.load_state_dict({name: value.to(device) for name, value in averages.items()}, assign=True)
-    return video_model.requires_grad_(False).eval()
+    return state.video_model.with_weights(averages, device)
 
 
 def read_sheet_prompts(path: Path) -> list[str]:

@@ -24,6 +24,7 @@ from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.system.locks import LOCK
 
 RECENT_ROWS = 10  # of metrics.jsonl: the last hundred steps
+FINETUNING = {"lora", "temporal"}  # presets for public models
 SAID_OTHERWISE = {"dataset", "output", "preset", "steps", "resume", "overwrite"}  # no --set of their own
 
 
@@ -127,6 +128,8 @@ def resume_command(run: Path, settings: TrainSettings, *, finished: bool) -> str
     steps = settings.steps * 2 if finished else settings.steps
     words = ["vidiff", "train", str(settings.dataset), "-o", str(run)]
     words += ["--preset", str(settings.preset), "--steps", str(steps)]
+    if settings.preset in FINETUNING:
+        words += ["--frames", str(settings.frames)]  # without it, they are those of the public model
     preset = presets()[str(settings.preset)]
     followed = TrainSettings.model_validate(preset | {"network": settings.network}).diffusion  # target of this patch
     usual = TrainSettings.model_validate(preset).model_copy(update={"diffusion": followed})

@@ -21,8 +21,11 @@ from vidiff_cli.device import DTYPES, choose_device
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.models.acceleration import compile_network, recompute_stages
+from vidiff_cli.models.public.trained import open_public_network
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.finetune import load_initial_weights
+from vidiff_cli.runs.group_latents import GroupLatents
+from vidiff_cli.runs.public_finetune import describe_finetuning
 from vidiff_cli.training.clip_cache import ClipCache
 from vidiff_cli.training.cost_estimate import estimate
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo
@@ -140,11 +143,12 @@ def open_clip_source(
     cache = ClipCache(
         lambda number: read(int(chosen[number]), range(int(index.frames[chosen[number]]))), settings.loader.cache_bytes
     )
-    return ClipSource(
+    source = ClipSource(
         rows=_ClipSubset(dataset.clips, chosen),
         read=cache.read if settings.loader.cache_bytes else lambda number, frames: read(int(chosen[number]), frames),
         shapes=np.stack([index.frames, index.height, index.width], axis=1)[chosen],
     )
+    return latents.in_groups(source) if isinstance(latents, GroupLatents) else source
 
 
 def at_peak_seconds(settings: TrainSettings, model: ModelSettings, device: torch.device, *, world: int = 1) -> float:
@@ -202,6 +206,9 @@ def describe_training(
     """Notes the device, the model and the clips of a training."""
     if device.type == "cpu":
         yield Note(f"No GPU: training on the CPU with {torch.get_num_threads()} threads in {settings.precision}.")
+    if model.base is not None:
+        yield from describe_finetuning(settings, model, dataset, parameters)
+        return
     clips, patch = len(dataset.split("train")), model.network.patch_size
     steps = " or ".join(map(str, model.frame_strides))
     yield Note(
@@ -232,6 +239,12 @@ def initial_state(
     resumed: bool = False,
 ) -> TrainState:
     """Builds the state before the first step, sharded with FSDP; a `resumed` training loads its checkpoint into it."""
+    if model.base is not None:
+        network = open_public_network(model, device=device, dtype=DTYPES[settings.precision], seed=settings.seed)
+        if settings.gradient_checkpointing == "on":
+            network.recompute()
+        parallel.prepare(network)
+        return TrainState(network, settings.optimizer)
     video_model = new_video_model(model, settings.seed)
     if settings.start_from is not None and not resumed:
         load_initial_weights(video_model, settings.start_from)

@@ -6,8 +6,9 @@ import contextlib
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
+import torch
 from pydantic import ValidationError
 
 from vidiff_cli.config.model import ClipSettings
@@ -24,11 +25,27 @@ from vidiff_cli.text.clip_names import (
 )
 from vidiff_cli.text.clip_tower import ClipTower, open_same_tower, open_tower
 from vidiff_cli.text.embedding_cache import EmbeddingCache
+from vidiff_cli.text.encoder import CaptionEmbedding
 from vidiff_cli.text.long_captions import CaptionLimit
 from vidiff_cli.text.prompt_encoder import OTHERWISE, LazyTower, download_note, note_download, parse_clip_arg
 
 ESTIMATE_AFTER, LONG_SECONDS = 20, 60  # captions measured before the estimate; shorter times are not worth a note
 TextKind = Literal["clip", "learned", "none"]
+
+
+class FrozenEncoder(Protocol):
+    """A frozen text encoder: its settings, and the embedding of a caption."""
+
+    @property
+    def settings(self) -> ClipSettings: ...
+
+    def to(self, device: torch.device) -> FrozenEncoder:
+        """The encoder on a device."""
+        ...
+
+    def encode(self, caption: str) -> CaptionEmbedding:
+        """Embed one caption."""
+        ...
 
 
 def choose_text(
@@ -87,7 +104,7 @@ def _same_weights(name: ClipName, clip: ClipSettings) -> bool:
 
 
 def embed_captions(
-    tower: ClipTower | LazyTower,
+    tower: FrozenEncoder,
     dataset: Dataset,
     *,
     more: Sequence[str] = (),
@@ -107,7 +124,9 @@ def embed_captions(
             yield Progress(what="captions", done=done, total=total)
             remaining = (time.monotonic() - began) / done * (total - done)
             if done == ESTIMATE_AFTER and remaining > LONG_SECONDS:
-                yield Note(f"CLIP reads {total} captions, once for all runs: about {remaining / 60:.0f} minutes.")
+                yield Note(
+                    f"The text encoder reads {total} captions, once for all runs: about {remaining / 60:.0f} minutes."
+                )
     if store.unwritable:
         yield Note(
             f"{store.folder} cannot be written ({store.unwritable}): the embeddings of {total} captions are kept in "

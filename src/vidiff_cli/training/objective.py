@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from vidiff_cli.config.model import DiffusionSettings
-from vidiff_cli.diffusion.levels import add_noise, cosine
+from vidiff_cli.config.model import DiffusionSettings, ModelSettings
+from vidiff_cli.diffusion.levels import add_noise
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.targets import loss_weight, target, x_from
 from vidiff_cli.models.blocks import seed_dropout
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.models.noise_schedule import training_levels
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import TextEncoder
 from vidiff_cli.training.loader import Batch
@@ -75,7 +75,7 @@ def diffusion_loss(
     and FDM for the observed frames, Imagen Video for their noise.
     """
     settings, frames = denoiser.settings.diffusion, batch.clip_frames
-    level, noise = _levels(batch, settings), _noise(batch, settings)
+    level, noise = _levels(batch, denoiser.settings), _noise(batch, settings)
     z = torch.where(_shown_clean(batch)[:, None, :, None, None], batch.video, add_noise(batch.video, noise, level))
     prediction = denoiser.predict(z, level, make_conditioning(batch, text))
     wanted = target(settings.target, batch.video, noise, level)
@@ -125,11 +125,12 @@ def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
     )
 
 
-def _levels(batch: Batch, settings: DiffusionSettings) -> Tensor:
-    schedule = partial(cosine, low=settings.low, high=settings.high, shift=settings.shift)
-    level = schedule(batch.u.double()).float()
+def _levels(batch: Batch, model: ModelSettings) -> Tensor:
+    level = training_levels(model, batch.u.double()).float()
     observed_level = (
-        torch.full_like(level, settings.high) if batch.context is None else schedule(batch.context.double()).float()
+        torch.full_like(level, model.diffusion.high)
+        if batch.context is None
+        else training_levels(model, batch.context.double()).float()
     )
     return torch.where(batch.observed, observed_level[:, None], level[:, None])
 

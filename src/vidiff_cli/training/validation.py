@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidiff_cli.config.model import DiffusionSettings, ModelSettings
+from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
-from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.diffusion.noise import seeded
+from vidiff_cli.models.noise_schedule import training_levels
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
@@ -90,7 +90,7 @@ def make_validation_set(
         _draw(source, number, index, model, crop, observed=mixed and index % 2 == 1)
         for index, number in enumerate(numbers)
     )
-    u, shares = _stratified(model.diffusion, clips)
+    u, shares = _stratified(model, clips)
     return ValidationSet(source=source, draws=draws, crop=crop, u=u.repeat(repeats, axis=0), shares=shares)
 
 
@@ -115,11 +115,10 @@ def _draw(
     return draw
 
 
-def _stratified(diffusion: DiffusionSettings, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _stratified(model: ModelSettings, count: int) -> tuple[np.ndarray, np.ndarray]:
     """u (n, k) whose levels lie in each band, one in each of n equal parts of it, and the shares (k) of the bands."""
     u = (np.arange(2**16) + 0.5) / 2**16
-    level = cosine(torch.from_numpy(u), low=diffusion.low, high=diffusion.high, shift=diffusion.shift).numpy()
-    band = noise_bands(level)
+    band = noise_bands(training_levels(model, torch.from_numpy(u)).numpy())
     shares = np.bincount(band, minlength=len(BANDS)) / len(u)
     chosen = np.full((count, len(BANDS)), np.nan)
     for number in np.flatnonzero(shares):

@@ -25,9 +25,9 @@ from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.public.codecs import codec_of, save_decoder_memory
 from vidiff_cli.models.public.folder import PublicFolder, folder_hash, read_config
 from vidiff_cli.models.public.known import native_shape
-from vidiff_cli.models.public.loading import one_sentence, open_part
+from vidiff_cli.models.public.loading import open_part
 from vidiff_cli.models.public.networks import PREDICT, Process, recompute_layers
-from vidiff_cli.models.public.packages import library_class
+from vidiff_cli.models.public.parts import build_network, network_config, open_network
 from vidiff_cli.models.public.prompts import PromptStates
 from vidiff_cli.models.step_cost import measure_kept
 
@@ -35,7 +35,8 @@ from vidiff_cli.models.step_cost import measure_kept
 class PublicModel:
     """A `VideoModel` from a folder in the diffusers format; parts are opened when they are first needed.
 
-    With `offload` only one of network and autoencoder is on the device at a time.
+    With `offload` only one of network and autoencoder is on the device at a time. `check_shape` is False where its
+    window and size are decided later.
     """
 
     is_builtin = False
@@ -58,6 +59,7 @@ class PublicModel:
         frames: int | None = None,
         offload: bool = False,
         long_captions: LongCaptions = "cut",
+        check_shape: bool = True,
     ) -> None:
         self.folder, self.device, self.dtype = folder, device, dtype
         self.family = folder.family
@@ -66,8 +68,9 @@ class PublicModel:
         self._offload, self._recompute = offload and device.type != "cpu", False
         self._size, self._frames = size, frames
         self._check_parts()
-        self._check_shape()
-        self._check_longest()
+        if check_shape:
+            self._check_shape()
+            self._check_longest()
 
     @property
     def name(self) -> str:
@@ -223,9 +226,9 @@ class PublicModel:
     def kept_bytes(self, shape: Sequence[int]) -> int:
         """Bytes that the gradient of a pass over z of this shape (b c m h w) keeps, measured without memory for it."""
         with torch.device("meta"):
-            network = self._shape_of_network().to(self.dtype).requires_grad_(False)
+            network = build_network(self.folder).to(self.dtype).requires_grad_(False)
             z = torch.empty(*shape, dtype=self.dtype, requires_grad=True)
-            states = torch.empty(shape[0], self.family.tokens, self._state_width, dtype=self.dtype)
+            states = torch.empty(shape[0], self.family.tokens, self.state_width, dtype=self.dtype)
             steps = (shape[0], shape[2]) if self.family.levels_by_frame else (shape[0],)
             timestep = torch.empty(*steps)
             kept, _ = measure_kept(lambda: PREDICT[self.family.network](network, z, timestep, states), network)
@@ -267,43 +270,11 @@ class PublicModel:
 
     @cached_property
     def _network_config(self) -> dict[str, Any]:
-        path = self.folder.path / self.family.part / "config.json"
-        if self.folder.adapter is None or self.folder.classes.get(self.family.part) == self.family.network:
-            return read_config(path)
-        return read_config(path) | {"_class_name": self.family.network}
-
-    @cached_property
-    def _class(self) -> Any:
-        return library_class("diffusers", self.family.network)
+        return network_config(self.folder)
 
     @cached_property
     def _network(self) -> Any:
-        path = self.folder.path / self.family.part
-        if self.folder.adapter is None:
-            return open_part(path, "diffusers", self.family.network, self.dtype, self.device)
-        image = open_part(path, "diffusers", "UNet2DConditionModel", self.dtype, torch.device("cpu"))
-        adapter = open_part(self.folder.adapter, "diffusers", "MotionAdapter", self.dtype, torch.device("cpu"))
-        network = self._join(image, adapter, load_weights=True)
-        return network.to(self.dtype).requires_grad_(False).eval().to(self.device)
-
-    def _shape_of_network(self) -> Any:
-        """The network without its weights."""
-        if self.folder.adapter is None:
-            with one_sentence(self.folder.path / self.family.part, self.family.network):
-                return self._class.from_config(self._network_config)
-        image: Any = library_class("diffusers", "UNet2DConditionModel")
-        adapter: Any = library_class("diffusers", "MotionAdapter")
-        image = image.from_config(read_config(self.folder.path / self.family.part / "config.json"))
-        adapter = adapter.from_config(read_config(self.folder.adapter / "config.json"))
-        return self._join(image, adapter, load_weights=False)
-
-    def _join(self, image: Any, adapter: Any, *, load_weights: bool) -> Any:
-        """An image network with a motion adapter. VidiffError where they do not fit each other."""
-        try:
-            return self._class.from_unet2d(image, adapter, load_weights=load_weights)
-        except (ValueError, RuntimeError) as error:
-            found = " ".join(str(error).split())[:120]
-            raise VidiffError(f"{self.name}: the motion adapter does not fit the model", found=found) from error
+        return open_network(self.folder, self.dtype, self.device)
 
     def _denoise(self, states: Tensor, z: Tensor, level: Tensor) -> Tensor:
         network = self._network
@@ -317,7 +288,8 @@ class PublicModel:
         return self._process.denoise(predict, z, level, by_frame=self.family.levels_by_frame)
 
     @property
-    def _state_width(self) -> int:
+    def state_width(self) -> int:
+        """Width of its text encoder's states."""
         config = self._network_config
         return int(config.get("cross_attention_dim") or config.get("text_dim") or config.get("text_embed_dim") or 1)
 
@@ -350,9 +322,9 @@ class PublicModel:
                 raise VidiffError(f"{path / self.family.part} is of another kind", found=found, expected=expected)
         encoder = read_config(path / "text_encoder" / "config.json")
         width = encoder.get("hidden_size") or encoder.get("d_model")
-        if width is not None and width != self._state_width:
+        if width is not None and width != self.state_width:
             subject = f"{path / 'text_encoder'} does not fit the network"
-            raise VidiffError(subject, found=f"states of {width} numbers", expected=self._state_width)
+            raise VidiffError(subject, found=f"states of {width} numbers", expected=self.state_width)
 
     def _check_longest(self) -> None:
         """Refuse a size or a number of frames beyond the positions that the network knows."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vidiff_cli.diffusion.discrete import DiscreteSchedule, read_discrete
-from vidiff_cli.diffusion.flow import FlowSpacing, flow_grid, flow_time, level_of_flow, to_flow, x_from_velocity
+from vidiff_cli.diffusion.flow import FlowSpacing, flow_grid, flow_time, level_of_flow, to_flow
 from vidiff_cli.diffusion.targets import PredictionType, x_from
 from vidiff_cli.models.public.folder import SCHEDULERS_OF_FLOW, is_flow
 
@@ -54,7 +54,7 @@ class Process:
             name = "shift" if config.get("_class_name") in SCHEDULERS_OF_FLOW else "flow_shift"
             shift = float(config.get(name) or 1.0)
             spacing = FLOW_SPACINGS.get(str(config.get("_class_name")), "euler")
-            return cls(schedule=None, kind="v", shift=shift, timesteps=count, spacing=spacing)
+            return cls(schedule=None, kind="flow", shift=shift, timesteps=count, spacing=spacing)
         kind = PREDICTIONS[str(config.get("prediction_type", "epsilon"))]
         return cls(schedule=read_discrete(config), kind=kind, shift=1.0, timesteps=count)
 
@@ -77,20 +77,31 @@ class Process:
             return self.schedule.timestep(level).float()
         return (flow_time(level) * self.timesteps).float()
 
-    def denoise(
-        self, predict: Callable[[Tensor, Tensor], Tensor], z: Tensor, level: Tensor, *, by_frame: bool
+    def training_levels(self, u: Tensor) -> Tensor:
+        """Levels (float64) of the model's own timesteps, evenly many for u in [0, 1). Shapes: any -> the same."""
+        index = (u.double() * self.timesteps).long().clamp(0, self.timesteps - 1)
+        if self.schedule is not None:
+            return self.schedule.levels.to(u.device)[index]
+        place = (index + 1).double() / self.timesteps
+        return level_of_flow(self.shift * place / (1 + (self.shift - 1) * place))
+
+    def predict(
+        self, network: Callable[[Tensor, Tensor], Tensor], z: Tensor, level: Tensor, *, by_frame: bool
     ) -> Tensor:
-        """x_hat of z from `predict(z, timestep)`, in the dtype of z.
+        """The prediction (`kind`) of `network(z, timestep)`, which sees z in its own coordinates.
 
         Raises ValueError for levels that differ over the values of a clip, unless the network takes them `by_frame`.
         """
         if not by_frame and bool((level != level[:, :1]).any()):
             raise ValueError("this network takes one level for all frames of a clip")
         timestep = self.timestep(level if by_frame else level[:, 0])
-        if self.schedule is None:
-            z_flow = to_flow(z, level)
-            return x_from_velocity(predict(z_flow, timestep), z_flow, level)
-        return x_from(self.kind, predict(z, timestep), z, level)
+        return network(to_flow(z, level) if self.schedule is None else z, timestep)
+
+    def denoise(
+        self, network: Callable[[Tensor, Tensor], Tensor], z: Tensor, level: Tensor, *, by_frame: bool
+    ) -> Tensor:
+        """x_hat of z, in the dtype of z; arguments and errors as `predict`."""
+        return x_from(self.kind, self.predict(network, z, level, by_frame=by_frame), z, level)
 
 
 def _unet3d(network: Any, z: Tensor, timestep: Tensor, states: Tensor) -> Tensor:

@@ -35,9 +35,9 @@ class PromptStates:
         missing = [prompt for prompt in dict.fromkeys([*prompts, ""]) if prompt not in self._states]
         if not missing:
             return
-        encoder = self._open_encoder()
+        encoder = self.open_encoder()
         for prompt in missing:  # one by one: in a batch the last bits would depend on the others
-            self._states[prompt] = self._encode(encoder, prompt)
+            self._states[prompt] = self.encode(encoder, prompt)
         del encoder
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -46,6 +46,10 @@ class PromptStates:
         """States (b l d) of prompts on the device."""
         self.embed(prompts)
         return torch.stack([self._states[prompt] for prompt in prompts]).to(self._device)
+
+    def keep(self, prompt: str, states: Tensor) -> None:
+        """Take over states (l d) of a prompt that were made before."""
+        self._states[prompt] = states.cpu()
 
     @cached_property
     def limit(self) -> CaptionLimit:
@@ -62,12 +66,14 @@ class PromptStates:
         """The tokenizer of the folder."""
         return open_tokenizer(self._folder.path / "tokenizer", self._folder.classes["tokenizer"])
 
-    def _open_encoder(self) -> Any:
+    def open_encoder(self) -> Any:
+        """The text encoder with its weights."""
         name = self._folder.classes["text_encoder"]
         return open_part(self._folder.path / "text_encoder", "transformers", name, self._dtype, self._device)
 
     @torch.no_grad()
-    def _encode(self, encoder: Any, prompt: str) -> Tensor:
+    def encode(self, encoder: Any, prompt: str) -> Tensor:
+        """States (l d) of a prompt by the opened encoder, on the CPU."""
         family = self._folder.family
         read = self.tokenizer(
             clean(family, self.limit.shorten(prompt)),
