@@ -70,7 +70,7 @@ def test_a_model_has_a_target_that_is_decided(patch: int) -> None:
     model = ModelSettings(width=16 * patch, height=16 * patch, network=settings.network, diffusion=settings.diffusion)
     assert type(model.diffusion) is DiffusionSettings and model.diffusion.target == ("x" if patch > 2 else "v")
     assert ModelSettings.model_validate_json(model.model_dump_json()) == model
-    with pytest.raises(ValidationError, match="'v', 'eps' or 'x'"):
+    with pytest.raises(ValidationError, match="'v', 'eps', 'x' or 'flow'"):
         ModelSettings(diffusion=DiffusionChoice())
 
 
