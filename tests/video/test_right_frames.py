@@ -344,6 +344,7 @@ SHOWN_OTHERWISE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "turned back.mkv": (("-display_rotation", "-90"), ()),
     "upside down.mkv": (("-display_rotation", "180"), ()),
     "turned.mov": (("-display_rotation", "90"), ()),
+    "turned askew.mp4": (("-display_rotation", "45"), ()),
     "mirrored.mp4": (("-display_hflip",), ()),
     "mirrored.mkv": (("-display_hflip",), ()),
     "flipped.mp4": (("-display_vflip",), ()),

@@ -28,7 +28,9 @@ SUFFIXES_VIDEO = frozenset(
 )
 PROBE_SECONDS = 60.0
 
-CONFIG = re.compile(ffmpeg.SHOWN + r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)", re.M)
+# ffmpeg ends its remark on an angle such as 45 degrees without a new line; what a file says never begins a line
+ODD_ANGLE = r"^If you want to help, upload a sample of this file .*\(ffmpeg-devel@ffmpeg\.org\)"
+CONFIG = re.compile(rf"(?:{ffmpeg.SHOWN}|{ODD_ANGLE})config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)", re.M)
 NOT_PICTURES = ("Format not on whitelist", "m3u8")  # in ffmpeg's complaint
 TOO_LARGE = re.compile(
     r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )+\[error\] Picture size (\d{1,9})x(\d{1,9}) (?:is invalid|exceeds)", re.M
