@@ -20,6 +20,7 @@ from vidiff_cli.models.codec import Codec
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 
 Condition = Literal["learned", "reconstruction", "replacement"]
+GUIDED: tuple[Condition, ...] = ("reconstruction", "replacement")  # which need no training
 
 
 class VideoModel(Protocol):

@@ -20,7 +20,7 @@ from vidiff_cli.events import Event
 from vidiff_cli.models.acceleration import recompute_stages
 from vidiff_cli.models.codec import Codec, PixelCodec
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.models.families import Condition
+from vidiff_cli.models.families import GUIDED, Condition
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.public.hub import Snapshot
 from vidiff_cli.models.step_cost import kept_bytes
@@ -101,8 +101,7 @@ class UNetModel:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        guided: tuple[Condition, ...] = ("reconstruction", "replacement")
-        return ("learned", *guided) if self.settings.conditioning == "mixed" else guided
+        return ("learned", *GUIDED) if self.settings.conditioning == "mixed" else GUIDED
 
     @property
     def steps(self) -> int:

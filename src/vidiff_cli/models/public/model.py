@@ -20,7 +20,7 @@ from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.models.codec import Codec, z_length
-from vidiff_cli.models.families import Condition
+from vidiff_cli.models.families import GUIDED, Condition
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.public.codecs import codec_of, save_decoder_memory
 from vidiff_cli.models.public.folder import PublicFolder, folder_hash, read_config
@@ -131,8 +131,7 @@ class PublicModel:
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """Ways to condition: `learned` for a family with a level by frame."""
-        guided: tuple[Condition, ...] = ("reconstruction", "replacement")
-        return ("learned", *guided) if self.family.levels_by_frame else guided
+        return ("learned", *GUIDED) if self.family.levels_by_frame else GUIDED
 
     @property
     def steps(self) -> int:
