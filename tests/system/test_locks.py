@@ -108,6 +108,14 @@ def test_a_lock_that_its_last_holder_removed_is_taken_anew(tmp_path, monkeypatch
             enter(tmp_path)
 
 
+def test_a_name_whose_lock_another_took_first_is_given_up(tmp_path, monkeypatch):
+    """Who clears abandoned folders may take the lock of a new one between its creation and its locking."""
+    names = iter(["0" * 16, "1" * 16])
+    monkeypatch.setattr(locks.secrets, "token_hex", lambda _: next(names))
+    with locks.alone(tmp_path / f".part-{'0' * 16}.lock", tmp_path), hidden_folder(tmp_path, ".part-") as folder:
+        assert folder == tmp_path / f".part-{'1' * 16}" and folder.is_dir()
+
+
 def test_only_folders_with_such_names_are_taken_for_abandoned(tmp_path):
     for name in (".part-", ".part-mine", ".part-0123456789abcde", ".part-0123456789abcdefg", ".part-0123456789abcdef"):
         (tmp_path / name).mkdir()

@@ -59,8 +59,14 @@ def hidden_folder(parent: Path, prefix: str) -> Iterator[Path]:
     The folder of a killed process is removed when the next one is created with the same prefix. The lock lies beside
     the folder: it is taken before the folder is created and released after it is removed.
     """
-    folder = parent / f"{prefix}{secrets.token_hex(8)}"
-    with alone(folder.with_name(folder.name + LOCK), folder) as locked:
+    with contextlib.ExitStack() as stack:
+        while True:
+            folder = parent / f"{prefix}{secrets.token_hex(8)}"
+            try:
+                locked = stack.enter_context(alone(folder.with_name(folder.name + LOCK), folder))
+                break
+            except VidiffError:  # another process or thread that clears took the lock between its creation and now
+                continue
         if locked:
             _clear_abandoned(parent.absolute(), prefix)
         try:
