@@ -86,7 +86,7 @@ def test_out_of_memory_is_one_sentence_and_loses_nothing(training, dataset, tmp_
     steps = loop.train_steps
     with monkeypatch.context() as patch:
         full = Full(3, error)
-        patch.setattr("vidiff_cli.commands.train.train_steps", lambda *a, **k: steps(*a, **k | {"parallel": full}))
+        patch.setattr("vidiff_cli.runs.train_run.train_steps", lambda *a, **k: steps(*a, **k | {"parallel": full}))
         with pytest.raises(VidiffError) as caught:
             train(settings)
     text = str(caught.value)
