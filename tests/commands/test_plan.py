@@ -73,11 +73,11 @@ class Full(SingleProcess):
     def __init__(self, after: int, error: Exception) -> None:
         self.left, self.error = after, error
 
-    def loss(self, video_model: Any, batch: Any, auxiliary: Any = None) -> Any:
+    def loss(self, video_model: Any, batch: Any, objective: Any) -> Any:
         self.left -= 1
         if self.left < 0:
             raise self.error
-        return super().loss(video_model, batch, auxiliary)
+        return super().loss(video_model, batch, objective)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to..."), MemoryError()], ids=repr)

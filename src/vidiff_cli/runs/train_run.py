@@ -49,7 +49,7 @@ from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
-from vidiff_cli.training.objective import Auxiliary
+from vidiff_cli.training.objective import Objective, training_loss
 from vidiff_cli.training.state import TrainState
 
 
@@ -92,7 +92,7 @@ class _Rank:
     latents: ReadFrames | None
     device: torch.device
     dtype: torch.dtype
-    auxiliary: Auxiliary | None
+    objective: Objective
     parallel: DistributedContext
     recorder: _Recorder | None
 
@@ -132,6 +132,7 @@ def _train(
         plan, encoder = yield from plan_run(settings, dataset, run, device, world=parallel.world, locked=locked)
     plan = broadcast_plan(plan, dataset, parallel)
     auxiliary = make_auxiliary_losses(plan.settings.objective, plan.settings.diffusion, device)
+    objective = partial(training_loss, auxiliary=auxiliary)
     dtype = choose_dtype(plan.settings.precision, device)
     latents = yield from _open_latents(plan, settings, dataset, device, parallel)
     monitor = None
@@ -154,7 +155,7 @@ def _train(
         latents=latents,
         device=device,
         dtype=dtype,
-        auxiliary=auxiliary,
+        objective=objective,
         parallel=parallel,
         recorder=recorder,
     )
@@ -341,7 +342,7 @@ def _run_steps(rank: _Rank) -> EventStream[None]:
             device=rank.device,
             dtype=rank.dtype,
             parallel=parallel,
-            auxiliary=rank.auxiliary,
+            objective=rank.objective,
         ):
             ending = report.step in (rank.schedule.stable, rank.schedule.steps)
             if recorder is not None:
