@@ -49,7 +49,7 @@ def batch_of(clips: int) -> Batch:
 class Squares(SingleProcess):
     """A loss in float64 instead of the network's."""
 
-    def loss(self, video_model: Any, batch: Batch, auxiliary: Any = None) -> Loss:
+    def loss(self, video_model: Any, batch: Batch, objective: Any) -> Loss:
         per_clip = video_model(batch.video.flatten(1)).square().sum(dim=1)
         return Loss(
             total=per_clip.mean(),
@@ -66,12 +66,12 @@ class Spoilt(SingleProcess):
     def __init__(self, spoilt: dict[int, float | Exception]) -> None:
         self.spoilt, self.step = spoilt, 0
 
-    def loss(self, video_model: Any, batch: Batch, auxiliary: Any = None) -> Loss:
+    def loss(self, video_model: Any, batch: Batch, objective: Any) -> Loss:
         self.step += 1
         factor = self.spoilt.get(self.step, 1.0)
         if isinstance(factor, Exception):
             raise factor
-        loss = super().loss(video_model, batch, auxiliary)
+        loss = super().loss(video_model, batch, objective)
         return replace(loss, total=loss.total * factor)
 
 

@@ -105,7 +105,8 @@ class UNetModel:
 
     @property
     def steps(self) -> int:
-        return STEPS
+        distilled = self.settings.distilled
+        return STEPS if distilled is None else distilled.steps
 
     @property
     def one_step(self) -> bool:
@@ -113,7 +114,12 @@ class UNetModel:
 
     @property
     def guidance_scale(self) -> float:
-        return GUIDANCE
+        distilled = self.settings.distilled
+        return GUIDANCE if distilled is None else distilled.guidance_scale
+
+    @property
+    def is_distilled(self) -> bool:
+        return self.settings.distilled is not None
 
     @property
     def prior(self) -> Prior:

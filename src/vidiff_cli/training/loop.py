@@ -22,7 +22,7 @@ from vidiff_cli.text.encoder import CaptionReader, CaptionTensors
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batches
 from vidiff_cli.training.lr_schedule import LRSchedule
-from vidiff_cli.training.objective import Auxiliary, Loss
+from vidiff_cli.training.objective import Loss, Objective, training_loss
 from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.step_guard import GIVE_UP_AFTER, SCALE, name_clips
 
@@ -71,7 +71,7 @@ def train_steps(
     device: torch.device,
     dtype: torch.dtype,
     parallel: DistributedContext = ALONE,
-    auxiliary: Auxiliary | None = None,
+    objective: Objective = training_loss,
 ) -> Iterator[StepReport]:
     """Updates `state` until `schedule.steps`, one report per update.
 
@@ -86,7 +86,7 @@ def train_steps(
         device: Device of the weights.
         dtype: Number format of the forward pass.
         parallel: The processes that train together.
-        auxiliary: Losses beside the diffusion loss.
+        objective: The loss of a batch.
 
     Yields:
         A report per update; a skipped one has the reason.
@@ -110,7 +110,7 @@ def train_steps(
     drawn = draw_batches(source, spec, start=state.step, stop=schedule.steps, device=device, reader=reader)
     with closing(drawn) as batches:
         updates = _updates(
-            state, batches, settings, schedule, device=device, dtype=dtype, parallel=parallel, auxiliary=auxiliary
+            state, batches, settings, schedule, device=device, dtype=dtype, parallel=parallel, objective=objective
         )
         for report in updates:
             yield report
@@ -133,7 +133,7 @@ def _updates(
     device: torch.device,
     dtype: torch.dtype,
     parallel: DistributedContext,
-    auxiliary: Auxiliary | None,
+    objective: Objective,
 ) -> Iterator[StepReport]:
     video_model, guard, chosen = state.video_model, state.guard, settings.optimizer
     video_model.train()
@@ -143,7 +143,7 @@ def _updates(
         lr = state.set_rate(schedule.factor(state.step))
         autocast = partial(torch.autocast, device.type, dtype, enabled=dtype != torch.float32)
         with _explained(state):
-            loss = _gradients(video_model, batch, settings, guard.scale.value, autocast, parallel, auxiliary)
+            loss = _gradients(video_model, batch, settings, guard.scale.value, autocast, parallel, objective)
         guard.scale.unscale([value.grad for value in video_model.parameters() if value.grad is not None])
         norm = parallel.clip_gradients(video_model, chosen.max_grad_norm)
         value = float(parallel.all_reduce_mean(loss.total))
@@ -194,7 +194,7 @@ def _gradients(
     scale: float,
     autocast: Callable[[], AbstractContextManager[object]],
     parallel: DistributedContext,
-    auxiliary: Auxiliary | None,
+    objective: Objective,
 ) -> Loss:
     """Leaves the gradient of the loss, times `scale`, in the parameters; returns the loss of this rank's clips,
     detached.
@@ -209,7 +209,7 @@ def _gradients(
         weight = parallel.weight(len(part.captions), settings.batch_size)
         with parallel.no_sync(number == len(parts)):
             with autocast():
-                loss = parallel.loss(video_model, part, auxiliary)
+                loss = parallel.loss(video_model, part, objective)
             (loss.total * (weight * scale)).backward()
         total = total.to(loss.total) + weight * loss.total.detach()
         terms = {name: terms.get(name, 0.0) + weight * term for name, term in loss.terms.items()}

@@ -42,16 +42,20 @@ Auxiliary = Callable[[Tensor, Batch, Tensor], dict[str, Tensor]]
 """(x_hat: b c t h w, batch, level: b t) -> weighted terms by name, each a scalar with a gradient."""
 
 
+Objective = Callable[[VideoNetwork, Batch], Loss]
+"""(model in training, batch) -> its loss: `training_loss`, or that of a distillation."""
+
+
 class LossModule(nn.Module):
-    """The training loss of a model as a module of its own, for DDP and FSDP2 to wrap."""
+    """The loss of a model as a module of its own, for DDP and FSDP2 to wrap."""
 
     def __init__(self, video_model: VideoNetwork) -> None:
         super().__init__()
         self.video_model = video_model
 
-    def forward(self, batch: Batch, auxiliary: Auxiliary | None = None) -> tuple[Tensor, Loss]:
+    def forward(self, batch: Batch, objective: Objective) -> tuple[Tensor, Loss]:
         """The total beside the loss: DDP and FSDP2 find tensors in tuples, not in dataclasses."""
-        loss = training_loss(self.video_model, batch, auxiliary)
+        loss = objective(self.video_model, batch)
         return loss.total, loss
 
 
@@ -76,8 +80,8 @@ def diffusion_loss(
     and FDM for the observed frames, Imagen Video for their noise, Diffusion Forcing for levels by frame.
     """
     settings, frames = denoiser.settings.diffusion, batch.clip_frames
-    level, noise = _levels(batch, denoiser.settings), _noise(batch, settings)
-    z = torch.where(_shown_clean(batch)[:, None, :, None, None], batch.video, add_noise(batch.video, noise, level))
+    level = batch_levels(batch, denoiser.settings)
+    z, noise = noisy_video(batch, settings, level)
     prediction = denoiser.predict(z, level, make_conditioning(batch, text))
     wanted = target(settings.target, batch.video, noise, level)
     weight = loss_weight(settings.weighting, settings.target, level)
@@ -127,11 +131,19 @@ def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
     )
 
 
-def _levels(batch: Batch, model: ModelSettings) -> Tensor:
+def batch_levels(batch: Batch, model: ModelSettings) -> Tensor:
+    """The levels (b, t) at which a batch is shown to a model, float32."""
     level = training_levels(model, batch.u.double()).float()
     if batch.context is None:
         return torch.where(batch.observed, model.diffusion.high, level)
     return torch.where(batch.observed, training_levels(model, batch.context.double()).float()[:, None], level)
+
+
+def noisy_video(batch: Batch, settings: DiffusionSettings, level: Tensor) -> tuple[Tensor, Tensor]:
+    """z of a batch at its levels (b, t), where observed frames may be clean, and the noise in it (b c t h w)."""
+    noise = _noise(batch, settings)
+    shown_clean = _shown_clean(batch)[:, None, :, None, None]
+    return torch.where(shown_clean, batch.video, add_noise(batch.video, noise, level)), noise
 
 
 def _noise(batch: Batch, settings: DiffusionSettings) -> Tensor:
