@@ -32,7 +32,7 @@ STUCK_AFTER = 200  # steps in a row at the clip value before it is called stuck
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
     """After `step` updates. Loss of the clips without given frames (`free`), with some (`observed`), and of those whose
-    frames have levels of their own (`frame_levels`); nan if there were none.
+    frames have levels of their own (`frame_levels`); nan without such clips.
 
     `stuck` is True once, when the gradient norm has stayed at the clip value for long: most often a forgotten parameter
     or too large a learning rate. Of each clip of the batch, over all ranks: `per_clip` loss, `conditional` (with
