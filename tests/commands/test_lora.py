@@ -95,7 +95,7 @@ def test_a_fresh_adapter_changes_nothing_and_only_its_weights_are_parameters(fam
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_short_training_lowers_the_held_out_loss(family, bases, dataset, tmp_path: Path) -> None:
     """The held-out clip is as random as the others: what is learned is their statistics, which the model lacks."""
-    optimizer = preset("lora")["optimizer"] | {"lr": 3e-2, "warmup": 2, "ema": 0.9}
+    optimizer = preset("lora")["optimizer"] | {"lr": 3e-2, "warmup": 2}
     asked = settings_of(
         dataset, bases[family], tmp_path / "run", steps=30, batch_size=4, validate_every=30, optimizer=optimizer
     )

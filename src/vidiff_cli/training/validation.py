@@ -162,6 +162,7 @@ def validate(
     device: torch.device,
     dtype: torch.dtype,
     at_once: int = AT_ONCE,
+    text_gain: bool = True,
 ) -> Validation:
     """Measure the losses of a model on held-out clips. No global random number is drawn.
 
@@ -172,6 +173,7 @@ def validate(
         device: Device of the batches.
         dtype: Number format of the network.
         at_once: Clips in a batch.
+        text_gain: Measure the loss without captions too.
 
     Returns:
         Mean losses, by kind and by band of levels.
@@ -191,13 +193,13 @@ def validate(
                     batch = _batch(validation_set, indices, video, band, moved=number / len(reached))
                     batch = replace(batch, text=text, **known)
                     conditional.add(indices, band, diffusion_loss(video_model.denoiser, video_model.text, batch))
-                    if video_model.text is not None:
+                    if video_model.text is not None and text_gain:
                         without = replace(batch, dropped=torch.ones_like(batch.dropped))
                         loss = diffusion_loss(video_model.denoiser, video_model.text, without)
                         unconditional.add(indices, band, loss)
     finally:
         video_model.train(training)
-    return _summary(validation_set, conditional, unconditional if video_model.text is not None else None)
+    return _summary(validation_set, conditional, unconditional if video_model.text is not None and text_gain else None)
 
 
 def clips_in_batches(
