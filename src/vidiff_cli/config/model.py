@@ -227,6 +227,15 @@ class BaseModelSettings(BaseModel):
     targets: tuple[str, ...] = Field(default=(), description="Linear maps that have an adapter, by the ends of names")
 
 
+class DistilledSettings(BaseModel):
+    """The sampling that a model was distilled for: it takes one pass a step, and its scale of guidance is fixed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    steps: int = Field(ge=1, le=4096, description="Sampling steps")
+    guidance_scale: float = Field(ge=0, description="Scale of the classifier-free guidance in the weights")
+
+
 class ModelSettings(BaseModel):
     """All settings of a model; with the weights, everything that sampling needs."""
 
@@ -245,6 +254,9 @@ class ModelSettings(BaseModel):
     context_noise: float = Field(
         default=0.0, ge=0, le=1, description="Largest noise on observed frames in training, from 0 to 1"
     )
+    frame_levels: bool = Field(
+        default=False, description="Trained on clips whose frames have noise levels of their own, not all the same"
+    )
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     text: TextSettings = TextSettings()
@@ -253,6 +265,9 @@ class ModelSettings(BaseModel):
     )
     autoencoder: AutoencoderSettings | None = Field(
         default=None, description="The autoencoder in whose latent space the network works; none: on pixels"
+    )
+    distilled: DistilledSettings | None = Field(
+        default=None, description="The sampling that it was distilled for (vidiff distill); none: not distilled"
     )
 
     @property

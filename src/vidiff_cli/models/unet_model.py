@@ -105,7 +105,8 @@ class UNetModel:
 
     @property
     def steps(self) -> int:
-        return STEPS
+        distilled = self.settings.distilled
+        return STEPS if distilled is None else distilled.steps
 
     @property
     def one_step(self) -> bool:
@@ -113,7 +114,12 @@ class UNetModel:
 
     @property
     def guidance_scale(self) -> float:
-        return GUIDANCE
+        distilled = self.settings.distilled
+        return GUIDANCE if distilled is None else distilled.guidance_scale
+
+    @property
+    def is_distilled(self) -> bool:
+        return self.settings.distilled is not None
 
     @property
     def prior(self) -> Prior:
@@ -122,6 +128,10 @@ class UNetModel:
     @property
     def context_noise(self) -> float:
         return self.settings.context_noise
+
+    @property
+    def frame_levels(self) -> bool:
+        return self.settings.frame_levels
 
     @property
     def windows_at_once(self) -> int:
