@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +28,15 @@ from vidiff_cli.training.validation import make_validation_set, validate
 TRIED = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25)
 DECAYS = (0.998, 0.9999)
 SNAPSHOTS = 8
+
+
+@dataclass(frozen=True)
+class Row:
+    """A held-out clip."""
+
+    frames: int
+    captions: tuple[str, ...]
+    fps: str = str(learning.FPS)
 
 
 def main() -> None:
@@ -60,8 +70,9 @@ def main() -> None:
         rows[name] = {"loss": loss(state, average)}
     for length in TRIED:
         factors = combine(kept, length).tolist()
+        terms = [(factor, each) for factor, (*_, each) in zip(factors, snapshots, strict=True)]
         made = {
-            name: sum(factor * each[name].float() for factor, (*_, each) in zip(factors, snapshots, strict=True))
+            name: torch.stack([factor * each[name].float() for factor, each in terms]).sum(dim=0)
             for name in direct["length 0.1"]
         }
         exact = direct[f"length {length:g}"]
@@ -89,9 +100,7 @@ def move(average: dict[str, Tensor], present: dict[str, Tensor], part: float) ->
 
 def loss(state: Any, weights: dict[str, Tensor]) -> float:
     videos, captions, _ = learning.clips(1, learning.HELD_OUT)
-    rows = [
-        learning.SimpleNamespace(frames=len(videos[0]), fps=str(learning.FPS), captions=(each,)) for each in captions
-    ]
+    rows = [Row(frames=len(videos[0]), captions=(each,)) for each in captions]
     source = ClipSource(rows=rows, read=lambda number, frames: videos[number, list(frames)])
     held = make_validation_set(source, state.video_model.settings)
     assert held is not None
