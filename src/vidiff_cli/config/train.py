@@ -404,17 +404,6 @@ class TrainSettings(BaseModel):
             )
         return self
 
-    @model_validator(mode="after")
-    def _levels_condition(self) -> TrainSettings:
-        levels = self.objective.levels
-        if self.conditioning == "none" and levels.by_frame:
-            name = "independent" if levels.independent else "sloped"
-            raise ValueError(
-                f"objective.levels.{name} trains conditioning on frames, and --conditioning none trains none: leave "
-                "one of them out"
-            )
-        return self
-
     @field_validator("diffusion")
     @classmethod
     def _target_follows_the_patch(cls, diffusion: DiffusionChoice, info: ValidationInfo) -> DiffusionChoice:
