@@ -131,10 +131,10 @@ def choose_average(
         loss: The held-out loss of whole weights; None without held-out clips.
 
     Returns:
-        The average; None for the usual one, where nothing is asked for or measured.
+        The average; None for the usual one, where it is asked for, or nothing is asked for and measured.
     """
     asked = settings.optimizer.ema_length
-    if not state.ema.updates or not (asked or parallel.all_reduce_max(int(loss is not None))):
+    if not state.ema.updates or asked == USUAL or not (asked or parallel.all_reduce_max(int(loss is not None))):
         return None
     averages = {length: parallel.gather_full_state(each) for length, each in state.ema.averages.items()}
     if run is None:
