@@ -128,7 +128,7 @@ def test_what_training_validation_and_sheets_read(dataset: Path, training, tmp_p
 @pytest.mark.parametrize("at", [1, 4])
 def test_killed_while_looking(dataset: Path, training, watched: Path, killed, tmp_path: Path, at: int) -> None:
     """After the validation and before the sheet: the same command makes what is missing, and nothing twice."""
-    asked = training(dataset, tmp_path / "run", validate_every=2, sample_every=3)
+    asked = training(dataset, tmp_path / "run", validate_every=2, sample_every=3, optimizer=PLAIN)
     killed(TrainingMonitor, "run", lambda: train(asked), at=at)
     train(asked)
     assert rows_of(tmp_path / "run") == rows_of(watched)
