@@ -120,6 +120,21 @@ class GenerationSettings(BaseModel):
         description="Noise added to the frames that a window is shown, as a position on the noise schedule; 0: none. "
         "For models trained with it, against errors that grow from window to window",
     )
+    history_guidance: Annotated[float | None, Option(GUIDANCE)] = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Guidance by the frames that a window is shown, which follows them more closely for one network pass "
+        "more per step; 1: none; much above 3 motion freezes; if not given, as the model's kind was measured best. For "
+        "models trained on given frames",
+    )
+    history_level: Annotated[float, Option(GUIDANCE)] = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Noise of the shown frames in the pass that history guidance leads away from, as a position on the "
+        "noise schedule; 1: nothing is left of them. Less is for models trained with a level for every frame",
+    )
     long_captions: Annotated[LongCaptions | None, Option(GUIDANCE)] = Field(
         default=None, description=f"{LONG_CAPTIONS}; if not given, as the model was trained"
     )

@@ -85,6 +85,7 @@ def announce_completion(
         "--steps": options.steps is not None,
         "--condition": options.condition != "auto",
         "--context-noise": options.context_noise > 0,
+        "--history-guidance": options.history_guidance is not None,
     }
     if any(changed.values()) and not estimate_only:
         named = ", ".join(option for option, is_changed in changed.items() if is_changed)

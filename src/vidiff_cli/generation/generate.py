@@ -25,9 +25,10 @@ from vidiff_cli.generation.resume_journal import WindowJournal
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.video_job import VideoJob, batch_windows
 from vidiff_cli.generation.window_codec import latent_shape, window_codec
+from vidiff_cli.generation.window_denoiser import window_denoiser
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.pixels import to_uint8
-from vidiff_cli.sampling.windows import sample_windows
+from vidiff_cli.sampling.windows import CONTEXT, sample_windows, window_noise
 
 
 def generate(
@@ -138,22 +139,22 @@ def _denoiser(
     observed: Tensor,
 ) -> Denoise:
     """The denoiser of windows that are sampled together: their times, their prompts, and the observed values (known: b
-    c m h w, observed: b m), which the network is told of where the condition is the learned one."""
+    c m h w, observed: b m)."""
     seconds, prompts = list[list[float]](), list[str]()
-    for window in windows:
-        number = all_windows.index(window)
+    numbers = [all_windows.index(window) for window in windows]
+    for number in numbers:
         window_prompts = job.prompts(number)
         frames = job.windows[number].frames[:: model.codec.temporal]
         seconds += [[float(job.times[frame] - job.times[frames[0]]) for frame in frames]] * len(window_prompts)
         prompts += window_prompts
-    return model.denoiser(
-        torch.tensor(seconds, dtype=torch.float32, device=model.device),
-        observed if setup.condition == "learned" else torch.zeros_like(observed),
-        prompts,
-        scale=setup.guidance_scale,
-        negative=setup.negative_prompt,
+    return window_denoiser(
+        model,
+        setup,
+        times=torch.tensor(seconds, dtype=torch.float32, device=model.device),
+        prompts=prompts,
         known=known,
         observed=observed,
+        noise=window_noise(job.seeds, numbers, len(known) // len(windows), CONTEXT),
     )
 
 

@@ -57,6 +57,10 @@ class SamplingOptions(Protocol):
     @property
     def context_noise(self) -> float: ...
     @property
+    def history_guidance(self) -> float | None: ...
+    @property
+    def history_level(self) -> float: ...
+    @property
     def langevin(self) -> float | None: ...
     @property
     def start_noise(self) -> str: ...
@@ -72,8 +76,9 @@ class SamplingSetup:
 
     `conditioner` applies the `condition` (learned, reconstruction or replacement), `sample` is the sampler with its
     levels and threshold closed over, `init_noise` gives the noise that the windows of a job with these seeds start
-    from. `passes` counts network passes of one window without a prompt, in units of a forward pass. `automatic`: the
-    condition was not asked for by name.
+    from. `history_guidance` is its scale, `history_level` the level of observed frames in the pass that it leads away
+    from. `passes` counts network passes of one window without a prompt and without history guidance, in units of a
+    forward pass. `automatic`: the condition was not asked for by name.
     """
 
     condition: str
@@ -84,15 +89,21 @@ class SamplingSetup:
     prior: Prior
     guidance_scale: float
     negative_prompt: str | None
+    history_guidance: float
+    history_level: float
     context_noise: bool
     gradient_checkpointing: Literal["auto", "on", "off"]
     passes: int
+
+    def guides_by_text(self, prompts: Sequence[str]) -> bool:
+        """True where prompts are guided towards, which takes a second pass."""
+        return self.guidance_scale != 1 and (any(prompts) or bool(self.negative_prompt))
 
 
 def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: bool = False) -> SamplingSetup:
     """Resolve options for a model; `completes`: observed frames are given, so that one step may do.
 
-    Raises VidiffError for a condition or a context noise that the model was not trained for.
+    Raises VidiffError for a condition, a context noise or a history guidance that the model was not trained for.
     """
     condition = choose_condition(options, model)
     guided = condition == "reconstruction"
@@ -106,6 +117,8 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
         prior=model.prior,
         guidance_scale=model.guidance_scale if options.guidance_scale is None else options.guidance_scale,
         negative_prompt=options.negative_prompt,
+        history_guidance=choose_history_guidance(options, model, condition),
+        history_level=model.level_at(options.history_level),
         context_noise=options.context_noise > 0 and condition == "learned",
         gradient_checkpointing=options.gradient_checkpointing,
         passes=steps * (3 if guided else 1) * (2 if guided and options.sampler == "ddpm" else 1),
@@ -133,6 +146,29 @@ def choose_condition(options: SamplingOptions, model: VideoModel) -> str:
             fix=None if highest else "leave it out, or train with --set objective.context_noise=0.5",
         )
     return chosen
+
+
+def choose_history_guidance(options: SamplingOptions, model: VideoModel, condition: str) -> float:
+    """Resolve the scale of history guidance: 1 (none) unless the network is shown the given frames, so that it can be
+    asked without them."""
+    asked = options.history_guidance
+    if condition != "learned":
+        if asked not in (None, 1):
+            if "learned" in model.conditions:
+                fix = f"leave out --condition {condition}"
+            else:
+                fix = "leave it out, or name a model that was trained on given frames"
+            found = f"--condition {condition}" if condition == options.condition else f"the condition {condition}"
+            raise VidiffError("--history-guidance is for given frames that the network is shown", found=found, fix=fix)
+        return 1.0
+    if options.history_level < 1 and not model.frame_levels:
+        raise VidiffError(
+            "this model was not trained with a noise level for every frame",
+            found=f"--history-level {options.history_level:g}",
+            expected="1",
+            fix="leave it out, or train with --set objective.levels.independent=0.5",
+        )
+    return model.history_guidance if asked is None else asked
 
 
 def _conditioner(condition: str, options: SamplingOptions, model: VideoModel) -> Conditioner:

@@ -29,7 +29,7 @@ class VideoModel(Protocol):
     `frames` of its window, at `width` x `height` pixels and at a rate between those of `rates` (slowest, fastest);
     sides are multiples of `multiple` pixels; `fixed_size`: it knows no other size. `conditions` that it can take, the
     default one first. `steps` are the default of sampling, `one_step` says that given frames leave so little open that
-    one will do. `guidance_scale` is the default; `prior` the covariance of its noise; `context_noise` the highest noise
+    one will do. `guidance_scale` and `history_guidance` are the defaults; `prior` the covariance of its noise; `context_noise` the highest noise
     of given frames that it was trained with, as a place of the schedule. `windows_at_once` that a device takes.
     `clips_seen` in training, None for a model of others; `licence` of its weights where one is known.
     """
@@ -68,6 +68,8 @@ class VideoModel(Protocol):
     def one_step(self) -> bool: ...
     @property
     def guidance_scale(self) -> float: ...
+    @property
+    def history_guidance(self) -> float: ...
     @property
     def prior(self) -> Prior: ...
     @property

@@ -32,6 +32,7 @@ from vidiff_cli.text.prompt_encoder import download_note
 
 STEPS = 30
 GUIDANCE = 2.0
+HISTORY_GUIDANCE = 1.5
 WINDOWS_AT_ONCE = 8  # through the network: a few fill the machine, more would only take memory
 
 
@@ -114,6 +115,11 @@ class UNetModel:
     @property
     def guidance_scale(self) -> float:
         return GUIDANCE
+
+    @property
+    def history_guidance(self) -> float:
+        """None where one step is enough."""
+        return 1.0 if self.one_step else HISTORY_GUIDANCE
 
     @property
     def prior(self) -> Prior:

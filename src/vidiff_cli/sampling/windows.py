@@ -68,9 +68,9 @@ def sample_windows(
         mask = masks.to(known.device).repeat_interleave(clips, dim=0)
         denoiser = denoise(batch_windows, known, mask)
         if batch_windows[0].observed:
-            more = {"noise": _noise(seeds, batch, clips, CONTEXT)} if context_noise else {}
+            more = {"noise": window_noise(seeds, batch, clips, CONTEXT)} if context_noise else {}
             denoiser = condition(denoiser, known, mask, **more)
-        noise = _noise(seeds, batch, clips, prior=prior)
+        noise = window_noise(seeds, batch, clips, prior=prior)
         parts = zip(batch_windows, batch, known.split(clips), noise(known, None).split(clips), strict=True)
         starts = [init_noise(window, number, seen, drawn) for window, number, seen, drawn in parts]
         z, level = torch.cat([start for start, _ in starts]), starts[0][1]
@@ -95,7 +95,9 @@ def _known(window: Window, read_frames: Callable[[Sequence[int]], Tensor]) -> Te
     return known
 
 
-def _noise(seeds: Sequence[int], numbers: range, clips: int, *parts: int, prior: Prior = INDEPENDENT) -> Noise:
+def window_noise(
+    seeds: Sequence[int], numbers: Sequence[int], clips: int, *parts: int, prior: Prior = INDEPENDENT
+) -> Noise:
     """Noise for windows of these numbers, from the streams of (seed, number, *parts), drawn on the CPU: the same on
     every device and in every batch. White but for a `prior`."""
     streams = [[seeded(seed, number, *parts) for seed in seeds] for number in numbers]
