@@ -68,6 +68,8 @@ def _checkpoint(about: CheckpointInfo) -> Rows:
     noisy = f"; --context-noise up to {about.context_noise:g}" if about.context_noise else ""
     motion = "; shown their motion" if about.network["motion"] else ""
     yield "given frames", ", ".join(about.conditioning) + noisy + motion
+    if (distilled := about.distilled) is not None:
+        yield "distilled", f"for {distilled['steps']} steps of one pass, guidance {distilled['guidance_scale']:g} in it"
     yield from _errors(about)
     if about.base is None:
         yield "text", _text(about)

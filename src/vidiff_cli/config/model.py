@@ -227,6 +227,15 @@ class BaseModelSettings(BaseModel):
     targets: tuple[str, ...] = Field(default=(), description="Linear maps that have an adapter, by the ends of names")
 
 
+class DistilledSettings(BaseModel):
+    """The sampling that a model was distilled for: it takes one pass a step, and its scale of guidance is fixed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    steps: int = Field(ge=1, le=4096, description="Sampling steps")
+    guidance_scale: float = Field(ge=0, description="Scale of the classifier-free guidance in the weights")
+
+
 class ModelSettings(BaseModel):
     """All settings of a model; with the weights, everything that sampling needs."""
 
@@ -253,6 +262,9 @@ class ModelSettings(BaseModel):
     )
     autoencoder: AutoencoderSettings | None = Field(
         default=None, description="The autoencoder in whose latent space the network works; none: on pixels"
+    )
+    distilled: DistilledSettings | None = Field(
+        default=None, description="The sampling that it was distilled for (vidiff distill); none: not distilled"
     )
 
     @property

@@ -76,9 +76,10 @@ class SamplingSetup:
 
     `conditioner` applies the `condition` (learned, reconstruction or replacement), `sample` is the sampler with its
     levels and threshold closed over, `init_noise` gives the noise that the windows of a job with these seeds start
-    from. `history_guidance` is its scale, `history_level` the level of observed frames in the pass that it leads away
-    from. `passes` counts network passes of one window without a prompt and without history guidance, in units of a
-    forward pass. `automatic`: the condition was not asked for by name.
+    from. `guidance_scale` is that of classifier-free guidance at sampling: 1 for a model that has its own in the
+    weights. `history_guidance` is that of history guidance, `history_level` the level of observed frames in the pass
+    that it leads away from. `passes` counts network passes of one window without a prompt and without history guidance,
+    in units of a forward pass. `automatic`: the condition was not asked for by name.
     """
 
     condition: str
@@ -115,9 +116,9 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
         sample=_sampler(options, model, steps, langevin=LANGEVIN if guided else 0.0),
         init_noise=partial(_init_noise, options.start_noise, model, float(model.levels(steps)[0])),
         prior=model.prior,
-        guidance_scale=model.guidance_scale if options.guidance_scale is None else options.guidance_scale,
+        guidance_scale=_choose_guidance(options, model),
         negative_prompt=options.negative_prompt,
-        history_guidance=choose_history_guidance(options, model, condition),
+        history_guidance=_choose_history_guidance(options, model, condition),
         history_level=model.level_at(options.history_level),
         context_noise=options.context_noise > 0 and condition == "learned",
         gradient_checkpointing=options.gradient_checkpointing,
@@ -148,7 +149,26 @@ def choose_condition(options: SamplingOptions, model: VideoModel) -> str:
     return chosen
 
 
-def choose_history_guidance(options: SamplingOptions, model: VideoModel, condition: str) -> float:
+def _choose_guidance(options: SamplingOptions, model: VideoModel) -> float:
+    """Resolve the scale of classifier-free guidance. VidiffError for one that a distilled model does not have."""
+    asked = options.guidance_scale
+    if not model.is_distilled:
+        return model.guidance_scale if asked is None else asked
+    found = None
+    if options.negative_prompt is not None:
+        found = "--negative-prompt"
+    elif asked not in (None, model.guidance_scale):
+        found = f"--guidance-scale {asked:g}"
+    if found is not None:
+        raise VidiffError(
+            f"the guidance of {model.name} is in its weights, for {model.guidance_scale:g} and no negative prompt",
+            found=found,
+            fix="leave it out, or use the model that it was distilled from",
+        )
+    return 1.0
+
+
+def _choose_history_guidance(options: SamplingOptions, model: VideoModel, condition: str) -> float:
     """Resolve the scale of history guidance: 1 (none) unless the network is shown the given frames, so that it can be
     asked without them."""
     asked = options.history_guidance

@@ -29,8 +29,9 @@ class VideoModel(Protocol):
     `frames` of its window, at `width` x `height` pixels and at a rate between those of `rates` (slowest, fastest);
     sides are multiples of `multiple` pixels; `fixed_size`: it knows no other size. `conditions` that it can take, the
     default one first. `steps` are the default of sampling, `one_step` says that given frames leave so little open that
-    one will do. `guidance_scale` and `history_guidance` are the defaults; `prior` the covariance of its noise; `context_noise` the highest noise
-    of given frames that it was trained with, as a place of the schedule. `windows_at_once` that a device takes.
+    one will do. `guidance_scale` is the default; `is_distilled`: the only one, for it is in the weights;
+    `history_guidance` is the default scale of that. `prior` is the covariance of its noise; `context_noise` the highest
+    noise of given frames that it was trained with, as a place of the schedule. `windows_at_once` that a device takes.
     `clips_seen` in training, None for a model of others; `licence` of its weights where one is known.
     """
 
@@ -68,6 +69,8 @@ class VideoModel(Protocol):
     def one_step(self) -> bool: ...
     @property
     def guidance_scale(self) -> float: ...
+    @property
+    def is_distilled(self) -> bool: ...
     @property
     def history_guidance(self) -> float: ...
     @property

@@ -106,7 +106,8 @@ class UNetModel:
 
     @property
     def steps(self) -> int:
-        return STEPS
+        distilled = self.settings.distilled
+        return STEPS if distilled is None else distilled.steps
 
     @property
     def one_step(self) -> bool:
@@ -114,12 +115,17 @@ class UNetModel:
 
     @property
     def guidance_scale(self) -> float:
-        return GUIDANCE
+        distilled = self.settings.distilled
+        return GUIDANCE if distilled is None else distilled.guidance_scale
+
+    @property
+    def is_distilled(self) -> bool:
+        return self.settings.distilled is not None
 
     @property
     def history_guidance(self) -> float:
-        """None where one step is enough."""
-        return 1.0 if self.one_step else HISTORY_GUIDANCE
+        """Measured to help for a model that samples in several steps (`python -m benchmarks history`)."""
+        return 1.0 if self.one_step or self.is_distilled else HISTORY_GUIDANCE
 
     @property
     def prior(self) -> Prior:

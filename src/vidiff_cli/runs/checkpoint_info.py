@@ -33,8 +33,8 @@ class CheckpointInfo:
 
     `rates` are the frame rates of the training; `conditioning` lists the ways to condition on given frames; `errors`
     are one-pass errors (`OnePassErrors`) by the number of frames missing between two given ones and by the distance
-    after the last one. `base` is the public model that was fine-tuned, None for a network of vidiff's own. `vidiff` and
-    `errors` are None if the checkpoint does not store them.
+    after the last one. `base` is the public model that was fine-tuned, None for a network of vidiff's own. `distilled`
+    is the sampling that it was distilled for. `vidiff` and `errors` are None if the checkpoint does not store them.
     """
 
     kind: Literal["checkpoint"]
@@ -65,6 +65,7 @@ class CheckpointInfo:
     text: TextEncoderInfo
     base: dict[str, Any] | None
     autoencoder: dict[str, Any] | None
+    distilled: dict[str, Any] | None
     network: dict[str, Any]
     warnings: tuple[str, ...]
 
@@ -116,6 +117,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
         ),
         base=settings.base.model_dump(mode="json") if settings.base else None,
         autoencoder=settings.autoencoder.model_dump(mode="json") if settings.autoencoder else None,
+        distilled=settings.distilled.model_dump(mode="json") if settings.distilled else None,
         network=settings.network.model_dump(mode="json"),
         warnings=tuple(warnings),
     )

@@ -145,6 +145,10 @@ class PublicModel:
         return self.family.guidance_scale
 
     @property
+    def is_distilled(self) -> bool:
+        return False
+
+    @property
     def codec(self) -> Codec:
         """The autoencoder."""
         return self._codec

@@ -1,0 +1,94 @@
+"""A distilled model takes one pass a step, and no other guidance than that in its weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import tiny_video_model
+
+from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.config.model import DistilledSettings
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.frames import plan
+from vidiff_cli.generation.generate import generate_clips
+from vidiff_cli.generation.sampling_setup import resolve_sampling
+from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.models.unet_model import UNetModel
+
+
+def model_of(distilled: DistilledSettings | None) -> UNetModel:
+    video_model = tiny_video_model(noise=0.1).requires_grad_(False).eval()
+    return UNetModel(
+        video_model=video_model,
+        reader=video_model.caption_reader(),
+        settings=video_model.settings.model_copy(update={"distilled": distilled}),
+        path=Path("student"),
+        hash="",
+        clips_seen=0,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
+
+
+STUDENT = DistilledSettings(steps=3, guidance_scale=2.5)
+
+
+def made(model: UNetModel, **options: object) -> np.ndarray:
+    job = VideoJob(
+        windows=plan(4, (), window=4, overlap=2),
+        times=[Fraction(frame, 8) for frame in range(4)],
+        prompts=lambda number: ["a red square moving left"],
+        seeds=[0],
+    )
+    setup = resolve_sampling(model, GenerationSettings.model_validate(options))
+    return generate_clips(model, setup, job, np.zeros((1, 4, 4, 4, 3), np.uint8))
+
+
+def test_it_takes_one_pass_a_step_where_its_teacher_takes_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, original = list[float](), Denoiser.forward
+
+    def forward(self: Denoiser, *inputs: Any) -> torch.Tensor:
+        calls.append(float(inputs[1][0, 0]))
+        return original(self, *inputs)
+
+    monkeypatch.setattr(Denoiser, "forward", forward)
+    student, teacher = model_of(STUDENT), model_of(None)
+    assert (student.steps, student.guidance_scale) == (3, 2.5) != (teacher.steps, teacher.guidance_scale)
+    by_default = made(student)
+    assert len(calls) == 3
+    assert np.array_equal(by_default, made(student, guidance_scale=2.5))
+    calls.clear()
+    assert np.array_equal(by_default, made(teacher, steps=3, guidance_scale=1.0)) and len(calls) == 3
+    calls.clear()
+    made(teacher, steps=3)
+    assert len(calls) == 6
+    calls.clear()
+    made(student, steps=2)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"guidance_scale": 4}, "--guidance-scale 4"),
+        ({"guidance_scale": 1}, "--guidance-scale 1"),
+        ({"negative_prompt": "green"}, "--negative-prompt"),
+        ({"negative_prompt": "", "guidance_scale": 2.5}, "--negative-prompt"),
+    ],
+)
+def test_other_guidance_is_refused_in_a_sentence(options: dict[str, object], found: str) -> None:
+    asked = GenerationSettings.model_validate(options)
+    with pytest.raises(VidiffError) as error:
+        resolve_sampling(model_of(STUDENT), asked)
+    assert str(error.value) == (
+        f"the guidance of student is in its weights, for 2.5 and no negative prompt: found {found}; "
+        "leave it out, or use the model that it was distilled from."
+    )
+    resolve_sampling(replace(model_of(STUDENT), settings=model_of(None).settings), asked)
