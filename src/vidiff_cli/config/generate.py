@@ -124,9 +124,9 @@ class GenerationSettings(BaseModel):
         default=None,
         ge=1,
         le=100,
-        description="Guidance by the frames that a window is shown, which follows them more closely for one network pass "
-        "more per step; 1: none; much above 3 motion freezes; if not given, as the model's kind was measured best. For "
-        "models trained on given frames",
+        description="Guidance by the frames that a window is shown, for one pass of the network more per step; 1: "
+        "none; above 3 motion freezes; if not given, 1.5 for a model that was trained on given frames, unless it "
+        "samples in one step or is distilled",
     )
     history_level: Annotated[float, Option(GUIDANCE)] = Field(
         default=1.0,
@@ -319,6 +319,13 @@ class InterpolateSettings(CompletionSettings):
     )
     gap: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
         default=None, ge=1, description="Frames to make before --to; if not given, as many as one window makes"
+    )
+    history_guidance: Annotated[float | None, Option(GUIDANCE)] = Field(
+        default=1.0,
+        ge=1,
+        le=100,
+        description="Guidance by the given frames, for one pass of the network more per step; 1: none, which is best "
+        "between frames",
     )
     prompt: Annotated[str | None, Option(VIDEO)] = Field(default=None, description="What the video shows")
 
