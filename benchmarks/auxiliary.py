@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -68,6 +69,7 @@ from vidiff_cli.training.auxiliary_losses import GATE, LowNoiseLosses, Term, sub
 from vidiff_cli.training.flow_loss import ResidualFlow
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.objective import training_loss
 from vidiff_cli.training.perceptual_loss import perceptual
 from vidiff_cli.training.state import TrainState
 from vidiff_cli.worlds import oracle, shapes
@@ -116,13 +118,14 @@ def run(terms: dict[str, tuple[float, Term]], steps: int, seed: int) -> dict[str
     dtype = choose_dtype("auto", CPU)
     state = new_state(settings)
     auxiliary = LowNoiseLosses(terms=terms, keep=subsample_rate(settings.diffusion)) if terms else None
+    objective = partial(training_loss, auxiliary=auxiliary)
     logged: list[dict[str, float]] = []
 
     def updates() -> Iterator[int]:
         schedule = LRSchedule.of_run(steps, settings.optimizer)
         reader = state.video_model.caption_reader()
         for step in train_steps(
-            state, source(), settings, schedule, reader=reader, device=CPU, dtype=dtype, auxiliary=auxiliary
+            state, source(), settings, schedule, reader=reader, device=CPU, dtype=dtype, objective=objective
         ):
             logged.append(step.terms)
             yield step.step

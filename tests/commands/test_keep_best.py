@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from vidiff_cli.commands import train as train_module
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event
+from vidiff_cli.runs import train_run as train_module
 from vidiff_cli.runs.checkpoints import best_checkpoint
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.training.validation import Validation

@@ -13,7 +13,6 @@ from PIL import Image
 from runs import newest
 
 from vidiff_cli.commands import sample as sample_command
-from vidiff_cli.commands import train as train_command
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.prep import prep
 from vidiff_cli.commands.sample import sample
@@ -24,6 +23,7 @@ from vidiff_cli.generation import generate, output, output_files
 from vidiff_cli.generation.resume_journal import WindowJournal, journal_path
 from vidiff_cli.preparation.extract_cache import ExtractCache
 from vidiff_cli.runs import run_dir
+from vidiff_cli.runs import train_run as train_command
 from vidiff_cli.system.atomic_files import remove
 from vidiff_cli.system.locks import folder_alone
 

@@ -73,11 +73,11 @@ class Full(SingleProcess):
     def __init__(self, after: int, error: Exception) -> None:
         self.left, self.error = after, error
 
-    def loss(self, video_model: Any, batch: Any, auxiliary: Any = None) -> Any:
+    def loss(self, video_model: Any, batch: Any, objective: Any) -> Any:
         self.left -= 1
         if self.left < 0:
             raise self.error
-        return super().loss(video_model, batch, auxiliary)
+        return super().loss(video_model, batch, objective)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to..."), MemoryError()], ids=repr)
@@ -86,7 +86,7 @@ def test_out_of_memory_is_one_sentence_and_loses_nothing(training, dataset, tmp_
     steps = loop.train_steps
     with monkeypatch.context() as patch:
         full = Full(3, error)
-        patch.setattr("vidiff_cli.commands.train.train_steps", lambda *a, **k: steps(*a, **k | {"parallel": full}))
+        patch.setattr("vidiff_cli.runs.train_run.train_steps", lambda *a, **k: steps(*a, **k | {"parallel": full}))
         with pytest.raises(VidiffError) as caught:
             train(settings)
     text = str(caught.value)

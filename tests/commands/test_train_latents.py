@@ -19,7 +19,6 @@ from PIL import Image
 from public_models import save_model
 from runs import assert_same_training, config_of, newest, rows_of
 
-from vidiff_cli.commands import train as train_command
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings, preset
@@ -28,6 +27,7 @@ from vidiff_cli.generation.load_model import find_checkpoint, load_model
 from vidiff_cli.models.public.autoencoder import open_frame_codec, resolve_autoencoder
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.runs import latents as latents_room
+from vidiff_cli.runs import train_run as train_command
 from vidiff_cli.training.latent_cache import LatentCache
 from vidiff_cli.video.encode import encode
 

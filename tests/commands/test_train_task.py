@@ -15,7 +15,6 @@ from PIL import Image
 from runs import assert_same_training, config_of, newest, rows_of
 
 from vidiff_cli.checkpoint import read_header
-from vidiff_cli.commands import train as module
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.commands.prep import prep
@@ -27,6 +26,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import load_model
 from vidiff_cli.models.video_model import open_video_model
 from vidiff_cli.runs import metrics_log
+from vidiff_cli.runs import train_run as module
 from vidiff_cli.runs.setup import open_clip_source
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
 from vidiff_cli.video.decode import decode
@@ -227,7 +227,7 @@ def test_what_to_do_after_an_interrupt(dataset, training, tmp_path: Path, monkey
 
 def test_conditioning_none_gives_no_frames(dataset, training, tmp_path, settings, clip) -> None:
     """In training, in motion, in the errors; and sampling knows it. A share of 0 means the same."""
-    for name, more in (("none", {"conditioning": "none"}), ("zero", {"objective": {"observed": 0}})):
+    for name, more in (("none", {"conditioning": "none"}), ("zero", {"objective": {"levels": {"observed": 0}}})):
         train(training(dataset, tmp_path / name, steps=1, **more))
         assert all(row["observed"] is None for row in rows_of(tmp_path / name))
         report = extend(settings("extend", model=tmp_path / name, input=clip(3, name=f"{name}.mkv"), num_frames=1))

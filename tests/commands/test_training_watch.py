@@ -16,7 +16,6 @@ import torch
 from runs import assert_same_training, rows_of
 from safetensors.torch import load_file
 
-from vidiff_cli.commands import train as train_command
 from vidiff_cli.commands.info import info
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.train import TrainSettings
@@ -24,6 +23,7 @@ from vidiff_cli.dataset.dataset import Dataset, open_dataset
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation import generate
 from vidiff_cli.runs import monitor
+from vidiff_cli.runs import train_run as train_command
 from vidiff_cli.runs.monitor import TrainingMonitor, dataset_prompts, read_sheet_prompts
 from vidiff_cli.runs.run_dir import check_replaceable
 from vidiff_cli.runs.trackers import open_tracker

@@ -196,7 +196,7 @@ def test_the_dataset_folder_vanishes(made, refused, tmp_path, monkeypatch):
 
 def test_the_run_folder_vanishes(made, vidiff, training, quick, monkeypatch):
     """What was learned is worth more than the order of folders: the checkpoint is written, and can be used."""
-    module = import_module("vidiff_cli.commands.train")
+    module = import_module("vidiff_cli.runs.train_run")
     save = module.save_checkpoint
 
     def vanish(*arguments, **more):

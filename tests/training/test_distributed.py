@@ -18,6 +18,7 @@ from vidiff_cli.checkpoint import read_tensors
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.training.distributed import ALONE, ProcessInfo, init_distributed
 from vidiff_cli.training.loader import Batch
+from vidiff_cli.training.objective import training_loss
 
 SCRIPT = Path(__file__).with_name("ranks.py")
 RANKS = runpy.run_path(str(SCRIPT))
@@ -148,7 +149,7 @@ def test_every_weight_has_a_gradient_in_every_step(batch: dict[str, Any]) -> Non
     whole = {
         "video": video,
         "noise": torch.ones_like(video),
-        "u": torch.tensor([0.3, 0.6]),
+        "u": torch.tensor([0.3, 0.6])[:, None].expand(2, frames),
         "times": torch.arange(frames).expand(2, frames) / 8,
         "observed": given,
         "dropped": torch.zeros(2, dtype=torch.bool),
@@ -161,7 +162,8 @@ def test_every_weight_has_a_gradient_in_every_step(batch: dict[str, Any]) -> Non
     }
     video_model = RANKS["state"]().video_model
     whole |= batch
-    ALONE.loss(video_model, Batch(**whole, text=video_model.caption_reader()(whole["captions"]))).total.backward()
+    read = Batch(**whole, text=video_model.caption_reader()(whole["captions"]))
+    ALONE.loss(video_model, read, training_loss).total.backward()
     assert [name for name, value in video_model.named_parameters() if value.grad is None] == []
 
 

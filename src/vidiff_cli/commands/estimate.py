@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from vidiff_cli.training.cost_estimate import FLOAT
 from vidiff_cli.training.distributed import ALONE
 from vidiff_cli.training.loop import OutOfMemory, train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
+from vidiff_cli.training.objective import training_loss
 
 MIN_STEPS, MAX_STEPS, MAX_SECONDS = 3, 8, 20.0  # of a measurement: memory settles after a few steps
 
@@ -167,7 +169,9 @@ def _measure_steps(
         reader=state.video_model.caption_reader(embed),
         device=device,
         dtype=choose_dtype(settings.precision, device),
-        auxiliary=make_auxiliary_losses(settings.objective, settings.diffusion, device),
+        objective=partial(
+            training_loss, auxiliary=make_auxiliary_losses(settings.objective, settings.diffusion, device)
+        ),
     )
     durations, start = list[float](), time.monotonic()
     previous = start

@@ -320,13 +320,6 @@ class InterpolateSettings(CompletionSettings):
     gap: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
         default=None, ge=1, description="Frames to make before --to; if not given, as many as one window makes"
     )
-    history_guidance: Annotated[float | None, Option(GUIDANCE)] = Field(
-        default=1.0,
-        ge=1,
-        le=100,
-        description="Guidance by the given frames, for one pass of the network more per step; 1: none, which is best "
-        "between frames",
-    )
     prompt: Annotated[str | None, Option(VIDEO)] = Field(default=None, description="What the video shows")
 
     @model_validator(mode="after")

@@ -27,12 +27,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.sharding import is_shard, local, shard_like
-from vidiff_cli.training.objective import LossModule, training_loss
+from vidiff_cli.training.objective import LossModule
 
 if TYPE_CHECKING:
     from vidiff_cli.models.video_model import VideoNetwork
     from vidiff_cli.training.loader import Batch
-    from vidiff_cli.training.objective import Auxiliary, Loss
+    from vidiff_cli.training.objective import Loss, Objective
 
 ParallelKind = Literal["ddp", "fsdp"]
 STARTING = "start it with torchrun --nproc-per-node N -m vidiff_cli train"
@@ -61,8 +61,8 @@ class DistributedContext(ABC):
         """Shares the model's weights between the ranks. Comes before optimizers and averages are made of them."""
 
     @abstractmethod
-    def loss(self, video_model: VideoNetwork, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
-        """The training loss of this rank's slice of the batch. Its gradient goes to all ranks in `backward`, as the
+    def loss(self, video_model: VideoNetwork, batch: Batch, objective: Objective) -> Loss:
+        """The loss of this rank's slice of the batch. Its gradient goes to all ranks in `backward`, as the
         mean of the ranks' own: `weight(clips, size)` times it is differentiated."""
 
     @abstractmethod
@@ -112,8 +112,8 @@ class SingleProcess(DistributedContext):
     def prepare(self, video_model: VideoNetwork) -> None:
         pass
 
-    def loss(self, video_model: VideoNetwork, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
-        return training_loss(video_model, batch, auxiliary)
+    def loss(self, video_model: VideoNetwork, batch: Batch, objective: Objective) -> Loss:
+        return objective(video_model, batch)
 
     def no_sync(self, last: bool) -> AbstractContextManager[object]:
         return nullcontext()
@@ -265,9 +265,9 @@ class MultiProcess(DistributedContext):
             # Its own check of unused weights costs a walk of the graph in every step, and every weight is used in all.
             self._wrapped = DistributedDataParallel(LossModule(video_model), gradient_as_bucket_view=True)
 
-    def loss(self, video_model: VideoNetwork, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
+    def loss(self, video_model: VideoNetwork, batch: Batch, objective: Objective) -> Loss:
         assert self._wrapped is not None, "call prepare first"
-        return self._wrapped(batch, auxiliary)[1]
+        return self._wrapped(batch, objective)[1]
 
     @contextmanager
     def no_sync(self, last: bool) -> Iterator[None]:

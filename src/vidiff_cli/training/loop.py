@@ -22,7 +22,7 @@ from vidiff_cli.text.encoder import CaptionReader, CaptionTensors
 from vidiff_cli.training.distributed import ALONE, DistributedContext
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batches
 from vidiff_cli.training.lr_schedule import LRSchedule
-from vidiff_cli.training.objective import Auxiliary, Loss
+from vidiff_cli.training.objective import Loss, Objective, training_loss
 from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.step_guard import GIVE_UP_AFTER, SCALE, name_clips
 
@@ -31,13 +31,14 @@ STUCK_AFTER = 200  # steps in a row at the clip value before it is called stuck
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """After `step` updates. `free` and `observed`: loss of the clips without and with given frames (nan if there were
-    none).
+    """After `step` updates. Loss of the clips without given frames (`free`), with some (`observed`), and of those whose
+    frames have levels of their own (`frame_levels`); nan without such clips.
 
     `stuck` is True once, when the gradient norm has stayed at the clip value for long: most often a forgotten parameter
-    or too large a learning rate. Of each clip of the batch, over all ranks: `per_clip` loss, `levels` (log-SNR of the
-    frames that are generated), `conditional` (with its caption), `rows` (its number in the source). `terms` are the
-    auxiliary losses, weighted. `skipped`: the update was not made, for the `reason` that `StepGuard.check` returns.
+    or too large a learning rate. Of each clip of the batch, over all ranks: `per_clip` loss, `conditional` (with
+    its caption), `rows` (its number in the source); of each of its frames: `per_frame` loss, `levels` (log-SNR),
+    and `made`, true for those that count (b, t). `terms` are the auxiliary losses, weighted. `skipped`: the update
+    was not made, for the `reason` that `StepGuard.check` returns.
     """
 
     step: int
@@ -45,11 +46,14 @@ class StepReport:
     loss: float
     free: float
     observed: float
+    frame_levels: float
     gradient_norm: float
     lr: float
     stuck: bool
     per_clip: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    levels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    per_frame: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), np.float32))
+    levels: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), np.float32))
+    made: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), bool))
     conditional: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     rows: tuple[int, ...] = ()
     terms: dict[str, float] = field(default_factory=dict)
@@ -67,7 +71,7 @@ def train_steps(
     device: torch.device,
     dtype: torch.dtype,
     parallel: DistributedContext = ALONE,
-    auxiliary: Auxiliary | None = None,
+    objective: Objective = training_loss,
 ) -> Iterator[StepReport]:
     """Updates `state` until `schedule.steps`, one report per update.
 
@@ -82,7 +86,7 @@ def train_steps(
         device: Device of the weights.
         dtype: Number format of the forward pass.
         parallel: The processes that train together.
-        auxiliary: Losses beside the diffusion loss.
+        objective: The loss of a batch.
 
     Yields:
         A report per update; a skipped one has the reason.
@@ -106,7 +110,7 @@ def train_steps(
     drawn = draw_batches(source, spec, start=state.step, stop=schedule.steps, device=device, reader=reader)
     with closing(drawn) as batches:
         updates = _updates(
-            state, batches, settings, schedule, device=device, dtype=dtype, parallel=parallel, auxiliary=auxiliary
+            state, batches, settings, schedule, device=device, dtype=dtype, parallel=parallel, objective=objective
         )
         for report in updates:
             yield report
@@ -129,7 +133,7 @@ def _updates(
     device: torch.device,
     dtype: torch.dtype,
     parallel: DistributedContext,
-    auxiliary: Auxiliary | None,
+    objective: Objective,
 ) -> Iterator[StepReport]:
     video_model, guard, chosen = state.video_model, state.guard, settings.optimizer
     video_model.train()
@@ -139,7 +143,7 @@ def _updates(
         lr = state.set_rate(schedule.factor(state.step))
         autocast = partial(torch.autocast, device.type, dtype, enabled=dtype != torch.float32)
         with _explained(state):
-            loss = _gradients(video_model, batch, settings, guard.scale.value, autocast, parallel, auxiliary)
+            loss = _gradients(video_model, batch, settings, guard.scale.value, autocast, parallel, objective)
         guard.scale.unscale([value.grad for value in video_model.parameters() if value.grad is not None])
         norm = parallel.clip_gradients(video_model, chosen.max_grad_norm)
         value = float(parallel.all_reduce_mean(loss.total))
@@ -152,23 +156,29 @@ def _updates(
         state.step += 1
         guard.clipped = guard.clipped + 1 if norm >= chosen.max_grad_norm else 0
         # one exchange for all of it: between machines, the number of exchanges is what costs
-        facts = [loss.per_clip, loss.level, loss.observed, ~batch.dropped, torch.tensor(batch.rows)]
+        facts = [each[:, None] for each in (loss.per_clip, ~batch.dropped, torch.tensor(batch.rows))]
+        facts += [loss.per_frame, loss.level, loss.made]
         table = parallel.all_gather_clips(
-            torch.stack([each.cpu().double() for each in facts], dim=1), settings.batch_size
+            torch.cat([each.cpu().double() for each in facts], dim=1), settings.batch_size
         )
-        per_clip, level, observed, conditional, rows = table.unbind(dim=1)
-        per_clip, observed = per_clip.float(), observed.bool()
+        per_clip, conditional, rows = table[:, :3].unbind(dim=1)
+        per_frame, level, made = (each.float() for each in table[:, 3:].chunk(3, dim=1))
+        per_clip, made, apart = per_clip.float(), made.bool(), levels_differ(level, made.bool())
+        observed = ~made.all(dim=1) & ~apart
         yield StepReport(
             step=state.step,
             phase=state.phase,
             loss=value,
-            free=_mean(per_clip[~observed]),
+            free=_mean(per_clip[~observed & ~apart]),
             observed=_mean(per_clip[observed]),
+            frame_levels=_mean(per_clip[apart]),
             gradient_norm=norm,
             lr=lr,
             stuck=guard.clipped == STUCK_AFTER,
             per_clip=per_clip.numpy(),
-            levels=level.float().numpy(),
+            per_frame=per_frame.numpy(),
+            levels=level.numpy(),
+            made=made.numpy(),
             conditional=conditional.bool().numpy(),
             rows=tuple(map(int, rows.tolist())),
             terms={name: float(parallel.all_reduce_mean(term)) for name, term in loss.terms.items()},
@@ -184,7 +194,7 @@ def _gradients(
     scale: float,
     autocast: Callable[[], AbstractContextManager[object]],
     parallel: DistributedContext,
-    auxiliary: Auxiliary | None,
+    objective: Objective,
 ) -> Loss:
     """Leaves the gradient of the loss, times `scale`, in the parameters; returns the loss of this rank's clips,
     detached.
@@ -199,7 +209,7 @@ def _gradients(
         weight = parallel.weight(len(part.captions), settings.batch_size)
         with parallel.no_sync(number == len(parts)):
             with autocast():
-                loss = parallel.loss(video_model, part, auxiliary)
+                loss = parallel.loss(video_model, part, objective)
             (loss.total * (weight * scale)).backward()
         total = total.to(loss.total) + weight * loss.total.detach()
         terms = {name: terms.get(name, 0.0) + weight * term for name, term in loss.terms.items()}
@@ -207,10 +217,17 @@ def _gradients(
     return Loss(
         total=total,
         per_clip=torch.cat([loss.per_clip for loss in losses]),
-        observed=torch.cat([loss.observed for loss in losses]),
+        per_frame=torch.cat([loss.per_frame for loss in losses]),
+        made=torch.cat([loss.made for loss in losses]),
         level=torch.cat([loss.level for loss in losses]),
         terms=terms,
     )
+
+
+def levels_differ(level: Tensor, made: Tensor) -> Tensor:
+    """True for clips whose frames that are made have different levels. Shapes: (b, t), (b, t) -> (b)."""
+    highest = torch.where(made, level, -torch.inf).amax(dim=1)
+    return highest > torch.where(made, level, torch.inf).amin(dim=1)
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:

@@ -135,6 +135,11 @@ class PublicModel:
         return ("learned", *GUIDED) if self.family.levels_by_frame else GUIDED
 
     @property
+    def frame_levels(self) -> bool:
+        """True for a family with a level by frame."""
+        return self.family.levels_by_frame
+
+    @property
     def steps(self) -> int:
         """Default number of sampling steps."""
         return self.family.steps
