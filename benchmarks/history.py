@@ -1,6 +1,6 @@
 """History guidance on clips whose paths are known: the error of the frames that are made, by the scale of the guidance.
 
-    python -m benchmarks history [--model builtin] [--part straight] [--clips 48] [--steps 8]
+    python -m benchmarks history [--model builtin] [--part straight] [--clips 48] [--steps 8 4]
 
 Held-out clips of a part of the larger world. `after`: the second half of a window is made from the first, with the
 caption and without; `between`: every 4th frame is given. The error is the distance in pixels of the object's center
@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("builtin"))
     parser.add_argument("--part", default="straight")
     parser.add_argument("--clips", type=int, default=48)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, nargs="*", default=[8, 4])
     asked = parser.parse_args()
     model = open_model(asked.model)
     total = model.frames
@@ -63,22 +64,22 @@ def main() -> None:
         "between": (frozenset(range(0, total, 4)), False, WAYS),
     }
     found: dict[str, Any] = {}
-    for name, (given, told, ways) in tasks.items():
+    for steps, (name, (given, told, ways)) in product(asked.steps, tasks.items()):
         plain: np.ndarray | None = None
         for way, settings in ways.items():
             chosen = GenerationSettings.model_validate(
-                {"model": asked.model, "steps": asked.steps, "condition": "learned", "history_guidance": 1.0} | settings
+                {"model": asked.model, "steps": steps, "condition": "learned", "history_guidance": 1.0} | settings
             )
             errors, kept = measure(model, chosen, scenes, given, told=told)
             plain = errors if plain is None else plain
-            found.setdefault(name, {})[way] = {
+            found.setdefault(f"{steps} steps", {}).setdefault(name, {})[way] = figures = {
                 "error_px": asdict(bootstrap_mean(errors.tolist(), seed=0)),
                 "of scale 1": asdict(bootstrap_mean(((errors - plain) / plain.mean()).tolist(), seed=0)),
                 "kept": float(kept.mean()),
             }
-            print(name, "|", way, found[name][way], flush=True)
-    figures = {"model": {"sha256": model.hash, "clips_seen": model.clips_seen}, "part": asked.part, "tasks": found}
-    save("history" if asked.part == "straight" else f"history-{asked.part}", figures | {"steps": asked.steps})
+            print(steps, name, "|", way, figures, flush=True)
+    about = {"model": {"sha256": model.hash, "clips_seen": model.clips_seen}, "part": asked.part}
+    save("history" if asked.part == "straight" else f"history-{asked.part}", about | {"tasks": found})
 
 
 def measure(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
-from vidiff_cli.config.generate import GenerationSettings, InterpolateSettings
+from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
 from vidiff_cli.diffusion.levels import alpha_sigma, cosine, grid
@@ -231,7 +231,6 @@ def test_the_default_scale_of_history_guidance_is_that_of_the_models_kind(model:
     ):
         assert resolve_sampling(own, asked).history_guidance == 1.0
     assert resolve_sampling(network_of(motion=True), settings_of(history_guidance=2.0)).history_guidance == 2.0
-    assert InterpolateSettings(input=Path("clip.mp4")).history_guidance == 1.0, "frames between are worse with it"
 
 
 def test_history_guidance_of_frames_that_are_not_shown_is_refused(model: UNetModel) -> None:

@@ -15,7 +15,7 @@ from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, task
 from vidiff_cli.frames import Window, evenly_spaced, plan
-from vidiff_cli.generation.announce import announce_model, warn_fps
+from vidiff_cli.generation.announce import announce_model, describe_guidance, warn_fps
 from vidiff_cli.generation.budget import check_amount, estimate_seconds, note_long, save_memory
 from vidiff_cli.generation.frame_store import FrameStore
 from vidiff_cli.generation.generate import generate
@@ -82,6 +82,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
         if settings.strict_prompt:
             _check_words(model, prompts)
         yield from warn_fps(model, fps)
+        yield from describe_guidance(setup, windows)
         paths = output_paths(options, prompts, seed, _details(model, total))
         begun = journal.videos + (settings.batch_size if journal.complete else 0)
         for number, path in enumerate(paths[journal.videos :], journal.videos):
@@ -116,7 +117,14 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
                     rows.append((prompt or "(no prompt)", store.read(evenly_spaced(total, SHEET_FRAMES))[:, clip]))
                 if options.sidecar:
                     record = {**options.record, "prompts": [prompt], "count": 1, "prompts_file": None}
-                    facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": setup.condition}
+                    facts: dict[str, object] = {
+                        "prompt": prompt,
+                        "frames": total,
+                        "fps": str(fps),
+                        "condition": setup.condition,
+                    }
+                    if len(windows) > 1:
+                        facts["history_guidance"] = setup.history_guidance
                     write_sidecar(path, "sample", record, model, own_seed, facts)
             journal.next_batch(first + len(batch_prompts), [frames for _, frames in rows])
         report = SampleReport(
@@ -182,6 +190,13 @@ def _windows(settings: SampleSettings, model: VideoModel, total: int) -> list[Wi
     if window == 1 and total > 1:
         raise VidiffError("this model makes single pictures", found=f"{total} frames asked for", fix="train on videos")
     overlap = floor_length(model.codec, choose_overlap(settings.overlap, window))
+    if total <= window and settings.history_guidance not in (None, 1):
+        raise VidiffError(
+            "--history-guidance is for videos of several windows, which observe the one before",
+            found=f"{total} frames",
+            expected=f"more than the model's window of {window}",
+            fix="leave it out, or give --num-frames",
+        )
     return plan(ceil_length(model.codec, total), (), window=window, overlap=overlap)
 
 

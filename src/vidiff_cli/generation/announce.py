@@ -7,8 +7,9 @@ from fractions import Fraction
 
 from vidiff_cli.device import dtype_name
 from vidiff_cli.events import Event, Note
+from vidiff_cli.frames import Window
 from vidiff_cli.generation.load_model import HARDLY_TRAINED
-from vidiff_cli.generation.sampling_setup import SamplingOptions
+from vidiff_cli.generation.sampling_setup import SamplingOptions, SamplingSetup
 from vidiff_cli.models.families import VideoModel
 
 
@@ -40,6 +41,12 @@ def _unknown_words(model: VideoModel, words: Sequence[str], prompt: str) -> str:
         f"Outside the words of the built-in model: {named} (in {prompt!r}); {known}. For more, train on your own "
         "videos (vidiff prep, vidiff train), or name another model with --model."
     )
+
+
+def describe_guidance(setup: SamplingSetup, windows: Sequence[Window]) -> Iterator[Event]:
+    """Say that history guidance takes a pass more, where any window observes frames."""
+    if setup.history_guidance != 1 and any(window.observed for window in windows):
+        yield Note(f"Guided by the frames shown ({setup.history_guidance:g}): one network pass more per step.")
 
 
 def warn_fps(model: VideoModel, fps: Fraction) -> Iterator[Event]:
