@@ -62,7 +62,7 @@ def sample_windows(
     """
     for batch in batches:
         batch_windows = [windows[number] for number in batch]
-        known = torch.cat([_known(window, read_frames) for window in batch_windows])
+        known = torch.cat([read_known(window, read_frames) for window in batch_windows])
         clips = len(known) // len(batch_windows)
         masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in batch_windows])
         mask = masks.to(known.device).repeat_interleave(clips, dim=0)
@@ -86,7 +86,7 @@ def take_made(window: Window, z: Tensor) -> Tensor:
     return z[:, :, [place for place, frame in enumerate(window.frames) if frame in window.makes]]
 
 
-def _known(window: Window, read_frames: Callable[[Sequence[int]], Tensor]) -> Tensor:
+def read_known(window: Window, read_frames: Callable[[Sequence[int]], Tensor]) -> Tensor:
     """The observed frames of a window in their places (b c t h w), zeros in the others."""
     seen = sorted(window.observed)
     frames = read_frames(seen)
