@@ -61,6 +61,14 @@ class RollingPlan:
         number = slot - self.active + 1
         return number if number >= 0 else None
 
+    def done(self, slots: int) -> int:
+        """Frames that are done after so many slots."""
+        return max(0, slots - self.active + 1)
+
+    def steps_per_slot(self, steps: int) -> int:
+        """Steps of a slot, so that a frame has at least so many in all."""
+        return -(-steps // self.active)
+
     def at(self, slot: int) -> Window:
         """The window in a slot: it observes frames that are there, and makes those in the making and, as noise, those
         to come. It has its full length, where the video has, and begins with the frames before those in the making."""

@@ -15,6 +15,10 @@ from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Devi
 from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
 _AT = re.compile(r"(?:(?P<frame>[0-9]{1,9})|(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,9})?) ?s)=(?P<file>.+)", re.S)
+ROLLING = (
+    "rolling: one window moves on frame by frame, and each frame in it is noisier than the one before (for models "
+    "trained with a noise level for every frame)"
+)
 VIDEO, SAMPLING, GUIDANCE = "Video", "Sampling", "Guidance"
 
 
@@ -185,6 +189,10 @@ class SampleSettings(GenerationSettings):
     overlap: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
         default=None, ge=1, description="Frames that a window is shown; if not given, half a window"
     )
+    scheme: Annotated[Literal["autoregressive", "rolling"], Option(VIDEO)] = Field(
+        default="autoregressive",
+        description=f"Order in which frames are made, where they are more than a window; {ROLLING}",
+    )
     prompts_file: Annotated[Path | None, Option(VIDEO, "--prompts")] = Field(
         default=None, description="File with a prompt on each line, or a .csv or .jsonl with a prompt column"
     )
@@ -285,8 +293,9 @@ class ExtendSettings(CompletionSettings):
     overlap: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
         default=None, ge=1, description="Frames that a window is shown; if not given, half a window"
     )
-    scheme: Annotated[Literal["autoregressive", "hierarchical"], Option(VIDEO)] = Field(
-        default="autoregressive", description="Order in which frames are made"
+    scheme: Annotated[Literal["autoregressive", "hierarchical", "rolling"], Option(VIDEO)] = Field(
+        default="autoregressive",
+        description=f"Order in which frames are made; {ROLLING}",
     )
 
     @model_validator(mode="after")

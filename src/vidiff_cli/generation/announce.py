@@ -11,6 +11,7 @@ from vidiff_cli.frames import Window
 from vidiff_cli.generation.load_model import HARDLY_TRAINED
 from vidiff_cli.generation.sampling_setup import SamplingOptions, SamplingSetup
 from vidiff_cli.models.families import VideoModel
+from vidiff_cli.rolling import RollingPlan
 
 
 def announce_model(
@@ -43,8 +44,16 @@ def _unknown_words(model: VideoModel, words: Sequence[str], prompt: str) -> str:
     )
 
 
-def describe_guidance(setup: SamplingSetup, windows: Sequence[Window]) -> Iterator[Event]:
-    """Say that history guidance takes a pass more, where any window observes frames."""
+def describe_guidance(
+    setup: SamplingSetup, windows: Sequence[Window], rolling: RollingPlan | None = None
+) -> Iterator[Event]:
+    """Say that history guidance takes a pass more, where any window observes frames, and how a window rolls."""
+    if rolling is not None and windows:
+        each = rolling.steps_per_slot(setup.steps)
+        yield Note(
+            f"Rolling window of {rolling.window}: {rolling.active} frames in the making, one done every {each} "
+            f"step{'s' * (each > 1)}, {rolling.slots * each:,} in all."
+        )
     if setup.history_guidance != 1 and any(window.observed for window in windows):
         yield Note(f"Guided by the frames shown ({setup.history_guidance:g}): one network pass more per step.")
 

@@ -91,7 +91,7 @@ def complete_video(
     began, line = time.monotonic(), plan.timeline
     yield from describe_plan(plan)
     if setup is not None:
-        yield from describe_guidance(setup, plan.windows)
+        yield from describe_guidance(setup, plan.windows, plan.rolling)
     for part in plan.clip.parts:
         for remark in part.remarks:
             yield Note(f"{part.info.path.name}: {remark}.", "warning" if remark.startswith("damaged") else "info")

@@ -15,7 +15,7 @@ from torch import Tensor
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight, threshold
 from vidiff_cli.diffusion.levels import levels_from
 from vidiff_cli.diffusion.noise import Prior
-from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
+from vidiff_cli.diffusion.samplers import SAMPLER_STEPS, SAMPLERS, Denoise, Noise, SamplerStep, ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
 from vidiff_cli.models.families import VideoModel
@@ -75,7 +75,8 @@ class SamplingSetup:
     """Values and closures to sample windows with one model.
 
     `conditioner` applies the `condition` (learned, reconstruction or replacement), `sample` is the sampler with its
-    levels and threshold closed over, `init_noise` gives the noise that the windows of a job with these seeds start
+    levels and threshold closed over; `step` is one step of it, `bound` the threshold and `steps` their number, for a
+    rolling window. `init_noise` gives the noise that the windows of a job with these seeds start
     from. `guidance_scale` is that of classifier-free guidance at sampling: 1 for a model that has its own in the
     weights. `history_guidance` is that of history guidance, `history_level` the level of observed frames in the pass
     that it leads away from. `passes` counts network passes of one window without a prompt and without history guidance,
@@ -86,6 +87,9 @@ class SamplingSetup:
     automatic: bool
     conditioner: Conditioner
     sample: SampleFn
+    step: SamplerStep
+    bound: Callable[[Denoise], Denoise]
+    steps: int
     init_noise: Callable[[Sequence[Window], Sequence[int]], InitNoise]
     prior: Prior
     guidance_scale: float
@@ -114,6 +118,9 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
         automatic=options.condition == "auto",
         conditioner=_conditioner(condition, options, model),
         sample=_sampler(options, model, steps, langevin=LANGEVIN if guided else 0.0),
+        step=SAMPLER_STEPS[options.sampler],
+        bound=_bound(options, model),
+        steps=steps,
         init_noise=partial(_init_noise, options.start_noise, model, float(model.levels(steps)[0])),
         prior=model.prior,
         guidance_scale=_choose_guidance(options, model),

@@ -63,6 +63,7 @@ def roll(
     step: SamplerStep,
     levels: Tensor,
     noise: RollingNoise,
+    bound: Callable[[Denoise], Denoise] = lambda denoise: denoise,
     context_noise: bool = False,
     state: RollingState | None = None,
 ) -> Iterator[tuple[Tensor | None, RollingState]]:
@@ -77,6 +78,7 @@ def roll(
         step: One step of the sampler.
         levels: Levels of a frame from noise to clean (k n + 1), with k the frames in the making.
         noise: All draws.
+        bound: Thresholds the estimate, around all else.
         context_noise: Hand the condition noise for observed frames.
         state: Where an interrupted call was.
 
@@ -99,7 +101,7 @@ def roll(
             more = {"noise": context} if context_noise else {}
             denoiser = condition(denoiser, known, observed, **more)
         z, before = _begin(plan, slot, window, known, noise, state)
-        z, before = _slot(plan, slot, window, denoiser, z, before, step, levels.to(known.device), noise)
+        z, before = _slot(plan, slot, window, bound(denoiser), z, before, step, levels.to(known.device), noise)
         state = _state(plan, slot, window, z, before)
         finished = plan.finished(slot)
         yield None if finished is None else _frames(z, window, [plan.rank(finished)]), state
