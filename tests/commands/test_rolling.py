@@ -29,11 +29,15 @@ ROLLING: dict[str, Any] = {"scheme": "rolling", "overlap": 2, "steps": 4, "histo
 
 @pytest.fixture(scope="session")
 def model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run's model, as if it had been trained with levels by frame."""
+    """The run's model, as if it had been trained with levels by frame, with noise on its weights: it heeds prompts."""
     whole = read_checkpoint(newest(run) / "ema.safetensors")
     path = tmp_path_factory.mktemp("rolling") / "model.safetensors"
     settings = dict(whole.header["model"]) | {"frame_levels": True}  # type: ignore[call-overload]
-    write_tensors(path, whole.tensors, whole.header | {"model": settings})
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: value + 0.05 * torch.randn(value.shape, generator=generator) for name, value in whole.tensors.items()
+    }
+    write_tensors(path, weights, whole.header | {"model": settings})
     return path
 
 
