@@ -1,6 +1,6 @@
 """The plan of a rolling window: it moves on frame by frame, and the frames in it are the noisier the later they come.
 
-Every made frame is sampled in as many slots as the window has places for frames in the making, one slot after the frame
+Every made frame is sampled in as many slots as the window has places for active frames, one slot after the frame
 before it; after each slot the oldest is done, the window moves on, and a new one begins as noise. Ranks as in
 `frames.py`; places are those along the way of the window, from the frames that are there to the last one made.
 """
@@ -35,7 +35,7 @@ class RollingPlan:
 
     @property
     def active(self) -> int:
-        """Frames in the making at once."""
+        """Number of active frames: those that are sampled at once."""
         return self.window - self.overlap
 
     @property
@@ -52,7 +52,7 @@ class RollingPlan:
         """The rank of a made frame."""
         return self.way[self.known + number]
 
-    def in_the_making(self, slot: int) -> range:
+    def active_at(self, slot: int) -> range:
         """Numbers of the frames that are sampled in a slot, the oldest first."""
         return range(max(0, slot - self.active + 1), min(slot + 1, self.made))
 
@@ -70,9 +70,9 @@ class RollingPlan:
         return -(-steps // self.active)
 
     def at(self, slot: int) -> Window:
-        """The window in a slot: it observes frames that are there, and makes those in the making and, as noise, those
-        to come. It has its full length, where the video has, and begins with the frames before those in the making."""
-        first = self.known + self.in_the_making(slot).start
+        """The window in a slot: it observes frames that are there, and makes the active ones and, as noise, those to
+        come. It has its full length, where the video has, and begins with the frames before the active ones."""
+        first = self.known + self.active_at(slot).start
         stop = min(max(0, first - self.overlap) + self.window, len(self.way))
         places = range(max(0, stop - self.window), stop)
         frames = tuple(sorted(self.way[place] for place in places))

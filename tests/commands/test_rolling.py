@@ -82,7 +82,7 @@ def test_a_rolling_extension(settings, clip, frames_of, shown, model, told, befo
         assert int(given.sum()) >= 2 and (level[0][given] == 20).all()
         slope = (level[0].flip(0) if before else level[0])[int(given.sum()) :]
         assert bool((slope.diff() <= 0).all())
-    assert any("2 frames in the making, one done every 2 steps, 14 in all" in note.text for note in notes)
+    assert any("2 active frames, one done every 2 steps, 14 in all" in note.text for note in notes)
     assert json.loads(Path("out.json").read_text())["settings"]["scheme"] == "rolling"
     again = extend(asked.model_copy(update={"output": Path("again.mkv")}))
     assert np.array_equal(frames_of(again.path), made)
@@ -221,7 +221,7 @@ def test_a_model_without_levels_by_frame_does_not_roll(settings, clip, run, comm
 
 
 def test_memory_does_not_grow_with_the_length(settings, clip, model, monkeypatch) -> None:
-    """What is carried from slot to slot are the frames in the making."""
+    """What is carried from slot to slot are the active frames."""
     sizes: list[int] = []
     original = WindowJournal.save
 

@@ -166,7 +166,7 @@ def test_frames_that_have_not_begun_keep_their_noise_and_given_ones_their_values
         )
     )
     levels = grid(12)
-    for number, (z, level) in enumerate(seen[:4]):  # the first slot: frame 2 alone is in the making
+    for number, (z, level) in enumerate(seen[:4]):  # the first slot: frame 2 alone is active
         torch.testing.assert_close(z[:, :, :2], given[:, :, :2], rtol=0, atol=1e-8)
         assert torch.equal(level[0], torch.tensor([20.0, 20.0, float(levels[number]), -20.0, -20.0, -20.0]).double())
         for place in (3, 4, 5):
@@ -209,7 +209,7 @@ def test_the_plan_of_a_rolling_window(total: int, known: int, before: bool) -> N
     done = set(way[:known])
     for slot in range(plan.slots):
         window = plan.at(slot)
-        making = [plan.rank(number) for number in plan.in_the_making(slot)]
+        making = [plan.rank(number) for number in plan.active_at(slot)]
         assert making and set(making) <= window.makes and window.observed <= done
         assert len(window.frames) == min(6, total) and list(window.frames) == sorted(window.frames)
         assert window.frames[-1] - window.frames[0] == len(window.frames) - 1

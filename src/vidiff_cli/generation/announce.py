@@ -51,7 +51,7 @@ def describe_guidance(
     if rolling is not None and windows:
         each = rolling.steps_per_slot(setup.steps)
         yield Note(
-            f"Rolling window of {rolling.window}: {rolling.active} frames in the making, one done every {each} "
+            f"Rolling window of {rolling.window}: {rolling.active} active frames, one done every {each} "
             f"step{'s' * (each > 1)}, {rolling.slots * each:,} in all."
         )
     if setup.history_guidance != 1 and any(window.observed for window in windows):

@@ -102,7 +102,7 @@ class WindowJournal:
         self._write(more=kept)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What was kept of a rolling window; nothing if it is missing or damaged."""
+        """State of a rolling window that was kept; nothing if it is missing or damaged."""
         kept = {name: value for name, value in self._tensors().items() if name.startswith(STATE)}
         if self._state_checksum != _checksum(kept):
             return {}

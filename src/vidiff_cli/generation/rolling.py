@@ -1,6 +1,6 @@
 """Generate the frames of a job in a rolling window, frame after frame, into a frame store.
 
-Shapes: b clips, c channels of z, t frames of the window, a frames in the making, h w the sides of z.
+Shapes: b clips, c channels of z, t frames of the window, a active frames, h w the sides of z.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def generate_rolling(
 ) -> Iterator[Event]:
     """Roll the window of a plan over a job and write each frame into `store` as soon as it is done.
 
-    With a `journal` the frames in the making are kept after every slot, and a repeated call goes on from there with the
+    With a `journal` the active frames are kept after every slot, and a repeated call goes on from there with the
     same numbers.
 
     Args:
@@ -153,7 +153,7 @@ def _resume(journal: WindowJournal, plan: RollingPlan, store: FrameStore) -> Rol
     is_whole = 0 < slots <= plan.slots and kept.keys() == {"z", "estimate", "rise"}
     if is_whole:
         ranks = [plan.rank(number) for number in range(plan.done(slots))]
-        making = len(plan.in_the_making(slots - 1)) - (plan.finished(slots - 1) is not None)
+        making = len(plan.active_at(slots - 1)) - (plan.finished(slots - 1) is not None)
         is_whole = store.checksum(ranks) == journal.checksum and kept["z"].shape[2] == making
     if not is_whole:
         journal.begin_anew(store.made.shape)

@@ -1,10 +1,10 @@
-"""The loop of a rolling window: every step makes all frames in the making a little cleaner, each at a level of its own.
+"""The loop of a rolling window: every step makes all active frames a little cleaner, each at a level of its own.
 
-Frame f at step s, of n steps a slot and A frames in the making, is at place clamp((s - f n) / (A n), 0, 1) of the
+Frame f at step s, of n steps a slot and A active frames, is at place clamp((s - f n) / (A n), 0, 1) of the
 sampling grid: A n steps in all, and M frames take (M + A - 1) n. Source: Ruhe et al. 2024 (Rolling Diffusion); the
 levels are the pyramid of Chen et al. 2024 (Diffusion Forcing).
 
-Shapes: b clips, c channels, t frames of the window, a frames in the making, h w pixels.
+Shapes: b clips, c channels, t frames of the window, a active frames, h w pixels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ START, STEP = 5, 6  # seeded(seed, frame, START): what a frame begins as; seeded
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RollingState:
-    """The frames in the making after so many `slots`: with the sampler's step before it is all that the rest depends
+    """The active frames after so many `slots`: with the sampler's step before it is all that the rest depends
     on, beside the finished frames. `z` and `estimate` (b c a h w), `rise` (a)."""
 
     slots: int
@@ -76,7 +76,7 @@ def roll(
             the noise of observed frames.
         condition: Applied to the denoiser of windows that observe any frame.
         step: One step of the sampler.
-        levels: Levels of a frame from noise to clean (k n + 1), with k the frames in the making.
+        levels: Levels of a frame from noise to clean (k n + 1), with k active frames.
         noise: All draws.
         bound: Thresholds the estimate, around all else.
         context_noise: Hand the condition noise for observed frames.
@@ -86,7 +86,7 @@ def roll(
         After every slot the frame that is done (b c 1 h w), None in the first ones, and the state.
     """
     if len(levels) < 2 or (len(levels) - 1) % plan.active:
-        raise ValueError(f"{len(levels) - 1} steps of a frame for {plan.active} in the making: expected a multiple")
+        raise ValueError(f"{len(levels) - 1} steps of a frame for {plan.active} active ones: expected a multiple")
     for slot in range(state.slots if state else 0, plan.slots):
         window = plan.at(slot)
         known = read_known(window, read_frames)
@@ -110,12 +110,12 @@ def roll(
 def _begin(
     plan: RollingPlan, slot: int, window: Window, known: Tensor, noise: RollingNoise, state: RollingState | None
 ) -> tuple[Tensor, PreviousStep]:
-    """z of a window (b c t h w) at the beginning of a slot, and the step before: the frames in the making as the state
+    """z of a window (b c t h w) at the beginning of a slot, and the step before: the active frames as the state
     has them, new ones as noise, observed ones in their places."""
     z, rise = known.clone(), torch.zeros(len(window.frames), dtype=torch.float64, device=known.device)
     estimate = torch.zeros_like(known)
-    numbers = {plan.rank(number): number for number in range(plan.in_the_making(slot).start, plan.made)[: plan.window]}
-    started = [number for number in plan.in_the_making(slot) if number < slot]
+    numbers = {plan.rank(number): number for number in range(plan.active_at(slot).start, plan.made)[: plan.window]}
+    started = [number for number in plan.active_at(slot) if number < slot]
     for place, rank in enumerate(window.frames):
         if rank in window.observed:
             continue
@@ -123,7 +123,7 @@ def _begin(
         if number not in started:
             z[:, :, place] = noise.start(number, known[:, :, :1])[:, :, 0]
             continue
-        assert state is not None, "frames in the making come from the slot before"
+        assert state is not None, "active frames come from the slot before"
         own = started.index(number)
         z[:, :, place], estimate[:, :, place] = state.z[:, :, own], state.estimate[:, :, own]
         rise[place] = state.rise[own]
@@ -164,9 +164,9 @@ def _places(plan: RollingPlan, window: Window, step: int, each: int, last: int) 
 
 
 def _state(plan: RollingPlan, slot: int, window: Window, z: Tensor, before: PreviousStep) -> RollingState:
-    """What is carried into the next slot: the frames in the making that are not done."""
+    """State for the next slot: the active frames that are not done."""
     done = plan.finished(slot)
-    ranks = [plan.rank(number) for number in plan.in_the_making(slot) if number != done]
+    ranks = [plan.rank(number) for number in plan.active_at(slot) if number != done]
     places = [window.frames.index(rank) for rank in ranks]
     return RollingState(
         slots=slot + 1,
