@@ -25,7 +25,7 @@ from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
 from vidiff_cli.training.loader import Batch, ClipSource, to_network
 from vidiff_cli.training.motion_estimates import estimate_frames
-from vidiff_cli.training.objective import diffusion_loss
+from vidiff_cli.training.objective import Objective, diffusion_loss
 
 EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
 BANDS = ("below_-4", "-4_to_-1", "-1_to_2", "above_2")
@@ -136,6 +136,7 @@ def validate(
     device: torch.device,
     dtype: torch.dtype,
     at_once: int = AT_ONCE,
+    objective: Objective | None = None,
 ) -> Validation:
     """Measure the losses of a model on held-out clips. No global random number is drawn.
 
@@ -146,11 +147,12 @@ def validate(
         device: Device of the batches.
         dtype: Number format of the network.
         at_once: Clips in a batch.
+        objective: The loss, where it is not the diffusion loss; what captions gain is then not measured.
 
     Returns:
         Mean losses, by kind and by band of levels.
     """
-    conditional = np.full(validation_set.u.shape, np.nan)
+    conditional, measures_text = np.full(validation_set.u.shape, np.nan), video_model.text is not None and not objective
     unconditional = conditional.copy()
     training = video_model.training
     video_model.eval()
@@ -163,13 +165,13 @@ def validate(
                 text = reader([validation_set.draws[index].caption for index in indices]).to(device) if reader else None
                 for band in np.flatnonzero(validation_set.shares):
                     batch = replace(_batch(validation_set, indices, video, int(band)), text=text, **known)
-                    conditional[indices, band] = _losses(video_model, batch)
-                    if video_model.text is not None:
+                    conditional[indices, band] = _losses(video_model, batch, objective)
+                    if measures_text:
                         without = replace(batch, dropped=torch.ones_like(batch.dropped))
                         unconditional[indices, band] = _losses(video_model, without)
     finally:
         video_model.train(training)
-    return _summary(validation_set, conditional, unconditional if video_model.text is not None else None)
+    return _summary(validation_set, conditional, unconditional if measures_text else None)
 
 
 def clips_in_batches(
@@ -216,7 +218,9 @@ def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor,
     )
 
 
-def _losses(video_model: VideoNetwork, batch: Batch) -> np.ndarray:
+def _losses(video_model: VideoNetwork, batch: Batch, objective: Objective | None = None) -> np.ndarray:
+    if objective is not None:
+        return objective(video_model, batch).per_clip.double().cpu().numpy()
     return diffusion_loss(video_model.denoiser, video_model.text, batch).per_clip.double().cpu().numpy()
 
 
