@@ -150,12 +150,15 @@ def test_without_captions_there_are_only_steps_to_distill(dataset: Path, trainin
 
     mute = train(training(dataset, tmp_path / "mute", text={"kind": "none"}, steps=1)).run
     for options, message in (
-        ({}, "was trained without captions, and there is nothing to distill; fewer steps alone .* --teacher-steps 4"),
+        (
+            {"teacher_steps": 2},
+            "without captions, and there is nothing to distill; fewer steps .* --teacher-steps 4",
+        ),
         ({"guidance_scale": 2}, "was trained without captions: found --guidance-scale 2"),
     ):
         with pytest.raises(VidiffError, match=message):
             distill(distill_settings(mute, tmp_path / "student", **options))
-    report = distill(distill_settings(mute, tmp_path / "student", teacher_steps=4, train_steps=1))
+    report = distill(distill_settings(mute, tmp_path / "student", train_steps=1))
     assert read_header(report.checkpoint / "ema.safetensors")["model"]["distilled"]["guidance_scale"] == 1
 
 

@@ -45,8 +45,8 @@ class DistillSettings(BaseModel):
         default=None,
         ge=1,
         le=4096,
-        description="Sampling steps of RUN that they replace, a multiple of --steps; if not given, as many: the new "
-        "model learns the guidance alone; of a distilled RUN its own",
+        description="Sampling steps of RUN that they replace, a multiple of --steps; if not given, twice as many, or "
+        "those of a distilled RUN; as many: the guidance alone is distilled",
     )
     guidance_scale: Annotated[float | None, Option(DISTILLATION, "--guidance-scale", "-g")] = Field(
         default=None, ge=0, description="Classifier-free guidance to distill; if not given, RUN's default"
@@ -54,9 +54,9 @@ class DistillSettings(BaseModel):
     dataset: Annotated[Path | None, Option(DISTILLATION)] = Field(
         default=None, description="Clips to distill on; if not given, those that RUN was trained on"
     )
-    train_steps: Annotated[int, Option(RUN, unit="steps")] = Field(default=500, ge=1, description="Optimizer steps")
+    train_steps: Annotated[int, Option(RUN, unit="steps")] = Field(default=400, ge=1, description="Optimizer steps")
     batch_size: Annotated[int, Option(RUN, unit="clips")] = Field(default=8, ge=1, description="Clips per step")
-    lr: Annotated[float, Option(RUN)] = Field(default=2e-4, gt=0, description="Learning rate (AdamW)")
+    lr: Annotated[float, Option(RUN)] = Field(default=3e-4, gt=0, description="Learning rate (AdamW)")
     precision: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Option(RUN)] = Field(
         default="auto", description="Number format of the networks; auto: bf16 where the device computes in it"
     )
@@ -64,10 +64,10 @@ class DistillSettings(BaseModel):
         default="auto", description="auto: continue an unfinished run; never: refuse one; or a checkpoint folder"
     )
     checkpoint_every: Annotated[int, Option(WATCH, unit="steps")] = Field(
-        default=100, ge=1, description="Steps between checkpoints"
+        default=50, ge=1, description="Steps between checkpoints"
     )
     sample_every: Annotated[int, Option(WATCH, unit="steps")] = Field(
-        default=250, ge=0, description="Steps between sample sheets; 0: none"
+        default=200, ge=0, description="Steps between sample sheets; 0: none"
     )
     validate_every: Annotated[int, Option(WATCH, unit="steps")] = Field(
         default=100, ge=0, description="Steps between measurements of the loss of held-out clips; 0: none"

@@ -116,7 +116,7 @@ def _choose(asked: DistillSettings, model: ModelSettings, *, sha256: str, clips_
             raise VidiffError(f"{teacher} was trained without captions", found=f"--guidance-scale {scale:g}")
         scale = 1.0
     scale = GUIDANCE if scale is None else scale
-    teacher_steps = before.steps if before else asked.teacher_steps or steps
+    teacher_steps = before.steps if before else asked.teacher_steps or 2 * steps
     if teacher_steps == steps and scale == 1:
         why = "was trained without captions" if model.text.kind == "none" else "has no guidance"
         fix = f"fewer steps alone are learned with --teacher-steps {2 * steps}"
