@@ -64,7 +64,7 @@ from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.motion import forward_backward_mask, full_size_flow, warp
 from vidiff_cli.text.learned import collect_vocabulary
-from vidiff_cli.text.tokenizer import patch_torchvision_nms
+from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 from vidiff_cli.training.auxiliary_losses import GATE, LowNoiseLosses, Term, subsample_rate
 from vidiff_cli.training.flow_loss import ResidualFlow
 from vidiff_cli.training.loop import train_steps

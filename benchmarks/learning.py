@@ -127,7 +127,7 @@ RECIPE = {
         }
     ),
 }
-ALONE = {"network.context_dim": 0, "objective.observed": 0.0}  # what the peer's network can be told
+ALONE = {"network.context_dim": 0, "objective.levels.observed": 0.0}  # what the peer's network can be told
 RACE = {
     "vidiff": Variant(changes=ALONE),
     "vidiff, no patch stem": Variant(

@@ -34,7 +34,7 @@ from vidiff_cli.dataset.dataset import Clip, DatasetSpec, open_dataset, write_cl
 from vidiff_cli.device import choose_device
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.setup import model_settings, open_clip_source
-from vidiff_cli.text.tokenizer import patch_torchvision_nms
+from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 from vidiff_cli.training.loader import BatchSpec, ClipSource, read_batch, to_device
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.text.tokenizer import patch_torchvision_nms
+from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 
 NAME = "video-diffusion-pytorch"
 PLAN = {"dim": 32, "dim_mults": (1, 2, 4)}  # the plan raced against: 3.16 M parameters

@@ -6,7 +6,13 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+
+import pytest
+from pictures import noise
+
+from vidiff_cli.video.encode import encode
 
 PACKAGE = Path(__file__).parents[1] / "src" / "vidiff_cli"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -104,3 +110,43 @@ from vidiff_cli.commands.train import train
 assert (vidiff_cli.prep, vidiff_cli.train) == (prep, train)
 assert all(callable(getattr(vidiff_cli, name)) for name in vidiff_cli.__all__ if name != "__version__")
 """)
+
+
+LIBRARIES = (
+    "torch._dynamo",
+    "torch._inductor",
+    "sympy",
+    "torchvision",
+    "open_clip",
+    "matplotlib",
+    "scipy",
+    "diffusers",
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "heavy"),
+    [
+        (("sample", "a red circle moving left", "--steps", "1", "-g", "1", "-o", "out.mkv"), LIBRARIES),
+        (("prep", "clips", "-o", "out", "--size", "16", "--frames", "2"), ("torch", *LIBRARIES)),
+    ],
+    ids=("sample", "prep"),
+)
+def test_a_command_loads_what_it_needs(tmp_path: Path, asked: tuple[str, ...], heavy: tuple[str, ...]):
+    """A clip of the model in the box, and a dataset: seconds of imports that they can do without."""
+    (tmp_path / "clips").mkdir()
+    encode(tmp_path / "clips" / "one.mkv", noise(3, 16), Fraction(8), lossless=True)
+    (tmp_path / "clips" / "one.txt").write_text(20 * "many words ")
+    script = f"""
+import os, sys
+os.chdir({str(tmp_path)!r})
+sys.argv = ["vidiff", *{asked}]
+from vidiff_cli.__main__ import start
+try:
+    start()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+loaded = sorted(set({heavy}) & sys.modules.keys())
+assert not loaded, loaded
+"""
+    in_a_fresh_interpreter(script)

@@ -74,12 +74,18 @@ class Trained:
 
 def trained(name: str, work: Path) -> Trained:
     """The run of a variant, trained now as far as it is not."""
-    torch.set_num_threads(1)
     sets, steps, start = VARIANTS[name]
     run = work / name
     if start is not None and not run.exists():
         trained(start, work)
         shutil.copytree(work / start, run)
+    return train_run(run, sets, steps=steps)
+
+
+def train_run(run: Path, sets: Mapping[str, Any], *, steps: int, seed: int = SEED) -> Trained:
+    """Trains the recipe with these settings in a run folder, or goes on there; `seed` is that of the training."""
+    torch.set_num_threads(1)
+    name = run.name
     settings = resolve(
         TrainSettings,
         under=preset("tiny"),
@@ -98,6 +104,7 @@ def trained(name: str, work: Path) -> Trained:
             "world.size": SIZE,
             "world.fps": str(FPS),
             "world.seed": SEED,
+            "seed": seed,
             **COMMON,
             **sets,
         },

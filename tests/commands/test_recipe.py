@@ -18,7 +18,7 @@ from vidiff_cli.models.video_model import open_video_model
 
 RECIPE = {
     "diffusion": {"noise": "progressive"},
-    "objective": {"image_fraction": 0.34, "context_noise": 0.5, "observed": 0.5},
+    "objective": {"image_fraction": 0.34, "context_noise": 0.5, "levels": {"observed": 0.5}},
     "checkpoint_every": 2,
 }
 

@@ -227,7 +227,7 @@ def test_what_to_do_after_an_interrupt(dataset, training, tmp_path: Path, monkey
 
 def test_conditioning_none_gives_no_frames(dataset, training, tmp_path, settings, clip) -> None:
     """In training, in motion, in the errors; and sampling knows it. A share of 0 means the same."""
-    for name, more in (("none", {"conditioning": "none"}), ("zero", {"objective": {"observed": 0}})):
+    for name, more in (("none", {"conditioning": "none"}), ("zero", {"objective": {"levels": {"observed": 0}}})):
         train(training(dataset, tmp_path / name, steps=1, **more))
         assert all(row["observed"] is None for row in rows_of(tmp_path / name))
         report = extend(settings("extend", model=tmp_path / name, input=clip(3, name=f"{name}.mkv"), num_frames=1))

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def test_features_of_torchvisions_networks_are_theirs(name: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    from vidiff_cli.text.tokenizer import patch_torchvision_nms
+    from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 
     patch_torchvision_nms()
     from torchvision.models import video as networks

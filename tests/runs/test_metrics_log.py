@@ -27,11 +27,14 @@ def a_report(step: int, losses: list[float], **more: Any) -> StepReport:
         "loss": float(np.mean(losses)),
         "free": float(np.mean(losses)),
         "observed": float("nan"),
+        "frame_levels": float("nan"),
         "gradient_norm": 0.5,
         "lr": 1e-3,
         "stuck": False,
         "per_clip": np.array(losses, np.float32),
-        "levels": np.linspace(-6, 6, len(losses), dtype=np.float32),
+        "per_frame": np.array(losses, np.float32)[:, None],
+        "levels": np.linspace(-6, 6, len(losses), dtype=np.float32)[:, None],
+        "made": np.ones((len(losses), 1), bool),
         "rows": tuple(range(len(losses))),
     }
     return StepReport(**(values | more))
@@ -40,8 +43,8 @@ def a_report(step: int, losses: list[float], **more: Any) -> StepReport:
 def test_bands_are_means_over_clips(tmp_path: Path) -> None:
     """Over all clips of a row's steps, not means of means; and the parts make up the whole."""
     log = TrainingLog(tmp_path, 2, batch_size=3, at_peak_seconds=0.25)
-    list(log.add(a_report(1, [8.0, 4.0, 1.0], levels=np.array([-9.0, -9.0, 9.0]), terms={"flow": 0.2})))
-    list(log.add(a_report(2, [3.0, 2.0, 6.0], levels=np.array([-9.0, -3.0, 1.0]), terms={"flow": 0.4})))
+    list(log.add(a_report(1, [8.0, 4.0, 1.0], levels=np.array([[-9.0], [-9.0], [9.0]]), terms={"flow": 0.2})))
+    list(log.add(a_report(2, [3.0, 2.0, 6.0], levels=np.array([[-9.0], [-3.0], [1.0]]), terms={"flow": 0.4})))
     (row,) = log.rows()
     bands = [row[f"loss_level_{name}"] for name in BANDS]
     assert bands == [5.0, 2.0, 6.0, 1.0] and row["loss"] == pytest.approx(4.0)

@@ -14,7 +14,7 @@ def tiny_batch(observed: Tensor, u: Tensor) -> Batch:
     return Batch(
         video=torch.rand(B, 3, T, 4, 4, generator=generator) * 2 - 1,
         noise=torch.randn(B, 3, T, 4, 4, generator=generator),
-        u=u,
+        u=u[:, None].expand(B, T) if u.ndim == 1 else u,
         times=(torch.arange(T) / 8).expand(B, T).contiguous(),
         observed=observed,
         dropped=torch.tensor([False, True, False, True]),

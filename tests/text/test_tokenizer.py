@@ -4,22 +4,25 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from vidiff_cli.text.clip_names import import_open_clip
 from vidiff_cli.text.tokenizer import is_punctuation, token_ids, word_ids, words
 
 WITHOUT_OPERATORS = """
 import importlib.util, sys, types
 from pathlib import Path
 import torch
-from vidiff_cli.text import tokenizer
+from vidiff_cli.text import patch_torchvision
 
 def refuse(path):
     raise OSError(f"{Path(path).name}: wrong build")
 
 loads = torch.ops.load_library
 torch.ops.load_library = refuse
-assert tokenizer.patch_torchvision_nms() == "_C.so: wrong build"
-assert tokenizer.patch_torchvision_nms() is None, "mended twice"
+assert patch_torchvision.patch_torchvision_nms() == "_C.so: wrong build"
+assert patch_torchvision.patch_torchvision_nms() is None, "mended twice"
 import torchvision  # its own attempt to load fails as well
 torch.ops.load_library = loads
 import open_clip
@@ -32,7 +35,7 @@ except RuntimeError as error:
 
 HEALTHY = """
 import torch
-from vidiff_cli.text import tokenizer
+from vidiff_cli.text import patch_torchvision
 
 library = torch.library.Library("torchvision", "DEF")
 
@@ -41,7 +44,7 @@ def load(path):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 torch.ops.load_library = load
-assert tokenizer.patch_torchvision_nms() is None and tokenizer._mended is None
+assert patch_torchvision.patch_torchvision_nms() is None and patch_torchvision._mended is None
 print("untouched")
 """
 
@@ -60,11 +63,37 @@ def test_words_and_their_ids():
     assert words("") == token_ids("   ") == ()
 
 
-@pytest.mark.parametrize("caption", ["a red square, moving", "ein Käsebrot 😀 12", "it's <b>b</b> &amp; 日本語", ""])
-def test_a_caption_is_the_sequence_of_its_words(caption):
+@pytest.fixture(scope="module")
+def theirs():
+    """open_clip's tokenizer."""
+    import_open_clip()
     from open_clip.tokenizer import SimpleTokenizer
 
-    assert token_ids(caption) == tuple(SimpleTokenizer().encode(caption))
+    return SimpleTokenizer()
+
+
+ENGLISH = st.text(st.sampled_from("etaoinshrdlucmfwyp'  .,"), max_size=60)
+
+
+@settings(max_examples=300)
+@given(st.one_of(ENGLISH, st.text(st.characters(exclude_categories=["Cs"]), max_size=30)))
+@example("a red square, moving")
+@example("ein Käsebrot 😀 12")
+@example("it's <b>b</b> &amp; 日本語; they've SHE'LL \t i'm")
+@example("banana bananananas internationalization aaaaaaaaaa")
+@example("<START_OF_TEXT> a <end_of_text> schÃ¶n &amp;lt; 3½ \x1b[31mred")
+def test_a_caption_has_the_ids_of_open_clip(theirs, caption):
+    assert token_ids(caption) == tuple(theirs.encode(caption))
+    assert words(caption) == tuple(theirs.pat.findall(theirs.clean_fn(caption)))
+
+
+def test_captions_are_read_without_torch():
+    program = (
+        "import sys; from vidiff_cli.text.tokenizer import token_ids; token_ids('a red square'); "
+        "print({'torch', 'open_clip', 'numpy'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_punctuation_is_told_from_words():

@@ -84,7 +84,7 @@ def test_what_the_settings_ask_for_is_built() -> None:
     assert {name: weight for name, (weight, _) in made.terms.items()} == {"flow": 0.2}
     moving = torch.stack([noise(1, 3, 16, 16).roll(step, dims=-1) for step in range(T)], dim=2)
     smooth = torch.nn.functional.avg_pool3d(moving, (1, 5, 5), 1, (0, 2, 2))
-    drawn = replace(batch(), video=smooth, observed=NONE[:1], u=torch.tensor([0.15]))
+    drawn = replace(batch(), video=smooth, observed=NONE[:1], u=torch.full((1, T), 0.15))
     still = smooth + 0.1 * noise(1, 3, 1, 16, 16, seed=2)
     assert float(replace(made, keep=1.0)(still, drawn, at(3.0)[:1])["flow"]) > 0
 
@@ -148,8 +148,8 @@ def test_a_quarter_of_the_batch_is_looked_at_whatever_the_schedule(shift: float)
         return loss(torch.sigmoid(-level[part]).sqrt()[:, :, None, None, None], clips, level[part])["squared"]
 
     for step in range(steps):
-        u = (torch.arange(size) + torch.rand((), generator=torch.Generator().manual_seed(step))) / size
-        level = cosine(u.double(), shift=shift).float()[:, None]
+        u = ((torch.arange(size) + torch.rand((), generator=torch.Generator().manual_seed(step))) / size)[:, None]
+        level = cosine(u.double(), shift=shift).float()
         drawn = replace(batch(), video=torch.zeros(size, 1, 1, 1, 1), observed=torch.zeros(size, 1).bool())
         calls.clear()
         whole = of(slice(None))

@@ -149,7 +149,7 @@ def test_every_weight_has_a_gradient_in_every_step(batch: dict[str, Any]) -> Non
     whole = {
         "video": video,
         "noise": torch.ones_like(video),
-        "u": torch.tensor([0.3, 0.6]),
+        "u": torch.tensor([0.3, 0.6])[:, None].expand(2, frames),
         "times": torch.arange(frames).expand(2, frames) / 8,
         "observed": given,
         "dropped": torch.zeros(2, dtype=torch.bool),

@@ -86,7 +86,7 @@ def test_pairs_of_given_frames_count_nothing_and_others_count_alike() -> None:
 
 def test_raft_takes_any_size_and_scales_the_flow_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights, which say nothing of motion: what it is shown and how its answer is read."""
-    from vidiff_cli.text.tokenizer import patch_torchvision_nms
+    from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 
     patch_torchvision_nms()
     from torchvision.models import optical_flow

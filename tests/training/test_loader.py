@@ -17,7 +17,7 @@ from batches import CPU, pixels, same_batch, spec_of
 from tiny_source import Row, make_source
 from torch import Tensor
 
-from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.config.train import LevelSettings, LoaderSettings, ObjectiveSettings
 from vidiff_cli.dataset.schema import Clip
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.text.learned import LearnedText, collect_vocabulary
@@ -55,14 +55,14 @@ def test_a_batch_follows_from_seed_and_step_alone() -> None:
 def test_no_draw_is_used_for_two_things() -> None:
     """With one clip a step, its level, what is given and whether its caption is dropped are independent draws."""
     source = make_source([Row(frames=4)] * 7)
-    objective = ObjectiveSettings(observed=0.5, caption_dropout=0.5, caption_dropout_observed=0.5)
+    objective = ObjectiveSettings(levels=LevelSettings(observed=0.5), caption_dropout=0.5, caption_dropout_observed=0.5)
     drawn = [draw(source, size=1, frame_strides=(1,), step=step, objective=objective) for step in range(400)]
-    u = np.array([float(batch.u) for batch in drawn])
+    u = np.array([float(batch.u[0, 0]) for batch in drawn])
     given = np.array([bool(batch.observed.any()) for batch in drawn])
     dropped = np.array([bool(batch.dropped) for batch in drawn])
     for one, other in ((u, given), (u, dropped), (given, dropped)):
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
-    again = np.array([float(draw(source, size=1, seed=1, step=step).u) for step in range(400)])
+    again = np.array([float(draw(source, size=1, seed=1, step=step).u[0, 0]) for step in range(400)])
     assert abs(np.corrcoef(u, again)[0, 1]) < 0.2 and abs(np.corrcoef(u[1:], u[:-1])[0, 1]) < 0.2
 
 
@@ -72,15 +72,17 @@ def test_levels_are_stratified(size: int) -> None:
     drawn = [draw(make_source([Row(frames=4)] * 5), size=size, step=step) for step in range(40)]
     for batch in drawn:
         assert ((batch.u >= 0) & (batch.u <= 1)).all()
-        assert (batch.u.sort().values * size).floor().clamp(max=size - 1).tolist() == list(range(size))
-    together = torch.stack([batch.u for batch in drawn])
+        assert (batch.u[:, 0].sort().values * size).floor().clamp(max=size - 1).tolist() == list(range(size))
+    together = torch.stack([batch.u[:, 0] for batch in drawn])
     assert float((together.mean() - 0.5).abs()) < 0.1
     assert len(together[:, 0].unique()) == len(drawn)
 
 
 def test_shares_of_observed_clips_and_dropped_captions() -> None:
     source = make_source([Row(frames=8)] * 50)
-    objective = ObjectiveSettings(observed=0.6, caption_dropout=0.12, caption_dropout_observed=0.35)
+    objective = ObjectiveSettings(
+        levels=LevelSettings(observed=0.6), caption_dropout=0.12, caption_dropout_observed=0.35
+    )
     drawn = [draw(source, size=32, window=8, step=step, objective=objective) for step in range(80)]
     observed = torch.cat([batch.observed.any(dim=1) for batch in drawn])
     dropped = torch.cat([batch.dropped for batch in drawn])
@@ -275,14 +277,16 @@ def test_images_are_as_large_as_the_clips_beside_them(crop: int) -> None:
 def test_half_of_the_given_frames_have_noise_drawn_for_their_clip() -> None:
     """Even over the schedule up to what is asked for; every other draw is as without it."""
     source = make_source([Row(frames=8, captions=("one", "two"))] * 50)
-    objective = ObjectiveSettings(observed=1.0, context_noise=0.6)
+    objective = ObjectiveSettings(levels=LevelSettings(observed=1.0), context_noise=0.6)
     drawn = [draw(source, size=32, window=8, step=step, objective=objective) for step in range(60)]
     places = torch.cat([batch.context for batch in drawn if batch.context is not None])
     assert len(places) == 32 * 60 and float((places == 0).double().mean()) == pytest.approx(0.5, abs=0.045)
     noisy = (places[places > 0] / 0.6).sort().values
     assert float((noisy - torch.linspace(0, 1, len(noisy))).abs().max()) < 0.06, "Kolmogorov and Smirnov"
     for step in (0, 17):
-        plain = draw(source, size=32, window=8, step=step, objective=ObjectiveSettings(observed=1.0))
+        plain = draw(
+            source, size=32, window=8, step=step, objective=ObjectiveSettings(levels=LevelSettings(observed=1.0))
+        )
         assert plain.context is None and same_batch(replace(drawn[step], context=None), plain)
 
 

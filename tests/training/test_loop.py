@@ -36,7 +36,7 @@ def batch_of(clips: int) -> Batch:
     return Batch(
         video=torch.randn(clips, 3, 2, 4, 4, generator=draw, dtype=torch.float64),
         noise=torch.randn(clips, 3, 2, 4, 4, generator=draw),
-        u=torch.rand(clips, generator=draw),
+        u=torch.rand(clips, 1, generator=draw).expand(-1, 2),
         times=torch.rand(clips, 2, generator=draw),
         observed=torch.rand(clips, 2, generator=draw) < 0.5,
         dropped=torch.rand(clips, generator=draw) < 0.5,
@@ -51,7 +51,13 @@ class Squares(SingleProcess):
 
     def loss(self, video_model: Any, batch: Batch, objective: Any) -> Loss:
         per_clip = video_model(batch.video.flatten(1)).square().sum(dim=1)
-        return Loss(total=per_clip.mean(), per_clip=per_clip.detach(), observed=batch.dropped, level=batch.u)
+        return Loss(
+            total=per_clip.mean(),
+            per_clip=per_clip.detach(),
+            per_frame=per_clip.detach()[:, None].expand_as(batch.u),
+            made=~batch.observed,
+            level=batch.u,
+        )
 
 
 class Spoilt(SingleProcess):

@@ -11,7 +11,7 @@ from batches import pixels, same_batch, spec_of
 from tiny_model import tiny_video_model
 from tiny_source import Row
 
-from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.config.train import LevelSettings, LoaderSettings, ObjectiveSettings
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.training.loader import Batch, ClipSource, draw_batches
@@ -41,7 +41,7 @@ def source() -> ClipSource:
 
 def draw(source: ClipSource, *, loader: LoaderSettings | None = None, motion: bool = True, **more: Any) -> Batch:
     reader, step = more.pop("reader", None), more.pop("step", 0)
-    objective = ObjectiveSettings.model_validate({"observed": 0.8, "caption_dropout": 0.0} | more)
+    objective = ObjectiveSettings.model_validate({"levels": {"observed": 0.8}, "caption_dropout": 0.0} | more)
     asked = {"objective": objective, "loader": loader or LoaderSettings(crop=16), "motion": motion}
     return batches.draw(source, step=step, reader=reader, size=6, window=6, **asked)
 
@@ -75,7 +75,7 @@ def test_no_estimate_knows_frames_that_are_not_observed() -> None:
 
 
 def test_ranks_workers_and_what_was_asked_before_change_no_estimate(source: ClipSource) -> None:
-    wanted = spec_of(objective=ObjectiveSettings(observed=0.8), size=6, window=6, motion=True)
+    wanted = spec_of(objective=ObjectiveSettings(levels=LevelSettings(observed=0.8)), size=6, window=6, motion=True)
 
     def drawn(workers: int, rank: int = 0, world: int = 1, start: int = 0) -> list[Batch]:
         fresh = ClipSource(rows=source.rows, read=source.read)

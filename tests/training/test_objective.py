@@ -59,14 +59,15 @@ def test_the_loss_of_no_prediction_is_the_weighted_power_of_the_target(kind: Pre
     diffusion = DiffusionSettings(target=kind, weighting=weighting, shift=-1.5, low=-12, high=15)  # type: ignore[arg-type]
     video_model, drawn = tiny_video_model(diffusion=diffusion), batch()
     made = loss_of(video_model, drawn)
-    level = cosine(drawn.u.double(), low=-12, high=15, shift=-1.5).float()[:, None].expand(B, T)
+    level = cosine(drawn.u.double(), low=-12, high=15, shift=-1.5).float()
     power = target(kind, drawn.video, drawn.noise, level).square().mean(dim=(1, 3, 4)) * loss_weight(
         weighting, kind, level
     )
     expected = torch.stack([power[clip][~GIVEN[clip]].mean() for clip in range(B)])
     torch.testing.assert_close(made.per_clip, expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(made.total, expected.mean(), rtol=1e-4, atol=1e-6)
-    assert made.observed.tolist() == [False, True, True, True]
+    assert torch.equal(made.made, ~GIVEN)
+    torch.testing.assert_close(made.per_frame[made.made], power[~GIVEN], rtol=1e-4, atol=1e-6)
     assert not made.per_clip.requires_grad and made.total.requires_grad
 
 
@@ -77,7 +78,7 @@ def test_given_frames_are_shown_clean_and_told_as_given(monkeypatch: pytest.Monk
     assert torch.equal(z[shown], drawn.video[shown]) and not torch.isclose(z[~shown], drawn.video[~shown]).all()
     assert (level[GIVEN] == 20).all()
     for clip in range(B):
-        assert level[clip][~GIVEN[clip]].unique().tolist() == [pytest.approx(float(cosine(drawn.u)[clip]), rel=1e-5)]
+        assert level[clip][~GIVEN[clip]].unique().tolist() == [pytest.approx(float(cosine(drawn.u)[clip, 0]), rel=1e-5)]
     assert torch.equal(conditioning.observed, GIVEN) and torch.equal(conditioning.times, drawn.times)
     assert conditioning.is_image is None
     assert conditioning.dropped is not None and torch.equal(conditioning.dropped, drawn.dropped)
@@ -143,7 +144,7 @@ def test_given_frames_are_shown_with_the_noise_of_their_level(monkeypatch: pytes
         assert torch.equal(z[clip], clean[clip])
     assert torch.equal(z[:, :, 3][~GIVEN[:, 3]], clean[:, :, 3][~GIVEN[:, 3]])
     made = diffusion_loss(tiny_video_model().denoiser, None, drawn)
-    torch.testing.assert_close(made.level, cosine(drawn.u.double()).float())
+    torch.testing.assert_close(made.level[~GIVEN], cosine(drawn.u.double()).float()[~GIVEN])
 
 
 def test_the_noise_of_given_frames_says_nothing_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +170,7 @@ def with_images(drawn: Batch, seed: int = 7) -> Batch:
         drawn,
         video=torch.cat([drawn.video, video.tanh()], dim=2),
         noise=torch.cat([drawn.noise, noise], dim=2),
+        u=torch.cat([drawn.u, drawn.u[:, :J]], dim=1),
         times=torch.cat([drawn.times, torch.zeros(B, J)], dim=1),
         observed=torch.cat([drawn.observed, torch.zeros(B, J, dtype=torch.bool)], dim=1),
         is_image=(torch.arange(T + J) >= T).expand(B, -1),
@@ -182,12 +184,13 @@ def test_beside_images_a_clip_is_what_it_is_alone() -> None:
     together = loss_of(video_model, drawn)
     alone = loss_of(video_model, batch())
     torch.testing.assert_close(together.per_clip, alone.per_clip, rtol=1e-4, atol=1e-6)
-    assert together.observed.tolist() == alone.observed.tolist() and torch.equal(together.level, alone.level)
+    assert torch.equal(together.made, alone.made) and torch.equal(together.level, alone.level)
     images = []
     for place in range(T, T + J):
         one = slice(place, place + 1)
         parts = {name: getattr(drawn, name)[:, :, one] for name in ("video", "noise")}
-        image = replace(drawn, **parts, times=drawn.times[:, one], observed=drawn.observed[:, one], is_image=None)
+        alone = {name: getattr(drawn, name)[:, one] for name in ("u", "times", "observed")}
+        image = replace(drawn, **parts, **alone, is_image=None)
         images.append(loss(video_model, image))
     share = J / (T + J)
     torch.testing.assert_close(together.terms["images"], share * torch.stack(images).mean(), rtol=1e-4, atol=1e-6)
@@ -234,3 +237,25 @@ def test_auxiliary_losses_see_clips_only() -> None:
     plain = loss_of(video_model, drawn)
     assert set(made.terms) == {"other", "images"}
     torch.testing.assert_close(made.total - plain.total, made.terms["other"], rtol=1e-3, atol=1e-6)
+
+
+def test_a_level_of_a_frame_changes_nothing_of_the_weight_of_others() -> None:
+    """Whatever the network does with it: of one that predicts zero, the other frames' losses stay to the bit, and its
+    own is that of its level alone."""
+    for weighting in ("v", "min-snr"):
+        video_model = tiny_video_model(diffusion=DiffusionSettings.model_validate({"weighting": weighting}))
+        u = torch.rand(B, T, generator=torch.Generator().manual_seed(3))
+        drawn = replace(batch(), u=u)
+        before = loss_of(video_model, drawn)
+        assert before.level.shape == before.per_frame.shape == (B, T)
+        for frame in range(T):
+            moved = u.clone()
+            moved[:, frame] = 0.9 - 0.5 * moved[:, frame]
+            after = loss_of(video_model, replace(drawn, u=moved))
+            others = torch.arange(T) != frame
+            assert torch.equal(after.per_frame[:, others], before.per_frame[:, others])
+            alone = loss_of(video_model, replace(drawn, u=moved[:, frame : frame + 1].expand(B, T)))
+            torch.testing.assert_close(after.per_frame[:, frame], alone.per_frame[:, frame])
+            made = ~GIVEN[:, frame]
+            assert not torch.isclose(after.per_frame[made, frame], before.per_frame[made, frame]).any()
+        torch.testing.assert_close(before.per_clip, (before.per_frame * ~GIVEN).sum(dim=1) / (~GIVEN).sum(dim=1))

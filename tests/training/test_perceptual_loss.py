@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.feature_networks import MEAN
-from vidiff_cli.text.tokenizer import patch_torchvision_nms
+from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 from vidiff_cli.training.perceptual_loss import Perceptual, perceptual
 
 CPU = torch.device("cpu")

@@ -138,9 +138,11 @@ def told_loss(monkeypatch: pytest.MonkeyPatch, value: Callable[[Any, Any, Any, A
     def loss(denoiser: Any, text: Any, batch: Any) -> Any:
         real = diffusion_loss(denoiser, text, batch)
         number = batch.video[:, 0, 0, 0, 0].add(1).mul(127.5).round()  # the clip, as conftest's source tells it
-        band = torch.from_numpy(np.digitize(real.level.numpy(), EDGES))
-        per_clip = value(number, real.observed, band, batch.dropped)
-        return replace(real, total=per_clip.mean(), per_clip=per_clip)
+        band = torch.from_numpy(np.digitize(torch.where(real.made, real.level, torch.inf).amin(dim=1), EDGES))
+        per_clip = value(number, ~real.made.all(dim=1), band, batch.dropped)
+        return replace(
+            real, total=per_clip.mean(), per_clip=per_clip, per_frame=per_clip[:, None].expand_as(real.level)
+        )
 
     monkeypatch.setattr(validation, "diffusion_loss", loss)
 

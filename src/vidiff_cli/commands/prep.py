@@ -23,6 +23,7 @@ from vidiff_cli.preparation.selection import Selection, SelectionInput, select
 from vidiff_cli.preparation.write_dataset import LEDGER, MISSING, source_status, write_dataset, write_ledgers
 from vidiff_cli.system.atomic_files import remove_leftovers
 from vidiff_cli.system.locks import LOCK, alone, folder_alone
+from vidiff_cli.text.tokenizer import token_ids
 
 CLIP_TOKENS, CLIP_MARKS = 77, 2  # that most CLIPs read of a caption; start and end among them
 KEEPING = {
@@ -246,8 +247,6 @@ def _long_captions(inputs: SelectionInput, kept: Sequence[str]) -> Iterator[str]
     }
     if not source_of:
         return
-    from vidiff_cli.text.tokenizer import token_ids  # loads torch
-
     lengths = {text: length for text in source_of if (length := len(token_ids(text))) > longest}
     if lengths:
         text = max(lengths, key=lambda each: lengths[each])

@@ -254,6 +254,9 @@ class ModelSettings(BaseModel):
     context_noise: float = Field(
         default=0.0, ge=0, le=1, description="Largest noise on observed frames in training, from 0 to 1"
     )
+    frame_levels: bool = Field(
+        default=False, description="Trained on clips whose frames have noise levels of their own, not all the same"
+    )
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     text: TextSettings = TextSettings()

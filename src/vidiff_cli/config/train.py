@@ -70,17 +70,73 @@ class OptimizerSettings(BaseModel):
         return self
 
 
-class ObjectiveSettings(BaseModel):
-    """Conditioning, dropout and losses of a training step."""
+class LevelSettings(BaseModel):
+    """Shares of the clips by the noise levels of their frames. They add up to 1: of `shared` and `observed`, one that
+    is not given takes what the others leave; if neither is, each takes half of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    shared: float = Field(default=0.5, ge=0, le=1, description="Share of clips with one noise level for all frames")
     observed: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Share of clips with some observed (clean) frames; 0: no learned conditioning",
+        description="Share of clips with some observed (clean) frames and one level for the rest",
     )
+    independent: float = Field(
+        default=0.0, ge=0, le=1, description="Share of clips with a level for every frame, drawn independently"
+    )
+    sloped: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of clips with levels that rise from frame to frame after some observed ones, as in a "
+        "rolling window (--scheme rolling)",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_rest(cls, given: Any) -> Any:
+        """Fill in `shared` and `observed`: a run records all four."""
+        if not isinstance(given, dict):
+            return given
+        missing = [name for name in ("shared", "observed") if name not in given]
+        if not missing:
+            return given
+        try:
+            rest = max(0.0, 1.0 - sum(float(value) for value in given.values()))
+        except (TypeError, ValueError):  # has its own message
+            return given
+        return given | dict.fromkeys(missing, round(rest / len(missing), 9))
+
+    @model_validator(mode="after")
+    def _add_up(self) -> LevelSettings:
+        shares = self.model_dump()
+        if abs(sum(shares.values()) - 1) > 1e-6:
+            listed = ", ".join(f"{name} {share:g}" for name, share in shares.items() if share)
+            raise ValueError(
+                f"the shares of objective.levels add up to {sum(shares.values()):g}: found {listed}, expected a sum of "
+                "1; leave shared or observed out, and it takes the rest"
+            )
+        return self
+
+    @property
+    def by_frame(self) -> bool:
+        """True where frames of a clip that are made have levels of their own."""
+        return self.independent > 0 or self.sloped > 0
+
+    @property
+    def gives_frames(self) -> bool:
+        """True where some clips have observed frames."""
+        return self.observed > 0 or self.sloped > 0
+
+
+class ObjectiveSettings(BaseModel):
+    """Noise levels, conditioning, dropout and losses of a training step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    levels: LevelSettings = LevelSettings()
     caption_dropout: float = Field(
         default=0.12, ge=0, le=1, description="Share of captions dropped, for classifier-free guidance"
     )
@@ -360,6 +416,17 @@ class TrainSettings(BaseModel):
         if self.autoencoder is not None and (wrong := [name for name, value in asked.items() if value]):
             raise ValueError(
                 f"{wrong[0]} needs pixels, and with --autoencoder there are latents: leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _levels_condition(self) -> TrainSettings:
+        levels = self.objective.levels
+        if self.conditioning == "none" and levels.by_frame:
+            name = "independent" if levels.independent else "sloped"
+            raise ValueError(
+                f"objective.levels.{name} trains conditioning on frames, and --conditioning none trains none: leave "
+                "one of them out"
             )
         return self
 

@@ -31,8 +31,9 @@ class VideoModel(Protocol):
     default one first. `steps` are the default of sampling, `one_step` says that given frames leave so little open that
     one will do. `guidance_scale` is the default; `is_distilled`: the only one, for it is in the weights. `prior` is the
     covariance of its noise; `context_noise` the highest noise of given frames that it was trained with, as a place of
-    the schedule. `windows_at_once` that a device takes. `clips_seen` in training, None for a model of others; `licence`
-    of its weights where one is known.
+    the schedule; `frame_levels`: it was trained on frames with levels of their own, as a rolling window has them.
+    `windows_at_once` that a device takes. `clips_seen` in training, None for a model of others; `licence` of its
+    weights where one is known.
     """
 
     @property
@@ -75,6 +76,8 @@ class VideoModel(Protocol):
     def prior(self) -> Prior: ...
     @property
     def context_noise(self) -> float: ...
+    @property
+    def frame_levels(self) -> bool: ...
     @property
     def windows_at_once(self) -> int: ...
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vidiff_cli.models.pretrained import with_weights
-from vidiff_cli.text.tokenizer import patch_torchvision_nms
+from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 
 # of Kinetics-400, for pixels in [0, 1], as torchvision's weights were trained
 MEAN, DEVIATION = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)

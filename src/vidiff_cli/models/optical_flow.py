@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vidiff_cli.models.pretrained import read_weights, with_weights
-from vidiff_cli.text.tokenizer import patch_torchvision_nms
+from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 
 FlowFn = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(first, second: n c h w in [-1, 1]) -> the flow from first to second and the one back, n 2 h w each."""

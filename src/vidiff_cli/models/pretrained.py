@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.meta import meta_device
 
 CONVERT = (
     'convert it once: python -c "import torch, safetensors.torch as s; '
@@ -54,7 +54,7 @@ def with_weights(
 
     The parts named in `without` are left out of the network and of the weights. VidiffError where they do not fit.
     """
-    with torch.device("meta"):
+    with meta_device():
         network = build()
     for name in without:
         setattr(network, name, nn.Identity())

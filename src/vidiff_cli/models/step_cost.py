@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.models.acceleration import recompute_stages
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.meta import meta_device
 from vidiff_cli.models.unet3d import Stage
 from vidiff_cli.models.video_model import VideoNetwork
 
@@ -51,7 +52,7 @@ def kept_bytes(model: ModelSettings, *, half: bool) -> int:
 @lru_cache(maxsize=32)
 def _clip_cost(model_json: str, recompute: bool) -> ClipCost:
     model = ModelSettings.model_validate_json(model_json)
-    with torch.device("meta"):
+    with meta_device():
         video_model = VideoNetwork(model)
         parameters = sum(value.numel() for value in video_model.parameters())
         z, level, conditioning = _meta_inputs(model)

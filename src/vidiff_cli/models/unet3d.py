@@ -96,8 +96,8 @@ class UNet3D(nn.Module):
         pixels = settings.channels * settings.patch_size**2
         self.embedding = FrameEmbedding(settings.embedding, settings.context_dim)
         if settings.context_dim:
-            self.null_token = nn.Parameter(0.02 * torch.randn(settings.context_dim))
-            self.null_pooled = nn.Parameter(0.02 * torch.randn(settings.context_dim))
+            self.null_token = nn.Parameter(torch.randn(settings.context_dim).mul_(0.02))
+            self.null_pooled = nn.Parameter(torch.randn(settings.context_dim).mul_(0.02))
         self.stem = SpaceConv(pixels, widths[0])
         self.stem_estimate = _EstimateStem(settings, widths[0]) if settings.motion else None
         self.down, self.downsamplers, self.up, self.upsamplers = (nn.ModuleList() for _ in range(4))

@@ -130,6 +130,10 @@ class UNetModel:
         return self.settings.context_noise
 
     @property
+    def frame_levels(self) -> bool:
+        return self.settings.frame_levels
+
+    @property
     def windows_at_once(self) -> int:
         return WINDOWS_AT_ONCE
 

@@ -14,6 +14,7 @@ from vidiff_cli.config.model import LongCaptions, ModelSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.denoiser import Denoiser
+from vidiff_cli.models.meta import meta_device
 from vidiff_cli.text.adapter import AdaptedText
 from vidiff_cli.text.encoder import CaptionReader, EmbedCaption, frozen_reader
 from vidiff_cli.text.learned import LearnedText
@@ -49,7 +50,7 @@ class VideoNetwork(nn.Module):
 
     def with_weights(self, weights: Mapping[str, Tensor], device: torch.device) -> VideoNetwork:
         """A frozen model of other weights, which shares their memory where they are on `device`."""
-        with torch.device("meta"):
+        with meta_device():
             other = VideoNetwork(self.settings)
         other.load_state_dict({name: value.to(device) for name, value in weights.items()}, assign=True)
         return other.requires_grad_(False).eval()
@@ -81,7 +82,7 @@ def open_video_model(path: Path) -> tuple[VideoNetwork, dict[str, object]]:
     """
     checkpoint = read_checkpoint(path)
     settings = read_model_settings(checkpoint.header, path)
-    with torch.device("meta"):
+    with meta_device():
         video_model = VideoNetwork(settings)
     expected = video_model.state_dict()
     check_model_weights(checkpoint.tensors, expected, path)

@@ -1,9 +1,9 @@
 """Metrics of a training: metrics.jsonl, the loss plot, and the numbers that are shown while it runs.
 
 A row of metrics.jsonl covers the steps since the last one: `step`, `phase`, `lr`, means of the `loss`, of its parts
-(`free`, `observed`, `loss_level_*` by band of log-SNR, `loss_*` of auxiliary terms) and of the `gradient_norm`, how
-many updates were `skipped`, and measurements (`MEASURED`). A validation has a row of its own: `validation_loss` and
-its parts.
+(`free`, `observed`, `frame_levels`, `loss_level_*` by band of log-SNR, `loss_*` of auxiliary terms) and of the
+`gradient_norm`, how many updates were `skipped`, and measurements (`MEASURED`). A validation has a row of its own:
+`validation_loss` and its parts.
 """
 
 from __future__ import annotations
@@ -211,6 +211,7 @@ class TrainingLog:
         self.validations.append(row)
         self._write(row)
         parts = [f"{name} {_format(value)}" for name, value in (("free", found.free), ("observed", found.observed))]
+        parts += [f"levels by frame {_format(found.frame_levels)}"] if found.frame_levels is not None else []
         gain = f"; {_format(found.text_gain)} lower with captions" if found.text_gain is not None else ""
         yield Note(f"Validation at step {step}: loss {found.loss:.4f} ({', '.join(parts)}){gain}.")
         gains = [
@@ -236,7 +237,7 @@ class TrainingLog:
 
     def _row(self) -> dict[str, object]:
         last, pace = self.pending[-1], self.seconds_per_step()
-        keys = ("loss", "free", "observed", "gradient_norm")
+        keys = ("loss", "free", "observed", "frame_levels", "gradient_norm")
         row: dict[str, object] = {"step": last["step"], "phase": last["phase"], "lr": last["lr"]}
         row |= {key: _mean([each.get(key) for each in self.pending]) for key in keys}
         if self.pending[0]["step"] == 1:
@@ -302,10 +303,11 @@ class TrainingLog:
 
 
 def _step_entry(report: StepReport) -> dict[str, Any]:
-    """Converts a step to JSON for its row: for every band of log-SNR the sum of losses and the number of clips."""
+    """Converts a step to JSON for its row: for every band of log-SNR the sum of losses and the number of clips, of
+    which every frame that counts is an equal part."""
     bands = noise_bands(report.levels)
-    losses = np.asarray(report.per_clip, np.float64)
-    sound = np.isfinite(losses)
+    losses, made = np.asarray(report.per_frame, np.float64), report.made & np.isfinite(report.per_frame)
+    part = made / np.maximum(report.made.sum(axis=1, keepdims=True), 1)
     return {
         "step": report.step,
         "phase": report.phase,
@@ -313,10 +315,11 @@ def _step_entry(report: StepReport) -> dict[str, Any]:
         "loss": _finite_or_none(report.loss),
         "free": _finite_or_none(report.free),
         "observed": _finite_or_none(report.observed),
+        "frame_levels": _finite_or_none(report.frame_levels),
         "gradient_norm": _finite_or_none(report.gradient_norm),
         "bands": [
-            [float(losses[here].sum()), int(here.sum())]
-            for here in ((bands == number) & sound for number in range(len(BANDS)))
+            [float((losses[here] * part[here]).sum()), float(part[here].sum())]
+            for here in ((bands == number) & made for number in range(len(BANDS)))
         ],
         "terms": {name: _finite_or_none(value) for name, value in report.terms.items()},
         "skipped": report.skipped,
@@ -334,6 +337,7 @@ def _band_means(steps: Sequence[list[list[float]]] | deque[list[list[float]]]) -
 def _validation_row(step: int, phase: str, found: Validation) -> dict[str, Any]:
     row = {"step": step, "phase": phase, "validation_loss": found.loss}
     row |= {"validation_free": found.free, "validation_observed": found.observed}
+    row |= {"validation_frame_levels": found.frame_levels}
     row |= {f"validation_level_{name}": value for name, value in zip(BANDS, found.bands, strict=True)}
     row |= {"validation_unconditional": found.unconditional, "text_gain": found.text_gain}
     return row | {"text_gain_error": found.text_gain_error, "validation_clips": found.clips}

@@ -57,7 +57,8 @@ class TrainingMonitor:
         crop, held_out = settings.loader.crop, open_clip_source(settings, dataset, side="val", latents=latents)
         self.validation_set: ValidationSet | None = None
         if settings.validate_every:
-            self.validation_set = make_validation_set(held_out, model, crop=crop)
+            independent = settings.objective.levels.independent > 0
+            self.validation_set = make_validation_set(held_out, model, independent=independent, crop=crop)
         self.error_split = "val" if len(held_out.rows) else "train"
         source = held_out if self.error_split == "val" else open_clip_source(settings, dataset, latents=latents)
         self.error_clips = choose_clips(source, model, crop=crop)

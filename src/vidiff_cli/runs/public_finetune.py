@@ -32,13 +32,13 @@ from vidiff_cli.runs.group_latents import latent_reader
 from vidiff_cli.runs.trackers import flatten
 from vidiff_cli.text.encoder import CaptionEmbedding
 from vidiff_cli.text.long_captions import CaptionLimit, caption_limit
+from vidiff_cli.training.frame_levels import trained_kinds
 from vidiff_cli.training.latent_cache import LatentCache
 
 # Settings of vidiff's own network, by the beginnings of their names.
 OWN_NETWORK = ("network.", "diffusion.", "motion", "conditioning", "compile", "world.", "films.")
 OWN_NETWORK += ("text.kind", "text.clip_model", "text.depth", "text.max_tokens", "text.vocabulary")
 OWN_NETWORK += (
-    "objective.observed",
     "objective.context_noise",
     "objective.estimate_dropout",
     "objective.image_fraction",
@@ -143,6 +143,14 @@ def public_settings(
     longest = (int(index.frames[train].max()) - 1) // stride + 1
     frames = floor_length(model.codec, min(_window(settings, model), longest))
     PublicModel(folder, device=device, dtype=dtype, size=(width, height), frames=frames)  # refuses what it cannot hold
+    levels = settings.objective.levels
+    if not model.family.levels_by_frame and levels.shared < 1:
+        asked = ", ".join(each for each in trained_kinds(levels) if each != "shared")
+        raise UsageError(
+            f"{model.name} takes one noise level for all frames of a clip",
+            found=f"objective.levels of {asked}",
+            fix="leave objective.levels out",
+        )
     base = _base(settings, folder, model)
     kind = Process.from_config(folder.scheduler).kind
     described = ModelSettings(
@@ -152,14 +160,14 @@ def public_settings(
         fps=str(fps),
         frame_strides=(stride,),
         conditioning="none",
+        frame_levels=frames > 1 and levels.by_frame,
         network=settings.network.model_copy(update={"patch_size": 1, "channel_mult": (1,), "context_dim": 0}),
         diffusion=DiffusionSettings(target=kind, weighting=kind),
         text=TextSettings(kind="none", long_captions=settings.text.long_captions),
         base=base,
     )
-    objective = settings.objective.model_copy(update={"observed": 0.0})
     changes = {"start_from": Path(base.path), "frames": frames, "conditioning": "none", "motion": False}
-    return settings.model_copy(update=changes | {"objective": objective}), described, model
+    return settings.model_copy(update=changes), described, model
 
 
 def _check_dataset(dataset: Dataset) -> None:

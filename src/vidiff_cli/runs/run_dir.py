@@ -63,7 +63,7 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
     if settings.resume == "never":
         raise VidiffError(f"{run} already exists", fix=f"{OTHER_FOLDER}, or --overwrite")
     old, new = _read_recorded(path), flatten(_config(settings, model, dataset))
-    old = {name: value for name, value in _defaults().items() if name in new} | old
+    old = {name: value for name, value in _defaults().items() if name in new} | _with_levels(old)
     digest, new_digest = old.pop("dataset", None), new.pop("dataset")
     if digest == new_digest:
         old["train.dataset"] = new["train.dataset"]  # the same clips in another place
@@ -84,6 +84,15 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
             fix=f"{OTHER_FOLDER}, or --overwrite",
         )
     return True
+
+
+def _with_levels(old: dict[str, Any]) -> dict[str, Any]:
+    """The recorded settings of a run from before there were `objective.levels`: one share, of clips with observed
+    frames."""
+    observed = old.pop("train.objective.observed", None)
+    if not isinstance(observed, int | float):
+        return old
+    return {"train.objective.levels.shared": 1 - observed, "train.objective.levels.observed": observed} | old
 
 
 def _read_recorded(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vidiff_cli.config.model import AutoencoderSettings, ClipSettings, ModelSettings, TextSettings
-from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.config.train import LevelSettings, TrainSettings
 from vidiff_cli.dataset.dataset import Clip, Dataset
 from vidiff_cli.dataset.index import SIDES
 from vidiff_cli.dataset.world_dataset import is_world, open_clips
@@ -76,6 +76,7 @@ def model_settings(
         frame_strides=tuple(strides if frames > 1 else [1]),
         conditioning=settings.conditioning,
         context_noise=settings.objective.context_noise if settings.conditioning == "mixed" else 0.0,
+        frame_levels=frames > 1 and settings.objective.levels.by_frame,
         network=network if kind != "none" else network.model_copy(update={"context_dim": 0}),
         diffusion=settings.diffusion,
         text=TextSettings(
@@ -185,7 +186,8 @@ class _ClipSubset:
 def consistent(settings: TrainSettings) -> TrainSettings:
     """Resolves settings that follow from others.
 
-    Without observed frames in training, `conditioning` becomes "none" and `motion` False, and the reverse. On latents
+    Without clips that condition on frames, `conditioning` becomes "none", and the reverse; without observed frames,
+    `motion` becomes False: independent levels condition too, but give nothing to estimate motion from. On latents
     there is no estimate by motion, and no clip is mirrored: both are of pixels. Captions of a world are read by a
     learned encoder.
     """
@@ -194,10 +196,16 @@ def consistent(settings: TrainSettings) -> TrainSettings:
         settings = settings.model_copy(update={"motion": False, "loader": loader})
     if is_world(settings.dataset) and settings.text.kind == "auto":
         settings = settings.model_copy(update={"text": settings.text.model_copy(update={"kind": "learned"})})
-    if not (settings.conditioning == "mixed" and settings.objective.observed):
-        objective = settings.objective.model_copy(update={"observed": 0.0})
-        settings = settings.model_copy(update={"conditioning": "none", "objective": objective, "motion": False})
-    return settings
+    levels = settings.objective.levels
+    if settings.conditioning == "none" or not (levels.gives_frames or levels.by_frame):
+        settings = with_one_level(settings).model_copy(update={"conditioning": "none"})
+    return settings if settings.objective.levels.gives_frames else settings.model_copy(update={"motion": False})
+
+
+def with_one_level(settings: TrainSettings) -> TrainSettings:
+    """The settings with one level for all frames of every clip, and none observed."""
+    objective = settings.objective.model_copy(update={"levels": LevelSettings(shared=1.0, observed=0.0)})
+    return settings.model_copy(update={"objective": objective})
 
 
 def describe_training(

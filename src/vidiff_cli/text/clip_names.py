@@ -141,7 +141,7 @@ def is_tag(model: str, weights: str) -> bool:
 
 def import_open_clip() -> None:
     """Imports open_clip, also beside a torchvision that was built for another torch."""
-    from vidiff_cli.text.tokenizer import patch_torchvision_nms
+    from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 
     patch_torchvision_nms()
     with quiet():

@@ -38,7 +38,7 @@ class LearnedText(nn.Module):
         self.width, self.max_tokens = width, max_tokens
         self._row = {token: row for row, token in enumerate(self.vocabulary, start=EMPTY + 1)}
         self.embedding = nn.Embedding(len(self.vocabulary) + 1, width)
-        self.positions = nn.Parameter(0.1 * torch.randn(max_tokens, width))
+        self.positions = nn.Parameter(torch.randn(max_tokens, width).mul_(0.1))
         self.layers = nn.ModuleList(_Layer(width, heads) for _ in range(depth))
         self.pool = nn.Linear(width, width)
 

@@ -1,76 +1,103 @@
-"""Words and byte-pair token ids of a caption, from open_clip's tokenizer (offline, 49,408 ids).
+"""Words and byte-pair token ids of a caption: those of CLIP's tokenizer (offline, 49,408 ids).
 
-open_clip is imported at the first use, never with this module: it brings torchvision and takes seconds.
+open_clip has the table of merges and a tokenizer. Its table is read; its tokenizer is not imported: with open_clip come
+torch, torchvision and timm, seconds that `vidiff prep` and `vidiff sample` need for nothing else.
 """
 
+import gzip
+import html
 import importlib.util
-import sys
 import unicodedata
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-
-if TYPE_CHECKING:
-    from open_clip.tokenizer import SimpleTokenizer
+from vidiff_cli.errors import VidiffError
 
 CACHED_CAPTIONS = 65_536
+TABLE = "bpe_simple_vocab_16e6.txt.gz"  # in the package open_clip
+MERGES = 49_152 - 256 - 2  # lines of the table that are used, after the first
+END = "</w>"  # of a word
+MARKS = ("<start_of_text>", "<end_of_text>")
 
-# A torch Library takes its definitions back when it is collected, so the one that mends torchvision lives here.
-_mended: torch.library.Library | None = None
+
+class BytePairs:
+    """CLIP's byte-pair encoding (Radford et al. 2021): words are cut into the table's merges, lowest rank first."""
+
+    def __init__(self, table: Path) -> None:
+        import regex
+
+        with gzip.open(table, "rt", encoding="utf-8") as lines:
+            merges = [tuple(line.split()) for line in lines.read().split("\n")[1 : MERGES + 1]]
+        self._letters = _byte_letters()
+        tokens = [*self._letters.values(), *(letter + END for letter in self._letters.values())]
+        tokens += ["".join(merge) for merge in merges] + [*MARKS]
+        self._id = {token: number for number, token in enumerate(tokens)}
+        self._rank = {merge: rank for rank, merge in enumerate(merges)}
+        self._words = regex.compile(
+            "|".join(MARKS) + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
+        )
+
+    def words(self, caption: str) -> tuple[str, ...]:
+        """The words of a caption: lower case, HTML and broken encodings resolved."""
+        import ftfy
+
+        clean = html.unescape(html.unescape(ftfy.fix_text(caption)))
+        return tuple(self._words.findall(" ".join(clean.split()).lower()))
+
+    def ids(self, word: str) -> tuple[int, ...]:
+        """The token ids of one word."""
+        if word in MARKS:
+            return (self._id[word],)
+        letters = [self._letters[byte] for byte in word.encode("utf-8")]
+        parts = [*letters[:-1], letters[-1] + END]
+        while len(parts) > 1:
+            pairs = set(pairwise(parts))
+            merge = min(pairs, key=lambda pair: self._rank.get(pair, MERGES))
+            if merge not in self._rank:
+                break
+            parts = _merged(parts, merge)
+        return tuple(self._id[part] for part in parts)
 
 
-def patch_torchvision_nms() -> str | None:
-    """Let torchvision be imported although its compiled operators do not load; call before importing open_clip.
+def _merged(parts: list[str], merge: tuple[str, ...]) -> list[str]:
+    """The parts with every occurrence of a pair joined, from the left."""
+    joined: list[str] = []
+    place = 0
+    while place < len(parts):
+        both = tuple(parts[place : place + 2]) == merge
+        joined.append("".join(merge) if both else parts[place])
+        place += 2 if both else 1
+    return joined
 
-    torchvision describes two operators to torch while it is imported, and torch refuses to describe an operator that
-    does not exist: a torchvision built for another torch cannot be imported at all. Declaring the two names is enough.
-    They stay without an implementation: `torchvision.ops.nms` still raises torchvision's own error.
-    Returns why the operators are off, or None when nothing had to be done: a healthy torchvision, none at all, or one
-    that is imported already.
-    """
-    global _mended
-    spec = importlib.util.find_spec("torchvision") if "torchvision" not in sys.modules else None
-    if spec is None or not spec.submodule_search_locations or _mended is not None:
-        return None
-    folder = Path(spec.submodule_search_locations[0])
-    reason = f"{folder} holds no compiled operators"
-    for binary in sorted([*folder.glob("_C*.so"), *folder.glob("_C*.pyd"), *folder.glob("_C*.dylib")]):
-        try:
-            torch.ops.load_library(str(binary))
-        except OSError as error:
-            reason = str(error.__cause__ or error)
-    # Only after the probe: a second declaration beside a working library would be the error that this prevents.
-    missing = [name for name in ("nms", "qnms") if not hasattr(torch.ops.torchvision, name)]
-    if "nms" not in missing:
-        return None
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in missing:
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _mended = library
-    return reason
+
+def _byte_letters() -> dict[int, str]:
+    """A printable character for each byte, in the order of the first token ids."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
 
 
 @lru_cache(maxsize=1)
-def _tokenizer() -> "SimpleTokenizer":
-    patch_torchvision_nms()
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer()
+def _tokenizer() -> BytePairs:
+    spec = importlib.util.find_spec("open_clip")  # finds the package, does not import it
+    folders = spec.submodule_search_locations if spec else None
+    table = next((path for folder in folders or () if (path := Path(folder) / TABLE).is_file()), None)
+    if table is None:
+        raise VidiffError(f"{TABLE} of the package open_clip is not on this machine", fix="install open-clip-torch")
+    return BytePairs(table)
 
 
 @lru_cache(maxsize=CACHED_CAPTIONS)
 def words(caption: str) -> tuple[str, ...]:
     """The words of a caption as the tokenizer cuts it: lower case, digits and runs of punctuation apart."""
-    tokenizer = _tokenizer()
-    return tuple(tokenizer.pat.findall(tokenizer.clean_fn(caption)))
+    return _tokenizer().words(caption)
 
 
 @lru_cache(maxsize=CACHED_CAPTIONS)
 def word_ids(word: str) -> tuple[int, ...]:
     """The token ids of one word of `words`: several when it is no token of its own."""
-    return tuple(_tokenizer().encode(word))
+    return _tokenizer().ids(word)
 
 
 @lru_cache(maxsize=CACHED_CAPTIONS)

@@ -75,7 +75,7 @@ class LowNoiseLosses:
         lowest = torch.where(made, level, torch.inf).amin(dim=1).float()
         open_ = (lowest >= GATE) & made.any(dim=1)
         if self.keep < 1.0:
-            open_ = open_ & ((batch.u.double() * _SPREAD) % 1.0 < self.keep)
+            open_ = open_ & ((batch.u.amax(dim=1).double() * _SPREAD) % 1.0 < self.keep)
         chosen = open_.nonzero()[:, 0]
         if not len(chosen):
             return {name: x_hat.new_zeros((), dtype=torch.float32) for name in self.terms}

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 # The purpose of a random stream is part of its seed: numpy pads with zeros, so [seed, step] equals [seed, step, 0].
-EPOCH, BATCH, SAMPLE, IMAGES, DROPOUT = 1, 2, 3, 4, 5
+EPOCH, BATCH, SAMPLE, IMAGES, DROPOUT, LEVELS = 1, 2, 3, 4, 5, 6
 
 
 class BucketBatchSampler:

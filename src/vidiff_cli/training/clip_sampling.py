@@ -1,4 +1,4 @@
-"""Random choices for one clip of a step: window of frames, crop, flip, caption, observed frames.
+"""Random choices for one clip of a step: window of frames, crop, flip, caption, noise levels, observed frames.
 
 Every draw of sample i of step n comes from a generator of (seed, n, i). Shapes: t frames, h w pixels, c = 3 RGB.
 """
@@ -16,6 +16,7 @@ import numpy as np
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.training.conditioning_masks import draw_observed
+from vidiff_cli.training.frame_levels import LevelKind, choose_kind, draw_independent, draw_sloped
 
 # Words that a mirror makes untrue: sides and turns in some languages, and writing in the picture.
 _SIDED = re.compile(
@@ -48,7 +49,7 @@ class ClipRows(Protocol):
 class ClipSample:
     """The choices for one sample. `corner` is the top left pixel of the crop as shares of the free pixels; `context` is
     the place on the schedule (0 clean, 1 noise) at which observed frames are shown; `unmoved` means that their motion
-    estimate is not shown."""
+    estimate is not shown. `u` has the place of every frame, None where all have the same."""
 
     row: int
     frames: range
@@ -60,6 +61,7 @@ class ClipSample:
     corner: tuple[float, float]
     context: float = 0.0
     unmoved: bool = False
+    u: np.ndarray | None = None
 
     def crop_frames(self, frames: np.ndarray, crop: int) -> np.ndarray:
         """The part (t h w c) of the window's frames that is drawn: a view."""
@@ -80,17 +82,19 @@ def sample_clip(
     window: int,
     frame_strides: Sequence[int],
     rng: np.random.Generator,
+    levels: np.random.Generator,
 ) -> ClipSample:
     """Draw a window of a clip at a random start and frame stride; a shorter clip is taken whole.
 
     Args:
         row: Length, rate and captions of the clip.
         number: Its number in the source.
-        objective: Shares of observed frames, dropped captions and context noise.
+        objective: Shares of kinds of levels, dropped captions and context noise.
         loader: Crop and mirroring.
         window: Frames of the window.
         frame_strides: Strides to choose from, in frames.
         rng: Generator of this clip alone.
+        levels: Another one, for levels that differ over the frames: no other draw depends on them.
 
     Returns:
         The choices.
@@ -99,10 +103,10 @@ def sample_clip(
     fitting = [step for step in frame_strides if (length - 1) * step < row.frames] or [1]
     step = fitting[_below(len(fitting), rng)]
     start = _below(row.frames - (length - 1) * step, rng)
-    observed, drop = np.zeros(length, dtype=bool), objective.caption_dropout
-    if rng.random() < objective.observed:
-        observed = draw_observed(rng, length)
-        drop = objective.caption_dropout_observed if observed.any() else drop
+    kind = choose_kind(rng.random(), objective.levels)
+    observed = draw_observed(rng, length) if kind == "observed" else np.zeros(length, dtype=bool)
+    u, observed = frame_places(kind, observed, levels)
+    drop = objective.caption_dropout_observed if observed.any() else objective.caption_dropout
     captions = row.captions
     caption = captions[_below(len(captions), rng)] if captions else ""
     dropped = bool(not captions or rng.random() < drop)
@@ -121,7 +125,17 @@ def sample_clip(
         corner=(top, left),
         context=context,
         unmoved=unmoved,
+        u=u,
     )
+
+
+def frame_places(
+    kind: LevelKind, observed: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """The places of the frames of a clip of this kind, None where all have the same, and its observed frames."""
+    if kind == "independent":
+        return draw_independent(rng, len(observed)), observed
+    return draw_sloped(rng, len(observed)) if kind == "sloped" else (None, observed)
 
 
 def image_count(fraction: float, frames: int) -> int:

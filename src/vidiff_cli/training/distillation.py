@@ -49,13 +49,14 @@ class Distillation:
         x_hat = student.denoiser(z, level, make_conditioning(batch, student.text))
         weight = (1 + level.double().exp()).clamp(max=MOST_WEIGHT).to(x_hat)
         errors = (x_hat - target.to(x_hat)).square().mean(dim=(1, 3, 4)) * weight  # b t
-        made = (~batch.observed).to(errors)
-        per_clip = (errors * made).sum(dim=1) / made.sum(dim=1)
+        made = ~batch.observed
+        per_clip = (errors * made).sum(dim=1) / made.to(errors).sum(dim=1)
         return Loss(
             total=per_clip.mean(),
             per_clip=per_clip.detach(),
-            observed=batch.observed.any(dim=1),
-            level=torch.where(batch.observed, torch.inf, level).amin(dim=1),
+            per_frame=errors.detach(),
+            made=made,
+            level=level,
         )
 
     def guided_teacher(self, batch: Batch) -> Denoise:
@@ -74,12 +75,11 @@ class Distillation:
 
 
 def step_levels(batch: Batch, settings: ModelSettings, *, steps: int, substeps: int) -> Tensor:
-    """Levels (substeps + 1, b, t), float64, of a student's step: from the batch's place on the schedule, at most to
-    `HIGHEST`, to the place of 1 / steps less, or the clean end. Those of observed frames stay."""
+    """Levels (substeps + 1, b, t), float64, of a student's step: from the batch's places on the schedule, at most
+    from `HIGHEST`, to those of 1 / steps less, or the clean end. Those of observed frames stay."""
     start = batch_levels(batch, settings).double()
     start = torch.where(batch.observed, start, start.clamp(max=HIGHEST))
-    u = batch.u.double()[:, None].expand_as(start)
-    places = [(u - part / (steps * substeps)).clamp(min=0) for part in range(1, substeps + 1)]
+    places = [(batch.u.double() - part / (steps * substeps)).clamp(min=0) for part in range(1, substeps + 1)]
     later = [training_levels(settings, place).maximum(start) for place in places]
     return torch.stack([start, *(torch.where(batch.observed, start, level) for level in later)])
 

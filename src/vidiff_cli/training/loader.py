@@ -24,11 +24,14 @@ from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.pixels import from_uint8_fast
 from vidiff_cli.text.encoder import CaptionReader, CaptionTensors
-from vidiff_cli.training.bucket_sampler import BATCH, DROPOUT, IMAGES, SAMPLE, BucketBatchSampler
+from vidiff_cli.training.bucket_sampler import BATCH, DROPOUT, IMAGES, LEVELS, SAMPLE, BucketBatchSampler
 from vidiff_cli.training.clip_sampling import ClipRows, ClipSample, draw_image, image_count, sample_clip
 from vidiff_cli.training.motion_estimates import estimate_frames
 
-VIDEOS, FRAMES = ("video", "noise", "estimate", "uncertainty"), ("times", "observed", "estimated_from")  # of a batch
+VIDEOS, FRAMES = (
+    ("video", "noise", "estimate", "uncertainty"),
+    ("u", "times", "observed", "estimated_from"),
+)  # of a batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,13 +107,14 @@ class BatchSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """video (b c t h w), pixels in [-1, 1] or latents of unit variance, noise alike; u (b) in (0, 1); times (b, t)
-    seconds; observed (b, t); dropped (b): no caption. `text` holds the captions as the text encoder reads them (None:
-    for a model without one). `rows` (b) are the numbers of the clips in the source, `seeds` (b) those of dropout.
-    `context` (b) is the place on the schedule (0 clean, 1 noise) at which observed frames are shown (None: clean).
-    `is_image` (b, t) marks images, which come after the frames of the clip (None: no images). `estimate` (b c t h w)
-    and `uncertainty` (b 1 t h w) are made of the clean frames `estimated_from` (b, t), as in `Conditioning` (None for a
-    model without motion). The noise is white: the model's prior is applied later."""
+    """video (b c t h w), pixels in [-1, 1] or latents of unit variance, noise alike; u (b, t) in [0, 1], the place of
+    every frame on the noise schedule; times (b, t) seconds; observed (b, t); dropped (b): no caption. `text` holds
+    the captions as the text encoder reads them (None: for a model without one). `rows` (b) are the numbers of the
+    clips in the source, `seeds` (b) those of dropout. `context` (b) is the place on the schedule (0 clean, 1 noise)
+    at which observed frames are shown (None: clean). `is_image` (b, t) marks images, which come after the frames of
+    the clip (None: no images). `estimate` (b c t h w) and `uncertainty` (b 1 t h w) are made of the clean frames
+    `estimated_from` (b, t), as in `Conditioning` (None for a model without motion). The noise is white: the model's
+    prior is applied later."""
 
     video: Tensor
     noise: Tensor
@@ -235,6 +239,7 @@ def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionRe
             window=spec.window,
             frame_strides=spec.frame_strides,
             rng=np.random.default_rng([seed, SAMPLE, step, number]),
+            levels=np.random.default_rng([seed, LEVELS, step, number]),
         )
         for number in spec.slice
     ]
@@ -249,11 +254,15 @@ def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionRe
     frames = _stacked((_pixels(source, [draw, *own], loader.crop) for draw, own in seen), len(draws))
     shown = np.stack([draw.observed & (not draw.unmoved) for draw in draws])
     times = np.array([draw.times for draw in draws])
+    places = np.repeat(u[spec.slice.start : spec.slice.stop, None], shown.shape[1] + count, axis=1)
+    for place, draw in zip(places, draws, strict=True):
+        if draw.u is not None:
+            place[: len(draw.u)] = draw.u
     clips = frames[:, : shown.shape[1]]
     captions = tuple(draw.caption for draw in draws)
     return HostBatch(
         frames=frames,
-        u=u[spec.slice.start : spec.slice.stop],
+        u=places,
         times=np.pad(times, ((0, 0), (0, count))),
         observed=np.stack([np.pad(draw.observed, (0, count)) for draw in draws]),
         dropped=np.array([draw.dropped for draw in draws]),

@@ -31,13 +31,14 @@ STUCK_AFTER = 200  # steps in a row at the clip value before it is called stuck
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """After `step` updates. `free` and `observed`: loss of the clips without and with given frames (nan if there were
-    none).
+    """After `step` updates. Loss of the clips without given frames (`free`), with some (`observed`), and of those whose
+    frames have levels of their own (`frame_levels`); nan without such clips.
 
     `stuck` is True once, when the gradient norm has stayed at the clip value for long: most often a forgotten parameter
-    or too large a learning rate. Of each clip of the batch, over all ranks: `per_clip` loss, `levels` (log-SNR of the
-    frames that are generated), `conditional` (with its caption), `rows` (its number in the source). `terms` are the
-    auxiliary losses, weighted. `skipped`: the update was not made, for the `reason` that `StepGuard.check` returns.
+    or too large a learning rate. Of each clip of the batch, over all ranks: `per_clip` loss, `conditional` (with
+    its caption), `rows` (its number in the source); of each of its frames: `per_frame` loss, `levels` (log-SNR),
+    and `made`, true for those that count (b, t). `terms` are the auxiliary losses, weighted. `skipped`: the update
+    was not made, for the `reason` that `StepGuard.check` returns.
     """
 
     step: int
@@ -45,11 +46,14 @@ class StepReport:
     loss: float
     free: float
     observed: float
+    frame_levels: float
     gradient_norm: float
     lr: float
     stuck: bool
     per_clip: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    levels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    per_frame: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), np.float32))
+    levels: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), np.float32))
+    made: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), bool))
     conditional: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     rows: tuple[int, ...] = ()
     terms: dict[str, float] = field(default_factory=dict)
@@ -152,23 +156,29 @@ def _updates(
         state.step += 1
         guard.clipped = guard.clipped + 1 if norm >= chosen.max_grad_norm else 0
         # one exchange for all of it: between machines, the number of exchanges is what costs
-        facts = [loss.per_clip, loss.level, loss.observed, ~batch.dropped, torch.tensor(batch.rows)]
+        facts = [each[:, None] for each in (loss.per_clip, ~batch.dropped, torch.tensor(batch.rows))]
+        facts += [loss.per_frame, loss.level, loss.made]
         table = parallel.all_gather_clips(
-            torch.stack([each.cpu().double() for each in facts], dim=1), settings.batch_size
+            torch.cat([each.cpu().double() for each in facts], dim=1), settings.batch_size
         )
-        per_clip, level, observed, conditional, rows = table.unbind(dim=1)
-        per_clip, observed = per_clip.float(), observed.bool()
+        per_clip, conditional, rows = table[:, :3].unbind(dim=1)
+        per_frame, level, made = (each.float() for each in table[:, 3:].chunk(3, dim=1))
+        per_clip, made, apart = per_clip.float(), made.bool(), levels_differ(level, made.bool())
+        observed = ~made.all(dim=1) & ~apart
         yield StepReport(
             step=state.step,
             phase=state.phase,
             loss=value,
-            free=_mean(per_clip[~observed]),
+            free=_mean(per_clip[~observed & ~apart]),
             observed=_mean(per_clip[observed]),
+            frame_levels=_mean(per_clip[apart]),
             gradient_norm=norm,
             lr=lr,
             stuck=guard.clipped == STUCK_AFTER,
             per_clip=per_clip.numpy(),
-            levels=level.float().numpy(),
+            per_frame=per_frame.numpy(),
+            levels=level.numpy(),
+            made=made.numpy(),
             conditional=conditional.bool().numpy(),
             rows=tuple(map(int, rows.tolist())),
             terms={name: float(parallel.all_reduce_mean(term)) for name, term in loss.terms.items()},
@@ -207,10 +217,17 @@ def _gradients(
     return Loss(
         total=total,
         per_clip=torch.cat([loss.per_clip for loss in losses]),
-        observed=torch.cat([loss.observed for loss in losses]),
+        per_frame=torch.cat([loss.per_frame for loss in losses]),
+        made=torch.cat([loss.made for loss in losses]),
         level=torch.cat([loss.level for loss in losses]),
         terms=terms,
     )
+
+
+def levels_differ(level: Tensor, made: Tensor) -> Tensor:
+    """True for clips whose frames that are made have different levels. Shapes: (b, t), (b, t) -> (b)."""
+    highest = torch.where(made, level, -torch.inf).amax(dim=1)
+    return highest > torch.where(made, level, torch.inf).amin(dim=1)
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:

@@ -26,13 +26,14 @@ from vidiff_cli.training.loader import Batch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss:
-    """`total` is the mean over clips; `per_clip` (b) detached, of the diffusion loss alone; `observed` (b) marks clips
-    with observed frames; `level` (b) is that of the generated frames; `terms` are the auxiliary ones and that of
-    images, detached."""
+    """`total` is the mean over clips; `per_clip` (b) and `per_frame` (b, t) detached, of the diffusion loss alone;
+    `level` (b, t). `made` (b, t) marks the frames that are not observed, without images. `terms` are the auxiliary ones
+    and that of images, detached."""
 
     total: Tensor
     per_clip: Tensor
-    observed: Tensor
+    per_frame: Tensor
+    made: Tensor
     level: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
 
@@ -70,13 +71,13 @@ def diffusion_loss(
     """The v-loss of a batch and the auxiliary terms.
 
     Observed frames are shown clean at the clean level, or noisy at the level that the batch has for them, and are
-    excluded from the loss; the others share one level per clip, images too.
+    excluded from the loss; each of the others has its own level and the weight of that level.
 
     The mean is over the generated frames, then over the clips, so that a clip has the same weight however many of its
     frames are observed. Images beside the clips have the share of the loss that they have of the frames; `per_clip` and
     the auxiliary terms exclude them. Noise has the covariance of the model's prior; images and the noise of observed
     frames do not. Source: VDM section 2 (v-loss) and 3.1 (images: one level for a clip and what is beside it), RaMViD
-    and FDM for the observed frames, Imagen Video for their noise.
+    and FDM for the observed frames, Imagen Video for their noise, Diffusion Forcing for levels by frame.
     """
     settings, frames = denoiser.settings.diffusion, batch.clip_frames
     level = batch_levels(batch, denoiser.settings)
@@ -85,8 +86,8 @@ def diffusion_loss(
     wanted = target(settings.target, batch.video, noise, level)
     weight = loss_weight(settings.weighting, settings.target, level)
     errors = (prediction - wanted).square().mean(dim=(1, 3, 4)) * weight  # b t
-    made = (~batch.observed).to(errors.dtype)[:, :frames]
-    per_clip = (errors[:, :frames] * made).sum(dim=1) / made.sum(dim=1)
+    made = ~batch.observed[:, :frames]
+    per_clip = (errors[:, :frames] * made).sum(dim=1) / made.to(errors.dtype).sum(dim=1)
     total, terms = per_clip.mean(), {}
     if auxiliary is not None:
         x_hat = x_from(settings.target, prediction, z, level)[:, :, :frames]
@@ -100,8 +101,9 @@ def diffusion_loss(
     return Loss(
         total=total,
         per_clip=per_clip.detach(),
-        observed=batch.observed.any(dim=1),
-        level=torch.where(batch.observed, torch.inf, level).amin(dim=1),
+        per_frame=errors[:, :frames].detach(),
+        made=made,
+        level=level[:, :frames],
         terms={name: value.detach() for name, value in terms.items()},
     )
 
@@ -132,12 +134,9 @@ def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
 def batch_levels(batch: Batch, model: ModelSettings) -> Tensor:
     """The levels (b, t) at which a batch is shown to a model, float32."""
     level = training_levels(model, batch.u.double()).float()
-    observed_level = (
-        torch.full_like(level, model.diffusion.high)
-        if batch.context is None
-        else training_levels(model, batch.context.double()).float()
-    )
-    return torch.where(batch.observed, observed_level[:, None], level[:, None])
+    if batch.context is None:
+        return torch.where(batch.observed, model.diffusion.high, level)
+    return torch.where(batch.observed, training_levels(model, batch.context.double()).float()[:, None], level)
 
 
 def noisy_video(batch: Batch, settings: DiffusionSettings, level: Tensor) -> tuple[Tensor, Tensor]:

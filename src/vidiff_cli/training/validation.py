@@ -1,8 +1,9 @@
 """The loss of held-out clips: the same clips, windows, captions, noise and levels at every step and in every run.
 
-All of it follows from the dataset and one constant, so that two numbers differ because the models do. Every look at a
-clip covers each band of levels once, at stratified levels within it; a total weights the bands as training does. Of few
-clips each has two looks at the same levels, one without and one with given frames.
+All of it follows from the dataset and one constant, so that two numbers differ because the models do. A look at a clip
+is a pass for each band of levels, at stratified levels within it; a total weights the bands as training does. Where
+training has independent levels by frame, some looks have too: every pass is drawn as in training, and each frame is
+seen at places of the schedule that lie evenly. Of few clips each has a look of every kind.
 Shapes: b clips, c channels, t frames, h w pixels, n looks, k bands.
 """
 
@@ -17,15 +18,16 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
-from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
+from vidiff_cli.config.train import LevelSettings, LoaderSettings, ObjectiveSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.models.noise_schedule import training_levels
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
+from vidiff_cli.training.frame_levels import LevelKind
 from vidiff_cli.training.loader import Batch, ClipSource, to_network
 from vidiff_cli.training.motion_estimates import estimate_frames
-from vidiff_cli.training.objective import Objective, diffusion_loss
+from vidiff_cli.training.objective import Loss, Objective, diffusion_loss
 
 EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
 BANDS = ("below_-4", "-4_to_-1", "-1_to_2", "above_2")
@@ -38,7 +40,8 @@ LEARNED_AFTER = 500  # steps, or a tenth of the run if that is more, before the 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationSet:
     """The looks at the clips of a source: what of each (n draws), and u (n, k) in every band; nan for a band that the
-    schedule does not reach. `shares` (k) are those of the bands in training."""
+    schedule does not reach. `shares` (k) are those of the bands in training. A draw with levels by frame has its own
+    places, which move on from pass to pass."""
 
     source: ClipSource
     draws: tuple[ClipSample, ...]
@@ -54,7 +57,8 @@ class ValidationSet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Validation:
-    """Mean losses: of all looks, of those without and with given frames, of each band (k); None without any.
+    """Mean losses: of all looks, of those without and with given frames, of those with independent levels by frame, of
+    each band (k); None without any.
 
     `clips` counts the measured clips. `text_gain` is how much lower the loss is with the caption than without
     it, over the clips that have one; beside it its standard error over clips.
@@ -65,6 +69,7 @@ class Validation:
     free: float | None
     observed: float | None
     bands: tuple[float | None, ...]
+    frame_levels: float | None = None
     unconditional: float | None = None
     text_gain: float | None = None
     text_gain_error: float | None = None
@@ -76,18 +81,37 @@ def noise_bands(levels: np.ndarray) -> np.ndarray:
 
 
 def make_validation_set(
-    source: ClipSource, model: ModelSettings, *, crop: int = 0, max_samples: int = MAX_SAMPLES
+    source: ClipSource,
+    model: ModelSettings,
+    *,
+    independent: bool = False,
+    crop: int = 0,
+    max_samples: int = MAX_SAMPLES,
 ) -> ValidationSet | None:
-    """At most `max_samples` samples of clips of a source, evenly spaced; None where it has none. Every other look has
-    given frames, where the model is trained on them: of up to half as many clips, each is looked at both ways."""
+    """Choose looks at clips of a source, evenly spaced; None where it has none.
+
+    Looks without and with given frames, where the model is trained on them, and those with `independent` levels take
+    turns; where there is room, every clip has one of each kind.
+
+    Args:
+        source: The held-out clips.
+        model: The model, for its window, its levels and its conditioning.
+        independent: True where it is trained on independent levels by frame.
+        crop: Side of a square crop; 0: whole frames.
+        max_samples: Most looks.
+
+    Returns:
+        The looks.
+    """
     if not len(source.rows):
         return None
-    mixed = model.conditioning == "mixed" and model.frames > 1
-    repeats = 2 if mixed and 2 * len(source.rows) <= max_samples else 1
+    asked: dict[LevelKind, bool] = {"observed": model.conditioning == "mixed", "independent": independent}
+    kinds: list[LevelKind] = ["shared", *(kind for kind in asked if asked[kind] and model.frames > 1)]
+    repeats = len(kinds) if len(kinds) * len(source.rows) <= max_samples else 1
     clips = min(max_samples, len(source.rows))
     numbers = np.linspace(0, len(source.rows) - 1, clips).round().astype(int).repeat(repeats).tolist()
     draws = tuple(
-        _draw(source, number, index, model, crop, observed=mixed and index % 2 == 1)
+        _draw(source, number, index, model, crop, kind=kinds[index % len(kinds)])
         for index, number in enumerate(numbers)
     )
     u, shares = _stratified(model, clips)
@@ -95,10 +119,11 @@ def make_validation_set(
 
 
 def _draw(
-    source: ClipSource, number: int, index: int, model: ModelSettings, crop: int, *, observed: bool
+    source: ClipSource, number: int, index: int, model: ModelSettings, crop: int, *, kind: LevelKind
 ) -> ClipSample:
     """The sample of a clip; drawn again where observed frames are requested and it has none."""
-    objective = ObjectiveSettings(observed=float(observed), caption_dropout=0.0, caption_dropout_observed=0.0)
+    levels = LevelSettings.model_validate({"shared": 0.0, "observed": 0.0} | {kind: 1.0})
+    objective = ObjectiveSettings(levels=levels, caption_dropout=0.0, caption_dropout_observed=0.0)
     row = source.rows[number]
     for attempt in range(10):
         draw = sample_clip(
@@ -109,8 +134,9 @@ def _draw(
             window=model.frames,
             frame_strides=model.frame_strides,
             rng=np.random.default_rng([SEED, 0, index, attempt]),
+            levels=np.random.default_rng([SEED, 2, index]),
         )
-        if draw.observed.any() or not observed or len(draw.observed) == 1:
+        if draw.observed.any() or kind != "observed" or len(draw.observed) == 1:
             break
     return draw
 
@@ -152,8 +178,9 @@ def validate(
     Returns:
         Mean losses, by kind and by band of levels.
     """
-    conditional, measures_text = np.full(validation_set.u.shape, np.nan), video_model.text is not None and not objective
-    unconditional = conditional.copy()
+    conditional, unconditional = (_Losses(validation_set) for _ in range(2))
+    reached = np.flatnonzero(validation_set.shares)
+    measures_text = video_model.text is not None and objective is None
     training = video_model.training
     video_model.eval()
     try:
@@ -163,12 +190,13 @@ def validate(
                     _estimates(validation_set, indices, frames, device) if video_model.settings.network.motion else {}
                 )
                 text = reader([validation_set.draws[index].caption for index in indices]).to(device) if reader else None
-                for band in np.flatnonzero(validation_set.shares):
-                    batch = replace(_batch(validation_set, indices, video, int(band)), text=text, **known)
-                    conditional[indices, band] = _losses(video_model, batch, objective)
+                for number, band in enumerate(reached.tolist()):
+                    batch = _batch(validation_set, indices, video, band, moved=number / len(reached))
+                    batch = replace(batch, text=text, **known)
+                    conditional.add(indices, band, _loss(video_model, batch, objective))
                     if measures_text:
                         without = replace(batch, dropped=torch.ones_like(batch.dropped))
-                        unconditional[indices, band] = _losses(video_model, without)
+                        unconditional.add(indices, band, _loss(video_model, without, None))
     finally:
         video_model.train(training)
     return _summary(validation_set, conditional, unconditional if measures_text else None)
@@ -203,14 +231,19 @@ def _estimates(
     return {name: value.to(device) for name, value in known.items()}
 
 
-def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor, band: int) -> Batch:
-    """Clips at their levels of a band. The noise is drawn on the CPU: the same on every device."""
+def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor, band: int, *, moved: float) -> Batch:
+    """Clips at their levels of a band; places of single frames are `moved` by a part of the schedule. The noise is
+    drawn on the CPU: the same on every device."""
     draws, device = [validation_set.draws[index] for index in indices], video.device
     noise = [torch.randn(video.shape[1:], generator=seeded(SEED, index, band)) for index in indices]
+    u = [
+        np.full(video.shape[2], validation_set.u[index, band]) if draw.u is None else (draw.u + moved) % 1.0
+        for index, draw in zip(indices, draws, strict=True)
+    ]
     return Batch(
         video=video,
         noise=torch.stack(noise).to(device),
-        u=torch.from_numpy(validation_set.u[indices, band]).float().to(device),
+        u=torch.from_numpy(np.stack(u)).float().to(device),
         times=torch.tensor([draw.times for draw in draws], dtype=torch.float32, device=device),
         observed=torch.from_numpy(np.stack([draw.observed for draw in draws])).to(device),
         dropped=torch.tensor([draw.dropped for draw in draws], device=device),
@@ -218,41 +251,66 @@ def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor,
     )
 
 
-def _losses(video_model: VideoNetwork, batch: Batch, objective: Objective | None = None) -> np.ndarray:
+def _loss(video_model: VideoNetwork, batch: Batch, objective: Objective | None) -> Loss:
     if objective is not None:
-        return objective(video_model, batch).per_clip.double().cpu().numpy()
-    return diffusion_loss(video_model.denoiser, video_model.text, batch).per_clip.double().cpu().numpy()
+        return objective(video_model, batch)
+    return diffusion_loss(video_model.denoiser, video_model.text, batch)
 
 
-def _summary(validation_set: ValidationSet, conditional: np.ndarray, unconditional: np.ndarray | None) -> Validation:
-    """Means of losses (n, k) with and without captions."""
+class _Losses:
+    """Losses of the looks: of every pass (n, k), and sums by the bands of the frames (n, k), whose parts add up to 1
+    for a pass."""
+
+    def __init__(self, validation_set: ValidationSet) -> None:
+        shape = validation_set.u.shape
+        self.passes, self.sums, self.parts = (np.zeros(shape) for _ in range(3))
+        shares = validation_set.shares
+        by_frame = np.array([draw.u is not None for draw in validation_set.draws])
+        even = (shares > 0) / np.count_nonzero(shares)  # places of single frames are drawn as in training
+        self.weights = np.where(by_frame[:, None], even, shares)
+
+    def add(self, indices: Sequence[int], band: int, loss: Loss) -> None:
+        """The losses of some looks at the pass of a band."""
+        self.passes[indices, band] = loss.per_clip.double().cpu().numpy()
+        made, per_frame, level = (each.double().cpu().numpy() for each in (loss.made, loss.per_frame, loss.level))
+        part = made / made.sum(axis=1, keepdims=True)
+        for number, here in enumerate(noise_bands(level) == each for each in range(len(BANDS))):
+            self.sums[indices, number] += np.where(here & (made > 0), part * per_frame, 0.0).sum(axis=1)
+            self.parts[indices, number] += (part * here).sum(axis=1)
+
+    @property
+    def totals(self) -> np.ndarray:
+        """The loss of every look (n), at the levels of training."""
+        return (self.passes * self.weights).sum(axis=1)
+
+    def band(self, number: int) -> float | None:
+        """The mean loss in a band over the looks that have frames in it."""
+        found = self.parts[:, number] > 0
+        return _mean(self.sums[found, number] / self.parts[found, number])
+
+
+def _summary(validation_set: ValidationSet, conditional: _Losses, unconditional: _Losses | None) -> Validation:
+    """Means of losses with and without captions."""
     observed = np.array([draw.observed.any() for draw in validation_set.draws])
+    by_frame = np.array([draw.u is not None for draw in validation_set.draws])
     captioned = np.array([not draw.dropped for draw in validation_set.draws])
     clip = np.array([draw.row for draw in validation_set.draws])
-    total = _over_bands(conditional, validation_set.shares)
+    total = conditional.totals
     found = Validation(
         clips=len(np.unique(clip)),
         loss=float(total.mean()),
-        free=_mean(total[~observed]),
+        free=_mean(total[~observed & ~by_frame]),
         observed=_mean(total[observed]),
-        bands=tuple(
-            float(conditional[:, band].mean()) if share else None
-            for band, share in enumerate(validation_set.shares.tolist())
-        ),
+        frame_levels=_mean(total[by_frame]),
+        bands=tuple(map(conditional.band, range(len(BANDS)))),
     )
     if unconditional is None or not captioned.any():
         return found
-    without = _over_bands(unconditional, validation_set.shares)
+    without = unconditional.totals
     gained = without - total
     gains = np.array([gained[captioned & (clip == each)].mean() for each in np.unique(clip[captioned])])
     error = float(gains.std(ddof=1) / len(gains) ** 0.5) if len(gains) >= FEWEST_CLIPS else None
     return replace(found, unconditional=_mean(without[captioned]), text_gain=_mean(gains), text_gain_error=error)
-
-
-def _over_bands(losses: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Losses (n, k) -> (n), the bands weighted as in training."""
-    reached = shares > 0
-    return losses[:, reached] @ shares[reached]
 
 
 def _mean(values: np.ndarray) -> float | None:

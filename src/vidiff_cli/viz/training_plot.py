@@ -21,6 +21,7 @@ COLOR, INK, VALIDATION = "#1f5fa8", "#3a3d42", "#d9701a"
 PARTS: Mapping[str, tuple[str, str]] = {  # of the loss: legend and color; drawn smoothed
     "free": ("clips without given frames", "#3f9b6c"),
     "observed": ("clips with given frames", "#8a5fb0"),
+    "frame_levels": ("clips with levels by frame", "#b0528a"),
 }
 LEVELS: Mapping[str, tuple[str, str]] = {  # bands of log-SNR, from noise to nearly clean: legend and color
     "level_below_-4": ("below -4: noise", "#1d3557"),

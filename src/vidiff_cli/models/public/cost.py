@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.models.codec import z_shape
+from vidiff_cli.models.meta import meta_device
 from vidiff_cli.models.public.adapters import prepare_training
 from vidiff_cli.models.public.model import PublicModel
 from vidiff_cli.models.public.networks import PREDICT, recompute_layers
@@ -34,7 +35,7 @@ def _clip_cost(model_json: str, half: bool, recompute: bool) -> ClipCost:
     public = PublicModel(folder, device=torch.device("cpu"), dtype=torch.float32, check_shape=False)
     shape = z_shape(public.codec, 1, model.frames, model.height, model.width)
     dtype = torch.bfloat16 if half else torch.float32
-    with torch.device("meta"):
+    with meta_device():
         network = build_network(folder).to(dtype)
         frozen = sum(value.numel() * value.element_size() for value in network.parameters())
         trained = prepare_training(network, base, seed=0)

@@ -21,6 +21,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.models.codec import Codec, z_length
 from vidiff_cli.models.families import GUIDED, Condition
+from vidiff_cli.models.meta import meta_device
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.public.codecs import codec_of, save_decoder_memory
 from vidiff_cli.models.public.folder import PublicFolder, folder_hash, read_config
@@ -134,6 +135,11 @@ class PublicModel:
         return ("learned", *GUIDED) if self.family.levels_by_frame else GUIDED
 
     @property
+    def frame_levels(self) -> bool:
+        """True for a family with a level by frame."""
+        return self.family.levels_by_frame
+
+    @property
     def steps(self) -> int:
         """Default number of sampling steps."""
         return self.family.steps
@@ -228,7 +234,7 @@ class PublicModel:
 
     def kept_bytes(self, shape: Sequence[int]) -> int:
         """Bytes that the gradient of a pass over z of this shape (b c m h w) keeps, measured without memory for it."""
-        with torch.device("meta"):
+        with meta_device():
             network = build_network(self.folder).to(self.dtype).requires_grad_(False)
             z = torch.empty(*shape, dtype=self.dtype, requires_grad=True)
             states = torch.empty(shape[0], self.family.tokens, self.state_width, dtype=self.dtype)

@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.text.tokenizer import patch_torchvision_nms
+from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 
 EXTRA = "pip install 'vidiff-cli[public]'"
 
