@@ -152,7 +152,7 @@ def test_without_captions_there_are_only_steps_to_distill(dataset: Path, trainin
     for options, message in (
         (
             {"teacher_steps": 2},
-            "without captions, and there is nothing to distill; fewer steps .* --teacher-steps 4",
+            "without captions, and as many steps as it takes are not distilled; fewer steps .* --teacher-steps 4",
         ),
         ({"guidance_scale": 2}, "was trained without captions: found --guidance-scale 2"),
     ):

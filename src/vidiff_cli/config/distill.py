@@ -13,7 +13,7 @@ DISTILLATION, RUN, WATCH = "Distillation", "Running", "Watching"
 
 
 class DistillationSettings(BaseModel):
-    """What a student learns of its teacher, the model that its training starts from."""
+    """The lessons of a student: steps and guidance of its teacher, the model that its training starts from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

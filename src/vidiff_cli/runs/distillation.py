@@ -99,7 +99,7 @@ def _training_record(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _choose(asked: DistillSettings, model: ModelSettings, *, sha256: str, clips_seen: int) -> DistillationSettings:
-    """What the student learns. VidiffError where that is nothing, or nothing that the teacher can teach."""
+    """Choose the lessons of the student. VidiffError where the teacher has none of them, or there would be none."""
     steps, before, teacher = asked.steps, model.distilled, asked.teacher
     if before is not None:
         wanted = (asked.teacher_steps or before.steps, asked.guidance_scale or before.guidance_scale)
@@ -120,7 +120,7 @@ def _choose(asked: DistillSettings, model: ModelSettings, *, sha256: str, clips_
     if teacher_steps == steps and scale == 1:
         why = "was trained without captions" if model.text.kind == "none" else "has no guidance"
         fix = f"fewer steps alone are learned with --teacher-steps {2 * steps}"
-        raise VidiffError(f"{teacher} {why}, and there is nothing to distill", fix=fix)
+        raise VidiffError(f"{teacher} {why}, and as many steps as it takes are not distilled", fix=fix)
     return DistillationSettings(
         steps=steps,
         teacher_steps=teacher_steps,

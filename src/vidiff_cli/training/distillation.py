@@ -24,7 +24,7 @@ from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import Loss, batch_levels, make_conditioning, noisy_video
 
-HIGHEST = 6.0  # level of a student's clip: above it z is the video, and there is nothing to learn
+HIGHEST = 6.0  # level of a student's clip: above it z is the video already
 MOST_WEIGHT = 4.0  # of the squared error, as in min-SNR
 
 
