@@ -168,7 +168,9 @@ def test_frames_that_have_not_begun_keep_their_noise_and_given_ones_their_values
     levels = grid(12)
     for number, (z, level) in enumerate(seen[:4]):  # the first slot: frame 2 alone is active
         torch.testing.assert_close(z[:, :, :2], given[:, :, :2], rtol=0, atol=1e-8)
-        assert torch.equal(level[0], torch.tensor([20.0, 20.0, float(levels[number]), -20.0, -20.0, -20.0]).double())
+        assert torch.equal(
+            level[0], torch.tensor([20.0, 20.0, float(levels[number]), -20.0, -20.0, -20.0], dtype=torch.float64)
+        )
         for place in (3, 4, 5):
             assert torch.equal(z[:, :, place], unit(12, place)[:, :, 0])
 
