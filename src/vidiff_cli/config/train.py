@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from vidiff_cli.config.distill import DistillationSettings
 from vidiff_cli.config.model import (
     LONG_CAPTIONS,
     DiffusionSettings,
@@ -365,6 +366,9 @@ class TrainSettings(BaseModel):
         "layers that have an adapter",
     )
     lora: LoraSettings = LoraSettings()
+    distillation: DistillationSettings | None = Field(
+        default=None, description="What is learned of the model that the run starts from (vidiff distill)"
+    )
     seed: Annotated[int, Option(REPRODUCE)] = Field(default=0, ge=0, description="Seed of every random draw")
     overwrite: Annotated[bool, Option(OUTPUT)] = Field(
         default=False, description="Replace a run that has other settings"
@@ -382,6 +386,11 @@ class TrainSettings(BaseModel):
     def keeps_best(self) -> bool:
         """True where the checkpoint with the lowest held-out loss is kept."""
         return self.keep_best or self.patience is not None
+
+    def clips_seen(self, step: int) -> int:
+        """Clips that a model has been trained on after `step` steps; a student's teacher's count."""
+        before = 0 if self.distillation is None else self.distillation.clips_seen
+        return before + step * self.batch_size
 
     @model_validator(mode="after")
     def _best_is_measured(self) -> TrainSettings:

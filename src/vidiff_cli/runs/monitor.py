@@ -25,6 +25,7 @@ from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.setup import ReadFrames, open_clip_source
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.prompts_file import read_prompts
+from vidiff_cli.training.objective import Objective
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
 from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.validation import AT_ONCE, ValidationSet, make_validation_set, validate
@@ -48,9 +49,10 @@ class TrainingMonitor:
         dtype: torch.dtype,
         draw_samples: DrawSamples,
         latents: ReadFrames | None = None,
+        objective: Objective | None = None,
     ) -> None:
         self.settings, self.device, self.dtype = settings, device, dtype
-        self.draw_samples = draw_samples
+        self.draw_samples, self.objective = draw_samples, objective
         self.prompts = read_sheet_prompts(settings.prompts) if settings.prompts else dataset_prompts(dataset)
         crop, held_out = settings.loader.crop, open_clip_source(settings, dataset, side="val", latents=latents)
         self.validation_set: ValidationSet | None = None
@@ -112,6 +114,7 @@ class TrainingMonitor:
                 device=self.device,
                 dtype=self.dtype,
                 at_once=self._clips_at_once(),
+                objective=self.objective,
             )
             yield from log.add_validation(state.step, state.phase, found)
         if draw:
@@ -129,6 +132,7 @@ class TrainingMonitor:
             device=self.device,
             dtype=self.dtype,
             at_once=self._clips_at_once(),
+            objective=self.objective,
             text_gain=False,
         ).loss
 

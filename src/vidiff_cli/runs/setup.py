@@ -51,7 +51,7 @@ def model_settings(
     train = np.flatnonzero(index.side == SIDES.index("train"))
     if not len(train):
         raise VidiffError(f"the dataset {dataset.folder} has no clips to train on", fix="prepare it with more sources")
-    width, height = _frame_size(
+    width, height = frame_size(
         settings, dataset, multiple=network.multiple * (autoencoder.spatial if autoencoder else 1)
     )
     lengths = index.frames[train]
@@ -91,7 +91,7 @@ def model_settings(
     )
 
 
-def _frame_size(settings: TrainSettings, dataset: Dataset, *, multiple: int) -> tuple[int, int]:
+def frame_size(settings: TrainSettings, dataset: Dataset, *, multiple: int) -> tuple[int, int]:
     """Width and height of the model: the crop's, else those of most clips; clips of other sizes are trained on too.
 
     VidiffError for a clip size that the network or the crop cannot take.

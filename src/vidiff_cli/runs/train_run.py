@@ -31,6 +31,7 @@ from vidiff_cli.runs.checkpoints import (
     complete_save,
     save_checkpoint,
 )
+from vidiff_cli.runs.distillation import open_distillation
 from vidiff_cli.runs.group_latents import latent_reader
 from vidiff_cli.runs.latents import cache_latents, open_latents
 from vidiff_cli.runs.memory import explain_out_of_memory
@@ -136,13 +137,14 @@ def _train(
     if parallel.is_main:
         plan, encoder = yield from plan_run(settings, dataset, run, device, world=parallel.world, locked=locked)
     plan = broadcast_plan(plan, dataset, parallel)
-    auxiliary = make_auxiliary_losses(plan.settings.objective, plan.settings.diffusion, device)
-    objective = partial(training_loss, auxiliary=auxiliary)
+    objective = _open_objective(plan.settings, device)
     dtype = choose_dtype(plan.settings.precision, device)
     latents = yield from _open_latents(plan, settings, dataset, device, parallel)
     monitor = None
     if parallel.is_main:
-        monitor = _open_monitor(plan, dataset, run, device, latents, sheet=sheet, autoencoder=settings.autoencoder)
+        monitor = _open_monitor(
+            plan, dataset, run, device, latents, objective, sheet=sheet, autoencoder=settings.autoencoder
+        )
     embeddings = yield from _open_embeddings(plan, dataset, monitor, encoder, device, parallel)
     del encoder  # the steps need its embeddings only
     state = initial_state(plan.settings, plan.model, device, parallel, resumed=plan.resumed)
@@ -175,6 +177,14 @@ def _train(
             fix=f"train anew with a smaller --lr than {plan.settings.optimizer.lr:g} and --overwrite",
         )
     return None if recorder is None else _report(plan, state, recorder, seconds=time.monotonic() - start)
+
+
+def _open_objective(settings: TrainSettings, device: torch.device) -> Objective:
+    """Opens the loss of the steps: that of a student, with its teacher, or the diffusion loss and auxiliary ones."""
+    if settings.distillation is not None:
+        return open_distillation(settings, device)
+    auxiliary = make_auxiliary_losses(settings.objective, settings.diffusion, device)
+    return partial(training_loss, auxiliary=auxiliary)
 
 
 def _open_recorder(
@@ -212,6 +222,7 @@ def _open_monitor(
     run: Path,
     device: torch.device,
     latents: ReadFrames | None,
+    objective: Objective,
     *,
     sheet: SamplingOptions,
     autoencoder: str | None,
@@ -224,6 +235,7 @@ def _open_monitor(
         run: The run folder.
         device: Device of the model.
         latents: Reader of the clips of a model that works on latents.
+        objective: The loss of a training step; a student's is that of held-out clips too.
         sheet: How sample sheets are sampled.
         autoencoder: Where the autoencoder of such a model is, as asked for.
 
@@ -241,6 +253,7 @@ def _open_monitor(
         dtype=dtype,
         draw_samples=partial(sample_sheet, device=device, dtype=dtype, options=sheet, autoencoder=codec),
         latents=latents,
+        objective=None if plan.settings.distillation is None else objective,
     )
 
 
@@ -465,7 +478,7 @@ def _report(plan: RunPlan, state: TrainState, recorder: _Recorder, *, seconds: f
         best=best_checkpoint(checkpoints) if settings.keeps_best else None,
         preset=settings.preset,
         steps=state.step,
-        clips_seen=state.step * settings.batch_size,
+        clips_seen=settings.clips_seen(state.step),
         parameters=_count_parameters(state),
         precision=settings.precision,
         loss=recorder.log.mean_loss(),
