@@ -15,6 +15,7 @@ A function is imported when it is first used: importing vidiff_cli imports no to
 __version__ = "0.1.0"
 
 _MODULES = {
+    "distill": "vidiff_cli.commands.distill",
     "evaluate": "vidiff_cli.commands.evaluate",
     "extend": "vidiff_cli.commands.extend",
     "interpolate": "vidiff_cli.commands.interpolate",
@@ -23,7 +24,7 @@ _MODULES = {
     "sample": "vidiff_cli.commands.sample",
     "train": "vidiff_cli.commands.train",
 }
-__all__ = ["__version__", "evaluate", "extend", "interpolate", "load_model", "prep", "sample", "train"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__", "distill", "evaluate", "extend", "interpolate", "load_model", "prep", "sample", "train"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:

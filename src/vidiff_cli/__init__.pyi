@@ -1,3 +1,4 @@
+from vidiff_cli.commands.distill import distill as distill
 from vidiff_cli.commands.evaluate import evaluate as evaluate
 from vidiff_cli.commands.extend import extend as extend
 from vidiff_cli.commands.interpolate import interpolate as interpolate
@@ -6,5 +7,5 @@ from vidiff_cli.commands.sample import sample as sample
 from vidiff_cli.commands.train import train as train
 from vidiff_cli.generation.load_model import load_model as load_model
 
-__all__ = ["__version__", "evaluate", "extend", "interpolate", "load_model", "prep", "sample", "train"]
+__all__ = ["__version__", "distill", "evaluate", "extend", "interpolate", "load_model", "prep", "sample", "train"]
 __version__: str

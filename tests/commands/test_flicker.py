@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vidiff_cli.commands.interpolate import interpolate
-from vidiff_cli.generation import generate
+from vidiff_cli.generation import made_frames
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 from vidiff_cli.video.restore_resolution import match_colors
@@ -21,8 +21,8 @@ def dark_model(settings, told, monkeypatch: pytest.MonkeyPatch):
     """dark_model(size=...): interpolates a bright clip with a model whose frames are dark; report and notes."""
     ramp = np.tile(np.linspace(110, 190, 16).astype(np.uint8)[None, :, None], (16, 1, 3))
     encode(Path("bright.mkv"), [np.roll(ramp, shift, axis=1) for shift in range(12)], Fraction(8), lossless=True)
-    original = generate.to_uint8
-    monkeypatch.setattr(generate, "to_uint8", lambda frames: original(frames.clamp(-1, 1) * 0.2 - 0.6))
+    original = made_frames.to_uint8
+    monkeypatch.setattr(made_frames, "to_uint8", lambda frames: original(frames.clamp(-1, 1) * 0.2 - 0.6))
 
     def make(**more):
         asked = settings("interpolate", input=Path("bright.mkv"), output="out.mkv", lossless=True, **more)

@@ -95,7 +95,7 @@ def test_a_fresh_adapter_changes_nothing_and_only_its_weights_are_parameters(fam
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_short_training_lowers_the_held_out_loss(family, bases, dataset, tmp_path: Path) -> None:
     """The held-out clip is as random as the others: what is learned is their statistics, which the model lacks."""
-    optimizer = preset("lora")["optimizer"] | {"lr": 3e-2, "warmup": 2, "ema": 0.9}
+    optimizer = preset("lora")["optimizer"] | {"lr": 3e-2, "warmup": 2}
     asked = settings_of(
         dataset, bases[family], tmp_path / "run", steps=30, batch_size=4, validate_every=30, optimizer=optimizer
     )
@@ -219,6 +219,23 @@ def test_a_base_that_is_absent_or_other_is_said(tuned, bases, tmp_path: Path) ->
         moved.rename(bases["wan"])
 
 
+def test_a_family_with_levels_by_frame_learns_all_kinds(dataset, tmp_path: Path) -> None:
+    """SkyReels-V2-DF: given, independent and sloped levels of its groups of frames; by default one level, as the
+    others."""
+    base = save_model("skyreels", tmp_path / "skyreels")
+    _, plain, _ = public_settings(
+        settings_of(dataset, base, tmp_path / "plain"), open_dataset(dataset), torch.device("cpu")
+    )
+    assert not plain.frame_levels
+    levels = {"levels": {"observed": 0.25, "independent": 0.5, "sloped": 0.25, "shared": 0}}
+    report = train(settings_of(dataset, base, tmp_path / "run", objective=levels, steps=3, validate_every=3))
+    header = read_header(report.checkpoint / "ema.safetensors")
+    assert header["model"]["frame_levels"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["validation_frame_levels"] > 0 and "length" in header
+    assert any(row.get("frame_levels") for row in rows)
+
+
 def test_what_cannot_be_fine_tuned_is_refused(tuned, bases, dataset, tmp_path: Path) -> None:
     """One sentence, before anything is written."""
     base, wan = bases["modelscope"], bases["wan"]
@@ -232,6 +249,16 @@ def test_what_cannot_be_fine_tuned_is_refused(tuned, bases, dataset, tmp_path: P
         (["--from", base, "--lora", "4", "--text", "learned"], 2, "--text is for networks of vidiff's own"),
         (["--from", base, "--lora", "4", "--set", "network.base_channels=16"], 2, "network.base_channels is for"),
         (["--from", base, "--lora", "4", "--parallel", "fsdp"], 2, "fsdp"),
+        (
+            ["--from", base, "--lora", "4", "--set", "objective.levels.observed=0.5"],
+            2,
+            "one noise level for all",
+        ),
+        (
+            ["--from", wan, "--lora", "4", "--set", "objective.levels.independent=1"],
+            2,
+            "one noise level for all",
+        ),
         (["--from", wan, "--train", "temporal"], 1, "no temporal layers"),
         (["--from", wan, "--lora", "4", "--frames", "4"], 1, "groups of frames"),
         (["--from", bases["animatediff"], "--lora", "4", "--frames", "40"], 1, "at most 32"),

@@ -101,7 +101,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
 
 
 def settings_of(**more: Any) -> GenerationSettings:
-    return GenerationSettings.model_validate({"steps": STEPS, "dtype": "fp32"} | more)
+    return GenerationSettings.model_validate({"steps": STEPS, "dtype": "fp32", "history_guidance": 1.0} | more)
 
 
 def pixels(count: int) -> np.ndarray:
@@ -179,6 +179,72 @@ def test_the_network_is_shown_what_motion_makes_of_a_window(shown: list[Shown], 
         estimate, uncertainty = estimate_clip(video[:, :, list(window.frames)], observed, told.times)
         assert torch.equal(told.estimated_from, observed) and told.estimated.all()  # type: ignore[arg-type]
         assert torch.equal(told.estimate, estimate) and torch.equal(told.uncertainty, uncertainty)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize(("prompt", "passes"), [("", 2), (CAPTIONS[0], 3)])
+def test_history_guidance_asks_once_more_without_the_given_frames(model, shown, name, prompt: str, passes: int) -> None:
+    """Of windows that observe frames: noise of the lowest level in their place, the same in every step, no flags, and
+    the prompt kept. Text guidance takes the third pass, with the frames and without the prompt."""
+    line, low = LINES[name], torch.tensor(DIFFUSION.low)
+    asked = settings_of(sampler="ddim", history_guidance=1.5, guidance_scale=2.0)
+    make(model, line, asked, "learned", (prompt,))
+    windows = plan(len(line.times), sorted(line.given), window=T, overlap=2)
+    counts = [passes if window.observed else passes - 1 for window in windows]
+    assert len(shown) == STEPS * sum(counts)
+    for number, (window, count) in enumerate(zip(windows, counts, strict=True)):
+        seen = torch.tensor([frame in window.observed for frame in window.frames])
+        own, others = shown[: STEPS * count], shown[STEPS * count :]
+        shown[:] = others
+        if not window.observed:
+            continue
+        free = [call for call in own if not call.told.observed.any()]
+        kept = [call for call in own if torch.equal(call.told.observed[0], seen)]
+        assert len(free) == STEPS and len(kept) == STEPS * (passes - 1)
+        worded = [call for call in kept if (call.told.tokens is None) == (not prompt)]
+        noise = torch.randn(1, 3, T, SIDE, SIDE, generator=seeded(0, number, 1))
+        alpha, sigma = (float(scale) for scale in alpha_sigma(low.double()))
+        for call, clean in zip(free, worded, strict=True):
+            assert (call.told.tokens is None) == (not prompt) and call.told.estimate is None
+            assert (call.level[0][seen] == low).all() and torch.equal(call.level[:, ~seen], clean.level[:, ~seen])
+            hidden = sigma * noise[:, :, seen]
+            torch.testing.assert_close(call.z[:, :, seen], hidden, rtol=0, atol=2 * alpha)
+            assert torch.equal(call.z[:, :, ~seen], clean.z[:, :, ~seen])
+
+
+def test_history_guidance_of_scale_one_changes_nothing_and_another_does(model: UNetModel) -> None:
+    line, one = LINES["extension"], settings_of()
+    plain = make(model, line, one, "learned")
+    assert torch.equal(plain, make(model, line, settings_of(history_level=1.0), "learned"))
+    assert not torch.equal(plain, make(model, line, settings_of(history_guidance=3.0), "learned"))
+
+
+def test_the_default_scale_of_history_guidance_is_that_of_the_models_kind(model: UNetModel) -> None:
+    """1.5 where it was measured to help; none where given frames act otherwise, or one step is enough."""
+    default = settings_of(history_guidance=None)
+    assert resolve_sampling(model, default).history_guidance == 1.5
+    for own, asked in (
+        (network_of(motion=True), default),
+        (with_settings(model, conditioning="none"), default),
+        (model, default.model_copy(update={"condition": "replacement"})),
+        (model, settings_of(condition="reconstruction", history_guidance=1.0)),
+    ):
+        assert resolve_sampling(own, asked).history_guidance == 1.0
+    assert resolve_sampling(network_of(motion=True), settings_of(history_guidance=2.0)).history_guidance == 2.0
+
+
+def test_history_guidance_of_frames_that_are_not_shown_is_refused(model: UNetModel) -> None:
+    sentence = r"--history-guidance is for given frames that the network is shown: found {}; {}"
+    for own, condition, found, fix in (
+        (model, "replacement", "--condition replacement", "leave out --condition"),
+        (with_settings(model, conditioning="none"), "auto", "the condition reconstruction", "leave it out, or name"),
+    ):
+        with pytest.raises(VidiffError, match=sentence.format(found, fix)):
+            resolve_sampling(own, settings_of(history_guidance=1.5, condition=condition))
+    with pytest.raises(
+        VidiffError, match=r"a noise level for every frame: found --history-level 0\.5, expected 1; leave"
+    ):
+        resolve_sampling(model, settings_of(history_level=0.5))
 
 
 def noisy(z: Tensor, level: Tensor) -> Tensor:

@@ -18,8 +18,10 @@ from torch.nn import functional
 from vidiff_cli.diffusion.guidance import (
     clamp_known,
     classifier_free,
+    guide_from_each,
     hold_known,
     reconstruct,
+    show_known,
     snr_weight,
     threshold,
 )
@@ -250,6 +252,51 @@ def test_classifier_free_goes_from_one_estimate_past_the_other() -> None:
     for scale in (0.0, 0.5, 1.5, 7.0):
         w = scale - 1
         same(classifier_free(conditional, unconditional, scale)(Z, LEVEL), (1 + w) * c - w * u, 1e-12)
+
+
+def test_guidance_by_several_conditions_makes_a_pass_for_each_and_one_more() -> None:
+    """Each condition moves by (scale - 1) times what its absence changes; scale 1 makes no pass."""
+    calls: list[str] = []
+
+    def spy(name: str, factor: float) -> Denoise:
+        def called(z: Tensor, level: Tensor) -> Tensor:
+            calls.append(name)
+            return factor * linear(z, level)
+
+        return called
+
+    c, u, f = spy("c", 1.0), spy("u", 0.7), spy("f", -0.4)
+    x = linear(Z, LEVEL)
+    for scales, factor, passes in (
+        ((3.0, 1.5), 1 + 2 * (1 - 0.7) + 0.5 * (1 + 0.4), "cuf"),
+        ((0.0, 1.5), 1 - (1 - 0.7) + 0.5 * (1 + 0.4), "cuf"),
+        ((1.0, 1.0), 1.0, "c"),
+    ):
+        calls.clear()
+        same(guide_from_each(c, [(u, scales[0]), (f, scales[1])])(Z, LEVEL), factor * x, 1e-12)
+        assert "".join(sorted(calls)) == "".join(sorted(passes))
+    for alone in ([(u, 2.5)], [(f, 1.0), (u, 2.5)]):
+        assert torch.equal(guide_from_each(c, alone)(Z, LEVEL), classifier_free(c, u, 2.5)(Z, LEVEL))
+
+
+def test_show_known_hides_what_is_held_and_leaves_the_estimate() -> None:
+    """Inside of `hold_known` the network sees the frames as `show_known` has them; their estimate is its own."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def spy(z: Tensor, level: Tensor) -> Tensor:
+        seen.append((z, level))
+        return curved(z, level)
+
+    xi = randn(*KNOWN.shape, seed=5)
+    noisy = show_known(spy, KNOWN, OBSERVED, level=-20.0, noise=lambda like, _: xi)
+    made = noisy(Z, LEVEL)
+    assert torch.equal(made, curved(*seen[-1]))
+    a, s = alpha_sigma(torch.tensor(-20.0, dtype=torch.float64))
+    same(seen[-1][0], torch.where(frames(OBSERVED), a * KNOWN + s * xi, Z), 1e-12)
+    assert torch.equal(seen[-1][1], torch.where(OBSERVED, -20.0, LEVEL))
+    held = hold_known(noisy, KNOWN, OBSERVED)(Z, LEVEL)
+    assert all(torch.equal(one, other) for one, other in zip(seen[-1], seen[-2], strict=True))
+    assert torch.equal(held, torch.where(frames(OBSERVED), KNOWN, made))
 
 
 def test_the_threshold_clips_after_the_loss() -> None:

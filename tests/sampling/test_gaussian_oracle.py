@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from gaussian import covariance, guided
+from gaussian import covariance, guided, ideal
 from gaussian import frechet as frechet_of_laws
 from in_memory import fill
 from torch import Tensor
@@ -26,21 +26,6 @@ from vidiff_cli.sampling.windows import Conditioner, take_made
 
 CLIPS, FRAMES, WINDOW, OVERLAP, GIVEN, STEPS = 4096, 64, 16, 8, 16, 64
 SEAMS = range(GIVEN, FRAMES, WINDOW - OVERLAP)
-
-
-def ideal(process: str, prior: Prior = INDEPENDENT) -> Denoise:
-    """E[x | z] = K A (A K A + D S D)^-1 z, with A and D the scales of signal and noise of the frames, S the prior's."""
-    k, s, gains = covariance(process, range(WINDOW)), prior.covariance(WINDOW), dict[bytes, Tensor]()
-
-    def denoise(z: Tensor, level: Tensor) -> Tensor:
-        assert bool((level == level[:1]).all())
-        if (key := level[0].double().numpy().tobytes()) not in gains:
-            alpha, sigma = alpha_sigma(level[0].double())
-            noisy = alpha[:, None] * k * alpha + sigma[:, None] * s * sigma
-            gains[key] = torch.linalg.solve(noisy, alpha[:, None] * k)
-        return (z.reshape(-1, WINDOW) @ gains[key]).reshape(z.shape)
-
-    return denoise
 
 
 def truth(process: str, seed: int, clips: int = CLIPS) -> Tensor:
@@ -81,7 +66,7 @@ def extend(process: str, method: str, prior: Prior = INDEPENDENT) -> Measured:
     given = truth(process, seed=0, clips=clips)
     given[:, :, GIVEN:] = math.nan  # nothing may look at it
     windows = plan(FRAMES, range(GIVEN), window=WINDOW, overlap=OVERLAP)
-    denoise = ideal(process, prior)
+    denoise = ideal(process, range(WINDOW), prior)
     with torch.no_grad():
         for video in fill(
             windows,
@@ -125,7 +110,7 @@ def test_the_oracle_measures_itself_right(process: str) -> None:
     alpha, sigma = (scale[0] for scale in alpha_sigma(level))
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     z = alpha[:, None, None] * x + sigma[:, None, None] * noise
-    residual = (ideal(process)(z, level) - x).reshape(CLIPS, WINDOW)
+    residual = (ideal(process, range(WINDOW))(z, level) - x).reshape(CLIPS, WINDOW)
     k = covariance(process, range(WINDOW))
     posterior = k - alpha * k @ torch.linalg.solve(
         alpha[:, None] * k * alpha + torch.diag(sigma**2), alpha[:, None] * k
@@ -169,7 +154,7 @@ def made_freely(prior: Prior, sampler: str, *, of_model: Prior, started: bool = 
     (video,) = fill(
         plan(WINDOW, (), window=WINDOW, overlap=OVERLAP),
         torch.zeros(1024, 1, WINDOW, 1, 1, dtype=torch.float64),
-        denoise=lambda *_: ideal("AR(1)", of_model),
+        denoise=lambda *_: ideal("AR(1)", range(WINDOW), of_model),
         sample=sample,
         condition=clamp_known,
         seeds=[3],

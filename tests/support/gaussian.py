@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.diffusion.guidance import clamp_known, reconstruct
+from vidiff_cli.diffusion.levels import alpha_sigma
+from vidiff_cli.diffusion.noise import INDEPENDENT, Prior
+from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.sampling.windows import Conditioner
 
 # Correlation over a distance in frames.
@@ -19,6 +22,27 @@ PROCESSES: dict[str, Callable[[Tensor], Tensor]] = {
 def covariance(process: str, frames: Sequence[int]) -> Tensor:
     index = torch.tensor(list(frames), dtype=torch.float64)
     return PROCESSES[process]((index[:, None] - index).abs())
+
+
+def ideal(process: str, frames: Sequence[int], prior: Prior = INDEPENDENT) -> Denoise:
+    """E[x | z] = K A (A K A + D S D)^-1 z of videos (b 1 n 1 1), with A and D the scales of signal and noise of each
+    frame (every one may have a level of its own), K the covariance of these frames and S the prior's."""
+    k, s, gains = covariance(process, frames), prior.covariance(len(frames)), dict[bytes, Tensor]()
+
+    def gain(level: Tensor) -> Tensor:
+        if (key := level.numpy().tobytes()) not in gains:
+            alpha, sigma = alpha_sigma(level)
+            noisy = alpha[:, None] * k * alpha + sigma[:, None] * s * sigma
+            gains[key] = torch.linalg.solve(noisy, alpha[:, None] * k)
+        return gains[key]
+
+    def denoise(z: Tensor, level: Tensor) -> Tensor:
+        level, flat = level.double(), z.reshape(len(z), len(frames))
+        if bool((level == level[:1]).all()):
+            return (flat @ gain(level[0])).reshape(z.shape)
+        return torch.stack([row @ gain(own) for row, own in zip(flat, level, strict=True)]).reshape(z.shape)
+
+    return denoise
 
 
 def root_of(matrix: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ def page() -> str:
         OPENING,
         exact(),
         methods(),
+        history(),
         weights(),
         weights_of_people(),
         drift(""),
@@ -93,6 +94,36 @@ whose color, shape and size are read back from the new frames as they were.
 
 ![]({PLOTS}/conditioning-methods.png)
 """
+
+
+def history() -> str:
+    data = found("history")
+    if data is None:
+        return ""
+    lines = []
+    for steps, tasks in data["tasks"].items():
+        for task, ways in tasks.items():
+            for way, row in ways.items():
+                error, change = row["error_px"], row["of scale 1"]
+                against = "" if way == "scale 1" else _percent(change)
+                lines.append([steps, task, way, _interval(error), against])
+    clips = next(iter(ways.values()))["error_px"]["videos"]  # type: ignore[reportPossiblyUnbound]
+    return f"""## History guidance
+
+The built-in model on {clips} held-out clips of straight motion, half of 16 frames given or every 4th
+(`python -m benchmarks history`): how far the object's center is off, and the change against scale 1 on the same clips.
+`--history-guidance` takes one pass of the network more per step, as guidance by the caption does ("text").
+
+{table(["", "frames made", "guidance", "center off by, px", "against scale 1"], lines)}
+"""
+
+
+def _interval(row: dict[str, float]) -> str:
+    return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+
+
+def _percent(row: dict[str, float]) -> str:
+    return f"{100 * row['value']:+.0f} % ({100 * row['low']:+.0f} to {100 * row['high']:+.0f})"
 
 
 def weights() -> str:

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from vidiff_cli import __version__
+from vidiff_cli.cli.distill import distill
 from vidiff_cli.cli.doctor import doctor
 from vidiff_cli.cli.evaluate import evaluate
 from vidiff_cli.cli.exits import catch_signals, errors_as_sentences, ignore_signals
@@ -110,7 +111,8 @@ def vidiff(
     """
 
 
-for command in (prep, train, sample, extend, interpolate, evaluate, export, preview, models, fetch, push, info, doctor):
+MAKING = (prep, train, distill, sample, extend, interpolate, evaluate, export)  # in the order of the help
+for command in (*MAKING, preview, models, fetch, push, info, doctor):
     app.command(command.__name__)(command)
 app.add_typer(world_app, name="world")
 

@@ -15,19 +15,21 @@ from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, task
 from vidiff_cli.frames import Window, evenly_spaced, plan
-from vidiff_cli.generation.announce import announce_model, warn_fps
+from vidiff_cli.generation.announce import announce_model, describe_guidance, warn_fps
 from vidiff_cli.generation.budget import check_amount, estimate_seconds, note_long, save_memory
 from vidiff_cli.generation.frame_store import FrameStore
 from vidiff_cli.generation.generate import generate
 from vidiff_cli.generation.load_model import open_model_as
 from vidiff_cli.generation.output_files import OutputOptions, check_files, journal_key, sheet_path, slug, target_path
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
+from vidiff_cli.generation.rolling import check_rolling
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.sidecar import write_sidecar
 from vidiff_cli.generation.video_job import VideoJob, choose_overlap
 from vidiff_cli.generation.window_codec import latent_shape
 from vidiff_cli.models.codec import ceil_length, floor_length, z_shape
 from vidiff_cli.models.families import VideoModel
+from vidiff_cli.rolling import RollingPlan
 from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.video.encode import encode
 
@@ -74,6 +76,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
     height, width = model.height, model.width
     check_amount(total * min(settings.batch_size, len(prompts)), width, height, options.folder)
     windows = _windows(settings, model, total)
+    rolling = _rolling(settings, model, total)
     made = max(max(window.frames) for window in windows) + 1  # more than are written, where a model makes groups
     times = [Fraction(frame) / fps for frame in range(made)]
     with _journal(options, model, prompts, times) as journal:
@@ -82,6 +85,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
         if settings.strict_prompt:
             _check_words(model, prompts)
         yield from warn_fps(model, fps)
+        yield from describe_guidance(setup, windows, rolling)
         paths = output_paths(options, prompts, seed, _details(model, total))
         begun = journal.videos + (settings.batch_size if journal.complete else 0)
         for number, path in enumerate(paths[journal.videos :], journal.videos):
@@ -96,6 +100,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
                 times=times,
                 prompts=lambda number, batch_prompts=batch_prompts: batch_prompts,
                 seeds=[seed + number for number in range(first, first + len(batch_prompts))],
+                rolling=rolling,
             )
             if first == 0:
                 shape = z_shape(model.codec, len(batch_prompts), len(windows[0].frames), height, width)
@@ -116,7 +121,14 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
                     rows.append((prompt or "(no prompt)", store.read(evenly_spaced(total, SHEET_FRAMES))[:, clip]))
                 if options.sidecar:
                     record = {**options.record, "prompts": [prompt], "count": 1, "prompts_file": None}
-                    facts = {"prompt": prompt, "frames": total, "fps": str(fps), "condition": setup.condition}
+                    facts: dict[str, object] = {
+                        "prompt": prompt,
+                        "frames": total,
+                        "fps": str(fps),
+                        "condition": setup.condition,
+                    }
+                    if len(windows) > 1:
+                        facts["history_guidance"] = setup.history_guidance
                     write_sidecar(path, "sample", record, model, own_seed, facts)
             journal.next_batch(first + len(batch_prompts), [frames for _, frames in rows])
         report = SampleReport(
@@ -182,7 +194,26 @@ def _windows(settings: SampleSettings, model: VideoModel, total: int) -> list[Wi
     if window == 1 and total > 1:
         raise VidiffError("this model makes single pictures", found=f"{total} frames asked for", fix="train on videos")
     overlap = floor_length(model.codec, choose_overlap(settings.overlap, window))
+    if total <= window and settings.history_guidance not in (None, 1):
+        raise VidiffError(
+            "--history-guidance is for videos of several windows, which observe the one before",
+            found=f"{total} frames",
+            expected=f"more than the model's window of {window}",
+            fix="leave it out, or give --num-frames",
+        )
     return plan(ceil_length(model.codec, total), (), window=window, overlap=overlap)
+
+
+def _rolling(settings: SampleSettings, model: VideoModel, total: int) -> RollingPlan | None:
+    """The plan of --scheme rolling. VidiffError for a model that has none."""
+    if settings.scheme != "rolling":
+        return None
+    if model.codec.temporal > 1:
+        subject = f"{model.name} encodes {model.codec.temporal} frames as one, after the frames before them"
+        raise VidiffError(subject, found="--scheme rolling", expected="autoregressive")
+    check_rolling(model, settings)
+    overlap = choose_overlap(settings.overlap, model.frames)
+    return RollingPlan(way=range(total), known=0, window=model.frames, overlap=overlap)
 
 
 def output_paths(options: OutputOptions, prompts: list[str], seed: int, details: str) -> list[Path]:

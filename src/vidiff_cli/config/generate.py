@@ -15,6 +15,10 @@ from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Devi
 from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
 _AT = re.compile(r"(?:(?P<frame>[0-9]{1,9})|(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,9})?) ?s)=(?P<file>.+)", re.S)
+ROLLING = (
+    "rolling: one window moves on frame by frame, and each frame in it is noisier than the one before (for models "
+    "trained with a noise level for every frame)"
+)
 VIDEO, SAMPLING, GUIDANCE = "Video", "Sampling", "Guidance"
 
 
@@ -120,6 +124,21 @@ class GenerationSettings(BaseModel):
         description="Noise added to the frames that a window is shown, as a position on the noise schedule; 0: none. "
         "For models trained with it, against errors that grow from window to window",
     )
+    history_guidance: Annotated[float | None, Option(GUIDANCE)] = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Guidance by the frames that a window is shown, for one pass of the network more per step; 1: "
+        "none; above 3 motion freezes; if not given, 1.5 for a model that was trained on given frames, unless it "
+        "samples in one step or is distilled",
+    )
+    history_level: Annotated[float, Option(GUIDANCE)] = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Noise of the shown frames in the pass that history guidance leads away from, as a position on the "
+        "noise schedule; 1: nothing is left of them. Less is for models trained with a level for every frame",
+    )
     long_captions: Annotated[LongCaptions | None, Option(GUIDANCE)] = Field(
         default=None, description=f"{LONG_CAPTIONS}; if not given, as the model was trained"
     )
@@ -169,6 +188,10 @@ class SampleSettings(GenerationSettings):
     )
     overlap: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
         default=None, ge=1, description="Frames that a window is shown; if not given, half a window"
+    )
+    scheme: Annotated[Literal["autoregressive", "rolling"], Option(VIDEO)] = Field(
+        default="autoregressive",
+        description=f"Order in which frames are made, where they are more than a window; {ROLLING}",
     )
     prompts_file: Annotated[Path | None, Option(VIDEO, "--prompts")] = Field(
         default=None, description="File with a prompt on each line, or a .csv or .jsonl with a prompt column"
@@ -270,8 +293,9 @@ class ExtendSettings(CompletionSettings):
     overlap: Annotated[int | None, Option(VIDEO, unit="frames")] = Field(
         default=None, ge=1, description="Frames that a window is shown; if not given, half a window"
     )
-    scheme: Annotated[Literal["autoregressive", "hierarchical"], Option(VIDEO)] = Field(
-        default="autoregressive", description="Order in which frames are made"
+    scheme: Annotated[Literal["autoregressive", "hierarchical", "rolling"], Option(VIDEO)] = Field(
+        default="autoregressive",
+        description=f"Order in which frames are made; {ROLLING}",
     )
 
     @model_validator(mode="after")

@@ -37,6 +37,27 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) 
     return guided
 
 
+def guide_from_each(conditional: Denoise, weaker: Sequence[tuple[Denoise, float]]) -> Denoise:
+    """x_hat = c + sum over i of (scale_i - 1) (c - u_i): guidance by several conditions at once, each of which one
+    weaker estimate u_i lacks while it keeps the others.
+
+    n conditions cost n + 1 passes, where guidance inside guidance costs 2^n; one with scale 1 costs none, and a single
+    one is `classifier_free`. Source: the multi-modal guidance of HaCohen et al. 2026 (LTX-2); the product of
+    conditionals is Liu et al. 2022 (composable diffusion). Brooks et al. 2023 (InstructPix2Pix) drop conditions one
+    after the other, so that the first one dropped is guided without the others.
+    """
+    used = [(denoise, scale) for denoise, scale in weaker if scale != 1]
+    if len(used) <= 1:
+        return classifier_free(conditional, *used[0]) if used else conditional
+
+    def guided(z: Tensor, level: Tensor) -> Tensor:
+        x = conditional(z, level)
+        steps = [(scale - 1) * (x - denoise(z, level)) for denoise, scale in used]
+        return x + torch.stack(steps).sum(dim=0)
+
+    return guided
+
+
 def threshold(denoise: Denoise, *, percentile: float | None = None) -> Denoise:
     """Keeps x_hat inside [-1, 1]: by clipping, or dynamically with a `percentile` in (0, 1] of the whole clip.
 
@@ -101,18 +122,49 @@ def hold_known(
     Returns:
         The conditioned denoiser.
     """
-    clean = torch.tensor(level, dtype=torch.float64)
-    alpha, sigma = (float(scale) for scale in alpha_sigma(clean))
+    return clamp_known(
+        show_known(denoise, known, observed, level=level, generator=generator, noise=noise), known, observed
+    )
+
+
+def show_known(
+    denoise: Denoise,
+    known: Tensor,
+    observed: Tensor,
+    *,
+    level: float,
+    generator: Generator | None = None,
+    noise: Noise | None = None,
+) -> Denoise:
+    """Shows the network the known frames at a level of their own, whatever z holds in their places; its estimate of
+    them is left as it is.
+
+    With the lowest level it is told nothing of them but noise: the weaker estimate of history guidance, away from which
+    `classifier_free` guides the frames that are made. A level between keeps what is coarse in them. Source: Song et al.
+    2025 (DFoT), vanilla and fractional history guidance.
+
+    Args:
+        denoise: The network's estimate.
+        known: Values of observed frames (b c t h w).
+        observed: True where `known` counts (b t).
+        level: The level at which known frames are shown.
+        generator: Draws their noise, once; without it and `noise` they are only scaled.
+        noise: Draws it in the place of a generator.
+
+    Returns:
+        The denoiser that sees them.
+    """
+    own = torch.tensor(level, dtype=torch.float64)
+    alpha, sigma = (float(scale) for scale in alpha_sigma(own))
     shown = alpha * known
     if generator is not None or noise is not None:
         shown = shown + sigma * (noise or white)(known, generator)
 
-    def held(z: Tensor, level: Tensor) -> Tensor:
-        frames = _frames(observed, z)
-        x = denoise(torch.where(frames, shown, z), torch.where(observed, clean.to(level), level))
-        return torch.where(frames, known, x)
+    def seeing(z: Tensor, level: Tensor) -> Tensor:
+        z = torch.where(_frames(observed, z), shown, z)
+        return denoise(z, torch.where(observed, own.to(level), level))
 
-    return held
+    return seeing
 
 
 def reconstruct(

@@ -13,6 +13,7 @@ is multiplied by S, which x_hat already holds: by Tweedie's formula sigma^2 S gr
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -28,11 +29,43 @@ Noise = Callable[[Tensor, Generator | None], Tensor]
 """(like: b c t h w, generator) -> noise of that shape; white unless a prior gives it a covariance."""
 
 
+Draw = Callable[[Tensor], Tensor]
+"""(like: b c t h w) -> noise of that shape, with its generator closed over."""
+
+
 class Sampler(Protocol):
     """(denoise, z, levels, *, generator) -> z at levels[-1]; a sampler may have further settings of its own."""
 
     def __call__(
         self, denoise: Denoise, z: Tensor, levels: Tensor, *, generator: Generator | None = None
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreviousStep:
+    """The step before: its estimate (b c t h w), and by how much half the level rose (b t), 0 for frames that stood."""
+
+    estimate: Tensor
+    rise: Tensor
+
+
+class SamplerStep(Protocol):
+    """One step: (z, x_hat at z, level, following: b t) -> z at `following`, for a loop of its own.
+
+    `before` is the step before, where there was one; `last` (b t) marks frames that come to their last level, in which
+    the step is of first order and adds no noise; `noise` draws some in the shape of a tensor, where a sampler needs it.
+    """
+
+    def __call__(
+        self,
+        z: Tensor,
+        x: Tensor,
+        level: Tensor,
+        following: Tensor,
+        *,
+        before: PreviousStep | None,
+        last: Tensor,
+        noise: Draw | None,
     ) -> Tensor: ...
 
 
@@ -42,31 +75,16 @@ def ddim(denoise: Denoise, z: Tensor, levels: Tensor, *, generator: Generator | 
     h = (level_s - level_t) / 2. Deterministic: `generator` is accepted for the common signature and never drawn from.
     Source: Song et al. 2021; VDM section 2; the exponential form is Lu et al. 2022 (DPM-Solver).
     """
-    for level, following in _steps(z, levels):
-        z = _exponential_step(z, denoise(z, level), level, following)
-    return z
+    return _deterministic(ddim_step, denoise, z, levels)
 
 
 def dpmpp_2m(denoise: Denoise, z: Tensor, levels: Tensor, *, generator: Generator | None = None) -> Tensor:
     """DPM-Solver++(2M): as DDIM, with x_hat extrapolated from the last two estimates; one evaluation a step.
 
-    The first and the last step, and the first step in which a frame moves, are first order. Deterministic.
+    The first and the last step in which a frame moves are first order. Deterministic.
     Source: Lu et al. 2022 (DPM-Solver++), algorithm 2; its lambda is half of our level.
     """
-    steps = _steps(z, levels)
-    previous: tuple[Tensor, Tensor] | None = None  # (estimate, h) of the step before
-    for number, (level, following) in enumerate(steps):
-        h = 0.5 * (following - level)
-        x = denoise(z, level)
-        estimate = x
-        if previous is not None and number < len(steps) - 1:
-            x_before, h_before = previous
-            usable = (h_before > 0) & (h > 0)
-            ratio = torch.where(usable, h / (2.0 * torch.where(usable, h_before, 1.0)), 0.0)
-            estimate = x + per_frame(ratio, z).to(z.dtype) * (x - x_before)
-        z = _exponential_step(z, estimate, level, following)
-        previous = (x, h)
-    return z
+    return _deterministic(dpmpp_2m_step, denoise, z, levels)
 
 
 def ddpm(
@@ -101,18 +119,79 @@ def ddpm(
     """
     draw = noise or white
     steps = _steps(z, levels)
+    end = steps[-1][1]
     for number, (level, following) in enumerate(steps):
-        last = number == len(steps) - 1
-        moving = per_frame(following != level, z)
-        mean, deviation = _ancestral(z, denoise(z, level), level, following, gamma)
-        moved = mean if last else mean + deviation * draw(z, generator)
-        z = torch.where(moving, moved, z)
-        if correct > 0 and not last:
-            z = torch.where(moving, _langevin(denoise, z, following, correct, draw(z, generator)), z)
+        ends = number == len(steps) - 1
+        last, own = following == end, None if ends else lambda like: draw(like, generator)
+        z = ddpm_step(z, denoise(z, level), level, following, last=last, noise=own, gamma=gamma)
+        if correct > 0 and not ends:
+            corrected = _langevin(denoise, z, following, correct, draw(z, generator))
+            z = torch.where(per_frame((following != level) & ~last, z), corrected, z)
     return z
 
 
+def ddim_step(
+    z: Tensor,
+    x: Tensor,
+    level: Tensor,
+    following: Tensor,
+    *,
+    before: PreviousStep | None = None,
+    last: Tensor | None = None,
+    noise: Draw | None = None,
+) -> Tensor:
+    """One step of `ddim`; only z, x and the levels count."""
+    return _exponential_step(z, x, level, following)
+
+
+def dpmpp_2m_step(
+    z: Tensor,
+    x: Tensor,
+    level: Tensor,
+    following: Tensor,
+    *,
+    before: PreviousStep | None,
+    last: Tensor,
+    noise: Draw | None = None,
+) -> Tensor:
+    """One step of `dpmpp_2m`; no noise counts."""
+    if before is not None:
+        rise = 0.5 * (following - level)
+        usable = (before.rise > 0) & (rise > 0) & ~last
+        ratio = torch.where(usable, rise / (2.0 * torch.where(usable, before.rise, 1.0)), 0.0)
+        x = x + per_frame(ratio, z).to(z.dtype) * (x - before.estimate)
+    return _exponential_step(z, x, level, following)
+
+
+def ddpm_step(
+    z: Tensor,
+    x: Tensor,
+    level: Tensor,
+    following: Tensor,
+    *,
+    before: PreviousStep | None = None,
+    last: Tensor,
+    noise: Draw | None,
+    gamma: float = 0.0,
+) -> Tensor:
+    """One step of `ddpm`, without correction; no step before counts, and without `noise` none is added."""
+    mean, deviation = _ancestral(z, x, level, following, gamma)
+    moved = mean if noise is None else torch.where(per_frame(last, z), mean, mean + deviation * noise(z))
+    return torch.where(per_frame(following != level, z), moved, z)
+
+
 SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpmpp-2m": dpmpp_2m}
+SAMPLER_STEPS: dict[str, SamplerStep] = {"ddpm": ddpm_step, "ddim": ddim_step, "dpmpp-2m": dpmpp_2m_step}
+
+
+def _deterministic(step: SamplerStep, denoise: Denoise, z: Tensor, levels: Tensor) -> Tensor:
+    """Walks z along the levels without noise."""
+    steps, before = _steps(z, levels), None
+    for level, following in steps:
+        x = denoise(z, level)
+        z = step(z, x, level, following, before=before, last=following == steps[-1][1], noise=None)
+        before = PreviousStep(estimate=x, rise=0.5 * (following - level))
+    return z
 
 
 def _steps(z: Tensor, levels: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -7,9 +7,11 @@ from fractions import Fraction
 
 from vidiff_cli.device import dtype_name
 from vidiff_cli.events import Event, Note
+from vidiff_cli.frames import Window
 from vidiff_cli.generation.load_model import HARDLY_TRAINED
-from vidiff_cli.generation.sampling_setup import SamplingOptions
+from vidiff_cli.generation.sampling_setup import SamplingOptions, SamplingSetup
 from vidiff_cli.models.families import VideoModel
+from vidiff_cli.rolling import RollingPlan
 
 
 def announce_model(
@@ -40,6 +42,20 @@ def _unknown_words(model: VideoModel, words: Sequence[str], prompt: str) -> str:
         f"Outside the words of the built-in model: {named} (in {prompt!r}); {known}. For more, train on your own "
         "videos (vidiff prep, vidiff train), or name another model with --model."
     )
+
+
+def describe_guidance(
+    setup: SamplingSetup, windows: Sequence[Window], rolling: RollingPlan | None = None
+) -> Iterator[Event]:
+    """Say that history guidance takes a pass more, where any window observes frames, and how a window rolls."""
+    if rolling is not None and windows:
+        each = rolling.steps_per_slot(setup.steps)
+        yield Note(
+            f"Rolling window of {rolling.window}: {rolling.active} active frames, one done every {each} "
+            f"step{'s' * (each > 1)}, {rolling.slots * each:,} in all."
+        )
+    if setup.history_guidance != 1 and any(window.observed for window in windows):
+        yield Note(f"Guided by the frames shown ({setup.history_guidance:g}): one network pass more per step.")
 
 
 def warn_fps(model: VideoModel, fps: Fraction) -> Iterator[Event]:
@@ -85,6 +101,7 @@ def announce_completion(
         "--steps": options.steps is not None,
         "--condition": options.condition != "auto",
         "--context-noise": options.context_noise > 0,
+        "--history-guidance": options.history_guidance is not None,
     }
     if any(changed.values()) and not estimate_only:
         named = ", ".join(option for option, is_changed in changed.items() if is_changed)

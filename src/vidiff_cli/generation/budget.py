@@ -55,8 +55,12 @@ def estimate_seconds(model: VideoModel, setup: SamplingSetup, job: VideoJob, sha
         began = time.perf_counter()
         denoise(z, times)
         once = time.perf_counter() - began
-    prompted = (any(job.prompts(0)) or setup.negative_prompt) and setup.guidance_scale != 1
-    return once * setup.passes * (2 if prompted else 1) * len(job.windows)
+    if job.rolling is not None:
+        steps = job.rolling.slots * job.rolling.steps_per_slot(setup.steps)
+        return once * steps * (1 + setup.guides_by_text(job.prompts(0)) + (setup.history_guidance != 1))
+    shown = sum(bool(window.observed) for window in job.windows) if setup.history_guidance != 1 else 0
+    windows = len(job.windows) * (2 if setup.guides_by_text(job.prompts(0)) else 1) + shown
+    return once * setup.passes * windows
 
 
 def note_long(seconds: float) -> Iterator[Event]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidiff_cli.events import EventStream, Note
-from vidiff_cli.generation.announce import announce_completion
+from vidiff_cli.generation.announce import announce_completion, describe_guidance
 from vidiff_cli.generation.completion import (
     CompletionOptions,
     CompletionPlan,
@@ -90,6 +90,8 @@ def complete_video(
     """
     began, line = time.monotonic(), plan.timeline
     yield from describe_plan(plan)
+    if setup is not None:
+        yield from describe_guidance(setup, plan.windows, plan.rolling)
     for part in plan.clip.parts:
         for remark in part.remarks:
             yield Note(f"{part.info.path.name}: {remark}.", "warning" if remark.startswith("damaged") else "info")
@@ -133,7 +135,10 @@ def complete_video(
             sheet=write_comparison(plan, target, done),
             seconds=time.monotonic() - began,
         )
-        target.finish(model, _facts(report, seams=seams) | {"input_sha256": input_hash(plan.clip.info)})
+        facts = _facts(report, seams=seams) | {"input_sha256": input_hash(plan.clip.info)}
+        if setup is not None and plan.windows:
+            facts["history_guidance"] = setup.history_guidance
+        target.finish(model, facts)
         return report
 
 

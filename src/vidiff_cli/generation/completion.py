@@ -31,6 +31,7 @@ from vidiff_cli.generation.output_files import (
     open_target,
     sheet_path,
 )
+from vidiff_cli.generation.rolling import check_rolling
 from vidiff_cli.generation.sampling_setup import SamplingOptions, SamplingSetup
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.generation.source_clip import ResultSize, Size, SourceClip, output_size
@@ -38,6 +39,7 @@ from vidiff_cli.generation.video_job import VideoJob, batch_windows
 from vidiff_cli.generation.window_codec import latent_shape
 from vidiff_cli.models.codec import floor_length, is_gray, z_shape
 from vidiff_cli.models.families import VideoModel
+from vidiff_cli.rolling import RollingPlan, roll_beyond
 from vidiff_cli.sampling.merge import GainOf
 from vidiff_cli.timeline import Timeline, pad_to_groups, plans, split_at_cuts
 
@@ -55,7 +57,7 @@ class CompletionPlan:
     `rate` of the result is that of the timeline but in slow motion; `size` (h w) of the result; `model_size`: frames
     are written as the model sees them, cropped. `windows_at_once` is the model's; `gray`: what it makes is gray.
     `detail`: what new frames are made of; `samples`: a model's frames are the mean of so many. `cuts` between scenes.
-    `name` of the result without its seed; `anchor` as in `VideoJob`.
+    `name` of the result without its seed; `anchor` and `rolling` as in `VideoJob`.
     """
 
     clip: SourceClip
@@ -72,6 +74,7 @@ class CompletionPlan:
     cuts: int
     name: str
     anchor: Callable[[Tensor], Tensor] | None = None
+    rolling: RollingPlan | None = None
 
     @property
     def sources(self) -> dict[int, int]:
@@ -146,7 +149,7 @@ def plan_completion(
     options: CompletionOptions,
     *,
     overlap: int,
-    scheme: Scheme = "autoregressive",
+    scheme: Scheme | Literal["rolling"] = "autoregressive",
     prompts: Sequence[str],
     rate: Fraction | None = None,
     name: str,
@@ -174,11 +177,15 @@ def plan_completion(
     starts = clip.starts if options.scenes else ()
     timeline = split_at_cuts(timeline, starts=starts, same=clip.same)
     windows: list[Window] = []
+    rolling = None
     if model is not None:
         if model.codec.temporal > 1:
             timeline = _in_groups(model, timeline, scheme)
         overlap = floor_length(model.codec, overlap)
-        windows = plans(timeline, window=model.frames, overlap=overlap, scheme=scheme)
+        order = "autoregressive" if scheme == "rolling" else scheme
+        windows = plans(timeline, window=model.frames, overlap=overlap, scheme=order)
+        if scheme == "rolling":
+            rolling = _rolling(model, timeline, options, overlap)
     return CompletionPlan(
         clip=clip,
         timeline=timeline,
@@ -194,10 +201,22 @@ def plan_completion(
         cuts=len(starts),
         name=name,
         anchor=anchor,
+        rolling=rolling,
     )
 
 
-def _in_groups(model: VideoModel, timeline: Timeline, scheme: Scheme) -> Timeline:
+def _rolling(model: VideoModel, timeline: Timeline, options: CompletionOptions, overlap: int) -> RollingPlan:
+    """The plan of a rolling window. VidiffError for a model or a timeline that has none."""
+    check_rolling(model, options)
+    try:
+        return roll_beyond(timeline, window=model.frames, overlap=overlap)
+    except ValueError as error:
+        found = "frames to make between given ones"
+        fix = "leave out --loop and --at, or choose another --scheme"
+        raise VidiffError("--scheme rolling makes frames beyond one end of a video", found=found, fix=fix) from error
+
+
+def _in_groups(model: VideoModel, timeline: Timeline, scheme: str) -> Timeline:
     """The timeline by the groups of frames that a model's codec encodes together. VidiffError where it cannot be."""
     group = model.codec.temporal
     subject = f"{model.name} encodes {group} frames as one, after the frames before them"
@@ -251,13 +270,14 @@ def plot_plan(plan: CompletionPlan, options: OutputOptions) -> EventStream[Windo
     from vidiff_cli.viz.plan_plot import PlanView, plan_lines, write_plan_plot
 
     line = plan.timeline
+    windows = plan.windows if plan.rolling is None else list(plan.rolling.windows())
     view = PlanView(
-        windows=plan.windows,
+        windows=windows,
         times=line.times,
         given=line.given,
         written=line.written,
         repeats=line.repeats,
-        batches=batch_windows(plan.windows, 1, plan.windows_at_once),
+        batches=batch_windows(windows, 1, 1 if plan.rolling else plan.windows_at_once),
     )
     path = options.path and options.path.with_name(options.path.stem + "_plan.png")
     if path is not None:
@@ -269,7 +289,7 @@ def plot_plan(plan: CompletionPlan, options: OutputOptions) -> EventStream[Windo
         yield Note(text)
     made = len(line.times) - len({*line.given, *line.repeats})
     return WindowPlanReport(
-        path=path, frames=len(line.written), given=len(line.given), made=made, windows=len(plan.windows), lines=lines
+        path=path, frames=len(line.written), given=len(line.given), made=made, windows=len(windows), lines=lines
     )
 
 
@@ -296,6 +316,7 @@ def complete(
         prompts=lambda number: [plan.prompts[min(number, len(plan.prompts) - 1)]] * count,
         seeds=[target.seed + number for number in range(count)],
         anchor=plan.anchor,
+        rolling=plan.rolling,
     )
     values = latent_shape(model.codec, count, height, width)
     store = FrameStore(made, clip.frames, plan.sources, None if values is None else target.journal.latents(values))

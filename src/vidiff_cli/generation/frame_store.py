@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -120,6 +121,11 @@ class FrameStore:
     def write(self, ranks: Sequence[int], frames: np.ndarray) -> None:
         """Puts made frames (n b h w c) in their places."""
         self.made.write(ranks, frames)
+
+    def checksum(self, ranks: Sequence[int], checksum: int = 0) -> int:
+        """The checksum of frames, and of the codec's values of them, after that of others."""
+        checksum = zlib.crc32(self.read(ranks).data, checksum)
+        return checksum if self.latents is None else zlib.crc32(self.latents.read(ranks).data, checksum)
 
     def in_order(self, ranks: Sequence[int], clip: int | None = None) -> Iterator[np.ndarray]:
         """The frames (h w c) of one video, or their mean, one after the other."""

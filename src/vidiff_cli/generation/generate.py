@@ -7,7 +7,6 @@ store uint8.
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -16,18 +15,19 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.diffusion.samplers import Denoise
-from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note, Progress
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.budget import LONG_SECONDS
 from vidiff_cli.generation.frame_store import FrameStore, MemoryFrameArray
+from vidiff_cli.generation.made_frames import write_made
 from vidiff_cli.generation.resume_journal import WindowJournal
+from vidiff_cli.generation.rolling import generate_rolling
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.video_job import VideoJob, batch_windows
 from vidiff_cli.generation.window_codec import latent_shape, window_codec
+from vidiff_cli.generation.window_denoiser import window_denoiser
 from vidiff_cli.models.families import VideoModel
-from vidiff_cli.pixels import to_uint8
-from vidiff_cli.sampling.windows import sample_windows
+from vidiff_cli.sampling.windows import CONTEXT, sample_windows, window_noise
 
 
 def generate(
@@ -58,10 +58,13 @@ def generate(
     Raises:
         VidiffError: The network's numbers are not finite, or the store cannot be written.
     """
+    if journal is not None and journal.stale:
+        yield Note("The windows kept by an interrupted call are of other settings or another input: making all.")
+    if job.rolling is not None:
+        yield from generate_rolling(model, setup, job, job.rolling, store, journal=journal)
+        return
     batches, start = batch_windows(job.windows, len(job.seeds), model.windows_at_once), 0
     if journal is not None:
-        if journal.stale:
-            yield Note("The windows kept by an interrupted call are of other settings or another input: making all.")
         start = _resume(journal, job, store, batches)
     if start:
         yield Note(f"Continuing after window {start} of {len(job.windows)}.")
@@ -85,10 +88,8 @@ def generate(
         for made in batches_made:
             checksum = 0 if journal is None else journal.checksum
             for window, frames in zip(job.windows[done:], made, strict=False):
-                _check_finite(frames, f"window {done + 1} of {len(job.windows)}")
-                pixels = to_uint8(frames).cpu().permute(2, 0, 3, 4, 1).contiguous().numpy()
-                store.write(sorted(window.makes), pixels)
-                checksum = _checksum(store, [window], checksum)
+                write_made(store, sorted(window.makes), frames, f"window {done + 1} of {len(job.windows)}")
+                checksum = store.checksum(sorted(window.makes), checksum)
                 done += 1
             remaining = (time.monotonic() - began) / (done - start) * (len(job.windows) - done)
             if done == start + len(made) and remaining > LONG_SECONDS:
@@ -119,12 +120,11 @@ def _resume(journal: WindowJournal, job: VideoJob, store: FrameStore, batches: S
     return journal.windows
 
 
-def _checksum(store: FrameStore, windows: Sequence[Window], checksum: int = 0) -> int:
-    """The checksum of what these windows made, after that of the ones before them."""
+def _checksum(store: FrameStore, windows: Sequence[Window]) -> int:
+    """The checksum of what these windows made."""
+    checksum = 0
     for window in windows:
-        checksum = zlib.crc32(store.read(sorted(window.makes)).data, checksum)
-        if store.latents is not None:
-            checksum = zlib.crc32(store.latents.read(sorted(window.makes)).data, checksum)
+        checksum = store.checksum(sorted(window.makes), checksum)
     return checksum
 
 
@@ -138,27 +138,20 @@ def _denoiser(
     observed: Tensor,
 ) -> Denoise:
     """The denoiser of windows that are sampled together: their times, their prompts, and the observed values (known: b
-    c m h w, observed: b m), which the network is told of where the condition is the learned one."""
+    c m h w, observed: b m)."""
     seconds, prompts = list[list[float]](), list[str]()
-    for window in windows:
-        number = all_windows.index(window)
+    numbers = [all_windows.index(window) for window in windows]
+    for number in numbers:
         window_prompts = job.prompts(number)
         frames = job.windows[number].frames[:: model.codec.temporal]
         seconds += [[float(job.times[frame] - job.times[frames[0]]) for frame in frames]] * len(window_prompts)
         prompts += window_prompts
-    return model.denoiser(
-        torch.tensor(seconds, dtype=torch.float32, device=model.device),
-        observed if setup.condition == "learned" else torch.zeros_like(observed),
-        prompts,
-        scale=setup.guidance_scale,
-        negative=setup.negative_prompt,
+    return window_denoiser(
+        model,
+        setup,
+        times=torch.tensor(seconds, dtype=torch.float32, device=model.device),
+        prompts=prompts,
         known=known,
         observed=observed,
+        noise=window_noise(job.seeds, numbers, len(known) // len(windows), CONTEXT),
     )
-
-
-def _check_finite(made: Tensor, where: str) -> None:
-    """Refuse NaN, which a number format too narrow for a network makes and which would be written as black."""
-    if not bool(made.isfinite().all()):
-        fix = "use --dtype fp32, or an earlier checkpoint"
-        raise VidiffError("the network's numbers are not finite", found=f"NaN in {where}", fix=fix)

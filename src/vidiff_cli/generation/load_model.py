@@ -153,7 +153,7 @@ def find_finetuned(model: Path | None) -> TrainedWeights | None:
         tensors=checkpoint.tensors,
         path=path,
         hash=file_hash(path),
-        clips_seen=_clips_seen(checkpoint.header, path),
+        clips_seen=read_clips_seen(checkpoint.header, path),
     )
 
 
@@ -190,7 +190,7 @@ def load_model(
         settings=video_model.settings,
         path=path,
         hash=file_hash(path),
-        clips_seen=_clips_seen(header, path),
+        clips_seen=read_clips_seen(header, path),
         device=device,
         dtype=dtype,
         errors=read_one_pass_errors(header, path),
@@ -211,7 +211,8 @@ def read_one_pass_errors(header: Mapping[str, object], path: Path) -> OnePassErr
         raise damaged_checkpoint(path, error) from error
 
 
-def _clips_seen(header: Mapping[str, object], path: Path) -> int:
+def read_clips_seen(header: Mapping[str, object], path: Path) -> int:
+    """Read the clips of the training from the header of the checkpoint `path`. VidiffError for a damaged entry."""
     count = header.get("clips_seen", 0)
     if type(count) is not int or not 0 <= count < 10**18:
         raise damaged_checkpoint(path, f"clips_seen = {str(count)[:40]}")

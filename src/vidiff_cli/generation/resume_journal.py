@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from vidiff_cli.system.locks import alone
 from vidiff_cli.system.shortage import ShortageError
 from vidiff_cli.system.signals import DeferredSignals
 
+STATE = "state."  # start of the names of a rolling window's tensors
 FIX = "wait for it to end, or give another name with -o or another --seed"
 
 
@@ -52,7 +54,7 @@ class WindowJournal:
         header = {} if self.stale else header
         self.videos, self.windows = int(header.get("videos", 0)), int(header.get("windows", 0))
         self.complete, self.checksum = bool(header.get("complete")), int(header.get("checksum", 0))
-        self._shape = header.get("shape")
+        self._shape, self._state_checksum = header.get("shape"), header.get("state")
         self._frames: DiskFrameArray | None = None
         found = header.get("seed") if seed is None else seed
         self.seed = secrets.randbelow(2**31) if found is None else int(found)
@@ -92,10 +94,19 @@ class WindowJournal:
     def _closing(self, array: DiskFrameArray) -> DiskFrameArray:
         return self._ending.enter_context(contextlib.closing(array))
 
-    def save(self, windows: int, checksum: int, *, of: int) -> None:
-        """The frames of `windows` of the batch's are in the file."""
+    def save(self, windows: int, checksum: int, *, of: int, state: Mapping[str, torch.Tensor] | None = None) -> None:
+        """The frames of `windows` of the batch's are in the file; of a rolling window these are its slots, and `state`
+        is what the next one goes on from."""
         self.windows, self.checksum, self.complete = windows, checksum, windows == of
-        self._write()
+        kept = {f"{STATE}{name}": value.cpu().contiguous() for name, value in (state or {}).items()}
+        self._write(more=kept)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """State of a rolling window that was kept; nothing if it is missing or damaged."""
+        kept = {name: value for name, value in self._tensors().items() if name.startswith(STATE)}
+        if self._state_checksum != _checksum(kept):
+            return {}
+        return {name.removeprefix(STATE): value for name, value in kept.items()}
 
     def next_batch(self, videos: int, sheet: Sequence[np.ndarray]) -> None:
         """From here on `videos` are finished and written; `sheet` are frames (n h w c) that its sheet will show."""
@@ -104,24 +115,29 @@ class WindowJournal:
 
     def sheet_frames(self) -> list[np.ndarray]:
         """The frames that were kept for a sheet."""
+        sheet = self._tensors().get("sheet")
+        return [] if sheet is None else list(sheet.numpy())
+
+    def _tensors(self) -> Mapping[str, torch.Tensor]:
         try:
             is_readable = self.kept and not self.stale and self.path.is_file()
-            sheet = read_tensors(self.path).get("sheet") if is_readable else None
+            return read_tensors(self.path) if is_readable else {}
         except ShortageError:
             raise
         except VidiffError:  # a damaged journal costs time, not the result
-            sheet = None
-        return [] if sheet is None else list(sheet.numpy())
+            return {}
 
-    def _write(self, sheet: np.ndarray | None = None) -> None:
+    def _write(self, sheet: np.ndarray | None = None, more: Mapping[str, torch.Tensor] | None = None) -> None:
         if not self.kept:
             return
         tensors = {} if sheet is None else {"sheet": torch.from_numpy(sheet)}
         if sheet is None and (before := self.sheet_frames()):
             tensors = {"sheet": torch.from_numpy(np.stack(before))}
+        self._state_checksum = _checksum(more or {})
+        tensors |= more or {}
         self.stale = False
         header = {key: getattr(self, key) for key in ("key", "seed", "videos", "windows", "complete", "checksum")}
-        write_tensors(self.path, tensors, header | {"shape": self._shape})
+        write_tensors(self.path, tensors, header | {"shape": self._shape, "state": self._state_checksum})
 
     def clear(self, *files: Path) -> None:
         """Removes what a killed call left of these files while it was writing them."""
@@ -174,6 +190,13 @@ def frames_path(journal: Path) -> Path:
 def latents_path(journal: Path) -> Path:
     """.out.mp4.partial -> .out.mp4.partial.latents."""
     return journal.with_name(f"{journal.name}.latents")
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
+    checksum = 0
+    for name in sorted(tensors):
+        checksum = zlib.crc32(tensors[name].numpy().data, checksum)
+    return checksum
 
 
 def _read_header(path: Path) -> dict[str, Any]:

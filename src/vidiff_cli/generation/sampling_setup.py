@@ -15,7 +15,7 @@ from torch import Tensor
 from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, snr_weight, threshold
 from vidiff_cli.diffusion.levels import levels_from
 from vidiff_cli.diffusion.noise import Prior
-from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
+from vidiff_cli.diffusion.samplers import SAMPLER_STEPS, SAMPLERS, Denoise, Noise, SamplerStep, ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
 from vidiff_cli.models.families import VideoModel
@@ -57,6 +57,10 @@ class SamplingOptions(Protocol):
     @property
     def context_noise(self) -> float: ...
     @property
+    def history_guidance(self) -> float | None: ...
+    @property
+    def history_level(self) -> float: ...
+    @property
     def langevin(self) -> float | None: ...
     @property
     def start_noise(self) -> str: ...
@@ -71,29 +75,40 @@ class SamplingSetup:
     """Values and closures to sample windows with one model.
 
     `conditioner` applies the `condition` (learned, reconstruction or replacement), `sample` is the sampler with its
-    levels and threshold closed over, `init_noise` gives the noise that the windows of a job with these seeds start
-    from. `passes` counts network passes of one window without a prompt, in units of a forward pass. `automatic`: the
-    condition was not asked for by name. `guidance_scale` is that of classifier-free guidance at sampling: 1 for a model
-    that has its own in the weights.
+    levels and threshold closed over; `step` is one step of it, `bound` the threshold and `steps` their number, for a
+    rolling window. `init_noise` gives the noise that the windows of a job with these seeds start
+    from. `guidance_scale` is that of classifier-free guidance at sampling: 1 for a model that has its own in the
+    weights. `history_guidance` is that of history guidance, `history_level` the level of observed frames in the pass
+    that it leads away from. `passes` counts network passes of one window without a prompt and without history guidance,
+    in units of a forward pass. `automatic`: the condition was not asked for by name.
     """
 
     condition: str
     automatic: bool
     conditioner: Conditioner
     sample: SampleFn
+    step: SamplerStep
+    bound: Callable[[Denoise], Denoise]
+    steps: int
     init_noise: Callable[[Sequence[Window], Sequence[int]], InitNoise]
     prior: Prior
     guidance_scale: float
     negative_prompt: str | None
+    history_guidance: float
+    history_level: float
     context_noise: bool
     gradient_checkpointing: Literal["auto", "on", "off"]
     passes: int
+
+    def guides_by_text(self, prompts: Sequence[str]) -> bool:
+        """True where prompts are guided towards, which takes a second pass."""
+        return self.guidance_scale != 1 and (any(prompts) or bool(self.negative_prompt))
 
 
 def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: bool = False) -> SamplingSetup:
     """Resolve options for a model; `completes`: observed frames are given, so that one step may do.
 
-    Raises VidiffError for a condition or a context noise that the model was not trained for.
+    Raises VidiffError for a condition, a context noise or a history guidance that the model was not trained for.
     """
     condition = choose_condition(options, model)
     guided = condition == "reconstruction"
@@ -103,10 +118,15 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
         automatic=options.condition == "auto",
         conditioner=_conditioner(condition, options, model),
         sample=_sampler(options, model, steps, langevin=LANGEVIN if guided else 0.0),
+        step=SAMPLER_STEPS[options.sampler],
+        bound=_bound(options, model),
+        steps=steps,
         init_noise=partial(_init_noise, options.start_noise, model, float(model.levels(steps)[0])),
         prior=model.prior,
         guidance_scale=_choose_guidance(options, model),
         negative_prompt=options.negative_prompt,
+        history_guidance=_choose_history_guidance(options, model, condition),
+        history_level=model.level_at(options.history_level),
         context_noise=options.context_noise > 0 and condition == "learned",
         gradient_checkpointing=options.gradient_checkpointing,
         passes=steps * (3 if guided else 1) * (2 if guided and options.sampler == "ddpm" else 1),
@@ -153,6 +173,29 @@ def _choose_guidance(options: SamplingOptions, model: VideoModel) -> float:
             fix="leave it out, or use the model that it was distilled from",
         )
     return 1.0
+
+
+def _choose_history_guidance(options: SamplingOptions, model: VideoModel, condition: str) -> float:
+    """Resolve the scale of history guidance: 1 (none) unless the network is shown the given frames, so that it can be
+    asked without them."""
+    asked = options.history_guidance
+    if condition != "learned":
+        if asked not in (None, 1):
+            if "learned" in model.conditions:
+                fix = f"leave out --condition {condition}"
+            else:
+                fix = "leave it out, or name a model that was trained on given frames"
+            found = f"--condition {condition}" if condition == options.condition else f"the condition {condition}"
+            raise VidiffError("--history-guidance is for given frames that the network is shown", found=found, fix=fix)
+        return 1.0
+    if options.history_level < 1 and not model.frame_levels:
+        raise VidiffError(
+            "this model was not trained with a noise level for every frame",
+            found=f"--history-level {options.history_level:g}",
+            expected="1",
+            fix="leave it out, or train with --set objective.levels.independent=0.5",
+        )
+    return model.history_guidance if asked is None else asked
 
 
 def _conditioner(condition: str, options: SamplingOptions, model: VideoModel) -> Conditioner:

@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window, batch_independent_windows
+from vidiff_cli.rolling import RollingPlan
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class VideoJob:
     """Windows over `times` (n seconds), a prompt per clip (b) for each window number, a seed per clip.
 
-    `anchor` maps what a window made (b c m h w), before it is rounded to 8 bits.
+    `anchor` maps what a window made (b c m h w), before it is rounded to 8 bits. With a `rolling` plan frames are made
+    in a rolling window instead, and the windows say where prompts begin.
     """
 
     windows: Sequence[Window]
@@ -27,6 +30,15 @@ class VideoJob:
     prompts: Callable[[int], Sequence[str]]
     seeds: Sequence[int]
     anchor: Callable[[Tensor], Tensor] | None = None
+    rolling: RollingPlan | None = None
+
+    def window_of(self, frame: int) -> int:
+        """The number of the window that makes a frame."""
+        return self._makers[frame]
+
+    @cached_property
+    def _makers(self) -> dict[int, int]:
+        return {frame: number for number, window in enumerate(self.windows) for frame in window.makes}
 
 
 def batch_windows(windows: Sequence[Window], clips: int, at_once: int) -> list[range]:

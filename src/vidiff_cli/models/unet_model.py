@@ -32,6 +32,7 @@ from vidiff_cli.text.prompt_encoder import download_note
 
 STEPS = 30
 GUIDANCE = 2.0
+HISTORY_GUIDANCE = 1.5
 WINDOWS_AT_ONCE = 8  # through the network: a few fill the machine, more would only take memory
 
 
@@ -120,6 +121,11 @@ class UNetModel:
     @property
     def is_distilled(self) -> bool:
         return self.settings.distilled is not None
+
+    @property
+    def history_guidance(self) -> float:
+        """Measured to help for a model that samples in several steps (`python -m benchmarks history`)."""
+        return 1.0 if self.one_step or self.is_distilled else HISTORY_GUIDANCE
 
     @property
     def prior(self) -> Prior:

@@ -110,7 +110,7 @@ def save_checkpoint(
     """
     name = checkpoint_name(state, schedule)
     header = None if errors is None else errors.as_json()
-    state.save(checkpoints / name, clips_seen=state.step * settings.batch_size, errors=header, parallel=parallel)
+    state.save(checkpoints / name, clips_seen=settings.clips_seen(state.step), errors=header, parallel=parallel)
     if not parallel.is_main:
         return
     write_text(checkpoints / "latest", name + "\n")

@@ -25,6 +25,7 @@ from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.setup import ReadFrames, open_clip_source
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.prompts_file import read_prompts
+from vidiff_cli.training.objective import Objective
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
 from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.validation import AT_ONCE, ValidationSet, make_validation_set, validate
@@ -48,9 +49,10 @@ class TrainingMonitor:
         dtype: torch.dtype,
         draw_samples: DrawSamples,
         latents: ReadFrames | None = None,
+        objective: Objective | None = None,
     ) -> None:
         self.settings, self.device, self.dtype = settings, device, dtype
-        self.draw_samples = draw_samples
+        self.draw_samples, self.objective = draw_samples, objective
         self.prompts = read_sheet_prompts(settings.prompts) if settings.prompts else dataset_prompts(dataset)
         crop, held_out = settings.loader.crop, open_clip_source(settings, dataset, side="val", latents=latents)
         self.validation_set: ValidationSet | None = None
@@ -112,12 +114,27 @@ class TrainingMonitor:
                 device=self.device,
                 dtype=self.dtype,
                 at_once=self._clips_at_once(),
+                objective=self.objective,
             )
             yield from log.add_validation(state.step, state.phase, found)
         if draw:
             yield from self._draw_sheet(video_model, sheet, reader, state.step, log)
         log.plot()
         log.end_observation()
+
+    def loss(self, state: TrainState, averages: Mapping[str, Tensor], reader: CaptionReader | None) -> float:
+        """Measures the held-out loss of averaged weights."""
+        assert self.validation_set is not None, "there are held-out clips"
+        return validate(
+            averaged_model(state, averages, self.device),
+            self.validation_set,
+            reader=reader,
+            device=self.device,
+            dtype=self.dtype,
+            at_once=self._clips_at_once(),
+            objective=self.objective,
+            text_gain=False,
+        ).loss
 
     def errors(self, state: TrainState, averages: Mapping[str, Tensor]) -> OnePassErrors | None:
         """Measures the one-pass errors of the averaged weights; None for a model without observed frames."""

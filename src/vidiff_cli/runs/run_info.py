@@ -20,6 +20,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note
 from vidiff_cli.generation.load_model import find_checkpoint
 from vidiff_cli.runs.checkpoint_info import CheckpointInfo, describe_checkpoint
+from vidiff_cli.runs.distillation import distill_command
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.system.locks import LOCK
 
@@ -123,9 +124,11 @@ def describe_run(path: Path) -> EventStream[RunInfo]:
 
 def resume_command(run: Path, settings: TrainSettings, *, finished: bool) -> str | None:
     """The command that resumes a run; None if its preset does not exist in this version."""
+    steps = settings.steps * 2 if finished else settings.steps
+    if settings.distillation is not None:
+        return distill_command(run, settings, train_steps=steps)
     if settings.preset not in presets():
         return None
-    steps = settings.steps * 2 if finished else settings.steps
     words = ["vidiff", "train", str(settings.dataset), "-o", str(run)]
     words += ["--preset", str(settings.preset), "--steps", str(steps)]
     if settings.preset in FINETUNING:

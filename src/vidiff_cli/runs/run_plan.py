@@ -14,6 +14,7 @@ from vidiff_cli.device import choose_dtype, dtype_name
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream
 from vidiff_cli.runs.checkpoints import resume_from
+from vidiff_cli.runs.distillation import plan_student
 from vidiff_cli.runs.finetune import inherit_settings, with_known_words
 from vidiff_cli.runs.latents import blank_autoencoder, choose_autoencoder
 from vidiff_cli.runs.memory import resolve_batch_size
@@ -68,8 +69,11 @@ def plan_run(
     if replaced:
         check_replaceable(run)
     existing = None if replaced else run
-    choose = plan_public_model if public else plan_own_model
-    settings, model, tower = yield from choose(settings, dataset, device, existing)
+    if settings.distillation is not None:
+        settings, model, tower = yield from plan_student(settings, dataset)
+    else:
+        choose = plan_public_model if public else plan_own_model
+        settings, model, tower = yield from choose(settings, dataset, device, existing)
     settings = yield from resolve_batch_size(settings, model, device, run=existing, world=world)
     continued = not replaced and check_run(run, settings, model, dataset)
     if locked:

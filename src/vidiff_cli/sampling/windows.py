@@ -62,15 +62,15 @@ def sample_windows(
     """
     for batch in batches:
         batch_windows = [windows[number] for number in batch]
-        known = torch.cat([_known(window, read_frames) for window in batch_windows])
+        known = torch.cat([read_known(window, read_frames) for window in batch_windows])
         clips = len(known) // len(batch_windows)
         masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in batch_windows])
         mask = masks.to(known.device).repeat_interleave(clips, dim=0)
         denoiser = denoise(batch_windows, known, mask)
         if batch_windows[0].observed:
-            more = {"noise": _noise(seeds, batch, clips, CONTEXT)} if context_noise else {}
+            more = {"noise": window_noise(seeds, batch, clips, CONTEXT)} if context_noise else {}
             denoiser = condition(denoiser, known, mask, **more)
-        noise = _noise(seeds, batch, clips, prior=prior)
+        noise = window_noise(seeds, batch, clips, prior=prior)
         parts = zip(batch_windows, batch, known.split(clips), noise(known, None).split(clips), strict=True)
         starts = [init_noise(window, number, seen, drawn) for window, number, seen, drawn in parts]
         z, level = torch.cat([start for start, _ in starts]), starts[0][1]
@@ -86,7 +86,7 @@ def take_made(window: Window, z: Tensor) -> Tensor:
     return z[:, :, [place for place, frame in enumerate(window.frames) if frame in window.makes]]
 
 
-def _known(window: Window, read_frames: Callable[[Sequence[int]], Tensor]) -> Tensor:
+def read_known(window: Window, read_frames: Callable[[Sequence[int]], Tensor]) -> Tensor:
     """The observed frames of a window in their places (b c t h w), zeros in the others."""
     seen = sorted(window.observed)
     frames = read_frames(seen)
@@ -95,7 +95,9 @@ def _known(window: Window, read_frames: Callable[[Sequence[int]], Tensor]) -> Te
     return known
 
 
-def _noise(seeds: Sequence[int], numbers: range, clips: int, *parts: int, prior: Prior = INDEPENDENT) -> Noise:
+def window_noise(
+    seeds: Sequence[int], numbers: Sequence[int], clips: int, *parts: int, prior: Prior = INDEPENDENT
+) -> Noise:
     """Noise for windows of these numbers, from the streams of (seed, number, *parts), drawn on the CPU: the same on
     every device and in every batch. White but for a `prior`."""
     streams = [[seeded(seed, number, *parts) for seed in seeds] for number in numbers]

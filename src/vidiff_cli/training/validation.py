@@ -27,7 +27,7 @@ from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
 from vidiff_cli.training.frame_levels import LevelKind
 from vidiff_cli.training.loader import Batch, ClipSource, to_network
 from vidiff_cli.training.motion_estimates import estimate_frames
-from vidiff_cli.training.objective import Loss, diffusion_loss
+from vidiff_cli.training.objective import Loss, Objective, diffusion_loss
 
 EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
 BANDS = ("below_-4", "-4_to_-1", "-1_to_2", "above_2")
@@ -162,6 +162,8 @@ def validate(
     device: torch.device,
     dtype: torch.dtype,
     at_once: int = AT_ONCE,
+    objective: Objective | None = None,
+    text_gain: bool = True,
 ) -> Validation:
     """Measure the losses of a model on held-out clips. No global random number is drawn.
 
@@ -172,12 +174,15 @@ def validate(
         device: Device of the batches.
         dtype: Number format of the network.
         at_once: Clips in a batch.
+        objective: The loss, where it is not the diffusion loss; what captions gain is then not measured.
+        text_gain: Measure the loss without captions too.
 
     Returns:
         Mean losses, by kind and by band of levels.
     """
     conditional, unconditional = (_Losses(validation_set) for _ in range(2))
     reached = np.flatnonzero(validation_set.shares)
+    measures_text = text_gain and video_model.text is not None and objective is None
     training = video_model.training
     video_model.eval()
     try:
@@ -190,14 +195,13 @@ def validate(
                 for number, band in enumerate(reached.tolist()):
                     batch = _batch(validation_set, indices, video, band, moved=number / len(reached))
                     batch = replace(batch, text=text, **known)
-                    conditional.add(indices, band, diffusion_loss(video_model.denoiser, video_model.text, batch))
-                    if video_model.text is not None:
+                    conditional.add(indices, band, _loss(video_model, batch, objective))
+                    if measures_text:
                         without = replace(batch, dropped=torch.ones_like(batch.dropped))
-                        loss = diffusion_loss(video_model.denoiser, video_model.text, without)
-                        unconditional.add(indices, band, loss)
+                        unconditional.add(indices, band, _loss(video_model, without, None))
     finally:
         video_model.train(training)
-    return _summary(validation_set, conditional, unconditional if video_model.text is not None else None)
+    return _summary(validation_set, conditional, unconditional if measures_text else None)
 
 
 def clips_in_batches(
@@ -247,6 +251,12 @@ def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor,
         dropped=torch.tensor([draw.dropped for draw in draws], device=device),
         captions=tuple(draw.caption for draw in draws),
     )
+
+
+def _loss(video_model: VideoNetwork, batch: Batch, objective: Objective | None) -> Loss:
+    if objective is not None:
+        return objective(video_model, batch)
+    return diffusion_loss(video_model.denoiser, video_model.text, batch)
 
 
 class _Losses:

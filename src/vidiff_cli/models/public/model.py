@@ -43,6 +43,7 @@ class PublicModel:
     is_builtin = False
     is_default = False
     one_step = False
+    history_guidance = 1.0  # other scales are not measured
     clips_seen = None
     context_noise = 0.0
     windows_at_once = 1
