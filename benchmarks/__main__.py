@@ -38,6 +38,7 @@ ALL = (  # hours on two cores; `race` and `hardware` need the peer that `make be
     ("large",),
     ("auxiliary",),
     ("priors",),
+    ("averages",),
     ("latent",),
     ("builtin",),
     ("paper.extension",),

@@ -212,7 +212,7 @@ def known_flow() -> tuple[Tensor, Tensor]:
 def extended(model: UNetModel) -> dict[str, float]:
     """Held-out clips whose last four frames are made anew, without captions."""
     videos, _, paths = clips(1, HELD_OUT)
-    settings = GenerationSettings(seed=0, steps=SAMPLING_STEPS, condition="learned")
+    settings = GenerationSettings(seed=0, steps=SAMPLING_STEPS, condition="learned", history_guidance=1.0)
     made = report.complete(model, videos, range(GIVEN), settings)
     return looks(made) | {"center_px": report.errors(made, videos, paths, range(GIVEN))["center_px"]}
 

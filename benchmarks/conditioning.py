@@ -52,15 +52,15 @@ WEIGHTS = {"dpmpp-2m": (0.0, 5.0, 10.0, 20.0, 40.0), "ddim": (10.0, 20.0), "ddpm
 WEIGHTS_OF_PEOPLE = {"dpmpp-2m": (0.0, 2.0, 4.0, 6.0, 10.0), "ddim": (4.0, 8.0, 12.0), "ddpm": (2.0, 4.0, 8.0)}
 GIVEN = (1, 2, 4)  # frames of a window of 8
 WAYS: dict[str, dict[str, Any]] = {
-    "learned": {"condition": "learned"},
+    "learned": {"condition": "learned", "history_guidance": 1.0},
     "reconstruction": {"condition": "reconstruction"},
     "reconstruction, ddpm": {"condition": "reconstruction", "sampler": "ddpm"},
     "reconstruction, snr": {"condition": "reconstruction", "reconstruction_schedule": "snr"},
     "replacement": {"condition": "replacement"},
 }
 DRIFTING: dict[str, dict[str, Any]] = {
-    "learned": {"condition": "learned"},
-    "learned, anchored": {"condition": "learned", "anchor": True},
+    "learned": {"condition": "learned", "history_guidance": 1.0},
+    "learned, anchored": {"condition": "learned", "history_guidance": 1.0, "anchor": True},
     "reconstruction": {"condition": "reconstruction"},
     "reconstruction, anchored": {"condition": "reconstruction", "anchor": True},
     "replacement": {"condition": "replacement"},
@@ -198,7 +198,8 @@ def drift(model: UNetModel, asked: argparse.Namespace, name: str) -> dict[str, A
     clips, overlap = clips[: min(asked.clips, DRIFT_CLIPS), :window], window // 2
     ways = dict(DRIFTING)
     if model.settings.context_noise:
-        ways["learned, noise 0.1"] = {"condition": "learned", "context_noise": min(0.1, model.settings.context_noise)}
+        noise = {"context_noise": min(0.1, model.settings.context_noise)}
+        ways["learned, noise 0.1"] = ways["learned"] | noise
     total = window + WINDOWS * (window - overlap)
     curves, sheets = {}, []
     for way, choice in ways.items():

@@ -367,7 +367,7 @@ def attributes(model: UNetModel) -> dict[str, Any]:
     """Attributes read back from one sample per caption of the world, and the error of four frames after four."""
     captions = sorted(set(clips(0, TRAINING)[1]))
     videos, _, paths = clips(1, HELD_OUT)
-    settings = GenerationSettings(seed=0, steps=SAMPLING_STEPS, condition="learned")
+    settings = GenerationSettings(seed=0, steps=SAMPLING_STEPS, condition="learned", history_guidance=1.0)
     made = report.complete(model, videos, range(4), settings)
     right = report.read_back(model, captions, settings)
     return {"right": right, "all_right": right.pop("all"), "extension": report.errors(made, videos, paths, range(4))}

@@ -46,12 +46,20 @@ from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.metrics.drift import frame_stats, warnings
 from vidiff_cli.models.unet_model import UNetModel
+from vidiff_cli.rolling import RollingPlan
 from vidiff_cli.worlds import oracle
 from vidiff_cli.worlds.scene_oracle import detect_objects
 
 WORK = models.WORK.parent / "levels"
 TOTAL, GIVEN, LAST, AT_ONCE = 64, models.FRAMES // 2, 16, 32
-SAMPLING = {"steps": 16, "sampler": "dpmpp-2m", "guidance_scale": 1.0, "device": "cpu", "seed": 0}
+SAMPLING = {
+    "steps": 16,
+    "sampler": "dpmpp-2m",
+    "guidance_scale": 1.0,
+    "history_guidance": 1.0,
+    "device": "cpu",
+    "seed": 0,
+}
 WINDOWS = {"px_1": 1, "px_1_2": 2, "px_1_4": 4, "px_all": 15}  # windows of GIVEN frames that an error is over
 
 TRAININGS: Mapping[str, dict[str, Any]] = {  # the first one is the default of today
@@ -63,10 +71,15 @@ TRAININGS: Mapping[str, dict[str, Any]] = {  # the first one is the default of t
     "independent, attention": {"objective.levels": {"independent": 1.0}, "network.temporal": "both"},
     "shared + observed, attention": {"objective.levels": {"observed": 0.5}, "network.temporal": "both"},
 }
-SCHEMES: Mapping[str, dict[str, Any]] = {  # settings of sampling
+ROLLS = {"scheme": "rolling"}
+SCHEMES: Mapping[str, dict[str, Any]] = {  # settings of sampling, and the scheme of frames
     "replacement": {"condition": "replacement"},
     "reconstruction": {"condition": "reconstruction"},
     "learned": {"condition": "learned"},
+    "learned + history 1.5": {"condition": "learned", "history_guidance": 1.5},
+    "learned + history 3": {"condition": "learned", "history_guidance": 3.0},
+    "sloped": {"condition": "learned", **ROLLS},
+    "sloped + history 1.5": {"condition": "learned", "history_guidance": 1.5, **ROLLS},
 }
 USUAL = ("shared + observed", "independent", "mixture")
 
@@ -166,16 +179,18 @@ def continued(
     every 32 videos are kept as they come."""
     model = open_model(run, device="cpu")
     assert isinstance(model, UNetModel)
-    settings = GenerationSettings.model_validate(SAMPLING | SCHEMES[scheme])
+    chosen_settings = dict(SCHEMES[scheme])
+    rolls = chosen_settings.pop("scheme", None) == "rolling"
+    settings = GenerationSettings.model_validate(SAMPLING | chosen_settings)
     parts, seconds = [], 0.0
     for start in range(0, asked.videos, AT_ONCE):
         chosen = range(start, min(start + AT_ONCE, asked.videos))
-        key = json.dumps([model.hash, settings.model_dump(mode="json"), [*chosen], TOTAL, GIVEN])
+        key = json.dumps([model.hash, settings.model_dump(mode="json"), [*chosen], TOTAL, GIVEN, rolls])
         place = asked.work / "videos" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
         if not place.is_file():
             prompts = [truth.scenes[number].caption for number in chosen]
             began = time.process_time()
-            frames = extend(model, settings, truth.frames[chosen.start : chosen.stop], prompts, chosen)
+            frames = extend(model, settings, truth.frames[chosen.start : chosen.stop], prompts, chosen, rolls=rolls)
             place.parent.mkdir(parents=True, exist_ok=True)
             unfinished = place.with_suffix(".tmp.npz")
             np.savez_compressed(unfinished, frames=frames, seconds=time.process_time() - began)
@@ -188,14 +203,22 @@ def continued(
 
 
 def extend(
-    model: UNetModel, settings: GenerationSettings, clips: np.ndarray, prompts: list[str], seeds: Sequence[int]
+    model: UNetModel,
+    settings: GenerationSettings,
+    clips: np.ndarray,
+    prompts: list[str],
+    seeds: Sequence[int],
+    *,
+    rolls: bool,
 ) -> np.ndarray:
-    """The first frames of clips (b n h w c) continued to their length."""
+    """The first frames of clips (b n h w c) continued to their length, window by window or in one that rolls."""
+    rolling = RollingPlan(way=range(TOTAL), known=GIVEN, window=models.FRAMES, overlap=GIVEN)
     job = VideoJob(
         windows=plan(TOTAL, range(GIVEN), window=models.FRAMES, overlap=GIVEN),
         times=[Fraction(frame) / model.fps for frame in range(TOTAL)],
         prompts=lambda _: prompts,
         seeds=seeds,
+        rolling=rolling if rolls else None,
     )
     return generate_clips(model, resolve_sampling(model, settings), job, clips)
 

@@ -31,7 +31,7 @@ from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 FOLDER = Path("runs") / "people"
 PERSON, CLIPS_PER_SOURCE = "p6", 1
 WAYS = {
-    "learned": {"condition": "learned"},
+    "learned": {"condition": "learned", "history_guidance": 1.0},
     "reconstruction": {"condition": "reconstruction"},
     "replacement": {"condition": "replacement"},
 }

@@ -118,7 +118,7 @@ def extensions(model: UNetModel) -> dict[str, Any]:
         row[f"reconstruction, weight {weight:g}"] = learning.report.errors(made, videos, paths, range(4))
     videos, paths = longer()
     for shown in (0.0, SHOWN) if model.settings.context_noise else (0.0,):
-        noisy = GenerationSettings(**asked, condition="learned", context_noise=shown)
+        noisy = GenerationSettings(**asked, condition="learned", history_guidance=1.0, context_noise=shown)
         name = "long extension" + (f", given frames at {shown:g}" if shown else "")
         made = learning.report.complete(model, videos, range(8), noisy)
         row[name] = learning.report.errors(made, videos, paths, range(8))

@@ -28,7 +28,7 @@ SHORT = 16  # frames of the scan over weights
 WAYS: dict[str, dict[str, Any]] = {
     "replacement": {"condition": "replacement"},
     "reconstruction": {"condition": "reconstruction"},
-    "learned": {"condition": "learned"},
+    "learned": {"condition": "learned", "history_guidance": 1.0},
 }
 WEIGHTS = (0.0, 5.0, 10.0, 20.0)
 SCANNED: dict[str, dict[str, Any]] = {

@@ -11,8 +11,10 @@ import torch
 from runs import assert_same_training, config_of, newest
 from safetensors.torch import load_file
 
+from vidiff_cli.checkpoint import read_header, write_tensors
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.load_model import find_checkpoint
@@ -137,3 +139,25 @@ def test_a_missing_checkpoint_is_one_sentence(training, dataset: Path, tmp_path:
     with pytest.raises(VidiffError, match="is not a model"):
         train(training(dataset, tmp_path / "run", start_from=tmp_path / "nothing"))
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_an_older_run_is_fine_tuned_to_levels_by_frame(run, training, dataset, tmp_path: Path) -> None:
+    """Of one whose header says nothing of levels by frame, and that has one average alone. Independent levels show no
+    motion: its weights are kept where the mixture gives frames too."""
+    old = tmp_path / "old"
+    old.mkdir()
+    path = find_checkpoint(run)
+    header = read_header(path)
+    del header["model"]["frame_levels"], header["length"]
+    write_tensors(old / "ema.safetensors", load_file(path), header)
+    assert not open_video_model(old / "ema.safetensors")[0].settings.frame_levels
+    levels = {"levels": {"independent": 0.5, "sloped": 0.25}}
+    report = train(training(dataset, tmp_path / "new", steps=2, start_from=old, objective=levels))
+    made = open_video_model(report.checkpoint / "ema.safetensors")[0]
+    assert made.settings.frame_levels and made.settings.network.motion and made.settings.conditioning == "mixed"
+    assert read_run_config(tmp_path / "new")["train"]["objective"]["levels"] == {
+        "shared": 0.125,
+        "observed": 0.125,
+        "independent": 0.5,
+        "sloped": 0.25,
+    }

@@ -29,12 +29,14 @@ from vidiff_cli.runs.run_dir import check_replaceable
 from vidiff_cli.runs.trackers import open_tracker
 from vidiff_cli.training.validation import BANDS
 
+PLAIN = {"ema_length": 0.05}  # the average of a training that is not looked at
+
 
 @pytest.fixture(scope="module")
 def watched(dataset: Path, training: Callable[..., TrainSettings], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The session's run once more, with a validation and a sheet every other step."""
     folder = tmp_path_factory.mktemp("watched") / "run"
-    train(training(dataset, folder, validate_every=2, sample_every=3))
+    train(training(dataset, folder, validate_every=2, sample_every=3, optimizer=PLAIN))
     return folder
 
 
@@ -79,7 +81,17 @@ def test_another_seed_is_asked_the_same(dataset: Path, training, tmp_path: Path,
 
     monkeypatch.setattr(monitor, "validate", validate)
     for seed in (0, 1):
-        train(training(dataset, tmp_path / f"run-{seed}", steps=1, validate_every=5, seed=seed, batch_size=4 + seed))
+        train(
+            training(
+                dataset,
+                tmp_path / f"run-{seed}",
+                steps=1,
+                validate_every=5,
+                seed=seed,
+                batch_size=4 + seed,
+                optimizer=PLAIN,
+            )
+        )
     first, last = asked[0], asked[-1]
     assert len(asked) == 4 and np.array_equal(first[0], last[0], equal_nan=True) and first[1] == last[1]
 
@@ -103,7 +115,7 @@ def test_what_training_validation_and_sheets_read(dataset: Path, training, tmp_p
     monkeypatch.setattr(
         train_command, "sample_sheet", lambda video_model, *_, **__: seen.append(video_model.state_dict())
     )
-    more = {"validate_every": 3, "sample_every": 3, "loader": {"workers": 0}}
+    more = {"validate_every": 3, "sample_every": 3, "loader": {"workers": 0}, "optimizer": PLAIN}
     report = train(training(dataset, tmp_path / "run", steps=3, **more))
     average, raw = (load_file(report.checkpoint / f"{name}.safetensors") for name in ("ema", "model"))
     assert len(seen) == 4 and seen[-1].keys() == average.keys()
@@ -116,7 +128,7 @@ def test_what_training_validation_and_sheets_read(dataset: Path, training, tmp_p
 @pytest.mark.parametrize("at", [1, 4])
 def test_killed_while_looking(dataset: Path, training, watched: Path, killed, tmp_path: Path, at: int) -> None:
     """After the validation and before the sheet: the same command makes what is missing, and nothing twice."""
-    asked = training(dataset, tmp_path / "run", validate_every=2, sample_every=3)
+    asked = training(dataset, tmp_path / "run", validate_every=2, sample_every=3, optimizer=PLAIN)
     killed(TrainingMonitor, "run", lambda: train(asked), at=at)
     train(asked)
     assert rows_of(tmp_path / "run") == rows_of(watched)
@@ -191,7 +203,9 @@ class Told(list):
 def test_a_tracker_is_told_all(dataset, training, run, tmp_path, monkeypatch, capsys) -> None:
     told = Told()
     monkeypatch.setitem(sys.modules, "trackio", told.module("trackio"))
-    report = train(training(dataset, tmp_path / "run", sample_every=6, validate_every=3, track="trackio"))
+    report = train(
+        training(dataset, tmp_path / "run", sample_every=6, validate_every=3, track="trackio", optimizer=PLAIN)
+    )
     assert capsys.readouterr().out == ""
     assert (told[0][0], told[-1][0]) == ("init", "finish")
     start = told[0][2]

@@ -31,7 +31,8 @@ def newest(run: Path) -> Path:
 def weights_of(run: Path) -> dict[str, Tensor]:
     """All tensors of the newest checkpoint: weights, averages, optimizer."""
     files = sorted(newest(run).glob("*.safetensors"))
-    assert [path.name for path in files] == ["ema.safetensors", "model.safetensors", "optimizer.safetensors"]
+    names = ["ema-0.05.safetensors", "ema-0.1.safetensors", "ema.safetensors"]
+    assert [path.name for path in files] == [*names, "model.safetensors", "optimizer.safetensors"]
     return {f"{path.name}/{name}": value for path in files for name, value in load_file(path).items()}
 
 

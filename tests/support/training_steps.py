@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def settings_of(steps: int, **optimizer: Any) -> TrainSettings:
-    chosen = {"warmup": 2, "decay": 0.4, "ema": 0.7, **optimizer}
+    chosen = {"warmup": 2, "decay": 0.4, **optimizer}
     return TrainSettings(steps=steps, batch_size=4, seed=5, optimizer=OptimizerSettings(**chosen))
 
 
@@ -36,7 +36,8 @@ def contents(state: TrainState) -> dict[str, Tensor]:
     """Everything that a run is, by name."""
     names = {id(value): name for name, value in state.video_model.named_parameters()}
     found = {f"weight {name}": value for name, value in state.video_model.state_dict().items()}
-    found |= {f"average {name}": value for name, value in state.ema.shadow.items()}
+    for length, average in state.ema.averages.items():
+        found |= {f"average {length} {name}": value for name, value in average.items()}
     for title, optimizer in state.optimizers.items():
         for parameter, values in optimizer.state.items():
             found |= {f"{title} {names[id(parameter)]} {key}": torch.as_tensor(value) for key, value in values.items()}

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed.fsdp  # slow: before the processes are forked, for all of them
+import torch._dynamo  # slow, and part of every optimizer: before the processes are forked, for all of them
+import torch.distributed.fsdp
 import torch.distributed.tensor
 from tiny_model import tiny_video_model
 
@@ -49,7 +50,7 @@ def source() -> ClipSource:
 
 def settings(**more: Any) -> TrainSettings:
     """Five clips a step: two ranks have two and three of them."""
-    optimizer = OptimizerSettings(warmup=2, muon_lr=2e-3, ema=0.7, ema_more=(0.5,))
+    optimizer = OptimizerSettings(warmup=2, muon_lr=2e-3)
     return TrainSettings.model_validate({"steps": STEPS, "batch_size": 5, "seed": 5, "optimizer": optimizer} | more)
 
 

@@ -22,7 +22,7 @@ from vidiff_cli.training.objective import training_loss
 
 SCRIPT = Path(__file__).with_name("ranks.py")
 RANKS = runpy.run_path(str(SCRIPT))
-FILES = ("model.safetensors", "ema.safetensors", "ema-0.5.safetensors", "optimizer.safetensors")
+FILES = ("model.safetensors", "ema.safetensors", "ema-0.05.safetensors", "ema-0.1.safetensors", "optimizer.safetensors")
 
 
 @pytest.fixture(scope="module")

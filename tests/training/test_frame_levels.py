@@ -10,6 +10,7 @@ from tiny_source import Row, make_source
 from vidiff_cli.config.resolve import resolve
 from vidiff_cli.config.train import LevelSettings, ObjectiveSettings, TrainSettings
 from vidiff_cli.errors import UsageError
+from vidiff_cli.runs.setup import consistent
 from vidiff_cli.training.frame_levels import draw_sloped, rolling_places
 from vidiff_cli.training.loader import Batch
 
@@ -50,8 +51,25 @@ def test_a_wrong_sum_is_one_sentence() -> None:
         TrainSettings, under={"objective": {"levels": {"observed": 0}}}, sets=["objective.levels.sloped=.25"]
     )
     assert made.objective.levels == LevelSettings(shared=0.75, observed=0, sloped=0.25)
-    with pytest.raises(UsageError, match="--conditioning none trains none"):
-        resolve(TrainSettings, given={"conditioning": "none"}, sets=["objective.levels.independent=0.5"])
+    wrong = resolve(TrainSettings, given={"conditioning": "none"}, sets=["objective.levels.independent=0.5"])
+    with pytest.raises(UsageError, match="found --conditioning none"):
+        consistent(wrong)
+
+
+def test_what_follows_from_the_shares() -> None:
+    """Independent levels condition on frames, and give none to estimate motion from."""
+    made = {
+        kind: consistent(TrainSettings.model_validate({"objective": {"levels": {kind: 1}}}))
+        for kind in ("shared", "observed", "independent", "sloped")
+    }
+    assert {kind: (each.conditioning, each.motion) for kind, each in made.items()} == {
+        "shared": ("none", False),
+        "observed": ("mixed", True),
+        "independent": ("mixed", False),
+        "sloped": ("mixed", True),
+    }
+    none = consistent(TrainSettings(conditioning="none"))
+    assert none.objective.levels == LevelSettings(shared=1, observed=0) and not none.motion
 
 
 def test_kinds_have_their_shares() -> None:

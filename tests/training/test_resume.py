@@ -19,9 +19,10 @@ from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import recompute_stages
 from vidiff_cli.models.video_model import new_video_model, open_video_model
+from vidiff_cli.training.ema import LENGTHS
 from vidiff_cli.training.loop import STUCK_AFTER
 from vidiff_cli.training.lr_schedule import LRSchedule
-from vidiff_cli.training.state import TrainState
+from vidiff_cli.training.state import TrainState, average_file
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -33,7 +34,7 @@ def test_three_steps_and_three_more_are_six(tmp_path: Path, muon_lr: float, dtyp
     reports = train(whole, settings, dtype=dtype)
     assert [report.phase for report in reports] == ["stable"] * 4 + ["decay"] * 2
     assert all(value.isfinite().all() for value in contents(whole).values()) and whole.guard.scale.value == 1.0
-    for stop in (3, 4, 5):
+    for stop in (3, 4, 5) if muon_lr and dtype == torch.float32 else (4,):
         first = TrainState(tiny_video_model(), settings.optimizer)
         early = train(first, settings, until=stop, dtype=dtype)
         first.save(tmp_path / f"step-{stop}", clips_seen=4 * stop)
@@ -153,7 +154,13 @@ def test_a_checkpoint_opens_without_the_run_and_holds_no_pickle(tmp_path: Path) 
     train(state, settings)
     state.save(folder := tmp_path / "step-4", clips_seen=16)
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
-    assert {path.name for path in folder.iterdir()} == {WEIGHTS, AVERAGE, OPTIMIZER, STATE}
+    assert {path.name for path in folder.iterdir()} == {
+        WEIGHTS,
+        AVERAGE,
+        *map(average_file, LENGTHS),
+        OPTIMIZER,
+        STATE,
+    }
     for name, expected in ((WEIGHTS, state.video_model.state_dict()), (AVERAGE, state.ema.shadow)):
         video_model, header = open_video_model(folder / name)
         assert video_model.settings == state.video_model.settings
@@ -162,7 +169,14 @@ def test_a_checkpoint_opens_without_the_run_and_holds_no_pickle(tmp_path: Path) 
         assert opened.keys() == expected.keys() and all(torch.equal(opened[key], expected[key]) for key in opened)
     assert isinstance(read_header(folder / OPTIMIZER), dict)
     assert all(isinstance(value, Tensor) for value in read_tensors(folder / OPTIMIZER).values())
-    assert json.loads((folder / STATE).read_text()).keys() == {"step", "phase", "ema_updates", "notes", "guard"}
+    assert json.loads((folder / STATE).read_text()).keys() == {
+        "step",
+        "phase",
+        "ema_updates",
+        "notes",
+        "guard",
+        "chosen",
+    }
 
 
 def one_sentence(error: pytest.ExceptionInfo[VidiffError]) -> bool:
@@ -170,7 +184,7 @@ def one_sentence(error: pytest.ExceptionInfo[VidiffError]) -> bool:
     return text.endswith(".") and "\n" not in text and len(text) < 400
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, AVERAGE, OPTIMIZER, STATE])
+@pytest.mark.parametrize("name", [WEIGHTS, AVERAGE, average_file(0.05), OPTIMIZER, STATE])
 def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, name: str) -> None:
     TrainState(tiny_video_model(), OptimizerSettings()).save(tmp_path / "step-0", clips_seen=0)
     path = tmp_path / "step-0" / name

@@ -219,3 +219,45 @@ def test_without_learned_conditioning_no_frames_are_given(video_model) -> None:
 def test_when_the_text_is_called_ignored(gains: list[tuple[int, float, float]], told: bool) -> None:
     assert ignores_text(gains, steps=1000) is told
     assert not ignores_text(gains, steps=9000)  # a tenth of a long run comes first
+
+
+def test_independent_levels_by_frame_are_looked_at_where_they_are_trained(video_model) -> None:
+    """A third of the looks: every frame at places that lie evenly, independent of its neighbors'; the other looks are
+    asked as ever."""
+    source = make_source([Row(frames=6, captions=("a red square",))] * 9)
+    plain = make_validation_set(source, video_model.settings)
+    found = make_validation_set(source, video_model.settings, independent=True)
+    assert [draw.u is not None for draw in found.draws] == [False, False, True] * 9
+    assert not any(draw.observed.any() for draw in found.draws if draw.u is not None)
+    for kind in range(2):
+        ours, theirs = found.draws[kind::3], plain.draws[kind::2]
+        assert [draw.row for draw in ours] == [draw.row for draw in theirs] == list(range(9))
+    assert (found.u[::3] == plain.u[::2]).all()
+    made = look(video_model, found)
+    assert made.frame_levels is not None and look(video_model, plain).frame_levels is None
+    parts = (made.free, made.observed, made.frame_levels)
+    assert all(part is not None for part in parts) and made.loss == pytest.approx(sum(parts) / 3, rel=1e-6)
+    assert look(video_model, found, at_once=2).frame_levels == pytest.approx(made.frame_levels, rel=1e-5)
+
+
+def test_a_frame_counts_in_the_band_of_its_own_level(video_model, monkeypatch) -> None:
+    """A loss that tells the band of every frame is read back as it is; a look without text costs half the passes."""
+    passes = 0
+
+    def loss(denoiser: Any, text: Any, batch: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        real = diffusion_loss(denoiser, text, batch)
+        per_frame = torch.from_numpy(np.digitize(real.level.numpy(), EDGES)).double()
+        per_clip = (per_frame * real.made).sum(dim=1) / real.made.sum(dim=1)
+        return replace(real, total=per_clip.mean(), per_clip=per_clip, per_frame=per_frame)
+
+    monkeypatch.setattr(validation, "diffusion_loss", loss)
+    source = make_source([Row(frames=6, captions=("a red square",))] * 10)
+    held = make_validation_set(source, video_model.settings, independent=True)
+    found = look(video_model, held)
+    assert found.bands == pytest.approx((0, 1, 2, 3))
+    assert found.free == pytest.approx(held.shares @ np.arange(4))
+    assert found.frame_levels == pytest.approx(held.shares @ np.arange(4), abs=0.35), "drawn evenly over the schedule"
+    both, passes = passes, 0
+    assert look(video_model, held, text_gain=False).text_gain is None and passes * 2 == both

@@ -55,8 +55,9 @@ def info(
 
 def _checkpoint(about: CheckpointInfo) -> Rows:
     kind = {"ema": "averaged weights, for sampling", "raw": "raw weights"}.get(about.weights or "", "weights")
+    kind += f" (length {about.ema_length:g})" if about.ema_length is not None else ""
     yield "checkpoint", str(about.path)
-    yield "size", f"{byte_text(about.bytes)}, {about.parameters / 1e6:.2f} M parameters ({kind})"
+    yield "size", f"{byte_text(about.bytes)}, {about.parameters / 1e6:.2f} M parameters; {kind}"
     yield "trained", f"{_count(about.step)} steps ({about.phase or 'phase unknown'}), {about.clips_seen:,} clips seen"
     rates = ", ".join(f"{float(rate):g}" for rate in about.rates)
     yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
@@ -66,6 +67,7 @@ def _checkpoint(about: CheckpointInfo) -> Rows:
     noise = f" of strength {about.noise_strength:g}" if about.noise_strength else ""
     yield "predicts", f"{about.target}, weighted {about.weighting}, from {about.noise} noise{noise}"
     noisy = f"; --context-noise up to {about.context_noise:g}" if about.context_noise else ""
+    noisy += "; noise levels by frame" if about.frame_levels else ""
     motion = "; shown their motion" if about.network["motion"] else ""
     yield "given frames", ", ".join(about.conditioning) + noisy + motion
     if (distilled := about.distilled) is not None:

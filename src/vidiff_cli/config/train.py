@@ -54,20 +54,14 @@ class OptimizerSettings(BaseModel):
         description="Skip an update whose gradient norm is this many times the median of the last ones; 0: skip only "
         "updates that are not finite",
     )
-    ema: float = Field(
-        default=0.998, ge=0, lt=1, description="Decay of the moving average of the weights, after its warm-up"
+    ema_length: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.25,
+        description="Length of the averaged weights of the result, as a share of the training (its relative standard "
+        "deviation); 0: the one with the lowest held-out loss. The same command with another length puts the average "
+        "of a finished run together anew",
     )
-    ema_more: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
-        default=(),
-        description="Decays of further averages, saved in checkpoints as files such as ema-0.9999.safetensors, which "
-        "--model takes",
-    )
-
-    @model_validator(mode="after")
-    def _averages_differ(self) -> OptimizerSettings:
-        if len({self.ema, *self.ema_more}) <= len(self.ema_more):
-            raise ValueError(f"optimizer.ema_more names an average twice: {self.ema} and {self.ema_more}")
-        return self
 
 
 class LevelSettings(BaseModel):
@@ -416,17 +410,6 @@ class TrainSettings(BaseModel):
         if self.autoencoder is not None and (wrong := [name for name, value in asked.items() if value]):
             raise ValueError(
                 f"{wrong[0]} needs pixels, and with --autoencoder there are latents: leave one of them out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _levels_condition(self) -> TrainSettings:
-        levels = self.objective.levels
-        if self.conditioning == "none" and levels.by_frame:
-            name = "independent" if levels.independent else "sloped"
-            raise ValueError(
-                f"objective.levels.{name} trains conditioning on frames, and --conditioning none trains none: leave "
-                "one of them out"
             )
         return self
 

@@ -44,6 +44,7 @@ class CheckpointInfo:
     sha256: str
     vidiff: str | None
     weights: str | None
+    ema_length: float | None
     step: int | None
     phase: str | None
     clips_seen: int
@@ -60,6 +61,7 @@ class CheckpointInfo:
     noise: str
     noise_strength: float
     context_noise: float
+    frame_levels: bool
     conditioning: tuple[str, ...]
     errors: OnePassErrors | None
     text: TextEncoderInfo
@@ -91,6 +93,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
         sha256=file_hash(path),
         vidiff=_text(header.get("vidiff")),
         weights=_text(header.get("weights")),
+        ema_length=length if isinstance(length := header.get("length"), float) else None,
         step=_number(header.get("step")),
         phase=_text(header.get("phase")),
         clips_seen=clips_seen,
@@ -107,6 +110,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
         noise=settings.diffusion.noise,
         noise_strength=settings.diffusion.noise_strength,
         context_noise=settings.context_noise,
+        frame_levels=settings.frame_levels,
         conditioning=("learned",) * (settings.conditioning == "mixed") + ("reconstruction", "replacement"),
         errors=read_one_pass_errors(header, path),
         text=TextEncoderInfo(

@@ -31,7 +31,6 @@ from vidiff_cli.training.distillation import Distillation
 
 CLIPS = ("dataset", "world", "films", "objective", "loader")  # settings of the teacher's training that are taken over
 OWN_DATASET = "name it with --dataset"
-EMA = 0.99  # decay of the averages: a student is trained for some hundred steps
 WITHOUT = {"image_fraction": 0.0, "flow_loss": 0.0, "perceptual_loss": 0.0}  # a student learns of its teacher alone
 
 
@@ -58,7 +57,7 @@ def student_settings(asked: DistillSettings) -> TrainSettings:
         "steps": asked.train_steps,
         "start_from": path,
         "objective": values.get("objective", {}) | WITHOUT,
-        "optimizer": {"lr": asked.lr, "ema": EMA},
+        "optimizer": {"lr": asked.lr},
         "distillation": _choose(asked, model, sha256=file_hash(path), clips_seen=read_clips_seen(header, path)),
     }
     try:

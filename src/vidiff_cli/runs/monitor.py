@@ -122,6 +122,20 @@ class TrainingMonitor:
         log.plot()
         log.end_observation()
 
+    def loss(self, state: TrainState, averages: Mapping[str, Tensor], reader: CaptionReader | None) -> float:
+        """Measures the held-out loss of averaged weights."""
+        assert self.validation_set is not None, "there are held-out clips"
+        return validate(
+            averaged_model(state, averages, self.device),
+            self.validation_set,
+            reader=reader,
+            device=self.device,
+            dtype=self.dtype,
+            at_once=self._clips_at_once(),
+            objective=self.objective,
+            text_gain=False,
+        ).loss
+
     def errors(self, state: TrainState, averages: Mapping[str, Tensor]) -> OnePassErrors | None:
         """Measures the one-pass errors of the averaged weights; None for a model without observed frames."""
         if self.error_clips is None:

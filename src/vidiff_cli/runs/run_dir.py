@@ -41,11 +41,12 @@ MUTABLE_SETTINGS = {
     "gradient_checkpointing",
     "compile",
     "optimizer.grad_spike_factor",
+    "optimizer.ema_length",
     "text.clip_model",
     "loader.workers",
     "loader.cache_bytes",
 }
-OWN_FILES = {"config.json", "metrics.jsonl", "checkpoints", "samples", "loss.png", *TRACKER_FILES}
+OWN_FILES = {"config.json", "metrics.jsonl", "checkpoints", "averages", "samples", "loss.png", *TRACKER_FILES}
 OTHER_FOLDER = "give another folder with -o"
 MAX_SHOWN = 60  # characters of a setting in a message: a vocabulary has thousands of numbers
 
@@ -63,7 +64,7 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
     if settings.resume == "never":
         raise VidiffError(f"{run} already exists", fix=f"{OTHER_FOLDER}, or --overwrite")
     old, new = _read_recorded(path), flatten(_config(settings, model, dataset))
-    old = {name: value for name, value in _defaults().items() if name in new} | _with_levels(old)
+    old = {name: value for name, value in _defaults().items() if name in new} | _renewed(old)
     digest, new_digest = old.pop("dataset", None), new.pop("dataset")
     if digest == new_digest:
         old["train.dataset"] = new["train.dataset"]  # the same clips in another place
@@ -86,9 +87,12 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
     return True
 
 
-def _with_levels(old: dict[str, Any]) -> dict[str, Any]:
-    """The recorded settings of a run from before there were `objective.levels`: one share, of clips with observed
-    frames."""
+def _renewed(old: dict[str, Any]) -> dict[str, Any]:
+    """The recorded settings of a run in today's: older ones had one share, of clips with observed frames, and decays of
+    averages."""
+    old = {
+        name: value for name, value in old.items() if name not in ("train.optimizer.ema", "train.optimizer.ema_more")
+    }
     observed = old.pop("train.objective.observed", None)
     if not isinstance(observed, int | float):
         return old
@@ -141,7 +145,7 @@ def remove_run(run: Path) -> None:
 
 def remove_unfinished(run: Path) -> None:
     """Removes unfinished files of killed processes. Only while the run is locked."""
-    for folder in (run, run / "checkpoints", run / "samples"):
+    for folder in (run, run / "checkpoints", run / "averages", run / "samples"):
         remove_leftovers(folder)
 
 

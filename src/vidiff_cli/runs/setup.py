@@ -18,7 +18,7 @@ from vidiff_cli.dataset.dataset import Clip, Dataset
 from vidiff_cli.dataset.index import SIDES
 from vidiff_cli.dataset.world_dataset import is_world, open_clips
 from vidiff_cli.device import DTYPES, choose_device
-from vidiff_cli.errors import VidiffError
+from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.models.acceleration import compile_network, recompute_stages
 from vidiff_cli.models.public.trained import open_public_network
@@ -189,7 +189,7 @@ def consistent(settings: TrainSettings) -> TrainSettings:
     Without clips that condition on frames, `conditioning` becomes "none", and the reverse; without observed frames,
     `motion` becomes False: independent levels condition too, but give nothing to estimate motion from. On latents
     there is no estimate by motion, and no clip is mirrored: both are of pixels. Captions of a world are read by a
-    learned encoder.
+    learned encoder. UsageError for levels by frame without conditioning.
     """
     if settings.autoencoder is not None:
         loader = settings.loader.model_copy(update={"flip": False})
@@ -197,6 +197,12 @@ def consistent(settings: TrainSettings) -> TrainSettings:
     if is_world(settings.dataset) and settings.text.kind == "auto":
         settings = settings.model_copy(update={"text": settings.text.model_copy(update={"kind": "learned"})})
     levels = settings.objective.levels
+    if settings.conditioning == "none" and levels.by_frame:
+        raise UsageError(
+            "objective.levels has shares that train conditioning on frames",
+            found="--conditioning none",
+            fix="leave one of them out",
+        )
     if settings.conditioning == "none" or not (levels.gives_frames or levels.by_frame):
         settings = with_one_level(settings).model_copy(update={"conditioning": "none"})
     return settings if settings.objective.levels.gives_frames else settings.model_copy(update={"motion": False})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
@@ -21,6 +22,7 @@ from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.generation.sample_sheet import sample_sheet
 from vidiff_cli.generation.sampling_setup import SamplingOptions
 from vidiff_cli.models.public.autoencoder import open_latent_codec
+from vidiff_cli.runs.averages import choose_average, save_snapshot
 from vidiff_cli.runs.checkpoints import (
     BEST,
     INTERRUPT_ONLY,
@@ -48,6 +50,7 @@ from vidiff_cli.text.embedding_cache import EmbeddingCache
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
+from vidiff_cli.training.ema import USUAL
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.objective import Objective, training_loss
@@ -56,7 +59,8 @@ from vidiff_cli.training.state import TrainState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainReport:
-    """The run folder and the training's totals: wall time of this call, mean loss of the last steps."""
+    """The run folder and the training's totals: wall time of this call, mean loss of the last steps, length of the
+    averaged weights."""
 
     run: Path
     checkpoint: Path
@@ -67,6 +71,7 @@ class TrainReport:
     parameters: int
     precision: str
     loss: float | None
+    ema_length: float
     seconds_per_step: float | None
     seconds: float
 
@@ -343,6 +348,11 @@ def _run_steps(rank: _Rank) -> EventStream[None]:
     ):
         if recorder is not None:
             _complete_checkpoint(rank, recorder)
+        if state.step < settings.steps:
+            state.chosen = None  # the result of a run that is made longer is no average to go on with
+        elif settings.optimizer.ema_length not in (0.0, state.chosen.length if state.chosen else USUAL):
+            yield from _choose_average(rank)
+            _save(rank, regular=True)
         yield from _observe(rank, redraw=False)
         if (yield from _judge(rank)):
             return
@@ -363,6 +373,9 @@ def _run_steps(rank: _Rank) -> EventStream[None]:
                 if ending:
                     recorder.log.flush()
             regular = ending or report.step % settings.checkpoint_every == 0
+            save_snapshot(state, recorder.run if recorder is not None else None, rank.schedule, parallel)
+            if report.step == settings.steps:
+                yield from _choose_average(rank)
             signal = parallel.all_reduce_max(interrupt.number)
             if regular or signal:
                 _save(rank, regular=regular)
@@ -411,13 +424,31 @@ def _complete_checkpoint(rank: _Rank, recorder: _Recorder) -> None:
         recorder.log.plot(newer_than=recorder.log.path)
 
 
+def _choose_average(rank: _Rank) -> EventStream[None]:
+    """Chooses the length of the average that becomes the result."""
+    state, recorder, measure = rank.state, rank.recorder, None
+    if recorder is not None and recorder.monitor.validation_set is not None:
+        measure = partial(recorder.monitor.loss, state, reader=rank.reader)
+    run = recorder.run if recorder is not None else None
+    state.chosen = choose_average(state, run, rank.plan.settings, rank.schedule, rank.parallel, loss=measure)
+    if recorder is not None and state.chosen is not None and (losses := state.chosen.losses):
+        listed = ", ".join(f"{length:g}: {loss:.4f}" for length, loss in losses.items())
+        yield Note(f"Averaged weights of length {state.chosen.length:g} have the lowest held-out loss ({listed}).")
+
+
+def _averages(rank: _Rank) -> Mapping[str, Tensor]:
+    """The averaged weights that sampling uses, whole, on rank 0."""
+    chosen = rank.state.chosen
+    return rank.parallel.gather_full_state(rank.state.ema.shadow) if chosen is None else chosen.weights
+
+
 def _save(rank: _Rank, *, regular: bool) -> None:
     """Writes a checkpoint. Only a `regular` one has the errors of its averages; one that an interrupt asked for is
     removed by the next."""
     state, recorder = rank.state, rank.recorder
     errors, checkpoints = None, Path()
     if regular:
-        averages = rank.parallel.gather_full_state(state.ema.shadow)
+        averages = _averages(rank)
         errors = recorder.monitor.errors(state, averages) if recorder is not None else None
     if recorder is not None:
         checkpoints = recorder.run / "checkpoints"
@@ -431,7 +462,7 @@ def _save(rank: _Rank, *, regular: bool) -> None:
 def _observe(rank: _Rank, *, redraw: bool = True) -> EventStream[None]:
     """Validates and samples with the averaged weights, where it is due after this step."""
     if is_due(rank.state.step, rank.plan.settings):
-        averages = rank.parallel.gather_full_state(rank.state.ema.shadow)
+        averages = _averages(rank)
         if rank.recorder is not None:
             yield from rank.recorder.monitor.run(
                 rank.state, averages, rank.recorder.log, reader=rank.reader, redraw=redraw
@@ -451,6 +482,7 @@ def _report(plan: RunPlan, state: TrainState, recorder: _Recorder, *, seconds: f
         parameters=_count_parameters(state),
         precision=settings.precision,
         loss=recorder.log.mean_loss(),
+        ema_length=USUAL if state.chosen is None else state.chosen.length,
         seconds_per_step=recorder.log.seconds_per_step(),
         seconds=seconds,
     )

@@ -8,6 +8,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.models.public.cost import public_clip_cost
 from vidiff_cli.models.step_cost import HALF_SHARE, clip_cost
+from vidiff_cli.training.ema import LENGTHS
 
 FLOAT = 4  # bytes
 
@@ -36,7 +37,7 @@ def estimate(settings: TrainSettings, model: ModelSettings, *, half: bool, world
     clips = -(-settings.batch_size // world)
     at_once = -(-clips // settings.grad_accum_steps)
     states = 1 if settings.optimizer.muon_lr else 2  # of the optimizer, in the size of a weight
-    copies = 3 + len(settings.optimizer.ema_more) + states
+    copies = 2 + len(LENGTHS) + states  # weights, gradients, averages
     return CostEstimate(
         parameters=clip.parameters,
         flops=clip.flops * settings.batch_size,

@@ -1,15 +1,16 @@
 """State of a training run (weights, averages, optimizers, step) and its checkpoint folder.
 
 A checkpoint folder holds `model.safetensors` (weights), `ema.safetensors` (their average, for sampling), both with the
-model's settings in the header, `optimizer.safetensors` and `state.json`; averages of other decays are files such as
-`ema-0.9999.safetensors`. It has no RNG state, because every draw follows from (seed, step), and does not depend on
-the number of processes: any number of them can resume from it.
+model's settings in the header, `optimizer.safetensors` and `state.json`; the averages that are updated at every step,
+by their length, are `ema-0.05.safetensors` and `ema-0.1.safetensors` (`ema.py`). It has no RNG state, because every
+draw follows from (seed, step), and does not depend on the number of processes: any number of them can resume from it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,16 +26,26 @@ from vidiff_cli.models.video_model import VideoNetwork, check_model_weights
 from vidiff_cli.system.atomic_files import write_folder
 from vidiff_cli.system.shortage import raise_shortage
 from vidiff_cli.training.distributed import ALONE, DistributedContext
-from vidiff_cli.training.ema import Ema
+from vidiff_cli.training.ema import USUAL, Ema
 from vidiff_cli.training.optimizers import build_optimizers
 from vidiff_cli.training.step_guard import StepGuard
 
 Phase = Literal["stable", "decay"]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChosenAverage:
+    """The average of the weights (whole; of rank 0 alone) that becomes the result of a run, its length, and the
+    held-out losses by length that it was chosen by."""
+
+    length: float
+    weights: Mapping[str, Tensor]
+    losses: Mapping[float, float]
+
+
 class TrainState:
     """State after `step` updates; `phase` is that of the last one. `notes` (JSON) are saved and loaded with a
-    checkpoint, for the caller's use."""
+    checkpoint, for the caller's use. `chosen` is the average that sampling uses, where it is not the usual one."""
 
     def __init__(self, video_model: VideoNetwork, settings: OptimizerSettings) -> None:
         self.video_model = video_model
@@ -42,7 +53,8 @@ class TrainState:
         self.rates = {
             name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in self.optimizers.items()
         }
-        self.ema = Ema(video_model, settings.ema, settings.ema_more)
+        self.ema = Ema(video_model)
+        self.chosen: ChosenAverage | None = None
         self.guard = StepGuard()
         self.step = 0
         self.phase: Phase = "stable"
@@ -74,21 +86,30 @@ class TrainState:
         } | ({} if errors is None else {"errors": errors})
         notes = {"step": self.step, "phase": self.phase, "ema_updates": self.ema.updates, "notes": self.notes}
         notes["guard"] = self.guard.state_dict()
+        notes["chosen"] = None if self.chosen is None else self.chosen.length
         averages = header | {"weights": "ema"}
         files = [
             (WEIGHTS, self.video_model.state_dict(), header | {"weights": "raw"}),
-            (AVERAGE, self.ema.shadow, averages),
-            *((average_file(decay), shadow, averages | {"decay": decay}) for decay, shadow in self.ema.more.items()),
+            *(
+                (average_file(length), each, averages | {"length": length})
+                for length, each in self.ema.averages.items()
+            ),
             (OPTIMIZER, _optimizer_tensors(self.video_model, self.optimizers), {}),
         ]
 
         def fill(target: Path | None) -> None:
+            if target is not None and (chosen := self.chosen) is not None:
+                losses = {f"{length:g}": loss for length, loss in chosen.losses.items()}
+                about = averages | {"length": chosen.length} | ({"losses": losses} if losses else {})
+                write_tensors(target / AVERAGE, chosen.weights, about)
             for name, tensors, content in files:
                 whole = parallel.gather_full_state(
                     tensors
                 )  # file after file: the host need not hold all of them at a time
                 if target is not None:
                     write_tensors(target / name, whole, content)
+                    if name == average_file(USUAL) and self.chosen is None:
+                        write_tensors(target / AVERAGE, whole, content)
             if target is not None:
                 (target / STATE).write_text(json.dumps(notes) + "\n", encoding="utf-8")
 
@@ -100,10 +121,12 @@ class TrainState:
         found = _read_notes(folder) if parallel.is_main and folder is not None else {}
         found = parallel.broadcast_object(found)
         load_weights(self.video_model, folder and folder / WEIGHTS, parallel=parallel)
-        averages = {AVERAGE: self.ema.shadow} | {average_file(decay): each for decay, each in self.ema.more.items()}
-        read = {
-            name: _read_averages(folder / name, each) for name, each in averages.items() if parallel.is_main and folder
-        }
+        averages = {average_file(length): each for length, each in self.ema.averages.items()}
+        read = dict[str, dict[str, Tensor]]()
+        if parallel.is_main and folder is not None:
+            sampled = _read_averages(folder / AVERAGE, self.ema.shadow)
+            before = not any((folder / name).exists() for name in averages)  # older runs had this average alone
+            read = {name: sampled if before else _read_averages(folder / name, each) for name, each in averages.items()}
         tensors = read_tensors(folder / OPTIMIZER) if parallel.is_main and folder else {}
         _load_optimizers(self.video_model, self.optimizers, tensors, parallel)
         for name, each in averages.items():
@@ -112,11 +135,15 @@ class TrainState:
         self.guard.load_state_dict(found["guard"])
         self.step, self.phase, self.ema.updates = found["step"], found["phase"], found["ema_updates"]
         self.notes = found["notes"]
+        self.chosen = None
+        if (length := found["chosen"]) is not None:
+            weights = sampled if parallel.is_main and folder is not None else {}
+            self.chosen = ChosenAverage(length=length, weights=weights, losses={})
 
 
-def average_file(decay: float) -> str:
-    """The file of an average beside the main one."""
-    return f"ema-{decay:g}.safetensors"
+def average_file(length: float) -> str:
+    """The file of an average that is updated."""
+    return f"ema-{length:g}.safetensors"
 
 
 def _read_notes(folder: Path) -> dict[str, Any]:
@@ -125,6 +152,7 @@ def _read_notes(folder: Path) -> dict[str, Any]:
         notes = json.loads((folder / STATE).read_text(encoding="utf-8"))
         found: dict[str, Any] = {name: int(notes[name]) for name in ("step", "ema_updates")}
         found |= {"phase": notes["phase"], "notes": dict(notes.get("notes", {})), "guard": notes.get("guard", {})}
+        found["chosen"] = None if notes.get("chosen") is None else float(notes["chosen"])
         StepGuard().load_state_dict(found["guard"])
         if min(found["step"], found["ema_updates"]) < 0 or found["phase"] not in get_args(Phase):
             raise ValueError(f"step {found['step']} of the {str(found['phase'])[:20]}")

@@ -163,6 +163,7 @@ def validate(
     dtype: torch.dtype,
     at_once: int = AT_ONCE,
     objective: Objective | None = None,
+    text_gain: bool = True,
 ) -> Validation:
     """Measure the losses of a model on held-out clips. No global random number is drawn.
 
@@ -174,13 +175,14 @@ def validate(
         dtype: Number format of the network.
         at_once: Clips in a batch.
         objective: The loss, where it is not the diffusion loss; what captions gain is then not measured.
+        text_gain: Measure the loss without captions too.
 
     Returns:
         Mean losses, by kind and by band of levels.
     """
     conditional, unconditional = (_Losses(validation_set) for _ in range(2))
     reached = np.flatnonzero(validation_set.shares)
-    measures_text = video_model.text is not None and objective is None
+    measures_text = text_gain and video_model.text is not None and objective is None
     training = video_model.training
     video_model.eval()
     try:
