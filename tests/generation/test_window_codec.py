@@ -7,8 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from lossy_codec import LossyCodec
 from torch import Tensor
-from torch.nn import functional
 
 from vidiff_cli.frames import Window, plan
 from vidiff_cli.generation.frame_store import FrameStore, MemoryFrameArray
@@ -16,24 +16,6 @@ from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.generation.window_codec import GroupWindows, LatentWindows, latent_shape
 
 GIVEN, TOTAL, CLIPS, SIDE = 4, 10, 2, 8
-
-
-class LossyCodec:
-    """Means of 2x2 pixels; what is decoded is darker, so that encoding it again gives other values."""
-
-    channels, spatial, is_identity = 3, 2, False
-
-    def __init__(self, temporal: int = 1) -> None:
-        self.temporal, self.encoded = temporal, 0
-
-    def encode(self, frames: Tensor) -> Tensor:
-        self.encoded += frames.shape[2]
-        means = functional.avg_pool3d(frames, (1, 2, 2))
-        return means[:, :, :: self.temporal]
-
-    def decode(self, z: Tensor) -> Tensor:
-        frames = torch.cat([z[:, :, :1], z[:, :, 1:].repeat_interleave(self.temporal, dim=2)], dim=2)
-        return functional.interpolate(frames, scale_factor=(1, 2, 2)) * 0.5
 
 
 def job_and_store(windows: list[Window], latents: MemoryFrameArray | None = None) -> tuple[VideoJob, FrameStore]:

@@ -152,9 +152,11 @@ def _resume(journal: WindowJournal, plan: RollingPlan, store: FrameStore) -> Rol
     kept, slots = journal.state(), journal.windows
     is_whole = 0 < slots <= plan.slots and kept.keys() == {"z", "estimate", "rise"}
     if is_whole:
-        ranks = [plan.rank(number) for number in range(plan.done(slots))]
-        making = len(plan.active_at(slots - 1)) - (plan.finished(slots - 1) is not None)
-        is_whole = store.checksum(ranks) == journal.checksum and kept["z"].shape[2] == making
+        active = len(plan.active_at(slots - 1)) - (plan.finished(slots - 1) is not None)
+        checksum = 0
+        for number in range(plan.done(slots)):
+            checksum = store.checksum([plan.rank(number)], checksum)
+        is_whole = checksum == journal.checksum and kept["z"].shape[2] == active
     if not is_whole:
         journal.begin_anew(store.made.shape)
         return None

@@ -30,7 +30,7 @@ SHAPE = {
     "cogvideox": ("--model-frames", "9"),
 }
 GUIDED = ("reconstruction", "replacement")
-PER_FRAME = [("modelscope", condition) for condition in GUIDED] + [("animatediff", "reconstruction")]
+PER_FRAME = [("modelscope", condition) for condition in GUIDED]  # animatediff has the same frames: a photo, below
 GROUPS = [(family, condition) for family in ("wan", "cogvideox", "skyreels") for condition in GUIDED]
 
 
@@ -115,12 +115,32 @@ def test_a_photo(made, tmp_path: Path, family: str) -> None:
         ("extend", ("--num-frames", 4, "--before")),
         ("extend", ("--num-frames", 4, "--loop")),
         ("extend", ("--num-frames", 4, "--scheme", "hierarchical")),
+        ("extend", ("--num-frames", 4, "--scheme", "rolling")),
     ],
 )
 def test_what_groups_cannot_do(folder_of, clip: Path, command: str, arguments: tuple[Any, ...]) -> None:
     arguments = tuple(clip if each == "IN" else each for each in arguments)
     result = vidiff(command, clip, "-m", folder_of("wan"), *SHAPE["wan"], *arguments, "-o", clip.with_name("no.mkv"))
     assert "encodes 4 frames as one" in sentence_of(result) and not clip.with_name("no.mkv").exists()
+
+
+def test_samples_of_groups_do_not_roll(folder_of, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ("-m", folder_of("skyreels"), *SHAPE["skyreels"], "--num-frames", 13, "-o", "no.mkv")
+    said = sentence_of(vidiff("sample", "a cat", *common, "--scheme", "rolling"))
+    assert "encodes 4 frames as one" in said and not Path("no.mkv").exists()
+
+
+def test_history_guides_a_family_that_is_shown_given_frames(made, folder_of, clip: Path) -> None:
+    """With levels by frame, and never by itself; others say so."""
+    common = ("--num-frames", 6, "--overlap", 5)
+    plain = made("extend", "skyreels", *common, out="plain.mkv")
+    assert np.array_equal(plain, made("extend", "skyreels", *common, "--history-guidance", 1, out="one.mkv"))
+    guided = made("extend", "skyreels", *common, "--history-guidance", 3, out="guided.mkv")
+    assert np.array_equal(guided[:GIVEN], plain[:GIVEN]) and not np.array_equal(guided, plain)
+    arguments = ("-m", folder_of("modelscope"), *SHAPE["modelscope"], *common, "--history-guidance", 1.5)
+    said = sentence_of(vidiff("extend", clip, *arguments, "-o", clip.with_name("no.mkv")))
+    assert "is for given frames that the network is shown: found the condition reconstruction" in said
 
 
 @pytest.mark.parametrize(("family", "new"), [("modelscope", 8), ("wan", 12)])
