@@ -36,9 +36,10 @@ export VIDEOS
 demo: $(READY)
 	@$(BIN)/python examples/demo.py $${VIDEOS:+--videos="$$VIDEOS"}
 
-# Two processes of one thread each: less than a file of tests does not pay to move to the other one.
+# Two processes of one thread each: less than a file of tests does not pay to move to the other one. The files come in the
+# order of tests/conftest.py, the longest first, so that none is left alone with one process at the end.
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-more: $(READY)
 	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=more $(BIN)/python -m pytest -n 2 --dist loadfile -m hypothesis --timeout 1800 $(ARGS)

@@ -6,7 +6,8 @@ For each side of the split (combinations of words that were trained on, and ones
 drawn as they are in training, one video is sampled for each at the default guidance scale, sampler and steps, and the
 oracle reads color, shape, size, motion, direction and speed from the 8-bit frames. An attribute counts where the
 caption says it; "all" is every word of the caption at once. `sweep` captions more are sampled at every other guidance
-scale. The intervals are Wilson's, 95 %. Writes benchmarks/results/builtin.json and builtin.png.
+scale, of a model that is not distilled. The intervals are Wilson's, 95 %. Writes benchmarks/results/builtin.json and
+builtin.png.
 """
 
 from __future__ import annotations
@@ -51,21 +52,22 @@ def main() -> None:
         {"model": asked.model} | ({"steps": asked.steps} if asked.steps else {})
     )
     model = open_model(settings.model)
+    default = model.guidance_scale
     figures: dict[str, Any] = {
         "model": {"sha256": model.hash, "clips_seen": model.clips_seen},
         "sampler": settings.sampler,
-        "steps": settings.steps,
+        "steps": settings.steps or model.steps,
         "by_scale": {},
     }
-    for scale in [settings.guidance_scale, *asked.scales]:
-        count = asked.count if scale == settings.guidance_scale else asked.sweep
+    for scale in [default, *(() if model.is_distilled else asked.scales)]:
+        count = asked.count if scale == default else asked.sweep
         chosen = settings.model_copy(update={"guidance_scale": scale})
         for side in SIDES if count else ():
             scenes = [draw_scene(asked.part, SEED, number, side=side) for number in range(count)]
             videos = sample(model, chosen, [scene.caption for scene in scenes])
             figures["by_scale"].setdefault(f"{scale:g}", {})[side] = found = accuracy(scenes, videos, model.fps)
             print(scale, side, {name: round(100 * each["right"], 1) for name, each in found.items()}, flush=True)
-            if scale == settings.guidance_scale:
+            if scale == default:
                 sheet(scenes[:10], videos[:10], RESULTS / f"{asked.name}-{side}.png")
     save(asked.name, figures)
 

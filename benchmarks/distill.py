@@ -1,6 +1,6 @@
 """Passes of the network against what they are worth: a model, its students, and other steps, on the world's captions.
 
-    python -m benchmarks distill [--rows MODEL:STEPS:SCALE[:SAMPLER] ...] [--count 150]
+    python -m benchmarks distill [--rows NAME=MODEL:STEPS[:SCALE[:SAMPLER]] ...] [--count 150]
 
 Of each row one video is sampled for `count` captions of each side of the split (combinations of words that were
 trained on, and ones that never were), the same noise for every row. "all words" as in `benchmarks builtin` (Wilson's
@@ -44,7 +44,7 @@ GIVEN, SHOWN = 8, 8  # frames given for the error; rows of the sheet
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Passes of a model and of its students.")
-    parser.add_argument("--rows", nargs="+", default=["builtin:30:2", "builtin:8:2", "builtin:4:2"])
+    parser.add_argument("--rows", nargs="+", default=["student=builtin:4"])
     parser.add_argument("--part", default="straight")
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--extended", type=int, default=32)
@@ -54,13 +54,15 @@ def main() -> None:
     path = RESULTS / f"{asked.name}.json"
     figures: dict[str, Any] = json.loads(path.read_text())["figures"] if path.is_file() else {}
     for row in asked.rows:
-        figures[row] = measure(row, asked.part, asked.count, asked.extended, RESULTS / f"{asked.name}.png")
-        print(row, figures[row], flush=True)
+        label, _, how = row.partition("=")
+        key = ":".join([label, *how.split(":")[1:]])
+        figures[key] = measure(how, asked.part, asked.count, asked.extended, RESULTS / f"{asked.name}-{label}.png")
+        print(key, figures[key], flush=True)
         save(asked.name, {"figures": figures})
 
 
 def measure(row: str, part: str, count: int, extended: int, picture: Path) -> dict[str, Any]:
-    """The figures of a row."""
+    """The figures of a row MODEL:STEPS:SCALE:SAMPLER."""
     name, steps, scale, sampler = (*row.split(":"), "", "", "")[:4]
     options = {"model": name, "steps": steps or None, "guidance_scale": scale or None}
     settings = GenerationSettings.model_validate(options | ({"sampler": sampler} if sampler else {}))
@@ -75,7 +77,7 @@ def measure(row: str, part: str, count: int, extended: int, picture: Path) -> di
     true = np.stack([scenes.render(scene, times, canvas=canvas) for scene in drawn])
     setup = resolve_sampling(model, settings)
     rows = [SheetRow(label=scene.caption, frames=video[::3]) for scene, video in zip(drawn, videos, strict=True)]
-    contact_sheet(rows[:SHOWN], picture.with_name(f"{picture.stem}-{Path(name).name}-{steps}.png"))
+    contact_sheet(rows[:SHOWN], picture.with_name(f"{picture.stem}-{steps}.png"))
     right = [caption_accuracy(scene.caption, video, times)[ALL] for scene, video in zip(drawn, videos, strict=True)]
     return {
         "passes": setup.passes * (1 if setup.guidance_scale == 1 else 2),

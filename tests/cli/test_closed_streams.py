@@ -35,14 +35,38 @@ def run_closed(command: list[str], *numbers: int, cwd: Path) -> subprocess.Compl
     return subprocess.run(["sh", "-c", f'exec "$@" {closing}', "sh", *command], cwd=cwd, capture_output=True)
 
 
+PREP = ["--size", "16", "--frames", "2", "--preview", "0", "--workers", "1"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def prepared(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the command writes with all its streams."""
+    folder = tmp_path_factory.mktemp("prepared")
+    subprocess.run([*MODULE, "prep", str(clip), "-o", "out", *PREP], cwd=folder, check=True, capture_output=True)
+    return contents(folder / "out")
+
+
 @pytest.mark.parametrize("numbers", [(1,), (2,), (0,), (1, 2), (0, 1, 2)])
-def test_a_closed_stream_is_like_a_closed_pipe(clip: Path, tmp_path: Path, numbers: tuple[int, ...]) -> None:
-    options = ["--seconds", "0.3", "--detail", "estimate", "-o", "out.mkv"]
-    done = run_closed([*SCRIPT, "extend", str(clip), *options], *numbers, cwd=tmp_path)
+def test_a_closed_stream_is_like_a_closed_pipe(
+    clip: Path, prepared: dict[str, bytes], tmp_path: Path, numbers: tuple[int, ...]
+) -> None:
+    """Nothing that is printed goes into a file that gets the number of a stream."""
+    done = run_closed([*SCRIPT, "prep", str(clip), "-o", "out", *PREP], *numbers, cwd=tmp_path)
     assert done.returncode == 0, done
-    assert done.stdout == (b"" if 1 in numbers else b"out.mkv\n")
+    assert done.stdout == (b"" if 1 in numbers else b"out\n")
     assert (done.stderr == b"") is (2 in numbers) and b"Traceback" not in done.stderr
-    assert json.loads((tmp_path / "out.json").read_text())["made"] == 2  # nothing printed went into a file
+    assert contents(tmp_path / "out") == prepared
+
+
+def test_a_clip_is_extended_without_streams(clip: Path, tmp_path: Path) -> None:
+    options = ["--seconds", "0.3", "--detail", "estimate", "-o", "out.mkv"]
+    done = run_closed([*SCRIPT, "extend", str(clip), *options], 0, 1, 2, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert json.loads((tmp_path / "out.json").read_text())["made"] == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "out.mkv"]
 
 

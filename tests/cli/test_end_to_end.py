@@ -20,6 +20,7 @@ from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import probe
 
 SMALL = ["--set", "network.base_channels=16", "--set", "network.embedding=32", "--set", "network.context_dim=16"]
+SMALL += ["--set", "network.channel_mult=[1]"]
 FAST = ["--steps", "2"]
 
 

@@ -28,7 +28,7 @@ from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 
 WINDOW, SIDE = 4, 16  # of the network below
-NETWORK = {"base_channels": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}
+NETWORK = {"base_channels": 8, "channel_mult": [1], "head_dim": 8, "embedding": 16, "context_dim": 16}
 PLOT = TrainingLog.plot
 KINDS = {"sample": SampleSettings, "extend": ExtendSettings, "interpolate": InterpolateSettings}
 

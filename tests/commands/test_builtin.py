@@ -79,23 +79,25 @@ def test_words_outside_its_world_are_named(tmp_path: Path, told: Told) -> None:
 
 
 def test_extend_and_interpolate_take_it_too(tmp_path: Path) -> None:
-    first = SampleSettings(prompts=("a large blue square moving right slowly",), output=tmp_path / "a.mkv", seed=1)
+    first = SampleSettings(
+        prompts=("a large blue square moving right slowly",), output=tmp_path / "a.mkv", seed=1, steps=2
+    )
     given = sample(first).paths[0]
-    longer = extend(ExtendSettings(input=given, output=tmp_path / "b.mkv", num_frames=8, steps=8, seed=1))
-    finer = interpolate(InterpolateSettings(input=given, output=tmp_path / "c.mkv", factor=2, steps=4, seed=1))
+    longer = extend(ExtendSettings(input=given, output=tmp_path / "b.mkv", num_frames=8, steps=2, seed=1))
+    finer = interpolate(InterpolateSettings(input=given, output=tmp_path / "c.mkv", factor=2, steps=2, seed=1))
     assert len(decode(longer.path).frames) == 24 and len(decode(finer.path).frames) == 32
 
 
 def test_the_figures_of_its_card_hold_on_a_few_captions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `python -m benchmarks builtin` measures on many: here twelve that were trained on, twelve that were not."""
+    """What `python -m benchmarks builtin` measures on many: here eight that were trained on, eight that were not."""
     folder = Path(__file__).parents[2] / "benchmarks"
     monkeypatch.syspath_prepend(str(folder.parent))
     benchmark = importlib.import_module("benchmarks.builtin")
     stated = json.loads((folder / "results" / "builtin.json").read_text())["by_scale"]["2"]
-    settings = GenerationSettings(model=Path("builtin"), steps=12)
+    settings = GenerationSettings(model=Path("builtin"), steps=8)
     model = open_model(settings.model)
     for side in ("train", "held-out"):
-        scenes = [draw_scene("straight", 1, number, side=side) for number in range(12)]
+        scenes = [draw_scene("straight", 1, number, side=side) for number in range(8)]
         videos = benchmark.sample(model, settings, [scene.caption for scene in scenes])
         for name, found in benchmark.accuracy(scenes, videos, model.fps).items():
             few = math.sqrt(0.25 / found["count"])  # three times the largest error that so few can have by chance

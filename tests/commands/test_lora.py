@@ -106,15 +106,15 @@ def test_a_short_training_lowers_the_held_out_loss(family, bases, dataset, tmp_p
 
 @pytest.fixture(scope="module")
 def tuned(bases, dataset, tmp_path_factory) -> Path:
-    """A run of four steps of ModelScope's, with samples and validation."""
+    """A run of four steps of Wan's, the fastest here, with samples and validation."""
     run = tmp_path_factory.mktemp("runs") / "tuned"
-    train(settings_of(dataset, bases["modelscope"], run, sample_every=4, validate_every=2))
+    train(settings_of(dataset, bases["wan"], run, sample_every=4, validate_every=2))
     return run
 
 
 def test_checkpoints_hold_the_adapter_and_name_the_base(tuned, bases, dataset) -> None:
     base = read_header(newest(tuned) / "ema.safetensors")["model"]["base"]
-    assert (base["path"], base["family"], base["rank"]) == (str(bases["modelscope"].resolve()), "ModelScope", 4)
+    assert (base["path"], base["family"], base["rank"]) == (str(bases["wan"].resolve()), "Wan 2.1", 4)
     assert len(base["sha256"]) == 64 and base["licence"] is None
     for name in ("model", "ema"):
         tensors = load_file(newest(tuned) / f"{name}.safetensors")
@@ -126,7 +126,7 @@ def test_checkpoints_hold_the_adapter_and_name_the_base(tuned, bases, dataset) -
 
 def test_a_continued_training_is_an_uninterrupted_one(tuned, bases, dataset, signal_at, tmp_path: Path) -> None:
     """Ctrl-C in step 3 and the same command again: weights, averages and optimizer are equal bit for bit."""
-    asked = settings_of(dataset, bases["modelscope"], tmp_path / "run", sample_every=4, validate_every=2)
+    asked = settings_of(dataset, bases["wan"], tmp_path / "run", sample_every=4, validate_every=2)
     signal_at(3, asked)
     assert newest(tmp_path / "run").name == "step-000003"
     train(asked)
@@ -136,9 +136,7 @@ def test_a_continued_training_is_an_uninterrupted_one(tuned, bases, dataset, sig
 
 def test_a_training_that_was_killed_goes_on(tuned, bases, dataset, tmp_path: Path) -> None:
     """SIGKILL in step 3, after a checkpoint of step 2."""
-    asked = settings_of(
-        dataset, bases["modelscope"], tmp_path / "run", sample_every=4, validate_every=2, checkpoint_every=2
-    )
+    asked = settings_of(dataset, bases["wan"], tmp_path / "run", sample_every=4, validate_every=2, checkpoint_every=2)
     if not (child := os.fork()):
         original = TrainingLog.add
 
@@ -201,24 +199,24 @@ def test_a_run_samples_and_extends_by_the_command_line(family, bases, dataset, c
 
 def test_info_says_base_rank_and_licence(tuned, bases) -> None:
     said = vidiff("info", tuned).stdout
-    for part in (f"ModelScope, {bases['modelscope'].resolve()}", "adapters of rank 4", "not known, of the base"):
+    for part in (f"Wan 2.1, {bases['wan'].resolve()}", "adapters of rank 4", "not known, of the base"):
         assert part in said
     assert "hardly trained" not in vidiff("info", tuned).stderr
     assert json_of("info", tuned)["model"]["base"]["rank"] == 4
-    assert f"--from {bases['modelscope']}" in said or "start_from" in said
+    assert f"--from {bases['wan']}" in said or "start_from" in said
 
 
 def test_a_base_that_is_absent_or_other_is_said(tuned, bases, tmp_path: Path) -> None:
-    moved = bases["modelscope"].rename(tmp_path / "moved")
+    moved = bases["wan"].rename(tmp_path / "moved")
     try:
         said = sentence_of(vidiff("sample", "-m", tuned, "-o", tmp_path / "x.mp4"))
         assert "was trained from" in said and "does not exist" in said
-        shutil.copytree(bases["animatediff"], bases["modelscope"])
+        shutil.copytree(bases["animatediff"], bases["wan"])
         said = sentence_of(vidiff("sample", "-m", tuned, "-o", tmp_path / "x.mp4"))
         assert "has other weights now" in said
     finally:
-        shutil.rmtree(bases["modelscope"], ignore_errors=True)
-        moved.rename(bases["modelscope"])
+        shutil.rmtree(bases["wan"], ignore_errors=True)
+        moved.rename(bases["wan"])
 
 
 def test_a_family_with_levels_by_frame_learns_all_kinds(dataset, tmp_path: Path) -> None:
@@ -307,7 +305,7 @@ def test_an_estimate_counts_what_is_trained_and_what_is_frozen(bases, dataset, t
 def test_recomputation_changes_no_bit(tuned, bases, dataset, tmp_path: Path) -> None:
     asked = settings_of(
         dataset,
-        bases["modelscope"],
+        bases["wan"],
         tmp_path / "run",
         sample_every=4,
         validate_every=2,

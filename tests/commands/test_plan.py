@@ -23,7 +23,8 @@ from vidiff_cli.training.distributed import SingleProcess
 Training = Callable[..., TrainSettings]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GIB = 2**30
-NETWORK = {"base_channels": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}  # of the fixture `run`
+# of the fixture `run`
+NETWORK = {"base_channels": 8, "channel_mult": [1], "head_dim": 8, "embedding": 16, "context_dim": 16}
 
 
 def test_a_plan_measures_real_steps_and_writes_nothing(training: Training, dataset: Path, tmp_path: Path) -> None:

@@ -23,7 +23,18 @@ from vidiff_cli.training.loader import BatchSpec, ClipSource, draw_batches
 
 SHARDS = 300
 SMALL = ["--set", "network.base_channels=8", "--set", "network.head_dim=8", "--set", "network.embedding=16"]
-SMALL += ["--set", "network.context_dim=16", "--frames", "4", "--batch-size", "16", "--precision", "fp32"]
+SMALL += [
+    "--set",
+    "network.channel_mult=[1]",
+    "--set",
+    "network.context_dim=16",
+    "--frames",
+    "4",
+    "--batch-size",
+    "16",
+    "--precision",
+    "fp32",
+]
 SMALL += ["--sample-every", "0", "--device", "cpu", "--text", "learned"]
 
 

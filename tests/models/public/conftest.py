@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,22 @@ from vidiff_cli.models.public.open import open_public
 CPU = torch.device("cpu")
 SIZES = {"modelscope": (16, 16), "animatediff": (16, 16), "wan": (32, 32), "skyreels": (32, 32)}  # of their frames
 every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def kept_bytes_once() -> Iterator[None]:
+    """What guidance keeps is measured once for each network and shape, not by every command."""
+    measured, original = dict[str, int](), PublicModel.kept_bytes
+
+    def kept_bytes(self: PublicModel, shape: Sequence[int]) -> int:
+        key = f"{self.folder.path} {self.dtype} {tuple(shape)}"
+        if key not in measured:
+            measured[key] = original(self, shape)
+        return measured[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PublicModel, "kept_bytes", kept_bytes)
+        yield
 
 
 @pytest.fixture(scope="session")

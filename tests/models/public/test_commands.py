@@ -30,7 +30,7 @@ SHAPE = {
     "cogvideox": ("--model-frames", "9"),
 }
 GUIDED = ("reconstruction", "replacement")
-PER_FRAME = [("modelscope", condition) for condition in GUIDED] + [("animatediff", "reconstruction")]
+PER_FRAME = [("modelscope", condition) for condition in GUIDED]  # animatediff has the same frames: a photo, below
 GROUPS = [(family, condition) for family in ("wan", "cogvideox", "skyreels") for condition in GUIDED]
 
 
