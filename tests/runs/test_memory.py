@@ -132,7 +132,7 @@ def test_the_cheapest_change_is_the_first_that_fits() -> None:
         "--accumulate 16 --gradient-checkpointing on"
     )
     assert cheapest_change(settings, model, fixed // 2) == "a smaller --preset"
-    assert cheapest_change(settings, model, int(0.7 * whole), scale=1.8) == "--accumulate 4"
+    assert cheapest_change(settings, model, int(0.7 * whole), scale=1.6) == "--accumulate 4"
 
 
 def test_a_step_that_will_not_fit_is_warned_of_before_it(monkeypatch: pytest.MonkeyPatch) -> None:

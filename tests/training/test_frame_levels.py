@@ -9,9 +9,12 @@ from tiny_source import Row, make_source
 
 from vidiff_cli.config.resolve import resolve
 from vidiff_cli.config.train import LevelSettings, ObjectiveSettings, TrainSettings
+from vidiff_cli.diffusion.samplers import SAMPLER_STEPS
 from vidiff_cli.errors import UsageError
+from vidiff_cli.rolling import RollingPlan
 from vidiff_cli.runs.setup import consistent
-from vidiff_cli.training.frame_levels import draw_sloped, rolling_places
+from vidiff_cli.sampling.rolling import roll, seeded_noise
+from vidiff_cli.training.frame_levels import draw_sloped
 from vidiff_cli.training.loader import Batch
 
 T = 8
@@ -109,21 +112,10 @@ def test_independent_levels_are_even_and_independent() -> None:
     assert np.abs(relation).max() < 4 / len(u) ** 0.5
 
 
-def test_a_rolling_window_moves_on_by_a_frame_in_a_slot() -> None:
-    """In the middle of a video, the window after a slot is the one before, moved by a frame; at the beginning frames
-    wait as noise, at the end the first ones are done."""
-    np.testing.assert_allclose(rolling_places(3.25, 4), 1 - (3.25 - np.arange(4)) / 4)
-    assert rolling_places(1.0, 4).tolist() == [0.75, 1, 1, 1]
-    assert rolling_places(6.0, 4).tolist() == [0, 0, 0, 0.25]
-    before, after = rolling_places(3.0, 4), rolling_places(4.0, 4)
-    np.testing.assert_allclose(after[1:], before[:-1])
-    assert after[0] == 0.0
-
-
 def test_sloped_windows_are_those_of_rolling_sampling() -> None:
-    """In both directions: observed frames, then levels that rise by equal parts of the schedule, clean and noise at the
-    ends."""
-    rng, seen = np.random.default_rng(0), {"full": 0, "begin": 0, "end": 0, "back": 0}
+    """In both directions: observed frames, then levels that rise by equal parts of the schedule, then noise that has
+    not begun; at every moment of a video, from its first frame to its last."""
+    rng, seen = np.random.default_rng(0), {"full": 0, "waiting": 0, "ending": 0, "nothing": 0, "back": 0}
     for _ in range(3000):
         u, observed = draw_sloped(rng, T)
         if observed[-1] or (not observed[0] and u[0] > u[-1]):
@@ -132,17 +124,47 @@ def test_sloped_windows_are_those_of_rolling_sampling() -> None:
         count = int(observed.sum())
         assert count < T and observed[:count].all() and (u[:count] == 0).all()
         made = u[count:]
-        assert (made > 0).all() and (np.diff(made) >= 0).all()
-        inside = made[made < 1]
-        if len(inside) > 1:
-            apart = np.diff(inside)
-            np.testing.assert_allclose(apart, apart[0], atol=1e-9)
-            assert 1 / T - 1e-9 <= apart[0] <= 0.5 + 1e-9
-        seen["full"] += bool(len(made) > 1 and made[-1] < 1 and made[0] <= np.diff(made)[0] + 1e-9)
-        seen["begin"] += bool(len(made) > 1 and made[-1] == 1)
-        seen["end"] += bool(len(made) == 1 and made[0] < 0.2)
-    assert 0.4 < seen["back"] / 3000 < 0.6
-    assert seen["full"] / 3000 > 0.5 and seen["begin"] > 100 and seen["end"] > 20, "mostly the middle of a video"
+        assert (made > 0).all() and (made <= 1).all() and (np.diff(made) >= 0).all()
+        active = made[made < 1]
+        apart = np.diff(active)
+        if len(active) > 1:
+            np.testing.assert_allclose(1 / apart, round(1 / apart[0]), rtol=1e-6)
+            assert len(active) <= round(1 / apart[0]) <= T
+            seen["full"] += len(active) == round(1 / apart[0])
+            seen["ending"] += bool(made[-1] < 1 - apart[0])
+        seen["waiting"] += bool((made == 1).any())
+        seen["nothing"] += not count
+    assert 0.35 < seen["back"] / 3000 < 0.55, "half of those that are not symmetric"
+    assert seen["full"] / 3000 > 0.4 and min(seen.values()) > 150, seen
+
+
+def test_levels_of_a_sloped_clip_are_those_that_the_loop_asks_for() -> None:
+    """Between two steps of the loop of sampling all levels lie between those of the two steps."""
+    plan = RollingPlan(way=range(14), known=2, window=T, overlap=4)
+    asked: list[np.ndarray] = []
+
+    def denoise(z: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        asked.append(level[0].numpy().copy())
+        return z
+
+    places = torch.linspace(1, 0, 9, dtype=torch.float64)
+    video = torch.zeros(1, 1, 14, 1, 1)
+    for _ in roll(
+        plan,
+        lambda frames: video[:, :, list(frames)],
+        denoise=lambda *_: denoise,
+        condition=lambda inner, *_: inner,
+        step=SAMPLER_STEPS["ddim"],
+        levels=places,
+        noise=seeded_noise([0], 1),
+    ):
+        pass
+    for slot in range(plan.slots):
+        window, numbers = plan.at(slot), np.array(plan.at(slot).frames) - plan.known
+        for half in range(2):
+            expected = 1 - np.clip((slot + half / 2 - numbers) / plan.active, 0, 1)
+            expected[[frame in window.observed for frame in window.frames]] = 0
+            np.testing.assert_allclose(asked[2 * slot + half], expected)
 
 
 def test_images_beside_a_clip_keep_the_level_of_the_clip() -> None:

@@ -1,8 +1,7 @@
 """Random noise levels of the frames of a clip, as places on the noise schedule: 0 clean, 1 noise.
 
 Plain draws on indices. Source of independent levels: Diffusion Forcing (Chen et al. 2024). Sloped ones are those of a
-rolling window (Ruhe et al. 2024): c observed frames, then A frames that are made, each 1 / A noisier than the one
-before; in n steps of sampling all become 1 / A cleaner, the first is done, and the window moves on by a frame.
+rolling window (`rolling.py`): of its A active frames each is 1 / A of the schedule noisier than the one before.
 Shapes: t frames.
 """
 
@@ -13,9 +12,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from vidiff_cli.config.train import LevelSettings
+from vidiff_cli.rolling import RollingPlan
 
 LevelKind = Literal["shared", "observed", "independent", "sloped"]
-ROLLED = 4  # windows of made frames in a rolling window's video, for the share of its beginning and its end
+ROLLED = 2  # windows in the video of a rolling window
 
 
 def choose_kind(share: float, levels: LevelSettings) -> LevelKind:
@@ -38,22 +38,19 @@ def draw_independent(rng: np.random.Generator, t: int) -> np.ndarray:
 
 
 def draw_sloped(rng: np.random.Generator, t: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places (t,) of a rolling window at a random step of a video, and the frames that are observed (t,).
+    """Places (t,) of a rolling window at a random moment of a video, and the frames that are observed (t,).
 
-    0 to t - 1 of the frames are observed at the start of the window; those that are done are observed too. A video of
-    `ROLLED` windows has its beginning, where the last frames are still noise, and its end, where the first are done.
-    Half of the windows roll backwards in time. At least one frame is left to be made.
+    The plan is that of sampling, with any number of observed frames; one video in four begins with fewer, or none. The
+    video is `ROLLED` windows long, for a share of its beginning and its end. Half of the windows roll backwards in
+    time. At least one frame is left to be made.
     """
-    made = t - int(rng.integers(t))
-    frames = made * ROLLED
-    slot = rng.random() * (frames + made - 1)  # of n steps each
-    first = min(max(0, int(slot) - made + 1), frames - made)
-    u = np.zeros(t)
-    u[t - made :] = rolling_places(slot - first, made)
-    return (u, u <= 0) if rng.random() < 0.5 else (u[::-1], u[::-1] <= 0)
-
-
-def rolling_places(slot: float, active: int) -> np.ndarray:
-    """Places of the `active` frames of a rolling window after `slot` times n of its steps: frame f begins at slot f and
-    is done at f + active."""
-    return 1.0 - np.clip((slot - np.arange(active)) / active, 0.0, 1.0)
+    overlap = int(rng.integers(t))
+    known = overlap if rng.random() < 0.75 else int(rng.integers(overlap + 1))
+    plan = RollingPlan(way=range(known + ROLLED * t), known=known, window=t, overlap=overlap)
+    slot = int(rng.integers(plan.slots))
+    window, numbers = plan.at(slot), np.arange(t) - known
+    numbers += window.frames[0]
+    u = 1.0 - np.clip((slot + rng.random() - numbers) / plan.active, 0.0, 1.0)
+    observed = np.array([frame in window.observed for frame in window.frames])
+    u[observed] = 0.0
+    return (u, observed) if rng.random() < 0.5 else (u[::-1], observed[::-1])
