@@ -60,7 +60,7 @@ class GuidedModel:
 
     @property
     def hash(self) -> str:
-        """Of both models: what was begun with another guide is not continued."""
+        """A hash of both models, so that a video begun with another guide is not continued."""
         return hashlib.sha256(f"{self.model.hash} {self.guide.hash}".encode()).hexdigest()
 
     @property
