@@ -290,3 +290,22 @@ def test_evaluations_and_type(name: str) -> None:
 def test_levels_that_do_not_fit_are_refused(name: str, levels: Callable[[], Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SAMPLERS[name](gaussian, torch.zeros(2, 1, 4, 2, 2), levels())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_frame_ends_at_its_own_last_estimate(name: str) -> None:
+    """Frames that come to the clean end at different steps: none is extrapolated in its last one."""
+    last: dict[int, Tensor] = {}
+    places = (torch.arange(9)[:, None] - torch.tensor([0, 1, 3])).clamp(0, 5)
+    levels = grid(5)[places][:, None].expand(-1, 2, -1)
+
+    def denoise(z: Tensor, level: Tensor) -> Tensor:
+        x = gaussian(z, level) + 0.1 * level[:, None, :, None, None]  # changes from step to step
+        for frame in range(3):
+            if float(level[0, frame]) < 20:
+                last[frame] = x[:, :, frame]
+        return x
+
+    z = SAMPLERS[name](denoise, randn(2, 1, 3, 2, 2), levels, generator=torch.Generator().manual_seed(0))
+    for frame, x in last.items():
+        torch.testing.assert_close(z[:, :, frame], x, rtol=0, atol=1e-3)
