@@ -93,9 +93,13 @@ def test_an_older_run_goes_on(dataset, training, tmp_path: Path) -> None:
     for part in ("train", "model"):
         del config[part]["diffusion"]["noise"], config[part]["diffusion"]["noise_strength"]
     del config["train"]["objective"]["image_fraction"], config["train"]["objective"]["context_noise"]
+    del config["train"]["objective"]["levels"], config["train"]["optimizer"]["ema_length"]
+    config["train"]["objective"]["observed"], config["train"]["optimizer"]["ema"] = 0.5, 0.998
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(VidiffError, match="trained with another motion: found True, expected False"):
         train(asked.model_copy(update={"motion": True, "steps": 3}))
+    with pytest.raises(VidiffError, match=r"another objective\.levels\.observed: found 0.25, expected 0.5"):
+        train(training(dataset, run, steps=3, motion=False, objective={"levels": {"observed": 0.25}}))
     with pytest.raises(VidiffError, match=r"another diffusion\.noise: found mixed, expected independent"):
         train(training(dataset, run, steps=3, motion=False, diffusion={"noise": "mixed"}))
     assert train(asked.model_copy(update={"steps": 3})).steps == 3

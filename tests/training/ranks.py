@@ -22,8 +22,10 @@ import torch.distributed.fsdp
 import torch.distributed.tensor
 from tiny_model import tiny_video_model
 
+from vidiff_cli.checkpoint import write_tensors
 from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.runs.averages import choose_average, save_snapshot
 from vidiff_cli.training.distributed import ALONE, DistributedContext, MultiProcess, ProcessInfo, init_distributed
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.loop import train_steps
@@ -82,6 +84,22 @@ def trained(
         (folder / "reports.json").write_text(json.dumps(reports))
 
 
+def averaged(folder: Path, checkpoint: Path, parallel: DistributedContext = ALONE) -> None:
+    """A snapshot of a checkpoint's averages, and an average of another length with it: folder/chosen.safetensors."""
+    now, run = state(parallel), folder if parallel.is_main else None
+    now.load(checkpoint if parallel.is_main else None, parallel=parallel)
+    folder.mkdir(exist_ok=True)
+    optimizer = settings().optimizer.model_copy(update={"ema_length": 0.15})
+    schedule = LRSchedule.of_run(STEPS, optimizer)
+    save_snapshot(now, run, schedule, parallel, every=1)
+    now.step, now.ema.updates = now.step + 1, now.ema.updates + 1
+    asked = settings().model_copy(update={"optimizer": optimizer})
+    chosen = choose_average(now, run, asked, schedule, parallel, loss=None)
+    assert chosen is not None and bool(chosen.weights) == parallel.is_main
+    if parallel.is_main:
+        write_tensors(folder / "chosen.safetensors", chosen.weights, {})
+
+
 def equal(folder: Path, launch: ProcessInfo) -> None:
     """DDP and FSDP from nothing, and in parts from a checkpoint that one process made."""
     with init_distributed(launch, CPU, kind="ddp", timeout_seconds=30) as ddp:
@@ -90,6 +108,7 @@ def equal(folder: Path, launch: ProcessInfo) -> None:
             trained(folder / name, parallel)
             begun = folder / "alone" / f"step-{STOP}"
             trained(folder / f"{name}-later", parallel, settings(grad_accum_steps=2), start=begun)
+            averaged(folder / f"{name}-average", begun, parallel)
         trained(folder / "ddp-of-fsdp", ddp, start=folder / "fsdp" / f"step-{STOP}")
         assert ddp.broadcast_object({"of": launch.rank}) == {"of": 0}
         assert ddp.all_reduce_max(launch.rank + 3) == 4

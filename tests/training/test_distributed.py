@@ -77,6 +77,15 @@ def test_one_process_goes_on_from_two(runs: Path, kind: str, tmp_path: Path) -> 
     same(tmp_path / "step-3", runs / "alone" / "step-3")
 
 
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_averages_of_ranks_are_put_together_whole(runs: Path, kind: str, tmp_path: Path) -> None:
+    """Snapshots and another length, of the same checkpoint: the same bytes, whatever the ranks hold of a weight."""
+    RANKS["averaged"](tmp_path, runs / "alone" / "step-1")
+    files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.safetensors"))
+    assert [path.name for path in files] == ["step-000001.safetensors", "chosen.safetensors"]
+    assert all((tmp_path / path).read_bytes() == (runs / f"{kind}-average" / path).read_bytes() for path in files)
+
+
 def test_shards_are_half(runs: Path) -> None:
     whole = sum(value.numel() for value in RANKS["state"]().ema.shadow.values())
     held = [json.loads((runs / f"held-{rank}.json").read_text()) for rank in range(2)]

@@ -16,4 +16,18 @@ def read_run_config(run: Path | None) -> dict[str, Any]:
         config = json.loads((run / "config.json").read_text(encoding="utf-8")) if run else {}
     except UNREADABLE:
         return {}
-    return config if isinstance(config, dict) else {}
+    return renew(config) if isinstance(config, dict) else {}
+
+
+def renew(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an older run in today's names: it had one share of clips with observed frames, and decays of
+    averages, which length has no use for."""
+    train = config.get("train")
+    groups = [train.get(name) if isinstance(train, dict) else None for name in ("objective", "optimizer")]
+    objective, optimizer = (group if isinstance(group, dict) else {} for group in groups)
+    observed = objective.pop("observed", None)
+    if isinstance(observed, int | float):
+        objective["levels"] = {"shared": 1 - observed, "observed": observed}
+    for name in ("ema", "ema_more"):
+        optimizer.pop(name, None)
+    return config

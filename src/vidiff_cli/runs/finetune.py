@@ -137,6 +137,13 @@ def _check_compatible(old: ModelSettings, new: ModelSettings, path: Path) -> Non
         known, found = (CHANNELS.get(model.network.channels, "other channels") for model in (old, new))
         fix = f"prepare the dataset {'with' if old.network.channels == 1 else 'without'} --gray, or leave out --from"
         raise VidiffError(f"{path} was trained on {known}", found=f"a dataset of {found}", fix=fix)
+    if old.network.motion and not new.network.motion:
+        raise VidiffError(
+            f"{path} is shown the motion of given frames",
+            found="a training that shows none",
+            fix="leave out --no-motion, and keep a share of clips with given frames, such as --set "
+            "objective.levels.observed=0.1",
+        )
     ours, theirs = (_weight_settings(model) for model in (new, old))
     if new.network.motion:
         theirs["network.motion"] = True

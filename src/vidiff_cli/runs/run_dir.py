@@ -11,7 +11,7 @@ from typing import Any
 
 from vidiff_cli import __version__
 from vidiff_cli.config.model import ModelSettings
-from vidiff_cli.config.run_config import UNREADABLE, read_run_config
+from vidiff_cli.config.run_config import UNREADABLE, read_run_config, renew
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.errors import VidiffError
@@ -64,7 +64,7 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
     if settings.resume == "never":
         raise VidiffError(f"{run} already exists", fix=f"{OTHER_FOLDER}, or --overwrite")
     old, new = _read_recorded(path), flatten(_config(settings, model, dataset))
-    old = {name: value for name, value in _defaults().items() if name in new} | _renewed(old)
+    old = {name: value for name, value in _defaults().items() if name in new} | old
     digest, new_digest = old.pop("dataset", None), new.pop("dataset")
     if digest == new_digest:
         old["train.dataset"] = new["train.dataset"]  # the same clips in another place
@@ -87,22 +87,10 @@ def check_run(run: Path, settings: TrainSettings, model: ModelSettings, dataset:
     return True
 
 
-def _renewed(old: dict[str, Any]) -> dict[str, Any]:
-    """The recorded settings of a run in today's: older ones had one share, of clips with observed frames, and decays of
-    averages."""
-    old = {
-        name: value for name, value in old.items() if name not in ("train.optimizer.ema", "train.optimizer.ema_more")
-    }
-    observed = old.pop("train.objective.observed", None)
-    if not isinstance(observed, int | float):
-        return old
-    return {"train.objective.levels.shared": 1 - observed, "train.objective.levels.observed": observed} | old
-
-
 def _read_recorded(path: Path) -> dict[str, Any]:
     """Reads config.json as flat names and values. VidiffError where it is damaged."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = renew(json.loads(path.read_text(encoding="utf-8")))
         if not all(isinstance(config[part], dict) for part in ("train", "model")):
             raise ValueError("no settings of a run")
         return flatten(config)
