@@ -96,6 +96,11 @@ class GenerationSettings(BaseModel):
     negative_prompt: Annotated[str | None, Option(GUIDANCE)] = Field(
         default=None, description="Text the video should not show; needs a guidance scale other than 1"
     )
+    guide: Annotated[Path | None, Option(GUIDANCE)] = Field(
+        default=None,
+        description="Worse model of the same clips, an earlier checkpoint or a smaller run, to guide away from in the "
+        "place of no prompt (autoguidance); also for models without captions",
+    )
     condition: Annotated[Literal["auto", "reconstruction", "replacement", "learned"], Option(GUIDANCE)] = Field(
         default="auto",
         description="Conditioning on the given frames; auto: learned if the model was trained with it, else "
@@ -130,7 +135,7 @@ class GenerationSettings(BaseModel):
         le=100,
         description="Guidance by the frames that a window is shown, for one pass of the network more per step; 1: "
         "none; above 3 motion freezes; if not given, 1.5 for a model that was trained on given frames, unless it "
-        "samples in one step or is distilled",
+        "samples in one step",
     )
     history_level: Annotated[float, Option(GUIDANCE)] = Field(
         default=1.0,
@@ -163,6 +168,10 @@ class GenerationSettings(BaseModel):
     def _options_fit_together(self) -> GenerationSettings:
         if self.langevin is not None and self.sampler != "ddpm":
             raise ValueError(f"--langevin works with --sampler ddpm only, not with {self.sampler}")
+        if self.guide is not None and self.negative_prompt is not None:
+            raise ValueError("--guide takes the place of --negative-prompt: give only one of them")
+        if self.guide is not None and self.history_guidance not in (None, 1):
+            raise ValueError("--guide does not go with --history-guidance: give only one of them")
         if self.threshold != "static" and not 0 < float(self.threshold) <= 1:
             raise ValueError(f"--threshold is {self.threshold}, expected 'static' or a percentile in (0, 1]")
         return self

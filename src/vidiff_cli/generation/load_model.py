@@ -15,6 +15,7 @@ from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.models.families import VideoModel
+from vidiff_cli.models.guided_model import guide_model
 from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
 from vidiff_cli.models.public.autoencoder import open_latent_codec
 from vidiff_cli.models.public.finetuned import TrainedWeights, open_finetuned
@@ -53,12 +54,20 @@ class ModelOptions(Protocol):
     def offload(self) -> bool: ...
     @property
     def long_captions(self) -> LongCaptions | None: ...
+    @property
+    def guide(self) -> Path | None: ...
 
 
 def open_model_as(options: ModelOptions) -> VideoModel:
-    """The model that options name. VidiffError as `open_model`."""
+    """The model that options name, guided by another where they name one. VidiffError as `open_model` and
+    `guide_model`."""
+    model = _open_as(options.model, options)
+    return model if options.guide is None else guide_model(model, _open_as(options.guide, options))
+
+
+def _open_as(model: Path | None, options: ModelOptions) -> VideoModel:
     return open_model(
-        options.model,
+        model,
         device=options.device,
         dtype=options.dtype,
         clip_model=options.clip_model,
