@@ -135,7 +135,7 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
 
 
 def _choose_steps(model: VideoModel, condition: str | None) -> int:
-    """Choose the default number of steps for a way to condition on given frames; None: there are none."""
+    """Choose the default number of steps, for a way to condition on given frames where some are given."""
     if condition is None or model.is_distilled:
         return model.steps
     if condition == "learned":

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
-from vidiff_cli.diffusion.guidance import classifier_free
+from vidiff_cli.diffusion.guidance import classifier_free, classifier_free_together
 from vidiff_cli.diffusion.levels import cosine, grid
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.samplers import Denoise
@@ -223,8 +223,11 @@ class UNetModel:
         conditional = partial(self._denoise, self._with_text(plain, prompts))
         if not any(prompts) and not negative:
             return conditional
-        against = self._with_text(plain, [negative or ""] * len(prompts))
-        return classifier_free(conditional, partial(self._denoise, against), scale)
+        without = [negative or ""] * len(prompts)
+        if scale != 1 and 2 * len(prompts) <= WINDOWS_AT_ONCE:
+            both = self._with_text(plain.doubled(), [*prompts, *without])
+            return classifier_free_together(partial(self._denoise, both), scale)
+        return classifier_free(conditional, partial(self._denoise, self._with_text(plain, without)), scale)
 
     def kept_bytes(self, shape: Sequence[int]) -> int:
         """Bytes that the gradient of a pass over clips of this shape (b c t h w) keeps in memory."""
