@@ -48,6 +48,18 @@ class Clips:
     captions: Sequence[str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Closeness:
+    """Nearness of samples to those of many steps, relative to the spread of the latter."""
+
+    distance: float
+    spread: float
+
+    @property
+    def loses_nothing(self) -> bool:
+        return self.distance <= MAX_DISTANCE and self.spread >= MIN_SPREAD
+
+
 def clips_for_steps(clips_trained: int) -> int:
     """Clips to measure with at the end of a training of so many clips: at most a fiftieth of its passes; 0: none."""
     prompts = int(SHARE * PASSES_OF_TRAINING * clips_trained / (2 * PASSES))
@@ -90,11 +102,11 @@ def measure_steps(model: VideoModel, clips: Clips) -> SampleSteps:
     )
     b, t = doubled.times.shape
     observed = torch.zeros(b, t, dtype=torch.bool, device=doubled.times.device)
-    free = fewest_steps(lambda steps: _sample(model, doubled, observed, steps))
+    free = fewest_steps(lambda steps: sample_clips(model, doubled, observed, steps))
     if "learned" not in model.conditions or model.one_step or t < 2:
         return SampleSteps(free=free, completion=None)
     observed[:, : t // 2] = True
-    made = fewest_steps(lambda steps: _sample(model, doubled, observed, steps)[:, :, t // 2 :])
+    made = fewest_steps(lambda steps: sample_clips(model, doubled, observed, steps)[:, :, t // 2 :])
     return SampleSteps(free=free, completion=made)
 
 
@@ -104,13 +116,14 @@ def fewest_steps(sample: Callable[[int], Tensor]) -> int:
     `sample` makes samples of so many steps (b c t h w), always from the same noise: two for each prompt, side by side.
     """
     reference = sample(REFERENCE)
+    return next((steps for steps in COUNTS if compare(sample(steps), reference).loses_nothing), REFERENCE)
+
+
+def compare(found: Tensor, reference: Tensor) -> Closeness:
+    """Compare samples with those of many steps from the same noise (b c t h w, the two of a prompt side by side)."""
     unit = _spread(reference) + INVISIBLE
-    for steps in COUNTS:
-        found = sample(steps)
-        distance = float((found - reference).double().square().mean()) / unit
-        if distance <= MAX_DISTANCE and _spread(found) + INVISIBLE >= MIN_SPREAD * unit:
-            return steps
-    return REFERENCE
+    off = float((found - reference).double().square().mean())
+    return Closeness(distance=off / unit, spread=(_spread(found) + INVISIBLE) / unit)
 
 
 def _spread(samples: Tensor) -> float:
@@ -118,7 +131,7 @@ def _spread(samples: Tensor) -> float:
     return float((samples[::2] - samples[1::2]).double().square().mean())
 
 
-def _sample(model: VideoModel, clips: Clips, observed: Tensor, steps: int) -> Tensor:
+def sample_clips(model: VideoModel, clips: Clips, observed: Tensor, steps: int) -> Tensor:
     """Samples of the default sampler, beside the observed frames if there are any."""
     video, prompts = clips.video, clips.captions
     white = torch.stack([torch.randn(video.shape[1:], generator=seeded(SEED, place)) for place in range(len(video))])
