@@ -45,6 +45,7 @@ def test_one_pass_is_two(model: UNetModel, monkeypatch: pytest.MonkeyPatch, prom
         return original(self, conditioning, z, level)
 
     monkeypatch.setattr(UNetModel, "_denoise", counted)
+    monkeypatch.setattr(unet_model, "GUIDED_TOGETHER", 2 * len(z))
     apart = model.denoiser(**more, scale=1.0)(z, level)
     against = model.denoiser(**more | {"prompts": [negative or ""] * len(z)}, scale=1.0)(z, level)
     wanted = classifier_free(lambda *_: apart, lambda *_: against, 3.0)(z, level)
@@ -54,7 +55,7 @@ def test_one_pass_is_two(model: UNetModel, monkeypatch: pytest.MonkeyPatch, prom
     guided = any(prompts) or negative is not None
     assert passes == [2 * len(z) if guided else len(z)]
     assert not guided or not torch.allclose(found, apart), "guided"
-    monkeypatch.setattr(unet_model, "WINDOWS_AT_ONCE", 1)
+    monkeypatch.setattr(unet_model, "GUIDED_TOGETHER", 1)
     passes.clear()
     assert (model.denoiser(**more, scale=3.0, negative=negative)(z, level) - found).abs().max() <= 1e-5
     assert passes == [len(z)] * (2 if guided else 1), "a large batch is not doubled"
@@ -65,7 +66,7 @@ def test_the_gradient_is_the_same(model: UNetModel, monkeypatch: pytest.MonkeyPa
     z, level, more = inputs(MIXED)
     gradients = []
     for at_once in (8, 1):
-        monkeypatch.setattr(unet_model, "WINDOWS_AT_ONCE", at_once)
+        monkeypatch.setattr(unet_model, "GUIDED_TOGETHER", at_once)
         leaf = z.clone().requires_grad_()
         model.denoiser(**more, scale=3.0)(leaf, level).square().sum().backward()
         gradients.append(leaf.grad)

@@ -35,6 +35,7 @@ PIXEL_STEPS, COMPLETION_STEPS = 8, 6  # that lost nothing where they were measur
 LATENT_STEPS = 30  # not measured
 GUIDANCE = 2.0
 HISTORY_GUIDANCE = 1.5
+GUIDED_TOGETHER = 4  # clips of one pass with and without the prompt: more are no faster (`python -m benchmarks fewest`)
 WINDOWS_AT_ONCE = 8  # through the network: a few fill the machine, more would only take memory
 
 
@@ -224,7 +225,7 @@ class UNetModel:
         if not any(prompts) and not negative:
             return conditional
         without = [negative or ""] * len(prompts)
-        if scale != 1 and 2 * len(prompts) <= WINDOWS_AT_ONCE:
+        if scale != 1 and 2 * len(prompts) <= GUIDED_TOGETHER:
             both = self._with_text(plain.doubled(), [*prompts, *without])
             return classifier_free_together(partial(self._denoise, both), scale)
         return classifier_free(conditional, partial(self._denoise, self._with_text(plain, without)), scale)
