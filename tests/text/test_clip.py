@@ -26,6 +26,7 @@ from vidiff_cli.text.clip_names import (
     WEIGHT_FILES,
     ClipName,
     complete_name,
+    import_open_clip,
     read_name,
     settle_name,
     weights_at_hand,
@@ -42,6 +43,7 @@ def tower_of(tiny_clip: Any, *which: Any) -> ClipTower:
 
 
 def tokens_of(name: str, caption: str) -> torch.Tensor:
+    import_open_clip()
     import open_clip
 
     return open_clip.get_tokenizer(name)([caption])
@@ -89,6 +91,7 @@ def test_what_is_left_out_of_a_name():
 
 def test_the_default_is_what_open_clip_has():
     """Its repository stands in the code so that looking for it need not import open_clip."""
+    import_open_clip()
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
     from open_clip.pretrained import get_pretrained_cfg
 

@@ -16,7 +16,15 @@ from PIL import Image
 
 from vidiff_cli.checkpoint import file_hash
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.text.clip_names import DEFAULT_CLIP, find_weights, quiet, read_name, settle_name, weights_at_hand
+from vidiff_cli.text.clip_names import (
+    DEFAULT_CLIP,
+    find_weights,
+    import_open_clip,
+    quiet,
+    read_name,
+    settle_name,
+    weights_at_hand,
+)
 
 BATCH = 32  # frames
 
@@ -41,6 +49,7 @@ def open_clip_scorer(asked: str | None, device: torch.device) -> ClipScorer | No
     file = find_weights(name)
     if file is None:
         raise VidiffError(f"the CLIP weights {name} are not on this machine", fix="name their file with --clip-model")
+    import_open_clip()
     import open_clip
 
     try:

@@ -86,6 +86,7 @@ def open_tower(name: ClipName, *, otherwise: str) -> ClipTower:
     without it."""
     name = settle_name(name)
     file = fetch_weights(name, otherwise=otherwise)
+    import_open_clip()
     import open_clip
 
     try:

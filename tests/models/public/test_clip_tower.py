@@ -10,6 +10,8 @@ import torch
 from public_models import open_parts
 from torch import Tensor
 
+from vidiff_cli.text.clip_names import import_open_clip
+
 RULES = (
     ("text_model.", ""),
     ("embeddings.token_embedding.", "token_embedding."),
@@ -43,6 +45,7 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 def test_states_of_both_libraries(folder_of, activation: str) -> None:
+    import_open_clip()
     open_clip = pytest.importorskip("open_clip.transformer")
     folder: Path = folder_of("modelscope")
     parts = open_parts(folder)
