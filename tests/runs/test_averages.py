@@ -76,19 +76,29 @@ def test_an_average_put_together_is_near_the_one_run_directly(trained) -> None:
 
 
 def test_the_length_with_the_lowest_loss_is_chosen(trained) -> None:
-    """Nothing without held-out clips; a loss that is not finite is never the lowest."""
+    """Nothing without held-out clips. A loss that is not finite is never the lowest, and lengths far from the lowest
+    are not measured."""
     assert chosen(trained) is None
+    _, state, *_ = trained
+    known = {length: chosen(trained, length) for length in TRIED if length != USUAL}
+    weights = {length: each.weights for length, each in known.items() if each is not None} | {USUAL: state.ema.shadow}
 
-    def of(losses: list[float]) -> ChosenAverage:
-        told = iter(losses)
-        found = chosen(trained, loss=lambda weights: next(told))
-        assert found is not None and list(found.losses.values()) == pytest.approx(losses, nan_ok=True)
+    def of(losses: dict[float, float]) -> ChosenAverage:
+        def loss(made) -> float:
+            same = [length for length in TRIED if all(torch.equal(made[name], weights[length][name]) for name in made)]
+            return losses[same[0]]
+
+        found = chosen(trained, loss=loss)
+        assert found is not None and list(found.losses) == sorted(found.losses)
         return found
 
     nan = float("nan")
-    assert of([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]).length == TRIED[0]
-    assert of([nan, 0.2, 0.3, 0.4, 0.5, 0.1]).length == TRIED[-1]
-    assert of([nan] * len(TRIED)).length == USUAL
+    assert of(dict(zip(TRIED, (1, 2, 3, 4, 5, 6), strict=True))).length == 0.03
+    found = of(dict(zip(TRIED, (1, 2, 3, 4, 5, 6), strict=True)))
+    assert list(found.losses) == [0.03, 0.05, 0.075]
+    assert of(dict(zip(TRIED, (7, 6, 5, 4, 3, 2), strict=True))).length == 0.2
+    assert of(dict(zip(TRIED, (nan, nan, 5, 4, 6, 2), strict=True))).length == 0.1
+    assert of(dict.fromkeys(TRIED, nan)).length == USUAL
 
 
 def test_snapshots_are_few_and_evenly_spread(trained, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import available_memory, choose_device, choose_dtype, dtype_name, peak_memory, restart_peak
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.frame_store import free_bytes
+from vidiff_cli.runs.averages import MOST
 from vidiff_cli.runs.latents import blank_latents
 from vidiff_cli.runs.memory import cheapest_change, estimate_step, format_bytes, resolve_batch_size
 from vidiff_cli.runs.public_finetune import blank_base_latents, finetunes_public
@@ -93,7 +94,8 @@ def estimate_cost(settings: TrainSettings) -> EventStream[CostReport]:
         except OutOfMemory:
             memory = max(memory, free + 1)
     fits = memory <= free
-    checkpoint = estimate.fixed_bytes - estimate.parameters * FLOAT  # everything but the gradients
+    checkpoint = estimate.fixed_bytes  # without gradients, with the average for sampling
+    snapshots = (MOST + 1) * estimate.parameters * FLOAT  # of two averages in half precision
     checkpoints = settings.keep + 3  # the end of the stable phase, the result, and one that is being written
     return CostReport(
         preset=settings.preset,
@@ -114,7 +116,7 @@ def estimate_cost(settings: TrainSettings) -> EventStream[CostReport]:
         steps=settings.steps,
         seconds_to_finish=None if seconds is None else seconds * settings.steps,
         checkpoint_bytes=checkpoint,
-        disk_bytes=checkpoint * checkpoints,
+        disk_bytes=checkpoint * checkpoints + snapshots,
         disk_free_bytes=free_bytes(settings.output or Path("runs")),
     )
 
@@ -135,7 +137,7 @@ def as_rows(report: CostReport) -> list[tuple[str, str]]:
         ("memory", f"{memory} {report.memory_is}, {free} free"),
         ("step", step),
         ("to finish", f"{total} for {report.steps} steps, without samples and validation"),
-        ("disk", f"{disk} for checkpoints of {checkpoint}, {format_bytes(report.disk_free_bytes)} free"),
+        ("disk", f"{disk} for checkpoints of {checkpoint} and snapshots, {format_bytes(report.disk_free_bytes)} free"),
         ("fits", "yes" if report.fits else f"no: the cheapest change is {report.change}"),
     ]
 

@@ -135,7 +135,7 @@ class GenerationSettings(BaseModel):
         le=100,
         description="Guidance by the frames that a window is shown, for one pass of the network more per step; 1: "
         "none; above 3 motion freezes; if not given, 1.5 for a model that was trained on given frames, unless it "
-        "samples in one step or is distilled",
+        "samples in one step",
     )
     history_level: Annotated[float, Option(GUIDANCE)] = Field(
         default=1.0,

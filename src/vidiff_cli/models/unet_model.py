@@ -125,7 +125,7 @@ class UNetModel:
     @property
     def history_guidance(self) -> float:
         """Measured to help for a model that samples in several steps (`python -m benchmarks history`)."""
-        return 1.0 if self.one_step or self.is_distilled else HISTORY_GUIDANCE
+        return 1.0 if self.one_step else HISTORY_GUIDANCE
 
     @property
     def prior(self) -> Prior:

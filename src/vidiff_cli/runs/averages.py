@@ -27,7 +27,7 @@ from vidiff_cli.training.state import ChosenAverage, TrainState
 
 FOLDER, SUFFIX = "averages", ".safetensors"
 EVERY, MOST = 32, 8  # steps between snapshots at first; snapshots before every second one goes
-TRIED = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2)  # lengths for the result
+TRIED = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2)  # lengths for the result, from the usual one downhill
 
 
 def save_snapshot(
@@ -143,6 +143,24 @@ def choose_average(
     if asked:
         return ChosenAverage(length=asked, weights=average_of(asked, state, averages, snapshots), losses={})
     assert loss is not None, "rank 0 has the held-out clips"
-    losses = {length: loss(average_of(length, state, averages, snapshots)) for length in TRIED}
-    best = min((length for length in TRIED if math.isfinite(losses[length])), key=losses.__getitem__, default=USUAL)
-    return ChosenAverage(length=best, weights=average_of(best, state, averages, snapshots), losses=losses)
+    losses = dict[float, float]()
+
+    def measure(place: int) -> float:
+        length = TRIED[place]
+        if length not in losses:
+            losses[length] = loss(average_of(length, state, averages, snapshots))
+        return losses[length] if math.isfinite(losses[length]) else math.inf
+
+    best = lowest(measure, start=TRIED.index(USUAL), count=len(TRIED))
+    chosen = average_of(TRIED[best], state, averages, snapshots)
+    return ChosenAverage(length=TRIED[best], weights=chosen, losses=dict(sorted(losses.items())))
+
+
+def lowest(measure: Callable[[int], float], *, start: int, count: int) -> int:
+    """The place of a minimum among `count`, found from `start` by going downhill: its neighbors are no lower."""
+    best = start
+    while True:
+        near = min((place for place in (best - 1, best + 1) if 0 <= place < count), key=measure)
+        if not measure(near) < measure(best):
+            return best
+        best = near
