@@ -29,6 +29,7 @@ from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.config.world import WorldSettings
 from vidiff_cli.dataset.dataset import open_dataset
 from vidiff_cli.device import choose_device, choose_dtype
+from vidiff_cli.generation.fewest_steps import measure_network
 from vidiff_cli.generation.sample_sheet import sample_sheet
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.metrics_log import TrainingLog
@@ -100,6 +101,7 @@ def measure(folder: Path, name: str, batch_size: int, rounds: int, device: torch
         device=device,
         dtype=dtype,
         draw_samples=partial(sample_sheet, device=device, dtype=dtype, options=sheet),
+        measure_steps=partial(measure_network, device=device, dtype=dtype),
     )
     (folder / "run").mkdir()
     log = TrainingLog(folder / "run", steps, batch_size=batch_size)

@@ -23,7 +23,7 @@ from vidiff_cli.generation.resume_journal import WindowJournal, frames_path, jou
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
 
-TIMED = 2  # passes that only tell how long it will take
+TIMED = 1  # pass that only tells that it will not take long
 ROLLING: dict[str, Any] = {"scheme": "rolling", "overlap": 2, "steps": 4, "history_guidance": 1.0}
 
 

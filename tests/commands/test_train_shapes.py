@@ -67,9 +67,10 @@ def test_what_does_not_fit_is_one_sentence(training: Training, tmp_path: Path) -
         ({"loader": {"crop": 16}}, "do not fit the crop: found 16x12, 12x18, 14x16, expected at least 16x16"),
         ({"loader": {"crop": 10}}, "loader.crop does not fit the network: found 10, expected a multiple of 4"),
     ]
+    network = {"base_channels": 8, "channel_mult": [1, 2], "head_dim": 8, "embedding": 16, "context_dim": 16}
     for more, sentence in cases:
         with pytest.raises(VidiffError) as error:
-            train(training(folder, tmp_path / "run", steps=1, **more))
+            train(training(folder, tmp_path / "run", steps=1, network=network, **more))
         assert sentence in str(error.value)
     assert not (tmp_path / "run").exists()
 

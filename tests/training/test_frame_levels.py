@@ -184,3 +184,18 @@ def test_an_image_has_one_level_whatever_the_kind() -> None:
         batch = draw(source, size=9, window=T, objective=objective)
         assert batch.u.shape == (9, 1) and not batch.observed.any() and ((batch.u > 0) & (batch.u <= 1)).all()
         assert len(batch.u.unique()) > 7
+
+
+def test_levels_follow_from_seed_step_and_clip_alone() -> None:
+    """Not from the rank that draws a clip, nor from the steps before."""
+    levels = LevelSettings(shared=0.1, observed=0.2, independent=0.4, sloped=0.3)
+    source, objective = make_source([Row(frames=T)] * 30), ObjectiveSettings(levels=levels)
+    for step in (0, 7):
+        whole = draw(source, size=9, window=T, step=step, objective=objective)
+        parts = [
+            draw(source, size=9, window=T, step=step, objective=objective, rank=rank, world=2) for rank in range(2)
+        ]
+        for name in ("u", "observed", "noise"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
+        other = draw(source, size=9, window=T, step=step, objective=objective, seed=1)
+        assert not torch.equal(other.u, whole.u)

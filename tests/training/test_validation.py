@@ -242,11 +242,13 @@ def test_independent_levels_by_frame_are_looked_at_where_they_are_trained(video_
 
 def test_a_frame_counts_in_the_band_of_its_own_level(video_model, monkeypatch) -> None:
     """A loss that tells the band of every frame is read back as it is; a look without text costs half the passes."""
-    passes = 0
+    passes, places = 0, list[np.ndarray]()
 
     def loss(denoiser: Any, text: Any, batch: Any) -> Any:
         nonlocal passes
         passes += 1
+        if not batch.dropped.all():
+            places.append(batch.u.numpy())
         real = diffusion_loss(denoiser, text, batch)
         per_frame = torch.from_numpy(np.digitize(real.level.numpy(), EDGES)).double()
         per_clip = (per_frame * real.made).sum(dim=1) / real.made.sum(dim=1)
@@ -255,9 +257,12 @@ def test_a_frame_counts_in_the_band_of_its_own_level(video_model, monkeypatch) -
     monkeypatch.setattr(validation, "diffusion_loss", loss)
     source = make_source([Row(frames=6, captions=("a red square",))] * 10)
     held = make_validation_set(source, video_model.settings, independent=True)
-    found = look(video_model, held)
+    found = look(video_model, held, at_once=len(held.draws))
     assert found.bands == pytest.approx((0, 1, 2, 3))
+    seen = np.stack(places)[:, [draw.u is not None for draw in held.draws]]  # passes, looks, frames
+    np.testing.assert_allclose(np.sort(seen * 4 % 1, axis=0), np.broadcast_to(seen[:1] * 4 % 1, seen.shape), atol=1e-5)
+    assert (np.sort((seen * 4).astype(int), axis=0) == np.arange(4)[:, None, None]).all(), "each quarter once"
     assert found.free == pytest.approx(held.shares @ np.arange(4))
     assert found.frame_levels == pytest.approx(held.shares @ np.arange(4), abs=0.35), "drawn evenly over the schedule"
     both, passes = passes, 0
-    assert look(video_model, held, text_gain=False).text_gain is None and passes * 2 == both
+    assert look(video_model, held, at_once=len(held.draws), text_gain=False).text_gain is None and passes * 2 == both

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.worlds import scenes
-from vidiff_cli.worlds.accuracy import ALL, caption_accuracy
+from vidiff_cli.worlds.accuracy import ALL, caption_accuracy, distance_from_middle
 from vidiff_cli.worlds.captions import parse_words
 from vidiff_cli.worlds.scene_oracle import detect_objects
 from vidiff_cli.worlds.scenes import SECONDS, Scene, SceneObject, coverage, render
@@ -195,6 +195,23 @@ def test_each_of_two_things_must_be_so_whatever_their_order():
     found = caption_accuracy(caption.replace("square", "circle"), frames_of(RED, BLUE), EIGHTHS)
     assert found == {"color": True, "shape": False, "size": True, "motion": True, ALL: False}
     assert not caption_accuracy(caption, frames_of(RED), EIGHTHS)["color"]
+
+
+def test_an_object_nearer_to_the_middle_is_nearer_by_as_much():
+    """A clip moved by whole pixels; the mean over two objects; nan without any."""
+    clip = frames_of(RED)
+    (seen,) = detect_objects(clip, EIGHTHS).things
+    off = np.nanmean(seen.centers, axis=0) - 0.5
+    across, down = np.round(off * clip.shape[1]).astype(int)
+    for part in (0, 1):
+        moved = np.roll(clip, (-part * down, -part * across), axis=(1, 2))
+        expected = np.linalg.norm(off - part * np.array([across, down]) / clip.shape[1])
+        assert distance_from_middle(detect_objects(moved, EIGHTHS)) == pytest.approx(expected, abs=0.01)
+    assert np.linalg.norm(off) > 0.1
+    clips = (frames_of(RED), frames_of(BLUE), frames_of(RED, BLUE))
+    one, other, both = (distance_from_middle(detect_objects(clip, EIGHTHS)) for clip in clips)
+    assert both == pytest.approx((one + other) / 2, abs=0.01)
+    assert np.isnan(distance_from_middle(detect_objects(np.zeros((16, 32, 32, 3), np.uint8), EIGHTHS)))
 
 
 def test_nothing_is_marked_of_a_caption_of_another_world_and_nothing_right_of_an_empty_clip():

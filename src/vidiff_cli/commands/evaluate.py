@@ -16,7 +16,7 @@ from vidiff_cli.evaluation.clip_score import open_clip_scorer
 from vidiff_cli.evaluation.distances import frechet_distance, kernel_estimate
 from vidiff_cli.evaluation.extractors import open_extractors
 from vidiff_cli.evaluation.measure_videos import MeasureContext, Measured, measure_videos
-from vidiff_cli.evaluation.measures import CAPTION_ACCURACY, CLIP_SCORE, FIDELITY, REAL_WARPING, TEMPORAL
+from vidiff_cli.evaluation.measures import CAPTION_ACCURACY, CLIP_SCORE, FIDELITY, FROM_MIDDLE, REAL_WARPING, TEMPORAL
 from vidiff_cli.evaluation.protocol import cautions, choose_view, describe_comparison, describe_protocol
 from vidiff_cli.evaluation.report import (
     JSON,
@@ -218,7 +218,7 @@ def _results(
     for kind, measures in (
         ("fidelity", FIDELITY),
         ("time", (*TEMPORAL, REAL_WARPING)),
-        ("text", (CLIP_SCORE, *CAPTION_ACCURACY.values())),
+        ("text", (CLIP_SCORE, *CAPTION_ACCURACY.values(), FROM_MIDDLE)),
     ):
         for measure in measures:
             ours, theirs = (

@@ -37,6 +37,18 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) 
     return guided
 
 
+def classifier_free_together(both: Denoise, scale: float) -> Denoise:
+    """`classifier_free` by one pass of 2b clips, for a denoiser that is conditional for the first b and unconditional
+    for the others: as many numbers are computed, and a small batch takes less time."""
+
+    def guided(z: Tensor, level: Tensor) -> Tensor:
+        x = both(torch.cat([z, z]), torch.cat([level, level]))
+        conditional, without = x.chunk(2)
+        return without + scale * (conditional - without)
+
+    return guided
+
+
 def guide_from_each(conditional: Denoise, weaker: Sequence[tuple[Denoise, float]]) -> Denoise:
     """x_hat = c + sum over i of (scale_i - 1) (c - u_i): guidance by several conditions at once, each of which one
     weaker estimate u_i lacks while it keeps the others.

@@ -19,6 +19,7 @@ from vidiff_cli.evaluation.clip_score import ClipScorer
 from vidiff_cli.evaluation.measures import (
     CAPTION_ACCURACY,
     CLIP_SCORE,
+    FROM_MIDDLE,
     REAL_WARPING,
     MeasureSpec,
     measure_captions,
@@ -114,7 +115,7 @@ def _measure_one(frames: np.ndarray, item: Item, tools: MeasureContext) -> dict[
         found[CLIP_SCORE] = tools.clip.measure(generated, item.prompt) if item.prompt else np.nan
     if tools.world and item.prompt and tools.view.fps is not None:
         accuracy = measure_captions(frames, item.prompt, tools.view.fps)
-        found |= dict.fromkeys(CAPTION_ACCURACY.values(), np.nan) | accuracy
+        found |= dict.fromkeys((*CAPTION_ACCURACY.values(), FROM_MIDDLE), np.nan) | accuracy
     return found
 
 

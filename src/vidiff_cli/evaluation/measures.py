@@ -19,6 +19,7 @@ from vidiff_cli.motion import forward_backward_mask, optical_flow
 from vidiff_cli.motion.warping import resize, resize_flow
 from vidiff_cli.pixels import from_uint8_fast
 from vidiff_cli.worlds import accuracy
+from vidiff_cli.worlds.scene_oracle import detect_objects
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +47,7 @@ CAPTION_ACCURACY = {
     name: MeasureSpec(name=f"{name} right", unit="share of captions", better="higher")
     for name in (*accuracy.ATTRIBUTES, accuracy.ALL)
 }
+FROM_MIDDLE = MeasureSpec(name="objects from the middle", unit="of the side", better="as real")
 TEMPORAL = (WARPING, FLICKER, MOTION, MOTION_CHANGE, SEAM_JUMP, COLOR_DRIFT, SHARPNESS_DRIFT)
 FIDELITY: Mapping[MeasureSpec, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     PSNR: psnr,
@@ -96,10 +98,13 @@ def measure_temporal(frames: np.ndarray, motion: ClipMotion, given: Collection[i
 
 
 def measure_captions(frames: np.ndarray, caption: str, fps: Fraction) -> dict[MeasureSpec, float]:
-    """1 for each attribute that a caption of the shapes world names and the oracle sees, 0 where it sees another."""
-    seconds = np.arange(len(frames)) / float(fps)
-    found = accuracy.caption_accuracy(caption, frames, seconds)
-    return {CAPTION_ACCURACY[name]: float(right) for name, right in found.items()}
+    """1 for each attribute that a caption of the shapes world names and the oracle sees, 0 where it sees another; and
+    the distance of the objects from the middle."""
+    seen = detect_objects(frames, np.arange(len(frames)) / float(fps))
+    if not (found := accuracy.words_right(caption, seen)):
+        return {}
+    right = {CAPTION_ACCURACY[name]: float(right) for name, right in found.items()}
+    return right | {FROM_MIDDLE: accuracy.distance_from_middle(seen)}
 
 
 def measure_fidelity(

@@ -22,6 +22,7 @@ from vidiff_cli.models.public.finetuned import TrainedWeights, open_finetuned
 from vidiff_cli.models.public.hub import hub_run, is_hub_name
 from vidiff_cli.models.public.licence import read_licence
 from vidiff_cli.models.public.open import is_public, open_public, resolve_folder
+from vidiff_cli.models.sample_steps import SampleSteps, read_sample_steps
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import open_video_model, read_model_settings
 from vidiff_cli.path_kind import BUILTIN, path_kind
@@ -203,6 +204,7 @@ def load_model(
         device=device,
         dtype=dtype,
         errors=read_one_pass_errors(header, path),
+        measured_steps=read_measured_steps(header, path),
         autoencoder=None if latent is None else open_latent_codec(latent, device, model=path, source=autoencoder),
         clip_model=clip,
         is_builtin=path == builtin_file(),
@@ -216,6 +218,14 @@ def read_one_pass_errors(header: Mapping[str, object], path: Path) -> OnePassErr
     """Read the one-pass errors in the header of the checkpoint `path`. VidiffError for a damaged entry."""
     try:
         return read_errors(header.get("errors"))
+    except ValueError as error:
+        raise damaged_checkpoint(path, error) from error
+
+
+def read_measured_steps(header: Mapping[str, object], path: Path) -> SampleSteps | None:
+    """Read the steps of sampling in the header of the checkpoint `path`. VidiffError for a damaged entry."""
+    try:
+        return read_sample_steps(header.get("steps"))
     except ValueError as error:
         raise damaged_checkpoint(path, error) from error
 

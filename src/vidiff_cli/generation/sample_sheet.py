@@ -20,7 +20,7 @@ from vidiff_cli.models.codec import Codec
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.public.finetuned import ModelInTraining
 from vidiff_cli.models.public.trained import PublicNetwork
-from vidiff_cli.models.unet_model import UNetModel
+from vidiff_cli.models.unet_model import model_in_training
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
@@ -55,17 +55,7 @@ def sample_sheet(
     if isinstance(video_model, PublicNetwork):
         model = ModelInTraining(video_model, prompts, reader, path, device=device, dtype=dtype)
     else:
-        model = UNetModel(
-            video_model=video_model,
-            reader=reader,
-            settings=known,
-            path=path,
-            hash="",
-            clips_seen=0,
-            device=device,
-            dtype=dtype,
-            autoencoder=autoencoder,
-        )
+        model = model_in_training(video_model, reader, device=device, dtype=dtype, path=path, autoencoder=autoencoder)
     job = VideoJob(
         windows=[Window(frames=tuple(range(known.frames)), observed=frozenset(), makes=frozenset(range(known.frames)))],
         times=[Fraction(frame) / model.fps for frame in range(known.frames)],

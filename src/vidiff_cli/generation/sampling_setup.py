@@ -30,6 +30,7 @@ from vidiff_cli.sampling.initial_noise import (
 )
 from vidiff_cli.sampling.windows import Conditioner
 
+GUIDED_STEPS = 30  # at least, where given frames lead the sampler from outside: fewer were not measured
 LANGEVIN = 0.1  # VDM's delta
 PREVIOUS = 0.8  # of the schedule from 0 (clean) to 1: where sampling begins with the frames before
 WEIGHTS = {"dpmpp-2m": 10.0, "ddim": 20.0, "ddpm": 10.0}  # of reconstruction guidance, for frames of 16 pixels
@@ -112,7 +113,7 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
     """
     condition = choose_condition(options, model)
     guided = condition == "reconstruction"
-    steps = options.steps or (1 if completes and condition == "learned" and model.one_step else model.steps)
+    steps = options.steps or _choose_steps(model, condition if completes else None)
     return SamplingSetup(
         condition=condition,
         automatic=options.condition == "auto",
@@ -131,6 +132,15 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
         gradient_checkpointing=options.gradient_checkpointing,
         passes=steps * (3 if guided else 1) * (2 if guided and options.sampler == "ddpm" else 1),
     )
+
+
+def _choose_steps(model: VideoModel, condition: str | None) -> int:
+    """Choose the default number of steps, for a way to condition on given frames where some are given."""
+    if condition is None or model.is_distilled:
+        return model.steps
+    if condition == "learned":
+        return 1 if model.one_step else model.completion_steps
+    return max(model.steps, GUIDED_STEPS)
 
 
 def choose_condition(options: SamplingOptions, model: VideoModel) -> str:

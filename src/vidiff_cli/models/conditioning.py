@@ -6,7 +6,7 @@ Shapes: b clips, t frames, l text tokens, d width of an embedding.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,11 @@ class Conditioning:
             return torch.zeros_like(self.observed)
         estimated = self.estimated_from.any(dim=1, keepdim=True).expand_as(self.observed)
         return estimated if self.is_image is None else estimated & ~self.is_image
+
+    def doubled(self) -> Conditioning:
+        """The same for 2b clips: these, and these again."""
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: torch.cat([each, each]) for name, each in known.items() if each is not None})
 
     def without_text(self) -> Conditioning:
         """The same with the learned null text: the unconditional branch of classifier-free guidance."""

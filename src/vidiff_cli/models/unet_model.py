@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
-from vidiff_cli.diffusion.guidance import classifier_free
+from vidiff_cli.diffusion.guidance import classifier_free, classifier_free_together
 from vidiff_cli.diffusion.levels import cosine, grid
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.samplers import Denoise
@@ -23,6 +23,7 @@ from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.families import GUIDED, Condition
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.public.hub import Snapshot
+from vidiff_cli.models.sample_steps import SampleSteps
 from vidiff_cli.models.step_cost import kept_bytes
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.motion import estimate_clip
@@ -30,18 +31,20 @@ from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.long_captions import CaptionLimit
 from vidiff_cli.text.prompt_encoder import download_note
 
-STEPS = 30
+PIXEL_STEPS, COMPLETION_STEPS = 8, 6  # that lost nothing where they were measured (docs/decisions/0025)
+LATENT_STEPS = 30  # not measured
 GUIDANCE = 2.0
 HISTORY_GUIDANCE = 1.5
+GUIDED_TOGETHER = 4  # clips of one pass with and without the prompt: more are no faster (`python -m benchmarks fewest`)
 WINDOWS_AT_ONCE = 8  # through the network: a few fill the machine, more would only take memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UNetModel:
     """A `VideoModel` of vidiff's own: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of
-    its frames in one pass, where the checkpoint tells them; `autoencoder` of a model that works on latents;
-    `clip_model` as --clip-model names it; `is_default`: no model was named; `fetched`: where it lies, if it is a run
-    from the hub.
+    its frames in one pass and `measured_steps` of sampling, where the checkpoint tells them; `autoencoder` of a model
+    that works on latents; `clip_model` as --clip-model names it; `is_default`: no model was named; `fetched`: where it
+    lies, if it is a run from the hub.
 
     `reader` makes the input of the text encoder of prompts, which reads as much of each as `caption_limit` says; both
     are None for a model without text."""
@@ -56,6 +59,7 @@ class UNetModel:
     dtype: torch.dtype
     caption_limit: CaptionLimit | None = None
     errors: OnePassErrors | None = None
+    measured_steps: SampleSteps | None = None
     autoencoder: Codec | None = None
     clip_model: str | None = None
     is_builtin: bool = False
@@ -106,8 +110,22 @@ class UNetModel:
 
     @property
     def steps(self) -> int:
-        distilled = self.settings.distilled
-        return STEPS if distilled is None else distilled.steps
+        """Default number of sampling steps: what it was distilled to, what training measured, or what was measured on
+        other models."""
+        if self.settings.distilled is not None:
+            return self.settings.distilled.steps
+        if self.measured_steps is not None:
+            return self.measured_steps.free
+        return PIXEL_STEPS if self.autoencoder is None else LATENT_STEPS
+
+    @property
+    def completion_steps(self) -> int:
+        """The same beside given frames that the network is shown."""
+        if self.settings.distilled is not None:
+            return self.settings.distilled.steps
+        if self.measured_steps is not None and self.measured_steps.completion is not None:
+            return self.measured_steps.completion
+        return COMPLETION_STEPS if self.autoencoder is None else LATENT_STEPS
 
     @property
     def one_step(self) -> bool:
@@ -206,8 +224,11 @@ class UNetModel:
         conditional = partial(self._denoise, self._with_text(plain, prompts))
         if not any(prompts) and not negative:
             return conditional
-        against = self._with_text(plain, [negative or ""] * len(prompts))
-        return classifier_free(conditional, partial(self._denoise, against), scale)
+        without = [negative or ""] * len(prompts)
+        if scale != 1 and 2 * len(prompts) <= GUIDED_TOGETHER:
+            both = self._with_text(plain.doubled(), [*prompts, *without])
+            return classifier_free_together(partial(self._denoise, both), scale)
+        return classifier_free(conditional, partial(self._denoise, self._with_text(plain, without)), scale)
 
     def kept_bytes(self, shape: Sequence[int]) -> int:
         """Bytes that the gradient of a pass over clips of this shape (b c t h w) keeps in memory."""
@@ -247,3 +268,38 @@ class UNetModel:
     def _denoise(self, conditioning: Conditioning, z: Tensor, level: Tensor) -> Tensor:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.video_model.denoiser(z, level.float(), conditioning)
+
+
+def model_in_training(
+    video_model: VideoNetwork,
+    reader: CaptionReader | None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    path: Path = Path(),
+    autoencoder: Codec | None = None,
+) -> UNetModel:
+    """Open a network that is in training for generation; it is put into evaluation mode.
+
+    Args:
+        video_model: The network, with the weights that sampling uses.
+        reader: Reads prompts for its text encoder; None for a model without text.
+        device: Device of the network.
+        dtype: Number format of the network.
+        path: What it is called in errors.
+        autoencoder: Codec of a network that works on latents.
+
+    Returns:
+        The model, which has no checkpoint.
+    """
+    return UNetModel(
+        video_model=video_model.requires_grad_(False).eval(),
+        reader=reader,
+        settings=video_model.settings,
+        path=path,
+        hash="",
+        clips_seen=0,
+        device=device,
+        dtype=dtype,
+        autoencoder=autoencoder,
+    )

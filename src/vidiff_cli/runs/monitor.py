@@ -19,7 +19,9 @@ from vidiff_cli.dataset.index import SIDES
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import evenly_spaced
+from vidiff_cli.generation.fewest_steps import MAX_PROMPTS, MIN_PROMPTS, Clips, clips_for_steps
 from vidiff_cli.models.one_pass_errors import OnePassErrors
+from vidiff_cli.models.sample_steps import SampleSteps
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.setup import ReadFrames, open_clip_source
@@ -28,12 +30,15 @@ from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.training.objective import Objective
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
 from vidiff_cli.training.state import TrainState
-from vidiff_cli.training.validation import AT_ONCE, ValidationSet, make_validation_set, validate
+from vidiff_cli.training.validation import AT_ONCE, ValidationSet, clips_in_batches, make_validation_set, validate
 
-DATASET_PROMPTS, MAX_PROMPTS = 4, 16  # rows of a sheet: captions of the dataset, prompts of a file
+DATASET_PROMPTS, MAX_SHEET_PROMPTS = 4, 16  # rows of a sheet: captions of the dataset, prompts of a file
 
 DrawSamples = Callable[[VideoNetwork, Sequence[str], Path, CaptionReader | None], None]
 """(model, prompts, path, reader of captions): samples one window per prompt and writes them as a contact sheet."""
+
+MeasureSteps = Callable[[VideoNetwork, Clips, CaptionReader | None], SampleSteps]
+"""(model, clips, reader of captions): measures the fewest steps of sampling that lose nothing."""
 
 
 class TrainingMonitor:
@@ -48,11 +53,12 @@ class TrainingMonitor:
         device: torch.device,
         dtype: torch.dtype,
         draw_samples: DrawSamples,
+        measure_steps: MeasureSteps,
         latents: ReadFrames | None = None,
         objective: Objective | None = None,
     ) -> None:
         self.settings, self.device, self.dtype = settings, device, dtype
-        self.draw_samples, self.objective = draw_samples, objective
+        self.draw_samples, self.measure_steps, self.objective = draw_samples, measure_steps, objective
         self.prompts = read_sheet_prompts(settings.prompts) if settings.prompts else dataset_prompts(dataset)
         crop, held_out = settings.loader.crop, open_clip_source(settings, dataset, side="val", latents=latents)
         self.validation_set: ValidationSet | None = None
@@ -62,11 +68,18 @@ class TrainingMonitor:
         self.error_split = "val" if len(held_out.rows) else "train"
         source = held_out if self.error_split == "val" else open_clip_source(settings, dataset, latents=latents)
         self.error_clips = choose_clips(source, model, crop=crop)
+        self.step_clips: ValidationSet | None = None
+        if (count := clips_for_steps(settings.steps * settings.batch_size)) and model.base is None:
+            if len(source.rows) < MIN_PROMPTS:
+                source = open_clip_source(settings, dataset, latents=latents)
+            whole = model.model_copy(update={"conditioning": "none", "frame_strides": model.frame_strides[:1]})
+            self.step_clips = make_validation_set(source, whole, crop=crop, max_samples=count)
 
     @property
     def captions(self) -> list[str]:
         """Texts that the encoder will be asked for besides the captions of the training clips."""
-        return [*self.prompts, *(self.validation_set.captions if self.validation_set else ())]
+        sets = filter(None, (self.validation_set, self.step_clips))
+        return [*self.prompts, *(caption for each in sets for caption in each.captions)]
 
     def announce(self) -> Iterator[Event]:
         """Notes once that there are no held-out clips. VidiffError where they are needed."""
@@ -149,6 +162,21 @@ class TrainingMonitor:
             at_once=self._clips_at_once(),
         )
 
+    def sample_steps(
+        self, state: TrainState, averages: Mapping[str, Tensor], reader: CaptionReader | None
+    ) -> SampleSteps | None:
+        """Measures how many steps sampling takes; None for a short training, or without two clips of one size."""
+        if self.step_clips is None or state.video_model.settings.distilled is not None:
+            return None
+        indices, video, _ = next(clips_in_batches(self.step_clips, MAX_PROMPTS, self.device))
+        if len(indices) < MIN_PROMPTS:
+            return None
+        draws = [self.step_clips.draws[index] for index in indices]
+        times = torch.tensor(np.array([draw.times for draw in draws]), dtype=torch.float32, device=self.device)
+        captions = ["" if draw.dropped else draw.caption for draw in draws]
+        clips = Clips(video=video, times=times, captions=captions)
+        return self.measure_steps(averaged_model(state, averages, self.device), clips, reader)
+
     def _clips_at_once(self) -> int:
         """Clips of one forward pass: no more than in a training step."""
         return max(1, min(AT_ONCE, self.settings.batch_size // self.settings.grad_accum_steps))
@@ -191,11 +219,11 @@ def averaged_model(state: TrainState, averages: Mapping[str, Tensor], device: to
 def read_sheet_prompts(path: Path) -> list[str]:
     """Reads the prompts of a file. VidiffError: unreadable, none, more than a sheet has rows for."""
     prompts = read_prompts(path)
-    if len(prompts) > MAX_PROMPTS:
+    if len(prompts) > MAX_SHEET_PROMPTS:
         raise VidiffError(
             f"the prompts file {path} does not fit on a sample sheet",
             found=f"{len(prompts)} prompts",
-            expected=f"at most {MAX_PROMPTS}",
+            expected=f"at most {MAX_SHEET_PROMPTS}",
         )
     return prompts
 

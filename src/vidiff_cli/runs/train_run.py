@@ -19,6 +19,7 @@ from vidiff_cli.dataset.world_dataset import open_clips
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, Progress
+from vidiff_cli.generation.fewest_steps import measure_network
 from vidiff_cli.generation.sample_sheet import sample_sheet
 from vidiff_cli.generation.sampling_setup import SamplingOptions
 from vidiff_cli.models.public.autoencoder import open_latent_codec
@@ -252,6 +253,7 @@ def _open_monitor(
         device=device,
         dtype=dtype,
         draw_samples=partial(sample_sheet, device=device, dtype=dtype, options=sheet, autoencoder=codec),
+        measure_steps=partial(measure_network, device=device, dtype=dtype, autoencoder=codec),
         latents=latents,
         objective=None if plan.settings.distillation is None else objective,
     )
@@ -352,6 +354,7 @@ def _run_steps(rank: _Rank) -> EventStream[None]:
             state.chosen = None  # the result of a run that is made longer is no average to go on with
         elif settings.optimizer.ema_length not in (0.0, state.chosen.length if state.chosen else USUAL):
             yield from _choose_average(rank)
+            yield from _measure_steps(rank)
             _save(rank, regular=True)
         yield from _observe(rank, redraw=False)
         if (yield from _judge(rank)):
@@ -376,6 +379,7 @@ def _run_steps(rank: _Rank) -> EventStream[None]:
             save_snapshot(state, recorder.run if recorder is not None else None, rank.schedule, parallel)
             if report.step == settings.steps:
                 yield from _choose_average(rank)
+                yield from _measure_steps(rank)
             signal = parallel.all_reduce_max(interrupt.number)
             if regular or signal:
                 _save(rank, regular=regular)
@@ -434,6 +438,17 @@ def _choose_average(rank: _Rank) -> EventStream[None]:
     if recorder is not None and state.chosen is not None and (losses := state.chosen.losses):
         listed = ", ".join(f"{length:g}: {loss:.4f}" for length, loss in losses.items())
         yield Note(f"Averaged weights of length {state.chosen.length:g} have the lowest held-out loss ({listed}).")
+
+
+def _measure_steps(rank: _Rank) -> EventStream[None]:
+    """Measures how many steps sampling takes with the averaged weights."""
+    averages, state, recorder = _averages(rank), rank.state, rank.recorder
+    if recorder is None:
+        return
+    state.sample_steps = recorder.monitor.sample_steps(state, averages, rank.reader)
+    if (found := state.sample_steps) is not None:
+        beside = "" if found.completion is None else f", {found.completion} beside given frames,"
+        yield Note(f"{found.free} steps of sampling{beside} make what more steps make: they are its default.")
 
 
 def _averages(rank: _Rank) -> Mapping[str, Tensor]:

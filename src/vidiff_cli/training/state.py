@@ -22,6 +22,7 @@ from vidiff_cli import __version__
 from vidiff_cli.checkpoint import AVERAGE, OPTIMIZER, STATE, WEIGHTS, read_tensors, write_tensors
 from vidiff_cli.config.train import OptimizerSettings
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.sample_steps import SampleSteps
 from vidiff_cli.models.video_model import VideoNetwork, check_model_weights
 from vidiff_cli.system.atomic_files import write_folder
 from vidiff_cli.system.shortage import raise_shortage
@@ -59,6 +60,7 @@ class TrainState:
         self.step = 0
         self.phase: Phase = "stable"
         self.notes: dict[str, Any] = {}
+        self.sample_steps: SampleSteps | None = None  # of the averages, measured at the end of a training
 
     def set_rate(self, factor: float) -> float:
         """Sets every learning rate to its own times `factor`; returns AdamW's."""
@@ -84,6 +86,8 @@ class TrainState:
             "phase": self.phase,
             "clips_seen": clips_seen,
         } | ({} if errors is None else {"errors": errors})
+        if self.sample_steps is not None:
+            header["steps"] = self.sample_steps.as_json()
         notes = {"step": self.step, "phase": self.phase, "ema_updates": self.ema.updates, "notes": self.notes}
         notes["guard"] = self.guard.state_dict()
         notes["chosen"] = None if self.chosen is None else self.chosen.length
@@ -134,7 +138,7 @@ class TrainState:
         self.guard = StepGuard()
         self.guard.load_state_dict(found["guard"])
         self.step, self.phase, self.ema.updates = found["step"], found["phase"], found["ema_updates"]
-        self.notes = found["notes"]
+        self.notes, self.sample_steps = found["notes"], None
         self.chosen = None
         if (length := found["chosen"]) is not None:
             weights = sampled if parallel.is_main and folder is not None else {}

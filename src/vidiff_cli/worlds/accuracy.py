@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vidiff_cli.worlds.captions import parse_words
-from vidiff_cli.worlds.scene_oracle import detect_objects
+from vidiff_cli.worlds.scene_oracle import Detection, detect_objects
 
 ATTRIBUTES = ("color", "shape", "size", "motion", "direction", "speed")
 ALL = "all words"
@@ -19,10 +19,14 @@ def caption_accuracy(caption: str, frames: np.ndarray, seconds: Sequence[float] 
     frames (t, h, w, 3) uint8, square; seconds (t,). Objects are matched by color, else by order. Attributes that the
     caption omits are absent; a caption without any word of the world gives an empty result.
     """
-    named = [thing for thing in parse_words(caption)["things"] if any(thing.values())]
-    if not named:
+    return words_right(caption, detect_objects(frames, seconds)) if _named(caption) else {}
+
+
+def words_right(caption: str, detection: Detection) -> dict[str, bool]:
+    """As `caption_accuracy`, of a clip that has been read."""
+    if not (named := _named(caption)):
         return {}
-    detected = [thing.words for thing in detect_objects(frames, seconds).things]
+    detected = [thing.words for thing in detection.things]
     by_color = {thing["color"]: thing for thing in detected}
     correct: dict[str, bool] = {}
     for number, thing in enumerate(named):
@@ -32,3 +36,15 @@ def caption_accuracy(caption: str, frames: np.ndarray, seconds: Sequence[float] 
             if thing[name] is not None:
                 correct[name] = correct.get(name, True) and shown[name] == thing[name]
     return correct | {ALL: all(correct.values())}
+
+
+def distance_from_middle(detection: Detection) -> float:
+    """The distance of an object's mean place from the middle of the frame, in sides of it: the mean over the objects;
+    nan without any. Samples that are drawn towards the mean of all clips have a smaller one than real clips."""
+    places = [np.nanmean(thing.centers, axis=0) for thing in detection.things]
+    return float(np.mean([np.linalg.norm(place - 0.5) for place in places])) if places else np.nan
+
+
+def _named(caption: str) -> list[dict[str, str | None]]:
+    """The objects that a caption names, by their attributes."""
+    return [thing for thing in parse_words(caption)["things"] if any(thing.values())]

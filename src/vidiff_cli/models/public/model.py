@@ -146,6 +146,11 @@ class PublicModel:
         return self.family.steps
 
     @property
+    def completion_steps(self) -> int:
+        """As many beside given frames."""
+        return self.family.steps
+
+    @property
     def guidance_scale(self) -> float:
         """Default scale of classifier-free guidance."""
         return self.family.guidance_scale
