@@ -56,11 +56,11 @@ one video on a busy core. The intervals of *spread* are about ±.04 at 300 video
 {table}
 
 The student was made by `vidiff distill builtin --train-steps 360 --precision fp32`, with averaged weights of decay .99,
-in 14.5 CPU minutes; the loss of held-out
-clips fell from .0026 (its teacher's) to .0016. It has a quarter of the passes of 8 guided steps for a point of words and .03 of
-spread, within the error of the measure, and is better than 4 guided steps at half of their passes. Beside 60 passes
-(99.4 % of 1,000 captions, `python -m benchmarks builtin`) it loses more than a point. So the model in the box is the
-teacher, whose guidance can be chosen; `vidiff distill builtin` makes the student.
+in 14.5 CPU minutes; the loss of held-out clips fell from .0026 (its teacher's) to .0016. It has a quarter of the passes
+of 8 guided steps for a point of words and .03 of spread, within the error of the measure, and is better than 4 guided
+steps at half of their passes. Beside 60 passes (99.4 % of 1,000 captions, `python -m benchmarks builtin`) it loses more
+than a point. So the model in the box is the teacher, whose guidance can be chosen; `vidiff distill builtin` makes the
+student.
 """
 GUIDES = """
 ## Guidance by other means
