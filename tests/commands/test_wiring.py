@@ -97,6 +97,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
 
     monkeypatch.setattr(Denoiser, "forward", forward)
     monkeypatch.setattr(unet_model, "WINDOWS_AT_ONCE", 1)  # windows one by one
+    monkeypatch.setattr(unet_model, "GUIDED_TOGETHER", 1)  # and the passes of guidance
     return calls
 
 
