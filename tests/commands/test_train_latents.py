@@ -19,7 +19,9 @@ from PIL import Image
 from public_models import save_model
 from runs import assert_same_training, config_of, newest, rows_of
 
+from vidiff_cli.commands.distill import distill
 from vidiff_cli.commands.train import train
+from vidiff_cli.config.distill import DistillSettings
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.dataset.dataset import open_dataset
@@ -92,6 +94,14 @@ def test_a_run_is_validated_and_sampled_while_it_is_trained(latent_run: Path) ->
     losses = [row["validation_loss"] for row in rows_of(latent_run) if "validation_loss" in row]
     assert len(losses) == 3 and all(0.5 < loss < 2 for loss in losses)
     assert (latent_run / "samples" / "step-000006.png").is_file()
+
+
+def test_its_student_works_on_the_same_latents(latent_run: Path, tmp_path: Path) -> None:
+    values = {"teacher": latent_run, "output": tmp_path / "student", "steps": 2, "train_steps": 1, "batch_size": 2}
+    report = distill(DistillSettings.model_validate(values | {"precision": "fp32", "sample_every": 1}))
+    assert report is not None and (report.run / "samples" / "step-000001.png").is_file()
+    before, after = (config_of(folder)["model"] for folder in (latent_run, report.run))
+    assert after == before | {"distilled": {"steps": 2, "guidance_scale": 2.0}}
 
 
 @pytest.fixture(scope="module")

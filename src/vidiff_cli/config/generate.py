@@ -100,7 +100,7 @@ class GenerationSettings(BaseModel):
     guide: Annotated[Path | None, Option(GUIDANCE)] = Field(
         default=None,
         description="Worse model of the same clips, an earlier checkpoint or a smaller run, to guide away from in the "
-        "place of no prompt (autoguidance); also for models without captions",
+        "place of no prompt (autoguidance); it needs no captions",
     )
     condition: Annotated[Literal["auto", "reconstruction", "replacement", "learned"], Option(GUIDANCE)] = Field(
         default="auto",
