@@ -8,6 +8,16 @@ from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 PLOTS = "../benchmarks/results"
+FOLLOWED = {
+    "px_1": "first 4 frames, px",
+    "px_1_2": "first 8, px",
+    "px_1_4": "first 16, px",
+    "thing_kept": "object kept",
+    "motion_kept": "motion kept",
+    "seam": "change at joins",
+    "inside": "change inside",
+    "drift": "no drift",
+}
 LOOKS = ("mean", "contrast", "saturation", "sharpness", "motion")
 OPENING = """# Ways to condition, measured
 
@@ -28,6 +38,7 @@ def page() -> str:
         exact(),
         methods(),
         history(),
+        levels(),
         weights(),
         weights_of_people(),
         drift(""),
@@ -117,6 +128,32 @@ clips. `--history-guidance` takes one pass of the network more per step, as guid
 "Distilled" is a student of this model for 4 steps (`vidiff distill builtin`).
 
 {table(["", "frames made", "guidance", "center off by, px", "against scale 1"], lines)}
+"""
+
+
+def levels() -> str:
+    if (results := found("levels")) is None:
+        return ""
+    rows = []
+    for row in results["rows"].values():
+        figures = [_interval(dict(zip(("value", "low", "high"), row[name]["mean"], strict=True))) for name in FOLLOWED]
+        cost = [f"{sum(row['cpu_seconds']) / len(row['cpu_seconds']):.0f}" if "cpu_seconds" in row else ""]
+        rows.append([row["training"], row["scheme"], *figures, *cost])
+    head = ["trained on", "sampled", *FOLLOWED.values(), "CPU s"]
+    seeds = max(len(row["models"]) for row in results["rows"].values() if "models" in row)
+    videos, frames, given = results["videos"], results["frames"], results["given"]
+    return f"""## A noise level for every frame
+
+{videos} true videos of {frames} frames whose first {given} are given, world `lasting`, no text guidance
+(`python -m benchmarks levels`). All models are alike and trained for {results["steps"]} steps, without the estimate by
+motion; they differ in the shares of `objective.levels` alone: *shared + observed* is the default, *independent* has a
+level of its own for every frame of every clip, *mixture* is half of that and a quarter of sloped clips. Seeds of
+training: {seeds}. *Sloped* is `--scheme rolling`, *history* is `--history-guidance`. How far the object's center is off
+in the first frames, whether object and motion are read back right at the end, the change of pixels across the joins and
+inside of windows over that of true videos (1 is right), and the share of videos that stay within the bounds of drift;
+the last column is for all {videos} videos.
+
+{table(head, rows)}
 """
 
 
