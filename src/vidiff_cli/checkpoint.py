@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint file, as `read_checkpoint` reads them."""
     return read_checkpoint(path).tensors
+
+
+def count_parameters(path: Path) -> int:
+    """Number of parameters, from the shapes alone. VidiffError where the file does not match its header."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise_shortage(path, error)
+        raise damaged_checkpoint(path, " ".join(str(error).split())) from error
 
 
 def _is_text(path: Path) -> bool:

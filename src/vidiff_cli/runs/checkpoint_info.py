@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from vidiff_cli.checkpoint import damaged_checkpoint, file_hash, read_header
+from vidiff_cli.checkpoint import count_parameters, file_hash, read_header
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note
 from vidiff_cli.generation.load_model import HARDLY_TRAINED, find_checkpoint, read_one_pass_errors
 from vidiff_cli.models.one_pass_errors import OnePassErrors
-from vidiff_cli.system.shortage import raise_shortage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +96,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
         phase=_text(header.get("phase")),
         clips_seen=clips_seen,
         hardly_trained=hardly_trained,
-        parameters=_parameters(path),
+        parameters=count_parameters(path),
         width=settings.width,
         height=settings.height,
         frames=settings.frames,
@@ -134,18 +132,6 @@ def _settings(path: Path, header: dict[str, Any]) -> ModelSettings:
         return ModelSettings.model_validate(header["model"])
     except ValueError as error:
         raise VidiffError(f"{path} holds settings that this vidiff does not know") from error
-
-
-def _parameters(path: Path) -> int:
-    """Number of parameters, from the shapes alone. Raises VidiffError if the file does not match its header."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise_shortage(path, error)
-        raise damaged_checkpoint(path, " ".join(str(error).split())) from error
 
 
 def _number(value: object) -> int | None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vidiff_cli.checkpoint import damaged_checkpoint
+from vidiff_cli.checkpoint import count_parameters
 from vidiff_cli.events import EventStream, Note
 from vidiff_cli.models.public.checks import read_config
 from vidiff_cli.models.public.folder import PublicFolder, is_flow, weight_files
 from vidiff_cli.models.public.known import ALL, FORWARDS, native_shape
 from vidiff_cli.models.public.open import resolve_folder
-from vidiff_cli.system.shortage import raise_shortage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,21 +91,9 @@ def _parts(folder: PublicFolder) -> list[PublicPart]:
     found = []
     for name, place in places.items():
         files = weight_files(place)
-        parameters, size = sum(map(_parameters, files)), sum(file.stat().st_size for file in files)
+        parameters, size = sum(map(count_parameters, files)), sum(file.stat().st_size for file in files)
         found.append(PublicPart(name=name, kind=kinds[name], parameters=parameters, bytes=size))
     return found
-
-
-def _parameters(path: Path) -> int:
-    """Number of parameters in a file, from the shapes alone. VidiffError for a damaged one."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise_shortage(path, error)
-        raise damaged_checkpoint(path, " ".join(str(error).split())) from error
 
 
 def _size(folder: PublicFolder) -> tuple[int, int] | None:
