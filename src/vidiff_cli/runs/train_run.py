@@ -33,21 +33,17 @@ from vidiff_cli.runs.checkpoints import (
     save_checkpoint,
 )
 from vidiff_cli.runs.distillation import open_distillation
-from vidiff_cli.runs.group_latents import latent_reader
-from vidiff_cli.runs.latents import cache_latents, open_latents
 from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.monitor import TrainingMonitor, is_due, validation_is_due
-from vidiff_cli.runs.public_finetune import check_base_latents, closing_encoder, frozen_text, open_base_latents
 from vidiff_cli.runs.run_dir import OTHER_FOLDER, other_dataset, remove_run, write_config
 from vidiff_cli.runs.run_plan import RunPlan, broadcast_plan, plan_run
 from vidiff_cli.runs.setup import ReadFrames, at_peak_seconds, describe_training, initial_state, open_clip_source
-from vidiff_cli.runs.text_encoder import FrozenEncoder, embed_captions, read_embeddings
+from vidiff_cli.runs.shared_inputs import share_embeddings, share_latents
 from vidiff_cli.runs.trackers import SafeTracker, open_tracker, tracking
 from vidiff_cli.system.atomic_files import write_text
 from vidiff_cli.system.locks import folder_alone
 from vidiff_cli.system.signals import DeferredSignals
-from vidiff_cli.text.embedding_cache import EmbeddingCache
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
@@ -140,13 +136,13 @@ def _train(
     plan = broadcast_plan(plan, dataset, parallel)
     objective = _open_objective(plan.settings, device)
     dtype = choose_dtype(plan.settings.precision, device)
-    latents = yield from _open_latents(plan, settings, dataset, device, parallel)
+    latents = yield from share_latents(plan, settings, dataset, device, parallel)
     monitor = None
     if parallel.is_main:
         monitor = _open_monitor(
             plan, dataset, run, device, latents, objective, sheet=sheet, autoencoder=settings.autoencoder
         )
-    embeddings = yield from _open_embeddings(plan, dataset, monitor, encoder, device, parallel)
+    embeddings = yield from share_embeddings(plan, dataset, monitor, encoder, device, parallel)
     del encoder  # the steps need its embeddings only
     state = initial_state(plan.settings, plan.model, device, parallel, resumed=plan.resumed)
     if plan.resumed:
@@ -259,38 +255,6 @@ def _open_monitor(
     )
 
 
-def _open_latents(
-    plan: RunPlan, settings: TrainSettings, dataset: Dataset, device: torch.device, parallel: DistributedContext
-) -> EventStream[ReadFrames | None]:
-    """Opens the latents of all clips, where the model works on them: rank 0 makes them, the others read its files."""
-    if plan.model.base is not None:
-        return (yield from _open_base_latents(plan, dataset, device, parallel))
-    known, latents = plan.model.autoencoder, None
-    if known is None:
-        return None
-    if parallel.is_main:
-        latents = yield from open_latents(settings, known, dataset, device, encode=True)
-    parallel.barrier()
-    if latents is None:
-        latents = yield from open_latents(settings, known, dataset, device, encode=False)
-    return latents
-
-
-def _open_base_latents(
-    plan: RunPlan, dataset: Dataset, device: torch.device, parallel: DistributedContext
-) -> EventStream[ReadFrames]:
-    """The same of a public model's own autoencoder."""
-    numbers, dtype = range(len(dataset)), choose_dtype(plan.settings.precision, device)
-    codec, cache = open_base_latents(plan.model, dataset, device, dtype)
-    if parallel.is_main:
-        yield from cache_latents(cache, numbers, codec, device)
-    parallel.barrier()
-    if not parallel.is_main:
-        _, cache = open_base_latents(plan.model, dataset, device, dtype)
-        check_base_latents(cache, numbers)
-    return latent_reader(cache, codec, plan.model.frames)
-
-
 def _describe_resumption(plan: RunPlan, state: TrainState, dataset: Dataset, run: Path) -> Iterator[Note]:
     checkpoint, steps = plan.checkpoint, plan.settings.steps
     if checkpoint is None:
@@ -303,27 +267,6 @@ def _describe_resumption(plan: RunPlan, state: TrainState, dataset: Dataset, run
         yield Note(
             f"{checkpoint} was trained on other clips than those of {dataset.folder}, which are used from here on."
         )
-
-
-def _open_embeddings(
-    plan: RunPlan,
-    dataset: Dataset,
-    monitor: TrainingMonitor | None,
-    encoder: FrozenEncoder | None,
-    device: torch.device,
-    parallel: DistributedContext,
-) -> EventStream[EmbeddingCache | None]:
-    """Opens the embeddings of a frozen text encoder: rank 0 computes them, the others read its files."""
-    settings, limit = frozen_text(plan.model)
-    if settings is None:
-        return None
-    embeddings = None
-    if monitor is not None:
-        assert encoder is not None, "rank 0 opened the encoder"
-        with closing_encoder(encoder):
-            embeddings = yield from embed_captions(encoder.to(device), dataset, more=monitor.captions, limit=limit)
-    parallel.barrier()
-    return read_embeddings(dataset, settings, limit=limit) if embeddings is None else embeddings
 
 
 def _begin_folder(plan: RunPlan, state: TrainState, dataset: Dataset, recorder: _Recorder) -> None:
