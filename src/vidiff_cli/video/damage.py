@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vidiff_cli.video import ffmpeg
+from vidiff_cli.video.shown_frames import NO_TEXT
 
-# What ffmpeg says where a frame is damaged or missing; its exit status knows of some of these only.
-SIGN = re.compile(
-    r"\] \[(?:warning|error)\] (?:corrupt decoded frame|Error submitting packet to decoder|corrupt input packet in)"
-)
-SHOWN_FRAME = re.compile(r"\[info\] decoder -> pts:(-?\d+|NOPTS) .* keyframe:(\d) .*time_base:(\d+)/(\d+)")
+DECODED = re.compile(r"decoder -> pts:(-?\d+|NOPTS) .* keyframe:(\d) .*time_base:(\d+)/(\d+)")
 NO_PTS = "-9223372036854775808"
 CORRUPT, DISCARD = 2, 4  # flags of packets
 REORDERED = 16  # frames at most that a decoder holds back
@@ -80,7 +77,7 @@ def find_damage(path: Path, options: Sequence[str] = ()) -> Damage | None:
 
     `options` are ffmpeg's for reading the file. Raises VidiffError if ffmpeg cannot be started.
     """
-    quiet = ["-an", "-sn", "-dn"]
+    quiet = ["-an", "-sn", "-dn", *NO_TEXT]
     outputs = [*quiet, "-fps_mode", "passthrough", "-f", "null", "-", *quiet, "-c", "copy", "-f", "framecrc", "pipe:1"]
     with ffmpeg.Ffmpeg(["-debug_ts", *ffmpeg.input_arguments(path, options), *outputs], stdout=True) as process:
         packets = process.stdout.read().decode(errors="replace")
@@ -113,7 +110,7 @@ def _read_frames(log: str) -> tuple[list[_Frame], list[int], Fraction]:
             corrupt = True
         elif "Error submitting packet to decoder" in line:
             failures.append(len(frames))
-        elif found := SHOWN_FRAME.search(line):
+        elif found := DECODED.search(line):
             time = None if found[1] == "NOPTS" else int(found[1])
             frames.append(_Frame(time, found[2] == "1", corrupt))
             corrupt, tick = False, Fraction(int(found[3]), int(found[4]))

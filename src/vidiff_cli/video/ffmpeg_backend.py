@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterator
-from fractions import Fraction
 
 import numpy as np
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.video import ffmpeg
-from vidiff_cli.video.damage import SIGN, DamagedVideo, find_damage
+from vidiff_cli.video.damage import DamagedVideo, find_damage
 from vidiff_cli.video.filters import BY_TRIANGLE, add_background, filter_chain
-from vidiff_cli.video.probe import CONFIG, FRAME, VideoInfo
+from vidiff_cli.video.probe import VideoInfo
 from vidiff_cli.video.resample import TimedFrame, time_unit
+from vidiff_cli.video.shown_frames import NO_TEXT, shown_frames
 
 # Their files say how long each frame stays, the last one too; equal frames are often one long frame.
 TIMED_CONTAINERS = frozenset({"webp_anim", "gif", "apng"})
-LASTS = re.compile(ffmpeg.SHOWN + r"n: *\d+ pts: *\S+ +pts_time:\S+ +duration: *(-?\d+) ", re.M)
-PTS = re.compile(ffmpeg.SHOWN + r"n: *\d+ pts: *(-?\d+|NOPTS) ", re.M)
 
 
 def frames(
@@ -42,17 +39,19 @@ def frames(
     """
     width, height = scaled
     chain, pixels = filter_chain(info, scaled, scaling)
-    output = ["-an", "-sn", "-dn", "-vf", chain, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", pixels, "-"]
-    arguments = [*ffmpeg.input_arguments(info.path, info.input_options), *output]
+    output = ["-an", "-sn", "-dn", "-vf", chain, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", pixels]
+    arguments = [*ffmpeg.input_arguments(info.path, info.input_options), *output, *NO_TEXT, "-"]
     channels = len(pixels.removesuffix("24"))
     frame_bytes = width * height * channels
     watch = _DamageWatch(info)
     with ffmpeg.Ffmpeg(["-max_error_rate", "1", *arguments], stdout=True) as process:
-        times, last, number = _logged_times(process.lines(), info, [] if remarks is None else remarks, watch), 0, 0
+        times = _logged_times(process.lines(), info, [] if remarks is None else remarks, watch)
+        last, stay, number = 0, 0, 0
         while len(data := process.stdout.read(frame_bytes)) == frame_bytes:
-            time = next(times, None)
-            if time is None:
+            logged = next(times, None)
+            if logged is None:
                 raise VidiffError(f"{info.path} cannot be decoded", found="a frame without a time in ffmpeg's log")
+            time, stay = logged
             if watch.accepts(number):
                 frame = np.frombuffer(data, np.uint8).reshape(height, width, channels)
                 yield time, add_background(frame, info.options.background_rgb) if channels == 4 else frame
@@ -64,21 +63,19 @@ def frames(
         if failed:
             found = f"{number} frames that could be decoded"
             raise VidiffError(f"{info.path} is damaged ({process.first_error()})", found=found)
-        if info.container in TIMED_CONTAINERS:
-            stay = int(LASTS.findall(process.log())[-1])
-            if stay > 0:
-                yield last + stay * int(info.time_base / time_unit(info)), None
+        if info.container in TIMED_CONTAINERS and stay > 0:
+            yield last + stay, None
 
 
 class _DamageWatch:
-    """Looks for damage once ffmpeg's log has a sign of it, and stops before the first frame that may be wrong."""
+    """Looks for damage at the first sign of it in ffmpeg's log, and stops before the first frame that may be wrong."""
 
     def __init__(self, info: VideoInfo) -> None:
         self._info, self._damage, self._found = info, info.damage, info.damage is not None
 
-    def see(self, line: str) -> None:
-        """Takes a line of ffmpeg's log."""
-        if not self._found and SIGN.search(line):
+    def look(self) -> None:
+        """Is called at each sign."""
+        if not self._found:
             self._found, self._damage = True, find_damage(self._info.path, self._info.input_options)
 
     def accepts(self, frame: int) -> bool:
@@ -95,28 +92,28 @@ class _DamageWatch:
             raise DamagedVideo(self._damage)
 
 
-def _logged_times(lines: Iterator[str], info: VideoInfo, remarks: list[str], watch: _DamageWatch) -> Iterator[int]:
-    """Yields the times of frames, from 0. A missing or decreasing time (a jump, a raw stream) becomes the previous one
-    plus a nominal frame. Remarks changes of size, and shows all other lines to `watch`."""
+def _logged_times(
+    lines: Iterator[str], info: VideoInfo, remarks: list[str], watch: _DamageWatch
+) -> Iterator[tuple[int, int]]:
+    """Yields the times of frames, from 0, and how long the file says that they stay, or 0. A missing or decreasing time
+    (a jump, a raw stream) becomes the previous one plus a nominal frame. Remarks changes of size, and tells `watch`
+    of signs of damage."""
     unit = time_unit(info)
-    units, frame_lasts, shift, last = int(info.time_base / unit), int(1 / info.fps / unit), 0, None
+    frame_lasts, shift, last = int(1 / info.fps / unit), 0, None
     size, changes = info.frame_size, 0
-    for line in lines:
-        found = FRAME.search(line)
-        if not found:
-            if config := CONFIG.search(line):
-                units = int(Fraction(int(config[1]), int(config[2])) / unit)
-            else:
-                watch.see(line)
+    for frame in shown_frames(lines):
+        if frame is None:
+            watch.look()
             continue
+        units = int(frame.tick / unit)
         due = 0 if last is None else last + frame_lasts
-        time = due if found[1] == "NOPTS" else int(found[1]) * units + shift
+        time = due if frame.pts is None else frame.pts * units + shift
         if last is None or time <= last:
             time, shift = due, shift + due - time
-        if size != (size := (int(found[5]), int(found[6]))):
+        if size != (size := frame.size):
             changes += 1
             if changes == 1:
                 at = f"to {size[0]}x{size[1]} at {float(time * unit):.2f} s"
                 remarks.append(f"frames of several sizes, fitted into the first: {at}")
-        yield time
+        yield time, frame.duration * units
         last = time

@@ -21,6 +21,7 @@ from vidiff_cli.video.ffmpeg_log import LoggedStream, parse_input
 from vidiff_cli.video.image_file import SUFFIXES_IMAGE
 from vidiff_cli.video.packets import MEASURED_PACKETS, partly_shown_start, read_packet_times
 from vidiff_cli.video.resample import measure_rate
+from vidiff_cli.video.shown_frames import CONFIG
 
 SUFFIXES_VIDEO = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf", ".mpg", ".mpeg", ".m2v", ".vob"}
@@ -28,9 +29,6 @@ SUFFIXES_VIDEO = frozenset(
 )
 PROBE_SECONDS = 60.0
 
-# ffmpeg ends its remark on an angle such as 45 degrees without a new line; what a file says never begins a line
-ODD_ANGLE = r"^If you want to help, upload a sample of this file .*\(ffmpeg-devel@ffmpeg\.org\)"
-CONFIG = re.compile(rf"(?:{ffmpeg.SHOWN}|{ODD_ANGLE})config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)", re.M)
 NOT_PICTURES = ("Format not on whitelist", "m3u8")  # in ffmpeg's complaint
 TOO_LARGE = re.compile(
     r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )+\[error\] Picture size (\d{1,9})x(\d{1,9}) (?:is invalid|exceeds)", re.M

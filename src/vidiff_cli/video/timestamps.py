@@ -9,11 +9,10 @@ from fractions import Fraction
 from itertools import pairwise
 
 from vidiff_cli.video import ffmpeg
-from vidiff_cli.video.damage import SIGN
-from vidiff_cli.video.ffmpeg_backend import PTS
 from vidiff_cli.video.packets import with_last_frame
-from vidiff_cli.video.probe import CONFIG, VideoInfo
+from vidiff_cli.video.probe import VideoInfo
 from vidiff_cli.video.resample import measure_rate
+from vidiff_cli.video.shown_frames import NO_TEXT, shown_frames
 
 REPORT_EVERY = 100  # frames between two signs of life
 UNEVEN_SECONDS = Fraction(1, 500)  # cameras jitter by less; a rate that varies does so by more
@@ -43,20 +42,18 @@ def measure_timing(info: VideoInfo, *, patience_seconds: float) -> Iterator[int 
 
     Stops after `patience_seconds` with what is known by then. Raises VidiffError if ffmpeg cannot be started.
     """
-    arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-fps_mode", "passthrough", "-f", "null", "-"]
+    arguments = ["-an", "-sn", "-dn", "-vf", ffmpeg.SHOWINFO, "-fps_mode", "passthrough", "-f", "null"]
     stop_at, complete = time.monotonic() + patience_seconds, True
-    tick, frames, times, damaged = info.time_base, 0, list[Fraction](), False
+    frames, times, damaged = 0, list[Fraction](), False
     inputs = ffmpeg.input_arguments(info.path, info.input_options)
-    with ffmpeg.Ffmpeg(["-max_error_rate", "0", *inputs, *arguments]) as process:
-        for line in process.lines():
-            if config := CONFIG.search(line):
-                tick = Fraction(int(config[1]), int(config[2]))
-            if not (found := PTS.search(line)):
-                damaged = damaged or bool(SIGN.search(line))
+    with ffmpeg.Ffmpeg(["-max_error_rate", "0", *inputs, *arguments, *NO_TEXT, "-"]) as process:
+        for frame in shown_frames(process.lines()):
+            if frame is None:
+                damaged = True
                 continue
             frames += 1
-            if found[1] != "NOPTS":
-                times.append(int(found[1]) * tick)
+            if frame.pts is not None:
+                times.append(frame.pts * frame.tick)
             if frames % REPORT_EVERY == 0:
                 yield frames
                 if time.monotonic() > stop_at:
