@@ -9,11 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.unet3d import Stage, UNet3D
 
 
@@ -32,9 +30,6 @@ def recompute_stages(network: nn.Module) -> None:
 
 def compile_network(network: UNet3D, *, backend: str | Callable[..., Any] = "inductor") -> None:
     """torch.compile, in place, with one of its backends. The first pass of every shape takes a minute or more."""
-    for layer in network.modules():
-        if isinstance(layer, ClipDropout) and layer.p:  # no graph can hold its generators
-            layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
     network.compile(backend=backend)
 
 

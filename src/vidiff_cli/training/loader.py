@@ -125,7 +125,7 @@ class Batch:
     captions: tuple[str, ...]
     text: CaptionTensors | None = None
     rows: tuple[int, ...] = ()
-    seeds: tuple[int, ...] = ()
+    seeds: Tensor | None = None
     context: Tensor | None = None
     is_image: Tensor | None = None
     estimate: Tensor | None = None
@@ -324,7 +324,7 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
         captions=host.captions,
         text=None if host.text is None else host.text.to(device),
         rows=host.rows,
-        seeds=host.seeds,
+        seeds=torch.tensor(host.seeds).to(device),
         context=torch.from_numpy(host.context).float().to(device) if spec.objective.context_noise else None,
         is_image=_last(host.images, host.observed.shape).to(device) if host.images else None,
         **_estimates(host, device),
