@@ -7,8 +7,10 @@ import ctypes
 import os
 import sys
 from pathlib import Path
+from typing import overload
 
 import torch
+from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
 
@@ -47,6 +49,18 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         "cpu": lambda: torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
     }
     return torch.bfloat16 if native.get(device.type, lambda: False)() else torch.float32
+
+
+@overload
+def send(value: Tensor, device: torch.device) -> Tensor: ...
+@overload
+def send(value: Tensor | None, device: torch.device) -> Tensor | None: ...
+def send(value: Tensor | None, device: torch.device) -> Tensor | None:
+    """A tensor of the host on a device. To a GPU it is copied from pinned memory, and the host does not wait: work on
+    the device that comes later finds it there."""
+    if value is None or device.type != "cuda" or value.device.type != "cpu":
+        return None if value is None else value.to(device)
+    return value.pin_memory().to(device, non_blocking=True)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

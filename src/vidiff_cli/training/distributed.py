@@ -71,16 +71,9 @@ class DistributedContext(ABC):
         gradients."""
 
     @abstractmethod
-    def clip_gradients(self, video_model: VideoNetwork, max_norm: float) -> float:
-        """Scales the gradients down to the norm, if it is larger; returns the norm before it, over all ranks."""
-
-    @abstractmethod
-    def all_reduce_mean(self, value: Tensor) -> Tensor:
-        """The mean over ranks."""
-
-    @abstractmethod
-    def all_gather_clips(self, values: Tensor, size: int) -> Tensor:
-        """Values of this rank's clips (b, ...) -> those of the whole batch (size, ...), in the order of the batch."""
+    def exchange(self, numbers: Tensor, clips: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Numbers (n) -> their means over ranks; values of this rank's clips (b, k) -> those of the whole batch (size,
+        k), in its order. float64 on the host; one exchange for both, for between machines each one costs."""
 
     @abstractmethod
     def all_reduce_max(self, number: int) -> int:
@@ -118,14 +111,8 @@ class SingleProcess(DistributedContext):
     def no_sync(self, last: bool) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def clip_gradients(self, video_model: VideoNetwork, max_norm: float) -> float:
-        return float(torch.nn.utils.clip_grad_norm_(video_model.parameters(), max_norm))
-
-    def all_reduce_mean(self, value: Tensor) -> Tensor:
-        return value
-
-    def all_gather_clips(self, values: Tensor, size: int) -> Tensor:
-        return values
+    def exchange(self, numbers: Tensor, clips: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        return numbers, clips
 
     def all_reduce_max(self, number: int) -> int:
         return number
@@ -281,20 +268,12 @@ class MultiProcess(DistributedContext):
             yield
             self._wrapped.set_requires_gradient_sync(True)  # type: ignore[union-attr]
 
-    def clip_gradients(self, video_model: VideoNetwork, max_norm: float) -> float:
-        norm = torch.nn.utils.clip_grad_norm_(video_model.parameters(), max_norm)
-        return float(norm.full_tensor() if is_shard(norm) else norm)
-
-    def all_reduce_mean(self, value: Tensor) -> Tensor:
-        total = value.detach().double().cpu()  # float64: the same for any number of ranks but for rounding far below
-        dist.all_reduce(total)
-        return (total / self.world).to(value)
-
-    def all_gather_clips(self, values: Tensor, size: int) -> Tensor:
-        whole = torch.zeros(size, *values.shape[1:], dtype=torch.float64)
-        whole[self.rank * size // self.world : (self.rank + 1) * size // self.world] = values.detach().cpu()
-        dist.all_reduce(whole)  # zero and any number, nan too, make that number
-        return whole.to(values)
+    def exchange(self, numbers: Tensor, clips: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        whole = torch.zeros(size, clips.shape[1], dtype=torch.float64)
+        whole[self.rank * size // self.world : (self.rank + 1) * size // self.world] = clips
+        together = torch.cat([numbers, whole.flatten()])  # float64: the same for any number of ranks but for rounding
+        dist.all_reduce(together)  # zero and any number, nan too, make that number
+        return together[: len(numbers)] / self.world, together[len(numbers) :].view_as(whole)
 
     def all_reduce_max(self, number: int) -> int:
         value = torch.tensor(number)
