@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import LevelSettings, LoaderSettings, ObjectiveSettings
-from vidiff_cli.device import send
+from vidiff_cli.device import CLIPS_ON_CPU, send
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.models.noise_schedule import training_levels
 from vidiff_cli.models.video_model import VideoNetwork
@@ -32,7 +32,7 @@ from vidiff_cli.training.objective import Loss, Objective, diffusion_loss
 
 EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
 BANDS = ("below_-4", "-4_to_-1", "-1_to_2", "above_2")
-MAX_SAMPLES, AT_ONCE = 32, 8
+MAX_SAMPLES = 32
 SEED = 2_204_03458  # of all draws here, whatever the run's
 FEWEST_CLIPS = 8  # with captions, for a standard error
 LEARNED_AFTER = 500  # steps, or a tenth of the run if that is more, before the text gain is judged
@@ -162,7 +162,7 @@ def validate(
     reader: CaptionReader | None,
     device: torch.device,
     dtype: torch.dtype,
-    at_once: int = AT_ONCE,
+    at_once: int = CLIPS_ON_CPU,
     objective: Objective | None = None,
     text_gain: bool = True,
 ) -> Validation:
