@@ -34,6 +34,7 @@ from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.validation import ValidationSet, clips_in_batches, make_validation_set, validate
 
 DATASET_PROMPTS, MAX_SHEET_PROMPTS = 4, 16  # rows of a sheet: captions of the dataset, prompts of a file
+MAX_READ_CAPTIONS = 1024  # clips whose captions are read to choose some
 
 DrawSamples = Callable[[VideoNetwork, Sequence[str], Path, CaptionReader | None], None]
 """(model, prompts, path, reader of captions): samples one window per prompt and writes them as a contact sheet."""
@@ -230,11 +231,17 @@ def read_sheet_prompts(path: Path) -> list[str]:
 
 
 def dataset_prompts(dataset: Dataset) -> list[str]:
-    """Chooses four captions of the dataset, of held-out clips as far as there are any; empty ones without captions."""
+    """Chooses four captions of the dataset, of held-out clips as far as there are any; empty ones without captions.
+
+    Looks at 1,024 clips of each side at most: those of a world are drawn to be read.
+    """
     prompts: list[str] = []
     for side in ("val", "train"):
-        clips = np.flatnonzero(dataset.index.side == SIDES.index(side))
-        captions = sorted({text for number in clips.tolist() for text in dataset.clips[number].captions} - {*prompts})
         missing = DATASET_PROMPTS - len(prompts)
+        if missing == 0:
+            break
+        clips = np.flatnonzero(dataset.index.side == SIDES.index(side))
+        read = clips[evenly_spaced(len(clips), MAX_READ_CAPTIONS, to_last=False)]
+        captions = sorted({text for number in read.tolist() for text in dataset.clips[number].captions} - {*prompts})
         prompts += [captions[index] for index in evenly_spaced(len(captions), missing, to_last=False)]
     return prompts or [""] * DATASET_PROMPTS
