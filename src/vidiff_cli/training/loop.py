@@ -236,7 +236,7 @@ class _Outcome:
 
 
 def _gather(loss: Loss, norm: Tensor, batch: Batch, size: int, parallel: DistributedContext) -> _Outcome:
-    """Collects what the guard and the report need of a step. The host waits for its device once, in the only copy from it."""
+    """Collects what the guard and the report need of a step: the only copy from the device that the host waits for."""
     numbers = torch.stack([value.detach().double() for value in (norm, loss.total, *loss.terms.values())])
     columns = [loss.per_clip[:, None], ~batch.dropped[:, None], loss.per_frame, loss.level, loss.made]
     table = torch.cat([each.double() for each in columns], dim=1)
