@@ -15,7 +15,15 @@ from vidiff_cli.config.model import ClipSettings, ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
-from vidiff_cli.device import available_memory, choose_device, choose_dtype, dtype_name, peak_memory, restart_peak
+from vidiff_cli.device import (
+    available_memory,
+    choose_device,
+    choose_dtype,
+    dtype_name,
+    peak_memory,
+    restart_peak,
+    synchronize,
+)
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.frame_store import free_bytes
 from vidiff_cli.runs.averages import MOST
@@ -178,6 +186,7 @@ def _measure_steps(
     durations, start = list[float](), time.monotonic()
     previous = start
     for _ in islice(steps, MAX_STEPS):
+        synchronize(device)
         now = time.monotonic()
         durations.append(now - previous)
         previous = now

@@ -16,6 +16,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.index import SIDES
+from vidiff_cli.device import clips_at_once
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import evenly_spaced
@@ -30,7 +31,7 @@ from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.training.objective import Objective
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
 from vidiff_cli.training.state import TrainState
-from vidiff_cli.training.validation import AT_ONCE, ValidationSet, clips_in_batches, make_validation_set, validate
+from vidiff_cli.training.validation import ValidationSet, clips_in_batches, make_validation_set, validate
 
 DATASET_PROMPTS, MAX_SHEET_PROMPTS = 4, 16  # rows of a sheet: captions of the dataset, prompts of a file
 MAX_READ_CAPTIONS = 1024  # clips whose captions are read to choose some
@@ -180,7 +181,7 @@ class TrainingMonitor:
 
     def _clips_at_once(self) -> int:
         """Clips of one forward pass: no more than in a training step."""
-        return max(1, min(AT_ONCE, self.settings.batch_size // self.settings.grad_accum_steps))
+        return max(1, min(clips_at_once(self.device), self.settings.batch_size // self.settings.grad_accum_steps))
 
     def _draw_sheet(
         self, video_model: VideoNetwork, path: Path, reader: CaptionReader | None, step: int, log: TrainingLog

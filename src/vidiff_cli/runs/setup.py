@@ -257,7 +257,7 @@ def initial_state(
         network = open_public_network(model, device=device, dtype=DTYPES[settings.precision], seed=settings.seed)
         if settings.gradient_checkpointing == "on":
             network.recompute()
-        parallel.prepare(network)
+        parallel.prepare(network, DTYPES[settings.precision])
         return TrainState(network, settings.optimizer)
     video_model = new_video_model(model, settings.seed)
     if settings.start_from is not None and not resumed:
@@ -267,5 +267,5 @@ def initial_state(
         recompute_stages(video_model.denoiser.network)
     if settings.compile:
         compile_network(video_model.denoiser.network)
-    parallel.prepare(video_model)
+    parallel.prepare(video_model, DTYPES.get(settings.precision, torch.float32))
     return TrainState(video_model, settings.optimizer)
