@@ -78,8 +78,6 @@ WAITS = {
     "_unique2",
     "unique_dim",
     "unique_consecutive",
-    "linalg_inv_ex",
-    "linalg_cholesky_ex",
     "linalg_svd",
     "_linalg_svd",
     "_linalg_eigh",
@@ -450,6 +448,9 @@ def _open_autograd() -> None:
 def pretended_gpu() -> Iterator[Log]:
     """While it is open, "cuda" is there; for a process of its own, which `os._exit` ends."""
     _open_autograd()
+    # without a kernel of CUDA's, torch takes the derivative apart before it is dispatched
+    KEPT.append(torch.library.Library("aten", "IMPL"))
+    KEPT[-1].impl("silu_backward", lambda grad, x: WrongDevice("a CUDA kernel"), "CUDA")
     future = torch.__future__  # else Module.to would put a wrapper's memory, which is none, into a plain parameter
     overwrite = future.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:

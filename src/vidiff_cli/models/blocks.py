@@ -117,7 +117,8 @@ class ClipDropout(nn.Module):
             return x
         if seeds is None or len(x) % len(seeds):
             raise ValueError(f"dropout has seeds of {0 if seeds is None else len(seeds)} clips for {len(x)} frames")
-        return x.masked_fill(self._dropped(x, seeds), 0.0) * (1 / (1 - self.p))
+        kept = torch.where(self._dropped(x, seeds), 0.0, x)  # not masked_fill, which leaves channels-last memory
+        return kept * (1 / (1 - self.p))
 
     def _dropped(self, x: Tensor, seeds: Tensor) -> Tensor:
         """(b t) c h w bool, channels-last as features are."""
