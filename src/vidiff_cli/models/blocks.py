@@ -104,12 +104,18 @@ class ClipDropout(nn.Module):
     """Dropout in training: what it drops of a clip follows from the clip's seed and the layer's place in the network.
 
     So a clip loses the same in any batch, on any number of processes, on any device, and where activations are computed
-    twice: a hash of (seed, place, position) says it, and no generator is asked. `place` is set by the network.
+    twice: a hash of (seed, place, position) says it, and no generator is asked.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p, self.place = p, 0
+        self.p = p
+        self.set_place(0)
+
+    def set_place(self, place: int) -> None:
+        """Numbers the layer among those of its network."""
+        drawn = np.random.SeedSequence([place]).generate_state(1, np.uint64).astype(np.int64)
+        self.factor = int(drawn[0]) | 1  # a random odd number of 64 bits
 
     def forward(self, x: Tensor, seeds: Tensor | None) -> Tensor:
         """(b t) c h w, seeds (b) int64 -> the same, scaled so that its mean stays."""
@@ -123,15 +129,10 @@ class ClipDropout(nn.Module):
     def _dropped(self, x: Tensor, seeds: Tensor) -> Tensor:
         """(b t) c h w bool, channels-last as features are."""
         n, c, h, w = x.shape
-        key = (seeds * _odd_number(self.place) >> 32).int()  # b
+        key = (seeds * self.factor >> 32).int()  # b
         position = torch.arange(n // len(seeds) * h * w * c, dtype=torch.int32, device=x.device)
         dropped = _mix(position ^ key[:, None]) < round((self.p - 0.5) * 2**32)
         return dropped.view(n, h, w, c).permute(0, 3, 1, 2)
-
-
-def _odd_number(place: int) -> int:
-    """A random odd number of 64 bits for a layer, signed as int64 is."""
-    return int(np.random.SeedSequence([place]).generate_state(1, np.uint64).astype(np.int64)[0]) | 1
 
 
 def _mix(bits: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ class UNet3D(nn.Module):
         self.head = nn.Sequential(FrameNorm(widths[0]), nn.SiLU(), SpaceConv(widths[0], pixels, zero=True))
         self.gate = ZeroConv(widths[0], settings.patch_size**2) if settings.motion else None
         for place, layer in enumerate(module for module in self.modules() if isinstance(module, ClipDropout)):
-            layer.place = place
+            layer.set_place(place)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
