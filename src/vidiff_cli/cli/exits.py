@@ -18,7 +18,8 @@ import typer
 from rich.markup import escape
 
 from vidiff_cli.cli.console import shown, stderr
-from vidiff_cli.errors import UsageError, error_sentence
+from vidiff_cli.errors import UsageError, VidiffError, error_sentence
+from vidiff_cli.system.launcher import ProcessInfo
 
 
 class Terminated(KeyboardInterrupt):
@@ -55,8 +56,10 @@ def errors_as_sentences(verbose: Callable[[], bool] = lambda: False) -> Iterator
         raise typer.Exit(1) from None
     except Exception as error:
         if hasattr(error, "exit_code"):  # Typer's own: wrong usage, or an Exit
+            if _is_other_rank():
+                raise typer.Exit(error.exit_code) from None  # type: ignore[attr-defined]
             raise
-        if not _is_reported_by_other_rank(error):
+        if not (_is_reported_by_other_rank(error) or (isinstance(error, UsageError) and _is_other_rank())):
             _say_error(error, verbose=verbose())
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
@@ -74,8 +77,15 @@ def _say(text: str) -> None:
 
 
 def _is_reported_by_other_rank(error: BaseException) -> bool:
-    """True if another process of the same training reports this error (training/distributed.py)."""
+    """True if another process of the same launch reports this error (training/distributed.py, system/ranks.py)."""
     return getattr(error, "reported_by_other_rank", False)
+
+
+def _is_other_rank() -> bool:
+    """True in a process of a launcher where the first one has the same flags, and tells what is wrong with them."""
+    with contextlib.suppress(VidiffError):
+        return ProcessInfo.from_environment(os.environ).rank > 0
+    return False
 
 
 _catching = False
