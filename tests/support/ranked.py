@@ -10,7 +10,6 @@ from typing import Any
 from forked import Forked
 
 LIMIT_SECONDS = 120.0
-QUICK = Path(__file__).parent / "impatient_ranks.py"
 
 
 def start(*arguments: str | Path, cwd: Path, world: int = 2, first: dict[int, Path] | None = None) -> list[Forked]:
@@ -25,7 +24,7 @@ def start(*arguments: str | Path, cwd: Path, world: int = 2, first: dict[int, Pa
             words,
             cwd=cwd,
             env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world)},
-            first=(first or {}).get(rank, QUICK),
+            first=(first or {}).get(rank),
         )
         for rank in range(world)
     ]
