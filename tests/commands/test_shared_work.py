@@ -18,9 +18,7 @@ from ranked import ranked
 
 from vidiff_cli.video.encode import encode
 
-LOST = (
-    "Error: process 2 of 2 does not answer: found no sign of it for 3 seconds; the same command goes on where it was."
-)
+LOST = "process 2 of 2 does not answer: found no sign of it for 5 seconds; the same command goes on where it was."
 
 
 @pytest.fixture(scope="module")
