@@ -2,13 +2,15 @@
 
     python -m benchmarks levels train  [--trainings NAME ...] [--seeds 0 1 2] [--steps 1800]
     python -m benchmarks levels sample [--trainings NAME ...] [--seeds 0 1 2] [--schemes NAME ...] [--videos 64]
+    python -m benchmarks levels free   [--trainings NAME ...] [--seeds 0 1 2] [--captions 128]
     python -m benchmarks levels table
 
 Models as in benchmarks/paper/models.py, without the estimate by motion; they differ in the shares of `objective.levels`
 alone, and learn for equally many steps. `train` goes on with every run where it was stopped. `sample` takes the seeds
 whose training is done. It continues true videos of the world, 64 frames of which 4 are given, with their captions and
 no text guidance; videos are kept in the work folder, so that it too goes on where it was stopped, and a scheme or a
-training that is added later costs nothing but itself. `table` prints what is there.
+training that is added later costs nothing but itself. `free` makes one window from a caption alone, guidance scale 2:
+the share of captions whose words are read back, and distances, as in benchmarks/paper. `table` prints what is there.
 
 Rows have means over seeds and videos with 95 % intervals (bootstrap over videos), and the mean of every seed:
 `px_1`, `px_1_2`, `px_1_4`: distance of the thing from where it has to be, over the first, two, four windows' frames
@@ -36,7 +38,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import RESULTS, save
-from benchmarks.paper import measuring, models
+from benchmarks.paper import common, measuring, models
 from benchmarks.paper.extension import changes
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
@@ -86,17 +88,18 @@ USUAL = ("shared + observed", "independent", "mixture")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("train", "sample", "table"))
+    parser.add_argument("what", choices=("train", "sample", "free", "table"))
     parser.add_argument("--trainings", nargs="*", choices=TRAININGS, default=USUAL, metavar="NAME")
     parser.add_argument("--schemes", nargs="*", choices=SCHEMES, default=["learned"], metavar="NAME")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--videos", type=int, default=64)
+    parser.add_argument("--captions", type=int, default=128)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--name", default="levels", help="of the results")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    {"train": train, "sample": sample, "table": table}[asked.what](asked)
+    {"train": train, "sample": sample, "free": free, "table": table}[asked.what](asked)
 
 
 def train(asked: argparse.Namespace) -> None:
@@ -162,8 +165,30 @@ def sample(asked: argparse.Namespace) -> None:
                 and (first, "learned") != (training, scheme)
                 and rows[f"{first} | learned"]["seeds"] == seeds
             }
-            save(asked.name, {**facts, "trainings": TRAININGS, "schemes": SCHEMES, "rows": rows})
+            free_rows = before.get("free", {})
+            save(asked.name, {**facts, "trainings": TRAININGS, "schemes": SCHEMES, "rows": rows, "free": free_rows})
     show(rows)
+
+
+def free(asked: argparse.Namespace) -> None:
+    """Samples one window from captions alone with each training, and adds it to the results."""
+    results = models.content(RESULTS / f"{asked.name}.json")
+    truth = measuring.true_videos(asked.captions, models.FRAMES, seed=measuring.TESTED, moved=True)
+    yardstick, captions = measuring.of_windows(), [scene.caption for scene in truth.scenes]
+    rows = {"truth": yardstick.measure(truth.scenes, truth.frames)}
+    for training in asked.trainings:
+        seeds = [seed for seed in asked.seeds if is_trained(run_folder(asked, training, seed), asked.steps)]
+        measures = list[dict[str, Any]]()
+        for seed in seeds:
+            model = open_model(run_folder(asked, training, seed), device="cpu")
+            assert isinstance(model, UNetModel)
+            videos, seconds = common.sampled(model, captions, asked.work / "free", guidance_scale=2.0)
+            measures.append({"sha256": model.hash, **yardstick.measure(truth.scenes, videos), "cpu_seconds": seconds})
+            print(training, seed, json.dumps(measures[-1]["right"]), file=sys.stderr, flush=True)
+        rows[training] = {"seeds": seeds, "measures": measures}
+    about = ("command", "machine", "versions")
+    results = {key: value for key, value in results.items() if key not in about}
+    save(asked.name, {**results, "free": {"captions": asked.captions, "distances": yardstick.facts, **rows}})
 
 
 def reference() -> measuring.Yardstick:

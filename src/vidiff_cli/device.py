@@ -7,12 +7,15 @@ import ctypes
 import os
 import sys
 from pathlib import Path
+from typing import overload
 
 import torch
+from torch import Tensor
 
 from vidiff_cli.errors import VidiffError
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+CLIPS_ON_CPU, MOST_CLIPS, SHARE_AT_ONCE = 8, 64, 0.25  # of a GPU's memory
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # glibc's numbers of mallopt's parameters
 
 
@@ -33,7 +36,33 @@ def choose_device(name: str) -> torch.device:
         raise VidiffError(f"the device {name} is not available here", fix="use --device auto")
     if device.type == "cpu":
         _keep_freed_memory()
+    elif device.type == "cuda":
+        torch.cuda.init()  # before peaks of memory are asked for
+        torch.set_float32_matmul_precision("high")  # TF32: several times faster, with the digits of a bf16 product
     return device
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the work that was given to a GPU: a clock that is read before it has the time of launches."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def clips_at_once(device: torch.device, *, on_cpu: int = CLIPS_ON_CPU, clip_bytes: int = 0) -> int:
+    """Clips that go through a network together where nothing but time depends on it. On a CPU a few fill the machine;
+    on a GPU as many as fit in a part of its memory, where the network needs `clip_bytes` for each."""
+    if device.type == "cpu":
+        return on_cpu
+    return max(1, min(MOST_CLIPS, int(SHARE_AT_ONCE * device_memory(device)) // max(1, clip_bytes)))
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of a GPU's memory, whatever is in it: a size that follows from it is the same in every run."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return available_memory(device)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -47,6 +76,18 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         "cpu": lambda: torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
     }
     return torch.bfloat16 if native.get(device.type, lambda: False)() else torch.float32
+
+
+@overload
+def send(value: Tensor, device: torch.device) -> Tensor: ...
+@overload
+def send(value: Tensor | None, device: torch.device) -> Tensor | None: ...
+def send(value: Tensor | None, device: torch.device) -> Tensor | None:
+    """A tensor of the host on a device. To a GPU it is copied from pinned memory, and the host does not wait: work on
+    the device that comes later finds it there."""
+    if value is None or device.type != "cuda" or value.device.type != "cpu":
+        return None if value is None else value.to(device)
+    return value.pin_memory().to(device, non_blocking=True)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

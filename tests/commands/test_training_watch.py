@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 from vidiff_cli.commands.info import info
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.train import TrainSettings
+from vidiff_cli.config.world import StreamSettings
 from vidiff_cli.dataset.dataset import Dataset, open_dataset
+from vidiff_cli.dataset.world_dataset import WorldClips
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation import generate
 from vidiff_cli.runs import monitor
@@ -142,6 +144,15 @@ def test_prompts_are_of_held_out_clips_first(dataset: Path) -> None:
     prompts = dataset_prompts(opened)
     assert len(prompts) == len(set(prompts)) == 4
     assert set(prompts[: len(held)]) == held and set(prompts[len(held) :]) <= set(opened.captions())
+
+
+@pytest.mark.parametrize("held_out", [0, 128])
+def test_prompts_of_a_world_are_chosen_without_drawing_all_of_it(monkeypatch, held_out: int) -> None:
+    world, drawn = WorldClips(StreamSettings(held_out=held_out)), list[int]()
+    original = WorldClips.scene
+    monkeypatch.setattr(WorldClips, "scene", lambda self, index: (drawn.append(index), original(self, index))[1])
+    assert len(set(dataset_prompts(world))) == 4
+    assert len(drawn) <= 1024 < len(world.index)
 
 
 def test_prompts_of_a_file_are_drawn_with_the_same_noise(dataset, training, tmp_path, monkeypatch) -> None:

@@ -13,6 +13,7 @@ from tiny_model import add_noise_to_weights, tiny_network
 from torch import Tensor, nn
 
 from vidiff_cli.config.model import NetworkSettings
+from vidiff_cli.models import attention
 from vidiff_cli.models.attention import attend
 from vidiff_cli.models.blocks import SpaceConv, TimeConv
 from vidiff_cli.models.conditioning import Conditioning
@@ -230,10 +231,14 @@ def test_a_time_convolution_is_a_deep_3d_convolution_and_nothing_for_images() ->
 
 @pytest.mark.parametrize(("n", "m"), [(4, 7), (520, 530)])
 @pytest.mark.parametrize("biased", [False, True])
-def test_attention_is_the_softmax_form_on_both_of_its_ways(n: int, m: int, biased: bool) -> None:
-    q, k, v = randn(2, n, 4), randn(2, m, 4, seed=1), randn(2, m, 4, seed=2)
-    bias = randn(2, n, m, seed=3).masked_fill(randn(2, n, m, seed=4) > 1, float("-inf")) if biased else None
-    logits = (q.double() @ k.double().transpose(1, 2)) / 4**0.5
+def test_attention_is_the_softmax_form_on_both_of_its_ways(
+    n: int, m: int, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the batch has two dimensions and is more than a kernel takes."""
+    monkeypatch.setattr(attention, "LARGEST_BATCH", 4)
+    q, k, v = randn(2, 3, 2, n, 4), randn(2, 3, 2, m, 4, seed=1), randn(2, 3, 2, m, 4, seed=2)
+    bias = randn(2, 1, 2, n, m, seed=3).masked_fill(randn(n, m, seed=4) > 1, float("-inf")) if biased else None
+    logits = (q.double() @ k.double().transpose(-1, -2)) / 4**0.5
     expected = (logits if bias is None else logits + bias).softmax(dim=-1) @ v.double()
     torch.testing.assert_close(attend(q, k, v, bias).double(), expected, atol=1e-5, rtol=1e-5)
 

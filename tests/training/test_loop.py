@@ -27,8 +27,8 @@ from vidiff_cli.training.step_guard import ENOUGH, GIVE_UP_AFTER, StepGuard
 def text_of(clips: Sequence[int]) -> CaptionTensors:
     """Captions of which clip i has i + 1 tokens."""
     mask = torch.arange(max(clips) + 1) <= torch.tensor(list(clips))[:, None]
-    pooled = torch.tensor(list(clips))[:, None].float()
-    return CaptionTensors(tokens=mask * (1 + torch.arange(mask.shape[1])), mask=mask, pooled=pooled)
+    pooled, lengths = torch.tensor(list(clips))[:, None].float(), tuple(clip + 1 for clip in clips)
+    return CaptionTensors(tokens=mask * (1 + torch.arange(mask.shape[1])), mask=mask, pooled=pooled, lengths=lengths)
 
 
 def batch_of(clips: int) -> Batch:
@@ -101,6 +101,8 @@ def test_a_batch_is_split_without_loss() -> None:
             for piece, clips in zip(pieces, ([0, 1], [2, 3], [4, 5, 6]), strict=True):
                 for name in ("tokens", "mask", "pooled"):
                     assert torch.equal(getattr(piece, name), getattr(text_of(clips), name))
+        elif isinstance(value, int):
+            assert pieces == [value] * 3, entry.name
         else:
             assert value is None or sum(pieces, ()) == value, entry.name
 

@@ -173,7 +173,7 @@ def with_images(drawn: Batch, seed: int = 7) -> Batch:
         u=torch.cat([drawn.u, drawn.u[:, :J]], dim=1),
         times=torch.cat([drawn.times, torch.zeros(B, J)], dim=1),
         observed=torch.cat([drawn.observed, torch.zeros(B, J, dtype=torch.bool)], dim=1),
-        is_image=(torch.arange(T + J) >= T).expand(B, -1),
+        images=J,
     )
 
 
@@ -190,7 +190,7 @@ def test_beside_images_a_clip_is_what_it_is_alone() -> None:
         one = slice(place, place + 1)
         parts = {name: getattr(drawn, name)[:, :, one] for name in ("video", "noise")}
         alone = {name: getattr(drawn, name)[:, one] for name in ("u", "times", "observed")}
-        image = replace(drawn, **parts, **alone, is_image=None)
+        image = replace(drawn, **parts, **alone, images=0)
         images.append(loss(video_model, image))
     share = J / (T + J)
     torch.testing.assert_close(together.terms["images"], share * torch.stack(images).mean(), rtol=1e-4, atol=1e-6)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.docs import architecture, conditioning, decisions, distillation, films, presets, reference, results
+from tools.docs import architecture, conditioning, decisions, distillation, films, gpu, presets, reference, results
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES: dict[str, Callable[[], str]] = {
@@ -19,6 +19,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "presets.md": presets.page,
     "conditioning.md": conditioning.page,
     "distillation.md": distillation.page,
+    "gpu.md": gpu.page,
     "results.md": results.page,
     "films.md": films.page,
     "architecture.svg": architecture.page,

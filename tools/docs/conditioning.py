@@ -154,7 +154,38 @@ inside of windows over that of true videos (1 is right), and the share of videos
 the last column is for all {videos} videos.
 
 {table(head, rows)}
+{_free(results.get("free", {}))}"""
+
+
+def _free(results: dict[str, Any]) -> str:
+    """The same trainings without given frames, means over their seeds."""
+    rows = []
+    for name, row in results.items():
+        if name in ("captions", "distances"):
+            continue
+        measures = row.get("measures", [row])
+        figures = [
+            _seeds([measure["right"]["all"][0] for measure in measures], 2),
+            _seeds([measure["right"]["motion"][0] for measure in measures], 2),
+            _seeds([measure["distance"]["random"]["frechet"][0] for measure in measures], 4),
+            _seeds([measure["distance"]["shapes"]["frechet"][0] for measure in measures], 1),
+        ]
+        rows.append([name, *figures])
+    if not rows:
+        return ""
+    head = ["trained on", "all words right", "motion right", "distance, random features", "distance, shapes"]
+    return f"""
+The same models from a caption alone, one window of {results["captions"]} captions, guidance scale 2
+(`python -m benchmarks levels free`): levels by frame take nothing from what needs no given frames. Means over seeds,
+and in brackets each seed; true videos of other scenes first.
+
+{table(head, rows)}
 """
+
+
+def _seeds(values: list[float], digits: int) -> str:
+    mean = f"{sum(values) / len(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ({', '.join(f'{value:.{digits}f}' for value in values)})"
 
 
 def _interval(row: dict[str, float]) -> str:

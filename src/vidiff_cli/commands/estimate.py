@@ -15,10 +15,19 @@ from vidiff_cli.config.model import ClipSettings, ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.world_dataset import open_clips
-from vidiff_cli.device import available_memory, choose_device, choose_dtype, dtype_name, peak_memory, restart_peak
+from vidiff_cli.device import (
+    available_memory,
+    choose_device,
+    choose_dtype,
+    dtype_name,
+    peak_memory,
+    restart_peak,
+    synchronize,
+)
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.frame_store import free_bytes
 from vidiff_cli.runs.averages import MOST
+from vidiff_cli.runs.compilation import choose_compilation
 from vidiff_cli.runs.latents import blank_latents
 from vidiff_cli.runs.memory import cheapest_change, estimate_step, format_bytes, resolve_batch_size
 from vidiff_cli.runs.public_finetune import blank_base_latents, finetunes_public
@@ -160,7 +169,8 @@ def _measure_steps(
 
     own = model.base is None
     latents = blank_latents(dataset, model.autoencoder) if own else blank_base_latents(model, dataset)
-    state = initial_state(settings, model, device, ALONE)
+    compiled = choose_compilation(settings, model, device).mode
+    state = initial_state(settings, model, device, ALONE, compiled=compiled)
     encoder = model.text.clip if model.base is None else model.base.text
     embed = None if encoder is None else _blank_captions(encoder)
     steps = train_steps(
@@ -178,6 +188,7 @@ def _measure_steps(
     durations, start = list[float](), time.monotonic()
     previous = start
     for _ in islice(steps, MAX_STEPS):
+        synchronize(device)
         now = time.monotonic()
         durations.append(now - previous)
         previous = now

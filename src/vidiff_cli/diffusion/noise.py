@@ -103,11 +103,12 @@ class Prior:
         if self.is_white:
             return noise
         if alone is None:
-            root = _root(self, noise.shape[2])[None]
+            root = _root(self, noise.shape[2], noise.device)[None]
         else:
-            lonely = alone.cpu()
-            apart = (lonely[:, :, None] | lonely[:, None, :]) & ~torch.eye(noise.shape[2], dtype=torch.bool)
-            root = torch.linalg.cholesky(self.covariance(noise.shape[2]).masked_fill(apart, 0.0))
+            itself = torch.eye(noise.shape[2], dtype=torch.bool, device=alone.device)
+            apart = (alone[:, :, None] | alone[:, None, :]) & ~itself
+            # S with zeros is positive definite too: not checked, for which the host would wait for a GPU
+            root = torch.linalg.cholesky_ex(_covariance(self, noise.shape[2], alone.device).masked_fill(apart, 0.0))[0]
         root = root.to(noise.device, noise.dtype).expand(len(noise), -1, -1)
         return torch.einsum("bst,bcthw->bcshw", root, noise)
 
@@ -115,16 +116,22 @@ class Prior:
         """The white noise (b c t h w) from which `correlate` makes this noise."""
         if self.is_white:
             return noise
-        inverse = torch.linalg.inv(_root(self, noise.shape[2])).to(noise.device, noise.dtype)
+        inverse = torch.linalg.inv(_root(self, noise.shape[2], CPU)).to(noise.device, noise.dtype)
         return torch.einsum("st,bcthw->bcshw", inverse, noise)
 
 
 INDEPENDENT = Prior()
+CPU = torch.device("cpu")
 
 
 @lru_cache(maxsize=64)
-def _root(prior: Prior, frames: int) -> Tensor:
-    return torch.linalg.cholesky(prior.covariance(frames))
+def _covariance(prior: Prior, frames: int, device: torch.device) -> Tensor:
+    return prior.covariance(frames).to(device)
+
+
+@lru_cache(maxsize=64)
+def _root(prior: Prior, frames: int, device: torch.device) -> Tensor:
+    return torch.linalg.cholesky(prior.covariance(frames)).to(device)
 
 
 SHUFFLE = 4  # seeded(seed, block, SHUFFLE) shuffles a block of FreeNoise; fill's CONTEXT is 1, those of start 2 and 3

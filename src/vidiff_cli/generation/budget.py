@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vidiff_cli.device import available_memory
+from vidiff_cli.device import available_memory, synchronize
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.generation.frame_store import free_bytes
@@ -55,9 +55,11 @@ def estimate_seconds(model: VideoModel, setup: SamplingSetup, job: VideoJob, sha
     denoise = model.denoiser(times, times > 0, [""] * shape[0], scale=1.0)
     passes = _count_passes(setup, job)
     for _ in range(2):
+        synchronize(model.device)
         began = time.perf_counter()
         with torch.no_grad():
             denoise(z, times)
+        synchronize(model.device)
         seconds = passes * (time.perf_counter() - began)
         if seconds <= LONG_SECONDS:
             break

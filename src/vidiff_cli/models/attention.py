@@ -13,19 +13,39 @@ from torch.nn import functional
 
 from vidiff_cli.models.conditioning import sinusoidal
 
+LARGEST_BATCH = 65_535  # of the fused kernels (pytorch#146704)
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v: (..., n, d) with keys (..., m, d); bias is added to the logits (..., n, m).
+    """softmax(q k^T / sqrt(d) + bias) v: (..., heads, n, d) with keys (..., heads, m, d); bias is added to the logits
+    (..., heads, n, m).
 
     One place decides how: explicit matrix products on a CPU for short sequences, where they are faster than the fused
     kernel.
     """
     if q.device.type != "cpu" or q.shape[-2] * k.shape[-2] > 512 * 512:
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
+        return _fused(q, k, v, bias)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if bias is not None:
         logits = logits + bias.to(logits.dtype)
     return logits.softmax(dim=-1).to(v.dtype) @ v
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """`attend` by the fused kernels: they take four dimensions, and at most LARGEST_BATCH of the first."""
+    batch = q.shape[:-3]
+    if bias is not None:  # expanded, not copied, unless several clips have a bias of their own
+        bias = bias.to(q.dtype).expand(*batch, *bias.shape[-3:]).flatten(0, -4)
+    flat = (q.flatten(0, -4), k.flatten(0, -4), v.flatten(0, -4))
+    cuts = range(0, flat[0].shape[0], LARGEST_BATCH)
+    parts = [
+        functional.scaled_dot_product_attention(
+            *(each[cut : cut + LARGEST_BATCH] for each in flat),
+            attn_mask=None if bias is None else bias[cut : cut + LARGEST_BATCH],
+        )
+        for cut in cuts
+    ]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).unflatten(0, batch)
 
 
 class SpaceAttention(nn.Module):

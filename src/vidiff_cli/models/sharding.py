@@ -1,4 +1,4 @@
-"""Weights in shards (FSDP2) and whole ones behind the same three functions."""
+"""Weights in shards (FSDP2) and whole ones behind the same functions."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ def shard_like(full: Tensor, like: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def whole_like(part: Tensor, like: Tensor) -> Tensor:
+    """The whole tensor of this rank's `part`, gathered from all ranks; `part` where `like` is whole."""
+    if not is_shard(like):
+        return part
+    from torch.distributed.tensor import DTensor
+
+    shape, stride = like.shape, like.stride()
+    return DTensor.from_local(part, like.device_mesh, like.placements, shape=shape, stride=stride).full_tensor()
 
 
 def local(value: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.device import clips_at_once
 from vidiff_cli.diffusion.guidance import classifier_free, classifier_free_together
 from vidiff_cli.diffusion.levels import cosine, grid
 from vidiff_cli.diffusion.noise import Prior
@@ -36,7 +37,7 @@ LATENT_STEPS = 30  # not measured
 GUIDANCE = 2.0
 HISTORY_GUIDANCE = 1.5
 GUIDED_TOGETHER = 4  # clips of one pass with and without the prompt: more are no faster (`python -m benchmarks fewest`)
-WINDOWS_AT_ONCE = 8  # through the network: a few fill the machine, more would only take memory
+WINDOWS_AT_ONCE = 8  # through the network; both are a CPU's, which a few fill
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,7 +160,7 @@ class UNetModel:
 
     @property
     def windows_at_once(self) -> int:
-        return WINDOWS_AT_ONCE
+        return self._at_once(WINDOWS_AT_ONCE)
 
     @property
     def reads_text(self) -> bool:
@@ -225,10 +226,17 @@ class UNetModel:
         if not any(prompts) and not negative:
             return conditional
         without = [negative or ""] * len(prompts)
-        if scale != 1 and 2 * len(prompts) <= GUIDED_TOGETHER:
+        if scale != 1 and 2 * len(prompts) <= self._at_once(GUIDED_TOGETHER):
             both = self._with_text(plain.doubled(), [*prompts, *without])
             return classifier_free_together(partial(self._denoise, both), scale)
         return classifier_free(conditional, partial(self._denoise, self._with_text(plain, without)), scale)
+
+    def _at_once(self, on_cpu: int) -> int:
+        """Clips of one pass. They need at most the bytes that a gradient would keep."""
+        if self.device.type == "cpu":
+            return on_cpu
+        shape = (1, self.settings.network.channels, self.settings.frames, *self.settings.z_size)
+        return clips_at_once(self.device, clip_bytes=self.kept_bytes(shape))
 
     def kept_bytes(self, shape: Sequence[int]) -> int:
         """Bytes that the gradient of a pass over clips of this shape (b c t h w) keeps in memory."""

@@ -16,6 +16,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.dataset.dataset import Dataset
 from vidiff_cli.dataset.index import SIDES
+from vidiff_cli.device import clips_at_once
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import evenly_spaced
@@ -30,9 +31,10 @@ from vidiff_cli.text.prompts_file import read_prompts
 from vidiff_cli.training.objective import Objective
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
 from vidiff_cli.training.state import TrainState
-from vidiff_cli.training.validation import AT_ONCE, ValidationSet, clips_in_batches, make_validation_set, validate
+from vidiff_cli.training.validation import ValidationSet, clips_in_batches, make_validation_set, validate
 
 DATASET_PROMPTS, MAX_SHEET_PROMPTS = 4, 16  # rows of a sheet: captions of the dataset, prompts of a file
+MAX_READ_CAPTIONS = 1024  # clips whose captions are read to choose some
 
 DrawSamples = Callable[[VideoNetwork, Sequence[str], Path, CaptionReader | None], None]
 """(model, prompts, path, reader of captions): samples one window per prompt and writes them as a contact sheet."""
@@ -179,7 +181,7 @@ class TrainingMonitor:
 
     def _clips_at_once(self) -> int:
         """Clips of one forward pass: no more than in a training step."""
-        return max(1, min(AT_ONCE, self.settings.batch_size // self.settings.grad_accum_steps))
+        return max(1, min(clips_at_once(self.device), self.settings.batch_size // self.settings.grad_accum_steps))
 
     def _draw_sheet(
         self, video_model: VideoNetwork, path: Path, reader: CaptionReader | None, step: int, log: TrainingLog
@@ -229,11 +231,17 @@ def read_sheet_prompts(path: Path) -> list[str]:
 
 
 def dataset_prompts(dataset: Dataset) -> list[str]:
-    """Chooses four captions of the dataset, of held-out clips as far as there are any; empty ones without captions."""
+    """Chooses four captions of the dataset, of held-out clips as far as there are any; empty ones without captions.
+
+    Looks at 1,024 clips of each side at most: those of a world are drawn to be read.
+    """
     prompts: list[str] = []
     for side in ("val", "train"):
-        clips = np.flatnonzero(dataset.index.side == SIDES.index(side))
-        captions = sorted({text for number in clips.tolist() for text in dataset.clips[number].captions} - {*prompts})
         missing = DATASET_PROMPTS - len(prompts)
+        if missing == 0:
+            break
+        clips = np.flatnonzero(dataset.index.side == SIDES.index(side))
+        read = clips[evenly_spaced(len(clips), MAX_READ_CAPTIONS, to_last=False)]
+        captions = sorted({text for number in read.tolist() for text in dataset.clips[number].captions} - {*prompts})
         prompts += [captions[index] for index in evenly_spaced(len(captions), missing, to_last=False)]
     return prompts or [""] * DATASET_PROMPTS

@@ -22,6 +22,7 @@ from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.generation.fewest_steps import measure_network
 from vidiff_cli.generation.sample_sheet import sample_sheet
 from vidiff_cli.generation.sampling_setup import SamplingOptions
+from vidiff_cli.models.acceleration import is_compiled
 from vidiff_cli.models.public.autoencoder import open_latent_codec
 from vidiff_cli.runs.averages import choose_average, save_snapshot
 from vidiff_cli.runs.checkpoints import (
@@ -32,6 +33,7 @@ from vidiff_cli.runs.checkpoints import (
     complete_save,
     save_checkpoint,
 )
+from vidiff_cli.runs.compilation import choose_compilation
 from vidiff_cli.runs.distillation import open_distillation
 from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
@@ -145,11 +147,13 @@ def _train(
         )
     embeddings = yield from share_embeddings(plan, dataset, monitor, encoder, device, parallel)
     del encoder  # the steps need its embeddings only
-    state = initial_state(plan.settings, plan.model, device, parallel, resumed=plan.resumed)
+    compilation = choose_compilation(plan.settings, plan.model, device, world=parallel.world)
+    state = initial_state(plan.settings, plan.model, device, parallel, resumed=plan.resumed, compiled=compilation.mode)
     if plan.resumed:
         state.load(plan.checkpoint, parallel=parallel)
     recorder = None
     if monitor is not None:
+        yield from compilation.notes()
         recorder = yield from _open_recorder(plan, state, dataset, run, device, monitor, world=parallel.world)
     rank = _Rank(
         plan=plan,
@@ -209,6 +213,7 @@ def _open_recorder(
         at_peak_seconds=at_peak_seconds(settings, model, device, world=world),
         clip_name=open_clip_source(settings, dataset).name,
         tracker=tracker,
+        compiled=is_compiled(state.video_model),
         monitored_steps=[step for step in range(1, settings.steps + 1) if is_due(step, settings)],
     )
     return _Recorder(run=run, log=log, monitor=monitor, tracker=tracker)

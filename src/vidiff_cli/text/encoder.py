@@ -6,12 +6,14 @@ Shapes: b captions, l tokens of the longest caption in the batch, d the encoder'
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+from vidiff_cli.device import send
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,27 +21,34 @@ class CaptionTensors:
     """A batch of captions as a text encoder reads them; padding comes last and is False in `mask`.
 
     `tokens` are rows of the table of a learned encoder (b l, int64), or the token states of a frozen one (b l d,
-    float32). `pooled` (b d) is of a frozen encoder alone.
+    float32). `pooled` (b d) is of a frozen encoder alone. `lengths` are the real tokens of each caption, on the host.
     """
 
     tokens: Tensor
     mask: Tensor  # b l, bool: True = a real token
     pooled: Tensor | None = None
+    lengths: tuple[int, ...]
 
     def select(self, rows: slice | Sequence[int]) -> CaptionTensors:
         """The captions `rows`, padded to the longest of them: the tensors that a reader makes of these alone."""
-        mask = self.mask[rows]
-        length = int(mask.any(dim=0).sum())
+        lengths = self.lengths[rows] if isinstance(rows, slice) else tuple(self.lengths[row] for row in rows)
+        longest = max(lengths, default=0)
         return CaptionTensors(
-            tokens=self.tokens[rows][:, :length].contiguous(),
-            mask=mask[:, :length].contiguous(),
+            tokens=self.tokens[rows][:, :longest].contiguous(),
+            mask=self.mask[rows][:, :longest].contiguous(),
             pooled=None if self.pooled is None else self.pooled[rows],
+            lengths=lengths,
         )
 
     def to(self, device: torch.device) -> CaptionTensors:
         """The same captions on a device."""
-        pooled = None if self.pooled is None else self.pooled.to(device)
-        return CaptionTensors(tokens=self.tokens.to(device), mask=self.mask.to(device), pooled=pooled)
+        tokens, mask, pooled = (send(value, device) for value in (self.tokens, self.mask, self.pooled))
+        return replace(self, tokens=tokens, mask=mask, pooled=pooled)
+
+    def pinned(self) -> CaptionTensors:
+        """The same captions in memory that a GPU copies from while the host goes on."""
+        pooled = None if self.pooled is None else self.pooled.pin_memory()
+        return replace(self, tokens=self.tokens.pin_memory(), mask=self.mask.pin_memory(), pooled=pooled)
 
 
 CaptionReader = Callable[[Sequence[str]], CaptionTensors]
@@ -85,10 +94,12 @@ def frozen_reader(embed: EmbedCaption) -> CaptionReader:
     def read(captions: Sequence[str]) -> CaptionTensors:
         parts = [embed(caption) for caption in captions]
         # Single precision before anything else: autocast to another half format cannot stack this one.
+        lengths = tuple(len(part.tokens) for part in parts)
         return CaptionTensors(
             tokens=pad_sequence([part.tokens.float() for part in parts], batch_first=True),
-            mask=padding_mask([len(part.tokens) for part in parts]),
+            mask=padding_mask(lengths),
             pooled=torch.stack([part.pooled.float() for part in parts]),
+            lengths=lengths,
         )
 
     return read

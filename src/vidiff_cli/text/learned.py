@@ -46,10 +46,11 @@ class LearnedText(nn.Module):
         """Captions -> rows of the embedding table, on the CPU."""
         known = [[self._row[token] for token in token_ids(caption) if token in self._row] for caption in captions]
         known = [rows[: self.max_tokens] or [EMPTY] for rows in known]
-        mask = padding_mask([len(rows) for rows in known])
+        lengths = tuple(len(rows) for rows in known)
+        mask = padding_mask(lengths)
         table = torch.full(mask.shape, EMPTY)
         table[mask] = torch.tensor([row for rows in known for row in rows], dtype=table.dtype)
-        return CaptionTensors(tokens=table, mask=mask)
+        return CaptionTensors(tokens=table, mask=mask, lengths=lengths)
 
     def forward(self, captions: CaptionTensors) -> TextEmbedding:
         """Embeds captions that `read` has read."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vidiff_cli.config.model import DiffusionSettings
 from vidiff_cli.config.train import ObjectiveSettings
+from vidiff_cli.device import send
 from vidiff_cli.diffusion.levels import cosine
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import Auxiliary
@@ -24,7 +25,7 @@ SHARE = 0.25  # of the clips that the terms are computed for, on average
 _SPREAD = 10_000 * (5**0.5 - 1) / 2  # takes values of u that lie at equal distances to places all over [0, 1)
 
 Term = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(x_hat, video: n c t h w, made: n t) -> squared error in x, per clip (n)."""
+"""(x_hat, video: n c t h w, made: n t, on the host) -> squared error in x, per clip (n)."""
 
 
 def make_auxiliary_losses(
@@ -70,19 +71,23 @@ class LowNoiseLosses:
     keep: float = 1.0
 
     def __call__(self, x_hat: Tensor, batch: Batch, level: Tensor) -> dict[str, Tensor]:
-        """x_hat (b c t h w), level (b, t) -> scalars with a gradient; zeros where no clip is above the gate."""
-        made = ~batch.observed
+        """x_hat (b c t h w), level (b, t) on the host -> scalars with a gradient; zeros where no clip is above the
+        gate. The clips are chosen on the host, which waits for no device."""
+        u, observed = batch.on_host
+        made = ~observed
         lowest = torch.where(made, level, torch.inf).amin(dim=1).float()
         open_ = (lowest >= GATE) & made.any(dim=1)
         if self.keep < 1.0:
-            open_ = open_ & ((batch.u.amax(dim=1).double() * _SPREAD) % 1.0 < self.keep)
+            open_ = open_ & ((u.amax(dim=1).double() * _SPREAD) % 1.0 < self.keep)
         chosen = open_.nonzero()[:, 0]
         if not len(chosen):
             return {name: x_hat.new_zeros((), dtype=torch.float32) for name in self.terms}
-        made, video = made[chosen], batch.video[chosen].float()
+        made, device = made[chosen], x_hat.device
+        scale = send(1.0 / (torch.sigmoid(-lowest[chosen]).clamp(min=FLOOR) * self.keep * len(x_hat)), device)
+        chosen = send(chosen, device)
+        video = batch.video[chosen].float()
         # what is given stands in the result as it is, whatever is estimated of it
-        estimate = torch.where(made[:, None, :, None, None], x_hat[chosen].float(), video)
-        scale = 1.0 / (torch.sigmoid(-lowest[chosen]).clamp(min=FLOOR) * self.keep * len(x_hat))
+        estimate = torch.where(~batch.observed[chosen][:, None, :, None, None], x_hat[chosen].float(), video)
         with torch.autocast(x_hat.device.type, enabled=False):  # flow and features need their digits
             return {
                 name: weight * (term(estimate, video, made) * scale).sum()

@@ -56,8 +56,9 @@ class DistributedContext(ABC):
         return self.world * clips / size
 
     @abstractmethod
-    def prepare(self, video_model: VideoNetwork) -> None:
-        """Shares the model's weights between the ranks. Comes before optimizers and averages are made of them."""
+    def prepare(self, video_model: VideoNetwork, dtype: torch.dtype = torch.float32) -> None:
+        """Shares the model's weights between the ranks; `dtype` is that of the forward pass. Comes before optimizers
+        and averages are made of them."""
 
     @abstractmethod
     def loss(self, video_model: VideoNetwork, batch: Batch, objective: Objective) -> Loss:
@@ -70,16 +71,9 @@ class DistributedContext(ABC):
         gradients."""
 
     @abstractmethod
-    def clip_gradients(self, video_model: VideoNetwork, max_norm: float) -> float:
-        """Scales the gradients down to the norm, if it is larger; returns the norm before it, over all ranks."""
-
-    @abstractmethod
-    def all_reduce_mean(self, value: Tensor) -> Tensor:
-        """The mean over ranks."""
-
-    @abstractmethod
-    def all_gather_clips(self, values: Tensor, size: int) -> Tensor:
-        """Values of this rank's clips (b, ...) -> those of the whole batch (size, ...), in the order of the batch."""
+    def exchange(self, numbers: Tensor, clips: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Numbers (n) -> their means over ranks; values of this rank's clips (b, k) -> those of the whole batch (size,
+        k), in its order. float64 on the host; one exchange for both, for between machines each one costs."""
 
     @abstractmethod
     def all_reduce_max(self, number: int) -> int:
@@ -108,7 +102,7 @@ class SingleProcess(DistributedContext):
 
     rank, world = 0, 1
 
-    def prepare(self, video_model: VideoNetwork) -> None:
+    def prepare(self, video_model: VideoNetwork, dtype: torch.dtype = torch.float32) -> None:
         pass
 
     def loss(self, video_model: VideoNetwork, batch: Batch, objective: Objective) -> Loss:
@@ -117,14 +111,8 @@ class SingleProcess(DistributedContext):
     def no_sync(self, last: bool) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def clip_gradients(self, video_model: VideoNetwork, max_norm: float) -> float:
-        return float(torch.nn.utils.clip_grad_norm_(video_model.parameters(), max_norm))
-
-    def all_reduce_mean(self, value: Tensor) -> Tensor:
-        return value
-
-    def all_gather_clips(self, values: Tensor, size: int) -> Tensor:
-        return values
+    def exchange(self, numbers: Tensor, clips: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        return numbers, clips
 
     def all_reduce_max(self, number: int) -> int:
         return number
@@ -216,9 +204,9 @@ class MultiProcess(DistributedContext):
         self.rank, self.world, self._device, self._kind = launch.rank, launch.world, device, kind
         self._wrapped: nn.Module | None = None
 
-    def prepare(self, video_model: VideoNetwork) -> None:
+    def prepare(self, video_model: VideoNetwork, dtype: torch.dtype = torch.float32) -> None:
         if self._kind == "fsdp":
-            self._wrapped = _shard(LossModule(video_model), self._device)
+            self._wrapped = _shard(LossModule(video_model), self._device, dtype)
         else:
             # Its own check of unused weights costs a walk of the graph in every step, and every weight is used in all.
             self._wrapped = DistributedDataParallel(LossModule(video_model), gradient_as_bucket_view=True)
@@ -239,20 +227,12 @@ class MultiProcess(DistributedContext):
             yield
             self._wrapped.set_requires_gradient_sync(True)  # type: ignore[union-attr]
 
-    def clip_gradients(self, video_model: VideoNetwork, max_norm: float) -> float:
-        norm = torch.nn.utils.clip_grad_norm_(video_model.parameters(), max_norm)
-        return float(norm.full_tensor() if is_shard(norm) else norm)
-
-    def all_reduce_mean(self, value: Tensor) -> Tensor:
-        total = value.detach().double().cpu()  # float64: the same for any number of ranks but for rounding far below
-        dist.all_reduce(total)
-        return (total / self.world).to(value)
-
-    def all_gather_clips(self, values: Tensor, size: int) -> Tensor:
-        whole = torch.zeros(size, *values.shape[1:], dtype=torch.float64)
-        whole[self.rank * size // self.world : (self.rank + 1) * size // self.world] = values.detach().cpu()
-        dist.all_reduce(whole)  # zero and any number, nan too, make that number
-        return whole.to(values)
+    def exchange(self, numbers: Tensor, clips: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        whole = torch.zeros(size, clips.shape[1], dtype=torch.float64)
+        whole[self.rank * size // self.world : (self.rank + 1) * size // self.world] = clips
+        together = torch.cat([numbers, whole.flatten()])  # float64: the same for any number of ranks but for rounding
+        dist.all_reduce(together)  # zero and any number, nan too, make that number
+        return together[: len(numbers)] / self.world, together[len(numbers) :].view_as(whole)
 
     def all_reduce_max(self, number: int) -> int:
         value = torch.tensor(number)
@@ -287,22 +267,31 @@ class MultiProcess(DistributedContext):
             local(value).copy_(local(shard_like(full, value)))
 
 
-def _shard(module: nn.Module, device: torch.device) -> nn.Module:
-    """Applies FSDP2: weights are gathered stage by stage when they are used, and those outside of stages together."""
+def gathers_half(device: torch.device, dtype: torch.dtype) -> bool:
+    """True where the weights of stages are gathered in bfloat16: a GPU computes in it, and half as many bytes are sent.
+    A CPU's norms want float32."""
+    return device.type == "cuda" and dtype == torch.bfloat16
+
+
+def _shard(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Applies FSDP2: weights are gathered stage by stage when they are used, and those outside of stages together, in
+    float32: they embed levels and times. Gradients are summed in float32."""
     from torch.distributed.device_mesh import init_device_mesh
 
     from vidiff_cli.models.unet3d import Stage
 
     try:
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
     except ImportError as error:
         fix = "update it, or use --parallel ddp"
         raise VidiffError("--parallel fsdp needs PyTorch 2.6 or later", found=torch.__version__, fix=fix) from error
 
     module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # it cuts no other
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    mesh, policy = init_device_mesh(device.type, (dist.get_world_size(),)), MixedPrecisionPolicy()
+    if gathers_half(device, dtype):
+        policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
     for part in module.modules():
         if isinstance(part, Stage):
-            fully_shard(part, mesh=mesh)
+            fully_shard(part, mesh=mesh, mp_policy=policy)
     fully_shard(module, mesh=mesh)
     return module

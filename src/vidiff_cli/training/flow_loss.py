@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vidiff_cli.device import send
 from vidiff_cli.models.optical_flow import FlowFn
 from vidiff_cli.motion import forward_backward_mask
 
@@ -49,10 +50,12 @@ class ResidualFlow:
         self._flow = flow
 
     def __call__(self, x_hat: Tensor, video: Tensor, made: Tensor) -> Tensor:
-        """x_hat and video (n c t h w), made (n, t) -> (n). Frames that are not made must be equal in both."""
+        """x_hat and video (n c t h w), made (n, t) on the host -> (n). Frames that are not made must be equal in
+        both."""
         count = made[:, :-1] | made[:, 1:]
         if not bool(count.any()):  # single images
             return (x_hat - video).sum(dim=(1, 2, 3, 4)) * 0.0
+        count = send(count, x_hat.device)
         first, second = (_images(part) for part in (video[:, :, :-1], video[:, :, 1:]))
         with torch.no_grad():
             forward, backward = self._flow(first, second)

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
 from vidiff_cli.dataset.schema import Clip
+from vidiff_cli.device import send
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.pixels import from_uint8_fast
@@ -30,7 +31,7 @@ from vidiff_cli.training.motion_estimates import estimate_frames
 
 VIDEOS, FRAMES = (
     ("video", "noise", "estimate", "uncertainty"),
-    ("u", "times", "observed", "estimated_from"),
+    ("u", "times", "observed", "estimated_from", "host_u", "host_observed"),
 )  # of a batch
 
 
@@ -111,10 +112,10 @@ class Batch:
     every frame on the noise schedule; times (b, t) seconds; observed (b, t); dropped (b): no caption. `text` holds
     the captions as the text encoder reads them (None: for a model without one). `rows` (b) are the numbers of the
     clips in the source, `seeds` (b) those of dropout. `context` (b) is the place on the schedule (0 clean, 1 noise)
-    at which observed frames are shown (None: clean). `is_image` (b, t) marks images, which come after the frames of
-    the clip (None: no images). `estimate` (b c t h w) and `uncertainty` (b 1 t h w) are made of the clean frames
-    `estimated_from` (b, t), as in `Conditioning` (None for a model without motion). The noise is white: the model's
-    prior is applied later."""
+    at which observed frames are shown (None: clean). The last frames, `images` of them, are images beside the clip.
+    `host_u` and `host_observed` are u and observed on the host, for choices that must not wait for a GPU. `estimate`
+    (b c t h w) and `uncertainty` (b 1 t h w) are made of the clean frames `estimated_from` (b, t), as in `Conditioning`
+    (None for a model without motion). The noise is white: the model's prior is applied later."""
 
     video: Tensor
     noise: Tensor
@@ -127,19 +128,34 @@ class Batch:
     rows: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
     context: Tensor | None = None
-    is_image: Tensor | None = None
+    images: int = 0
     estimate: Tensor | None = None
     uncertainty: Tensor | None = None
     estimated_from: Tensor | None = None
+    host_u: Tensor | None = None
+    host_observed: Tensor | None = None
 
     @property
     def clip_frames(self) -> int:
         """Frames of a clip, without the images after them."""
-        return self.video.shape[2] if self.is_image is None else int((~self.is_image[0]).sum())
+        return self.video.shape[2] - self.images
+
+    @property
+    def is_image(self) -> Tensor | None:
+        """(b, t) True for images; None without any."""
+        if not self.images:
+            return None
+        return (torch.arange(self.u.shape[1], device=self.u.device) >= self.clip_frames).expand(self.u.shape)
+
+    @property
+    def on_host(self) -> tuple[Tensor, Tensor]:
+        """u and observed on the host."""
+        u, observed = self.host_u, self.host_observed
+        return self.u.cpu() if u is None else u, self.observed.cpu() if observed is None else observed
 
     def without_images(self) -> Batch:
         """The clips alone."""
-        if self.is_image is None:
+        if not self.images:
             return self
         t = self.clip_frames
         each = {name: getattr(self, name) for name in (*VIDEOS, *FRAMES)}
@@ -148,27 +164,47 @@ class Batch:
             for name, value in each.items()
             if value is not None
         }
-        return replace(self, **cut, is_image=None)
+        return replace(self, **cut, images=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostBatch:
     """A batch in the memory of the host, before its noise: frames (b t h w c) as read, the last of them `images`; the
-    rest as in `Batch`, the estimates without room for images."""
+    rest as in `Batch`."""
 
-    frames: np.ndarray
-    u: np.ndarray
-    times: np.ndarray
-    observed: np.ndarray
-    dropped: np.ndarray
+    frames: Tensor
+    u: Tensor
+    times: Tensor
+    observed: Tensor
+    dropped: Tensor
     captions: tuple[str, ...]
     text: CaptionTensors | None
     rows: tuple[int, ...]
     seeds: tuple[int, ...]
-    context: np.ndarray
+    context: Tensor | None
     images: int
-    estimated_from: np.ndarray
-    estimates: tuple[Tensor, Tensor] | None
+    estimate: Tensor | None
+    uncertainty: Tensor | None
+    estimated_from: Tensor | None
+
+    def pinned(self) -> HostBatch:
+        """The same batch in memory that a GPU copies from while the host goes on."""
+        tensors = {name: value for name in _TENSORS if isinstance(value := getattr(self, name), Tensor)}
+        text = None if self.text is None else self.text.pinned()
+        return replace(self, text=text, **{name: value.pin_memory() for name, value in tensors.items()})
+
+
+_TENSORS = (
+    "frames",
+    "u",
+    "times",
+    "observed",
+    "dropped",
+    "context",
+    "estimate",
+    "uncertainty",
+    "estimated_from",
+)  # of a HostBatch
 
 
 def draw_batch(
@@ -204,10 +240,11 @@ def draw_batches(
     Raises:
         VidiffError: A clip cannot be read.
     """
+    read = partial(_read_pinned if device.type == "cuda" else read_batch, source, spec, reader=reader)
     workers = spec.loader.workers
     if not workers:
         for step in range(start, stop):
-            yield draw_batch(source, spec, step=step, device=device, reader=reader)
+            yield to_device(read(step), spec, step, device)
         return
     threads = torch.get_num_threads()
     # A reader of one thread beside those of the step. What torch sets here is the calling thread's own number (OpenMP);
@@ -218,11 +255,15 @@ def draw_batches(
         try:
             for step in range(start, stop):
                 while len(ahead) <= workers and step + len(ahead) < stop:
-                    ahead.append(pool.submit(read_batch, source, spec, step + len(ahead), reader))
+                    ahead.append(pool.submit(read, step + len(ahead)))
                 yield to_device(ahead.popleft().result(), spec, step, device)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             torch.set_num_threads(threads)
+
+
+def _read_pinned(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionReader | None = None) -> HostBatch:
+    return read_batch(source, spec, step, reader).pinned()
 
 
 def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionReader | None = None) -> HostBatch:
@@ -260,20 +301,27 @@ def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionRe
             place[: len(draw.u)] = draw.u
     clips = frames[:, : shown.shape[1]]
     captions = tuple(draw.caption for draw in draws)
+    estimates = (
+        [functional.pad(each, (0, 0, 0, 0, 0, count)) for each in estimate_frames(clips, shown, times)]
+        if (spec.motion)
+        else [None, None]
+    )
+    context = np.array([draw.context for draw in draws])
     return HostBatch(
-        frames=frames,
-        u=places,
-        times=np.pad(times, ((0, 0), (0, count))),
-        observed=np.stack([np.pad(draw.observed, (0, count)) for draw in draws]),
-        dropped=np.array([draw.dropped for draw in draws]),
+        frames=torch.from_numpy(frames),
+        u=torch.from_numpy(places).float(),
+        times=torch.from_numpy(np.pad(times, ((0, 0), (0, count)))).float(),
+        observed=torch.from_numpy(np.stack([np.pad(draw.observed, (0, count)) for draw in draws])),
+        dropped=torch.from_numpy(np.array([draw.dropped for draw in draws])),
         captions=captions,
         text=None if reader is None else reader(captions),
         rows=tuple(draw.row for draw in draws),
         seeds=tuple(seeds[spec.slice.start : spec.slice.stop].tolist()),
-        context=np.array([draw.context for draw in draws]),
+        context=torch.from_numpy(context).float() if spec.objective.context_noise else None,
         images=count,
-        estimated_from=np.pad(shown, ((0, 0), (0, count))),
-        estimates=estimate_frames(clips, shown, times) if spec.motion else None,
+        estimate=estimates[0],
+        uncertainty=estimates[1],
+        estimated_from=torch.from_numpy(np.pad(shown, ((0, 0), (0, count)))) if spec.motion else None,
     )
 
 
@@ -309,7 +357,7 @@ def _stacked(clips: Iterable[np.ndarray], count: int) -> np.ndarray:
 
 
 def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device) -> Batch:
-    """Frames go to the device, and bytes become numbers there; the noise is drawn there."""
+    """Frames go to the device, and bytes become numbers there; the noise is drawn there. The host does not wait."""
     video = to_network(host.frames, device)
     noise = torch.empty_like(video)
     for place, number in enumerate(spec.slice):
@@ -317,35 +365,25 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
     return Batch(
         video=video,
         noise=noise,
-        u=torch.from_numpy(host.u).float().to(device),
-        times=torch.from_numpy(host.times).float().to(device),
-        observed=torch.from_numpy(host.observed).to(device),
-        dropped=torch.from_numpy(host.dropped).to(device),
+        u=send(host.u, device),
+        times=send(host.times, device),
+        observed=send(host.observed, device),
+        dropped=send(host.dropped, device),
         captions=host.captions,
         text=None if host.text is None else host.text.to(device),
         rows=host.rows,
         seeds=host.seeds,
-        context=torch.from_numpy(host.context).float().to(device) if spec.objective.context_noise else None,
-        is_image=_last(host.images, host.observed.shape).to(device) if host.images else None,
-        **_estimates(host, device),
+        context=send(host.context, device),
+        images=host.images,
+        estimate=send(host.estimate, device),
+        uncertainty=send(host.uncertainty, device),
+        estimated_from=send(host.estimated_from, device),
+        host_u=host.u,
+        host_observed=host.observed,
     )
 
 
-def to_network(frames: np.ndarray, device: torch.device) -> Tensor:
+def to_network(frames: Tensor, device: torch.device) -> Tensor:
     """Frames (b t h w c) as they are read, for the network: b c t h w on its device, pixels in [-1, 1]."""
-    values = torch.from_numpy(frames).to(device).permute(0, 4, 1, 2, 3).contiguous()
+    values = send(frames, device).permute(0, 4, 1, 2, 3).contiguous()
     return from_uint8_fast(values) if values.dtype == torch.uint8 else values
-
-
-def _estimates(host: HostBatch, device: torch.device) -> dict[str, Tensor]:
-    """The motion estimates of a batch, with zeros in the places of images."""
-    if host.estimates is None:
-        return {}
-    estimate, uncertainty = (functional.pad(each, (0, 0, 0, 0, 0, host.images)).to(device) for each in host.estimates)
-    shown = torch.from_numpy(host.estimated_from).to(device)
-    return {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": shown}
-
-
-def _last(count: int, shape: tuple[int, ...]) -> Tensor:
-    """(b, t) True for the last frames."""
-    return (torch.arange(shape[1]) >= shape[1] - count).expand(shape)

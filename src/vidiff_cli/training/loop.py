@@ -17,9 +17,11 @@ from torch import Tensor
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.acceleration import compile_failure
+from vidiff_cli.models.sharding import local
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.text.encoder import CaptionReader, CaptionTensors
 from vidiff_cli.training.distributed import ALONE, DistributedContext
+from vidiff_cli.training.gradients import clip_gradients
 from vidiff_cli.training.loader import Batch, BatchSpec, ClipSource, draw_batches
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.objective import Loss, Objective, training_loss
@@ -144,9 +146,10 @@ def _updates(
         autocast = partial(torch.autocast, device.type, dtype, enabled=dtype != torch.float32)
         with _explained(state):
             loss = _gradients(video_model, batch, settings, guard.scale.value, autocast, parallel, objective)
-        guard.scale.unscale([value.grad for value in video_model.parameters() if value.grad is not None])
-        norm = parallel.clip_gradients(video_model, chosen.max_grad_norm)
-        value = float(parallel.all_reduce_mean(loss.total))
+        gradients = [value.grad for value in video_model.parameters() if value.grad is not None]
+        guard.scale.unscale([local(gradient) for gradient in gradients])
+        outcome = _gather(loss, clip_gradients(gradients, chosen.max_grad_norm), batch, settings.batch_size, parallel)
+        norm, value = outcome.norm, outcome.loss
         reason = guard.check(value, norm, spike=chosen.grad_spike_factor)
         if not reason:
             for optimizer in state.optimizers.values():
@@ -155,15 +158,7 @@ def _updates(
         state.phase = "stable" if state.step < schedule.stable else "decay"
         state.step += 1
         guard.clipped = guard.clipped + 1 if norm >= chosen.max_grad_norm else 0
-        # one exchange for all of it: between machines, the number of exchanges is what costs
-        facts = [each[:, None] for each in (loss.per_clip, ~batch.dropped, torch.tensor(batch.rows))]
-        facts += [loss.per_frame, loss.level, loss.made]
-        table = parallel.all_gather_clips(
-            torch.cat([each.cpu().double() for each in facts], dim=1), settings.batch_size
-        )
-        per_clip, conditional, rows = table[:, :3].unbind(dim=1)
-        per_frame, level, made = (each.float() for each in table[:, 3:].chunk(3, dim=1))
-        per_clip, made, apart = per_clip.float(), made.bool(), levels_differ(level, made.bool())
+        per_clip, made, apart = outcome.per_clip, outcome.made, levels_differ(outcome.levels, outcome.made)
         observed = ~made.all(dim=1) & ~apart
         yield StepReport(
             step=state.step,
@@ -176,12 +171,12 @@ def _updates(
             lr=lr,
             stuck=guard.clipped == STUCK_AFTER,
             per_clip=per_clip.numpy(),
-            per_frame=per_frame.numpy(),
-            levels=level.numpy(),
+            per_frame=outcome.per_frame.numpy(),
+            levels=outcome.levels.numpy(),
             made=made.numpy(),
-            conditional=conditional.bool().numpy(),
-            rows=tuple(map(int, rows.tolist())),
-            terms={name: float(parallel.all_reduce_mean(term)) for name, term in loss.terms.items()},
+            conditional=outcome.conditional.numpy(),
+            rows=outcome.rows,
+            terms=outcome.terms,
             skipped=bool(reason),
             reason=reason,
         )
@@ -203,7 +198,8 @@ def _gradients(
     that the sum is the whole batch's gradient but for rounding.
     """
     video_model.zero_grad(set_to_none=True)  # on the module: no optimizer can leave another's gradients standing
-    parts, losses, total = split_batch(batch, settings.grad_accum_steps), list[Loss](), torch.zeros(())
+    parts, losses = split_batch(batch, settings.grad_accum_steps), list[Loss]()
+    total: Tensor | float = 0.0
     terms: dict[str, Tensor] = {}
     for number, part in enumerate(parts, start=1):
         weight = parallel.weight(len(part.captions), settings.batch_size)
@@ -211,16 +207,55 @@ def _gradients(
             with autocast():
                 loss = parallel.loss(video_model, part, objective)
             (loss.total * (weight * scale)).backward()
-        total = total.to(loss.total) + weight * loss.total.detach()
+        total = total + weight * loss.total.detach()
         terms = {name: terms.get(name, 0.0) + weight * term for name, term in loss.terms.items()}
         losses.append(loss)
     return Loss(
-        total=total,
+        total=torch.as_tensor(total),
         per_clip=torch.cat([loss.per_clip for loss in losses]),
         per_frame=torch.cat([loss.per_frame for loss in losses]),
         made=torch.cat([loss.made for loss in losses]),
         level=torch.cat([loss.level for loss in losses]),
         terms=terms,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Outcome:
+    """A step before its update, on the host and of all ranks: fields as in `StepReport`, of the whole batch."""
+
+    norm: float
+    loss: float
+    terms: dict[str, float]
+    per_clip: Tensor
+    conditional: Tensor
+    rows: tuple[int, ...]
+    per_frame: Tensor
+    levels: Tensor
+    made: Tensor
+
+
+def _gather(loss: Loss, norm: Tensor, batch: Batch, size: int, parallel: DistributedContext) -> _Outcome:
+    """Collects what the guard and the report need of a step: the only copy from the device that the host waits for."""
+    numbers = torch.stack([value.detach().double() for value in (norm, loss.total, *loss.terms.values())])
+    columns = [loss.per_clip[:, None], ~batch.dropped[:, None], loss.per_frame, loss.level, loss.made]
+    table = torch.cat([each.double() for each in columns], dim=1)
+    copied = torch.cat([numbers, table.flatten()]).cpu()
+    numbers, table = copied[: len(numbers)], copied[len(numbers) :].view(table.shape)
+    rows = torch.tensor(batch.rows, dtype=torch.float64)[:, None]
+    means, table = parallel.exchange(numbers[1:], torch.cat([rows, table], dim=1), size)
+    rows, per_clip, conditional = table[:, :3].unbind(dim=1)
+    per_frame, levels, made = (each.float() for each in table[:, 3:].chunk(3, dim=1))
+    return _Outcome(
+        norm=float(numbers[0]),
+        loss=float(means[0]),
+        terms=dict(zip(loss.terms, means[1:].tolist(), strict=True)),
+        per_clip=per_clip.float(),
+        conditional=conditional.bool(),
+        rows=tuple(map(int, rows.tolist())),
+        per_frame=per_frame,
+        levels=levels,
+        made=made.bool(),
     )
 
 
@@ -245,10 +280,10 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
 
 
 def _select(value: Any, clips: slice) -> Any:
-    """A field of a batch, of some of its clips."""
+    """A field of a batch, of some of its clips; a number is of all of them."""
     if isinstance(value, CaptionTensors):
         return value.select(clips)
-    return None if value is None else value[clips]
+    return value if value is None or isinstance(value, int) else value[clips]
 
 
 class OutOfMemory(VidiffError):
@@ -263,7 +298,7 @@ def _explained(state: TrainState) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if (found := compile_failure(error)) is not None:
-            fix = "leave out --compile" + (", or install a C++ compiler (g++)" if "compiler found" in found else "")
+            fix = "use --compile off" + (", or install a C++ compiler (g++)" if "compiler found" in found else "")
             raise VidiffError("torch.compile cannot compile the network", found=found, fix=fix) from error
         if not is_out_of_memory(error):
             raise

@@ -39,7 +39,8 @@ class Loss:
 
 
 Auxiliary = Callable[[Tensor, Batch, Tensor], dict[str, Tensor]]
-"""(x_hat: b c t h w, batch, level: b t) -> weighted terms by name, each a scalar with a gradient."""
+"""(x_hat: b c t h w, batch, level: b t, on the host and of the frames that are made) -> weighted terms by name, each a
+scalar with a gradient."""
 
 
 Objective = Callable[[VideoNetwork, Batch], Loss]
@@ -91,7 +92,9 @@ def diffusion_loss(
     total, terms = per_clip.mean(), {}
     if auxiliary is not None:
         x_hat = x_from(settings.target, prediction, z, level)[:, :, :frames]
-        terms = auxiliary(x_hat, batch.without_images(), level[:, :frames])
+        clips = batch.without_images()
+        on_host = training_levels(denoiser.settings, clips.on_host[0].double()).float()
+        terms = auxiliary(x_hat, clips, on_host)
     if batch.is_image is not None:
         images = errors[:, frames:].mean()
         share = 1 - frames / errors.shape[1]

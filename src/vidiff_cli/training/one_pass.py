@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.device import CLIPS_ON_CPU, send
 from vidiff_cli.diffusion.noise import Prior, seeded
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.one_pass_errors import PARTS, OnePassErrors
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.motion_estimates import estimate_frames
-from vidiff_cli.training.validation import AT_ONCE, SEED, ValidationSet, clips_in_batches, make_validation_set
+from vidiff_cli.training.validation import SEED, ValidationSet, clips_in_batches, make_validation_set
 
 BETWEEN = (1, 3, 7)  # frames that are missing between two observed ones
 BEYOND = (1, 2, 4, 8)  # distances after the last of several observed ones
@@ -43,7 +44,7 @@ def measure_errors(
     split: str,
     device: torch.device,
     dtype: torch.dtype,
-    at_once: int = AT_ONCE,
+    at_once: int = CLIPS_ON_CPU,
 ) -> OnePassErrors:
     """Measure the errors of a model's frames in one pass, without captions. No global random number is drawn.
 
@@ -64,21 +65,22 @@ def measure_errors(
             times = np.array([validation_set.draws[index].times for index in indices])
             for part, observed, counted in _tasks(video.shape[2]):
                 observed_clips = np.repeat(observed[None], len(indices), axis=0)
-                estimate = [each.to(device) for each in estimate_frames(frames, observed_clips, times)]
+                estimate = [send(each, device) for each in estimate_frames(frames, observed_clips, times)]
                 conditioning = Conditioning(
-                    times=torch.from_numpy(times).float().to(device),
-                    observed=torch.from_numpy(observed_clips).to(device),
+                    times=send(torch.from_numpy(times).float(), device),
+                    observed=send(torch.from_numpy(observed_clips), device),
                     estimate=estimate[0],
                     uncertainty=estimate[1],
-                    estimated_from=torch.from_numpy(observed_clips).to(device),
+                    estimated_from=send(torch.from_numpy(observed_clips), device),
                 )
                 off = [
                     (each - video).double().square()
                     for each in (_one_pass(video_model, video, conditioning, indices), estimate[0])
                 ]
                 for gap, chosen in counted.items():
-                    found = [*(float(each[:, :, chosen].sum()) for each in off), off[0][:, :, chosen].numel()]
-                    sums[part, gap] = sums.get((part, gap), np.zeros(3)) + np.array(found)
+                    both = torch.stack([each[:, :, chosen].sum() for each in off]).tolist()  # one wait for the device
+                    found = np.array([*both, off[0][:, :, chosen].numel()])
+                    sums[part, gap] = sums.get((part, gap), np.zeros(3)) + found
     errors = {key: (math.sqrt(model / count), math.sqrt(alone / count)) for key, (model, alone, count) in sums.items()}
     between, beyond = ({gap: pair for (name, gap), pair in errors.items() if name == part} for part in PARTS)
     return OnePassErrors(between=between, beyond=beyond, clips=len(validation_set.draws), split=split)

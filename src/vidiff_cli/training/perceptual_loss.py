@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vidiff_cli.device import send
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.feature_networks import DEVIATION, FEATURE_NETS, MEAN, feature_network
 from vidiff_cli.models.pretrained import read_weights
@@ -33,7 +34,8 @@ class Perceptual:
         )
 
     def __call__(self, x_hat: Tensor, video: Tensor, made: Tensor) -> Tensor:
-        """x_hat and video (n c t h w), made (n, t) -> (n). Frames that are not made must be equal in both."""
+        """x_hat and video (n c t h w), made (n, t) on the host -> (n). Frames that are not made must be equal in
+        both."""
         with torch.no_grad():
             wanted = self._features(video)
         distances = [
@@ -41,7 +43,7 @@ class Perceptual:
             for found, true in zip(self._features(x_hat), wanted, strict=True)
         ]
         # the frames that are not made differ by nothing: a clip is to count the same however many they are
-        return torch.stack(distances).mean(dim=0) * made.shape[1] / made.sum(dim=1).clamp(min=1)
+        return torch.stack(distances).mean(dim=0) * send(made.shape[1] / made.sum(dim=1).clamp(min=1), video.device)
 
     def _features(self, video: Tensor) -> list[Tensor]:
         state = (self._resized(video) * 0.5 + 0.5 - self._mean) / self._deviation  # three channels, also of one

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 REMEMBERED = 100  # sound updates whose gradient norms make the running median
@@ -35,8 +36,7 @@ class LossScale:
     def unscale(self, gradients: list[Tensor]) -> None:
         """Divides gradients by the factor, in place."""
         if self.value != 1.0:
-            for gradient in gradients:
-                gradient.mul_(1.0 / self.value)
+            torch._foreach_mul_(gradients, 1.0 / self.value)  # pyright: ignore[reportPrivateImportUsage]
 
     def halve(self) -> None:
         self.value, self.sound = self.value / 2, 0

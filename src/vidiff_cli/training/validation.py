@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.train import LevelSettings, LoaderSettings, ObjectiveSettings
+from vidiff_cli.device import CLIPS_ON_CPU, send
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.models.noise_schedule import training_levels
 from vidiff_cli.models.video_model import VideoNetwork
@@ -31,7 +32,7 @@ from vidiff_cli.training.objective import Loss, Objective, diffusion_loss
 
 EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
 BANDS = ("below_-4", "-4_to_-1", "-1_to_2", "above_2")
-MAX_SAMPLES, AT_ONCE = 32, 8
+MAX_SAMPLES = 32
 SEED = 2_204_03458  # of all draws here, whatever the run's
 FEWEST_CLIPS = 8  # with captions, for a standard error
 LEARNED_AFTER = 500  # steps, or a tenth of the run if that is more, before the text gain is judged
@@ -161,7 +162,7 @@ def validate(
     reader: CaptionReader | None,
     device: torch.device,
     dtype: torch.dtype,
-    at_once: int = AT_ONCE,
+    at_once: int = CLIPS_ON_CPU,
     objective: Objective | None = None,
     text_gain: bool = True,
 ) -> Validation:
@@ -219,7 +220,7 @@ def clips_in_batches(
         for start in range(0, len(indices), at_once):
             chosen = indices[start : start + at_once]
             stacked = np.stack([frames[index] for index in chosen])
-            yield chosen, to_network(stacked, device), stacked
+            yield chosen, to_network(torch.from_numpy(stacked), device), stacked
 
 
 def _estimates(
@@ -230,7 +231,7 @@ def _estimates(
     times = np.array([validation_set.draws[index].times for index in indices])
     estimate, uncertainty = estimate_frames(frames, observed, times)
     known = {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": torch.from_numpy(observed)}
-    return {name: value.to(device) for name, value in known.items()}
+    return {name: send(value, device) for name, value in known.items()}
 
 
 def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor, band: int, *, moved: float) -> Batch:
@@ -244,11 +245,11 @@ def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor,
     ]
     return Batch(
         video=video,
-        noise=torch.stack(noise).to(device),
-        u=torch.from_numpy(np.stack(u)).float().to(device),
-        times=torch.tensor([draw.times for draw in draws], dtype=torch.float32, device=device),
-        observed=torch.from_numpy(np.stack([draw.observed for draw in draws])).to(device),
-        dropped=torch.tensor([draw.dropped for draw in draws], device=device),
+        noise=send(torch.stack(noise), device),
+        u=send(torch.from_numpy(np.stack(u)).float(), device),
+        times=send(torch.tensor([draw.times for draw in draws], dtype=torch.float32), device),
+        observed=send(torch.from_numpy(np.stack([draw.observed for draw in draws])), device),
+        dropped=send(torch.tensor([draw.dropped for draw in draws]), device),
         captions=tuple(draw.caption for draw in draws),
     )
 
@@ -273,8 +274,10 @@ class _Losses:
 
     def add(self, indices: Sequence[int], band: int, loss: Loss) -> None:
         """The losses of some looks at the pass of a band."""
-        self.passes[indices, band] = loss.per_clip.double().cpu().numpy()
-        made, per_frame, level = (each.double().cpu().numpy() for each in (loss.made, loss.per_frame, loss.level))
+        columns = [loss.per_clip[:, None], loss.made, loss.per_frame, loss.level]
+        table = torch.cat([each.double() for each in columns], dim=1).cpu().numpy()  # the one wait for the device
+        self.passes[indices, band] = table[:, 0]
+        made, per_frame, level = np.split(table[:, 1:], 3, axis=1)
         part = made / made.sum(axis=1, keepdims=True)
         for number, here in enumerate(noise_bands(level) == each for each in range(len(BANDS))):
             self.sums[indices, number] += np.where(here & (made > 0), part * per_frame, 0.0).sum(axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from vidiff_cli.commands.doctor import machine, video
+from vidiff_cli.commands.doctor import gpu, machine, video
 from vidiff_cli.commands.doctor.check import Check, Status
 from vidiff_cli.events import EventStream, Progress, task
 
@@ -15,6 +15,7 @@ CHECKS = (  # in the order of the rows
     Check(name="libraries", probe=machine.check_libraries, fix=REINSTALL + "vidiff-cli"),
     Check(name="public-models", probe=machine.check_public, fix=machine.PUBLIC_EXTRA),
     Check(name="device", probe=machine.check_device, fix=REINSTALL + "torch"),
+    Check(name="gpu", probe=gpu.check_gpus, fix="see nvidia-smi, or use --device cpu"),
     Check(name="ffmpeg", probe=video.check_ffmpeg, fix=REINSTALL + "imageio-ffmpeg"),
     Check(name="reading-ffmpeg", probe=video.check_ffmpeg_decoder, fix=REINSTALL + "imageio-ffmpeg"),
     Check(name="reading-decord", probe=video.check_decord, fix="use --decoder ffmpeg"),

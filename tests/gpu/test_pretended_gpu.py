@@ -1,0 +1,109 @@
+"""Laws of the CUDA path on a pretended GPU: nothing meets a tensor of the CPU, attention has the shapes that fused
+kernels take, the host rarely waits, and a step launches few kernels."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pretended
+import pytest
+from cases import EVALUATE, FAULTS, GENERATE, TRAIN
+
+LARGEST_BATCH = 65_535  # of a fused attention kernel (pytorch#146704)
+# At most so many waits of the host, and so many launches, in a step of training:
+STEP = {
+    "tiny": (18, 6500),
+    "plain": (18, 6500),
+    "images": (22, 6500),
+    "noise prior": (19, 6500),
+    "images, context noise, noise prior": (25, 6500),
+    "dropout, checkpointing": (18, 9100),
+    "flow loss, two parts": (37, 10700),
+    "levels by frame": (18, 6500),
+    "sinusoidal positions, AdamW": (18, 2600),
+    "distillation": (19, 9900),
+}
+# At most so many waits in a step of sampling; none in cases that are not named:
+SAMPLING = {
+    "sample ddpm, noise prior": 1,
+    "sample freeinit, freenoise": 4,
+    "extend learned": 2,
+    "extend context noise, ddpm": 3,
+    "extend reconstruction": 1,
+    "extend reconstruction, ddpm, noise prior": 8,
+    "extend history guidance, prompt": 2,
+    "extend rolling": 6,
+    "extend rolling, ddpm": 7.5,
+    "interpolate learned": 2,
+    "interpolate reconstruction": 1,
+}
+
+pytestmark = pytest.mark.skipif(pretended.unsupported() is not None, reason=str(pretended.unsupported()))
+
+
+@cache
+def counted(group: str) -> dict[str, Any]:
+    """What the cases of a group counted, in a process of its own: torch's tables are changed in it."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with TemporaryDirectory() as folder:
+        script = [sys.executable, str(Path(__file__).with_name("cases.py")), group, folder]
+        done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def result(group: str, name: str) -> dict[str, Any]:
+    """The counts of a case that ran without an error, with attention of four dimensions and batches that fit."""
+    counts = counted(group)[name]
+    assert "error" not in counts, counts["error"]
+    for shape, place in counts["attention"]:
+        assert len(shape) == 4 and shape[0] <= LARGEST_BATCH, f"attention of {shape} in {place}"
+    return counts
+
+
+@pytest.mark.parametrize("name", TRAIN)
+def test_a_training_step(name: str) -> None:
+    waits, launches = STEP[name]
+    counts = result("train", name)
+    assert counts["attention"] and counts["launches"] > 500
+    assert sum(counts["waits"].values()) <= waits, counts["waits"]
+    assert counts["launches"] <= launches
+
+
+@pytest.mark.parametrize("name", GENERATE)
+def test_the_steps_of_sampling_do_not_wait(name: str) -> None:
+    counts = result("generate", name)
+    assert counts["attention"]
+    assert sum(counts["waits"].values()) <= SAMPLING.get(name, 0), counts["waits"]
+
+
+@pytest.mark.parametrize("name", EVALUATE)
+def test_evaluation(name: str) -> None:
+    assert result("evaluate", name)["launches"] > 500
+
+
+@pytest.mark.parametrize("name", list(FAULTS)[:7])
+def test_a_planted_fault_is_found(name: str) -> None:
+    counts = counted("faults")[name]
+    assert "error" not in counts, counts["error"]
+    assert "found" in counts, f"{name} was not refused"
+
+
+@pytest.mark.parametrize("name", ["five dimensions", "too many at once"])
+def test_attention_that_no_fused_kernel_takes_is_found(name: str) -> None:
+    with pytest.raises(AssertionError, match="attention of"):
+        result("faults", name)
+
+
+def test_what_waits_and_what_does_not() -> None:
+    counts = result("faults", "waits")
+    assert counts["each"] == [1] * 11
+    assert counts["waits"] == {}
+    assert result("faults", "launches")["launches"] == 2, "ones and mul; views launch nothing"
