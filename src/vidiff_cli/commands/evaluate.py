@@ -65,7 +65,7 @@ def evaluate(settings: EvaluateSettings) -> EventStream[EvaluateReport]:
     """
     start = time.monotonic()
     check_target(settings.output, overwrite=settings.overwrite)
-    device = choose_device(settings.device)
+    device = choose_device(settings.device, deterministic=settings.deterministic)
     extractors = list(open_extractors(settings.extractors, device, expect=settings.expect))
     clip = open_clip_scorer(settings.clip_model, device) if settings.clip else None
     sides = yield from _open_sides(settings)
@@ -152,7 +152,7 @@ def _sample_run(settings: EvaluateSettings, run: Path, real: VideoSet) -> EventS
     """Samples as many videos from a run as there are real ones, with their captions as prompts."""
     if settings.paired:
         raise UsageError("samples of a run have no real video of their own", fix="leave out --paired")
-    asked = {"model": run, "device": settings.device, "seed": settings.seed}
+    asked = {"model": run, "device": settings.device, "deterministic": settings.deterministic, "seed": settings.seed}
     sampling = settings.sampling.model_copy(update=asked)
     model = open_model_as(sampling)
     setup = resolve_sampling(model, sampling)

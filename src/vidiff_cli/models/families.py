@@ -153,6 +153,10 @@ class VideoModel(Protocol):
         """Compute the parts of the network a second time for the gradient, which then keeps less."""
         ...
 
+    def compile_before(self, passes: int) -> bool:
+        """Compile the network where that is wanted, and worth it for passes to come; True where it was done."""
+        ...
+
     def record(self) -> Mapping[str, object]:
         """The model in a sidecar: where it is, hashes, licence."""
         ...

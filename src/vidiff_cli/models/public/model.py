@@ -255,6 +255,10 @@ class PublicModel:
             self._recompute = True
             recompute_layers(self._network)
 
+    def compile_before(self, passes: int) -> bool:
+        """It is never compiled."""
+        return False
+
     def record(self) -> Mapping[str, object]:
         """The model in a sidecar."""
         folder = self.folder
