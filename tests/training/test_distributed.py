@@ -16,7 +16,8 @@ import torch
 
 from vidiff_cli.checkpoint import read_tensors
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.distributed import ALONE, ProcessInfo, init_distributed
+from vidiff_cli.system.launcher import ProcessInfo
+from vidiff_cli.training.distributed import ALONE, init_distributed
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import training_loss
 

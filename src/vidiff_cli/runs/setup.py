@@ -26,9 +26,10 @@ from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.finetune import load_initial_weights
 from vidiff_cli.runs.group_latents import GroupLatents
 from vidiff_cli.runs.public_finetune import describe_finetuning
+from vidiff_cli.system.launcher import ProcessInfo
 from vidiff_cli.training.clip_cache import ClipCache
 from vidiff_cli.training.cost_estimate import estimate
-from vidiff_cli.training.distributed import DistributedContext, ProcessInfo
+from vidiff_cli.training.distributed import DistributedContext
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.state import TrainState
 

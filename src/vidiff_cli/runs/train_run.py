@@ -44,11 +44,12 @@ from vidiff_cli.runs.setup import ReadFrames, at_peak_seconds, describe_training
 from vidiff_cli.runs.shared_inputs import share_embeddings, share_latents
 from vidiff_cli.runs.trackers import SafeTracker, open_tracker, tracking
 from vidiff_cli.system.atomic_files import write_text
+from vidiff_cli.system.launcher import ProcessInfo
 from vidiff_cli.system.locks import folder_alone
 from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
-from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
+from vidiff_cli.training.distributed import DistributedContext, init_distributed
 from vidiff_cli.training.ema import USUAL
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
