@@ -66,6 +66,13 @@ class GenerationSettings(BaseModel):
     sampler: Annotated[Literal["dpmpp-2m", "ddim", "ddpm"], Option(SAMPLING)] = Field(
         default="dpmpp-2m", description="Sampler"
     )
+    shift: Annotated[float, Option(SAMPLING, unit="log-SNR")] = Field(
+        default=0.0,
+        ge=-10,
+        le=10,
+        description="Added to the shift of the schedule for the levels of the steps; negative: more of them on noisy "
+        "levels, where few steps lose variety",
+    )
     langevin: Annotated[float | None, Option(SAMPLING)] = Field(
         default=None,
         ge=0,

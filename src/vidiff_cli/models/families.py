@@ -98,8 +98,9 @@ class VideoModel(Protocol):
         """The rate of its videos."""
         ...
 
-    def levels(self, steps: int) -> Tensor:
-        """The sampling grid of so many steps (steps + 1), from noise to clean."""
+    def levels(self, steps: int, shift: float = 0.0) -> Tensor:
+        """The sampling grid of so many steps (steps + 1), from noise to clean, its schedule shifted. VidiffError where
+        it has a grid of its own."""
         ...
 
     def level_at(self, u: float) -> float:

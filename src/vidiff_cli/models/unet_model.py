@@ -17,6 +17,7 @@ from vidiff_cli.diffusion.guidance import classifier_free, classifier_free_toget
 from vidiff_cli.diffusion.levels import cosine, grid
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.samplers import Denoise
+from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event
 from vidiff_cli.models.acceleration import LaterCompilation, recompute_stages
 from vidiff_cli.models.codec import Codec, PixelCodec
@@ -167,10 +168,16 @@ class UNetModel:
     def reads_text(self) -> bool:
         return self.video_model.text is not None
 
-    def levels(self, steps: int) -> Tensor:
-        """Levels of the cosine schedule that it was trained on."""
+    def levels(self, steps: int, shift: float = 0.0) -> Tensor:
+        """Levels of the cosine schedule that it was trained on, or of that schedule with another shift."""
+        if shift and self.is_distilled:
+            raise VidiffError(
+                f"{self.name} is distilled for the levels of its teacher",
+                found=f"--shift {shift:g}",
+                fix="leave it out",
+            )
         diffusion = self.settings.diffusion
-        return grid(steps, low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
+        return grid(steps, low=diffusion.low, high=diffusion.high, shift=diffusion.shift + shift)
 
     def level_at(self, u: float) -> float:
         """The level at a place of the schedule, from 0 (clean) to 1 (noise)."""
