@@ -11,7 +11,10 @@ from torch import Tensor
 from training_steps import settings_of, train
 
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models import acceleration
 from vidiff_cli.models.acceleration import (
+    WORTH_PASSES,
+    LaterCompilation,
     compile_mode,
     compile_network,
     is_compiled,
@@ -140,6 +143,27 @@ def test_a_model_of_the_averages_is_compiled_where_the_network_is_and_by_the_sam
         other.denoiser.network.compile(backend=backend)
         look(other.denoiser.network)
     assert len(graphs) == 1, "the second one is not compiled again"
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "problem", "compiled"),
+    [
+        ("auto", "cuda", None, 2),
+        ("auto", "cuda", "no gcc", 0),
+        ("auto", "cpu", None, 0),
+        ("off", "cuda", None, 0),
+        ("on", "cuda", None, 1),
+        ("on", "cpu", None, 1),
+    ],
+)
+def test_a_network_that_generates_is_compiled_once_it_is_worth_it(
+    monkeypatch: pytest.MonkeyPatch, choice: Any, device: str, problem: str | None, compiled: int
+) -> None:
+    monkeypatch.setattr(acceleration, "compile_problem", lambda device: problem)
+    network, later = tiny_video_model().denoiser.network, LaterCompilation(choice)
+    asked = [later.before(WORTH_PASSES // 2, network, torch.device(device)) for _ in range(3)]
+    assert [number for number, done in enumerate(asked, start=1) if done] == ([compiled] if compiled else [])
+    assert is_compiled(network) == bool(compiled)
 
 
 def state_of() -> TrainState:

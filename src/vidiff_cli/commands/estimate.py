@@ -81,7 +81,7 @@ def estimate_cost(settings: TrainSettings) -> EventStream[CostReport]:
     Raises VidiffError for a dataset that cannot be read.
     """
     dataset = open_clips(settings)
-    device = choose_device(settings.device)
+    device = choose_device(settings.device, deterministic=settings.deterministic)
     dtype = choose_dtype(settings.precision, device)
     restart_peak(device)
     settings = settings.model_copy(update={"precision": dtype_name(dtype)})

@@ -72,7 +72,7 @@ def evaluate(settings: EvaluateSettings) -> EventStream[EvaluateReport | None]:
     with meet(launch, settings.output) as ranks:
         check_target(settings.output, overwrite=settings.overwrite)
         launch.take_device(settings.device)
-        device = choose_device(settings.device)
+        device = choose_device(settings.device, deterministic=settings.deterministic)
         extractors = list(open_extractors(settings.extractors, device, expect=settings.expect))
         clip = open_clip_scorer(settings.clip_model, device) if settings.clip else None
         sides = yield from _open_sides(settings, ranks)
@@ -161,7 +161,7 @@ def _sample_run(settings: EvaluateSettings, run: Path, real: VideoSet, ranks: Ra
     """Samples as many videos from a run as there are real ones, with their captions as prompts."""
     if settings.paired:
         raise UsageError("samples of a run have no real video of their own", fix="leave out --paired")
-    asked = {"model": run, "device": settings.device, "seed": settings.seed}
+    asked = {"model": run, "device": settings.device, "deterministic": settings.deterministic, "seed": settings.seed}
     sampling = settings.sampling.model_copy(update=asked)
     model = open_model_as(sampling)
     setup = resolve_sampling(model, sampling)

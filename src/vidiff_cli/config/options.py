@@ -65,10 +65,18 @@ def _named(value: object) -> object:
 Compile = Annotated[
     Literal["auto", "on", "off"],
     BeforeValidator(_named),
-    Option(GENERAL),
+    Option(REPRODUCE),
     Field(
         description="Compile the network (torch.compile), which takes a minute or more at first; auto: on CUDA, where "
         "a compiler works, but not in shards"
+    ),
+]
+Deterministic = Annotated[
+    bool,
+    Option(REPRODUCE),
+    Field(
+        description="On CUDA, take only algorithms that give the same bytes each time; slower (not measured). A CPU "
+        "gives them without it"
     ),
 ]
 Device = Annotated[

@@ -20,7 +20,7 @@ from vidiff_cli.config.model import (
     choose_target,
     suits,
 )
-from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Compile, Device, Option
+from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Compile, Deterministic, Device, Option
 from vidiff_cli.config.world import FilmSettings, StreamSettings
 from vidiff_cli.errors import UsageError
 
@@ -353,6 +353,7 @@ class TrainSettings(BaseModel):
         default=1800.0, gt=0, description="Seconds that a process waits for another that does not answer"
     )
     device: Device = "auto"
+    deterministic: Deterministic = False
     start_from: Annotated[Path | None, Option(RUN, "--from")] = Field(
         default=None,
         description="Run or checkpoint to start a new run from, with its averaged weights; or a public model to "

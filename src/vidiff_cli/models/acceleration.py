@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.unet3d import Stage, UNet3D
 
+WORTH_PASSES = 2000  # about a minute of a small network's (not measured)
 MOST_SHAPES = 32  # of a network's inputs that are compiled: torch gives up after 8
 
 
@@ -35,11 +36,14 @@ def recompute_stages(network: nn.Module) -> None:
             stage.forward = again  # type: ignore[method-assign]
 
 
+CompileChoice = Literal["auto", "on", "off"]
 CompileMode = Literal["default", "reduce-overhead"]
 """torch.compile's mode: `reduce-overhead` records CUDA graphs, which one launch replays."""
 
 
-def compile_mode(choice: str, device_type: str, *, works: bool, small: bool, static: bool) -> CompileMode | None:
+def compile_mode(
+    choice: CompileChoice, device_type: str, *, works: bool, small: bool, static: bool
+) -> CompileMode | None:
     """The mode of a `--compile` choice; None: not compiled.
 
     Args:
@@ -70,6 +74,26 @@ def compile_network(
 
     config.recompile_limit = MOST_SHAPES
     network.compile(backend=backend, **({} if mode == "default" else {"mode": mode}))
+
+
+class LaterCompilation:
+    """Compilation of a network that generates: `on` before its first pass; `auto` on CUDA, once all its passes are so
+    many that a minute of compiling is little beside them."""
+
+    def __init__(self, choice: CompileChoice) -> None:
+        self.choice: CompileChoice = choice
+        self.passes = 0
+
+    def before(self, passes: int, network: UNet3D, device: torch.device) -> bool:
+        """Counts passes that are about to be made; True where the network was compiled for them."""
+        self.passes += passes
+        if is_compiled(network) or (self.choice == "auto" and self.passes < WORTH_PASSES):
+            return False
+        works = self.choice == "auto" and device.type == "cuda" and compile_problem(device) is None
+        if compile_mode(self.choice, device.type, works=works, small=False, static=False) is None:
+            return False
+        compile_network(network)
+        return True
 
 
 def is_compiled(module: nn.Module) -> bool:

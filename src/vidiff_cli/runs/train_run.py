@@ -111,7 +111,7 @@ def train_run(settings: TrainSettings, *, sheet: SamplingOptions) -> EventStream
     divergence.
     """
     launch = ProcessInfo.from_environment(os.environ)
-    device = choose_device(launch.device(settings.device))
+    device = choose_device(launch.device(settings.device), deterministic=settings.deterministic)
     with init_distributed(launch, device, kind=settings.parallel, timeout_seconds=settings.rank_timeout) as parallel:
         dataset = open_clips(settings)
         name = dataset.folder.resolve().name.replace(":", "-")  # world:shapes -> world-shapes
