@@ -1,6 +1,6 @@
 """Passes of the network against what they are worth: a model, its students, and other steps, on the world's captions.
 
-    python -m benchmarks distill [--rows NAME=MODEL:STEPS[:SCALE[:SAMPLER]] ...] [--count 150]
+    python -m benchmarks distill [--rows NAME=MODEL:STEPS[:SCALE[:SAMPLER[:SHIFT]]] ...] [--count 150]
 
 Of each row one video is sampled for `count` captions of each side of the split (combinations of words that were
 trained on, and ones that never were), the same noise for every row. "all words" as in `benchmarks builtin` (Wilson's
@@ -62,9 +62,9 @@ def main() -> None:
 
 
 def measure(row: str, part: str, count: int, extended: int, picture: Path) -> dict[str, Any]:
-    """The figures of a row MODEL:STEPS:SCALE:SAMPLER."""
-    name, steps, scale, sampler = (*row.split(":"), "", "", "")[:4]
-    options = {"model": name, "steps": steps or None, "guidance_scale": scale or None}
+    """The figures of a row MODEL:STEPS:SCALE:SAMPLER:SHIFT."""
+    name, steps, scale, sampler, shift = (*row.split(":"), "", "", "", "")[:5]
+    options = {"model": name, "steps": steps or None, "guidance_scale": scale or None, "shift": shift or 0.0}
     settings = GenerationSettings.model_validate(options | ({"sampler": sampler} if sampler else {}))
     device = torch.device("cpu")
     model = load_model(settings.model, device, torch.float32)

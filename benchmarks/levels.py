@@ -72,14 +72,20 @@ TRAININGS: Mapping[str, dict[str, Any]] = {  # the first one is the default of t
     "half independent": {"objective.levels": {"independent": 0.5}},
     "independent, attention": {"objective.levels": {"independent": 1.0}, "network.temporal": "both"},
     "shared + observed, attention": {"objective.levels": {"observed": 0.5}, "network.temporal": "both"},
+    "shared + observed, motion": {"objective.levels": {"observed": 0.5}, "motion": True},
+    "mixture, motion": {"objective.levels": {"independent": 0.5, "sloped": 0.25}, "motion": True},
 }
 ROLLS = {"scheme": "rolling"}
+NAMED = {"windows": [False], "rolling": [True], "between": ["between"]}  # in the names of files: older ones are found
 SCHEMES: Mapping[str, dict[str, Any]] = {  # settings of sampling, and the scheme of frames
     "replacement": {"condition": "replacement"},
     "reconstruction": {"condition": "reconstruction"},
     "learned": {"condition": "learned"},
     "learned + history 1.5": {"condition": "learned", "history_guidance": 1.5},
     "learned + history 3": {"condition": "learned", "history_guidance": 3.0},
+    "between": {"condition": "learned", "scheme": "between"},
+    "between, one step": {"condition": "learned", "scheme": "between", "steps": 1},
+    "learned, one step": {"condition": "learned", "steps": 1},
     "sloped": {"condition": "learned", **ROLLS},
     "sloped + history 1.5": {"condition": "learned", "history_guidance": 1.5, **ROLLS},
 }
@@ -205,17 +211,21 @@ def continued(
     model = open_model(run, device="cpu")
     assert isinstance(model, UNetModel)
     chosen_settings = dict(SCHEMES[scheme])
-    rolls = chosen_settings.pop("scheme", None) == "rolling"
+    scheme_of_frames = chosen_settings.pop("scheme", "windows")
     settings = GenerationSettings.model_validate(SAMPLING | chosen_settings)
     parts, seconds = [], 0.0
     for start in range(0, asked.videos, AT_ONCE):
         chosen = range(start, min(start + AT_ONCE, asked.videos))
-        key = json.dumps([model.hash, settings.model_dump(mode="json"), [*chosen], TOTAL, GIVEN, rolls])
+        key = json.dumps(
+            [model.hash, settings.model_dump(mode="json"), [*chosen], TOTAL, GIVEN, *NAMED[scheme_of_frames]]
+        )
         place = asked.work / "videos" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
         if not place.is_file():
             prompts = [truth.scenes[number].caption for number in chosen]
             began = time.process_time()
-            frames = extend(model, settings, truth.frames[chosen.start : chosen.stop], prompts, chosen, rolls=rolls)
+            frames = extend(
+                model, settings, truth.frames[chosen.start : chosen.stop], prompts, chosen, scheme=scheme_of_frames
+            )
             place.parent.mkdir(parents=True, exist_ok=True)
             unfinished = place.with_suffix(".tmp.npz")
             np.savez_compressed(unfinished, frames=frames, seconds=time.process_time() - began)
@@ -234,16 +244,17 @@ def extend(
     prompts: list[str],
     seeds: Sequence[int],
     *,
-    rolls: bool,
+    scheme: str,
 ) -> np.ndarray:
-    """The first frames of clips (b n h w c) continued to their length, window by window or in one that rolls."""
+    """Clips (b n h w c) of which the first frames are kept, window by window or in one that rolls, or every 4th."""
+    kept = range(0, TOTAL, GIVEN) if scheme == "between" else range(GIVEN)
     rolling = RollingPlan(way=range(TOTAL), known=GIVEN, window=models.FRAMES, overlap=GIVEN)
     job = VideoJob(
-        windows=plan(TOTAL, range(GIVEN), window=models.FRAMES, overlap=GIVEN),
+        windows=plan(TOTAL, kept, window=models.FRAMES, overlap=GIVEN),
         times=[Fraction(frame) / model.fps for frame in range(TOTAL)],
         prompts=lambda _: prompts,
         seeds=seeds,
-        rolling=rolling if rolls else None,
+        rolling=rolling if scheme == "rolling" else None,
     )
     return generate_clips(model, resolve_sampling(model, settings), job, clips)
 

@@ -19,8 +19,9 @@ CLIPS_ON_CPU, MOST_CLIPS, SHARE_AT_ONCE = 8, 64, 0.25  # of a GPU's memory
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # glibc's numbers of mallopt's parameters
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA, then Apple's MPS, then the CPU. VidiffError for a device that is not there."""
+def choose_device(name: str, *, deterministic: bool = False) -> torch.device:
+    """`auto` is CUDA, then Apple's MPS, then the CPU; with `deterministic`, CUDA repeats its bytes from here on.
+    VidiffError for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -39,6 +40,11 @@ def choose_device(name: str) -> torch.device:
     elif device.type == "cuda":
         torch.cuda.init()  # before peaks of memory are asked for
         torch.set_float32_matmul_precision("high")  # TF32: several times faster, with the digits of a bf16 product
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+            torch.use_deterministic_algorithms(True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return device
 
 

@@ -33,6 +33,9 @@ def error_sentence(error: Exception, *, verbose: bool = False) -> str:
         return f"{first}: use a smaller size, fewer frames or a smaller batch, or --device cpu."
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter: torch on the CPU
         return "out of memory: use a smaller size, fewer frames or a smaller batch."
+    if "does not have a deterministic implementation" in str(error):  # torch's; its first word is the operation
+        operation = str(error).split(maxsplit=1)[0]
+        return f"--deterministic: CUDA has no such algorithm for {operation}; leave it out, or use --device cpu."
     if isinstance(error, OSError) and error.strerror:
         name = f" {error.filename}" if error.filename is not None else ""
         return f"cannot use{name}: {error.strerror.lower()}." if name else f"{error.strerror.lower()}."

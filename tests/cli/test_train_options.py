@@ -94,3 +94,14 @@ def test_a_noise_brings_its_strength() -> None:
 def test_the_help_names_the_presets() -> None:
     option = next(part for part in TrainSettings.model_fields["preset"].metadata if isinstance(part, Option))
     assert set(option.values.split("|")) == set(presets())
+
+
+@pytest.mark.parametrize(("recorded", "read"), [(True, "on"), (False, "off"), ("auto", "auto")])
+def test_whether_an_older_run_was_compiled_is_read(recorded: object, read: str) -> None:
+    assert TrainSettings.model_validate({"compile": recorded}).compile == read
+
+
+def test_compile_has_three_values() -> None:
+    assert resolved()["compile"] == "auto" and resolved("--compile", "on")["compile"] == "on"
+    wrong = CliRunner().invoke(app, ["train", "dataset", "--compile", "yes"])
+    assert wrong.exit_code == 2 and "auto" in wrong.output and "Traceback" not in wrong.output

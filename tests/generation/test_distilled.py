@@ -11,6 +11,7 @@ import torch
 from tiny_sampling import STUDENT, made, model_of
 
 from vidiff_cli.config.generate import GenerationSettings
+from vidiff_cli.diffusion.levels import grid
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.models.denoiser import Denoiser
@@ -57,3 +58,15 @@ def test_other_guidance_is_refused_in_a_sentence(options: dict[str, object], fou
         "leave it out, or use the model that it was distilled from."
     )
     resolve_sampling(replace(model_of(STUDENT), settings=model_of(None).settings), asked)
+
+
+def test_its_levels_are_those_of_its_teacher() -> None:
+    asked = GenerationSettings(shift=-1)
+    with pytest.raises(VidiffError, match=r"student is distilled for the levels of its teacher: found --shift -1"):
+        resolve_sampling(model_of(STUDENT), asked)
+    teacher = model_of(None)
+    setup, plain = resolve_sampling(teacher, asked), resolve_sampling(teacher, GenerationSettings())
+    diffusion = teacher.settings.diffusion
+    wanted = grid(5, low=diffusion.low, high=diffusion.high, shift=diffusion.shift - 1)
+    assert torch.equal(setup.levels(5), wanted) and bool((wanted[1:-1] < plain.levels(5)[1:-1]).all())
+    assert not np.array_equal(made(teacher, shift=-1.0), made(teacher))

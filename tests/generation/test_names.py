@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidiff_cli.commands.sample import output_paths
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.config.model import NetworkSettings
 from vidiff_cli.generation.output_files import OutputOptions, sheet_path, slug
 from vidiff_cli.generation.resume_journal import journal_path
+from vidiff_cli.generation.sample_batches import output_paths
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.generation.source_clip import network_size
 

@@ -36,9 +36,6 @@ class Spy:
     def __init__(self) -> None:
         self.codec, self.device, self.shown = LossyCodec(), torch.device("cpu"), list[tuple[Tensor, Tensor]]()
 
-    def levels(self, steps: int) -> Tensor:
-        return grid(steps)
-
     def denoiser(self, times: Tensor, given: Tensor, prompts: Any, **_: Any) -> Denoise:
         def denoise(z: Tensor, level: Tensor) -> Tensor:
             self.shown.append((z.clone(), given))
@@ -56,6 +53,7 @@ def setup() -> SamplingSetup:
         "step": SAMPLER_STEPS["dpmpp-2m"],
         "bound": lambda denoise: denoise,
         "steps": 4,
+        "levels": grid,
         "init_noise": None,
         "prior": INDEPENDENT,
         "guidance_scale": 1.0,

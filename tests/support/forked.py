@@ -79,8 +79,11 @@ def serve() -> None:
     """Import what the long commands import, then fork for every line of stdin; its process number is a line of stdout,
     its exit code as Popen has it the file `status` of its folder."""
 
+    import vidiff_cli.commands.evaluate
     import vidiff_cli.commands.extend
+    import vidiff_cli.commands.many
     import vidiff_cli.commands.prep
+    import vidiff_cli.commands.sample
     import vidiff_cli.commands.train  # noqa: F401
 
     folders: dict[int, Path] = {}

@@ -26,7 +26,8 @@ from vidiff_cli.checkpoint import write_tensors
 from vidiff_cli.config.train import OptimizerSettings, TrainSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.runs.averages import choose_average, save_snapshot
-from vidiff_cli.training.distributed import ALONE, DistributedContext, MultiProcess, ProcessInfo, init_distributed
+from vidiff_cli.system.launcher import ProcessInfo
+from vidiff_cli.training.distributed import ALONE, DistributedContext, MultiProcess, init_distributed
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule

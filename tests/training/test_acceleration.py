@@ -1,5 +1,7 @@
 """Gradient checkpointing: the same gradient, less that is kept, the same names. Compiling: the same steps."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,16 @@ from torch import Tensor
 from training_steps import settings_of, train
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.acceleration import compile_network, recompute_stages
+from vidiff_cli.models import acceleration
+from vidiff_cli.models.acceleration import (
+    WORTH_PASSES,
+    LaterCompilation,
+    compile_mode,
+    compile_network,
+    is_compiled,
+    keep_kernels,
+    recompute_stages,
+)
 from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
@@ -125,8 +136,83 @@ def test_a_network_that_cannot_be_compiled_is_one_sentence() -> None:
     with pytest.raises(VidiffError, match=r"cannot compile the network: found .*No working C\+\+ compiler") as error:
         train(state, settings_of(3))
     text = str(error.value)
-    assert "\n" not in text and text.endswith("; leave out --compile, or install a C++ compiler (g++).")
+    assert "\n" not in text and text.endswith("; use --compile off, or install a C++ compiler (g++).")
     assert state.step == 0 and all(value.equal(before[name]) for name, value in state.video_model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "works", "small", "static", "mode"),
+    [
+        ("auto", "cpu", True, True, True, None),
+        ("auto", "mps", True, True, True, None),
+        ("auto", "cuda", True, False, True, "default"),
+        ("auto", "cuda", True, True, False, "default"),
+        ("auto", "cuda", True, True, True, "reduce-overhead"),
+        ("auto", "cuda", False, True, True, None),
+        ("on", "cuda", False, False, False, "default"),
+        ("on", "cuda", True, True, True, "reduce-overhead"),
+        ("on", "cpu", True, True, True, "default"),
+        ("off", "cuda", True, True, True, None),
+    ],
+)
+def test_a_choice_is_a_mode_by_the_device(
+    choice: str, device: str, works: bool, small: bool, static: bool, mode: str | None
+) -> None:
+    assert compile_mode(choice, device, works=works, small=small, static=static) == mode
+
+
+def test_kernels_are_kept_where_the_next_process_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+    keep_kernels()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere", "a place that was chosen stays"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    keep_kernels()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "vidiff" / "kernels")
+
+
+def test_a_model_of_the_averages_is_compiled_where_the_network_is_and_by_the_same_graphs() -> None:
+    torch.compiler.reset()  # what other tests have compiled
+    state, graphs = state_of(), list[object]()
+
+    def backend(graph: Any, inputs: object) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    def look(network: Any) -> None:
+        plain = Conditioning(times=torch.arange(4.0).expand(2, -1) / 8, observed=torch.zeros(2, 4, dtype=torch.bool))
+        with torch.no_grad():
+            network(torch.zeros(2, 3, 4, 4, 4), torch.zeros(2, 4), plain)
+
+    assert not is_compiled(state.video_model.with_weights(state.ema.shadow, torch.device("cpu")))
+    compile_network(state.video_model.denoiser.network, backend=backend)
+    for _ in range(2):
+        other = state.video_model.with_weights(state.ema.shadow, torch.device("cpu"))
+        assert is_compiled(other)
+        other.denoiser.network.compile(backend=backend)
+        look(other.denoiser.network)
+    assert len(graphs) == 1, "the second one is not compiled again"
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "problem", "compiled"),
+    [
+        ("auto", "cuda", None, 2),
+        ("auto", "cuda", "no gcc", 0),
+        ("auto", "cpu", None, 0),
+        ("off", "cuda", None, 0),
+        ("on", "cuda", None, 1),
+        ("on", "cpu", None, 1),
+    ],
+)
+def test_a_network_that_generates_is_compiled_once_it_is_worth_it(
+    monkeypatch: pytest.MonkeyPatch, choice: Any, device: str, problem: str | None, compiled: int
+) -> None:
+    monkeypatch.setattr(acceleration, "compile_problem", lambda device: problem)
+    network, later = tiny_video_model().denoiser.network, LaterCompilation(choice)
+    asked = [later.before(WORTH_PASSES // 2, network, torch.device(device)) for _ in range(3)]
+    assert [number for number, done in enumerate(asked, start=1) if done] == ([compiled] if compiled else [])
+    assert is_compiled(network) == bool(compiled)
 
 
 def state_of() -> TrainState:

@@ -16,7 +16,8 @@ import torch
 
 from vidiff_cli.checkpoint import read_tensors
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.training.distributed import ALONE, ProcessInfo, init_distributed
+from vidiff_cli.system.launcher import ProcessInfo
+from vidiff_cli.training.distributed import ALONE, gathers_half, init_distributed
 from vidiff_cli.training.loader import Batch
 from vidiff_cli.training.objective import training_loss
 
@@ -174,6 +175,13 @@ def test_every_weight_has_a_gradient_in_every_step(batch: dict[str, Any]) -> Non
     read = Batch(**whole, text=video_model.caption_reader()(whole["captions"]))
     ALONE.loss(video_model, read, training_loss).total.backward()
     assert [name for name, value in video_model.named_parameters() if value.grad is None] == []
+
+
+def test_weights_are_gathered_in_bf16_on_cuda_alone() -> None:
+    cuda, cpu = torch.device("cuda", 1), torch.device("cpu")
+    assert gathers_half(cuda, torch.bfloat16)
+    assert not any(gathers_half(cuda, dtype) for dtype in (torch.float32, torch.float16))
+    assert not gathers_half(cpu, torch.bfloat16)
 
 
 def test_ranks_tell_each_other_no_pickles() -> None:

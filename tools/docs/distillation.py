@@ -94,9 +94,10 @@ def measured() -> str:
     head = ["model", "steps", "guidance", "passes", "videos", "all words", "spread", "sharpness", "extension", "CPU s"]
     rows = []
     for key, row in sorted(figures.items(), key=lambda item: -item[1]["passes"]):
-        name, steps, scale, sampler = (*key.split(":"), "", "")[:4]
+        name, steps, scale, sampler, shift = (*key.split(":"), "", "", "", "")[:5]
         each = [f"{row[part]:.2f}" for part in ("spread", "sharpness", "error", "cpu_seconds")]
-        shown = f"{steps} ({sampler})" if sampler else steps
+        others = ", ".join(word for word in (sampler, f"shift {shift}" if shift else "") if word)
+        shown = f"{steps} ({others})" if others else steps
         rows.append(
             [name, shown, scale or "in it", str(row["passes"]), str(row["all words"]["count"]), words(row), *each]
         )

@@ -18,4 +18,6 @@ def evaluate(call: Invocation) -> None:
     from vidiff_cli.commands.evaluate import table_rows
 
     report = call.follow(task.events(settings))
+    if report is None:  # of several processes, the first one has it
+        return
     print_json(report) if call.as_json else print_rows(table_rows(report))

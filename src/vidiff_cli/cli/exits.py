@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,7 +19,10 @@ import typer
 from rich.markup import escape
 
 from vidiff_cli.cli.console import shown, stderr
-from vidiff_cli.errors import UsageError, error_sentence
+from vidiff_cli.errors import UsageError, VidiffError, error_sentence
+from vidiff_cli.system.launcher import ProcessInfo
+
+FIRST_SPEAKS_SECONDS = 3.0
 
 
 class Terminated(KeyboardInterrupt):
@@ -55,8 +59,13 @@ def errors_as_sentences(verbose: Callable[[], bool] = lambda: False) -> Iterator
         raise typer.Exit(1) from None
     except Exception as error:
         if hasattr(error, "exit_code"):  # Typer's own: wrong usage, or an Exit
+            if not isinstance(error, typer.Exit) and _is_other_rank():
+                _let_first_speak()
+                raise typer.Exit(error.exit_code) from None  # type: ignore[attr-defined]
             raise
-        if not _is_reported_by_other_rank(error):
+        if _is_reported_by_other_rank(error) or (isinstance(error, UsageError) and _is_other_rank()):
+            _let_first_speak()
+        else:
             _say_error(error, verbose=verbose())
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
@@ -74,8 +83,21 @@ def _say(text: str) -> None:
 
 
 def _is_reported_by_other_rank(error: BaseException) -> bool:
-    """True if another process of the same training reports this error (training/distributed.py)."""
+    """True if another process of the same launch reports this error (training/distributed.py, system/ranks.py)."""
     return getattr(error, "reported_by_other_rank", False)
+
+
+def _is_other_rank() -> bool:
+    """True in a process of a launcher where the first one has the same flags, and tells what is wrong with them."""
+    with contextlib.suppress(VidiffError):
+        return ProcessInfo.from_environment(os.environ).rank > 0
+    return False
+
+
+def _let_first_speak() -> None:
+    """Waits, because a launcher ends all processes when one has failed, also the one that is about to tell why."""
+    with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(FIRST_SPEAKS_SECONDS)
 
 
 _catching = False

@@ -34,6 +34,9 @@ def extend(
     inputs = sources or [settings.input]
     if are_many(inputs):
         return complete_many(call, task, settings, inputs)
+    if not call.is_main:
+        return None
+    call.note_idle("One input")
     report = call.follow(task.events(settings))
     if isinstance(report, CompletionReport):
         jump = "" if report.seam_jump is None else f", seam jump {' '.join(map('{:.2f}'.format, report.seam_jump))}"

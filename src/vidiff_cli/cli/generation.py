@@ -54,7 +54,11 @@ def complete_many(
     """
     from vidiff_cli.commands.many import many
 
+    if settings.dry_run and not call.is_main:
+        return
     report = call.follow(many.events(command, settings, inputs))
+    if not call.is_main:
+        return
     if call.as_json:
         print_json(report)
     elif settings.dry_run:

@@ -37,6 +37,9 @@ def interpolate(
     inputs = sources or [settings.input]
     if are_many(inputs):
         return complete_many(call, task, settings, inputs)
+    if not call.is_main:
+        return None
+    call.note_idle("One input")
     report = call.follow(task.events(settings))
     if isinstance(report, CompletionReport):
         held = f", {report.held} held" if report.held else ""

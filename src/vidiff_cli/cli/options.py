@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -37,11 +38,14 @@ from vidiff_cli.cli.progress import follow
 from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Nested, Option
 from vidiff_cli.config.resolve import resolve
 from vidiff_cli.events import EventStream
+from vidiff_cli.system.launcher import ProcessInfo
 
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 
 VERBOSE_KEY = "vidiff.verbose"
+# Commands whose work several processes of a launcher share; the first process alone runs the others.
+SHARED = frozenset({"prep", "train", "distill", "sample", "extend", "interpolate", "evaluate"})
 LAST_PANELS = (OUTPUT, REPRODUCE)  # shown after the panels of the command
 METAVAR_WIDTH = 22  # longest line of choices in the help
 METAVARS = {int: "<int>", float: "<float>", Path: "<path>", Fraction: "<fps>"}
@@ -54,6 +58,7 @@ class Invocation:
         self.context = context
         self.quiet, self.verbose = bool(context.params["quiet"]), bool(context.params["verbose"])
         self.as_json = bool(context.params["as_json"])
+        self.launch = ProcessInfo.from_environment(os.environ)
 
     def settings(self, model: type[M], *, under: Mapping[str, Any] | None = None, **extra: object) -> M:
         """Resolve defaults < `under` < --config files < flags < --set. Raises UsageError.
@@ -77,7 +82,18 @@ class Invocation:
 
     def follow(self, events: EventStream[R], *, more: bool = False) -> R:
         """Run a task and show its events on stderr; returns its report. `more`: another task follows."""
+        events = events if self.is_main else _unheard(events)
         return follow(events, quiet=self.quiet, verbose=self.verbose, more=more)
+
+    @property
+    def is_main(self) -> bool:
+        """True for the process that prints: of several that a launcher started, the first."""
+        return self.launch.rank == 0
+
+    def note_idle(self, what: str) -> None:
+        """Print, where there are several processes, that those but the first have nothing to do."""
+        if self.launch.world > 1:
+            self.note(f"{what}: {self.launch.world - 1} of {self.launch.world} processes have nothing to do.")
 
     def note(self, text: str) -> None:
         """Print a line on stderr, unless --quiet."""
@@ -87,6 +103,16 @@ class Invocation:
     def print(self, report: object, *paths: Path | str) -> None:
         """Print the paths on stdout, or with --json the report."""
         print_json(report) if self.as_json else print_paths(*paths)
+
+
+def _unheard(events: EventStream[R]) -> EventStream[R]:
+    """A task without its events: those of a process that is not the first."""
+    while True:
+        try:
+            next(events)
+        except StopIteration as done:
+            return done.value
+    yield
 
 
 def _main_name(parameter: Any) -> str:
@@ -106,6 +132,8 @@ def options(*models: type[BaseModel]) -> Callable[[Callable[..., None]], Callabl
 
         @functools.wraps(function)
         def run(context: typer.Context, **given: Any) -> None:
+            if function.__name__ not in SHARED and ProcessInfo.from_environment(os.environ).rank:
+                return
             function(Invocation(context), **{parameter.name: given[parameter.name] for parameter in own})
 
         first = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)

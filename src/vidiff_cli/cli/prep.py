@@ -29,6 +29,8 @@ def prep(call: Invocation) -> None:
     from vidiff_cli.commands.prep import prep as task
 
     report = call.follow(task.events(settings))
+    if not call.is_main:
+        return
     if not call.quiet:
         _print_table(report)
     call.print(report, report.folder)

@@ -17,4 +17,5 @@ def sample(call: Invocation, from_json: FromJson = None) -> None:
     from vidiff_cli.commands.sample import sample as task
 
     report = call.follow(task.events(settings))
-    call.print(report, *report.paths)
+    if call.is_main:
+        call.print(report, *report.paths)

@@ -27,6 +27,7 @@ from vidiff_cli.device import (
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.frame_store import free_bytes
 from vidiff_cli.runs.averages import MOST
+from vidiff_cli.runs.compilation import choose_compilation
 from vidiff_cli.runs.latents import blank_latents
 from vidiff_cli.runs.memory import cheapest_change, estimate_step, format_bytes, resolve_batch_size
 from vidiff_cli.runs.public_finetune import blank_base_latents, finetunes_public
@@ -80,7 +81,7 @@ def estimate_cost(settings: TrainSettings) -> EventStream[CostReport]:
     Raises VidiffError for a dataset that cannot be read.
     """
     dataset = open_clips(settings)
-    device = choose_device(settings.device)
+    device = choose_device(settings.device, deterministic=settings.deterministic)
     dtype = choose_dtype(settings.precision, device)
     restart_peak(device)
     settings = settings.model_copy(update={"precision": dtype_name(dtype)})
@@ -168,7 +169,8 @@ def _measure_steps(
 
     own = model.base is None
     latents = blank_latents(dataset, model.autoencoder) if own else blank_base_latents(model, dataset)
-    state = initial_state(settings, model, device, ALONE)
+    compiled = choose_compilation(settings, model, device).mode
+    state = initial_state(settings, model, device, ALONE, compiled=compiled)
     encoder = model.text.clip if model.base is None else model.base.text
     embed = None if encoder is None else _blank_captions(encoder)
     steps = train_steps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from vidiff_cli.generation.load_model import open_model_as
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.metrics.bootstrap import ConfidenceInterval, bootstrap_mean
 from vidiff_cli.path_kind import MODEL_KINDS, path_kind
+from vidiff_cli.system.launcher import ProcessInfo
+from vidiff_cli.system.ranks import Ranks, meet
 
 __all__ = ["EvaluateReport", "evaluate", "table_rows"]
 
@@ -57,32 +60,38 @@ class _Sides:
 
 
 @task
-def evaluate(settings: EvaluateSettings) -> EventStream[EvaluateReport]:
+def evaluate(settings: EvaluateSettings) -> EventStream[EvaluateReport | None]:
     """Compares generated videos with real ones, or a run's samples with its held-out clips.
 
-    Videos are read one after the other: memory does not grow with their number. Raises VidiffError for videos, weights
+    Videos are read one after the other: memory does not grow with their number. Several processes of a launcher share
+    the sampling and measuring; the first one reports, the others return None. Raises VidiffError for videos, weights
     or a folder that cannot be used, and for too few videos.
     """
     start = time.monotonic()
-    check_target(settings.output, overwrite=settings.overwrite)
-    device = choose_device(settings.device)
-    extractors = list(open_extractors(settings.extractors, device, expect=settings.expect))
-    clip = open_clip_scorer(settings.clip_model, device) if settings.clip else None
-    sides = yield from _open_sides(settings)
-    tools = MeasureContext(
-        view=sides.view,
-        extractors=extractors if min(len(sides.real.items), len(sides.generated.items)) > 1 else (),
-        given=_given_frames(settings, sides),
-        temporal=settings.temporal,
-        clip=clip,
-        device=device,
-        world=sides.real.facts["kind"] == "world",
-    )
-    warnings = [*_dataset_warnings(sides), *cautions(sides.real, sides.generated, tools, sides.truth is not None)]
-    yield from (Note(text, "warning") for text in warnings)
-    yield from describe_comparison(sides.view, tools.given, sides.truth, clip)
-    real = yield from measure_videos(sides.real, tools, what="real videos")
-    generated = yield from measure_videos(sides.generated, tools, what="generated videos", truth=sides.truth)
+    launch = ProcessInfo.from_environment(os.environ)
+    with meet(launch, settings.output) as ranks:
+        check_target(settings.output, overwrite=settings.overwrite)
+        launch.take_device(settings.device)
+        device = choose_device(settings.device, deterministic=settings.deterministic)
+        extractors = list(open_extractors(settings.extractors, device, expect=settings.expect))
+        clip = open_clip_scorer(settings.clip_model, device) if settings.clip else None
+        sides = yield from _open_sides(settings, ranks)
+        tools = MeasureContext(
+            view=sides.view,
+            extractors=extractors if min(len(sides.real.items), len(sides.generated.items)) > 1 else (),
+            given=_given_frames(settings, sides),
+            temporal=settings.temporal,
+            clip=clip,
+            device=device,
+            world=sides.real.facts["kind"] == "world",
+        )
+        warnings = [*_dataset_warnings(sides), *cautions(sides.real, sides.generated, tools, sides.truth is not None)]
+        yield from (Note(text, "warning") for text in warnings)
+        yield from describe_comparison(sides.view, tools.given, sides.truth, clip)
+        real = yield from measure_videos(sides.real, tools, ranks, what="real videos")
+        generated = yield from measure_videos(sides.generated, tools, ranks, what="generated videos", truth=sides.truth)
+        if not ranks.is_main:
+            return None
     results = yield from _results(settings, tools, real, generated)
     report = EvaluateReport(
         folder=settings.output,
@@ -111,7 +120,7 @@ def evaluate(settings: EvaluateSettings) -> EventStream[EvaluateReport]:
     return report
 
 
-def _open_sides(settings: EvaluateSettings) -> EventStream[_Sides]:
+def _open_sides(settings: EvaluateSettings, ranks: Ranks) -> EventStream[_Sides]:
     """Opens both sides; of a run, samples the generated one."""
     first, second = settings.real, settings.generated
     if second is not None and path_kind(first) in MODEL_KINDS:
@@ -123,7 +132,7 @@ def _open_sides(settings: EvaluateSettings) -> EventStream[_Sides]:
     run = first if second is None else second if path_kind(second) in MODEL_KINDS else None
     real = yield from _open_real(settings, run)
     if run is not None:
-        return (yield from _sample_run(settings, run, real))
+        return (yield from _sample_run(settings, run, real, ranks))
     assert second is not None
     generated = dataset_set(second, "all") if path_kind(second) == "dataset" else (yield from files_set(second))
     generated = generated.subset(settings.count)
@@ -148,11 +157,11 @@ def _open_real(settings: EvaluateSettings, run: Path | None) -> EventStream[Vide
     return real.subset(settings.count)
 
 
-def _sample_run(settings: EvaluateSettings, run: Path, real: VideoSet) -> EventStream[_Sides]:
+def _sample_run(settings: EvaluateSettings, run: Path, real: VideoSet, ranks: Ranks) -> EventStream[_Sides]:
     """Samples as many videos from a run as there are real ones, with their captions as prompts."""
     if settings.paired:
         raise UsageError("samples of a run have no real video of their own", fix="leave out --paired")
-    asked = {"model": run, "device": settings.device, "seed": settings.seed}
+    asked = {"model": run, "device": settings.device, "deterministic": settings.deterministic, "seed": settings.seed}
     sampling = settings.sampling.model_copy(update=asked)
     model = open_model_as(sampling)
     setup = resolve_sampling(model, sampling)
@@ -170,6 +179,7 @@ def _sample_run(settings: EvaluateSettings, run: Path, real: VideoSet) -> EventS
         prompts,
         placeholders[0].frames,
         settings.output.parent,
+        ranks,
         seed=sampling.seed or 0,
         record=sampling.model_dump(mode="json", exclude={"output", "overwrite", "sidecar", "compare", "lossless"}),
     )

@@ -1,7 +1,7 @@
 """`vidiff interpolate` and `vidiff extend` of many films: each by itself, and the next whatever became of the last.
 
 A film is finished when its result is there with a sidecar of the same settings, model and input: the same command
-leaves it as it is, so that an interrupted one goes on.
+leaves it as it is, so that an interrupted one goes on. Several processes of a launcher take every film in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 
@@ -26,13 +26,16 @@ from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.errors import UsageError, VidiffError, error_sentence
 from vidiff_cli.events import Event, EventStream, Note, Progress, Task, task
 from vidiff_cli.generation.completion import open_completion_model
+from vidiff_cli.generation.films import Film, FilmMessages, FilmReport, result_folders
 from vidiff_cli.generation.resume_journal import journal_path
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.sidecar import read_sidecar, resolved_settings
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.preparation.scan import MediaSource, scan
 from vidiff_cli.system import worker_pool
+from vidiff_cli.system.launcher import ProcessInfo
 from vidiff_cli.system.locks import hidden_folder
+from vidiff_cli.system.ranks import meet
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import HIDDEN, RECIPES
 from vidiff_cli.video.probe import SUFFIXES_VIDEO, probe
@@ -45,33 +48,9 @@ CompletionTask = Task[..., Any]
 FREE = {"input", "model", "seed", "clip_model", "autoencoder", "device", "sidecar", "dry_run"}
 
 
-class FrameCounts(Protocol):
-    """A report that counts given and made frames."""
-
-    @property
-    def given(self) -> int: ...
-    @property
-    def made(self) -> int: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FilmReport:
-    """One film: its `name` relative to what was given, the `path` of its result, and the result's own report.
-
-    `status`: made; finished before; failed, for the `reason` (one sentence); planned: --dry-run, and it would be made.
-    """
-
-    name: str
-    path: Path
-    status: Literal["made", "finished", "failed", "planned"]
-    seconds: float
-    reason: str | None = None
-    report: FrameCounts | None = None
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ManyReport:
-    """All films, in the order of their names."""
+    """All films, in the order of their names; none in a process of a launcher that is not the first."""
 
     films: tuple[FilmReport, ...]
     seconds: float
@@ -83,28 +62,17 @@ class ManyReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Film:
-    """`frames`: about how many the input has, 0 where that is unknown; `problem`: why it cannot be read."""
-
-    name: str
-    path: Path
-    result: Path
-    frames: int = 0
-    problem: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
     """One film for a worker process."""
 
     command: CompletionTask
     settings: CompletingSettings
-    film: _Film
+    film: Film
     threads: int
     argv: tuple[str, ...]
 
 
-Made = Generator[tuple[_Film, Event | FilmReport]]
+Made = Generator[tuple[Film, Event | FilmReport], None, None]
 
 
 @task
@@ -115,23 +83,35 @@ def many(command: CompletionTask, settings: CompletingSettings, inputs: Sequence
     Raises VidiffError for inputs, a folder or a model that cannot be used; what fails for one film is in its report.
     """
     began = time.monotonic()
-    films = yield from _probed(_planned(settings, inputs))
-    tally, reports = _Tally(films), dict[str, FilmReport]()
-    yield tally.progress()
-    making = (_in_turn if settings.jobs == 1 else _at_a_time)(command, settings, films)
-    with closing(making):
-        for film, event in making:
-            if isinstance(event, FilmReport):
-                reports[film.name] = event
-                tally.end(film, event)
-                if not settings.dry_run:
-                    yield _line(event)
-                yield tally.progress()
-            elif isinstance(event, Progress):
-                yield tally.progress(film, event)
-            elif event.level == "warning":
-                yield Note(f"{film.name}: {event.text}", "warning")
-    return ManyReport(films=tuple(reports[film.name] for film in films), seconds=time.monotonic() - began)
+    launch = ProcessInfo.from_environment({} if settings.dry_run else os.environ)
+    with meet(launch, settings.output or Path()) as ranks, contextlib.ExitStack() as stack:
+        launch.take_device(settings.device)
+        films = list[Film]()
+        if ranks.is_main:
+            films = yield from _probed(_planned(settings, inputs))
+            if ranks.world > 1:
+                stack.enter_context(result_folders(films))
+        films = [Film.from_data(data) for data in ranks.share([film.as_data() for film in films])]
+        yield from ranks.idle(len(films), f"{len(films)} film{'s' * (len(films) != 1)}")
+        tally, reports = _Tally(films), dict[str, FilmReport]()
+        yield tally.progress()
+        own = (_in_turn if settings.jobs == 1 else _at_a_time)(command, settings, ranks.part(films))
+        messages = FilmMessages(films)
+        making = ranks.merge(own, messages.dump, messages.load)
+        with closing(making):
+            for film, event in making:
+                if isinstance(event, FilmReport):
+                    reports[film.name] = event
+                    tally.end(film, event)
+                    if not settings.dry_run:
+                        yield _line(event)
+                    yield tally.progress()
+                elif isinstance(event, Progress):
+                    yield tally.progress(film, event)
+                elif event.level == "warning":
+                    yield Note(f"{film.name}: {event.text}", "warning")
+        made = tuple(reports[film.name] for film in films if ranks.is_main)
+    return ManyReport(films=made, seconds=time.monotonic() - began)
 
 
 def _line(done: FilmReport) -> Note:
@@ -142,7 +122,7 @@ def _line(done: FilmReport) -> Note:
     return Note(f"{done.name}: {done.report.given} frames given, {done.report.made} made in {done.seconds:.1f} s.")
 
 
-def _planned(settings: CompletingSettings, inputs: Sequence[Path]) -> list[_Film]:
+def _planned(settings: CompletingSettings, inputs: Sequence[Path]) -> list[Film]:
     """The films and their results: under the input's name; with its suffix in it where two would have the same."""
     folder = settings.output
     if folder is None:
@@ -156,7 +136,7 @@ def _planned(settings: CompletingSettings, inputs: Sequence[Path]) -> list[_Film
     sources, suffix = _videos(inputs, folder), ".mkv" if settings.lossless else ".mp4"
     count = Counter(Path(source.name).with_suffix("") for source in sources)
     films = [
-        _Film(
+        Film(
             name=source.name,
             path=source.path,
             result=folder / (name.with_suffix(suffix) if count[name.with_suffix("")] == 1 else f"{name}{suffix}"),
@@ -185,7 +165,7 @@ def _videos(inputs: Sequence[Path], folder: Path) -> list[MediaSource]:
     return videos
 
 
-def _probed(films: Sequence[_Film]) -> EventStream[list[_Film]]:
+def _probed(films: Sequence[Film]) -> EventStream[list[Film]]:
     """The films with their numbers of frames, or what is the matter with them."""
     probed = []
     for number, film in enumerate(films, 1):
@@ -196,7 +176,7 @@ def _probed(films: Sequence[_Film]) -> EventStream[list[_Film]]:
                 frames = round((info.duration_seconds or 0) * info.fps)
         except VidiffError as error:
             problem = str(error)
-        probed.append(_Film(name=film.name, path=film.path, result=film.result, frames=frames, problem=problem))
+        probed.append(Film(name=film.name, path=film.path, result=film.result, frames=frames, problem=problem))
         yield Progress(what="looking at films", done=number, total=len(films))
     return probed
 
@@ -204,12 +184,12 @@ def _probed(films: Sequence[_Film]) -> EventStream[list[_Film]]:
 class _Tally:
     """Progress over all films, in frames of the inputs; those of films that are not made do not count."""
 
-    def __init__(self, films: Sequence[_Film]) -> None:
+    def __init__(self, films: Sequence[Film]) -> None:
         self._films, self._ended = len(films), 0
         self._frames, self._done = sum(film.frames for film in films), 0
         self._began = time.monotonic()
 
-    def end(self, film: _Film, report: FilmReport) -> None:
+    def end(self, film: Film, report: FilmReport) -> None:
         self._ended += 1
         if report.status == "made":
             self._done += film.frames
@@ -217,7 +197,7 @@ class _Tally:
             self._frames -= film.frames
             self._began += report.seconds
 
-    def progress(self, film: _Film | None = None, inner: Progress | None = None) -> Progress:
+    def progress(self, film: Film | None = None, inner: Progress | None = None) -> Progress:
         done, detail = self._done, [f"{self._ended}/{self._films} films"]
         if film is not None and inner is not None and inner.total:
             done += film.frames * inner.done // inner.total if inner.what == "frames" else 0
@@ -228,8 +208,10 @@ class _Tally:
         return Progress(what="frames of all films", done=done, total=self._frames or None, detail=", ".join(detail))
 
 
-def _in_turn(command: CompletionTask, settings: CompletingSettings, films: Sequence[_Film]) -> Made:
+def _in_turn(command: CompletionTask, settings: CompletingSettings, films: Sequence[Film]) -> Made:
     """One film after the other, with one model for all."""
+    if not films:
+        return
     model = _open_model(settings)
     for film in films:
         with closing(_film(command, settings, film, model)) as steps:
@@ -237,7 +219,7 @@ def _in_turn(command: CompletionTask, settings: CompletingSettings, films: Seque
                 yield film, event
 
 
-def _at_a_time(command: CompletionTask, settings: CompletingSettings, films: Sequence[_Film]) -> Made:
+def _at_a_time(command: CompletionTask, settings: CompletingSettings, films: Sequence[Film]) -> Made:
     """Several films at a time. The processes end with this one, however that ends."""
     threads, argv = max(1, torch.get_num_threads() // settings.jobs), tuple(sys.argv)
     jobs = [_Job(command=command, settings=settings, film=film, threads=threads, argv=argv) for film in films]
@@ -266,6 +248,7 @@ def _at_a_time(command: CompletionTask, settings: CompletingSettings, films: Seq
 
 def _apart(job: _Job) -> list[Event | FilmReport] | VidiffError:
     """One film in a process of its own: its notes and its report; or an error that all films would have."""
+    ProcessInfo.from_environment(os.environ).take_device(job.settings.device)
     torch.set_num_threads(job.threads)
     sys.argv = list(job.argv)  # for the sidecar
     try:
@@ -289,7 +272,7 @@ def _open_model(settings: CompletingSettings) -> VideoModel | None:
 
 
 def _film(
-    command: CompletionTask, settings: CompletingSettings, film: _Film, model: VideoModel | None
+    command: CompletionTask, settings: CompletingSettings, film: Film, model: VideoModel | None
 ) -> Generator[Event | FilmReport]:
     """The events of one film, and its report at the end. A UsageError, which all films would have, is raised."""
     began = time.monotonic()
@@ -322,7 +305,7 @@ def _film(
     yield FilmReport(name=film.name, path=film.result, status="made", seconds=seconds, report=report)
 
 
-def _failed(film: _Film, seconds: float, reason: str) -> FilmReport:
+def _failed(film: Film, seconds: float, reason: str) -> FilmReport:
     return FilmReport(name=film.name, path=film.result, status="failed", seconds=seconds, reason=reason)
 
 

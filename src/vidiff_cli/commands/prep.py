@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidiff_cli.config.model import LearnedTextSettings
 from vidiff_cli.config.prep import PrepSettings, parse_shard
 from vidiff_cli.dataset.dataset import DatasetSpec, open_dataset, read_rows, read_spec
-from vidiff_cli.errors import VidiffError
+from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.events import EventStream, Note, task
-from vidiff_cli.preparation.decode import extract_sources, merged
+from vidiff_cli.preparation.decode import ExtractedSources, cached_sources, extract_sources, finished_sources, merged
+from vidiff_cli.preparation.extract_cache import ExtractCache, ExtractedSource
 from vidiff_cli.preparation.plan import PREVIEW, REJECTED, Plan, is_complete, open_cache, plan_prep
 from vidiff_cli.preparation.previews import preview, preview_rejected
 from vidiff_cli.preparation.quality_filters import Limits
 from vidiff_cli.preparation.selection import Selection, SelectionInput, select
 from vidiff_cli.preparation.write_dataset import LEDGER, MISSING, source_status, write_dataset, write_ledgers
 from vidiff_cli.system.atomic_files import remove_leftovers
+from vidiff_cli.system.launcher import ProcessInfo
 from vidiff_cli.system.locks import LOCK, alone, folder_alone
+from vidiff_cli.system.ranks import Ranks, meet
 from vidiff_cli.text.tokenizer import token_ids
 
 CLIP_TOKENS, CLIP_MARKS = 77, 2  # that most CLIPs read of a caption; start and end among them
@@ -63,19 +67,28 @@ class PrepReport:
 
 @task
 def prep(settings: PrepSettings) -> EventStream[PrepReport]:
-    """Makes the dataset folder `settings.output`; run again after an interruption, it continues.
+    """Makes the dataset folder `settings.output`; run again after an interruption, it continues. Of several processes
+    of a launcher each decodes a part, and the first one makes the dataset of all.
 
     VidiffError: a source does not exist, the output holds something else or other settings, no clip is left, or (with
     `strict`) a source is rejected. Bad files are no error: each becomes a row of ledger.jsonl with its reason.
     """
     started = time.monotonic()
-    plan = plan_prep(settings)
-    fix = "wait for it to end, or give another folder with -o"
-    if settings.shard is not None:
-        with _part_alone(settings, fix):
-            return (yield from _prepare_part(plan, started))
-    with folder_alone(settings.output, fix=fix) as locked:
-        return (yield from _prepare(plan, started, locked=locked))
+    launch = ProcessInfo.from_environment(os.environ)
+    if launch.world > 1 and (settings.merge or settings.shard is not None):
+        found = "--merge" if settings.merge else f"--shard {settings.shard}"
+        fix = "leave it out: the processes divide the sources, and join the parts, by themselves"
+        raise UsageError(f"{launch.world} processes of {launch.launcher} take no part by hand", found=found, fix=fix)
+    with meet(launch, settings.output) as ranks:
+        plan = plan_prep(settings)
+        fix = "wait for it to end, or give another folder with -o"
+        if settings.shard is not None:
+            with _part_alone(settings, fix):
+                return (yield from _prepare_part(plan, started))
+        if not ranks.is_main:
+            return (yield from _decode_for_first(plan, started, ranks))
+        with folder_alone(settings.output, fix=fix) as locked:
+            return (yield from _prepare(plan, started, ranks, locked=locked))
 
 
 def _part_alone(settings: PrepSettings, fix: str) -> contextlib.AbstractContextManager[bool]:
@@ -96,14 +109,29 @@ def _prepare_part(plan: Plan, started: float) -> EventStream[PrepReport]:
     sources = [source for source in plan.scan.sources if _part(source.name, parts) == part]
     cache = open_cache(settings)
     extracted, resumed = yield from extract_sources(plan, cache, sources)
-    rejected = Counter(source.kind for source in extracted.values() if source.kind)
     yield Note(f"Part {settings.shard} is done. When all are: the same command with --merge instead of --shard.")
+    return _part_report(plan, settings.shard, extracted, resumed, started)
+
+
+def _decode_for_first(plan: Plan, started: float, ranks: Ranks) -> EventStream[PrepReport]:
+    """Decodes this process's part of the sources; the first process makes the dataset."""
+    extracted, resumed = dict[str, ExtractedSource](), 0
+    if ranks.share(True):
+        sources, cache = ranks.part(plan.scan.sources), open_cache(plan.settings)
+        extracted, resumed = yield from ranks.together(extract_sources(plan, cache, sources, is_part=True))
+    return _part_report(plan, f"{ranks.rank + 1}/{ranks.world}", extracted, resumed, started)
+
+
+def _part_report(
+    plan: Plan, part: str, extracted: Mapping[str, ExtractedSource], resumed: int, started: float
+) -> PrepReport:
+    rejected = Counter(source.kind for source in extracted.values() if source.kind)
     return PrepReport(
-        folder=settings.output,
+        folder=plan.settings.output,
         already_complete=False,
-        shard=settings.shard,
-        sources=len(sources),
-        kept=len(sources) - sum(rejected.values()),
+        shard=part,
+        sources=len(extracted),
+        kept=len(extracted) - sum(rejected.values()),
         rejected=dict(rejected.most_common()),
         other_files=plan.scan.other_files,
         clips=0,
@@ -125,7 +153,7 @@ def _part(name: str, parts: int) -> int:
     return int.from_bytes(digest[:8], "big") % parts + 1
 
 
-def _prepare(plan: Plan, started: float, *, locked: bool) -> EventStream[PrepReport]:
+def _prepare(plan: Plan, started: float, ranks: Ranks, *, locked: bool) -> EventStream[PrepReport]:
     settings = plan.settings
     for text in plan.captions.notes:
         yield Note(text, "warning")
@@ -133,6 +161,7 @@ def _prepare(plan: Plan, started: float, *, locked: bool) -> EventStream[PrepRep
     if locked:
         remove_leftovers(settings.output)
     cache = open_cache(settings)
+    ranks.share(not complete)  # the others begin
     if complete:
         yield Note(f"Nothing to do: {settings.output} is complete, with the same settings and sources.")
         dataset = open_dataset(settings.output)
@@ -145,7 +174,7 @@ def _prepare(plan: Plan, started: float, *, locked: bool) -> EventStream[PrepRep
         extracted = merged(plan, cache)
         resumed = len(extracted)
     else:
-        extracted, resumed = yield from extract_sources(plan, cache, plan.scan.sources)
+        extracted, resumed = yield from _extract_all(plan, cache, ranks)
     inputs = SelectionInput(
         sources=plan.scan.sources, captions=plan.captions, groups=plan.groups, extracted=extracted, cache=cache
     )
@@ -163,6 +192,21 @@ def _prepare(plan: Plan, started: float, *, locked: bool) -> EventStream[PrepRep
     cache.remove()
     yield from preview(open_dataset(settings.output), settings)
     return _report(plan, spec, started, resumed=resumed)
+
+
+def _extract_all(plan: Plan, cache: ExtractCache, ranks: Ranks) -> EventStream[tuple[ExtractedSources, int]]:
+    """Decodes all sources, together with the other processes; how many were finished before."""
+    sources = plan.scan.sources
+    if ranks.world == 1:
+        return (yield from extract_sources(plan, cache, sources))
+    yield from ranks.idle(len(sources), f"{len(sources)} source{'s' * (len(sources) != 1)}")
+    if resumed := len(finished_sources(plan, cache, sources)):
+        yield Note(f"Continuing: {resumed} of {len(sources)} sources were finished before.")
+    yield from ranks.together(extract_sources(plan, cache, ranks.part(sources), is_part=True))
+    extracted = cached_sources(plan, cache, sources)
+    if missing := [source for source in sources if source.name not in extracted]:  # the sources are changing
+        extracted |= (yield from extract_sources(plan, cache, missing, is_part=True))[0]
+    return extracted, resumed
 
 
 def _check_worth_storing(plan: Plan, inputs: SelectionInput, selection: Selection) -> None:

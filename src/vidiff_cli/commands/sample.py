@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,26 +17,29 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, task
 from vidiff_cli.frames import Window, evenly_spaced, plan
 from vidiff_cli.generation.announce import announce_model, describe_guidance, warn_fps
-from vidiff_cli.generation.budget import check_amount, estimate_seconds, note_long, save_memory
-from vidiff_cli.generation.frame_store import FrameStore
-from vidiff_cli.generation.generate import generate
+from vidiff_cli.generation.budget import check_amount
 from vidiff_cli.generation.load_model import open_model_as
-from vidiff_cli.generation.output_files import OutputOptions, check_files, journal_key, sheet_path, slug, target_path
+from vidiff_cli.generation.output_files import OutputOptions, journal_key, sheet_path
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
 from vidiff_cli.generation.rolling import check_rolling
+from vidiff_cli.generation.sample_batches import (
+    SHEET_FRAMES,
+    SampleCall,
+    make_in_order,
+    make_shared,
+    output_paths,
+    remove_journals,
+)
 from vidiff_cli.generation.sampling_setup import resolve_sampling
-from vidiff_cli.generation.sidecar import write_sidecar
-from vidiff_cli.generation.video_job import VideoJob, choose_overlap
-from vidiff_cli.generation.window_codec import latent_shape
-from vidiff_cli.models.codec import ceil_length, floor_length, z_shape
+from vidiff_cli.generation.video_job import choose_overlap
+from vidiff_cli.models.codec import ceil_length, floor_length
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.rolling import RollingPlan
+from vidiff_cli.system.launcher import ProcessInfo
+from vidiff_cli.system.ranks import meet
 from vidiff_cli.text.prompts_file import read_prompts
-from vidiff_cli.video.encode import encode
 
 MAX_VIDEOS = 100_000  # of one call
-SHEET_FRAMES = 96  # kept of a video for it
-SHEET_ROWS = 16  # of --compare: more make a picture that nobody looks at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,12 +60,41 @@ class SampleReport:
 @task
 def sample(settings: SampleSettings) -> EventStream[SampleReport]:
     """Make videos: `count` of each prompt, video i with seed + i. More frames than the model's window are made by
-    sliding it.
+    sliding it. Processes of a launcher share the videos; the first one speaks, and makes the sheet.
 
     Raises VidiffError for a model or an output that cannot be used, before anything is made.
     """
     began = time.monotonic()
-    prompts = _prompts(settings)
+    launch = ProcessInfo.from_environment(os.environ)
+    options = OutputOptions.from_record("sample", settings.output, settings.model_dump(mode="json"))
+    with meet(launch, options.folder) as ranks:
+        launch.take_device(settings.device)
+        prompts = ranks.share(_prompts(settings) if ranks.is_main else [])  # a file may be a pipe
+        call = _open(settings, options, prompts)
+        if not ranks.is_main:
+            seed, paths = ranks.share(0), list[Path]()
+            paths = output_paths(options, prompts, seed, call.details)
+            yield from make_shared(call, None, ranks, paths)
+            return _report(call, paths, seed, began)
+        with _journal(call) as journal:
+            yield from announce_model(call.model, journal.seed, prompts, negative=settings.negative_prompt)
+            if settings.strict_prompt:
+                _check_words(call.model, prompts)
+            yield from warn_fps(call.model, call.fps)
+            yield from describe_guidance(call.setup, call.windows, call.rolling)
+            paths = output_paths(options, prompts, ranks.share(journal.seed), call.details)
+            if ranks.world > 1 or journal.shared:
+                rows = yield from make_shared(call, journal, ranks, paths)
+            else:
+                rows = yield from make_in_order(call, journal, paths)
+            sheet = _sheet(prompts, rows, call.total, sheet_path(paths[0])) if rows else None
+            report = _report(call, paths, journal.seed, began, sheet=sheet)
+            remove_journals(call, journal)
+            return report
+
+
+def _open(settings: SampleSettings, options: OutputOptions, prompts: list[str]) -> SampleCall:
+    """Open the model and plan the windows. VidiffError for what cannot be made."""
     model = open_model_as(settings)
     setup = resolve_sampling(model, settings)
     if settings.noise not in (None, model.prior.name):
@@ -71,102 +104,58 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
             expected=model.prior.name,
             fix="leave it out",
         )
-    options = OutputOptions.from_record("sample", settings.output, settings.model_dump(mode="json"))
     total, fps = settings.num_frames or model.frames, Fraction(settings.fps or model.fps)
-    height, width = model.height, model.width
-    check_amount(total * min(settings.batch_size, len(prompts)), width, height, options.folder)
+    check_amount(total * min(settings.batch_size, len(prompts)), model.width, model.height, options.folder)
     windows = _windows(settings, model, total)
     rolling = _rolling(settings, model, total)
     made = max(max(window.frames) for window in windows) + 1  # more than are written, where a model makes groups
     times = [Fraction(frame) / fps for frame in range(made)]
-    with _journal(options, model, prompts, times) as journal:
-        seed = journal.seed
-        yield from announce_model(model, seed, prompts, negative=settings.negative_prompt)
-        if settings.strict_prompt:
-            _check_words(model, prompts)
-        yield from warn_fps(model, fps)
-        yield from describe_guidance(setup, windows, rolling)
-        paths = output_paths(options, prompts, seed, _details(model, total))
-        begun = journal.videos + (settings.batch_size if journal.complete else 0)
-        for number, path in enumerate(paths[journal.videos :], journal.videos):
-            check_files(path, options, fps, again=number < begun)
-        frames_before = journal.sheet_frames()
-        rows = [(prompt or "(no prompt)", frames) for prompt, frames in zip(prompts, frames_before, strict=False)]
-        for first in range(journal.videos, len(prompts), settings.batch_size):
-            batch = slice(first, first + settings.batch_size)
-            batch_prompts, again = prompts[batch], journal.complete
-            job = VideoJob(
-                windows=windows,
-                times=times,
-                prompts=lambda number, batch_prompts=batch_prompts: batch_prompts,
-                seeds=[seed + number for number in range(first, first + len(batch_prompts))],
-                rolling=rolling,
-            )
-            if first == 0:
-                shape = z_shape(model.codec, len(batch_prompts), len(windows[0].frames), height, width)
-                yield from save_memory(model, setup, shape)
-                seconds = estimate_seconds(model, setup, job, shape)
-                yield from note_long(seconds * len(prompts) / len(batch_prompts))
-            values = latent_shape(model.codec, len(batch_prompts), height, width)
-            store = FrameStore(
-                journal.frames((len(batch_prompts), height, width, 3)),
-                latents=None if values is None else journal.latents(values),
-            )
-            what = f"videos {first + 1}-{first + len(batch_prompts)}"
-            yield from generate(model, setup, job, store, journal=journal, what=what)
-            for clip, (path, prompt, own_seed) in enumerate(zip(paths[batch], batch_prompts, job.seeds, strict=True)):
-                frames = store.in_order(range(total), clip)
-                encode(path, frames, fps, lossless=options.lossless, overwrite=options.overwrite, again=again)
-                if options.compare and len(rows) < SHEET_ROWS:
-                    rows.append((prompt or "(no prompt)", store.read(evenly_spaced(total, SHEET_FRAMES))[:, clip]))
-                if options.sidecar:
-                    record = {**options.record, "prompts": [prompt], "count": 1, "prompts_file": None}
-                    facts: dict[str, object] = {
-                        "prompt": prompt,
-                        "frames": total,
-                        "fps": str(fps),
-                        "condition": setup.condition,
-                    }
-                    if len(windows) > 1:
-                        facts["history_guidance"] = setup.history_guidance
-                    write_sidecar(path, "sample", record, model, own_seed, facts)
-            journal.next_batch(first + len(batch_prompts), [frames for _, frames in rows])
-        report = SampleReport(
-            paths=tuple(paths),
-            prompts=tuple(prompts),
-            seeds=tuple(seed + number for number in range(len(prompts))),
-            frames=total,
-            fps=fps,
-            width=width,
-            height=height,
-            sheet=_sheet(rows, total, sheet_path(paths[0])) if rows else None,
-            seconds=time.monotonic() - began,
-        )
-        journal.remove()
-        return report
+    return SampleCall(
+        model=model,
+        setup=setup,
+        options=options,
+        prompts=prompts,
+        windows=windows,
+        rolling=rolling,
+        times=times,
+        total=total,
+        fps=fps,
+        batch_size=settings.batch_size,
+        key=journal_key(options.record, model, times, prompts),
+    )
 
 
 @contextmanager
-def _journal(
-    options: OutputOptions, model: VideoModel, prompts: list[str], times: Sequence[Fraction]
-) -> Iterator[WindowJournal]:
+def _journal(call: SampleCall) -> Iterator[WindowJournal]:
     """The journal of finished windows and videos. VidiffError where another process makes the very same files."""
-    target = target_path(options, slug(prompts[0]), _details(model, len(times)), options.seed)
-    key = journal_key(options.record, model, times, prompts)
-    with window_journal(target, key, options.seed, share=options.path is None and options.seed is None) as journal:
+    options = call.options
+    share = options.path is None and options.seed is None
+    with window_journal(call.target, call.key, options.seed, share=share) as journal:
         yield journal
 
 
-def _details(model: VideoModel, total: int) -> str:
-    """End of a file's name: number and size of frames."""
-    return f"{total}f_{model.width}x{model.height}"
+def _report(call: SampleCall, paths: list[Path], seed: int, began: float, *, sheet: Path | None = None) -> SampleReport:
+    return SampleReport(
+        paths=tuple(paths),
+        prompts=tuple(call.prompts),
+        seeds=tuple(seed + number for number in range(len(paths))),
+        frames=call.total,
+        fps=call.fps,
+        width=call.model.width,
+        height=call.model.height,
+        sheet=sheet,
+        seconds=time.monotonic() - began,
+    )
 
 
-def _sheet(rows: list[tuple[str, np.ndarray]], total: int, path: Path) -> Path:
+def _sheet(prompts: list[str], rows: list[np.ndarray], total: int, path: Path) -> Path:
     from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
     numbers = evenly_spaced(total, SHEET_FRAMES)
-    return contact_sheet([SheetRow(label=label, frames=frames, numbers=numbers) for label, frames in rows], path)
+    labelled = zip(prompts, rows, strict=False)
+    return contact_sheet(
+        [SheetRow(label=prompt or "(no prompt)", frames=frames, numbers=numbers) for prompt, frames in labelled], path
+    )
 
 
 def _prompts(settings: SampleSettings) -> list[str]:
@@ -214,14 +203,3 @@ def _rolling(settings: SampleSettings, model: VideoModel, total: int) -> Rolling
     check_rolling(model, settings)
     overlap = choose_overlap(settings.overlap, model.frames)
     return RollingPlan(way=range(total), known=0, window=model.frames, overlap=overlap)
-
-
-def output_paths(options: OutputOptions, prompts: list[str], seed: int, details: str) -> list[Path]:
-    """One file per video: -o for a single one; for several -o is their folder, or a name that gets the seed added."""
-    path = options.path
-    if path is not None and len(prompts) == 1:
-        return [path]
-    if path is not None and path.suffix:
-        return [path.with_name(f"{path.stem}_s{seed + number}{path.suffix}") for number in range(len(prompts))]
-    names = [f"{slug(prompt)}_s{seed + number}_{details}{options.suffix}" for number, prompt in enumerate(prompts)]
-    return [Path(name) if path is None else path / name for name in names]

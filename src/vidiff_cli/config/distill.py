@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Device, Option
+from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Compile, Deterministic, Device, Option
 
 DISTILLATION, RUN, WATCH = "Distillation", "Running", "Watching"
 
@@ -80,6 +80,8 @@ class DistillSettings(BaseModel):
     )
     seed: Annotated[int, Option(REPRODUCE)] = Field(default=0, ge=0, description="Seed of every random draw")
     device: Device = "auto"
+    compile: Compile = "auto"
+    deterministic: Deterministic = False
 
     @model_validator(mode="after")
     def _steps_divide(self) -> DistillSettings:

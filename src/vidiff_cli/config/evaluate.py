@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vidiff_cli.config.fields import Rate
 from vidiff_cli.config.generate import GenerationSettings
-from vidiff_cli.config.options import OUTPUT, REPRODUCE, Argument, Device, Nested, Option
+from vidiff_cli.config.options import OUTPUT, REPRODUCE, Argument, Deterministic, Device, Nested, Option
 
 BY_THEMSELVES = ("random", "shapes")
 FROM_FILES = ("i3d", "r3d_18", "s3d")
@@ -85,14 +85,15 @@ class EvaluateSettings(BaseModel):
     dataset: Annotated[Path | None, Option(RUN)] = Field(
         default=None, description="Dataset to compare a run with; if not given, the one it was trained on"
     )
-    sampling: Annotated[GenerationSettings, Nested(RUN, "steps", "sampler", "guidance_scale", "dtype")] = Field(
-        default=GenerationSettings(), description="Settings for sampling from a run"
+    sampling: Annotated[GenerationSettings, Nested(RUN, "steps", "sampler", "guidance_scale", "dtype", "compile")] = (
+        Field(default=GenerationSettings(), description="Settings for sampling from a run")
     )
     overwrite: Annotated[bool, Option(OUTPUT)] = Field(default=False, description="Replace an existing evaluation")
     seed: Annotated[int, Option(REPRODUCE)] = Field(
         default=0, ge=0, description="Seed of the bootstrap and of the samples of a run"
     )
     device: Device = "auto"
+    deterministic: Deterministic = False
 
     @field_validator("size")
     @classmethod

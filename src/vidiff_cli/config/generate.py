@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from vidiff_cli.config.fields import Encoding, Rate, Size
 from vidiff_cli.config.model import LONG_CAPTIONS, LongCaptions
-from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Device, Option
+from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Compile, Deterministic, Device, Option
 from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
 
 _AT = re.compile(r"(?:(?P<frame>[0-9]{1,9})|(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,9})?) ?s)=(?P<file>.+)", re.S)
@@ -65,6 +65,13 @@ class GenerationSettings(BaseModel):
     )
     sampler: Annotated[Literal["dpmpp-2m", "ddim", "ddpm"], Option(SAMPLING)] = Field(
         default="dpmpp-2m", description="Sampler"
+    )
+    shift: Annotated[float, Option(SAMPLING, unit="log-SNR")] = Field(
+        default=0.0,
+        ge=-10,
+        le=10,
+        description="Added to the shift of the schedule for the levels of the steps; negative: more of them on noisy "
+        "levels, where few steps lose variety",
     )
     langevin: Annotated[float | None, Option(SAMPLING)] = Field(
         default=None,
@@ -161,6 +168,8 @@ class GenerationSettings(BaseModel):
         default=None, ge=0, description="Seed of every random draw; if not given, random and printed"
     )
     device: Device = "auto"
+    compile: Compile = "auto"
+    deterministic: Deterministic = False
     dtype: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Option(REPRODUCE)] = Field(
         default="auto", description="Number format of the network; auto: bf16 where the device computes in it"
     )

@@ -24,9 +24,9 @@ reached by `--config` and `--set` alone. `cli/options.py` builds the typer signa
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 GENERAL = "Options"
 OUTPUT = "Output"
@@ -57,6 +57,28 @@ class Nested:
         self.panel, self.fields = panel, fields
 
 
+def _named(value: object) -> object:
+    """on and off for the values of older runs."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Compile = Annotated[
+    Literal["auto", "on", "off"],
+    BeforeValidator(_named),
+    Option(REPRODUCE),
+    Field(
+        description="Compile the network (torch.compile), which takes a minute or more at first; auto: on CUDA, where "
+        "a compiler works, but not in shards"
+    ),
+]
+Deterministic = Annotated[
+    bool,
+    Option(REPRODUCE),
+    Field(
+        description="On CUDA, take only algorithms that give the same bytes each time; slower (not measured). A CPU "
+        "gives them without it"
+    ),
+]
 Device = Annotated[
     str,
     Option(REPRODUCE, values="auto|cpu|cuda|cuda:1|mps"),

@@ -20,7 +20,7 @@ from vidiff_cli.config.model import (
     choose_target,
     suits,
 )
-from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Device, Option
+from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Compile, Deterministic, Device, Option
 from vidiff_cli.config.world import FilmSettings, StreamSettings
 from vidiff_cli.errors import UsageError
 
@@ -343,9 +343,7 @@ class TrainSettings(BaseModel):
         description="Recompute activations in the backward pass: less memory, a third more time; auto: on a GPU whose "
         "memory needs it",
     )
-    compile: Annotated[bool, Option(RUN, "--compile/--no-compile")] = Field(
-        default=False, description="Compile the network (torch.compile), which takes a minute or more"
-    )
+    compile: Compile = "auto"
     parallel: Annotated[Literal["ddp", "fsdp"], Option(RUN)] = Field(
         default="ddp",
         description="Parallelism of several processes (torchrun); ddp: each holds the whole model; fsdp: each holds a "
@@ -355,6 +353,7 @@ class TrainSettings(BaseModel):
         default=1800.0, gt=0, description="Seconds that a process waits for another that does not answer"
     )
     device: Device = "auto"
+    deterministic: Deterministic = False
     start_from: Annotated[Path | None, Option(RUN, "--from")] = Field(
         default=None,
         description="Run or checkpoint to start a new run from, with its averaged weights; or a public model to "

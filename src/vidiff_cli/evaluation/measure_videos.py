@@ -5,11 +5,15 @@ Legend: n videos, t frames, d features.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -20,6 +24,7 @@ from vidiff_cli.evaluation.measures import (
     CAPTION_ACCURACY,
     CLIP_SCORE,
     FROM_MIDDLE,
+    MEASURES,
     REAL_WARPING,
     MeasureSpec,
     measure_captions,
@@ -34,6 +39,7 @@ from vidiff_cli.events import EventStream, Progress
 from vidiff_cli.metrics.extractors import Extractor
 from vidiff_cli.metrics.features import Features
 from vidiff_cli.metrics.temporal import warping_error
+from vidiff_cli.system.ranks import Ranks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +62,7 @@ class Measured:
 
     `numbers` by measure, one per video (nan where it is undefined); `features` by the extractor's name; `by_frame`, the
     sum and the count of finite values of a measure in each frame (2 t); `equal_frames`, the number of generated frames
-    equal to the real ones; `sha256` of all measured pixels, in order.
+    equal to the real ones; `sha256` of the sha256 of the measured pixels of each video, in order.
     """
 
     videos: int
@@ -68,38 +74,139 @@ class Measured:
 
 
 def measure_videos(
-    side: VideoSet, tools: MeasureContext, *, what: str, truth: Sequence[Item] | None = None
+    side: VideoSet, tools: MeasureContext, ranks: Ranks, *, what: str, truth: Sequence[Item] | None = None
 ) -> EventStream[Measured]:
     """Measures all videos of a side; `truth` are the real videos that they are compared with, one by one.
 
+    Of several processes each measures its videos, and the first one puts the numbers together, in the order of the
+    videos: they are those of one process. The others return none.
+
     Memory: the frames of one or two videos, and a few numbers for each. VidiffError for a video that cannot be read.
     """
-    numbers = defaultdict[MeasureSpec, list[float]](list)
-    features = {extractor.name: Features(tools.folder) for extractor in tools.extractors}
-    sums = dict[MeasureSpec, np.ndarray]()
-    equal, digest = 0, hashlib.sha256()
-    for done, item in enumerate(side.items):
-        yield Progress(what=what, done=done, total=len(side.items))
-        frames = item.load(tools.view)
-        digest.update(np.ascontiguousarray(frames).data)
-        for extractor in tools.extractors:
-            features[extractor.name].append(_features(extractor, frames, item))
-        found = _measure_one(frames, item, tools)
-        if truth is not None:
-            real = truth[done].load(tools.view)
-            found |= _compare(frames, real, tools, sums)
-            equal += sum(bool(np.array_equal(frames[frame], real[frame])) for frame in _generated(frames, tools))
-        for measure, value in found.items():
-            numbers[measure].append(value)
-    yield Progress(what=what, done=len(side.items), total=len(side.items))
-    return Measured(
-        videos=len(side.items),
-        numbers=dict(numbers),
-        features=features,
-        by_frame=sums,
-        equal_frames=equal,
-        sha256=digest.hexdigest(),
-    )
+    collected = _Collected(tools)
+    if ranks.world == 1:
+        yield from _measure_own(side, tools, ranks, collected.add, what=what, truth=truth)
+        return collected.measured()
+    yield from ranks.together(_measure_into_file(side, tools, ranks, what=what, truth=truth))
+    if ranks.is_main:
+        for video in _read_rows(side, ranks, what):
+            collected.add(video)
+    return collected.measured()
+
+
+def _measure_own(
+    side: VideoSet,
+    tools: MeasureContext,
+    ranks: Ranks,
+    keep: Callable[[_MeasuredVideo], None],
+    *,
+    what: str,
+    truth: Sequence[Item] | None,
+) -> EventStream[None]:
+    """Measures the videos of this process and hands them to `keep`, one after the other."""
+    numbers = [number for number in range(len(side.items)) if side.owner(number, ranks.world) == ranks.rank]
+    for done, number in enumerate(numbers):
+        yield Progress(what=what, done=done, total=len(numbers))
+        keep(_measure_video(side.items[number], tools, None if truth is None else truth[number]))
+    yield Progress(what=what, done=len(numbers), total=len(numbers))
+
+
+def _measure_into_file(
+    side: VideoSet, tools: MeasureContext, ranks: Ranks, *, what: str, truth: Sequence[Item] | None
+) -> EventStream[None]:
+    """Measures the videos of this process into its file, which is whole when this ends."""
+    with _rows_path(ranks, what, ranks.rank).open("w", encoding="ascii") as rows:
+        yield from _measure_own(side, tools, ranks, partial(_write_row, rows), what=what, truth=truth)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _MeasuredVideo:
+    """Numbers of one video, as `Measured` has those of all; `features` (d) by extractor, `by_frame` (2 t)."""
+
+    numbers: dict[MeasureSpec, float]
+    features: dict[str, np.ndarray]
+    by_frame: dict[MeasureSpec, np.ndarray]
+    equal_frames: int
+    sha256: str
+
+
+def _measure_video(item: Item, tools: MeasureContext, truth: Item | None) -> _MeasuredVideo:
+    frames = item.load(tools.view)
+    features = {extractor.name: _features(extractor, frames, item) for extractor in tools.extractors}
+    numbers, by_frame, equal = _measure_one(frames, item, tools), dict[MeasureSpec, np.ndarray](), 0
+    if truth is not None:
+        real = truth.load(tools.view)
+        numbers |= _compare(frames, real, tools, by_frame)
+        equal = sum(bool(np.array_equal(frames[frame], real[frame])) for frame in _generated(frames, tools))
+    digest = hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()
+    return _MeasuredVideo(numbers=numbers, features=features, by_frame=by_frame, equal_frames=equal, sha256=digest)
+
+
+class _Collected:
+    """Measured videos put together, in their order."""
+
+    def __init__(self, tools: MeasureContext) -> None:
+        self._numbers = defaultdict[MeasureSpec, list[float]](list)
+        self._features = {extractor.name: Features(tools.folder) for extractor in tools.extractors}
+        self._sums = dict[MeasureSpec, np.ndarray]()
+        self._videos, self._equal, self._digest = 0, 0, hashlib.sha256()
+
+    def add(self, video: _MeasuredVideo) -> None:
+        self._videos += 1
+        self._digest.update(bytes.fromhex(video.sha256))
+        self._equal += video.equal_frames
+        for name, row in video.features.items():
+            self._features[name].append(row)
+        for measure, value in video.numbers.items():
+            self._numbers[measure].append(value)
+        for measure, values in video.by_frame.items():
+            total = self._sums.setdefault(measure, np.zeros(values.shape))
+            total += values
+
+    def measured(self) -> Measured:
+        return Measured(
+            videos=self._videos,
+            numbers=dict(self._numbers),
+            features=self._features,
+            by_frame=self._sums,
+            equal_frames=self._equal,
+            sha256=self._digest.hexdigest(),
+        )
+
+
+def _rows_path(ranks: Ranks, what: str, rank: int) -> Path:
+    return ranks.folder / f"{what.replace(' ', '-')}.{rank}"
+
+
+def _write_row(rows: TextIO, video: _MeasuredVideo) -> None:
+    """Writes the numbers of a video as a line of JSON, which keeps every bit of them."""
+    data = {
+        "numbers": {measure.name: float(value) for measure, value in video.numbers.items()},
+        "features": {name: row.astype(np.float32).tobytes().hex() for name, row in video.features.items()},
+        "by_frame": {measure.name: values.tolist() for measure, values in video.by_frame.items()},
+        "equal_frames": video.equal_frames,
+        "sha256": video.sha256,
+    }
+    rows.write(json.dumps(data) + "\n")
+
+
+def _read_rows(side: VideoSet, ranks: Ranks, what: str) -> Iterator[_MeasuredVideo]:
+    """Reads the numbers of all videos in their order, from the files of all processes."""
+    with contextlib.ExitStack() as stack:
+        files = [
+            stack.enter_context(_rows_path(ranks, what, rank).open(encoding="ascii")) for rank in range(ranks.world)
+        ]
+        for number in range(len(side.items)):
+            data = json.loads(files[side.owner(number, ranks.world)].readline())
+            yield _MeasuredVideo(
+                numbers={MEASURES[name]: value for name, value in data["numbers"].items()},
+                features={
+                    name: np.frombuffer(bytes.fromhex(row), np.float32) for name, row in data["features"].items()
+                },
+                by_frame={MEASURES[name]: np.array(values) for name, values in data["by_frame"].items()},
+                equal_frames=data["equal_frames"],
+                sha256=data["sha256"],
+            )
 
 
 def _generated(frames: np.ndarray, tools: MeasureContext) -> list[int]:
@@ -120,9 +227,9 @@ def _measure_one(frames: np.ndarray, item: Item, tools: MeasureContext) -> dict[
 
 
 def _compare(
-    frames: np.ndarray, real: np.ndarray, tools: MeasureContext, sums: dict[MeasureSpec, np.ndarray]
+    frames: np.ndarray, real: np.ndarray, tools: MeasureContext, by_frame: dict[MeasureSpec, np.ndarray]
 ) -> dict[MeasureSpec, float]:
-    """Measures a video against its real one; adds the values of each frame to `sums`."""
+    """Measures a video against its real one; puts the values of each frame into `by_frame`."""
     found = dict[MeasureSpec, float]()
     if tools.temporal and len(frames) > 1:
         motion = without_given_pairs(measure_motion(real, tools.device), tools.given)
@@ -131,8 +238,7 @@ def _compare(
     for measure, values in measure_fidelity(frames, real, generated).items():
         found[measure] = float(values[generated].mean())
         finite = np.isfinite(values)
-        total = sums.setdefault(measure, np.zeros((2, len(frames))))
-        total += np.stack([np.where(finite, values, 0.0), finite])
+        by_frame[measure] = np.stack([np.where(finite, values, 0.0), finite])
     return found
 
 

@@ -54,6 +54,10 @@ FIDELITY: Mapping[MeasureSpec, Callable[[np.ndarray, np.ndarray], np.ndarray]] =
     SSIM: ssim,
     MS_SSIM: ms_ssim,
 }
+MEASURES = {
+    measure.name: measure
+    for measure in (*TEMPORAL, REAL_WARPING, CLIP_SCORE, *FIDELITY, *CAPTION_ACCURACY.values(), FROM_MIDDLE)
+}
 
 FLOW_METHOD = "dense inverse search"
 FLOW_PAIRS = 16  # of frames at a time

@@ -33,6 +33,7 @@ from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.models.codec import ceil_length, floor_length, z_shape
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.path_kind import path_kind
+from vidiff_cli.system.ranks import Ranks
 
 BATCH = 16
 
@@ -93,11 +94,13 @@ def sample_set(
     prompts: Sequence[str],
     frames: int,
     folder: Path,
+    ranks: Ranks,
     *,
     seed: int,
     record: Mapping[str, Any],
 ) -> EventStream[VideoSet]:
-    """Samples one video of `frames` for each prompt, video i with seed + i.
+    """Samples one video of `frames` for each prompt, video i with seed + i. Of several processes each samples, and can
+    load, its own.
 
     Args:
         model: the loaded model.
@@ -106,6 +109,7 @@ def sample_set(
         prompts: one per video; "" is no prompt.
         frames: frames of each video.
         folder: where the frames are kept, in a temporary file without a name.
+        ranks: the processes that share the work.
         seed: the seed of the first video.
         record: the sampling settings as JSON, for the record.
 
@@ -123,23 +127,31 @@ def sample_set(
     check_amount(frames * len(prompts), width, height, folder)
     file = DiskFrameArray.temporary(folder, (frames, height, width, 3))
     yield from announce_model(model, seed, prompts, negative=setup.negative_prompt)
-    for first in range(0, len(prompts), BATCH):
-        batch = prompts[first : first + BATCH]
-        job = VideoJob(
-            windows=windows,
-            times=[Fraction(frame) / model.fps for frame in range(made)],
-            prompts=lambda number, batch=batch: batch,
-            seeds=[seed + number for number in range(first, first + len(batch))],
-        )
-        if first == 0:
-            shape = z_shape(model.codec, len(batch), len(windows[0].frames), height, width)
-            seconds = estimate_seconds(model, setup, job, shape)
-            yield from note_long(seconds * len(prompts) / len(batch))
-        yield Progress(what="samples", done=first, total=len(prompts))
-        empty = np.zeros((len(batch), made, height, width, 3), np.uint8)
-        clips = generate_clips(model, setup, job, empty)[:, :frames]
-        file.write(range(first, first + len(batch)), np.ascontiguousarray(clips))
-    yield Progress(what="samples", done=len(prompts), total=len(prompts))
+    batch = min(BATCH, -(-len(prompts) // ranks.world))
+    firsts = ranks.part(range(0, len(prompts), batch))
+
+    def sampled() -> EventStream[None]:
+        done, own = 0, sum(len(prompts[first : first + batch]) for first in firsts)
+        for first in firsts:
+            texts = prompts[first : first + batch]
+            job = VideoJob(
+                windows=windows,
+                times=[Fraction(frame) / model.fps for frame in range(made)],
+                prompts=lambda number, texts=texts: texts,
+                seeds=[seed + number for number in range(first, first + len(texts))],
+            )
+            if first == 0:
+                shape = z_shape(model.codec, len(texts), len(windows[0].frames), height, width)
+                seconds = estimate_seconds(model, setup, job, shape)
+                yield from note_long(seconds * own / len(texts))
+            yield Progress(what="samples", done=done, total=own)
+            empty = np.zeros((len(texts), made, height, width, 3), np.uint8)
+            clips = generate_clips(model, setup, job, empty)[:, :frames]
+            file.write(range(first, first + len(texts)), np.ascontiguousarray(clips))
+            done += len(texts)
+        yield Progress(what="samples", done=own, total=own)
+
+    yield from ranks.together(sampled())
     if not any(prompts):
         yield Note("The real clips have no captions: samples are made without a prompt.")
     items = tuple(
@@ -165,7 +177,7 @@ def sample_set(
         "settings": dict(record),
     }
     title = f"{len(prompts)} samples of {run}"
-    return VideoSet(title=title, pixels="sampler tensor rounded to 8 bits", items=items, facts=facts)
+    return VideoSet(title=title, pixels="sampler tensor rounded to 8 bits", items=items, facts=facts, together=batch)
 
 
 def _read_sample(file: DiskFrameArray, number: int, view: View) -> np.ndarray:

@@ -55,7 +55,8 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoSet:
-    """The videos of one side. `pixels` describes their source, `facts` are for the record."""
+    """The videos of one side. `pixels` describes their source, `facts` are for the record; `together`, how many
+    consecutive ones one process has, where several share the work."""
 
     title: str
     pixels: str
@@ -63,6 +64,11 @@ class VideoSet:
     facts: Mapping[str, Any]
     lossy: tuple[str, ...] = ()
     left_out: int = 0
+    together: int = 1
+
+    def owner(self, number: int, world: int) -> int:
+        """The process, of `world`, that measures a video."""
+        return number // self.together % world
 
     def subset(self, count: int | None) -> VideoSet:
         """Keeps at most `count` videos, those whose keys have the smallest hashes: the same ones in any folder."""

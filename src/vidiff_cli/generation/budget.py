@@ -53,7 +53,7 @@ def estimate_seconds(model: VideoModel, setup: SamplingSetup, job: VideoJob, sha
     z = torch.zeros(*shape, device=model.device)
     times = torch.zeros(shape[0], shape[2], device=model.device)
     denoise = model.denoiser(times, times > 0, [""] * shape[0], scale=1.0)
-    passes = _count_passes(setup, job)
+    passes = count_passes(setup, job)
     for _ in range(2):
         synchronize(model.device)
         began = time.perf_counter()
@@ -66,7 +66,7 @@ def estimate_seconds(model: VideoModel, setup: SamplingSetup, job: VideoJob, sha
     return seconds
 
 
-def _count_passes(setup: SamplingSetup, job: VideoJob) -> int:
+def count_passes(setup: SamplingSetup, job: VideoJob) -> int:
     """Count the network passes of a job."""
     if job.rolling is not None:
         steps = job.rolling.slots * job.rolling.steps_per_slot(setup.steps)

@@ -17,7 +17,7 @@ from torch import Tensor
 from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.events import Event, Note, Progress
 from vidiff_cli.frames import Window
-from vidiff_cli.generation.budget import LONG_SECONDS
+from vidiff_cli.generation.budget import LONG_SECONDS, count_passes
 from vidiff_cli.generation.frame_store import FrameStore, MemoryFrameArray
 from vidiff_cli.generation.made_frames import write_made
 from vidiff_cli.generation.resume_journal import WindowJournal
@@ -60,6 +60,8 @@ def generate(
     """
     if journal is not None and journal.stale:
         yield Note("The windows kept by an interrupted call are of other settings or another input: making all.")
+    if model.compile_before(count_passes(setup, job)):
+        yield Note("The network is compiled first, which takes a minute or more.")
     if job.rolling is not None:
         yield from generate_rolling(model, setup, job, job.rolling, store, journal=journal)
         return

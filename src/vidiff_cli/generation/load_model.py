@@ -14,6 +14,7 @@ from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import builtin_file
+from vidiff_cli.models.acceleration import CompileChoice, LaterCompilation, compile_problem
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.guided_model import guide_model
 from vidiff_cli.models.one_pass_errors import OnePassErrors, read_errors
@@ -57,6 +58,10 @@ class ModelOptions(Protocol):
     def long_captions(self) -> LongCaptions | None: ...
     @property
     def guide(self) -> Path | None: ...
+    @property
+    def compile(self) -> CompileChoice: ...
+    @property
+    def deterministic(self) -> bool: ...
 
 
 def open_model_as(options: ModelOptions) -> VideoModel:
@@ -77,6 +82,8 @@ def _open_as(model: Path | None, options: ModelOptions) -> VideoModel:
         frames=options.model_frames,
         offload=options.offload,
         long_captions=options.long_captions,
+        compile=options.compile,
+        deterministic=options.deterministic,
     )
 
 
@@ -91,6 +98,8 @@ def open_model(
     frames: int | None = None,
     offload: bool = False,
     long_captions: LongCaptions | None = None,
+    compile: CompileChoice = "off",
+    deterministic: bool = False,
 ) -> VideoModel:
     """Open a model of vidiff's own, or a public one.
 
@@ -104,6 +113,8 @@ def open_model(
         frames: Frames of a public model's window.
         offload: Keep one large part of a public model on the device at a time.
         long_captions: What becomes of prompts that its text encoder cannot read whole; None is its own way.
+        compile: Whether its network is compiled; auto: on CUDA, once it has made so many passes that it is worth it.
+        deterministic: Repeat the bytes on CUDA; the network is then compiled from the beginning or not at all.
 
     Returns:
         The model.
@@ -111,7 +122,7 @@ def open_model(
     Raises:
         VidiffError: Not a model, not on this machine, unusable, or an option that it cannot take.
     """
-    chosen = choose_device(device)
+    chosen = choose_device(device, deterministic=deterministic)
     number_format = choose_dtype(dtype, chosen)
     if model is not None and is_public(model):
         for name, value, part in (
@@ -147,7 +158,13 @@ def open_model(
         if value is not None:
             raise UsageError(f"{name} is for public models", found=str(model or "a model of vidiff's own"))
     return load_model(
-        model, chosen, number_format, clip=clip_model, autoencoder=autoencoder, long_captions=long_captions
+        model,
+        chosen,
+        number_format,
+        clip=clip_model,
+        autoencoder=autoencoder,
+        long_captions=long_captions,
+        compile="off" if deterministic and compile == "auto" else compile,
     )
 
 
@@ -175,14 +192,17 @@ def load_model(
     clip: str | None = None,
     autoencoder: str | None = None,
     long_captions: LongCaptions | None = None,
+    compile: CompileChoice = "off",
 ) -> UNetModel:
     """A model from a run folder, a checkpoint folder or file, a run on the hub that was fetched, or "builtin"; None is
     the newest run under runs/, else the one in the box.
 
     `clip` says where the weights of its CLIP encoder lie; they are opened for the first prompt. `autoencoder`
     says where that of a model lies that works on latents. `long_captions`: what becomes of prompts that are too long,
-    by default as the model was trained.
+    by default as the model was trained. `compile` as in `open_model`; VidiffError for `on` where it does not work.
     """
+    if compile == "on" and (problem := compile_problem(device)):
+        raise VidiffError("torch.compile does not work here", found=problem, fix="use --compile off")
     path = find_checkpoint(model)
     video_model, header = open_video_model(path)
     video_model.requires_grad_(False).eval().to(device)
@@ -207,6 +227,7 @@ def load_model(
         measured_steps=read_measured_steps(header, path),
         autoencoder=None if latent is None else open_latent_codec(latent, device, model=path, source=autoencoder),
         clip_model=clip,
+        compilation=LaterCompilation(compile),
         is_builtin=path == builtin_file(),
         is_default=model is None,
         fetched=fetched,

@@ -35,7 +35,8 @@ class WindowJournal:
     interrupted call, or a new one. `stale`: there was an interrupted call, of another command.
 
     `videos` are finished and written, of the present batch `windows` are made, whose bytes have this `checksum`;
-    `complete`: all of them, so that files may have been written before the interruption.
+    `complete`: all of them, so that files may have been written before the interruption. `shared`: the videos of a
+    batch, where batches are shared out and have journals of their own; else 0.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class WindowJournal:
         header = {} if self.stale else header
         self.videos, self.windows = int(header.get("videos", 0)), int(header.get("windows", 0))
         self.complete, self.checksum = bool(header.get("complete")), int(header.get("checksum", 0))
+        self.shared = int(header.get("shared", 0))
         self._shape, self._state_checksum = header.get("shape"), header.get("state")
         self._frames: DiskFrameArray | None = None
         found = header.get("seed") if seed is None else seed
@@ -113,6 +115,17 @@ class WindowJournal:
         self.videos, self.windows, self.complete, self._shape = videos, 0, False, None
         self._write(np.stack(sheet) if sheet else None)
 
+    def begin_sharing(self, batch: int) -> None:
+        """From here on batches of so many videos have journals of their own; this one keeps the seed."""
+        self.shared = batch
+        self._write()
+
+    def remove_frames(self) -> None:
+        """Removes the frames of finished videos."""
+        if self.kept:
+            remove(frames_path(self.path))
+            remove(latents_path(self.path))
+
     def sheet_frames(self) -> list[np.ndarray]:
         """The frames that were kept for a sheet."""
         sheet = self._tensors().get("sheet")
@@ -136,7 +149,9 @@ class WindowJournal:
         self._state_checksum = _checksum(more or {})
         tensors |= more or {}
         self.stale = False
-        header = {key: getattr(self, key) for key in ("key", "seed", "videos", "windows", "complete", "checksum")}
+        header = {
+            key: getattr(self, key) for key in ("key", "seed", "videos", "windows", "complete", "checksum", "shared")
+        }
         write_tensors(self.path, tensors, header | {"shape": self._shape, "state": self._state_checksum})
 
     def clear(self, *files: Path) -> None:
@@ -149,9 +164,7 @@ class WindowJournal:
         because the same command would now refuse to replace its own result."""
         self._ending.enter_context(DeferredSignals())
         if self.kept:
-            self.path.unlink(missing_ok=True)
-            frames_path(self.path).unlink(missing_ok=True)
-            latents_path(self.path).unlink(missing_ok=True)
+            _remove_files(self.path)
 
 
 @contextlib.contextmanager
@@ -175,6 +188,28 @@ def window_journal(target: Path, key: str, seed: int | None, *, share: bool = Fa
             if not path.exists():  # no window is done
                 remove(frames_path(path))
                 remove(latents_path(path))
+
+
+def is_written(target: Path, key: str) -> bool:
+    """True if an interrupted call may have written the videos of a journal, or has."""
+    header = _read_header(journal_path(target))
+    return header.get("key") == key and bool(header.get("videos") or header.get("complete"))
+
+
+def kept_sheet(target: Path) -> list[np.ndarray]:
+    """The frames for a sheet that the journal of a target keeps. VidiffError: it cannot be read."""
+    sheet = read_tensors(journal_path(target)).get("sheet")
+    return [] if sheet is None else list(sheet.numpy())
+
+
+def remove_journal(target: Path) -> None:
+    """Removes what is left of the journal of a target."""
+    _remove_files(journal_path(target))
+
+
+def _remove_files(journal: Path) -> None:
+    for path in (journal, frames_path(journal), latents_path(journal)):
+        path.unlink(missing_ok=True)
 
 
 def journal_path(path: Path) -> Path:

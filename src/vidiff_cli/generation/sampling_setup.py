@@ -64,6 +64,8 @@ class SamplingOptions(Protocol):
     @property
     def langevin(self) -> float | None: ...
     @property
+    def shift(self) -> float: ...
+    @property
     def start_noise(self) -> str: ...
     @property
     def freeinit(self) -> int: ...
@@ -76,12 +78,12 @@ class SamplingSetup:
     """Values and closures to sample windows with one model.
 
     `conditioner` applies the `condition` (learned, reconstruction or replacement), `sample` is the sampler with its
-    levels and threshold closed over; `step` is one step of it, `bound` the threshold and `steps` their number, for a
-    rolling window. `init_noise` gives the noise that the windows of a job with these seeds start
-    from. `guidance_scale` is that of classifier-free guidance at sampling: 1 for a model that has its own in the
-    weights. `history_guidance` is that of history guidance, `history_level` the level of observed frames in the pass
-    that it leads away from. `passes` counts network passes of one window without a prompt and without history guidance,
-    in units of a forward pass. `automatic`: the condition was not asked for by name.
+    levels and threshold closed over; `step` is one step of it, `bound` the threshold, `steps` their number and `levels`
+    the grid of a number of them, for a rolling window. `init_noise` gives the noise that the windows of a job with
+    these seeds start from. `guidance_scale` is that of classifier-free guidance at sampling: 1 for a model that has its
+    own in the weights. `history_guidance` is that of history guidance, `history_level` the level of observed frames in
+    the pass that it leads away from. `passes` counts network passes of one window without a prompt and without history
+    guidance, in units of a forward pass. `automatic`: the condition was not asked for by name.
     """
 
     condition: str
@@ -91,6 +93,7 @@ class SamplingSetup:
     step: SamplerStep
     bound: Callable[[Denoise], Denoise]
     steps: int
+    levels: Callable[[int], Tensor]
     init_noise: Callable[[Sequence[Window], Sequence[int]], InitNoise]
     prior: Prior
     guidance_scale: float
@@ -114,15 +117,17 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
     condition = choose_condition(options, model)
     guided = condition == "reconstruction"
     steps = options.steps or _choose_steps(model, condition if completes else None)
+    grid = partial(model.levels, shift=options.shift)
     return SamplingSetup(
         condition=condition,
         automatic=options.condition == "auto",
         conditioner=_conditioner(condition, options, model),
-        sample=_sampler(options, model, steps, langevin=LANGEVIN if guided else 0.0),
+        sample=_sampler(options, model, grid(steps), langevin=LANGEVIN if guided else 0.0),
         step=SAMPLER_STEPS[options.sampler],
         bound=_bound(options, model),
         steps=steps,
-        init_noise=partial(_init_noise, options.start_noise, model, float(model.levels(steps)[0])),
+        levels=grid,
+        init_noise=partial(_init_noise, options.start_noise, model, float(grid(steps)[0])),
         prior=model.prior,
         guidance_scale=_choose_guidance(options, model),
         negative_prompt=options.negative_prompt,
@@ -227,10 +232,10 @@ def _conditioner(condition: str, options: SamplingOptions, model: VideoModel) ->
     return conditioners[condition]
 
 
-def _sampler(options: SamplingOptions, model: VideoModel, steps: int, *, langevin: float) -> SampleFn:
-    """Close the model's levels, the threshold and the Langevin correction (`langevin` if none is asked for) over the
+def _sampler(options: SamplingOptions, model: VideoModel, levels: Tensor, *, langevin: float) -> SampleFn:
+    """Close the levels, the threshold and the Langevin correction (`langevin` if none is asked for) over the
     sampler."""
-    levels, bound = model.levels(steps), _bound(options, model)
+    bound = _bound(options, model)
     correct = langevin if options.langevin is None else options.langevin
 
     def sample(denoise: Denoise, z: Tensor, noise: Noise, level: float | None = None, /) -> Tensor:

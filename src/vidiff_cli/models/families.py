@@ -98,8 +98,9 @@ class VideoModel(Protocol):
         """The rate of its videos."""
         ...
 
-    def levels(self, steps: int) -> Tensor:
-        """The sampling grid of so many steps (steps + 1), from noise to clean."""
+    def levels(self, steps: int, shift: float = 0.0) -> Tensor:
+        """The sampling grid of so many steps (steps + 1), from noise to clean, its schedule shifted. VidiffError where
+        it has a grid of its own."""
         ...
 
     def level_at(self, u: float) -> float:
@@ -151,6 +152,10 @@ class VideoModel(Protocol):
 
     def recompute(self) -> None:
         """Compute the parts of the network a second time for the gradient, which then keeps less."""
+        ...
+
+    def compile_before(self, passes: int) -> bool:
+        """Compile the network where that is wanted, and worth it for passes to come; True where it was done."""
         ...
 
     def record(self) -> Mapping[str, object]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vidiff_cli.models.pretrained import read_weights, with_weights
+from vidiff_cli.motion.warping import numbers
 from vidiff_cli.text.patch_torchvision import patch_torchvision_nms
 
 FlowFn = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -44,7 +45,7 @@ def raft(path: Path, device: torch.device) -> FlowFn:
         large = [image.expand(-1, 3, -1, -1) for image in large]  # of luma too
         parts = zip(*(image.split(PAIRS_AT_ONCE) for image in large), strict=True)
         flow = torch.cat([network(one.contiguous(), two.contiguous())[-1] for one, two in parts])
-        back = flow.new_tensor([size[1] / large_size[1], size[0] / large_size[0]])
+        back = numbers([size[1] / large_size[1], size[0] / large_size[0]], flow)
         return functional.interpolate(flow, size, mode="bilinear") * back[None, :, None, None]
 
     return lambda first, second: (one_way(first, second), one_way(second, first))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ from vidiff_cli.diffusion.guidance import classifier_free, classifier_free_toget
 from vidiff_cli.diffusion.levels import cosine, grid
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.samplers import Denoise
+from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event
-from vidiff_cli.models.acceleration import recompute_stages
+from vidiff_cli.models.acceleration import LaterCompilation, recompute_stages
 from vidiff_cli.models.codec import Codec, PixelCodec
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.families import GUIDED, Condition
@@ -45,7 +46,7 @@ class UNetModel:
     """A `VideoModel` of vidiff's own: `path` and `hash` of the checkpoint file, `clips_seen` in training; `errors` of
     its frames in one pass and `measured_steps` of sampling, where the checkpoint tells them; `autoencoder` of a model
     that works on latents; `clip_model` as --clip-model names it; `is_default`: no model was named; `fetched`: where it
-    lies, if it is a run from the hub.
+    lies, if it is a run from the hub; `compilation` of its network.
 
     `reader` makes the input of the text encoder of prompts, which reads as much of each as `caption_limit` says; both
     are None for a model without text."""
@@ -68,6 +69,7 @@ class UNetModel:
     fetched: Snapshot | None = None
     licence: str | None = None
     fixed_size: bool = False
+    compilation: LaterCompilation = field(default_factory=lambda: LaterCompilation("off"))
 
     @property
     def name(self) -> str:
@@ -166,10 +168,16 @@ class UNetModel:
     def reads_text(self) -> bool:
         return self.video_model.text is not None
 
-    def levels(self, steps: int) -> Tensor:
-        """Levels of the cosine schedule that it was trained on."""
+    def levels(self, steps: int, shift: float = 0.0) -> Tensor:
+        """Levels of the cosine schedule that it was trained on, or of that schedule with another shift."""
+        if shift and self.is_distilled:
+            raise VidiffError(
+                f"{self.name} is distilled for the levels of its teacher",
+                found=f"--shift {shift:g}",
+                fix="leave it out",
+            )
         diffusion = self.settings.diffusion
-        return grid(steps, low=diffusion.low, high=diffusion.high, shift=diffusion.shift)
+        return grid(steps, low=diffusion.low, high=diffusion.high, shift=diffusion.shift + shift)
 
     def level_at(self, u: float) -> float:
         """The level at a place of the schedule, from 0 (clean) to 1 (noise)."""
@@ -248,6 +256,10 @@ class UNetModel:
     def recompute(self) -> None:
         """Turn gradient checkpointing of the network's stages on."""
         recompute_stages(self.video_model.denoiser.network)
+
+    def compile_before(self, passes: int) -> bool:
+        """Compile the network where that is wanted, and worth it for passes to come; True where it was done."""
+        return self.compilation.before(passes, self.video_model.denoiser.network, self.device)
 
     def record(self) -> Mapping[str, object]:
         """Its checkpoint in a sidecar."""

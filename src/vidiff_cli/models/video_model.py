@@ -13,6 +13,7 @@ from vidiff_cli.checkpoint import read_checkpoint
 from vidiff_cli.config.model import LongCaptions, ModelSettings
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.models.acceleration import compile_network, is_compiled
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.models.meta import meta_device
 from vidiff_cli.text.adapter import AdaptedText
@@ -49,11 +50,15 @@ class VideoNetwork(nn.Module):
         return reader if limit is None else limit.shortens(reader)
 
     def with_weights(self, weights: Mapping[str, Tensor], device: torch.device) -> VideoNetwork:
-        """A frozen model of other weights, which shares their memory where they are on `device`."""
+        """A frozen model of other weights, which shares their memory where they are on `device`; compiled if this one
+        is."""
         with meta_device():
             other = VideoNetwork(self.settings)
         other.load_state_dict({name: value.to(device) for name, value in weights.items()}, assign=True)
-        return other.requires_grad_(False).eval()
+        other.requires_grad_(False).eval()
+        if is_compiled(self):
+            compile_network(other.denoiser.network)
+        return other
 
 
 def _text_encoder(settings: ModelSettings) -> LearnedText | AdaptedText | None:

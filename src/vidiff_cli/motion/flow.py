@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vidiff_cli.luma import LUMA
-from vidiff_cli.motion.warping import field_size, pyramid, resize, resize_flow
+from vidiff_cli.motion.warping import field_size, numbers, pyramid, resize, resize_flow
 from vidiff_cli.pixels import LEVELS_PER_UNIT
 
 SHORT_SIDE = 160  # pixels, at which motion is found: larger frames are reduced to it
@@ -56,7 +56,7 @@ def _gray(frames: Tensor, size: tuple[int, int]) -> Tensor:
     shares = LUMA if channels == 3 else (1 / channels,) * channels
     frames = frames if frames.dtype in (torch.float32, torch.float64) else frames.float()
     small = resize(frames, size)
-    gray = (small * small.new_tensor(shares)[:, None, None]).sum(1, keepdim=True)
+    gray = (small * numbers(shares, small)[:, None, None]).sum(1, keepdim=True)
     return (gray + 1) * LEVELS_PER_UNIT
 
 
@@ -99,7 +99,7 @@ def _search(flow: Tensor, one: Tensor, two: Tensor) -> Tensor:
     center = torch.stack([cx.expand(rows, columns), cy[:, None].expand(rows, columns)]).view(1, 2, -1)
     off = torch.arange(PATCH, **axis) - half + 0.5
     offset = torch.stack([off.expand(PATCH, PATCH), off[:, None].expand(PATCH, PATCH)]).reshape(1, 2, PATCH * PATCH, 1)
-    scale = one.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)]).view(1, 2, 1, 1)
+    scale = numbers([2 / max(width - 1, 1), 2 / max(height - 1, 1)], one).view(1, 2, 1, 1)
     at_centers = (center * scale[..., 0] - 1).permute(0, 2, 1)[:, None].expand(b, -1, -1, -1)
     start = functional.grid_sample(flow, at_centers, padding_mode="border", align_corners=True)[:, :, 0]
     base = (center[:, :, None] + offset) * scale - 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -9,6 +11,12 @@ from torch.nn import functional
 ROUND_TRIP = 0.02  # share of the squared way that a round trip may be off (Ruder et al. 2016 have .01, here it fades)
 TOLERANCE = 0.5  # squared pixels of a round trip that say nothing
 CONSISTENT = 0.5  # of `consistency`, is seen in both frames
+
+
+def numbers(values: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers (n) in the dtype and on the device of `like`: filled in there, because a GPU makes the host wait for a
+    copy."""
+    return torch.cat([like.new_full((1,), value) for value in values])
 
 
 def grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -24,7 +32,7 @@ def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     Shapes: image (b c h w), flow (b 2 h w) -> (b c h w). `mode`: bilinear or bicubic.
     """
     height, width = flow.shape[2:]
-    scale = flow.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])[:, None, None]
+    scale = numbers([2 / max(width - 1, 1), 2 / max(height - 1, 1)], flow)[:, None, None]
     places = ((grid(height, width, flow) + flow) * scale - 1).permute(0, 2, 3, 1)
     return functional.grid_sample(image, places, mode=mode, padding_mode="border", align_corners=True)
 
@@ -41,7 +49,7 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = flow.shape[2:]
     if (height, width) == size:
         return flow
-    return resize(flow, size) * flow.new_tensor([size[1] / width, size[0] / height])[:, None, None]
+    return resize(flow, size) * numbers([size[1] / width, size[0] / height], flow)[:, None, None]
 
 
 def inside(flow: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from vidiff_cli.preparation.plan import Plan
 from vidiff_cli.preparation.scan import MediaSource
 from vidiff_cli.system import worker_pool
 from vidiff_cli.system.atomic_files import remove
+from vidiff_cli.system.launcher import ProcessInfo
 from vidiff_cli.video import ffmpeg
 
 # another run may succeed
@@ -25,17 +26,13 @@ ExtractedSources = dict[str, ExtractedSource]  # by the source's name
 
 
 def extract_sources(
-    plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]
+    plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource], *, is_part: bool = False
 ) -> EventStream[tuple[ExtractedSources, int]]:
     """Decodes the sources that the cache lacks; every finished source is cached before the next event. Returns all
-    extracted sources and how many of them were cached before."""
-    extracted_sources = {
-        name: extracted
-        for name, extracted in _known(plan, cache, sources).items()
-        if extracted.kind not in RETRIED_KINDS
-    }
+    extracted sources and how many of them were cached before; of a part, that is not told."""
+    extracted_sources = finished_sources(plan, cache, sources)
     resumed, total = len(extracted_sources), len(sources)
-    if resumed:
+    if resumed and not is_part:
         yield Note(f"Continuing: {resumed} of {total} sources were finished before.")
     yield Progress(what="sources", done=resumed, total=total)
     cache.make()
@@ -51,8 +48,14 @@ def extract_sources(
     return extracted_sources, resumed
 
 
-def _known(plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]) -> ExtractedSources:
-    """Reads the finished sources from the cache."""
+def finished_sources(plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]) -> ExtractedSources:
+    """Reads the sources from the cache that need not be decoded again."""
+    known = cached_sources(plan, cache, sources)
+    return {name: extracted for name, extracted in known.items() if extracted.kind not in RETRIED_KINDS}
+
+
+def cached_sources(plan: Plan, cache: ExtractCache, sources: Sequence[MediaSource]) -> ExtractedSources:
+    """Reads the sources from the cache, also those that another run may decode."""
     found = ((source.name, cache.read(source, plan.captions.by_source[source.name])) for source in sources)
     return {name: extracted for name, extracted in found if extracted is not None}
 
@@ -83,7 +86,7 @@ def _outcomes(
     running = worker_pool.run(
         extract,
         given(),
-        workers=min(settings.workers or _cores(), count),
+        workers=min(settings.workers or ProcessInfo.from_environment(os.environ).cores(), count),
         timeout_seconds=settings.timeout,
         memory_bytes=settings.memory * 1_000_000,
         initializer=ffmpeg.keep_in_group,
@@ -104,11 +107,6 @@ def _remove_partial(job: ExtractJob) -> None:
     remove(partial_path(job.path))
     if job.source.member is not None:
         remove(member_path(job.path, job.source.member))
-
-
-def _cores() -> int:
-    """The number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _result(outcome: worker_pool.Outcome[ExtractJob, ExtractedSource | VidiffError]) -> ExtractedSource:
@@ -142,7 +140,7 @@ def _job(plan: Plan, cache: ExtractCache, source: MediaSource) -> ExtractJob:
 
 def merged(plan: Plan, cache: ExtractCache) -> ExtractedSources:
     """Reads all sources from the cache. VidiffError: some are not extracted yet."""
-    extracted_sources = _known(plan, cache, plan.scan.sources)
+    extracted_sources = cached_sources(plan, cache, plan.scan.sources)
     missing = [source.name for source in plan.scan.sources if source.name not in extracted_sources]
     if missing:
         raise VidiffError(

@@ -17,6 +17,7 @@ from vidiff_cli.preparation.scan import MediaSource, Scan, scan
 from vidiff_cli.preparation.splits import assign_groups, check_held_out
 from vidiff_cli.preparation.write_dataset import LEDGER, MISSING
 from vidiff_cli.system.locks import LOCK
+from vidiff_cli.system.ranks import FOLDER as RANKS
 
 PREVIEW, REJECTED = "preview.png", "rejected.png"
 
@@ -105,4 +106,4 @@ def _is_ours(path: Path) -> bool:
     """True for a file of an unfinished dataset, hidden temporary files included."""
     names = {JOURNAL, "data", "text", "latents", "clips.jsonl", INDEX, LEDGER, MISSING, PREVIEW, REJECTED, LOCK}
     hidden = path.name.startswith(".") and (path.name.endswith(".part") or ".tmp-" in path.name)
-    return path.name in names or path.name.startswith(f"{LOCK}-") or hidden
+    return path.name in names or path.name.startswith((f"{LOCK}-", RANKS)) or hidden

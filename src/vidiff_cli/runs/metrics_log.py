@@ -65,11 +65,13 @@ class TrainingLog:
         at_peak_seconds: float = 0.0,
         clip_name: Callable[[int], str] = str,
         tracker: SafeTracker | None = None,
+        compiled: bool = False,
         monitored_steps: Sequence[int] = (),
     ) -> None:
         self.run, self.steps, self.batch_size, self.at_peak_seconds = run, steps, batch_size, at_peak_seconds
         self.device = device or torch.device("cpu")
         self.clip_name, self.tracker, self.monitored_steps = clip_name, tracker, monitored_steps
+        self.compiled = compiled
         self.path = run / "metrics.jsonl"
         self.pending: list[dict[str, Any]] = []
         self.validations: list[dict[str, Any]] = []
@@ -114,8 +116,10 @@ class TrainingLog:
         now = time.monotonic()
         if self.measured == 1:
             self.pace = Pace()  # the first step warmed up: it counts only while it is the only one
-        self.pace.add(1, now - self.clock)
-        self.clock = now
+        took, self.clock = now - self.clock, now
+        self.pace.add(1, took)
+        if self.compiled and not self.measured:
+            yield Note(f"The first step took {took:.0f} s, with compiling the network; those that follow do not.")
         step = _step_entry(report)
         self.pending.append(step)
         self.measured += 1

@@ -33,6 +33,7 @@ MUTABLE_SETTINGS = {
     "validate_every",
     "track",
     "device",
+    "deterministic",
     "parallel",
     "rank_timeout",
     "keep_best",

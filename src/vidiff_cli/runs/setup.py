@@ -20,15 +20,16 @@ from vidiff_cli.dataset.world_dataset import is_world, open_clips
 from vidiff_cli.device import DTYPES, choose_device
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.events import Event, Note
-from vidiff_cli.models.acceleration import compile_network, recompute_stages
+from vidiff_cli.models.acceleration import CompileMode, compile_network, recompute_stages
 from vidiff_cli.models.public.trained import open_public_network
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.finetune import load_initial_weights
 from vidiff_cli.runs.group_latents import GroupLatents
 from vidiff_cli.runs.public_finetune import describe_finetuning
+from vidiff_cli.system.launcher import ProcessInfo
 from vidiff_cli.training.clip_cache import ClipCache
 from vidiff_cli.training.cost_estimate import estimate
-from vidiff_cli.training.distributed import DistributedContext, ProcessInfo
+from vidiff_cli.training.distributed import DistributedContext
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.state import TrainState
 
@@ -251,8 +252,21 @@ def initial_state(
     parallel: DistributedContext,
     *,
     resumed: bool = False,
+    compiled: CompileMode | None = None,
 ) -> TrainState:
-    """Builds the state before the first step, sharded with FSDP; a `resumed` training loads its checkpoint into it."""
+    """Builds the state before the first step, compiled and sharded.
+
+    Args:
+        settings: Settings of the training.
+        model: The model.
+        device: Device of the weights.
+        parallel: The processes that train together.
+        resumed: A checkpoint will be loaded into it: the weights to start from are not read.
+        compiled: How the network is compiled; None: not at all.
+
+    Returns:
+        The state.
+    """
     if model.base is not None:
         network = open_public_network(model, device=device, dtype=DTYPES[settings.precision], seed=settings.seed)
         if settings.gradient_checkpointing == "on":
@@ -265,7 +279,7 @@ def initial_state(
     video_model.to(device)
     if settings.gradient_checkpointing == "on":
         recompute_stages(video_model.denoiser.network)
-    if settings.compile:
-        compile_network(video_model.denoiser.network)
+    if compiled is not None:
+        compile_network(video_model.denoiser.network, mode=compiled)
     parallel.prepare(video_model, DTYPES.get(settings.precision, torch.float32))
     return TrainState(video_model, settings.optimizer)

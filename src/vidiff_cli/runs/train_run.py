@@ -22,6 +22,7 @@ from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.generation.fewest_steps import measure_network
 from vidiff_cli.generation.sample_sheet import sample_sheet
 from vidiff_cli.generation.sampling_setup import SamplingOptions
+from vidiff_cli.models.acceleration import is_compiled
 from vidiff_cli.models.public.autoencoder import open_latent_codec
 from vidiff_cli.runs.averages import choose_average, save_snapshot
 from vidiff_cli.runs.checkpoints import (
@@ -32,6 +33,7 @@ from vidiff_cli.runs.checkpoints import (
     complete_save,
     save_checkpoint,
 )
+from vidiff_cli.runs.compilation import choose_compilation
 from vidiff_cli.runs.distillation import open_distillation
 from vidiff_cli.runs.memory import explain_out_of_memory
 from vidiff_cli.runs.metrics_log import TrainingLog
@@ -42,11 +44,12 @@ from vidiff_cli.runs.setup import ReadFrames, at_peak_seconds, describe_training
 from vidiff_cli.runs.shared_inputs import share_embeddings, share_latents
 from vidiff_cli.runs.trackers import SafeTracker, open_tracker, tracking
 from vidiff_cli.system.atomic_files import write_text
+from vidiff_cli.system.launcher import ProcessInfo
 from vidiff_cli.system.locks import folder_alone
 from vidiff_cli.system.signals import DeferredSignals
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
-from vidiff_cli.training.distributed import DistributedContext, ProcessInfo, init_distributed
+from vidiff_cli.training.distributed import DistributedContext, init_distributed
 from vidiff_cli.training.ema import USUAL
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
@@ -108,7 +111,7 @@ def train_run(settings: TrainSettings, *, sheet: SamplingOptions) -> EventStream
     divergence.
     """
     launch = ProcessInfo.from_environment(os.environ)
-    device = choose_device(launch.device(settings.device))
+    device = choose_device(launch.device(settings.device), deterministic=settings.deterministic)
     with init_distributed(launch, device, kind=settings.parallel, timeout_seconds=settings.rank_timeout) as parallel:
         dataset = open_clips(settings)
         name = dataset.folder.resolve().name.replace(":", "-")  # world:shapes -> world-shapes
@@ -144,11 +147,13 @@ def _train(
         )
     embeddings = yield from share_embeddings(plan, dataset, monitor, encoder, device, parallel)
     del encoder  # the steps need its embeddings only
-    state = initial_state(plan.settings, plan.model, device, parallel, resumed=plan.resumed)
+    compilation = choose_compilation(plan.settings, plan.model, device, world=parallel.world)
+    state = initial_state(plan.settings, plan.model, device, parallel, resumed=plan.resumed, compiled=compilation.mode)
     if plan.resumed:
         state.load(plan.checkpoint, parallel=parallel)
     recorder = None
     if monitor is not None:
+        yield from compilation.notes()
         recorder = yield from _open_recorder(plan, state, dataset, run, device, monitor, world=parallel.world)
     rank = _Rank(
         plan=plan,
@@ -208,6 +213,7 @@ def _open_recorder(
         at_peak_seconds=at_peak_seconds(settings, model, device, world=world),
         clip_name=open_clip_source(settings, dataset).name,
         tracker=tracker,
+        compiled=is_compiled(state.video_model),
         monitored_steps=[step for step in range(1, settings.steps + 1) if is_due(step, settings)],
     )
     return _Recorder(run=run, log=log, monitor=monitor, tracker=tracker)

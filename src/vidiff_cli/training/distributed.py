@@ -14,7 +14,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -27,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.sharding import is_shard, local, shard_like
+from vidiff_cli.system.launcher import STARTING, ProcessInfo
 from vidiff_cli.training.objective import LossModule
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from vidiff_cli.training.objective import Loss, Objective
 
 ParallelKind = Literal["ddp", "fsdp"]
-STARTING = "start it with torchrun --nproc-per-node N -m vidiff_cli train"
 ERROR_RANK = "error rank"  # key in the store: the rank that reports the error that ends all of them
 T = TypeVar("T")
 
@@ -133,47 +132,6 @@ class SingleProcess(DistributedContext):
 
 
 ALONE = SingleProcess()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProcessInfo:
-    """Rank and number of processes as torchrun passes them; `local` is the rank on this machine."""
-
-    rank: int
-    world: int
-    local: int
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> ProcessInfo:
-        """One process where torchrun's variables are missing. VidiffError where they are not valid."""
-        if not environment.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}:
-            return cls(rank=0, world=1, local=0)
-        try:
-            rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-            local = int(environment.get("LOCAL_RANK", rank))
-            if not 0 <= rank < world or local < 0:
-                raise ValueError
-        except ValueError as error:
-            found = ", ".join(f"{name}={environment.get(name)}" for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-            raise VidiffError("RANK, WORLD_SIZE or LOCAL_RANK is not valid", found=found, fix=STARTING) from error
-        return cls(rank=rank, world=world, local=local)
-
-    def device(self, name: str) -> str:
-        """The GPU with the process's number on its machine, where there are several processes; else `name`.
-        VidiffError where there are too few GPUs, or `name` is a single one."""
-        if self.world == 1 or (name not in ("auto", "cuda") and not name.startswith("cuda:")):
-            return name
-        if name.startswith("cuda:"):
-            raise VidiffError(f"{self.world} processes cannot share one GPU", found=f"--device {name}", expected="cuda")
-        if name == "auto" and not torch.cuda.is_available():
-            return "cpu"  # mps has no collectives
-        if torch.cuda.is_available() and self.local >= torch.cuda.device_count():
-            raise VidiffError(
-                "there are more processes on this machine than GPUs",
-                found=f"process {self.local + 1} and {torch.cuda.device_count()} GPUs",
-                fix="give torchrun a smaller --nproc-per-node",
-            )
-        return f"cuda:{self.local}"
 
 
 @contextmanager

@@ -298,7 +298,7 @@ def _explained(state: TrainState) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if (found := compile_failure(error)) is not None:
-            fix = "leave out --compile" + (", or install a C++ compiler (g++)" if "compiler found" in found else "")
+            fix = "use --compile off" + (", or install a C++ compiler (g++)" if "compiler found" in found else "")
             raise VidiffError("torch.compile cannot compile the network", found=found, fix=fix) from error
         if not is_out_of_memory(error):
             raise

@@ -18,6 +18,7 @@ from command_line import sentence_of, vidiff
 from safetensors.torch import load_file, save_file
 
 from vidiff_cli.config.generate import SampleSettings
+from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.models.codec import z_shape
 
@@ -233,6 +234,8 @@ def test_options_that_such_a_model_cannot_take(folder_of, own: Path) -> None:
 def test_estimates_are_not_bounded_and_the_grid_is_the_models(model_of) -> None:
     """The thresholding of pixels and the default grid are for pixels."""
     model = model_of("modelscope")
+    with pytest.raises(VidiffError, match="has its own grid of levels: found --shift -1"):
+        resolve_sampling(model, SampleSettings(shift=-1))
     setup = resolve_sampling(model, SampleSettings(sampler="ddim", steps=4))
     seen = list[float]()
 

@@ -181,8 +181,10 @@ class PublicModel:
             ) from error
         return OffloadedCodec(codec, self) if self._offload else codec
 
-    def levels(self, steps: int) -> Tensor:
+    def levels(self, steps: int, shift: float = 0.0) -> Tensor:
         """The grid of its own noise process."""
+        if shift:
+            raise VidiffError(f"{self.name} has its own grid of levels", found=f"--shift {shift:g}", fix="leave it out")
         most = self._process.timesteps
         if steps > most:
             raise VidiffError("more steps than the model has timesteps", found=steps, expected=f"at most {most}")
@@ -254,6 +256,10 @@ class PublicModel:
         if not self._recompute:
             self._recompute = True
             recompute_layers(self._network)
+
+    def compile_before(self, passes: int) -> bool:
+        """It is never compiled."""
+        return False
 
     def record(self) -> Mapping[str, object]:
         """The model in a sidecar."""
