@@ -72,7 +72,8 @@ def test_films(films: Path, tmp_path: Path, patched: Callable[..., dict[int, Pat
     die = patched("vidiff_cli.generation.output_files.write_sidecar", 1, "os.kill(os.getpid(), signal.SIGKILL)")
     killed = ranked(*command, "two", cwd=tmp_path, first=die)
     assert [code for code, _, _ in killed] == [1, -signal.SIGKILL] and killed[0][2].endswith(f"Error: {LOST}\n")
-    assert files_of(Path("two")).keys() >= {"a.mp4", "a.json", "sub/d.mp4"} and not Path("two/c.json").exists()
+    assert files_of(Path("two")).keys() >= {"a.mp4", "a.json", "sub/d.mp4", "sub/d.json"}  # the other one went on
+    assert not Path("two/c.json").exists()
     made = Path("two/a.mp4").stat().st_mtime_ns
     both = ranked(*command, "two", cwd=tmp_path)
     assert both == [(0, "two/c.mp4\n", both[0][2]), (0, "", "")] and Path("two/a.mp4").stat().st_mtime_ns == made
@@ -132,12 +133,16 @@ def test_nothing_to_share(run: Path, films: Path, tmp_path: Path) -> None:
         assert both[0][2].count("1 of 2 processes have nothing to do.") == 1
 
 
-def test_a_dataset(films: Path, tmp_path: Path) -> None:
-    """The sources are divided without --shard, which is refused beside."""
+def test_a_dataset(films: Path, tmp_path: Path, patched: Callable[..., dict[int, Path]]) -> None:
+    """The sources are divided without --shard, which is refused beside. What a killed process decoded is kept."""
     command = ("prep", films, "--size", "16", "--frames", "4", "--fps", "8", "--min-motion", "0", "--workers", "1")
     command += ("-o",)
+    die = patched("vidiff_cli.preparation.decode._keep_failure", 1, "os.kill(os.getpid(), signal.SIGKILL)")
+    killed = ranked(*command, "two", cwd=tmp_path, first=die)
+    assert [code for code, _, _ in killed] == [1, -signal.SIGKILL] and killed[0][2].endswith(f"Error: {LOST}\n")
     one, both = vidiff(*command, "one"), ranked(*command, "two", cwd=tmp_path)
     assert one.exit_code == 0 and both == [(0, "two\n", both[0][2]), (0, "", "")]
+    assert "Continuing: 3 of 3 sources were finished before." in both[0][2]
     assert Path("one/clips.jsonl").read_bytes().count(b"\n") == 3
     assert content(Path("one")) == content(Path("two")) and not list(tmp_path.glob(".*"))
     assert "sources: 3/3" in both[0][2]
