@@ -32,8 +32,9 @@ def typed(text: str) -> list[str]:
 
 
 TYPED = typed(TEXT)
-OTHER_TOOLS = {  # flags that the pages name of pip, torchrun, sbatch, the benchmarks and the tests' own harness
-    "--index-url", "--no-deps", "--nnodes", "--nodes", "--nproc-per-node", "--rounds"
+OTHER_TOOLS = {  # flags that the pages name of pip, torchrun, SLURM, docker, benchmarks and the tests' own harness
+    "--cpus-per-task", "--gpus", "--index-url", "--no-deps", "--nnodes", "--nodes", "--nproc-per-node", "--ntasks",
+    "--rm", "--rounds", "--shm-size"
 } | {"--losses", "--people", "--resolution", "--seeds"}  # fmt: skip
 NAMED = sorted(set(re.findall(r"`(vidiff(?: [a-z-]+)+)[^`]*`", README)))
 

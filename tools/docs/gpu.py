@@ -90,7 +90,8 @@ examples/gpu/entry.sh evaluate runs/first
 torchrun --nproc-per-node 8 -m vidiff_cli prep videos/ --size 64 --frames 16      # the same without the script
 ```
 
-Each process makes its part of the files, prompts and seeds; the result has the same bytes as one process would make.
+Each process makes its part of the files, prompts and seeds, and one speaks for all; killed, the same command goes on
+([scale](scale.md#every-other-command)). On CPUs the result has the same bytes as that of one process.
 
 ## The same bytes again
 

@@ -136,7 +136,9 @@ class PrepSettings(BaseModel):
         default=(), description="Value of the --split-by column whose sources are for validation, and no others"
     )
     shard: Annotated[str | None, Option(PARTS, values="I/N")] = Field(
-        default=None, description="Process the I-th of N parts of the sources (1/4 to 4/4); --merge follows"
+        default=None,
+        description="Process the I-th of N parts of the sources (1/4 to 4/4); --merge follows. Processes of torchrun "
+        "or srun need neither",
     )
     merge: Annotated[bool, Option(PARTS)] = Field(
         default=False, description="Make the dataset from the parts of all --shard runs"

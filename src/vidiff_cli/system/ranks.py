@@ -5,8 +5,9 @@ the others read. So no address is needed, and what is left of killed processes i
 Rank 0 leads: it alone speaks and writes what is about the whole, and it waits for the others. An error in one process
 ends all, and is reported once.
 
-A line is [kind, value]: `hello` of a process; `welcome`, the files of all that rank 0 has met; `share`, a value of rank
-0; `item` and `done` of `Ranks.merge`; `beat`, so that silence means that a process is lost; `end` with its error.
+A line is [kind, value]: `hello` of a process; `welcome` of rank 0, with the files of all, and the answer `met`;
+`share`, a value of rank 0; `item` and `done` of `Ranks.merge`; `beat`, so that silence means that a process is lost;
+`end` with its error.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any, TypeVar
 
 from vidiff_cli.errors import UsageError, VidiffError, error_sentence
 from vidiff_cli.events import Event, EventStream, Note, Progress
+from vidiff_cli.system.atomic_files import unwritable
 from vidiff_cli.system.launcher import STARTING, ProcessInfo
 
 FOLDER = ".ranks-"
@@ -46,10 +48,10 @@ class Ranks:
     """All processes of a command, seen from one of them: `rank` of `world`. A single one needs no files."""
 
     def __init__(self, launch: ProcessInfo) -> None:
-        self.rank, self.world, self.folder = launch.rank, launch.world, Path()
+        self.rank, self.world, self._local, self.folder = launch.rank, launch.world, launch.local, Path()
         self._voice: _Voice | None = None
         self._others: dict[int, _Listener] = {}
-        self._looked = 0.0
+        self._looked, self._pause = 0.0, max(LOOK_SECONDS, LOOK_SECONDS / 32 * launch.world)
 
     @property
     def is_main(self) -> bool:
@@ -67,7 +69,7 @@ class Ranks:
         elif self.world > 1:
             while not self._others[0].shared:
                 self._look(now=True)
-                time.sleep(LOOK_SECONDS)
+                time.sleep(self._pause)
             return self._others[0].shared.popleft()
         return value  # type: ignore[return-value]
 
@@ -108,7 +110,7 @@ class Ranks:
         if not self.is_main:
             self._say("done")
         while waiting:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self._pause)
             yield from self._told(waiting, load)
         return result
 
@@ -151,7 +153,7 @@ class Ranks:
 
     def idle(self, parts: int, what: str) -> Iterator[Note]:
         """Tells, once, that there is less work than processes."""
-        if self.is_main and (spare := self.world - parts) > 0:
+        if self.is_main and self.world > 1 and (spare := self.world - parts) > 0:
             yield Note(f"{what}: {spare} of {self.world} processes have nothing to do.")
 
     def _told(self, waiting: set[int], load: Callable[[Any], T]) -> Iterator[T]:
@@ -172,7 +174,7 @@ class Ranks:
 
     def _look(self, *, now: bool = False) -> None:
         """Reads what others have written: rank 0 of all, the others of rank 0. Raises what has ended one of them."""
-        if not now and time.monotonic() - self._looked < LOOK_SECONDS:
+        if not now and time.monotonic() - self._looked < self._pause:
             return
         self._looked = time.monotonic()
         for other in self._others.values():
@@ -199,10 +201,7 @@ class Ranks:
         while not met:
             if self._voice is None or not self._voice.path.exists():  # rank 0 came later, and cleared the folder
                 self._close()
-                with contextlib.suppress(FileNotFoundError):  # rank 0 is about to clear it
-                    place.mkdir(exist_ok=True)
-                    self._voice = _Voice(place / f"{self.rank}-{token}.jsonl")
-                    self._say("hello")
+                self._begin(place / f"{self.rank}-{token}.jsonl")
             met = self._meet_all(place) if self.is_main else self._meet_main(place, f"{self.rank}-{token}.jsonl")
             if not met and time.monotonic() > give_up:
                 missing = sorted(set(range(1, self.world)) - self._others.keys()) if self.is_main else [0]
@@ -215,6 +214,23 @@ class Ranks:
                 raise error
             if not met:
                 time.sleep(LOOK_SECONDS / 4)
+        if not self.is_main:
+            self._say("met")
+        while not all(other.met for other in self._others.values()):  # else this file could be gone before it is read
+            self._look(now=True)
+            time.sleep(LOOK_SECONDS / 4)
+
+    def _begin(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(exist_ok=True)
+            self._voice = _Voice(path)
+            self._say("hello")
+        except FileNotFoundError:  # rank 0 is just clearing the folder
+            return
+        except OSError as error:
+            unwritten = unwritable(path.parent, error)
+            unwritten.reported_by_other_rank = self._local > 0  # type: ignore[attr-defined]  # one voice per machine
+            raise unwritten from error
 
     def _meet_all(self, place: Path) -> bool:
         names = {int(path.name.partition("-")[0]): path for path in place.glob("*-*.jsonl")}
@@ -229,6 +245,7 @@ class Ranks:
             listener = _Listener(path)
             listener.read()
             if own in listener.welcomed:
+                listener.met = True
                 self._others = {0: listener}
                 return True
         return False
@@ -237,7 +254,8 @@ class Ranks:
         """Tells the others how this process ends. The error of a rank other than 0 is rank 0's to report."""
         if self._voice is None:
             return
-        self._say("end", None if error is None else _as_data(error))
+        with contextlib.suppress(OSError):  # they find out by its silence
+            self._say("end", None if error is None else _as_data(error))
         if error is None or self.is_main or hasattr(error, "reported_by_other_rank"):
             return
         if not isinstance(error, Exception):  # an interrupt, which all have had, or learn of
@@ -247,18 +265,21 @@ class Ranks:
         while main is not None and not main.ended:  # a launcher would end rank 0 before it has spoken
             if main.is_silent():
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(self._pause)
             main.read()
         error.reported_by_other_rank = main is not None  # type: ignore[attr-defined]
 
+    def await_others(self) -> None:
+        """Waits, in rank 0, until all have read what they need, and left. Raises what has ended one of them."""
+        while self.is_main and not all(other.ended for other in self._others.values()):
+            self._look(now=True)
+            time.sleep(LOOK_SECONDS / 4)
+
     def close(self) -> None:
-        """Closes this process's file; rank 0 removes all."""
+        """Closes this process's file; rank 0 removes all, and where it was before, this process what is left."""
         self._close()
-        if self.is_main:
+        if self.is_main or not any(self.folder.glob("0-*")):
             shutil.rmtree(self.folder, ignore_errors=True)
-        elif self._others and self._others[0].gone:
-            with contextlib.suppress(OSError):
-                self.folder.rmdir()
 
     def _close(self) -> None:
         if self._voice is not None:
@@ -284,6 +305,7 @@ def meet(launch: ProcessInfo, results: Path) -> Iterator[Ranks]:
         ranks.join(place / f"{FOLDER}{hashlib.sha256(words.encode()).hexdigest()[:8]}")
         yield ranks
         ranks.leave(None)
+        ranks.await_others()
     except BaseException as error:
         ranks.leave(error)
         raise
@@ -324,7 +346,7 @@ class _Listener:
         self.shared: deque[Any] = deque()
         self.welcomed: list[str] = []
         self.error: dict[str, Any] | None = None
-        self.ended = self.gone = False
+        self.met = self.ended = self.gone = False
 
     def read(self) -> None:
         """Takes in the lines that are new and whole."""
@@ -345,10 +367,13 @@ class _Listener:
             kind, value = json.loads(line)
             if kind == "welcome":
                 self.welcomed = value
+            elif kind == "met":
+                self.met = True
             elif kind == "share":
                 self.shared.append(value)
             elif kind == "end":
-                self.ended, self.error = True, value
+                self.met = self.ended = True
+                self.error = value
             elif kind in ("item", "done"):
                 self.messages.append((kind, value))
 
