@@ -62,6 +62,19 @@ class Ranks:
         """This process's part of the work."""
         return list(items[self.rank :: self.world])
 
+    def balanced_part(self, items: Sequence[T], sizes: Sequence[float]) -> list[T]:
+        """This process's part of items of known sizes, in their order: the largest first, each to whom has least. All
+        processes pass the same ones; a size of 0 is unknown, and counts as the mean of the others."""
+        known = [size for size in sizes if size]
+        usual = sum(known) / len(known) if known else 1.0
+        loads, own = [0.0] * self.world, list[int]()
+        for number in sorted(range(len(items)), key=lambda number: -(sizes[number] or usual)):
+            rank = loads.index(min(loads))
+            loads[rank] += sizes[number] or usual
+            if rank == self.rank:
+                own.append(number)
+        return [items[number] for number in sorted(own)]
+
     def share(self, value: T | None) -> T:
         """Rank 0's value on all ranks: plain data, as JSON has it."""
         if self.world > 1 and self.is_main:
