@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 from torch import Tensor
 
+from vidiff_cli.device import choose_device
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, EventStream, Note
 from vidiff_cli.frames import Scheme, Window
@@ -139,6 +140,7 @@ def open_completion_model(options: CompletionOptions) -> VideoModel | None:
     if option is not None:
         found = "--detail estimate" if options.detail == "estimate" else "no run under runs/"
         raise VidiffError(f"{option} needs a model", found=found, fix="name one with --model")
+    choose_device(options.device, deterministic=options.deterministic)  # of the motion
     return None
 
 
