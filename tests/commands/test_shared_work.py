@@ -72,7 +72,8 @@ def test_films(films: Path, tmp_path: Path, patched: Callable[..., dict[int, Pat
     die = patched("vidiff_cli.generation.output_files.write_sidecar", 1, "os.kill(os.getpid(), signal.SIGKILL)")
     killed = ranked(*command, "two", cwd=tmp_path, first=die)
     assert [code for code, _, _ in killed] == [1, -signal.SIGKILL] and killed[0][2].endswith(f"Error: {LOST}\n")
-    assert files_of(Path("two")).keys() >= {"a.mp4", "a.json", "sub/d.mp4"} and not Path("two/c.json").exists()
+    assert files_of(Path("two")).keys() >= {"a.mp4", "a.json", "sub/d.mp4", "sub/d.json"}  # the other one went on
+    assert not Path("two/c.json").exists()
     made = Path("two/a.mp4").stat().st_mtime_ns
     both = ranked(*command, "two", cwd=tmp_path)
     assert both == [(0, "two/c.mp4\n", both[0][2]), (0, "", "")] and Path("two/a.mp4").stat().st_mtime_ns == made
@@ -83,16 +84,14 @@ def test_a_film_that_fails_and_a_process_that_fails(
     films: Path, tmp_path: Path, patched: Callable[..., dict[int, Path]]
 ) -> None:
     """The first leaves the others alone; the second ends all. Either is told once, and the exit code is 1."""
-    own = tmp_path / "films"
-    own.mkdir()
-    for name in ("a.mp4", "c.mp4"):
-        (own / name).write_bytes((films / name).read_bytes())
-    encode(own / "b.mkv", np.zeros((1, 24, 32, 3), np.uint8), Fraction(8))
-    command = ("interpolate", own, "--seed", "1", "-o")
+    command = ("interpolate", films, "--seed", "1", "-o")
+    for name in ("one", "two"):
+        Path(name).mkdir()
+        Path(name, "c.mp4").write_bytes(b"mine")
     one, both = vidiff(*command, "one"), ranked(*command, "two", cwd=tmp_path)
     assert one.exit_code == 1 and both == [(1, one.stdout.replace("one", "two"), both[0][2]), (0, "", "")]
-    assert one.stderr.count("has a single frame") == both[0][2].count("has a single frame") == 2  # a note, the table
-    assert files_of(Path("one")) == files_of(Path("two"))
+    assert one.stderr.count("c.mp4 exists") == both[0][2].count("c.mp4 exists") == 2  # in a note and in the table
+    assert files_of(Path("one")) == files_of(Path("two")) and Path("two/c.mp4").read_bytes() == b"mine"
     fail = patched("vidiff_cli.commands.many._open_model", 1, "raise VidiffError('rank 1 has read rubbish')")
     failed = ranked(*command, "three", cwd=tmp_path, first=fail)
     assert [code for code, _, _ in failed] == [1, 1] and failed[1][1:] == ("", "")
@@ -132,12 +131,16 @@ def test_nothing_to_share(run: Path, films: Path, tmp_path: Path) -> None:
         assert both[0][2].count("1 of 2 processes have nothing to do.") == 1
 
 
-def test_a_dataset(films: Path, tmp_path: Path) -> None:
-    """The sources are divided without --shard, which is refused beside."""
+def test_a_dataset(films: Path, tmp_path: Path, patched: Callable[..., dict[int, Path]]) -> None:
+    """The sources are divided without --shard, which is refused beside. What a killed process decoded is kept."""
     command = ("prep", films, "--size", "16", "--frames", "4", "--fps", "8", "--min-motion", "0", "--workers", "1")
     command += ("-o",)
+    die = patched("vidiff_cli.preparation.decode._keep_failure", 1, "os.kill(os.getpid(), signal.SIGKILL)")
+    killed = ranked(*command, "two", cwd=tmp_path, first=die)
+    assert [code for code, _, _ in killed] == [1, -signal.SIGKILL] and killed[0][2].endswith(f"Error: {LOST}\n")
     one, both = vidiff(*command, "one"), ranked(*command, "two", cwd=tmp_path)
     assert one.exit_code == 0 and both == [(0, "two\n", both[0][2]), (0, "", "")]
+    assert "Continuing: 3 of 3 sources were finished before." in both[0][2]
     assert Path("one/clips.jsonl").read_bytes().count(b"\n") == 3
     assert content(Path("one")) == content(Path("two")) and not list(tmp_path.glob(".*"))
     assert "sources: 3/3" in both[0][2]

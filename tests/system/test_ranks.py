@@ -163,3 +163,15 @@ def test_one_process_needs_no_files(tmp_path: Path) -> None:
     with meet(ProcessInfo(rank=0, world=1, local=0), tmp_path) as alone:
         assert alone.share(5) == 5 and alone.part([1, 2]) == [1, 2] and not list(alone.idle(0, "nothing"))
         assert not list(tmp_path.iterdir())
+
+
+def test_balanced_parts() -> None:
+    """Every item once, in order, and evenly where that can be; equal ones in turn."""
+    sizes = [30.0, 5.0, 0.0, 90.0, 31.0, 1.0, 28.0]  # one is unknown, so about 31
+    parts = [Ranks(ProcessInfo(rank=rank, world=3, local=rank)).balanced_part(range(7), sizes) for rank in range(3)]
+    assert sorted(number for part in parts for number in part) == list(range(7)) and parts[0] == [3]
+    assert all(part == sorted(part) for part in parts)
+    loads = [sum(sizes[number] or 31 for number in part) for part in parts[1:]]
+    assert abs(loads[0] - loads[1]) < 5
+    equal = [Ranks(ProcessInfo(rank=rank, world=3, local=rank)).balanced_part("abcdefg", [2] * 7) for rank in range(3)]
+    assert equal == [["a", "d", "g"], ["b", "e"], ["c", "f"]]

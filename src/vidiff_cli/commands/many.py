@@ -1,7 +1,7 @@
 """`vidiff interpolate` and `vidiff extend` of many films: each by itself, and the next whatever became of the last.
 
 A film is finished when its result is there with a sidecar of the same settings, model and input: the same command
-leaves it as it is, so that an interrupted one goes on. Several processes of a launcher take every film in turn.
+leaves it as it is, so that an interrupted one goes on. Processes of a launcher share the films, by their frames.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def many(command: CompletionTask, settings: CompletingSettings, inputs: Sequence
         yield from ranks.idle(len(films), f"{len(films)} film{'s' * (len(films) != 1)}")
         tally, reports = _Tally(films), dict[str, FilmReport]()
         yield tally.progress()
-        own = (_in_turn if settings.jobs == 1 else _at_a_time)(command, settings, ranks.part(films))
+        own_films = ranks.balanced_part(films, [film.frames for film in films])
+        own = (_in_turn if settings.jobs == 1 else _at_a_time)(command, settings, own_films)
         messages = FilmMessages(films)
         making = ranks.merge(own, messages.dump, messages.load)
         with closing(making):

@@ -23,7 +23,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ from vidiff_cli.system.launcher import STARTING, ProcessInfo
 
 FOLDER = ".ranks-"
 JOIN_SECONDS = 300.0  # that processes wait for each other at the start
-SILENT_SECONDS = 60.0  # after which a process without a line is lost
+SILENT_SECONDS = 120.0  # after which a process without a line is lost
 BEAT_SECONDS = 2.0
 LOOK_SECONDS = 0.2  # between two looks at the others' files
 NAMES = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_STEP_ID", "WORLD_SIZE")
@@ -62,14 +62,26 @@ class Ranks:
         """This process's part of the work."""
         return list(items[self.rank :: self.world])
 
+    def balanced_part(self, items: Sequence[T], sizes: Sequence[float]) -> list[T]:
+        """This process's part of items of known sizes, in their order: the largest first, each to whom has least. All
+        processes pass the same ones; a size of 0 is unknown, and counts as the mean of the others."""
+        known = [size for size in sizes if size]
+        usual = sum(known) / len(known) if known else 1.0
+        loads, own = [0.0] * self.world, list[int]()
+        for number in sorted(range(len(items)), key=lambda number: -(sizes[number] or usual)):
+            rank = loads.index(min(loads))
+            loads[rank] += sizes[number] or usual
+            if rank == self.rank:
+                own.append(number)
+        return [items[number] for number in sorted(own)]
+
     def share(self, value: T | None) -> T:
         """Rank 0's value on all ranks: plain data, as JSON has it."""
         if self.world > 1 and self.is_main:
             self._say("share", value)
         elif self.world > 1:
             while not self._others[0].shared:
-                self._look(now=True)
-                time.sleep(self._pause)
+                self._wait({0})
             return self._others[0].shared.popleft()
         return value  # type: ignore[return-value]
 
@@ -110,7 +122,7 @@ class Ranks:
         if not self.is_main:
             self._say("done")
         while waiting:
-            time.sleep(self._pause)
+            self._wait(waiting)
             yield from self._told(waiting, load)
         return result
 
@@ -182,15 +194,24 @@ class Ranks:
         errors = [other.error for other in self._others.values() if other.error is not None]
         if errors:
             raise _as_error(min(errors, key=lambda error: "signal" in error), said=not self.is_main)
-        for rank, other in self._others.items():
-            if other.is_silent():
-                error = VidiffError(
-                    f"process {rank + 1} of {self.world} does not answer",
-                    found=f"no sign of it for {SILENT_SECONDS:g} seconds",
-                    fix=AGAIN,
-                )
-                error.reported_by_other_rank = self.rank > 1  # type: ignore[attr-defined]
-                raise error
+
+    def _wait(self, awaited: Collection[int]) -> None:
+        """Waits a moment for others, and looks what they have written."""
+        time.sleep(self._pause / 2)
+        self._look(now=True)
+        self._check_answers(awaited)
+
+    def _check_answers(self, awaited: Collection[int]) -> None:
+        """Raises VidiffError where all that are waited for are lost: until then there is something to wait for."""
+        if not all(self._others[rank].is_silent() for rank in awaited):
+            return
+        error = VidiffError(
+            f"process {min(awaited) + 1} of {self.world} does not answer",
+            found=f"no sign of it for {SILENT_SECONDS:g} seconds",
+            fix=AGAIN,
+        )
+        error.reported_by_other_rank = self.rank > 1  # type: ignore[attr-defined]
+        raise error
 
     def join(self, place: Path) -> None:
         """Meets the others in a folder. VidiffError where some do not come."""
@@ -216,9 +237,8 @@ class Ranks:
                 time.sleep(LOOK_SECONDS / 4)
         if not self.is_main:
             self._say("met")
-        while not all(other.met for other in self._others.values()):  # else this file could be gone before it is read
-            self._look(now=True)
-            time.sleep(LOOK_SECONDS / 4)
+        while awaited := [rank for rank, other in self._others.items() if not other.met]:
+            self._wait(awaited)  # else this file could be gone before it is read
 
     def _begin(self, path: Path) -> None:
         try:
@@ -271,9 +291,8 @@ class Ranks:
 
     def await_others(self) -> None:
         """Waits, in rank 0, until all have read what they need, and left. Raises what has ended one of them."""
-        while self.is_main and not all(other.ended for other in self._others.values()):
-            self._look(now=True)
-            time.sleep(LOOK_SECONDS / 4)
+        while self.is_main and (awaited := [rank for rank, other in self._others.items() if not other.ended]):
+            self._wait(awaited)
 
     def close(self) -> None:
         """Closes this process's file; rank 0 removes all, and where it was before, this process what is left."""
