@@ -45,7 +45,7 @@ from vidiff_cli.training.objective import training_loss
 from vidiff_cli.training.state import TrainState
 from vidiff_cli.video.encode import encode
 
-SIDE, FRAMES, BATCH, STEPS = 16, 4, 4, 2  # STEPS are counted, after one that warms up
+SIDE, FRAMES, BATCH, STEPS = 16, 4, 4, 1  # STEPS are counted, after one that warms up
 SMALL: dict[str, Any] = {"base_channels": 8, "channel_mult": [1, 2], "head_dim": 8, "embedding": 16, "context_dim": 8}
 NOISE: dict[str, dict[str, Any]] = {
     "independent": {},
@@ -127,7 +127,6 @@ TRAIN: dict[str, Callable[[], None]] = {
     "tiny": tiny,
     "plain": train,
     "images": partial(train, objective={"image_fraction": 0.4}),
-    "noise prior": partial(train, noise="mixed"),
     "images, context noise, noise prior": partial(
         train, noise="progressive", objective={"image_fraction": 0.4, "context_noise": 0.5}
     ),
@@ -201,10 +200,10 @@ def interpolates(**options: Any) -> None:
 
 
 GENERATE: dict[str, Callable[[], None]] = {
-    "sample": samples,
     "sample ddpm, noise prior": partial(samples, sampler="ddpm", noise="mixed"),
-    "sample ddim, dynamic threshold": partial(samples, sampler="ddim", threshold=0.99),
-    "sample freeinit, freenoise": partial(samples, freeinit=2, start_noise="freenoise", num_frames=6),
+    "sample ddim, dynamic threshold, freeinit, freenoise": partial(
+        samples, sampler="ddim", threshold=0.99, freeinit=2, start_noise="freenoise", num_frames=6, few=1
+    ),
     "extend learned": extends,
     "extend context noise, ddpm": partial(extends, context_noise=0.3, sampler="ddpm"),
     "extend reconstruction": partial(extends, condition="reconstruction"),
@@ -213,8 +212,8 @@ GENERATE: dict[str, Callable[[], None]] = {
     ),
     "extend replacement": partial(extends, condition="replacement"),
     "extend history guidance, prompt": partial(extends, history_guidance=1.5, prompt=("a red square",)),
-    "extend rolling": partial(extends, scheme="rolling", overlap=2, few=4),
-    "extend rolling, ddpm": partial(extends, scheme="rolling", overlap=2, few=4, sampler="ddpm"),
+    "extend rolling": partial(extends, scheme="rolling", overlap=2, few=2),
+    "extend rolling, ddpm": partial(extends, scheme="rolling", overlap=2, few=2, sampler="ddpm"),
     "interpolate learned": interpolates,
     "interpolate reconstruction": partial(interpolates, condition="reconstruction", gradient_checkpointing="on"),
 }

@@ -253,8 +253,15 @@ def _count_launches(func: Any, name: str, ours: list[Any], args: Any, result: An
     views = any(each.alias_info is not None and not each.alias_info.is_write for each in func._schema.returns)
     if not (ours or made) or views or name in NO_LAUNCH or "empty" in name:
         return
-    if name == "convolution" and not args[0].there.is_contiguous(memory_format=torch.channels_last) and LOG.on:
-        LOG.layouts[_place()] += 1
+    copied: list[Tensor] = []
+    if name == "convolution" and not args[0].there.is_contiguous(memory_format=torch.channels_last):
+        copied = [args[0]]
+        if LOG.on:
+            LOG.layouts[_place()] += 1
+    elif name in ("native_group_norm", "native_group_norm_backward"):
+        copied = [each for each in ours if each.dim() == 4 and not each.there.is_contiguous()]
+    for each in copied:
+        LOG.launch("copy to another layout", 1, [each, each])
     first = args[0] if args else None
     lists = name.startswith(("_foreach", "_fused")) and isinstance(first, list | tuple)
     LOG.launch(name, math.ceil(len(first) / TENSORS_PER_LAUNCH) if lists else KERNELS.get(name, 1), [*ours, *made])

@@ -22,7 +22,6 @@ STEP = {
     "tiny": (1, 3000),
     "plain": (1, 2950),
     "images": (1, 3000),
-    "noise prior": (1, 2950),
     "images, context noise, noise prior": (1, 3000),
     "dropout, checkpointing": (1, 5900),
     "flow loss, two parts": (13, 7500),

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from vidiff_cli.config.model import NetworkSettings
 from vidiff_cli.models import attention
-from vidiff_cli.models.attention import attend
+from vidiff_cli.models.attention import attend, attend_fused
 from vidiff_cli.models.blocks import SpaceConv, TimeConv, channels_last_group_norm
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
@@ -261,7 +261,8 @@ def test_attention_is_the_softmax_form_on_both_of_its_ways(
     bias = randn(2, 1, 2, n, m, seed=3).masked_fill(randn(n, m, seed=4) > 1, float("-inf")) if biased else None
     logits = (q.double() @ k.double().transpose(-1, -2)) / 4**0.5
     expected = (logits if bias is None else logits + bias).softmax(dim=-1) @ v.double()
-    torch.testing.assert_close(attend(q, k, v, bias).double(), expected, atol=1e-5, rtol=1e-5)
+    for found in (attend(q, k, v, bias), attend_fused(q, k, v, bias)):
+        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_channels_that_do_not_divide_into_heads_are_refused() -> None:

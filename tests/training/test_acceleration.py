@@ -11,7 +11,7 @@ from torch import Tensor
 from training_steps import settings_of, train
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models import acceleration
+from vidiff_cli.models import acceleration, attention
 from vidiff_cli.models.acceleration import (
     WORTH_PASSES,
     LaterCompilation,
@@ -21,7 +21,7 @@ from vidiff_cli.models.acceleration import (
     keep_kernels,
     recompute_stages,
 )
-from vidiff_cli.models.blocks import ClipDropout
+from vidiff_cli.models.blocks import ClipDropout, FrameNorm, channels_last_group_norm
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
 from vidiff_cli.models.video_model import VideoNetwork, new_video_model
@@ -100,8 +100,17 @@ def smallest_network(**more: Any) -> UNet3D:
     return tiny_video_model(channel_mult=(1,), dropout=0.1, **more).train().denoiser.network
 
 
-def test_the_network_in_training_is_one_graph() -> None:
-    """With images, captions, dropout and checkpointing: nothing asks a tensor, which would also stop a GPU."""
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_network_in_training_is_one_graph(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With images, captions, dropout and checkpointing: nothing asks a tensor, which would also stop a GPU. By the
+    norms and the attention of both devices."""
+    if device == "cuda":
+        monkeypatch.setattr(attention, "attend", attention.attend_fused)
+        monkeypatch.setattr(
+            FrameNorm,
+            "forward",
+            lambda self, x: channels_last_group_norm(x, self.num_groups, self.weight, self.bias, self.eps),
+        )
     network = smallest_network()
     recompute_stages(network)
     torch._dynamo.reset()

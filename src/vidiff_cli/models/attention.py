@@ -24,14 +24,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
     kernel.
     """
     if q.device.type != "cpu" or q.shape[-2] * k.shape[-2] > 512 * 512:
-        return _fused(q, k, v, bias)
+        return attend_fused(q, k, v, bias)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if bias is not None:
         logits = logits + bias.to(logits.dtype)
     return logits.softmax(dim=-1).to(v.dtype) @ v
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """`attend` by the fused kernels: they take four dimensions, and at most LARGEST_BATCH of the first."""
     batch = q.shape[:-3]
     if bias is not None:  # expanded, not copied, unless several clips have a bias of their own
