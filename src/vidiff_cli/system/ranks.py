@@ -333,17 +333,23 @@ def meet(launch: ProcessInfo, results: Path) -> Iterator[Ranks]:
 
 
 class _Voice:
-    """The file of this process, and a thread that adds a beat to it every few seconds."""
+    """The file of this process, and a thread that adds a beat to it every few seconds.
+
+    It is opened for every line: a network file system shows others what was written when a file is closed.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock, self._closed = path, threading.Lock(), threading.Event()
-        self._file = path.open("ab", buffering=0)
+        path.touch()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def say(self, kind: str, value: Any = None) -> None:
-        with self._lock:
+        """Adds a line. A file that is gone, because rank 0 has left, is not made anew."""
+        line = json.dumps([kind, value]).encode() + b"\n"
+        with self._lock, contextlib.suppress(FileNotFoundError):
             if not self._closed.is_set():
-                self._file.write(json.dumps([kind, value]).encode() + b"\n")
+                with open(os.open(self.path, os.O_WRONLY | os.O_APPEND), "wb", buffering=0) as file:
+                    file.write(line)
 
     def _beat(self) -> None:
         while not self._closed.wait(BEAT_SECONDS):
@@ -353,7 +359,6 @@ class _Voice:
     def close(self) -> None:
         with self._lock:
             self._closed.set()
-            self._file.close()
 
 
 class _Listener:
