@@ -38,7 +38,7 @@ from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.training import auxiliary_losses
 from vidiff_cli.training.auxiliary_losses import make_auxiliary_losses
 from vidiff_cli.training.distillation import Distillation
-from vidiff_cli.training.loader import ClipSource
+from vidiff_cli.training.loader import BatchSpec, ClipSource, draw_batch
 from vidiff_cli.training.loop import train_steps
 from vidiff_cli.training.lr_schedule import LRSchedule
 from vidiff_cli.training.objective import training_loss
@@ -143,6 +143,7 @@ def counted(*, per: int = 1) -> None:
     COUNTS.update(
         waits={f"{kind} at {place}": count / per for (kind, place), count in LOG.waits.items()},
         launches=sum(LOG.launches.values()) / per,
+        operations={name: count / per for name, count in LOG.launches.most_common()},
         attention=[[list(shape), place] for shape, place in sorted(LOG.attention)],
         layouts={place: count / per for place, count in LOG.layouts.items()},
         elementwise_bytes=LOG.elementwise_bytes / per,
@@ -306,6 +307,24 @@ def launches() -> None:
     counted()
 
 
+def same_as_on_a_cpu() -> None:
+    """The loss and the gradients of a batch in float32, with images, dropout and a patch stem."""
+    video_model = new_model(model_settings({"motion": True, "dropout": 0.1}))
+    objective = {"image_fraction": 0.4, "context_noise": 0.5}
+    settings = TrainSettings.model_validate({"batch_size": BATCH, "frames": FRAMES, "objective": objective})
+    spec = BatchSpec(objective=settings.objective, size=BATCH, window=FRAMES, frame_strides=(1,), seed=0, motion=True)
+    found = []
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        video_model.to(device).train().zero_grad()
+        batch = draw_batch(source(), spec, step=0, device=device, reader=video_model.caption_reader())
+        training_loss(video_model, batch).total.backward()
+        found.append([value.grad.cpu() for value in video_model.parameters() if value.grad is not None])
+    sizes = [float(wanted.norm()) for wanted in found[0]]
+    COUNTS["gradients"] = sum(size > 0 for size in sizes)
+    pairs = zip(sizes, *found, strict=True)
+    COUNTS["difference"] = max(float((ours - wanted).norm()) / size for size, wanted, ours in pairs if size)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "a sum of both devices": partial(fails, lambda: there(3) + torch.ones(3)),
     "a product with a number of the CPU": partial(fails, lambda: torch.cat([there(1), torch.ones(1)])),
@@ -323,6 +342,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "too many at once": too_many,
     "waits": waits,
     "launches": launches,
+    "the same as on a CPU": same_as_on_a_cpu,
 }
 
 GROUPS = {"train": TRAIN, "generate": GENERATE, "evaluate": EVALUATE, "faults": FAULTS}

@@ -78,8 +78,6 @@ WAITS = {
     "_unique2",
     "unique_dim",
     "unique_consecutive",
-    "linalg_inv_ex",
-    "linalg_cholesky_ex",
     "linalg_svd",
     "_linalg_svd",
     "_linalg_eigh",
@@ -305,7 +303,9 @@ class _Fused(torch.autograd.Function):
     def forward(ctx: Any, q: Any, k: Any, v: Any, mask: Any, causal: bool, scale: float | None) -> Any:
         with torch.enable_grad():
             inputs = [None if each is None else each.there.detach() for each in (q, k, v, mask)]
-            inputs = [each if each is None or each.dtype == torch.bool else each.requires_grad_() for each in inputs]
+            if mask is not None and mask.dtype == torch.bool:
+                inputs[3] = torch.zeros(mask.shape, dtype=q.dtype).masked_fill(~mask.there, float("-inf"))
+            inputs = [each if each is None else each.requires_grad_() for each in inputs]
             out = aten._scaled_dot_product_attention_math(*inputs, 0.0, causal, scale=scale)[0]
         ctx.inputs, ctx.out = inputs, out
         LOG.launch("attention", 1, [q, k, v, v])
@@ -314,10 +314,9 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         LOG.launch("attention backward", 3, [grad] * 6)
-        needed = [each for each in ctx.inputs if each is not None and each.requires_grad]
-        grads = iter(torch.autograd.grad(ctx.out, needed, grad.there))
-        own = [None if each is None or not each.requires_grad else Pretended(next(grads)) for each in ctx.inputs]
-        return *own, None, None
+        given = [each for each, needed in zip(ctx.inputs, ctx.needs_input_grad, strict=False) if needed]
+        grads = iter(torch.autograd.grad(ctx.out, given, grad.there))
+        return *(Pretended(next(grads)) if needed else None for needed in ctx.needs_input_grad[:4]), None, None
 
 
 def _attention(
@@ -450,6 +449,9 @@ def _open_autograd() -> None:
 def pretended_gpu() -> Iterator[Log]:
     """While it is open, "cuda" is there; for a process of its own, which `os._exit` ends."""
     _open_autograd()
+    # without a kernel of CUDA's, torch takes the derivative apart before it is dispatched
+    KEPT.append(torch.library.Library("aten", "IMPL"))
+    KEPT[-1].impl("silu_backward", lambda grad, x: WrongDevice("a CUDA kernel"), "CUDA")
     future = torch.__future__  # else Module.to would put a wrapper's memory, which is none, into a plain parameter
     overwrite = future.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:

@@ -11,11 +11,12 @@ import torch
 from draws import randn
 from tiny_model import add_noise_to_weights, tiny_network
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vidiff_cli.config.model import NetworkSettings
 from vidiff_cli.models import attention
 from vidiff_cli.models.attention import attend
-from vidiff_cli.models.blocks import SpaceConv, TimeConv
+from vidiff_cli.models.blocks import SpaceConv, TimeConv, channels_last_group_norm
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
 
@@ -227,6 +228,26 @@ def test_a_time_convolution_is_a_deep_3d_convolution_and_nothing_for_images() ->
     torch.testing.assert_close(made[0], deep(x)[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(made[1, :, :3], deep(x[1:, :, :3])[0], atol=1e-5, rtol=1e-5)
     assert not made[1, :, 3:].any()
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(8, 1), (24, 3), (64, 8)])
+@pytest.mark.parametrize("offset", [0.0, 3.0])
+def test_the_norm_of_gpus_is_group_norm_in_channels_last_memory(channels: int, groups: int, offset: float) -> None:
+    """Forward and backward; in bf16 the result of float32, rounded once."""
+    x = (randn(5, channels, 6, 4) + offset).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight, bias = (randn(channels, seed=seed).requires_grad_() for seed in (1, 2))
+    made = channels_last_group_norm(x, groups, weight, bias, 1e-5)
+    wanted = functional.group_norm(x.double(), groups, weight.double(), bias.double(), 1e-5)
+    torch.testing.assert_close(made.double(), wanted, atol=2e-6, rtol=1e-6)
+    assert made.is_contiguous(memory_format=torch.channels_last)
+    slope = randn(*x.shape, seed=3)
+    found, expected = (torch.autograd.grad(each, (x, weight, bias), slope.to(each.dtype)) for each in (made, wanted))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-6 * float(theirs.abs().max()), rtol=1e-5)
+    half = x.detach().bfloat16()
+    rounded = channels_last_group_norm(half, groups, weight, bias, 1e-5)
+    exact = channels_last_group_norm(half.float(), groups, weight, bias, 1e-5)
+    assert torch.equal(rounded, exact.bfloat16())
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 7), (520, 530)])

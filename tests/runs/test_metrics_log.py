@@ -54,6 +54,17 @@ def test_bands_are_means_over_clips(tmp_path: Path) -> None:
     assert row["share_of_peak"] == pytest.approx(0.25 / row["seconds_per_step"])
 
 
+def test_the_first_step_of_a_compiled_network_is_told_apart(tmp_path: Path) -> None:
+    for compiled in (False, True):
+        log = TrainingLog(tmp_path, 20, compiled=compiled)
+        log.clock -= 80  # seconds of compiling
+        first, second = (
+            [event for event in log.add(a_report(step, [1.0])) if isinstance(event, Note)] for step in (1, 2)
+        )
+        assert [note.text for note in first] == ["The first step took 80 s, compiling the network included."] * compiled
+        assert not second and (log.seconds_per_step() or 0) < 40, "it does not count for the pace"
+
+
 def test_steps_without_a_row_survive_in_json(tmp_path: Path) -> None:
     """Those of a checkpoint that is older than the bands too."""
     log = TrainingLog(tmp_path, 20)

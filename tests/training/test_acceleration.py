@@ -23,6 +23,7 @@ from vidiff_cli.models.acceleration import (
 )
 from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.conditioning import Conditioning
+from vidiff_cli.models.unet3d import UNet3D
 from vidiff_cli.models.video_model import VideoNetwork, new_video_model
 from vidiff_cli.training.state import TrainState
 
@@ -32,7 +33,8 @@ def passed(video_model: VideoNetwork, dtype: torch.dtype) -> tuple[dict[str, Ten
     torch.manual_seed(3)
     network, kept = video_model.denoiser.network, dict[int, int]()
     z, level = torch.randn(2, 3, 4, 4, 4), torch.randn(2, 4)
-    conditioning = Conditioning(times=torch.arange(4.0).expand(2, -1) / 8, observed=level > 1)
+    seeds = torch.tensor([1, 2])
+    conditioning = Conditioning(times=torch.arange(4.0).expand(2, -1) / 8, observed=level > 1, seeds=seeds)
 
     def keep(value: Tensor) -> Tensor:
         kept[value.data_ptr()] = value.nbytes
@@ -56,7 +58,7 @@ def test_checkpointing_gives_the_same_gradient_and_keeps_less(dtype: torch.dtype
     for video_model in (plain, wrapped):
         for part in video_model.modules():
             if isinstance(part, ClipDropout):
-                part.p, part.seeds = dropout, (1, 2)
+                part.p = dropout
     recompute_stages(wrapped.denoiser.network)
     assert plain.state_dict().keys() == wrapped.state_dict().keys()
     (wanted, much), (found, little) = passed(plain, dtype), passed(wrapped, dtype)
@@ -75,6 +77,53 @@ def test_a_compiled_network_makes_the_same_step() -> None:
     assert found.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-4)
     for name, value in plain.video_model.state_dict().items():
         torch.testing.assert_close(compiled.video_model.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def with_captions(length: int, *, images: bool = False) -> tuple[Tensor, Tensor, Conditioning]:
+    """The inputs of a network in training, with captions of so many tokens."""
+    b, t, width = 2, 4, 8
+    is_image = torch.arange(t).expand(b, -1) > 2
+    conditioning = Conditioning(
+        times=torch.arange(t).expand(b, -1) / 8,
+        observed=torch.zeros(b, t, dtype=torch.bool),
+        is_image=is_image if images else None,
+        tokens=torch.ones(b, length, width),
+        token_mask=torch.ones(b, length, dtype=torch.bool),
+        pooled=torch.ones(b, width),
+        dropped=torch.tensor([True, False]),
+        seeds=torch.tensor([1, 2]),
+    )
+    return torch.ones(b, 3, t, 4, 4), torch.zeros(b, t), conditioning
+
+
+def smallest_network(**more: Any) -> UNet3D:
+    return tiny_video_model(channel_mult=(1,), dropout=0.1, **more).train().denoiser.network
+
+
+def test_the_network_in_training_is_one_graph() -> None:
+    """With images, captions, dropout and checkpointing: nothing asks a tensor, which would also stop a GPU."""
+    network = smallest_network()
+    recompute_stages(network)
+    torch._dynamo.reset()
+    with torch.autocast("cpu", torch.bfloat16):
+        told = torch._dynamo.explain(network)(*with_captions(5, images=True))
+    assert (told.graph_count, told.graph_break_count) == (1, 0), told.break_reasons
+
+
+def test_one_graph_takes_captions_of_any_length() -> None:
+    """One of the first length, and one of all others."""
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Any:
+        graphs.append(graph)
+        return graph
+
+    network = smallest_network(temporal="convolution")
+    torch._dynamo.reset()
+    compile_network(network, backend=backend)
+    for length in (3, 5, 2, 9, 7):
+        network(*with_captions(length))
+    assert len(graphs) == 2
 
 
 def test_a_network_that_cannot_be_compiled_is_one_sentence() -> None:

@@ -95,7 +95,7 @@ def test_frames_whose_level_stays_have_no_target() -> None:
 def make_batch(observed: Tensor, video_model: VideoNetwork, u: Tensor = U) -> Batch:
     reader = video_model.caption_reader()
     assert reader is not None
-    return replace(tiny_batch(observed, u), text=reader(CAPTIONS), seeds=(1, 2, 3, 4))
+    return replace(tiny_batch(observed, u), text=reader(CAPTIONS), seeds=torch.tensor([1, 2, 3, 4]))
 
 
 def make_teacher(noise: float = 0.2) -> VideoNetwork:

@@ -165,7 +165,7 @@ def test_every_weight_has_a_gradient_in_every_step(batch: dict[str, Any]) -> Non
         "dropped": torch.zeros(2, dtype=torch.bool),
         "captions": ("a red square", "a blue circle"),
         "rows": (0, 1),
-        "seeds": (1, 2),
+        "seeds": torch.tensor([1, 2]),
         "estimate": video,
         "uncertainty": video[:, :1],
         "estimated_from": given,

@@ -44,8 +44,8 @@ short run, and compare with [the CPU](quickstart-cpu.md) where something looks w
     ```
 
 4. Train. On CUDA the network is compiled (`--compile auto`; the first step takes a minute or more) and computes in bf16
-   where the card does. The same command continues after a kill. `--batch-size auto` takes the largest power of two that
-   fits.
+   where the card does. Compiled kernels are kept in `~/.cache/vidiff/kernels` (or `TORCHINDUCTOR_CACHE_DIR`), where the
+   same command finds them when it continues after a kill. `--batch-size auto` takes the largest power of two that fits.
 
     ```bash
     vidiff train dataset --preset small --steps 20000 --batch-size 64

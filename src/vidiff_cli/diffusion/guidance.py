@@ -166,15 +166,15 @@ def show_known(
     Returns:
         The denoiser that sees them.
     """
-    own = torch.tensor(level, dtype=torch.float64)
-    alpha, sigma = (float(scale) for scale in alpha_sigma(own))
+    alpha, sigma = (float(scale) for scale in alpha_sigma(torch.tensor(level, dtype=torch.float64)))
+    shown_level = level  # a number of the host: a tensor would be copied to a GPU in every step
     shown = alpha * known
     if generator is not None or noise is not None:
         shown = shown + sigma * (noise or white)(known, generator)
 
     def seeing(z: Tensor, level: Tensor) -> Tensor:
         z = torch.where(_frames(observed, z), shown, z)
-        return denoise(z, torch.where(observed, own.to(level), level))
+        return denoise(z, torch.where(observed, shown_level, level))
 
     return seeing
 
@@ -209,10 +209,17 @@ def reconstruct(
     if len(knowns) != len(views):
         raise ValueError(f"{len(knowns)} known tensors for {len(views)} observations; expected one for each")
 
-    precisions = [None if covariance is None else _precision(covariance, view) for view in views]
+    precisions: list[Tensor | None] = [None] * len(views)
+    if covariance is not None:  # to the device once, not in every step
+        precisions = [
+            _precision(covariance, view).to(known.device, known.dtype)
+            for known, view in zip(knowns, views, strict=True)
+        ]
+        covariance = covariance.to(knowns[0].device)
 
     def guided(z: Tensor, level: Tensor) -> Tensor:
-        if bool((level != level[:, :1]).any()):
+        # the samplers' levels are one number that is expanded: asking them would stop a GPU
+        if level.stride(1) != 0 and bool((level != level[:, :1]).any()):
             raise ValueError("reconstruction guidance needs one level for all frames of a clip")
         with torch.enable_grad():
             z = z.detach().requires_grad_(True)
@@ -221,7 +228,7 @@ def reconstruct(
             loss = torch.stack(errors).sum()
             gradient = _gradient(loss, z)
         if covariance is not None:
-            gradient = torch.einsum("st,bcthw->bcshw", covariance.to(gradient.device, gradient.dtype), gradient)
+            gradient = torch.einsum("st,bcthw->bcshw", covariance.to(gradient.dtype), gradient)
         exact = level.double()
         by_level = per_frame(weight(exact).expand_as(exact), z) if callable(weight) else weight
         alpha = alpha_sigma(per_frame(exact, z))[0]

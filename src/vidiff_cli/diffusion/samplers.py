@@ -197,13 +197,14 @@ def _deterministic(step: SamplerStep, denoise: Denoise, z: Tensor, levels: Tenso
 def _steps(z: Tensor, levels: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Pairs of float64 levels (b, t): where a step starts, where it ends."""
     b, t = z.shape[0], z.shape[2]
-    levels = levels.to(device=z.device, dtype=torch.float64)
+    # those of another device are not asked, for which the host would wait
+    if levels.device.type == "cpu" and bool((levels[1:] < levels[:-1]).any()):
+        raise ValueError("levels fall along the grid; expected them to rise from noise (low) to clean (high)")
+    levels = levels.to(device=z.device, dtype=torch.float64, non_blocking=True)
     if levels.ndim == 1:
         levels = levels[:, None, None].expand(-1, b, t)
     if levels.shape[1:] != (b, t) or len(levels) < 2:
         raise ValueError(f"levels have shape {tuple(levels.shape)}, expected (steps + 1,) or (steps + 1, {b}, {t})")
-    if bool((levels[1:] < levels[:-1]).any()):
-        raise ValueError("levels fall along the grid; expected them to rise from noise (low) to clean (high)")
     return [(levels[number], levels[number + 1]) for number in range(len(levels) - 1)]
 
 

@@ -89,7 +89,7 @@ def generate_rolling(
         condition=setup.conditioner,
         step=setup.step,
         bound=setup.bound,
-        levels=setup.levels(plan.active * plan.steps_per_slot(setup.steps)),
+        levels=setup.levels(plan.active * plan.steps_per_slot(setup.steps)).to(model.device),
         noise=seeded_noise(job.seeds, store.made.shape[0]),
         context_noise=setup.context_noise,
         state=None if state is None else _on(state, model.device),

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vidiff_cli.models.blocks import ClipDropout
 from vidiff_cli.models.unet3d import Stage, UNet3D
 
 WORTH_PASSES = 2000  # about a minute of a small network's (not measured)
@@ -66,9 +65,6 @@ def compile_network(
 ) -> None:
     """torch.compile, in place, in one of its modes or with one of its backends. The first pass of every shape takes a
     minute or more. Another network of the same settings uses what was compiled for this one."""
-    for layer in network.modules():
-        if isinstance(layer, ClipDropout) and layer.p and layer.training:  # no graph can hold its generators
-            layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
     keep_kernels()
     from torch._dynamo import config  # slow
 

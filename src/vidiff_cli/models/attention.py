@@ -36,16 +36,16 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     batch = q.shape[:-3]
     if bias is not None:  # expanded, not copied, unless several clips have a bias of their own
         bias = bias.to(q.dtype).expand(*batch, *bias.shape[-3:]).flatten(0, -4)
-    flat = (q.flatten(0, -4), k.flatten(0, -4), v.flatten(0, -4))
-    cuts = range(0, flat[0].shape[0], LARGEST_BATCH)
-    parts = [
-        functional.scaled_dot_product_attention(
-            *(each[cut : cut + LARGEST_BATCH] for each in flat),
-            attn_mask=None if bias is None else bias[cut : cut + LARGEST_BATCH],
-        )
-        for cut in cuts
+    q, k, v = (each.flatten(0, -4) for each in (q, k, v))
+    sizes = [LARGEST_BATCH] * (len(q) // LARGEST_BATCH) + [len(q) % LARGEST_BATCH]
+    if len(sizes) == 1:
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).unflatten(0, batch)
+    parts = zip(*(each.split(LARGEST_BATCH) for each in (q, k, v)), strict=True)
+    biases = [None] * len(sizes) if bias is None else bias.split(LARGEST_BATCH)
+    mixed = [
+        functional.scaled_dot_product_attention(*part, attn_mask=own) for part, own in zip(parts, biases, strict=False)
     ]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts)).unflatten(0, batch)
+    return torch.cat(mixed).unflatten(0, batch)
 
 
 class SpaceAttention(nn.Module):
@@ -99,13 +99,18 @@ class RelativeTime(nn.Module):
         self.net = nn.Sequential(nn.Linear(3, hidden), nn.SiLU(), nn.Linear(hidden, heads, bias=False))
         self.locality = nn.Parameter(torch.linspace(0.5, 2.0, heads))
 
-    def forward(self, times: Tensor) -> Tensor:
-        """times (b, t) in frames of the base rate -> (b, heads, t, t)."""
-        apart = times[:, None, :] - times[:, :, None]
-        after, before = torch.log1p(apart.clamp(min=0)), torch.log1p((-apart).clamp(min=0))
-        features = torch.stack([after, before, (apart == 0).to(times.dtype)], dim=-1)
-        bias = self.net(features) - self.locality * (after + before)[..., None]
+    def forward(self, apart: Tensor) -> Tensor:
+        """`time_distances` (b, t, t, 3) -> (b, heads, t, t)."""
+        bias = self.net(apart) - self.locality * apart[..., :2].sum(dim=-1, keepdim=True)
         return rearrange(bias, "b i j heads -> b heads i j")
+
+
+def time_distances(times: Tensor) -> Tensor:
+    """Features of the time from frame i to frame j: its logarithm where j is later, where it is earlier, and whether
+    they are at one time. times (b, t) in frames of the base rate -> (b, t, t, 3)."""
+    apart = times[:, None, :] - times[:, :, None]
+    after, before = torch.log1p(apart.clamp(min=0)), torch.log1p((-apart).clamp(min=0))
+    return torch.stack([after, before, (apart == 0).to(times.dtype)], dim=-1)
 
 
 class TimeAttention(nn.Module):
@@ -120,14 +125,15 @@ class TimeAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = _zero(nn.Linear(width, width))
 
-    def forward(self, x: Tensor, times: Tensor, bias: Tensor | None) -> Tensor:
-        """(b t) c h w, times (b, t) in frames since the first, additive mask (b, 1, 1, t, t) or None -> (b t) c h w."""
+    def forward(self, x: Tensor, times: Tensor, apart: Tensor, bias: Tensor | None) -> Tensor:
+        """(b t) c h w, times (b, t) in frames since the first, their `time_distances` (b, t, t, 3), additive mask (b,
+        1, 1, t, t) or None -> (b t) c h w."""
         b, h = times.shape[0], x.shape[2]
         cells = self.norm(rearrange(x, "(b t) c h w -> b (h w) t c", b=b))
         if self.relative is None:
             cells = cells + sinusoidal(times, cells.shape[-1])[:, None].to(cells.dtype)
         else:
-            near = self.relative(times)[:, None]
+            near = self.relative(apart)[:, None]
             bias = near if bias is None else near + bias
         q, k, v = rearrange(self.qkv(cells), "b p t (j heads d) -> j b p heads t d", j=3, heads=self.heads)
         mixed = self.out(rearrange(attend(q, k, v, bias), "b p heads t d -> b p t (heads d)"))

@@ -7,13 +7,11 @@ may see their neighbors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
-
-from vidiff_cli.diffusion.noise import seeded
 
 
 class FrameNorm(nn.GroupNorm):
@@ -27,7 +25,22 @@ class FrameNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """(b t) c h w -> the same, in the dtype that came in."""
-        return super().forward(input.float()).to(input.dtype)
+        if input.device.type in ("cpu", "meta"):
+            return super().forward(input.float()).to(input.dtype)
+        return channels_last_group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def channels_last_group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Group norm that reads and writes channels-last memory, where torch's copies to contiguous memory on a GPU.
+
+    n c h w -> the same, in its dtype; statistics are float32.
+    """
+    n, c, h, w = x.shape
+    values = x.permute(0, 2, 3, 1).reshape(n, h * w, groups, c // groups).float()
+    variance, mean = torch.var_mean(values, dim=(1, 3), correction=0, keepdim=True)
+    scale = (variance + eps).rsqrt() * weight.view(groups, -1)  # n 1 g c/g
+    normed = torch.addcmul(bias.view(groups, -1), values - mean, scale).to(x.dtype)
+    return normed.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
 class SpaceConv(nn.Conv2d):
@@ -83,45 +96,51 @@ class AdaGroupNorm(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(b t) c h w, (b t, d) -> (b t) c h w."""
-        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.modulation(embedding)[:, :, None, None].unflatten(1, (2, -1)).unbind(1)
         return functional.silu(self.norm(x) * (1 + scale) + shift)
 
 
 class ClipDropout(nn.Module):
     """Dropout in training: what it drops of a clip follows from the clip's seed and the layer's place in the network.
 
-    So a clip loses the same in any batch, on any number of processes, and where activations are computed twice.
-    `seed_dropout` hands out seeds and places before every pass.
+    So a clip loses the same in any batch, on any number of processes, on any device, and where activations are computed
+    twice: a hash of (seed, place, position) says it, and no generator is asked.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p, self.place = p, 0
-        self.seeds: Sequence[int] = ()
+        self.p = p
+        self.set_place(0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(b t) c h w -> the same, scaled so that its mean stays."""
+    def set_place(self, place: int) -> None:
+        """Numbers the layer among those of its network."""
+        drawn = np.random.SeedSequence([place]).generate_state(1, np.uint64).astype(np.int64)
+        self.factor = int(drawn[0]) | 1  # a random odd number of 64 bits
+
+    def forward(self, x: Tensor, seeds: Tensor | None) -> Tensor:
+        """(b t) c h w, seeds (b) int64 -> the same, scaled so that its mean stays."""
         if not self.training or not self.p:
             return x
-        return x.masked_fill(self._dropped(x), 0.0) * (1 / (1 - self.p))
+        if seeds is None or len(x) % len(seeds):
+            raise ValueError(f"dropout has seeds of {0 if seeds is None else len(seeds)} clips for {len(x)} frames")
+        kept = torch.where(self._dropped(x, seeds), 0.0, x)  # not masked_fill, which leaves channels-last memory
+        return kept * (1 / (1 - self.p))
 
-    def _dropped(self, x: Tensor) -> Tensor:
+    def _dropped(self, x: Tensor, seeds: Tensor) -> Tensor:
         """(b t) c h w bool, channels-last as features are."""
         n, c, h, w = x.shape
-        dropped = torch.empty(n, h, w, c, dtype=torch.bool, device=x.device)
-        if not x.is_meta:  # a meta tensor has no values to draw
-            if not self.seeds or n % len(self.seeds):
-                raise ValueError(f"dropout has seeds of {len(self.seeds)} clips for {n} frames")
-            for clip, seed in zip(dropped.chunk(len(self.seeds)), self.seeds, strict=True):
-                clip.bernoulli_(self.p, generator=seeded(seed, self.place, device=x.device))
-        return dropped.permute(0, 3, 1, 2)
+        key = (seeds * self.factor >> 32).int()  # b
+        position = torch.arange(n // len(seeds) * h * w * c, dtype=torch.int32, device=x.device)
+        dropped = _mix(position ^ key[:, None]) < round((self.p - 0.5) * 2**32)
+        return dropped.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def seed_dropout(network: nn.Module, seeds: Sequence[int]) -> None:
-    """Sets the dropout of the next training pass: a seed for each clip of its batch."""
-    layers = (module for module in network.modules() if isinstance(module, ClipDropout))
-    for place, layer in enumerate(layers):
-        layer.place, layer.seeds = place, seeds
+def _mix(bits: Tensor) -> Tensor:
+    """int32 -> int32, whose upper bits depend on all of them. Source: Wellons 2018 (lowbias32), without its last
+    shift, which changes lower bits alone."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32)):
+        bits = (bits ^ ((bits >> shift) & (2 ** (32 - shift) - 1))) * factor
+    return bits
 
 
 class ResidualBlock(nn.Module):
@@ -138,10 +157,10 @@ class ResidualBlock(nn.Module):
         self.time_ada_norm = AdaGroupNorm(outputs, embedding) if over_time else None
         self.time = TimeConv(outputs) if over_time else None
 
-    def forward(self, x: Tensor, embedding: Tensor, temporal_mask: Tensor) -> Tensor:
-        """(b t) c h w, (b t, d), (b, t) -> (b t) c' h w."""
+    def forward(self, x: Tensor, embedding: Tensor, temporal_mask: Tensor, seeds: Tensor | None) -> Tensor:
+        """(b t) c h w, (b t, d), (b, t), seeds of dropout (b) -> (b t) c' h w."""
         inner = self.first(functional.silu(self.norm(x)))
-        x = self.skip(x) + self.second(self.dropout(self.ada_norm(inner, embedding)))
+        x = self.skip(x) + self.second(self.dropout(self.ada_norm(inner, embedding), seeds))
         if self.time is None or self.time_ada_norm is None:
             return x
         return x + self.time(self.time_ada_norm(x, embedding), temporal_mask)
@@ -156,7 +175,7 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """n c h w -> n c' h/2 w/2."""
-        return self.conv(functional.pixel_unshuffle(x, 2))
+        return self.conv(space_to_depth(x, 2))
 
 
 class Up(nn.Module):
@@ -168,4 +187,18 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """n c h w -> n c' 2h 2w."""
-        return functional.pixel_shuffle(self.conv(x), 2)
+        return depth_to_space(self.conv(x), 2)
+
+
+def space_to_depth(x: Tensor, side: int) -> Tensor:
+    """`pixel_unshuffle` that keeps channels-last memory on a GPU too: n c (h s) (w s) -> n (c s s) h w."""
+    if x.device.type == "cpu":
+        return functional.pixel_unshuffle(x, side)
+    return rearrange(x, "n c (h i) (w j) -> n h w (c i j)", i=side, j=side).permute(0, 3, 1, 2)
+
+
+def depth_to_space(x: Tensor, side: int) -> Tensor:
+    """`pixel_shuffle` that keeps channels-last memory on a GPU too: n (c s s) h w -> n c (h s) (w s)."""
+    if x.device.type == "cpu":
+        return functional.pixel_shuffle(x, side)
+    return rearrange(x, "n (c i j) h w -> n (h i) (w j) c", i=side, j=side).permute(0, 3, 1, 2)

@@ -21,6 +21,8 @@ class Conditioning:
     Motion, for a network with that input: `estimate` (b, c, t, h, w) of every frame and its `uncertainty` (b, 1, t, h,
     w) in pixels of [-1, 1], made of the frames `estimated_from` (b, t) bool. A clip without any of these has no
     estimate, and its values are ignored; None: no clip has one.
+
+    `seeds` (b) int64 are those of dropout, for a pass in training.
     """
 
     times: Tensor
@@ -33,6 +35,7 @@ class Conditioning:
     estimate: Tensor | None = None
     uncertainty: Tensor | None = None
     estimated_from: Tensor | None = None
+    seeds: Tensor | None = None
 
     @property
     def estimated(self) -> Tensor:

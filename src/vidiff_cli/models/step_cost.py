@@ -76,7 +76,11 @@ def _meta_inputs(model: ModelSettings) -> tuple[Tensor, Tensor, Conditioning]:
     """z, level and conditioning of one clip with everything that the network can be conditioned on."""
     t, width = model.frames, model.network.context_dim
     z = torch.empty(1, model.network.channels, t, *model.z_size)
-    conditioning = Conditioning(times=torch.empty(1, t), observed=torch.empty(1, t, dtype=torch.bool))
+    conditioning = Conditioning(
+        times=torch.empty(1, t),
+        observed=torch.empty(1, t, dtype=torch.bool),
+        seeds=torch.empty(1, dtype=torch.int64),
+    )
     if width:
         length = model.text.max_tokens
         conditioning = replace(

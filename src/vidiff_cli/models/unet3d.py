@@ -13,26 +13,39 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidiff_cli.config.model import NetworkSettings
-from vidiff_cli.models.attention import SpaceAttention, TextAttention, TimeAttention
-from vidiff_cli.models.blocks import Down, FrameNorm, ResidualBlock, SpaceConv, Up, ZeroConv
+from vidiff_cli.models.attention import SpaceAttention, TextAttention, TimeAttention, time_distances
+from vidiff_cli.models.blocks import (
+    ClipDropout,
+    Down,
+    FrameNorm,
+    ResidualBlock,
+    SpaceConv,
+    Up,
+    ZeroConv,
+    depth_to_space,
+    space_to_depth,
+)
 from vidiff_cli.models.conditioning import Conditioning, FrameEmbedding, gap_features
 
 
 class ForwardContext:
     """Inputs that all stages of one forward pass share, computed once."""
 
-    __slots__ = ("embedding", "temporal_mask", "text_bias", "time_bias", "times", "tokens")
+    __slots__ = ("apart", "embedding", "seeds", "temporal_mask", "text_bias", "time_bias", "times", "tokens")
 
     def __init__(
         self,
         embedding: Tensor,  # (b t, d), after SiLU
         times: Tensor,  # (b, t) in frames of the base rate
+        apart: Tensor,  # (b, t, t, 3): `time_distances`
         temporal_mask: Tensor,  # (b, t) bool: may see its neighbors
         time_bias: Tensor | None,  # (b, 1, 1, t, t)
         tokens: Tensor | None,  # (b, l, d)
         text_bias: Tensor | None,  # (b, 1, 1, l)
+        seeds: Tensor | None,  # (b), of dropout
     ) -> None:
         self.embedding, self.times, self.temporal_mask = embedding, times, temporal_mask
+        self.apart, self.seeds = apart, seeds
         self.time_bias, self.tokens, self.text_bias = time_bias, tokens, text_bias
 
 
@@ -51,12 +64,12 @@ class Stage(nn.Module):
         self.time = TimeAttention(outputs, head, settings.positions) if attend_over_time else None
 
     def forward(self, x: Tensor, context: ForwardContext) -> Tensor:
-        x = self.block(x, context.embedding, context.temporal_mask)
+        x = self.block(x, context.embedding, context.temporal_mask, context.seeds)
         if self.space is not None:
             x = self.space(x)
         if self.text is not None and context.tokens is not None and context.text_bias is not None:
             x = self.text(x, context.tokens, context.text_bias)
-        return x if self.time is None else self.time(x, context.times, context.time_bias)
+        return x if self.time is None else self.time(x, context.times, context.apart, context.time_bias)
 
 
 class _EstimateStem(nn.Module):
@@ -75,7 +88,7 @@ class _EstimateStem(nn.Module):
         known = torch.cat([conditioning.estimate, conditioning.uncertainty], dim=1)
         shown = torch.cat([known * estimated, estimated.to(known.dtype).expand_as(known[:, :1])], dim=1)
         x = rearrange(shown, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
-        return self.conv(functional.pixel_unshuffle(x, self.patch))
+        return self.conv(space_to_depth(x, self.patch))
 
 
 class UNet3D(nn.Module):
@@ -115,6 +128,8 @@ class UNet3D(nn.Module):
                 self.upsamplers.append(Up(width, widths[depth - 1]))
         self.head = nn.Sequential(FrameNorm(widths[0]), nn.SiLU(), SpaceConv(widths[0], pixels, zero=True))
         self.gate = ZeroConv(widths[0], settings.patch_size**2) if settings.motion else None
+        for place, layer in enumerate(module for module in self.modules() if isinstance(module, ClipDropout)):
+            layer.set_place(place)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
@@ -123,7 +138,7 @@ class UNet3D(nn.Module):
             raise ValueError(f"frames are {width}x{height}, expected multiples of {self.settings.multiple}")
         context = self._context(level, conditioning)
         x = rearrange(z, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
-        x = self.stem(functional.pixel_unshuffle(x, self.settings.patch_size))
+        x = self.stem(space_to_depth(x, self.settings.patch_size))
         if self.stem_estimate is not None and conditioning.estimate is not None:
             x = x + self.stem_estimate(conditioning)
         skips = []
@@ -143,7 +158,7 @@ class UNet3D(nn.Module):
         norm, activation, pixels = self.head
         x = activation(norm(x))
         parts = [pixels(x)] if self.gate is None else [pixels(x), self.gate(x)]
-        x = torch.cat([functional.pixel_shuffle(part, self.settings.patch_size) for part in parts], dim=1)
+        x = torch.cat([depth_to_space(part, self.settings.patch_size) for part in parts], dim=1)
         return rearrange(x, "(b t) c h w -> b c t h w", b=b)
 
     def _context(self, level: Tensor, conditioning: Conditioning) -> ForwardContext:
@@ -157,11 +172,13 @@ class UNet3D(nn.Module):
         return ForwardContext(
             embedding=functional.silu(embedding).flatten(0, 1),
             times=times,
+            apart=time_distances(times),
             temporal_mask=~is_image,
-            # without images the tensors need not be asked, which would stop a GPU and break a compiled graph
-            time_bias=None if t == 1 or conditioning.is_image is None else _time_bias(is_image, t),
+            # no tensor is asked for images: that would stop a GPU and break a compiled graph
+            time_bias=None if t == 1 or conditioning.is_image is None else _time_bias(is_image),
             tokens=tokens,
             text_bias=bias,
+            seeds=conditioning.seeds,
         )
 
     def _text(
@@ -190,11 +207,9 @@ def _elapsed(times: Tensor, is_image: Tensor) -> Tensor:
     return torch.where(is_image, 0.0, times - start)
 
 
-def _time_bias(is_image: Tensor, t: int) -> Tensor | None:
+def _time_bias(is_image: Tensor) -> Tensor:
     """0 where frame i may see frame j, -inf where not: images see themselves, videos all but images. (b, 1, 1, t,
     t)."""
-    if not is_image.is_meta and not bool(is_image.any()):  # a meta tensor has no values to ask for
-        return None
-    itself = torch.eye(t, dtype=torch.bool, device=is_image.device)
+    itself = torch.eye(is_image.shape[1], dtype=torch.bool, device=is_image.device)
     allowed = itself | ~(is_image[:, :, None] | is_image[:, None, :])
     return torch.zeros(allowed.shape, device=is_image.device).masked_fill(~allowed, float("-inf"))[:, None, None]

@@ -119,7 +119,7 @@ class TrainingLog:
         took, self.clock = now - self.clock, now
         self.pace.add(1, took)
         if self.compiled and not self.measured:
-            yield Note(f"The first step took {took:.0f} s, with compiling the network; those that follow do not.")
+            yield Note(f"The first step took {took:.0f} s, compiling the network included.")
         step = _step_entry(report)
         self.pending.append(step)
         self.measured += 1

@@ -144,23 +144,25 @@ def _slot(
     """The steps of a slot."""
     last = len(levels) - 1
     each = last // plan.active
-    for number in range(slot * each, (slot + 1) * each):
-        places = _places(plan, window, number, each, last).to(levels.device)
-        following = _places(plan, window, number + 1, each, last).to(levels.device)
-        at, to = (levels[which].expand(len(z), -1) for which in (places, following))
+    steps = range(slot * each, (slot + 1) * each)
+    places = torch.tensor([_places(plan, window, number, each, last) for number in (*steps, steps.stop)])
+    places = places.to(levels.device, non_blocking=True)  # of all steps at once
+    grid, at_end = levels[places], places == last
+    for place, number in enumerate(steps):
+        at, to = (each.expand(len(z), -1) for each in (grid[place], grid[place + 1]))
         x = denoise(z, at)
-        ends = (following == last).expand(len(z), -1)
+        ends = at_end[place + 1].expand(len(z), -1)
         z = step(z, x, at, to, before=before, last=ends, noise=partial(noise.step, number))
         before = PreviousStep(estimate=x, rise=0.5 * (to - at))
     return z, before
 
 
-def _places(plan: RollingPlan, window: Window, step: int, each: int, last: int) -> Tensor:
-    """The place of every frame of a window on the grid before a step (t,), 0 (noise) to `last`; observed ones are at
+def _places(plan: RollingPlan, window: Window, step: int, each: int, last: int) -> list[int]:
+    """The place of every frame of a window on the grid before a step (t), 0 (noise) to `last`; observed ones are at
     the end."""
     way, known = plan.way, plan.known
     numbers = [way.index(rank) - known for rank in window.frames]
-    return torch.tensor([last if number < 0 else min(max(step - number * each, 0), last) for number in numbers])
+    return [last if number < 0 else min(max(step - number * each, 0), last) for number in numbers]
 
 
 def _state(plan: RollingPlan, slot: int, window: Window, z: Tensor, before: PreviousStep) -> RollingState:

@@ -65,7 +65,7 @@ def sample_windows(
         known = torch.cat([read_known(window, read_frames) for window in batch_windows])
         clips = len(known) // len(batch_windows)
         masks = torch.tensor([[frame in window.observed for frame in window.frames] for window in batch_windows])
-        mask = masks.to(known.device).repeat_interleave(clips, dim=0)
+        mask = masks.to(known.device, non_blocking=True).repeat_interleave(clips, dim=0)
         denoiser = denoise(batch_windows, known, mask)
         if batch_windows[0].observed:
             more = {"noise": window_noise(seeds, batch, clips, CONTEXT)} if context_noise else {}
@@ -112,6 +112,6 @@ def window_noise(
             for window_streams in streams
             for stream in window_streams
         ]
-        return torch.cat(drawn).to(like.device)
+        return torch.cat(drawn).to(like.device, non_blocking=True)
 
     return draw

@@ -18,7 +18,6 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.guidance import classifier_free, threshold
 from vidiff_cli.diffusion.levels import alpha_sigma, per_frame
 from vidiff_cli.diffusion.samplers import Denoise, ddim
-from vidiff_cli.models.blocks import seed_dropout
 from vidiff_cli.models.noise_schedule import training_levels
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training.loader import Batch
@@ -41,7 +40,6 @@ class Distillation:
     def __call__(self, student: VideoNetwork, batch: Batch) -> Loss:
         """The mean over generated frames of min(1 + SNR, 4) |x_hat - target|^2, then over clips; without images."""
         batch, settings = batch.without_images(), student.settings
-        seed_dropout(student.denoiser, batch.seeds)
         levels = step_levels(batch, settings, steps=self.steps, substeps=self.substeps)
         level = levels[0].float()
         z, _ = noisy_video(batch, settings.diffusion, level)

@@ -126,7 +126,7 @@ class Batch:
     captions: tuple[str, ...]
     text: CaptionTensors | None = None
     rows: tuple[int, ...] = ()
-    seeds: tuple[int, ...] = ()
+    seeds: Tensor | None = None
     context: Tensor | None = None
     images: int = 0
     estimate: Tensor | None = None
@@ -180,7 +180,7 @@ class HostBatch:
     captions: tuple[str, ...]
     text: CaptionTensors | None
     rows: tuple[int, ...]
-    seeds: tuple[int, ...]
+    seeds: Tensor
     context: Tensor | None
     images: int
     estimate: Tensor | None
@@ -196,6 +196,7 @@ class HostBatch:
 
 _TENSORS = (
     "frames",
+    "seeds",
     "u",
     "times",
     "observed",
@@ -316,7 +317,7 @@ def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionRe
         captions=captions,
         text=None if reader is None else reader(captions),
         rows=tuple(draw.row for draw in draws),
-        seeds=tuple(seeds[spec.slice.start : spec.slice.stop].tolist()),
+        seeds=torch.from_numpy(seeds[spec.slice.start : spec.slice.stop].astype(np.int64)),
         context=torch.from_numpy(context).float() if spec.objective.context_noise else None,
         images=count,
         estimate=estimates[0],
@@ -372,7 +373,7 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
         captions=host.captions,
         text=None if host.text is None else host.text.to(device),
         rows=host.rows,
-        seeds=host.seeds,
+        seeds=send(host.seeds, device),
         context=send(host.context, device),
         images=host.images,
         estimate=send(host.estimate, device),

@@ -15,7 +15,6 @@ from vidiff_cli.config.model import DiffusionSettings, ModelSettings
 from vidiff_cli.diffusion.levels import add_noise
 from vidiff_cli.diffusion.noise import Prior
 from vidiff_cli.diffusion.targets import loss_weight, target, x_from
-from vidiff_cli.models.blocks import seed_dropout
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.models.noise_schedule import training_levels
@@ -61,8 +60,7 @@ class LossModule(nn.Module):
 
 
 def training_loss(video_model: VideoNetwork, batch: Batch, auxiliary: Auxiliary | None = None) -> Loss:
-    """`diffusion_loss` of a model in training, with the batch's seeds for dropout."""
-    seed_dropout(video_model.denoiser, batch.seeds)
+    """`diffusion_loss` of a model in training."""
     return diffusion_loss(video_model.denoiser, video_model.text, batch, auxiliary=auxiliary)
 
 
@@ -120,6 +118,7 @@ def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
         estimate=batch.estimate,
         uncertainty=batch.uncertainty,
         estimated_from=batch.estimated_from,
+        seeds=batch.seeds,
     )
     if text is None:
         return plain
