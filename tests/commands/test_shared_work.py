@@ -41,8 +41,8 @@ def patched(tmp_path: Path) -> Callable[..., dict[int, Path]]:
         path = tmp_path / "patch.py"
         path.write_text(f"""
 import os, signal
-from vidiff_cli.system import ranks
-ranks.BEAT_SECONDS = 0.3
+from vidiff_cli.system import rank_files
+rank_files.BEAT_SECONDS = 0.3
 from vidiff_cli.errors import VidiffError
 import {module} as module
 calls, original = [], module.{attribute}
@@ -54,7 +54,7 @@ def patch(*given, **more):
 module.{attribute} = patch
 """)
         impatient = tmp_path / "impatient.py"
-        impatient.write_text("from vidiff_cli.system import ranks; ranks.SILENT_SECONDS = 5.0")
+        impatient.write_text("from vidiff_cli.system import rank_files; rank_files.SILENT_SECONDS = 5.0")
         return {0: impatient, 1: path}
 
     return make

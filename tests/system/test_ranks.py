@@ -11,7 +11,7 @@ import pytest
 
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.events import Event, Note, Progress
-from vidiff_cli.system import ranks
+from vidiff_cli.system import rank_files, ranks
 from vidiff_cli.system.launcher import ProcessInfo
 from vidiff_cli.system.ranks import Ranks, meet
 
@@ -135,7 +135,7 @@ def test_one_that_does_not_come_or_is_lost(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(VidiffError, match=sentence), meet(ProcessInfo(rank=rank, world=2, local=rank), tmp_path):
             pass
     monkeypatch.setattr(ranks, "JOIN_SECONDS", 60.0)
-    monkeypatch.setattr(ranks, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(rank_files, "SILENT_SECONDS", 1.0)
 
     def work(each: Ranks) -> None:
         each.share(1)

@@ -1,42 +1,33 @@
 """Processes of one launcher that share the work of a command, and speak with one voice.
 
-They meet in a hidden folder, `.ranks-*`, where the results go: each appends lines of JSON to a file of its own, which
-the others read. So no address is needed, and what is left of killed processes is files, which the next call removes.
-Rank 0 leads: it alone speaks and writes what is about the whole, and it waits for the others. An error in one process
-ends all, and is reported once.
-
-A line is [kind, value]: `hello` of a process; `welcome` of rank 0, with the files of all, and the answer `met`;
-`share`, a value of rank 0; `item` and `done` of `Ranks.merge`; `beat`, so that silence means that a process is lost;
-`end` with its error.
+They meet in a hidden folder, `.ranks-*`, where the results go: each appends lines to a file of its own, which the
+others read (`rank_files.py`). So no address is needed, and what is left of killed processes is files, which the next
+call removes. Rank 0 leads: it alone speaks and writes what is about the whole, and it waits for the others. An error in
+one process ends all, and is reported once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import secrets
 import shutil
-import signal
-import threading
 import time
-import traceback
-from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vidiff_cli.errors import UsageError, VidiffError, error_sentence
+from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, EventStream, Note, Progress
+from vidiff_cli.system import rank_files
 from vidiff_cli.system.atomic_files import unwritable
 from vidiff_cli.system.launcher import STARTING, ProcessInfo
+from vidiff_cli.system.rank_files import RankListener, RankVoice, error_as_data, error_from_data
 
 FOLDER = ".ranks-"
 JOIN_SECONDS = 300.0  # that processes wait for each other at the start
-SILENT_SECONDS = 120.0  # after which a process without a line is lost
-BEAT_SECONDS = 2.0
 LOOK_SECONDS = 0.2  # between two looks at the others' files
 NAMES = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_STEP_ID", "WORLD_SIZE")
 AGAIN = "the same command goes on where it was"
@@ -49,8 +40,8 @@ class Ranks:
 
     def __init__(self, launch: ProcessInfo) -> None:
         self.rank, self.world, self._local, self.folder = launch.rank, launch.world, launch.local, Path()
-        self._voice: _Voice | None = None
-        self._others: dict[int, _Listener] = {}
+        self._voice: RankVoice | None = None
+        self._others: dict[int, RankListener] = {}
         self._looked, self._pause = 0.0, max(LOOK_SECONDS, LOOK_SECONDS / 32 * launch.world)
 
     @property
@@ -193,7 +184,7 @@ class Ranks:
             other.read()
         errors = [other.error for other in self._others.values() if other.error is not None]
         if errors:
-            raise _as_error(min(errors, key=lambda error: "signal" in error), said=not self.is_main)
+            raise error_from_data(min(errors, key=lambda error: "signal" in error), said=not self.is_main)
 
     def _wait(self, awaited: Collection[int]) -> None:
         """Waits a moment for others, and looks what they have written."""
@@ -207,7 +198,7 @@ class Ranks:
             return
         error = VidiffError(
             f"process {min(awaited) + 1} of {self.world} does not answer",
-            found=f"no sign of it for {SILENT_SECONDS:g} seconds",
+            found=f"no sign of it for {rank_files.SILENT_SECONDS:g} seconds",
             fix=AGAIN,
         )
         error.reported_by_other_rank = self.rank > 1  # type: ignore[attr-defined]
@@ -243,7 +234,7 @@ class Ranks:
     def _begin(self, path: Path) -> None:
         try:
             path.parent.mkdir(exist_ok=True)
-            self._voice = _Voice(path)
+            self._voice = RankVoice(path)
             self._say("hello")
         except FileNotFoundError:  # rank 0 is just clearing the folder
             return
@@ -254,7 +245,7 @@ class Ranks:
 
     def _meet_all(self, place: Path) -> bool:
         names = {int(path.name.partition("-")[0]): path for path in place.glob("*-*.jsonl")}
-        self._others = {rank: _Listener(path) for rank, path in names.items() if 0 < rank < self.world}
+        self._others = {rank: RankListener(path) for rank, path in names.items() if 0 < rank < self.world}
         met = len(self._others) == self.world - 1
         if met:
             self._say("welcome", [path.name for path in names.values()])
@@ -262,7 +253,7 @@ class Ranks:
 
     def _meet_main(self, place: Path, own: str) -> bool:
         for path in place.glob("0-*.jsonl"):
-            listener = _Listener(path)
+            listener = RankListener(path)
             listener.read()
             if own in listener.welcomed:
                 listener.met = True
@@ -275,7 +266,7 @@ class Ranks:
         if self._voice is None:
             return
         with contextlib.suppress(OSError):  # they find out by its silence
-            self._say("end", None if error is None else _as_data(error))
+            self._say("end", None if error is None else error_as_data(error))
         if error is None or self.is_main or hasattr(error, "reported_by_other_rank"):
             return
         if not isinstance(error, Exception):  # an interrupt, which all have had, or learn of
@@ -332,74 +323,6 @@ def meet(launch: ProcessInfo, results: Path) -> Iterator[Ranks]:
         ranks.close()
 
 
-class _Voice:
-    """The file of this process, and a thread that adds a beat to it every few seconds."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._lock, self._closed = path, threading.Lock(), threading.Event()
-        self._file = path.open("ab", buffering=0)
-        threading.Thread(target=self._beat, daemon=True).start()
-
-    def say(self, kind: str, value: Any = None) -> None:
-        with self._lock:
-            if not self._closed.is_set():
-                self._file.write(json.dumps([kind, value]).encode() + b"\n")
-
-    def _beat(self) -> None:
-        while not self._closed.wait(BEAT_SECONDS):
-            with contextlib.suppress(OSError):  # the next line of the work itself says why
-                self.say("beat")
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed.set()
-            self._file.close()
-
-
-class _Listener:
-    """The file of another process. `ended`: it is done, or its file is `gone`; `error`: what ended it, if any did."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._offset, self._heard = path, 0, time.monotonic()
-        self.messages: deque[tuple[str, Any]] = deque()
-        self.shared: deque[Any] = deque()
-        self.welcomed: list[str] = []
-        self.error: dict[str, Any] | None = None
-        self.met = self.ended = self.gone = False
-
-    def read(self) -> None:
-        """Takes in the lines that are new and whole."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read()
-        except FileNotFoundError:
-            if not self.ended:  # rank 0 has left, and has told why
-                self.ended = self.gone = True
-                self.error = {"sentence": "the first process has ended", "code": 1}
-            return
-        data = data[: data.rfind(b"\n") + 1]
-        self._offset += len(data)
-        if data:
-            self._heard = time.monotonic()
-        for line in data.splitlines():
-            kind, value = json.loads(line)
-            if kind == "welcome":
-                self.welcomed = value
-            elif kind == "met":
-                self.met = True
-            elif kind == "share":
-                self.shared.append(value)
-            elif kind == "end":
-                self.met = self.ended = True
-                self.error = value
-            elif kind in ("item", "done"):
-                self.messages.append((kind, value))
-
-    def is_silent(self) -> bool:
-        return not self.ended and time.monotonic() - self._heard > SILENT_SECONDS
-
-
 def _of_all(latest: dict[int, Progress], rank: int, event: Progress) -> Progress:
     """Progress of all ranks, by the latest of each."""
     latest[rank] = event
@@ -410,25 +333,3 @@ def _of_all(latest: dict[int, Progress], rank: int, event: Progress) -> Progress
         total=sum(total or 0 for total in totals) if None not in totals else None,
         detail=event.detail,
     )
-
-
-def _as_data(error: BaseException) -> dict[str, Any]:
-    if not isinstance(error, Exception):
-        return {"signal": int(getattr(error, "number", signal.SIGINT))}
-    trace = "".join(traceback.format_exception(error))
-    return {"sentence": error_sentence(error), "code": 2 if isinstance(error, UsageError) else 1, "trace": trace}
-
-
-def _as_error(data: dict[str, Any], *, said: bool) -> BaseException:
-    """The error that another process has had. `said`: it is reported already."""
-    error: BaseException
-    if number := data.get("signal"):
-        if not said and callable(signal.getsignal(number)) and threading.current_thread() is threading.main_thread():
-            signal.raise_signal(number)  # raises, as it would have here
-        error = KeyboardInterrupt()
-    else:
-        error = (UsageError if data["code"] == 2 else VidiffError)(data["sentence"])
-        error.__cause__ = RuntimeError(data["trace"]) if "trace" in data else None
-    if said:
-        error.reported_by_other_rank = True  # type: ignore[attr-defined]
-    return error
