@@ -308,7 +308,8 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Any, k: Any, v: Any, mask: Any, causal: bool, scale: float | None) -> Any:
-        with torch.enable_grad():
+        own = torch.autograd.graph.saved_tensors_hooks(lambda value: value, lambda value: value)  # not checkpointing's
+        with torch.enable_grad(), own:
             inputs = [None if each is None else each.there.detach() for each in (q, k, v, mask)]
             if mask is not None and mask.dtype == torch.bool:
                 inputs[3] = torch.zeros(mask.shape, dtype=q.dtype).masked_fill(~mask.there, float("-inf"))

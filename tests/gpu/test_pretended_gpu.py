@@ -19,15 +19,15 @@ from cases import EVALUATE, FAULTS, GENERATE, TRAIN
 LARGEST_BATCH = 65_535  # of a fused attention kernel (pytorch#146704)
 # At most so many waits of the host, and so many launches, in a step of training:
 STEP = {
-    "tiny": (1, 3000),
-    "plain": (1, 2950),
-    "images": (1, 3000),
-    "images, context noise, noise prior": (1, 3000),
-    "dropout, checkpointing": (1, 5900),
-    "flow loss, two parts": (13, 7500),
-    "levels by frame": (1, 2950),
-    "sinusoidal positions, AdamW": (1, 2400),
-    "distillation": (1, 6400),
+    "tiny": (1, 2900),
+    "plain": (1, 2800),
+    "images": (1, 2850),
+    "images, context noise, noise prior": (1, 2850),
+    "dropout, checkpointing": (1, 3650),
+    "flow loss, two parts": (1, 7100),
+    "levels by frame": (1, 2800),
+    "sinusoidal positions, AdamW": (1, 2200),
+    "distillation": (1, 6300),
 }
 
 pytestmark = pytest.mark.skipif(pretended.unsupported() is not None, reason=str(pretended.unsupported()))
