@@ -187,7 +187,7 @@ def free(asked: argparse.Namespace) -> None:
     for training, how in product(asked.trainings, asked.grids):
         seeds = [seed for seed in asked.seeds if is_trained(run_folder(asked, training, seed), asked.steps)]
         measures, (steps, _, shift) = list[dict[str, Any]](), how.partition(":")
-        choice = {"guidance_scale": 2.0, "steps": int(steps)} | ({"shift": float(shift)} if float(shift) else {})
+        choice: dict[str, Any] = {"guidance_scale": 2.0, "steps": int(steps), "shift": float(shift or 0)}
         for seed in seeds:
             model = open_model(run_folder(asked, training, seed), device="cpu")
             assert isinstance(model, UNetModel)
