@@ -2,7 +2,7 @@
 
     python -m benchmarks levels train  [--trainings NAME ...] [--seeds 0 1 2] [--steps 1800]
     python -m benchmarks levels sample [--trainings NAME ...] [--seeds 0 1 2] [--schemes NAME ...] [--videos 64]
-    python -m benchmarks levels free   [--trainings NAME ...] [--seeds 0 1 2] [--captions 128]
+    python -m benchmarks levels free   [--trainings NAME ...] [--seeds 0 1 2] [--captions 128] [--grids 16:0 4:-1 ...]
     python -m benchmarks levels table
 
 Models as in benchmarks/paper/models.py, without the estimate by motion; they differ in the shares of `objective.levels`
@@ -31,6 +31,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--videos", type=int, default=64)
     parser.add_argument("--captions", type=int, default=128)
+    parser.add_argument("--grids", nargs="*", default=["16:0"], metavar="STEPS:SHIFT")
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--name", default="levels", help="of the results")
     asked = parser.parse_args()
@@ -181,20 +183,21 @@ def free(asked: argparse.Namespace) -> None:
     results = models.content(RESULTS / f"{asked.name}.json")
     truth = measuring.true_videos(asked.captions, models.FRAMES, seed=measuring.TESTED, moved=True)
     yardstick, captions = measuring.of_windows(), [scene.caption for scene in truth.scenes]
-    rows = {"truth": yardstick.measure(truth.scenes, truth.frames)}
-    for training in asked.trainings:
+    rows = results.get("free", {}) | {"truth": yardstick.measure(truth.scenes, truth.frames)}
+    for training, how in product(asked.trainings, asked.grids):
         seeds = [seed for seed in asked.seeds if is_trained(run_folder(asked, training, seed), asked.steps)]
-        measures = list[dict[str, Any]]()
+        measures, (steps, _, shift) = list[dict[str, Any]](), how.partition(":")
+        choice: dict[str, Any] = {"guidance_scale": 2.0, "steps": int(steps), "shift": float(shift or 0)}
         for seed in seeds:
             model = open_model(run_folder(asked, training, seed), device="cpu")
             assert isinstance(model, UNetModel)
-            videos, seconds = common.sampled(model, captions, asked.work / "free", guidance_scale=2.0)
+            videos, seconds = common.sampled(model, captions, asked.work / "free", **choice)
             measures.append({"sha256": model.hash, **yardstick.measure(truth.scenes, videos), "cpu_seconds": seconds})
-            print(training, seed, json.dumps(measures[-1]["right"]), file=sys.stderr, flush=True)
-        rows[training] = {"seeds": seeds, "measures": measures}
+            print(training, how, seed, json.dumps(measures[-1]["right"]), file=sys.stderr, flush=True)
+        rows[training if how == "16:0" else f"{training} | {how}"] = {"seeds": seeds, "measures": measures}
     about = ("command", "machine", "versions")
     results = {key: value for key, value in results.items() if key not in about}
-    save(asked.name, {**results, "free": {"captions": asked.captions, "distances": yardstick.facts, **rows}})
+    save(asked.name, {**results, "free": rows | {"captions": asked.captions, "distances": yardstick.facts}})
 
 
 def reference() -> measuring.Yardstick:

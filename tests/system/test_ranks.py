@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -50,8 +51,10 @@ def drained(generator: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
 
 
 def test_shares_merges_and_parts(tmp_path: Path) -> None:
-    """In a folder that is yet to be made, in which a killed call has left its files."""
+    """For a folder that is yet to be made, beside those of other launches."""
     (tmp_path / ".ranks-0").mkdir()
+    (tmp_path / ".ranks-1").mkdir()
+    os.utime(tmp_path / ".ranks-1", (1, 1))
 
     def work(each: Ranks) -> Any:
         seed = each.share({"seed": 7} if each.is_main else None)
@@ -68,7 +71,7 @@ def test_shares_merges_and_parts(tmp_path: Path) -> None:
     assert main[:2] == ({"seed": 7}, 0) and main[2][0][:1] == [0] and main[2][1] == 0
     assert sorted(main[2][0]) == list(range(7)) and sorted(main[3][0]) == [0, 1, 2, 3, 5, 6]
     assert others == [({"seed": 7}, 0, ([], rank), ([], rank)) for rank in (1, 2)]
-    assert [path.name for path in tmp_path.iterdir()] == [".ranks-0"]  # of another launch
+    assert [path.name for path in tmp_path.iterdir()] == [".ranks-0"]  # of another launch, at work
 
 
 def test_what_is_left_of_a_killed_call_is_cleared(tmp_path: Path) -> None:

@@ -170,10 +170,13 @@ def _free(results: dict[str, Any]) -> str:
             _seeds([measure["distance"]["random"]["frechet"][0] for measure in measures], 4),
             _seeds([measure["distance"]["shapes"]["frechet"][0] for measure in measures], 1),
         ]
-        rows.append([name, *figures])
+        training, _, how = name.partition(" | ")
+        steps, _, shift = (how or "16:0").partition(":")
+        steps = "" if name == "truth" else steps if float(shift) == 0 else f"{steps} (shift {shift})"
+        rows.append([training, steps, *figures])
     if not rows:
         return ""
-    head = ["trained on", "all words right", "motion right", "distance, random features", "distance, shapes"]
+    head = ["trained on", "steps", "all words right", "motion right", "distance, random features", "distance, shapes"]
     return f"""
 The same models from a caption alone, one window of {results["captions"]} captions, guidance scale 2
 (`python -m benchmarks levels free`): levels by frame take nothing from what needs no given frames. Means over seeds,

@@ -28,6 +28,7 @@ from vidiff_cli.system.rank_files import RankListener, RankVoice, error_as_data,
 
 FOLDER = ".ranks-"
 JOIN_SECONDS = 300.0  # that processes wait for each other at the start
+ABANDONED_SECONDS = 3600.0  # without a line in it, after which a folder is removed
 LOOK_SECONDS = 0.2  # between two looks at the others' files
 NAMES = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_STEP_ID", "WORLD_SIZE")
 AGAIN = "the same command goes on where it was"
@@ -207,8 +208,10 @@ class Ranks:
     def join(self, place: Path) -> None:
         """Meets the others in a folder. VidiffError where some do not come."""
         self.folder, give_up = place, time.monotonic() + JOIN_SECONDS
-        if self.is_main and place.is_dir():
-            shutil.rmtree(place, ignore_errors=True)  # of a killed call
+        if self.is_main:
+            for folder in place.parent.glob(f"{FOLDER}*"):  # of killed calls
+                if folder == place or _is_abandoned(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
         token, met = secrets.token_hex(8), False
         while not met:
             if self._voice is None or not self._voice.path.exists():  # rank 0 came later, and cleared the folder
@@ -321,6 +324,14 @@ def meet(launch: ProcessInfo, results: Path) -> Iterator[Ranks]:
         raise
     finally:
         ranks.close()
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """True if no process of another launch has written into its folder for long."""
+    with contextlib.suppress(OSError):
+        latest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        return time.time() - latest > ABANDONED_SECONDS
+    return False
 
 
 def _of_all(latest: dict[int, Progress], rank: int, event: Progress) -> Progress:
