@@ -22,7 +22,15 @@ settings.register_profile("more", COMMON, print_blob=True)
 settings.load_profile(PROFILE)
 
 
-LONGEST = ("fire", "commands", "models", "training", "cli", "hostile")  # rooms, those whose files take longest first
+LONGEST = (
+    "fire",
+    "commands",
+    "gpu",
+    "models",
+    "training",
+    "cli",
+    "hostile",
+)  # rooms, those whose files take longest first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
