@@ -93,7 +93,7 @@ def trained(name: str, mode: str, steps: int, device: str, run: Path) -> dict[st
         "estimated_mb": planned["memory_bytes"] / 2**20,
         "peak_mb": max(row["memory_mb"] for row in rows),
         "sample_seconds": generated(run, device, mode, []),
-        "reconstruction_seconds": generated(run, device, mode, ["--frames", "24", "--condition", "reconstruction"]),
+        "reconstruction_seconds": generated(run, device, mode, ["--num-frames", "24", "--condition", "reconstruction"]),
     }
 
 
