@@ -77,6 +77,23 @@ Expect of the first what a network of {one_parameters:.0f} M parameters learns f
 one kind (people, or water, or streets) rather than of everything. [Several GPUs, several machines](scale.md) has
 DDP and FSDP, SLURM (`examples/gpu/train.slurm`) and the arithmetic of a dataset of ten million clips.
 
+## What was counted without a GPU
+
+On a pretended GPU (`python -m benchmarks launches`), before the CUDA path was worked on and now, in eager mode. A wait
+is a copy to the host, or from pageable memory to the GPU, during which the one waits for the other. Launches are those
+of kernels: at about 5 to 10 µs each they bound a small network, unless CUDA graphs replay them (`--compile auto` below
+32 M parameters). The goal of 1,000 for `tiny` is missed without such graphs.
+
+{counts}
+
+| preset | forward | backward | update | GB of a clip, before | now |
+| --- | --- | --- | --- | --- | --- |
+{launches}
+
+The last columns are what all operations but products, convolutions and attention read and write in forward and
+backward pass. They rose with a norm of our own, whose passes are counted one by one; the reads within torch's norm, and
+the copies to another memory layout that it forces, are not.
+
 ## Every command on every GPU
 
 torchrun starts one process per GPU, here through `examples/gpu/entry.sh`, which counts the GPUs; the container and the
@@ -112,8 +129,39 @@ def page() -> str:
         rows=table(HEAD, [_row(row) for row in found["rows"]]),
         one=_command("vidiff", one, "--set network.base_channels=64"),
         eight=_command("torchrun --nproc-per-node 8 -m vidiff_cli", eight),
+        **_counted(),
         one_parameters=one["parameters"] / 1e6,
     )
+
+
+def _counted() -> dict[str, str]:
+    """The tables of launches.json."""
+    found = json.loads((RESULTS / "launches.json").read_text(encoding="utf-8"))
+    before, now = found["before"], found["now"]
+    rows = [
+        [
+            f"a step: {case}",
+            f"{was['waits']:.0f}",
+            f"{is_['waits']:.0f}",
+            f"{was['launches']:,.0f}",
+            f"{is_['launches']:,.0f}",
+        ]
+        for (case, was), is_ in zip(before["training"].items(), now["training"].values(), strict=True)
+    ]
+    rows += [
+        [f"a step of sampling: {case}", f"{was:g}", f"{now['sampling'][case]:g}", "", ""]
+        for case, was in before["sampling"].items()
+    ]
+    lines = []
+    for preset, was in before["networks"].items():
+        is_ = now["networks"][preset]
+        parts = [
+            f"{was[part]['launches']:,} to {is_[part]['launches']:,}" for part in ("forward", "backward", "update")
+        ]
+        moved = [each["forward"]["elementwise_gb"] + each["backward"]["elementwise_gb"] for each in (was, is_)]
+        lines.append(f"| {preset} | {' | '.join(parts)} | {moved[0]:.2f} | {moved[1]:.2f} |")
+    head = ["", "waits, before", "now", "launches, before", "now"]
+    return {"counts": table(head, rows), "launches": "\n".join(lines)}
 
 
 HEAD = ["preset", "GPUs", "parameters", "TFLOP a clip", "steps of clips", "at once", "GiB of each", "hours, at least"]
