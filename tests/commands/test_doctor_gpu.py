@@ -21,7 +21,7 @@ CARD = Card(
     product_tflops=700.0,
     attention_tflops=400.0,
 )
-FACTS = {"cuda": "12.8", "driver": "570.1", "nccl": "2.27.3", "compiler": True}
+FACTS = {"cuda": "12.8", "driver": "570.1", "nccl": "2.27.3", "compile_problem": None}
 
 
 def test_what_is_right_is_told():
@@ -43,7 +43,7 @@ def test_what_is_right_is_told():
     ("cards", "facts", "status", "words"),
     [
         ([replace(CARD, capability=(12, 0))], {}, "fault", "install a build of torch for compute 12.0"),
-        ([CARD], {"compiler": False}, "warning", "--compile off"),
+        ([CARD], {"compile_problem": "no C compiler"}, "warning", "--compile off"),
         ([replace(CARD, product_tflops=100.0)], {}, "warning", "nvidia-smi"),
         ([CARD, CARD], {"nccl": None}, "warning", "NCCL"),
         ([CARD], {"nccl": None, "driver": None}, "ok", ""),

@@ -37,14 +37,12 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) ->
     if bias is not None:  # expanded, not copied, unless several clips have a bias of their own
         bias = bias.to(q.dtype).expand(*batch, *bias.shape[-3:]).flatten(0, -4)
     q, k, v = (each.flatten(0, -4) for each in (q, k, v))
-    sizes = [LARGEST_BATCH] * (len(q) // LARGEST_BATCH) + [len(q) % LARGEST_BATCH]
-    if len(sizes) == 1:
+    if len(q) <= LARGEST_BATCH:
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).unflatten(0, batch)
-    parts = zip(*(each.split(LARGEST_BATCH) for each in (q, k, v)), strict=True)
-    biases = [None] * len(sizes) if bias is None else bias.split(LARGEST_BATCH)
-    mixed = [
-        functional.scaled_dot_product_attention(*part, attn_mask=own) for part, own in zip(parts, biases, strict=False)
-    ]
+    queries, keys, values = (each.split(LARGEST_BATCH) for each in (q, k, v))
+    biases = [None] * len(queries) if bias is None else bias.split(LARGEST_BATCH)
+    parts = zip(queries, keys, values, biases, strict=True)
+    mixed = [functional.scaled_dot_product_attention(*part, attn_mask=own) for *part, own in parts]
     return torch.cat(mixed).unflatten(0, batch)
 
 

@@ -304,7 +304,7 @@ def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionRe
     captions = tuple(draw.caption for draw in draws)
     estimates = (
         [functional.pad(each, (0, 0, 0, 0, 0, count)) for each in estimate_frames(clips, shown, times)]
-        if (spec.motion)
+        if spec.motion
         else [None, None]
     )
     context = np.array([draw.context for draw in draws])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -63,23 +61,30 @@ def check_gpus() -> Finding:
     import torch
     import torch.cuda.nccl
 
+    from vidiff_cli.models.acceleration import compile_problem
+
     if not torch.cuda.is_available():
         return Finding("ok", "no NVIDIA GPU that torch can use, and none is needed")
     cards = [_card(torch.device("cuda", number)) for number in range(torch.cuda.device_count())]
     nccl = ".".join(map(str, torch.cuda.nccl.version())) if torch.distributed.is_nccl_available() else None
-    return judge(cards, cuda=torch.version.cuda, driver=_driver(), nccl=nccl, compiler=_compiler())
+    problem = compile_problem(torch.device("cuda", 0))
+    return judge(cards, cuda=torch.version.cuda, driver=_driver(), nccl=nccl, compile_problem=problem)
 
 
-def judge(cards: list[Card], *, cuda: str | None, driver: str | None, nccl: str | None, compiler: bool) -> Finding:
+def judge(
+    cards: list[Card], *, cuda: str | None, driver: str | None, nccl: str | None, compile_problem: str | None
+) -> Finding:
     """The finding about cards: the worst of what is wrong, and its fix."""
     found = f"CUDA {cuda}, driver {driver or 'unknown'}, NCCL {nccl or 'missing'}; " + "; ".join(map(_describe, cards))
     for card in cards:
         if card.built_for and not runs_on(card):
             fix = f"install a build of torch for compute {card.capability[0]}.{card.capability[1]}"
             return Finding("fault", f"{found}: this torch was not built for {card.name}", fix)
-    if not compiler:
+    if compile_problem is not None:
         fix = "install gcc (and pip install triton), or pass --compile off"
-        return Finding("warning", f"{found}; torch.compile has no C compiler or no Triton, so training is slower", fix)
+        return Finding(
+            "warning", f"{found}; torch.compile does not work, so training is slower: {compile_problem}", fix
+        )
     for card in cards:
         peak = peak_tflops(card.name)
         if peak and card.product_tflops is not None and card.product_tflops < SLOW * peak:
@@ -127,19 +132,15 @@ def attention_speed(
 
 def _speed(work: Callable[[], Tensor], operations: int, device: torch.device, seconds: float) -> float:
     """TFLOP/s of `work`, repeated for so long after a first time that is not counted."""
-    import torch
-
-    def finish() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+    from vidiff_cli.device import synchronize
 
     work()
-    finish()
+    synchronize(device)
     started, rounds, spent = time.perf_counter(), 0, 0.0
     while spent < seconds:
         for _ in range(4):
             work()
-        finish()
+        synchronize(device)
         rounds, spent = rounds + 4, time.perf_counter() - started
     return rounds * operations / spent / 1e12
 
@@ -187,8 +188,3 @@ def _driver() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return out.split("\n")[0].strip() or None
-
-
-def _compiler() -> bool:
-    """True if torch.compile finds Triton and a C compiler."""
-    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
