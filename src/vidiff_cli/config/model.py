@@ -44,12 +44,29 @@ class NetworkSettings(BaseModel):
         description="Show the network the motion-compensated estimate of the frames between or beyond observed ones; "
         "set by --motion of a training",
     )
+    upscale: int = Field(
+        default=0,
+        ge=0,
+        le=8,
+        description="Scale of super-resolution: the network is shown the low-resolution clip, enlarged; 0: none; set "
+        "by --task upscale of a training",
+    )
 
     @model_validator(mode="after")
     def _channels_divide_into_heads(self) -> NetworkSettings:
         for width in (self.base_channels * multiplier for multiplier in self.channel_mult):
             if width % max(1, width // self.head_dim):
                 raise ValueError(f"{width} channels cannot be divided into heads of about head_dim {self.head_dim}")
+        return self
+
+    @model_validator(mode="after")
+    def _upscales_anywhere(self) -> NetworkSettings:
+        if self.upscale == 1:
+            raise ValueError("upscale is a scale from 2 to 8, or 0 for none")
+        if self.upscale and self.motion:
+            raise ValueError("a network of super-resolution is shown the enlarged clip, not an estimate by motion")
+        if self.upscale and (self.attention_max_size or self.temporal != "convolution"):
+            raise ValueError("a network of super-resolution has no attention: it works on frames of any size")
         return self
 
     @property
@@ -254,6 +271,9 @@ class ModelSettings(BaseModel):
     context_noise: float = Field(
         default=0.0, ge=0, le=1, description="Largest noise on observed frames in training, from 0 to 1"
     )
+    augmentation: float = Field(
+        default=0.0, ge=0, lt=1, description="Largest noise on the low-resolution clip in training, from 0 to 1"
+    )
     frame_levels: bool = Field(
         default=False, description="Trained on clips whose frames have noise levels of their own, not all the same"
     )
@@ -295,6 +315,16 @@ class ModelSettings(BaseModel):
     def _size_fits_network(self) -> ModelSettings:
         if self.width % self.multiple or self.height % self.multiple:
             raise ValueError(f"{self.width}x{self.height} is not a multiple of {self.multiple} pixels")
+        return self
+
+    @model_validator(mode="after")
+    def _upscaler_is_of_pixels(self) -> ModelSettings:
+        if not self.network.upscale:
+            return self
+        if self.autoencoder is not None:
+            raise ValueError("super-resolution is of pixels, and the network works on latents")
+        if self.diffusion.target != "v":
+            raise ValueError(f"a network of super-resolution predicts v, not {self.diffusion.target}")
         return self
 
     @model_validator(mode="after")

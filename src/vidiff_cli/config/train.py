@@ -153,6 +153,13 @@ class ObjectiveSettings(BaseModel):
         description="Largest noise added to observed frames, as a position on the noise schedule; half of the clips "
         "with observed frames have some",
     )
+    augmentation: float = Field(
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="Largest noise on the low-resolution clips of --task upscale, as a position on the noise schedule; "
+        "half of the clips have some, and the network is told how much (conditioning augmentation)",
+    )
     flow_loss: Annotated[float, Option(MODEL)] = Field(
         default=0.0,
         ge=0,
@@ -278,6 +285,14 @@ class TrainSettings(BaseModel):
     )
     preset: Annotated[str | None, Option(MODEL, values="tiny|small|base|latent|kinetics|lora|temporal")] = Field(
         default=None, description="Preset; if not given, chosen from the dataset and the device"
+    )
+    task: Annotated[Literal["video", "upscale"], Option(MODEL)] = Field(
+        default="video",
+        description="What the model makes; video: frames from a caption or beside given ones; upscale: the video at "
+        "--scale times its size, from the clips of the dataset and the same ones made small (vidiff upscale)",
+    )
+    scale: Annotated[int, Option(MODEL, unit="times")] = Field(
+        default=4, ge=2, le=8, description="Scale of --task upscale"
     )
     autoencoder: Annotated[str | None, Option(MODEL, values="hf:OWNER/NAME|FOLDER")] = Field(
         default=None,

@@ -69,6 +69,22 @@ class _GroupNorm(torch.autograd.Function):
         return torch.addcmul(outer, grad, inverse * weight).to(x.dtype), scale.sum((0, 1)), shift.sum((0, 1)), None
 
 
+class PixelNorm(nn.Module):
+    """Root mean square norm over the channels of each cell (Zhang and Sennrich 2019): nothing is shared over a frame,
+    so that a network without attention makes of a tile what it makes of the whole frame."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.eps = 1e-5
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(b t) c h w -> the same, in the dtype that came in."""
+        x = input.float()
+        scale = (x.square().mean(dim=1, keepdim=True) + self.eps).rsqrt()
+        return (x * (scale * self.weight[:, None, None])).to(input.dtype)
+
+
 class SpaceConv(nn.Conv2d):
     """A convolution of each frame alone: Conv3d with a (1, k, k) kernel, on frames folded into the batch."""
 
@@ -115,9 +131,9 @@ class TimeConv(nn.Module):
 class AdaGroupNorm(nn.Module):
     """Norm, then scale and shift by the embedding of the frame, then SiLU."""
 
-    def __init__(self, channels: int, embedding: int) -> None:
+    def __init__(self, channels: int, embedding: int, *, by_pixel: bool = False) -> None:
         super().__init__()
-        self.norm = FrameNorm(channels)
+        self.norm = PixelNorm(channels) if by_pixel else FrameNorm(channels)
         self.modulation = nn.Linear(embedding, 2 * channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -172,15 +188,17 @@ def _mix(bits: Tensor) -> Tensor:
 class ResidualBlock(nn.Module):
     """Two space convolutions with an adaptive norm between them, then (optionally) a time convolution, all residual."""
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, *, over_time: bool, dropout: float) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, embedding: int, *, over_time: bool, dropout: float, by_pixel: bool = False
+    ) -> None:
         super().__init__()
-        self.norm = FrameNorm(inputs)
+        self.norm = PixelNorm(inputs) if by_pixel else FrameNorm(inputs)
         self.first = SpaceConv(inputs, outputs)
-        self.ada_norm = AdaGroupNorm(outputs, embedding)
+        self.ada_norm = AdaGroupNorm(outputs, embedding, by_pixel=by_pixel)
         self.dropout = ClipDropout(dropout)
         self.second = SpaceConv(outputs, outputs, zero=True)
         self.skip = SpaceConv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        self.time_ada_norm = AdaGroupNorm(outputs, embedding) if over_time else None
+        self.time_ada_norm = AdaGroupNorm(outputs, embedding, by_pixel=by_pixel) if over_time else None
         self.time = TimeConv(outputs) if over_time else None
 
     def forward(self, x: Tensor, embedding: Tensor, temporal_mask: Tensor, seeds: Tensor | None) -> Tensor:

@@ -22,6 +22,9 @@ class Conditioning:
     w) in pixels of [-1, 1], made of the frames `estimated_from` (b, t) bool. A clip without any of these has no
     estimate, and its values are ignored; None: no clip has one.
 
+    Super-resolution: `enlarged` (b c t h w) is the low-resolution clip at the size of z, with noise at the place
+    `augmentation` (b) of the unshifted cosine schedule, 0 for none.
+
     `seeds` (b) int64 are those of dropout, for a pass in training.
     """
 
@@ -35,6 +38,8 @@ class Conditioning:
     estimate: Tensor | None = None
     uncertainty: Tensor | None = None
     estimated_from: Tensor | None = None
+    enlarged: Tensor | None = None
+    augmentation: Tensor | None = None
     seeds: Tensor | None = None
 
     @property
@@ -64,10 +69,10 @@ def sinusoidal(position: Tensor, width: int, *, longest: float = 10_000.0) -> Te
 
 
 class FrameEmbedding(nn.Module):
-    """Level, observed flag, the time to the neighboring frames and the pooled text -> one vector per frame (b, t,
-    d)."""
+    """Level, observed flag, the time to the neighboring frames, the pooled text and, for `augmented` networks, the
+    noise on the low-resolution clip -> one vector per frame (b, t, d)."""
 
-    def __init__(self, width: int, context_dim: int) -> None:
+    def __init__(self, width: int, context_dim: int, *, augmented: bool = False) -> None:
         super().__init__()
         self.width = width
         self.level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
@@ -75,13 +80,21 @@ class FrameEmbedding(nn.Module):
         # Starts at zero: a unit-variance flag would swamp the level.
         self.given = nn.Parameter(torch.zeros(width))
         self.text = nn.Linear(context_dim, width) if context_dim else None
+        self.augmentation = (
+            nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) if augmented else None
+        )
 
-    def forward(self, level: Tensor, gaps: Tensor, observed: Tensor, pooled: Tensor | None) -> Tensor:
-        """level (b, t), gaps (b, t, 4), observed (b, t) bool, pooled (b, d_text) or None -> (b, t, d)."""
+    def forward(
+        self, level: Tensor, gaps: Tensor, observed: Tensor, pooled: Tensor | None, augmentation: Tensor | None = None
+    ) -> Tensor:
+        """level (b, t), gaps (b, t, 4), observed (b, t) bool, pooled (b, d_text) or None, augmentation (b) or None ->
+        (b, t, d)."""
         # A cosine schedule's u in [0, 1], which is how a level is spread evenly.
         u = (2 / math.pi) * torch.atan(torch.exp(-0.5 * level.float()))
         total = self.level(sinusoidal(1000.0 * u, self.width)) + self.gaps(gaps)
         total = total + observed[..., None].to(total.dtype) * self.given
+        if self.augmentation is not None and augmentation is not None:
+            total = total + self.augmentation(sinusoidal(1000.0 * augmentation.float(), self.width))[:, None]
         return total if self.text is None or pooled is None else total + self.text(pooled)[:, None]
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 
 from vidiff_cli.config.model import ModelSettings
-from vidiff_cli.diffusion.targets import PredictionType, prediction_from, x_from
+from vidiff_cli.diffusion.levels import alpha_sigma
+from vidiff_cli.diffusion.targets import PredictionType, loss_weight, prediction_from, x_from
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
 
 OPEN = 3.0  # logit of the gate at the start: nearly all is the estimate
+ENLARGED, ENLARGED_GROWTH = 0.035, 0.7  # RMS error of a clip enlarged from 1/s of its size: ENLARGED * s^GROWTH
 SPREAD, GROWTH = 0.095, 0.35  # RMS error of the estimate one frame away in pixels of [-1, 1], and its power of distance
 
 
@@ -28,6 +32,8 @@ class Denoiser(nn.Module):
 
     def predict(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
         """The prediction (eps, x or v), float32: the network's own, mixed with the estimate where there is one."""
+        if self.settings.network.upscale:
+            return self._around_enlarged(z, level, conditioning)
         predicted = self.network(z, level, conditioning).float()
         if not self.settings.network.motion:
             return predicted
@@ -41,8 +47,74 @@ class Denoiser(nn.Module):
         mixed = mix_estimate(kind, prediction, conditioning.estimate, gate, z, level)
         return torch.where(conditioning.estimated[:, None, :, None, None], mixed, prediction)
 
+    def loss_weight(self, level: Tensor, conditioning: Conditioning) -> Tensor:
+        """Factor on the squared error of the prediction in training (b, t); for super-resolution, of what the network
+        itself gives, which has unit variance at every level."""
+        diffusion, scale = self.settings.diffusion, self.settings.network.upscale
+        weight = loss_weight(diffusion.weighting, diffusion.target, level)
+        if not scale or conditioning.augmentation is None:
+            return weight
+        around = scales_around(level, enlarged_spread(scale, conditioning.augmentation))
+        return weight / around.from_output[:, 0, :, 0, 0].square()
+
+    def _around_enlarged(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        """v of super-resolution: the network is shown what z adds to the enlarged clip, and the enlarged clip."""
+        enlarged, augmentation = conditioning.enlarged, conditioning.augmentation
+        if enlarged is None or augmentation is None:
+            raise ValueError("a network of super-resolution needs the low-resolution clip")
+        spread = enlarged_spread(self.settings.network.upscale, augmentation)
+        around = scales_around(level, spread)
+        shown = torch.cat([around.to_unit * (z - around.alpha * enlarged), enlarged], dim=1)
+        predicted = self.network(shown, level, conditioning).float()
+        return around.from_z * z + around.from_estimate * enlarged + around.from_output * predicted
+
     def forward(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
         return x_from(self.settings.diffusion.target, self.predict(z, level, conditioning), z, level)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScalesAround:
+    """A v-network around an estimate h of x that is off by a known spread S, so that what the network itself gives, F,
+    has unit variance at every level (b 1 t 1 1 each). With d = sigma^2 + alpha^2 S^2:
+
+        input  (z - alpha h) / sqrt(d)
+        v = alpha sigma (1 - S^2) / d z - sigma / d h + S / sqrt(d) F
+
+    It is the preconditioning of Karras et al. 2022 (EDM, section 5) with N(h, S^2) in the place of N(0, S^2): with F =
+    0, x_hat weighs h and z / alpha by the inverse of their variances; h = 0 and S = 1 is plain v-prediction.
+    """
+
+    alpha: Tensor
+    to_unit: Tensor
+    from_z: Tensor
+    from_estimate: Tensor
+    from_output: Tensor
+
+
+def scales_around(level: Tensor, spread: Tensor) -> ScalesAround:
+    """The scales at levels (b, t) around an estimate with a spread (b) in pixels of [-1, 1]; float32."""
+    alpha, sigma = alpha_sigma(level.double())
+    spread = spread.double()[:, None]
+    d = sigma.square() + (alpha * spread).square()
+    scales = {
+        "alpha": alpha,
+        "to_unit": d.rsqrt(),
+        "from_z": alpha * sigma * (1 - spread.square()) / d,
+        "from_estimate": -sigma / d,
+        "from_output": spread * d.rsqrt(),
+    }
+    return ScalesAround(**{name: value.float()[:, None, :, None, None] for name, value in scales.items()})
+
+
+def enlarged_spread(scale: int, augmentation: Tensor) -> Tensor:
+    """RMS error of an enlarged clip in pixels of [-1, 1], by the scale (measured on films) and the noise on the
+    low-resolution clip: (b) -> (b)."""
+    return ((ENLARGED * scale**ENLARGED_GROWTH) ** 2 + noise_ratio(augmentation).square()).sqrt()
+
+
+def noise_ratio(place: Tensor) -> Tensor:
+    """sigma / alpha at places of the unshifted cosine schedule, 0 at 0: any shape -> the same."""
+    return torch.tan(0.5 * math.pi * place.double()).float()
 
 
 def mix_estimate(

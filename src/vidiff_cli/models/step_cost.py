@@ -92,6 +92,8 @@ def _meta_inputs(model: ModelSettings) -> tuple[Tensor, Tensor, Conditioning]:
     if model.network.motion:
         observed = conditioning.observed
         conditioning = replace(conditioning, estimate=z, uncertainty=z[:, :1], estimated_from=observed)
+    if model.network.upscale:
+        conditioning = replace(conditioning, enlarged=z, augmentation=torch.empty(1))
     return z, torch.empty(1, t), conditioning
 
 

@@ -18,6 +18,7 @@ from vidiff_cli.models.blocks import (
     ClipDropout,
     Down,
     FrameNorm,
+    PixelNorm,
     ResidualBlock,
     SpaceConv,
     Up,
@@ -56,7 +57,12 @@ class Stage(nn.Module):
         super().__init__()
         head, over_time = settings.head_dim, settings.temporal
         self.block = ResidualBlock(
-            inputs, outputs, settings.embedding, over_time=over_time != "attention", dropout=settings.dropout
+            inputs,
+            outputs,
+            settings.embedding,
+            over_time=over_time != "attention",
+            dropout=settings.dropout,
+            by_pixel=settings.upscale > 0,
         )
         self.space = SpaceAttention(outputs, head) if attention else None
         self.text = TextAttention(outputs, head, settings.context_dim) if attention and settings.context_dim else None
@@ -93,7 +99,8 @@ class _EstimateStem(nn.Module):
 
 class UNet3D(nn.Module):
     """(z: b c t h w, level: b t, conditioning) -> prediction b c t h w; with `settings.motion`, one channel more, the
-    logits of the gate between the prediction and the estimate that the conditioning has.
+    logits of the gate between the prediction and the estimate that the conditioning has. With `settings.upscale`, z has
+    the channels of the enlarged clip after its own.
 
     `side` is the shorter side of the videos in pixels, from which it follows where attention is used; `frame_seconds`
     is the unit in which the network measures time. Height and width must be multiples of `settings.multiple`
@@ -107,11 +114,11 @@ class UNet3D(nn.Module):
         cells = [side // settings.patch_size // 2**depth for depth in range(len(widths))]
         small = [count <= settings.attention_max_size for count in cells]
         pixels = settings.channels * settings.patch_size**2
-        self.embedding = FrameEmbedding(settings.embedding, settings.context_dim)
+        self.embedding = FrameEmbedding(settings.embedding, settings.context_dim, augmented=settings.upscale > 0)
         if settings.context_dim:
             self.null_token = nn.Parameter(torch.randn(settings.context_dim).mul_(0.02))
             self.null_pooled = nn.Parameter(torch.randn(settings.context_dim).mul_(0.02))
-        self.stem = SpaceConv(pixels, widths[0])
+        self.stem = SpaceConv(pixels * (2 if settings.upscale else 1), widths[0])
         self.stem_estimate = _EstimateStem(settings, widths[0]) if settings.motion else None
         self.down, self.downsamplers, self.up, self.upsamplers = (nn.ModuleList() for _ in range(4))
         for depth, width in enumerate(widths):
@@ -126,7 +133,8 @@ class UNet3D(nn.Module):
             self.up.append(nn.ModuleList(stages))
             if depth > 0:
                 self.upsamplers.append(Up(width, widths[depth - 1]))
-        self.head = nn.Sequential(FrameNorm(widths[0]), nn.SiLU(), SpaceConv(widths[0], pixels, zero=True))
+        norm = PixelNorm if settings.upscale else FrameNorm
+        self.head = nn.Sequential(norm(widths[0]), nn.SiLU(), SpaceConv(widths[0], pixels, zero=True))
         self.gate = ZeroConv(widths[0], settings.patch_size**2) if settings.motion else None
         for place, layer in enumerate(module for module in self.modules() if isinstance(module, ClipDropout)):
             layer.set_place(place)
@@ -168,7 +176,9 @@ class UNet3D(nn.Module):
             is_image = torch.full((b, t), t == 1, device=level.device)  # an image is a video of one frame
         times = _elapsed(conditioning.times.float() / self.frame_seconds, is_image)
         tokens, bias, pooled = self._text(conditioning, b, level.device)
-        embedding = self.embedding(level, gap_features(times, is_image), conditioning.observed, pooled)
+        embedding = self.embedding(
+            level, gap_features(times, is_image), conditioning.observed, pooled, conditioning.augmentation
+        )
         return ForwardContext(
             embedding=functional.silu(embedding).flatten(0, 1),
             times=times,
@@ -199,6 +209,15 @@ class UNet3D(nn.Module):
             pooled = torch.where(dropped, self.null_pooled.to(pooled.dtype), pooled)
         bias = torch.zeros(mask.shape, device=device).masked_fill(~mask, float("-inf"))
         return tokens, bias[:, None, None], pooled
+
+
+def receptive_radius(settings: NetworkSettings) -> int:
+    """Pixels around one that a network without attention sees: one cell of its resolution for each 3x3 convolution."""
+    deepest, each = len(settings.channel_mult) - 1, 4 * settings.num_res_blocks  # two in a block, down and up
+    cells = {depth: each for depth in range(deepest + 1)}
+    cells[deepest] += 4  # two blocks in the middle
+    cells[0] += 2  # stem and head
+    return settings.patch_size * sum(count << depth for depth, count in cells.items())
 
 
 def _elapsed(times: Tensor, is_image: Tensor) -> Tensor:

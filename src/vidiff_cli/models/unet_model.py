@@ -27,8 +27,10 @@ from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.public.hub import Snapshot
 from vidiff_cli.models.sample_steps import SampleSteps
 from vidiff_cli.models.step_cost import kept_bytes
+from vidiff_cli.models.unet3d import receptive_radius
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.motion import estimate_clip
+from vidiff_cli.sampling.tiles import denoise_in_tiles
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.long_captions import CaptionLimit
 from vidiff_cli.text.prompt_encoder import download_note
@@ -77,6 +79,11 @@ class UNetModel:
         if self.fetched is not None:
             return f"hf:{self.fetched.repository}"
         return "builtin" if self.is_builtin else str(self.path)
+
+    @property
+    def scale(self) -> int:
+        """Scale of super-resolution; 0 for a model that makes videos."""
+        return self.settings.network.upscale
 
     @property
     def codec(self) -> Codec:
@@ -238,6 +245,37 @@ class UNetModel:
             both = self._with_text(plain.doubled(), [*prompts, *without])
             return classifier_free_together(partial(self._denoise, both), scale)
         return classifier_free(conditional, partial(self._denoise, self._with_text(plain, without)), scale)
+
+    def upscaler(
+        self, enlarged: Tensor, times: Tensor, given: Tensor, prompt: str = "", *, augmentation: float, tile: int
+    ) -> Denoise:
+        """A denoiser of large frames around the enlarged low-resolution ones, tile by tile.
+
+        Args:
+            enlarged: Low-resolution clips at the size of z (b c t h w), with the noise of `augmentation`; sides are
+                multiples of the network's.
+            times: Seconds (b t).
+            given: True for large frames that are known (b t): they are denoised with `hold_known`.
+            prompt: Of all clips; "" for no prompt.
+            augmentation: Noise on the low-resolution clips, a place on the unshifted schedule.
+            tile: Side of a tile in pixels.
+
+        Returns:
+            (z: b c t h w, level: b t) -> x_hat, the same whatever the tile.
+        """
+        multiple, border = self.multiple, receptive_radius(self.settings.network)
+        plain = Conditioning(
+            times=times,
+            observed=given,
+            augmentation=torch.full((len(enlarged),), augmentation, device=enlarged.device),
+        )
+        plain = self._with_text(plain, [prompt] * len(enlarged))
+
+        def part(z: Tensor, level: Tensor, rows: slice, columns: slice) -> Tensor:
+            return self._denoise(replace(plain, enlarged=enlarged[..., rows, columns]), z, level)
+
+        whole_tile = max(1, tile // multiple) * multiple
+        return denoise_in_tiles(part, tile=whole_tile, border=-(-border // multiple) * multiple)
 
     def _at_once(self, on_cpu: int) -> int:
         """Clips of one pass. They need at most the bytes that a gradient would keep."""

@@ -71,7 +71,8 @@ class TrainingMonitor:
         source = held_out if self.error_split == "val" else open_clip_source(settings, dataset, latents=latents)
         self.error_clips = choose_clips(source, model, crop=crop)
         self.step_clips: ValidationSet | None = None
-        if (count := clips_for_steps(settings.steps * settings.batch_size)) and model.base is None:
+        makes_videos = model.base is None and not model.network.upscale
+        if makes_videos and (count := clips_for_steps(settings.steps * settings.batch_size)):
             if len(source.rows) < MIN_PROMPTS:
                 source = open_clip_source(settings, dataset, latents=latents)
             whole = model.model_copy(update={"conditioning": "none", "frame_strides": model.frame_strides[:1]})

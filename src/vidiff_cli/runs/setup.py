@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from vidiff_cli.device import DTYPES, choose_device
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.models.acceleration import CompileMode, compile_network, recompute_stages
+from vidiff_cli.models.denoiser import enlarged_spread
 from vidiff_cli.models.public.trained import open_public_network
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.finetune import load_initial_weights
@@ -48,12 +50,15 @@ def model_settings(
     without an `autoencoder` it works on pixels."""
     settings = consistent(settings)
     channels, index = dataset.spec.channels if autoencoder is None else autoencoder.channels, dataset.index
-    network = settings.network.model_copy(update={"motion": settings.motion, "channels": channels})
+    upscale = settings.scale if settings.task == "upscale" else 0
+    network = settings.network.model_copy(update={"motion": settings.motion, "channels": channels, "upscale": upscale})
     train = np.flatnonzero(index.side == SIDES.index("train"))
     if not len(train):
         raise VidiffError(f"the dataset {dataset.folder} has no clips to train on", fix="prepare it with more sources")
     width, height = frame_size(
-        settings, dataset, multiple=network.multiple * (autoencoder.spatial if autoencoder else 1)
+        settings,
+        dataset,
+        multiple=math.lcm(network.multiple * (autoencoder.spatial if autoencoder else 1), max(1, upscale)),
     )
     lengths = index.frames[train]
     longest = int(lengths.max())
@@ -77,6 +82,7 @@ def model_settings(
         frame_strides=tuple(strides if frames > 1 else [1]),
         conditioning=settings.conditioning,
         context_noise=settings.objective.context_noise if settings.conditioning == "mixed" else 0.0,
+        augmentation=settings.objective.augmentation if upscale else 0.0,
         frame_levels=frames > 1 and settings.objective.levels.by_frame,
         network=network if kind != "none" else network.model_copy(update={"context_dim": 0}),
         diffusion=settings.diffusion,
@@ -114,7 +120,9 @@ def frame_size(settings: TrainSettings, dataset: Dataset, *, multiple: int) -> t
 
 def default_preset(settings: TrainSettings) -> str:
     """Chooses the preset for a dataset and a device: latent with an autoencoder; tiny up to 32 pixels, else small; base
-    on a large GPU."""
+    on a large GPU; upscale for that task."""
+    if settings.task == "upscale":
+        return "upscale"
     if settings.autoencoder is not None:
         return "latent"
     if ProcessInfo.from_environment(os.environ).world > 1:
@@ -197,6 +205,8 @@ def consistent(settings: TrainSettings) -> TrainSettings:
         settings = settings.model_copy(update={"motion": False, "loader": loader})
     if is_world(settings.dataset) and settings.text.kind == "auto":
         settings = settings.model_copy(update={"text": settings.text.model_copy(update={"kind": "learned"})})
+    if settings.task == "upscale":
+        settings = _for_upscaling(settings)
     levels = settings.objective.levels
     if settings.conditioning == "none" and levels.by_frame:
         raise UsageError(
@@ -207,6 +217,29 @@ def consistent(settings: TrainSettings) -> TrainSettings:
     if settings.conditioning == "none" or not (levels.gives_frames or levels.by_frame):
         settings = with_one_level(settings).model_copy(update={"conditioning": "none"})
     return settings if settings.objective.levels.gives_frames else settings.model_copy(update={"motion": False})
+
+
+def _for_upscaling(settings: TrainSettings) -> TrainSettings:
+    """Super-resolution predicts v around the enlarged clip, without attention, so that it works on frames of any size.
+
+    Its schedule has as much signal as noise where noise is as strong as what an enlarged clip lacks. UsageError with
+    latents.
+    """
+    if settings.autoencoder is not None:
+        raise UsageError("--task upscale is of pixels", found="--autoencoder", fix="leave one of them out")
+    network = settings.network.model_copy(update={"temporal": "convolution", "attention_max_size": 0})
+    text, diffusion = settings.text, {"target": "v", "weighting": "v"}
+    if "shift" not in settings.diffusion.model_fields_set:
+        spread = enlarged_spread(settings.scale, torch.zeros(1)).item()
+        diffusion["shift"] = round(-2 * math.log(spread), 2)
+    return settings.model_copy(
+        update={
+            "motion": False,
+            "network": network,
+            "diffusion": settings.diffusion.model_copy(update=diffusion),
+            "text": text.model_copy(update={"kind": "none"}) if text.kind == "auto" else text,
+        }
+    )
 
 
 def with_one_level(settings: TrainSettings) -> TrainSettings:

@@ -48,8 +48,9 @@ class ClipRows(Protocol):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSample:
     """The choices for one sample. `corner` is the top left pixel of the crop as shares of the free pixels; `context` is
-    the place on the schedule (0 clean, 1 noise) at which observed frames are shown; `unmoved` means that their motion
-    estimate is not shown. `u` has the place of every frame, None where all have the same."""
+    the place on the schedule (0 clean, 1 noise) at which observed frames are shown, `augmentation` that of the noise on
+    the low-resolution clip; `unmoved` means that the motion estimate is not shown. `u` has the place of every frame,
+    None where all have the same."""
 
     row: int
     frames: range
@@ -62,6 +63,7 @@ class ClipSample:
     context: float = 0.0
     unmoved: bool = False
     u: np.ndarray | None = None
+    augmentation: float = 0.0
 
     def crop_frames(self, frames: np.ndarray, crop: int) -> np.ndarray:
         """The part (t h w c) of the window's frames that is drawn: a view."""
@@ -114,6 +116,7 @@ def sample_clip(
     top, left, mirror = rng.random(3).tolist() if loader.crop or loader.flip else (0.0, 0.0, 1.0)
     context = objective.context_noise and objective.context_noise * max(0.0, 2 * rng.random() - 1)
     unmoved = bool(rng.random() < objective.estimate_dropout)
+    augmentation = objective.augmentation and objective.augmentation * max(0.0, 2 * rng.random() - 1)
     return ClipSample(
         row=number,
         frames=range(start, start + (length - 1) * step + 1, step),
@@ -126,6 +129,7 @@ def sample_clip(
         context=context,
         unmoved=unmoved,
         u=u,
+        augmentation=augmentation,
     )
 
 

@@ -27,10 +27,11 @@ from vidiff_cli.pixels import from_uint8_fast
 from vidiff_cli.text.encoder import CaptionReader, CaptionTensors
 from vidiff_cli.training.bucket_sampler import BATCH, DROPOUT, IMAGES, LEVELS, SAMPLE, BucketBatchSampler
 from vidiff_cli.training.clip_sampling import ClipRows, ClipSample, draw_image, image_count, sample_clip
+from vidiff_cli.training.low_resolution import enlarged_clips
 from vidiff_cli.training.motion_estimates import estimate_frames
 
 VIDEOS, FRAMES = (
-    ("video", "noise", "estimate", "uncertainty"),
+    ("video", "noise", "estimate", "uncertainty", "enlarged"),
     ("u", "times", "observed", "estimated_from", "host_u", "host_observed"),
 )  # of a batch
 
@@ -80,7 +81,8 @@ class ClipSource:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchSpec:
     """Batches to draw from a source for one seed: `size` clips over all ranks, windows of `window` frames; with
-    `motion`, the motion estimates from observed frames."""
+    `motion`, the motion estimates from observed frames; with `upscale`, the clips enlarged from 1/upscale of their
+    size."""
 
     objective: ObjectiveSettings
     loader: LoaderSettings = field(default_factory=LoaderSettings)
@@ -89,6 +91,7 @@ class BatchSpec:
     frame_strides: Sequence[int]
     seed: int
     motion: bool = False
+    upscale: int = 0
     rank: int = 0
     world: int = 1
 
@@ -115,7 +118,9 @@ class Batch:
     at which observed frames are shown (None: clean). The last frames, `images` of them, are images beside the clip.
     `host_u` and `host_observed` are u and observed on the host, for choices that must not wait for a GPU. `estimate`
     (b c t h w) and `uncertainty` (b 1 t h w) are made of the clean frames `estimated_from` (b, t), as in `Conditioning`
-    (None for a model without motion). The noise is white: the model's prior is applied later."""
+    (None for a model without motion). `enlarged` (b c t h w) is the low-resolution clip at the size of the video, with
+    noise at the place `augmentation` (b) of the schedule (None but for super-resolution). The noise is white: the
+    model's prior is applied later."""
 
     video: Tensor
     noise: Tensor
@@ -132,6 +137,8 @@ class Batch:
     estimate: Tensor | None = None
     uncertainty: Tensor | None = None
     estimated_from: Tensor | None = None
+    enlarged: Tensor | None = None
+    augmentation: Tensor | None = None
     host_u: Tensor | None = None
     host_observed: Tensor | None = None
 
@@ -186,6 +193,7 @@ class HostBatch:
     estimate: Tensor | None
     uncertainty: Tensor | None
     estimated_from: Tensor | None
+    augmentation: Tensor | None
 
     def pinned(self) -> HostBatch:
         """The same batch in memory that a GPU copies from while the host goes on."""
@@ -205,6 +213,7 @@ _TENSORS = (
     "estimate",
     "uncertainty",
     "estimated_from",
+    "augmentation",
 )  # of a HostBatch
 
 
@@ -323,6 +332,7 @@ def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionRe
         estimate=estimates[0],
         uncertainty=estimates[1],
         estimated_from=torch.from_numpy(np.pad(shown, ((0, 0), (0, count)))) if spec.motion else None,
+        augmentation=torch.tensor([draw.augmentation for draw in draws]) if spec.upscale else None,
     )
 
 
@@ -363,6 +373,11 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
     noise = torch.empty_like(video)
     for place, number in enumerate(spec.slice):
         torch.randn(noise.shape[1:], generator=seeded(spec.seed, step, number, device=device), out=noise[place])
+    augmentation = send(host.augmentation, device)
+    enlarged = None
+    if augmentation is not None:
+        seeds = [(spec.seed, step, number) for number in spec.slice]
+        enlarged = enlarged_clips(video, spec.upscale, augmentation, seeds)
     return Batch(
         video=video,
         noise=noise,
@@ -379,6 +394,8 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
         estimate=send(host.estimate, device),
         uncertainty=send(host.uncertainty, device),
         estimated_from=send(host.estimated_from, device),
+        enlarged=enlarged,
+        augmentation=augmentation,
         host_u=host.u,
         host_observed=host.observed,
     )

@@ -106,6 +106,7 @@ def train_steps(
         frame_strides=model.frame_strides,
         seed=settings.seed,
         motion=model.network.motion,
+        upscale=model.network.upscale,
         rank=parallel.rank,
         world=parallel.world,
     )

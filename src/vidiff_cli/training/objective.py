@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings
 from vidiff_cli.diffusion.levels import add_noise
 from vidiff_cli.diffusion.noise import Prior
-from vidiff_cli.diffusion.targets import loss_weight, target, x_from
+from vidiff_cli.diffusion.targets import target, x_from
 from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.denoiser import Denoiser
 from vidiff_cli.models.noise_schedule import training_levels
@@ -81,9 +81,10 @@ def diffusion_loss(
     settings, frames = denoiser.settings.diffusion, batch.clip_frames
     level = batch_levels(batch, denoiser.settings)
     z, noise = noisy_video(batch, settings, level)
-    prediction = denoiser.predict(z, level, make_conditioning(batch, text))
+    conditioning = make_conditioning(batch, text)
+    prediction = denoiser.predict(z, level, conditioning)
     wanted = target(settings.target, batch.video, noise, level)
-    weight = loss_weight(settings.weighting, settings.target, level)
+    weight = denoiser.loss_weight(level, conditioning)
     errors = (prediction - wanted).square().mean(dim=(1, 3, 4)) * weight  # b t
     made = ~batch.observed[:, :frames]
     per_clip = (errors[:, :frames] * made).sum(dim=1) / made.to(errors.dtype).sum(dim=1)
@@ -118,6 +119,8 @@ def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
         estimate=batch.estimate,
         uncertainty=batch.uncertainty,
         estimated_from=batch.estimated_from,
+        enlarged=batch.enlarged,
+        augmentation=batch.augmentation,
         seeds=batch.seeds,
     )
     if text is None:

@@ -30,8 +30,9 @@ MAX_CLIPS = 16
 
 def choose_clips(source: ClipSource, model: ModelSettings, *, crop: int = 0) -> ValidationSet | None:
     """At most 16 clips of a source, at the model's base rate; None where it has none, or for a model that is not
-    trained on given frames, or on latents: the errors are those of pixels, beside an estimate by motion."""
-    if model.conditioning == "none" or model.frames < 3 or model.autoencoder is not None:
+    trained on given frames, on latents, or for super-resolution: the errors are those of pixels, beside an estimate by
+    motion."""
+    if model.conditioning == "none" or model.frames < 3 or model.autoencoder is not None or model.network.upscale:
         return None
     whole = model.model_copy(update={"conditioning": "none", "frame_strides": model.frame_strides[:1]})
     return make_validation_set(source, whole, crop=crop, max_samples=MAX_CLIPS)
