@@ -189,7 +189,7 @@ class UpscalerOptions(Protocol):
 
 def open_upscaler(options: UpscalerOptions, scale: float | None) -> UNetModel:
     """A model of super-resolution: the named one, else the newest run of one under runs/, else that of the package for
-    a scale. VidiffError for any other model, and where there is none."""
+    a scale. VidiffError for any other model, and where it finds no upscaler."""
     device = choose_device(options.device, deterministic=options.deterministic)
     dtype = choose_dtype(options.dtype, device)
     model, fix = options.model or newest_run(upscales=True) or BUILTIN, "name an upscaler with --model"

@@ -76,7 +76,7 @@ def write_windows(
 
 
 def note_stale(journal: WindowJournal) -> Iterator[Event]:
-    """Say where what an interrupted call kept is of no use."""
+    """Say where the windows of an interrupted call cannot be taken."""
     if journal.stale:
         yield Note("The windows kept by an interrupted call are of other settings or another input: making all.")
 

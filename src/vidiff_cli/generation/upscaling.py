@@ -43,7 +43,7 @@ TENSORS = 9  # of a window's large frames that are there at the same time, at mo
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpscaleSetup:
-    """How a model upscales: `passes` of it, each in `steps` of a `sampler`, of which `samples` are averaged.
+    """A model and its sampling: `passes` of it, each in `steps` of a `sampler`, of which `samples` are averaged.
 
     `augmentation` is the noise on its input, a place on the schedule. `weight` is that of its correction of the
     enlarged frames.
