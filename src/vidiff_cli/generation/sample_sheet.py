@@ -89,7 +89,7 @@ def upscaled_sheet(
     times = torch.arange(t, device=device).expand(b, t) / float(model.fps)
     given = torch.zeros(b, t, dtype=torch.bool, device=device)
     noise = torch.stack([torch.randn(videos.shape[1:], generator=seeded(number)) for number in range(b)]).to(device)
-    denoise = model.upscaler(enlarged, times, given, augmentation=0.0, tile=h)
+    denoise = model.upscaler(small, times, given, augmentation=0.0, tile=h)
     made = denoise(noise, torch.full((b, t), model.level_at(1.0), device=device))
     cells = functional.interpolate(small, scale_factor=(1, model.scale, model.scale))
     shown = {"upscaled": made, "enlarged": enlarged, "small": cells, "true": videos}

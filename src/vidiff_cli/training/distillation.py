@@ -49,10 +49,11 @@ class Distillation:
         conditioning = make_conditioning(batch, student.text)
         x_hat = student.denoiser(z, level, conditioning)
         if settings.network.upscale:
-            weight = student.denoiser.loss_weight(level, conditioning) / error_scale("v", level)
+            weight = student.denoiser.loss_weight(level, conditioning)
+            weight = weight / error_scale("v", level)[:, None, :, None, None]
         else:
-            weight = (1 + level.double().exp()).clamp(max=MOST_WEIGHT).to(x_hat)
-        errors = (x_hat - target.to(x_hat)).square().mean(dim=(1, 3, 4)) * weight  # b t
+            weight = (1 + level.double().exp()).clamp(max=MOST_WEIGHT).to(x_hat)[:, None, :, None, None]
+        errors = ((x_hat - target.to(x_hat)).square() * weight).mean(dim=(1, 3, 4))  # b t
         made = ~batch.observed
         per_clip = (errors * made).sum(dim=1) / made.to(errors).sum(dim=1)
         return Loss(
