@@ -121,6 +121,8 @@ LIBRARIES = (
     "matplotlib",
     "scipy",
     "diffusers",
+    "ftfy",
+    "wcwidth",
 )
 
 
@@ -133,14 +135,17 @@ LIBRARIES = (
     ids=("sample", "prep"),
 )
 def test_a_command_loads_what_it_needs(tmp_path: Path, asked: tuple[str, ...], heavy: tuple[str, ...]):
-    """A clip of the model in the box, and a dataset: seconds of imports that they can do without."""
+    """A clip of the model in the box, and a dataset: seconds of imports that they can do without, and of a collector
+    that looks for garbage among the modules that are being loaded."""
     (tmp_path / "clips").mkdir()
     encode(tmp_path / "clips" / "one.mkv", noise(3, 16), Fraction(8), lossless=True)
     (tmp_path / "clips" / "one.txt").write_text(20 * "many words ")
     script = f"""
-import os, sys
+import gc, os, sys
 os.chdir({str(tmp_path)!r})
 sys.argv = ["vidiff", *{asked}]
+collections = []
+gc.callbacks.append(lambda *_: collections.append("vidiff_cli.cli.app" in sys.modules and not gc.get_freeze_count()))
 from vidiff_cli.__main__ import start
 try:
     start()
@@ -148,5 +153,6 @@ except SystemExit as ended:
     assert not ended.code, ended.code
 loaded = sorted(set({heavy}) & sys.modules.keys())
 assert not loaded, loaded
+assert not any(collections) and gc.isenabled(), "garbage was collected while modules were loaded, or never"
 """
     in_a_fresh_interpreter(script)

@@ -1,5 +1,6 @@
 """`vidiff`, and `python -m vidiff_cli`, which torchrun needs."""
 
+import gc
 import os
 import signal
 from types import FrameType
@@ -18,9 +19,13 @@ def start() -> None:
     from vidiff_cli.system.utf8_mode import run_in_utf8_mode
 
     run_in_utf8_mode()
+    gc.disable()  # modules are loaded, none of which is garbage; `follow` enables it
     from vidiff_cli.cli.app import main
 
-    main()
+    try:
+        main()
+    finally:
+        gc.freeze()  # or the closing interpreter looks through them all
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

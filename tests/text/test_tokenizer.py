@@ -73,10 +73,11 @@ def theirs():
 
 
 ENGLISH = st.text(st.sampled_from("etaoinshrdlucmfwyp'  .,"), max_size=60)
+ASCII = st.text(st.characters(max_codepoint=126), max_size=30)
 
 
 @settings(max_examples=300)
-@given(st.one_of(ENGLISH, st.text(st.characters(exclude_categories=["Cs"]), max_size=30)))
+@given(st.one_of(ENGLISH, ASCII, st.text(st.characters(exclude_categories=["Cs"]), max_size=30)))
 @example("a red square, moving")
 @example("ein Käsebrot 😀 12")
 @example("it's <b>b</b> &amp; 日本語; they've SHE'LL \t i'm")

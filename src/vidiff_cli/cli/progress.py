@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
@@ -28,6 +29,9 @@ def follow(events: Generator[Event, None, R], *, quiet: bool = False, verbose: b
     follows, which signals still end. An interrupt that arrives while an event is shown is raised in the task, so that a
     task saves and leaves in one place.
     """
+    if not gc.isenabled():  # by `start`: all is loaded now, and stays
+        gc.freeze()
+        gc.enable()
     console = stderr()
     show: Callable[[Event], None]
     with contextlib.ExitStack() as stack:

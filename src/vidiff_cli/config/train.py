@@ -283,8 +283,8 @@ class TrainSettings(BaseModel):
     output: Annotated[Path | None, Option(GENERAL, "--output", "-o")] = Field(
         default=None, description="Run folder; if not given, runs/DATASET-PRESET"
     )
-    preset: Annotated[str | None, Option(MODEL, values="tiny|small|base|latent|kinetics|lora|temporal")] = Field(
-        default=None, description="Preset; if not given, chosen from the dataset and the device"
+    preset: Annotated[str | None, Option(MODEL, values="tiny|small|base|latent|kinetics|lora|temporal|upscale")] = (
+        Field(default=None, description="Preset; if not given, chosen from the dataset and the device")
     )
     task: Annotated[Literal["video", "upscale"], Option(MODEL)] = Field(
         default="video",

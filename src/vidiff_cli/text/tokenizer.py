@@ -9,7 +9,7 @@ import html
 import importlib.util
 import unicodedata
 from functools import lru_cache
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 from vidiff_cli.errors import VidiffError
@@ -28,21 +28,23 @@ class BytePairs:
         import regex
 
         with gzip.open(table, "rt", encoding="utf-8") as lines:
-            merges = [tuple(line.split()) for line in lines.read().split("\n")[1 : MERGES + 1]]
+            merges = lines.read().split("\n", MERGES + 1)[1:-1]  # such as "r ed</w>"
         self._letters = _byte_letters()
         tokens = [*self._letters.values(), *(letter + END for letter in self._letters.values())]
-        tokens += ["".join(merge) for merge in merges] + [*MARKS]
-        self._id = {token: number for number, token in enumerate(tokens)}
-        self._rank = {merge: rank for rank, merge in enumerate(merges)}
+        tokens += [*"\n".join(merges).replace(" ", "").split("\n"), *MARKS]
+        self._id = dict(zip(tokens, count()))
+        self._rank = dict(zip(merges, count()))
         self._words = regex.compile(
             "|".join(MARKS) + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
         )
 
     def words(self, caption: str) -> tuple[str, ...]:
         """The words of a caption: lower case, HTML and broken encodings resolved."""
-        import ftfy
+        clean = caption
+        if not (caption.isascii() and caption.isprintable() and "&" not in caption):  # what ftfy leaves as it is
+            import ftfy
 
-        clean = html.unescape(html.unescape(ftfy.fix_text(caption)))
+            clean = html.unescape(html.unescape(ftfy.fix_text(caption)))
         return tuple(self._words.findall(" ".join(clean.split()).lower()))
 
     def ids(self, word: str) -> tuple[int, ...]:
@@ -53,8 +55,8 @@ class BytePairs:
         parts = [*letters[:-1], letters[-1] + END]
         while len(parts) > 1:
             pairs = set(pairwise(parts))
-            merge = min(pairs, key=lambda pair: self._rank.get(pair, MERGES))
-            if merge not in self._rank:
+            merge = min(pairs, key=lambda pair: self._rank.get(" ".join(pair), MERGES))
+            if " ".join(merge) not in self._rank:
                 break
             parts = _merged(parts, merge)
         return tuple(self._id[part] for part in parts)
