@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,12 +13,12 @@ from vidiff_cli.diffusion.levels import add_noise, alpha_sigma, grid
 from vidiff_cli.diffusion.samplers import ddim
 from vidiff_cli.diffusion.targets import target, v_from_x, x_from
 from vidiff_cli.models.conditioning import Conditioning
-from vidiff_cli.models.denoiser import enlarged_spread, noise_ratio, scales_around
+from vidiff_cli.models.denoiser import scales_around
 from vidiff_cli.models.unet3d import receptive_radius
 from vidiff_cli.models.unet_model import UNetModel, model_in_training
 from vidiff_cli.models.video_model import VideoNetwork, new_video_model
 from vidiff_cli.pixels import quantize_8bit
-from vidiff_cli.resize import enlarge, low_resolution, shrink
+from vidiff_cli.resize import enlarge, low_resolution, shrink, with_uncertainty
 from vidiff_cli.sampling.tiles import plan_tiles
 
 NETWORK = {"base_channels": 8, "patch_size": 2, "temporal": "convolution", "attention_max_size": 0, "context_dim": 0}
@@ -56,7 +58,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def test_without_an_estimate_it_is_plain_v_prediction() -> None:
     level = torch.linspace(-18, 18, 7)[None]
-    around = scales_around(level, torch.ones(1))
+    around = scales_around(level, torch.ones(1, 1, 7, 1, 1))
     assert torch.allclose(around.from_z, torch.zeros_like(around.from_z), atol=1e-6)
     assert torch.allclose(around.from_output, torch.ones_like(around.from_output))
     assert torch.allclose(around.to_unit, torch.ones_like(around.to_unit))
@@ -68,7 +70,7 @@ def test_the_network_starts_from_the_best_linear_estimate_and_learns_what_has_un
     enlarged = noise(1, 1, 11, 64, 64)
     x = enlarged + spread * noise(1, 1, 11, 64, 64, seed=1)
     eps = noise(1, 1, 11, 64, 64, seed=2)
-    z, around = add_noise(x, eps, level), scales_around(level, torch.tensor([spread]))
+    z, around = add_noise(x, eps, level), scales_around(level, torch.full((1, 1, 11, 1, 1), spread))
     x_hat = x_from("v", around.from_z * z + around.from_estimate * enlarged, z, level)
     alpha, sigma = (each[:, None, :, None, None] for each in alpha_sigma(level))
     best = (enlarged / spread**2 + z * alpha / sigma**2) / (1 / spread**2 + alpha**2 / sigma**2)
@@ -81,18 +83,27 @@ def test_the_network_starts_from_the_best_linear_estimate_and_learns_what_has_un
 
 def test_the_loss_is_that_of_what_the_network_itself_gives() -> None:
     model = trained()
-    level, place = torch.tensor([[-5.0, 2.0, 9.0]]), torch.tensor([0.1])
-    weight = model.denoiser.loss_weight(
-        level, Conditioning(times=level, observed=level > 99, enlarged=level, augmentation=place)
-    )
-    around = scales_around(level, enlarged_spread(2, place))
-    assert torch.allclose(weight * around.from_output[:, 0, :, 0, 0] ** 2, torch.ones(1, 3))
+    level, low = torch.tensor([[-5.0, 2.0, 9.0]]), with_uncertainty(noise(1, 3, 3, 8, 8), 2)
+    told = Conditioning(times=level, observed=level > 99, low=low, augmentation=torch.zeros(1))
+    weight = model.denoiser.loss_weight(level, told)
+    assert weight.shape == (1, 1, 3, 16, 16)
+    assert torch.allclose(weight * scales_around(level, low[:, -1:]).from_output ** 2, torch.ones(1), atol=1e-5)
 
 
-def test_more_noise_on_the_low_resolution_clip_is_a_wider_spread() -> None:
-    spreads = enlarged_spread(4, torch.tensor([0.0, 0.1, 0.3]))
-    assert bool((spreads.diff() > 0).all())
-    assert spreads[2] == pytest.approx((spreads[0] ** 2 + noise_ratio(torch.tensor(0.3)) ** 2).sqrt().item(), rel=1e-6)
+def test_the_uncertainty_is_the_error_of_films_and_follows_their_detail() -> None:
+    """Of pictures with a spectrum like that of natural ones."""
+    frequency = torch.fft.fftfreq(128)[:, None].hypot(torch.fft.rfftfreq(128)).clamp(min=1 / 128)
+    spectrum = torch.fft.rfft2(noise(1, 3, 4, 128, 128)) / frequency**1.3
+    picture = torch.fft.irfft2(spectrum)
+    for scale in (2, 4):
+        for contrast in (0.05, 0.5):
+            video = contrast * picture / picture.abs().amax()
+            shown = with_uncertainty(shrink(video, scale), scale)
+            off = (video - shown[:, :3]).square().mean().sqrt()
+            assert 0.6 < float(shown[:, -1:].square().mean().sqrt() / off) < 1.6
+    flat = with_uncertainty(torch.zeros(1, 3, 1, 8, 8), 2)
+    assert float(flat[:, -1].max()) < 0.004 and not bool(flat[:, :-1].any())
+    assert with_uncertainty(torch.zeros(1, 1, 1, 1, 1), 8).shape == (1, 3, 1, 8, 8)
 
 
 def test_it_is_told_the_noise_of_every_clip_by_its_own_embedding() -> None:
@@ -116,14 +127,14 @@ def test_nothing_outside_of_the_receptive_field_counts(patch: int, mult: tuple[i
     radius = receptive_radius(model.settings.network)
     side = 2 * radius + 16
     side += -side % model.multiple
-    enlarged = noise(1, 3, 3, side, side)
-    changed = enlarged.clone()
+    low = noise(1, 3, 3, side // 2, side // 2)
+    shown = with_uncertainty(low, 2)
+    changed = shown.clone()
     changed[..., 0, :] += 1
     times, given = torch.arange(3.0)[None], torch.zeros(1, 3, dtype=torch.bool)
     z, level = noise(1, 3, 3, side, side, seed=1), torch.full((1, 3), 1.0)
-    one, other = (
-        model.upscaler(each, times, given, augmentation=0.0, tile=side)(z, level) for each in (enlarged, changed)
-    )
+    told = Conditioning(times=times, observed=given, augmentation=torch.zeros(1))
+    one, other = (model.video_model.denoiser(z, level, replace(told, low=each)) for each in (shown, changed))
     rows = (one - other).abs().amax(dim=(0, 1, 2, 4))
     last = int(rows.nonzero().max())
     assert radius - model.multiple < last <= radius + patch * 2 ** (len(mult) - 1)
@@ -132,11 +143,11 @@ def test_nothing_outside_of_the_receptive_field_counts(patch: int, mult: tuple[i
 def test_tiles_equal_the_whole_frame_in_several_steps() -> None:
     model = opened(trained())
     low = low_resolution(noise(1, 3, 3, 96, 160).clamp(-1, 1), 2)
-    enlarged, times, given = enlarge(low, 2), torch.arange(3.0)[None], torch.zeros(1, 3, dtype=torch.bool)
+    times, given = torch.arange(3.0)[None], torch.zeros(1, 3, dtype=torch.bool)
     z = noise(1, 3, 3, 96, 160, seed=1)
     with torch.no_grad():
         whole, tiled = (
-            ddim(model.upscaler(enlarged, times, given, augmentation=0.0, tile=tile), z, grid(3, shift=5.0))
+            ddim(model.upscaler(low, times, given, augmentation=0.0, tile=tile), z, grid(3, shift=5.0))
             for tile in (512, 32)
         )
     assert torch.allclose(whole, tiled, atol=2e-4)

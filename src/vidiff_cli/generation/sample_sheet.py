@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
+from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.sampling_setup import SamplingOptions, resolve_sampling
@@ -22,6 +25,8 @@ from vidiff_cli.models.public.finetuned import ModelInTraining
 from vidiff_cli.models.public.trained import PublicNetwork
 from vidiff_cli.models.unet_model import model_in_training
 from vidiff_cli.models.video_model import VideoNetwork
+from vidiff_cli.pixels import clip_to_uint8
+from vidiff_cli.resize import enlarge, low_resolution
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 
@@ -66,3 +71,33 @@ def sample_sheet(
     clips = generate_clips(model, resolve_sampling(model, options), job, empty)
     rows = [SheetRow(label=prompt or "(no caption)", frames=clip) for prompt, clip in zip(prompts, clips, strict=True)]
     contact_sheet(rows, path)
+
+
+@torch.no_grad()
+def upscaled_sheet(
+    video_model: VideoNetwork, videos: Tensor, path: Path, *, device: torch.device, dtype: torch.dtype
+) -> None:
+    """Write a contact sheet of videos (b c t h w) in [-1, 1] made small, enlarged, and upscaled in one pass from noise.
+
+    The noise of video i has seed i.
+    """
+    video_model.requires_grad_(False).eval()
+    model = model_in_training(video_model, None, device=device, dtype=dtype, path=path)
+    b, _, t, h, _ = videos.shape
+    small = low_resolution(videos, model.scale)
+    enlarged = enlarge(small, model.scale)
+    times = torch.arange(t, device=device).expand(b, t) / float(model.fps)
+    given = torch.zeros(b, t, dtype=torch.bool, device=device)
+    noise = torch.stack([torch.randn(videos.shape[1:], generator=seeded(number)) for number in range(b)]).to(device)
+    denoise = model.upscaler(small, times, given, augmentation=0.0, tile=h)
+    made = denoise(noise, torch.full((b, t), model.level_at(1.0), device=device))
+    cells = functional.interpolate(small, scale_factor=(1, model.scale, model.scale))
+    shown = {"upscaled": made, "enlarged": enlarged, "small": cells, "true": videos}
+    contact_sheet(
+        [
+            SheetRow(label=label, frames=clip_to_uint8(clips[number]))
+            for number in range(b)
+            for label, clips in shown.items()
+        ],
+        path,
+    )

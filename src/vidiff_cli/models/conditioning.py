@@ -22,8 +22,8 @@ class Conditioning:
     w) in pixels of [-1, 1], made of the frames `estimated_from` (b, t) bool. A clip without any of these has no
     estimate, and its values are ignored; None: no clip has one.
 
-    Super-resolution: `enlarged` (b c t h w) is the low-resolution clip at the size of z, with noise at the place
-    `augmentation` (b) of the unshifted cosine schedule, 0 for none.
+    Super-resolution: `low` (b 2c+1 t h w) is the low-resolution clip at the size of z, as `resize.with_uncertainty`
+    has it, with noise at the place `augmentation` (b) of the unshifted cosine schedule, 0 for none.
 
     `seeds` (b) int64 are those of dropout, for a pass in training.
     """
@@ -38,7 +38,7 @@ class Conditioning:
     estimate: Tensor | None = None
     uncertainty: Tensor | None = None
     estimated_from: Tensor | None = None
-    enlarged: Tensor | None = None
+    low: Tensor | None = None
     augmentation: Tensor | None = None
     seeds: Tensor | None = None
 

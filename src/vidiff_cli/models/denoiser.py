@@ -16,7 +16,6 @@ from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.unet3d import UNet3D
 
 OPEN = 3.0  # logit of the gate at the start: nearly all is the estimate
-ENLARGED, ENLARGED_GROWTH = 0.035, 0.7  # RMS error of a clip enlarged from 1/s of its size: ENLARGED * s^GROWTH
 SPREAD, GROWTH = 0.095, 0.35  # RMS error of the estimate one frame away in pixels of [-1, 1], and its power of distance
 
 
@@ -48,23 +47,21 @@ class Denoiser(nn.Module):
         return torch.where(conditioning.estimated[:, None, :, None, None], mixed, prediction)
 
     def loss_weight(self, level: Tensor, conditioning: Conditioning) -> Tensor:
-        """Factor on the squared error of the prediction in training (b, t); for super-resolution, of what the network
-        itself gives, which has unit variance at every level."""
+        """Factor on the squared error of the prediction in training (b 1 t 1 1); for super-resolution (b 1 t h w) that
+        of what the network itself gives, which has unit variance at every level and pixel."""
         diffusion, scale = self.settings.diffusion, self.settings.network.upscale
-        weight = loss_weight(diffusion.weighting, diffusion.target, level)
-        if not scale or conditioning.augmentation is None:
+        weight = loss_weight(diffusion.weighting, diffusion.target, level)[:, None, :, None, None]
+        if not scale or conditioning.low is None:
             return weight
-        around = scales_around(level, enlarged_spread(scale, conditioning.augmentation))
-        return weight / around.from_output[:, 0, :, 0, 0].square()
+        return weight / scales_around(level, conditioning.low[:, -1:]).from_output.square()
 
     def _around_enlarged(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
         """v of super-resolution: the network is shown what z adds to the enlarged clip, and the enlarged clip."""
-        enlarged, augmentation = conditioning.enlarged, conditioning.augmentation
-        if enlarged is None or augmentation is None:
+        low, channels = conditioning.low, z.shape[1]
+        if low is None or conditioning.augmentation is None:
             raise ValueError("a network of super-resolution needs the low-resolution clip")
-        spread = enlarged_spread(self.settings.network.upscale, augmentation)
-        around = scales_around(level, spread)
-        shown = torch.cat([around.to_unit * (z - around.alpha * enlarged), enlarged], dim=1)
+        enlarged, around = low[:, :channels], scales_around(level, low[:, -1:])
+        shown = torch.cat([around.to_unit * (z - around.alpha * enlarged), low[:, :-1], low[:, -1:].log()], dim=1)
         predicted = self.network(shown, level, conditioning).float()
         return around.from_z * z + around.from_estimate * enlarged + around.from_output * predicted
 
@@ -75,7 +72,8 @@ class Denoiser(nn.Module):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScalesAround:
     """A v-network around an estimate h of x that is off by a known spread S, so that what the network itself gives, F,
-    has unit variance at every level (b 1 t 1 1 each). With d = sigma^2 + alpha^2 S^2:
+    has unit variance at every level and pixel. Shapes: alpha (b 1 t 1 1), the others (b 1 t h w). With d = sigma^2 +
+    alpha^2 S^2:
 
         input  (z - alpha h) / sqrt(d)
         v = alpha sigma (1 - S^2) / d z - sigma / d h + S / sqrt(d) F
@@ -92,24 +90,17 @@ class ScalesAround:
 
 
 def scales_around(level: Tensor, spread: Tensor) -> ScalesAround:
-    """The scales at levels (b, t) around an estimate with a spread (b) in pixels of [-1, 1]; float32."""
-    alpha, sigma = alpha_sigma(level.double())
-    spread = spread.double()[:, None]
-    d = sigma.square() + (alpha * spread).square()
-    scales = {
-        "alpha": alpha,
-        "to_unit": d.rsqrt(),
-        "from_z": alpha * sigma * (1 - spread.square()) / d,
-        "from_estimate": -sigma / d,
-        "from_output": spread * d.rsqrt(),
-    }
-    return ScalesAround(**{name: value.float()[:, None, :, None, None] for name, value in scales.items()})
-
-
-def enlarged_spread(scale: int, augmentation: Tensor) -> Tensor:
-    """RMS error of an enlarged clip in pixels of [-1, 1], by the scale (measured on films) and the noise on the
-    low-resolution clip: (b) -> (b)."""
-    return ((ENLARGED * scale**ENLARGED_GROWTH) ** 2 + noise_ratio(augmentation).square()).sqrt()
+    """The scales at levels (b, t) around an estimate with a spread (b 1 t h w) in pixels of [-1, 1]; float32."""
+    alpha, sigma = (each.float()[:, None, :, None, None] for each in alpha_sigma(level.double()))
+    variance = spread.float().square()
+    d = sigma.square() + alpha.square() * variance
+    return ScalesAround(
+        alpha=alpha,
+        to_unit=d.rsqrt(),
+        from_z=alpha * sigma * (1 - variance) / d,
+        from_estimate=-sigma / d,
+        from_output=spread.float() * d.rsqrt(),
+    )
 
 
 def noise_ratio(place: Tensor) -> Tensor:

@@ -93,7 +93,8 @@ def _meta_inputs(model: ModelSettings) -> tuple[Tensor, Tensor, Conditioning]:
         observed = conditioning.observed
         conditioning = replace(conditioning, estimate=z, uncertainty=z[:, :1], estimated_from=observed)
     if model.network.upscale:
-        conditioning = replace(conditioning, enlarged=z, augmentation=torch.empty(1))
+        low = torch.empty(1, 2 * model.network.channels + 1, *z.shape[2:])
+        conditioning = replace(conditioning, low=low, augmentation=torch.empty(1))
     return z, torch.empty(1, t), conditioning
 
 

@@ -100,7 +100,7 @@ class _EstimateStem(nn.Module):
 class UNet3D(nn.Module):
     """(z: b c t h w, level: b t, conditioning) -> prediction b c t h w; with `settings.motion`, one channel more, the
     logits of the gate between the prediction and the estimate that the conditioning has. With `settings.upscale`, z has
-    the channels of the enlarged clip after its own.
+    the 2 c + 1 channels of the low-resolution clip after its own.
 
     `side` is the shorter side of the videos in pixels, from which it follows where attention is used; `frame_seconds`
     is the unit in which the network measures time. Height and width must be multiples of `settings.multiple`
@@ -118,7 +118,8 @@ class UNet3D(nn.Module):
         if settings.context_dim:
             self.null_token = nn.Parameter(torch.randn(settings.context_dim).mul_(0.02))
             self.null_pooled = nn.Parameter(torch.randn(settings.context_dim).mul_(0.02))
-        self.stem = SpaceConv(pixels * (2 if settings.upscale else 1), widths[0])
+        low = (2 * settings.channels + 1) * settings.patch_size**2 if settings.upscale else 0
+        self.stem = SpaceConv(pixels + low, widths[0])
         self.stem_estimate = _EstimateStem(settings, widths[0]) if settings.motion else None
         self.down, self.downsamplers, self.up, self.upsamplers = (nn.ModuleList() for _ in range(4))
         for depth, width in enumerate(widths):

@@ -30,6 +30,7 @@ from vidiff_cli.models.step_cost import kept_bytes
 from vidiff_cli.models.unet3d import receptive_radius
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.motion import estimate_clip
+from vidiff_cli.resize import with_uncertainty
 from vidiff_cli.sampling.tiles import denoise_in_tiles
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.long_captions import CaptionLimit
@@ -247,12 +248,12 @@ class UNetModel:
         return classifier_free(conditional, partial(self._denoise, self._with_text(plain, without)), scale)
 
     def upscaler(
-        self, enlarged: Tensor, times: Tensor, given: Tensor, prompt: str = "", *, augmentation: float, tile: int
+        self, low: Tensor, times: Tensor, given: Tensor, prompt: str = "", *, augmentation: float, tile: int
     ) -> Denoise:
-        """A denoiser of large frames around the enlarged low-resolution ones, tile by tile.
+        """A denoiser of large frames around low-resolution ones, tile by tile.
 
         Args:
-            enlarged: Low-resolution clips at the size of z (b c t h w), with the noise of `augmentation`; sides are
+            low: Low-resolution clips (b c t h w), with the noise of `augmentation`; their sides times the scale are
                 multiples of the network's.
             times: Seconds (b t).
             given: True for large frames that are known (b t): they are denoised with `hold_known`.
@@ -261,18 +262,15 @@ class UNetModel:
             tile: Side of a tile in pixels.
 
         Returns:
-            (z: b c t h w, level: b t) -> x_hat, the same whatever the tile.
+            (z: b c t h*scale w*scale, level: b t) -> x_hat, the same whatever the tile.
         """
         multiple, border = self.multiple, receptive_radius(self.settings.network)
-        plain = Conditioning(
-            times=times,
-            observed=given,
-            augmentation=torch.full((len(enlarged),), augmentation, device=enlarged.device),
-        )
-        plain = self._with_text(plain, [prompt] * len(enlarged))
+        told = torch.full((len(low),), augmentation, device=low.device)
+        plain = self._with_text(Conditioning(times=times, observed=given, augmentation=told), [prompt] * len(low))
+        shown = with_uncertainty(low, self.scale)
 
         def part(z: Tensor, level: Tensor, rows: slice, columns: slice) -> Tensor:
-            return self._denoise(replace(plain, enlarged=enlarged[..., rows, columns]), z, level)
+            return self._denoise(replace(plain, low=shown[..., rows, columns]), z, level)
 
         whole_tile = max(1, tile // multiple) * multiple
         return denoise_in_tiles(part, tile=whole_tile, border=-(-border // multiple) * multiple)

@@ -49,9 +49,11 @@ def inherited(checkpoint: Path, run: Path | None = None) -> dict[str, Any]:
         model = _read_model(find_checkpoint(checkpoint)).model_dump(mode="json")
     text = model["text"]
     latent = model["autoencoder"]
-    decided = {"motion"} | ({"channels"} if latent else set())  # by --motion, and by the autoencoder
+    decided = {"motion", "upscale"} | ({"channels"} if latent else set())  # by --motion, --task and the autoencoder
+    scale = model["network"]["upscale"]
     return {
         **({"autoencoder": latent["source"]} if latent else {}),
+        **({"task": "upscale", "scale": scale} if scale else {}),
         "frames": model["frames"],
         "network": {name: value for name, value in model["network"].items() if name not in decided},
         "diffusion": model["diffusion"],
@@ -75,9 +77,9 @@ def check_preset(chosen: TrainSettings, inherited: TrainSettings) -> None:
 
 def _trained_settings(settings: TrainSettings) -> dict[str, object]:
     """The settings that the weights of a model depend on."""
-    network = settings.network.model_dump(exclude={*WITHOUT_WEIGHTS, "motion", "channels"})
+    network = settings.network.model_dump(exclude={*WITHOUT_WEIGHTS, "motion", "upscale", "channels"})
     text = {"kind"} if settings.text.kind != "learned" else {"kind", "depth", "max_tokens"}
-    # channels are those of the dataset, motion is set by --motion
+    # channels are those of the dataset; motion and upscale are set by --motion and --task
     found: dict[str, object] = {f"network.{name}": value for name, value in network.items()}
     found |= {f"text.{name}": value for name, value in settings.text.model_dump(include=text).items()}
     return found | {"diffusion.target": settings.diffusion.target}

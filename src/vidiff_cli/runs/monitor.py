@@ -21,6 +21,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.generation.fewest_steps import MAX_PROMPTS, MIN_PROMPTS, Clips, clips_for_steps
+from vidiff_cli.generation.sample_sheet import upscaled_sheet
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.sample_steps import SampleSteps
 from vidiff_cli.models.video_model import VideoNetwork
@@ -34,6 +35,7 @@ from vidiff_cli.training.state import TrainState
 from vidiff_cli.training.validation import ValidationSet, clips_in_batches, make_validation_set, validate
 
 DATASET_PROMPTS, MAX_SHEET_PROMPTS = 4, 16  # rows of a sheet: captions of the dataset, prompts of a file
+SHEET_CLIPS = 2  # of a sheet of super-resolution, each with four rows
 MAX_READ_CAPTIONS = 1024  # clips whose captions are read to choose some
 
 DrawSamples = Callable[[VideoNetwork, Sequence[str], Path, CaptionReader | None], None]
@@ -70,6 +72,9 @@ class TrainingMonitor:
         self.error_split = "val" if len(held_out.rows) else "train"
         source = held_out if self.error_split == "val" else open_clip_source(settings, dataset, latents=latents)
         self.error_clips = choose_clips(source, model, crop=crop)
+        self.sheet_clips: ValidationSet | None = None
+        if model.network.upscale:
+            self.sheet_clips = make_validation_set(source, model, crop=crop, max_samples=SHEET_CLIPS)
         self.step_clips: ValidationSet | None = None
         makes_videos = model.base is None and not model.network.upscale
         if makes_videos and (count := clips_for_steps(settings.steps * settings.batch_size)):
@@ -191,10 +196,15 @@ class TrainingMonitor:
         from vidiff_cli.viz.contact_sheet import progress_sheet
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.draw_samples(video_model, self.prompts, path, reader)
+        if self.sheet_clips is None:
+            self.draw_samples(video_model, self.prompts, path, reader)
+        else:
+            _, videos, _ = next(clips_in_batches(self.sheet_clips, SHEET_CLIPS, self.device))
+            upscaled_sheet(video_model, videos, path, device=self.device, dtype=self.dtype)
         sheets = {int(sheet.stem[5:]): sheet for sheet in path.parent.glob("step-*.png") if sheet.stem[5:].isdecimal()}
         rows = [(f"step {number}", sheets[number]) for number in sorted(sheets) if number <= step]
-        progress_sheet(rows, path.with_name("progress.png"), title=self.prompts[0])
+        title = self.prompts[0] if self.sheet_clips is None else "upscaled"
+        progress_sheet(rows, path.with_name("progress.png"), title=title)
         if log.tracker is not None:
             log.tracker.picture(step, path)
         yield Note(f"Samples at step {step}: {path}")

@@ -22,7 +22,6 @@ from vidiff_cli.device import DTYPES, choose_device
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.models.acceleration import CompileMode, compile_network, recompute_stages
-from vidiff_cli.models.denoiser import enlarged_spread
 from vidiff_cli.models.public.trained import open_public_network
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.runs.finetune import load_initial_weights
@@ -35,6 +34,7 @@ from vidiff_cli.training.distributed import DistributedContext
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.state import TrainState
 
+ENLARGED, GROWTH = 0.035, 0.7  # RMS error of films enlarged from 1/s of their size: ENLARGED * s^GROWTH
 ReadFrames = Callable[[int, range], np.ndarray]
 """(clip of the dataset, frames) -> frames (t h w c) uint8 or latents float32."""
 
@@ -230,8 +230,7 @@ def _for_upscaling(settings: TrainSettings) -> TrainSettings:
     network = settings.network.model_copy(update={"temporal": "convolution", "attention_max_size": 0})
     text, diffusion = settings.text, {"target": "v", "weighting": "v"}
     if "shift" not in settings.diffusion.model_fields_set:
-        spread = enlarged_spread(settings.scale, torch.zeros(1)).item()
-        diffusion["shift"] = round(-2 * math.log(spread), 2)
+        diffusion["shift"] = round(-2 * math.log(ENLARGED * settings.scale**GROWTH), 2)
     return settings.model_copy(
         update={
             "motion": False,

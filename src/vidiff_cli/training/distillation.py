@@ -18,6 +18,7 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.diffusion.guidance import classifier_free, threshold
 from vidiff_cli.diffusion.levels import alpha_sigma, per_frame
 from vidiff_cli.diffusion.samplers import Denoise, ddim
+from vidiff_cli.diffusion.targets import error_scale
 from vidiff_cli.models.noise_schedule import training_levels
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training.loader import Batch
@@ -38,15 +39,21 @@ class Distillation:
     guidance_scale: float
 
     def __call__(self, student: VideoNetwork, batch: Batch) -> Loss:
-        """The mean over generated frames of min(1 + SNR, 4) |x_hat - target|^2, then over clips; without images."""
+        """The mean over generated frames of min(1 + SNR, 4) |x_hat - target|^2, then over clips; without images. For
+        super-resolution the weight is that of its training, and so is the highest level."""
         batch, settings = batch.without_images(), student.settings
         levels = step_levels(batch, settings, steps=self.steps, substeps=self.substeps)
         level = levels[0].float()
         z, _ = noisy_video(batch, settings.diffusion, level)
         target = one_step_target(self.guided_teacher(batch), z, levels)
-        x_hat = student.denoiser(z, level, make_conditioning(batch, student.text))
-        weight = (1 + level.double().exp()).clamp(max=MOST_WEIGHT).to(x_hat)
-        errors = (x_hat - target.to(x_hat)).square().mean(dim=(1, 3, 4)) * weight  # b t
+        conditioning = make_conditioning(batch, student.text)
+        x_hat = student.denoiser(z, level, conditioning)
+        if settings.network.upscale:
+            weight = student.denoiser.loss_weight(level, conditioning)
+            weight = weight / error_scale("v", level)[:, None, :, None, None]
+        else:
+            weight = (1 + level.double().exp()).clamp(max=MOST_WEIGHT).to(x_hat)[:, None, :, None, None]
+        errors = ((x_hat - target.to(x_hat)).square() * weight).mean(dim=(1, 3, 4))  # b t
         made = ~batch.observed
         per_clip = (errors * made).sum(dim=1) / made.to(errors).sum(dim=1)
         return Loss(
@@ -76,7 +83,8 @@ def step_levels(batch: Batch, settings: ModelSettings, *, steps: int, substeps: 
     """Levels (substeps + 1, b, t), float64, of a student's step: from the batch's places on the schedule, at most
     from `HIGHEST`, to those of 1 / steps less, or the clean end. Those of observed frames stay."""
     start = batch_levels(batch, settings).double()
-    start = torch.where(batch.observed, start, start.clamp(max=HIGHEST))
+    highest = HIGHEST + (settings.diffusion.shift if settings.network.upscale else 0.0)
+    start = torch.where(batch.observed, start, start.clamp(max=highest))
     places = [(batch.u.double() - part / (steps * substeps)).clamp(min=0) for part in range(1, substeps + 1)]
     later = [training_levels(settings, place).maximum(start) for place in places]
     return torch.stack([start, *(torch.where(batch.observed, start, level) for level in later)])

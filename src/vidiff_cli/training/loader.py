@@ -27,11 +27,11 @@ from vidiff_cli.pixels import from_uint8_fast
 from vidiff_cli.text.encoder import CaptionReader, CaptionTensors
 from vidiff_cli.training.bucket_sampler import BATCH, DROPOUT, IMAGES, LEVELS, SAMPLE, BucketBatchSampler
 from vidiff_cli.training.clip_sampling import ClipRows, ClipSample, draw_image, image_count, sample_clip
-from vidiff_cli.training.low_resolution import enlarged_clips
+from vidiff_cli.training.low_resolution import low_clips
 from vidiff_cli.training.motion_estimates import estimate_frames
 
 VIDEOS, FRAMES = (
-    ("video", "noise", "estimate", "uncertainty", "enlarged"),
+    ("video", "noise", "estimate", "uncertainty", "low"),
     ("u", "times", "observed", "estimated_from", "host_u", "host_observed"),
 )  # of a batch
 
@@ -118,9 +118,9 @@ class Batch:
     at which observed frames are shown (None: clean). The last frames, `images` of them, are images beside the clip.
     `host_u` and `host_observed` are u and observed on the host, for choices that must not wait for a GPU. `estimate`
     (b c t h w) and `uncertainty` (b 1 t h w) are made of the clean frames `estimated_from` (b, t), as in `Conditioning`
-    (None for a model without motion). `enlarged` (b c t h w) is the low-resolution clip at the size of the video, with
-    noise at the place `augmentation` (b) of the schedule (None but for super-resolution). The noise is white: the
-    model's prior is applied later."""
+    (None for a model without motion). `low` (b 2c+1 t h w) is the low-resolution clip as in `Conditioning`, with noise
+    at the place `augmentation` (b) of the schedule (None but for super-resolution). The noise is white: the model's
+    prior is applied later."""
 
     video: Tensor
     noise: Tensor
@@ -137,7 +137,7 @@ class Batch:
     estimate: Tensor | None = None
     uncertainty: Tensor | None = None
     estimated_from: Tensor | None = None
-    enlarged: Tensor | None = None
+    low: Tensor | None = None
     augmentation: Tensor | None = None
     host_u: Tensor | None = None
     host_observed: Tensor | None = None
@@ -374,10 +374,10 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
     for place, number in enumerate(spec.slice):
         torch.randn(noise.shape[1:], generator=seeded(spec.seed, step, number, device=device), out=noise[place])
     augmentation = send(host.augmentation, device)
-    enlarged = None
+    low = None
     if augmentation is not None:
         seeds = [(spec.seed, step, number) for number in spec.slice]
-        enlarged = enlarged_clips(video, spec.upscale, augmentation, seeds)
+        low = low_clips(video, spec.upscale, augmentation, seeds)
     return Batch(
         video=video,
         noise=noise,
@@ -394,7 +394,7 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
         estimate=send(host.estimate, device),
         uncertainty=send(host.uncertainty, device),
         estimated_from=send(host.estimated_from, device),
-        enlarged=enlarged,
+        low=low,
         augmentation=augmentation,
         host_u=host.u,
         host_observed=host.observed,

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.models.denoiser import noise_ratio
-from vidiff_cli.resize import enlarge, low_resolution
+from vidiff_cli.resize import low_resolution, with_uncertainty
 
 LOW = 1  # after (seed, step, number): the noise of low-resolution clips, not of the video
 
 
-def enlarged_clips(video: Tensor, scale: int, augmentation: Tensor, seeds: Sequence[tuple[int, ...]]) -> Tensor:
-    """The low-resolution clips of videos in [-1, 1], with noise, at the size of the videos: b c t h w -> the same.
+def low_clips(video: Tensor, scale: int, augmentation: Tensor, seeds: Sequence[tuple[int, ...]]) -> Tensor:
+    """The low-resolution clips of videos in [-1, 1], with noise, as a network is shown them: b c t h w -> b 2c+1 t h w.
 
     Args:
         video: The videos (b c t h w).
@@ -30,10 +30,10 @@ def enlarged_clips(video: Tensor, scale: int, augmentation: Tensor, seeds: Seque
         seeds: Of the noise of each clip (b).
 
     Returns:
-        The enlarged clips.
+        What `resize.with_uncertainty` makes of them.
     """
     low = low_resolution(video, scale)
     noise = torch.empty_like(low)
     for place, seed in enumerate(seeds):
         torch.randn(low.shape[1:], generator=seeded(*seed, LOW, device=low.device), out=noise[place])
-    return enlarge(low + noise_ratio(augmentation).view(-1, 1, 1, 1, 1) * noise, scale)
+    return with_uncertainty(low + noise_ratio(augmentation).view(-1, 1, 1, 1, 1) * noise, scale)

@@ -85,7 +85,7 @@ def diffusion_loss(
     prediction = denoiser.predict(z, level, conditioning)
     wanted = target(settings.target, batch.video, noise, level)
     weight = denoiser.loss_weight(level, conditioning)
-    errors = (prediction - wanted).square().mean(dim=(1, 3, 4)) * weight  # b t
+    errors = ((prediction - wanted).square() * weight).mean(dim=(1, 3, 4))  # b t
     made = ~batch.observed[:, :frames]
     per_clip = (errors[:, :frames] * made).sum(dim=1) / made.to(errors.dtype).sum(dim=1)
     total, terms = per_clip.mean(), {}
@@ -119,7 +119,7 @@ def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
         estimate=batch.estimate,
         uncertainty=batch.uncertainty,
         estimated_from=batch.estimated_from,
-        enlarged=batch.enlarged,
+        low=batch.low,
         augmentation=batch.augmentation,
         seeds=batch.seeds,
     )

@@ -27,7 +27,7 @@ from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
 from vidiff_cli.training.frame_levels import LevelKind
 from vidiff_cli.training.loader import Batch, ClipSource, to_network
-from vidiff_cli.training.low_resolution import enlarged_clips
+from vidiff_cli.training.low_resolution import low_clips
 from vidiff_cli.training.motion_estimates import estimate_frames
 from vidiff_cli.training.objective import Loss, Objective, diffusion_loss
 
@@ -195,8 +195,8 @@ def validate(
                 )
                 if scale := video_model.settings.network.upscale:
                     clean = torch.zeros(len(indices), device=device)
-                    enlarged = enlarged_clips(video, scale, clean, [(SEED, index) for index in indices])
-                    known = {"enlarged": enlarged, "augmentation": clean}
+                    low = low_clips(video, scale, clean, [(SEED, index) for index in indices])
+                    known = {"low": low, "augmentation": clean}
                 text = reader([validation_set.draws[index].caption for index in indices]).to(device) if reader else None
                 for number, band in enumerate(reached.tolist()):
                     batch = _batch(validation_set, indices, video, band, moved=number / len(reached))
