@@ -9,7 +9,7 @@
 set -euo pipefail
 
 case "${1:-}" in
-train | distill | prep | sample | extend | interpolate | evaluate) ;;
+train | distill | prep | sample | extend | interpolate | upscale | evaluate) ;;
 *) exec vidiff "$@" ;;
 esac
 

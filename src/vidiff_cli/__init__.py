@@ -23,8 +23,20 @@ _MODULES = {
     "prep": "vidiff_cli.commands.prep",
     "sample": "vidiff_cli.commands.sample",
     "train": "vidiff_cli.commands.train",
+    "upscale": "vidiff_cli.commands.upscale",
 }
-__all__ = ["__version__", "distill", "evaluate", "extend", "interpolate", "load_model", "prep", "sample", "train"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    "__version__",
+    "distill",
+    "evaluate",
+    "extend",
+    "interpolate",
+    "load_model",
+    "prep",
+    "sample",
+    "train",
+    "upscale",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -62,7 +62,8 @@ def test_every_flag_that_is_named_exists() -> None:
 
 
 def test_there_is_something_to_type() -> None:
-    assert {command.split()[1] for command in typed(README)} >= {"prep", "train", "sample", "extend", "interpolate"}
+    named = {command.split()[1] for command in typed(README)}
+    assert named >= {"prep", "train", "sample", "extend", "interpolate", "upscale"}
 
 
 def test_the_readme_is_short_and_its_set_up_is_two_commands() -> None:

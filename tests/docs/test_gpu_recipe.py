@@ -28,7 +28,9 @@ def run(tmp_path):
     return entry
 
 
-@pytest.mark.parametrize("command", ["train", "distill", "prep", "sample", "extend", "interpolate", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["train", "distill", "prep", "sample", "extend", "interpolate", "upscale", "evaluate"]
+)
 def test_work_is_shared(run, command):
     done = run(command, "a b", "-o", "out", GPUS="2", OMP_NUM_THREADS="3")
     assert done.stdout == f"torchrun 3: --nproc-per-node 2 --standalone -m vidiff_cli {command} a b -o out\n"

@@ -31,6 +31,7 @@ from vidiff_cli.cli.preview import preview
 from vidiff_cli.cli.push import push
 from vidiff_cli.cli.sample import sample
 from vidiff_cli.cli.train import train
+from vidiff_cli.cli.upscale import upscale
 from vidiff_cli.cli.world import world_app
 from vidiff_cli.system.standard_streams import open_closed_streams
 
@@ -111,7 +112,7 @@ def vidiff(
     """
 
 
-MAKING = (prep, train, distill, sample, extend, interpolate, evaluate, export)  # in the order of the help
+MAKING = (prep, train, distill, sample, extend, interpolate, upscale, evaluate, export)  # in the order of the help
 for command in (*MAKING, preview, models, fetch, push, info, doctor):
     app.command(command.__name__)(command)
 app.add_typer(world_app, name="world")

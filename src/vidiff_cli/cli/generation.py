@@ -1,4 +1,4 @@
-"""Options and reports that sample, extend and interpolate share."""
+"""Options and reports that the commands which write video share."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 
 from vidiff_cli.cli.console import aligned, print_json, print_paths, print_rows
 from vidiff_cli.cli.options import Invocation
-from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
 from vidiff_cli.config.options import REPRODUCE
 from vidiff_cli.config.reading import read_text
+from vidiff_cli.config.result import FilmSettings
 from vidiff_cli.errors import VidiffError
 
 if TYPE_CHECKING:
-    from vidiff_cli.commands.many import CompletionTask, FilmReport
+    from vidiff_cli.commands.many import FilmReport, FilmTask
 
 NEVER_REPEATED = {"output", "overwrite", "prompts_file"}
 FromJson = Annotated[
@@ -44,11 +44,12 @@ def are_many(inputs: Sequence[Path]) -> bool:
 
 def complete_many(
     call: Invocation,
-    command: CompletionTask,
-    settings: ExtendSettings | InterpolateSettings,
+    command: FilmTask,
+    settings: FilmSettings,
     inputs: Sequence[Path],
 ) -> None:
-    """Extend or interpolate every input by itself: paths on stdout, a table on stderr. Exit code 1 if one failed.
+    """Extend, interpolate or upscale every input by itself: paths on stdout, a table on stderr. Exit code 1 if one
+    failed.
 
     --dry-run prints what would be done with each.
     """

@@ -45,7 +45,7 @@ R = TypeVar("R")
 
 VERBOSE_KEY = "vidiff.verbose"
 # Commands whose work several processes of a launcher share; the first process alone runs the others.
-SHARED = frozenset({"prep", "train", "distill", "sample", "extend", "interpolate", "evaluate"})
+SHARED = frozenset({"prep", "train", "distill", "sample", "extend", "interpolate", "upscale", "evaluate"})
 LAST_PANELS = (OUTPUT, REPRODUCE)  # shown after the panels of the command
 METAVAR_WIDTH = 22  # longest line of choices in the help
 METAVARS = {int: "<int>", float: "<float>", Path: "<path>", Fraction: "<fps>"}

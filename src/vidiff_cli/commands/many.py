@@ -1,4 +1,4 @@
-"""`vidiff interpolate` and `vidiff extend` of many films: each by itself, and the next whatever became of the last.
+"""`vidiff interpolate`, `extend` and `upscale` of many films: each by itself, and the next whatever became of the last.
 
 A film is finished when its result is there with a sidecar of the same settings, model and input: the same command
 leaves it as it is, so that an interrupted one goes on. Processes of a launcher share the films, by their frames.
@@ -22,11 +22,14 @@ from typing import Any
 import torch
 
 from vidiff_cli.checkpoint import file_hash
-from vidiff_cli.config.generate import ExtendSettings, InterpolateSettings
+from vidiff_cli.config.generate import CompletionSettings, InterpolateSettings
+from vidiff_cli.config.result import FilmSettings
+from vidiff_cli.config.upscale import UpscaleSettings
 from vidiff_cli.errors import UsageError, VidiffError, error_sentence
 from vidiff_cli.events import Event, EventStream, Note, Progress, Task, task
 from vidiff_cli.generation.completion import open_completion_model
 from vidiff_cli.generation.films import Film, FilmMessages, FilmReport, result_folders
+from vidiff_cli.generation.load_model import open_upscaler
 from vidiff_cli.generation.resume_journal import journal_path
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.sidecar import read_sidecar, resolved_settings
@@ -40,9 +43,9 @@ from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.encode import HIDDEN, RECIPES
 from vidiff_cli.video.probe import SUFFIXES_VIDEO, probe
 
-CompletingSettings = ExtendSettings | InterpolateSettings
-CompletionTask = Task[..., Any]
-"""A task of such settings and `opened`, the model where the caller has it; its report counts frames."""
+FilmTask = Task[..., Any]
+"""A task of the settings of a command that takes films and `opened`, the model where the caller has it; its report
+counts frames."""
 
 # Settings that do not decide what a result looks like, or are compared otherwise (input, model, seed).
 FREE = {"input", "model", "seed", "clip_model", "autoencoder", "device", "sidecar", "dry_run"}
@@ -65,8 +68,8 @@ class ManyReport:
 class _Job:
     """One film for a worker process."""
 
-    command: CompletionTask
-    settings: CompletingSettings
+    command: FilmTask
+    settings: FilmSettings
     film: Film
     threads: int
     argv: tuple[str, ...]
@@ -76,9 +79,10 @@ Made = Generator[tuple[Film, Event | FilmReport], None, None]
 
 
 @task
-def many(command: CompletionTask, settings: CompletingSettings, inputs: Sequence[Path]) -> EventStream[ManyReport]:
-    """Extend or interpolate, as the `command` does, the films of `inputs` (files, and folders with all videos in them
-    and below) into the folder `settings.output`, as `settings` say but for their own input. --jobs films at a time.
+def many(command: FilmTask, settings: FilmSettings, inputs: Sequence[Path]) -> EventStream[ManyReport]:
+    """Extend, interpolate or upscale, as the `command` does, the films of `inputs` (files, and folders with all videos
+    in them and below) into the folder `settings.output`, as `settings` say but for their own input. --jobs films at a
+    time.
 
     Raises VidiffError for inputs, a folder or a model that cannot be used; what fails for one film is in its report.
     """
@@ -123,7 +127,7 @@ def _line(done: FilmReport) -> Note:
     return Note(f"{done.name}: {done.report.given} frames given, {done.report.made} made in {done.seconds:.1f} s.")
 
 
-def _planned(settings: CompletingSettings, inputs: Sequence[Path]) -> list[Film]:
+def _planned(settings: FilmSettings, inputs: Sequence[Path]) -> list[Film]:
     """The films and their results: under the input's name; with its suffix in it where two would have the same."""
     folder = settings.output
     if folder is None:
@@ -209,7 +213,7 @@ class _Tally:
         return Progress(what="frames of all films", done=done, total=self._frames or None, detail=", ".join(detail))
 
 
-def _in_turn(command: CompletionTask, settings: CompletingSettings, films: Sequence[Film]) -> Made:
+def _in_turn(command: FilmTask, settings: FilmSettings, films: Sequence[Film]) -> Made:
     """One film after the other, with one model for all."""
     if not films:
         return
@@ -220,7 +224,7 @@ def _in_turn(command: CompletionTask, settings: CompletingSettings, films: Seque
                 yield film, event
 
 
-def _at_a_time(command: CompletionTask, settings: CompletingSettings, films: Sequence[Film]) -> Made:
+def _at_a_time(command: FilmTask, settings: FilmSettings, films: Sequence[Film]) -> Made:
     """Several films at a time. The processes end with this one, however that ends."""
     threads, argv = max(1, torch.get_num_threads() // settings.jobs), tuple(sys.argv)
     jobs = [_Job(command=command, settings=settings, film=film, threads=threads, argv=argv) for film in films]
@@ -260,12 +264,15 @@ def _apart(job: _Job) -> list[Event | FilmReport] | VidiffError:
 
 
 @cache
-def _model_of_process(settings: CompletingSettings) -> VideoModel | None:
+def _model_of_process(settings: FilmSettings) -> VideoModel | None:
     return _open_model(settings)
 
 
-def _open_model(settings: CompletingSettings) -> VideoModel | None:
+def _open_model(settings: FilmSettings) -> VideoModel | None:
     """The model of all films; VidiffError where it cannot be opened, or not sampled so."""
+    if isinstance(settings, UpscaleSettings):
+        return None if settings.detail == "estimate" else open_upscaler(settings, settings.scale)
+    assert isinstance(settings, CompletionSettings), "the other commands that take films complete them"
     model = open_completion_model(settings)
     if model is not None:
         resolve_sampling(model, settings, completes=True)
@@ -273,7 +280,7 @@ def _open_model(settings: CompletingSettings) -> VideoModel | None:
 
 
 def _film(
-    command: CompletionTask, settings: CompletingSettings, film: Film, model: VideoModel | None
+    command: FilmTask, settings: FilmSettings, film: Film, model: VideoModel | None
 ) -> Generator[Event | FilmReport]:
     """The events of one film, and its report at the end. A UsageError, which all films would have, is raised."""
     began = time.monotonic()
@@ -310,9 +317,7 @@ def _failed(film: Film, seconds: float, reason: str) -> FilmReport:
     return FilmReport(name=film.name, path=film.result, status="failed", seconds=seconds, reason=reason)
 
 
-def _was_made_by(
-    sidecar: Mapping[str, Any], command: str, settings: CompletingSettings, model: VideoModel | None
-) -> bool:
+def _was_made_by(sidecar: Mapping[str, Any], command: str, settings: FilmSettings, model: VideoModel | None) -> bool:
     """True if a sidecar belongs to a result of these settings, this model and this input."""
     wanted = resolved_settings(settings.model_dump(mode="json"), model, settings.seed)
     said = {name: value for name, value in sidecar["settings"].items() if name not in FREE}

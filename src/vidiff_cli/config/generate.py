@@ -7,31 +7,24 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vidiff_cli.config.fields import Encoding, Rate, Size
 from vidiff_cli.config.model import LONG_CAPTIONS, LongCaptions
-from vidiff_cli.config.options import GENERAL, OUTPUT, REPRODUCE, Argument, Compile, Deterministic, Device, Option
-from vidiff_cli.config.read_options import DEFAULT, SharedReadOptions
+from vidiff_cli.config.options import Argument, Option
+from vidiff_cli.config.result import SAMPLING, VIDEO, FilmSettings, ResultSettings
 
 _AT = re.compile(r"(?:(?P<frame>[0-9]{1,9})|(?P<seconds>[0-9]{1,9}(?:\.[0-9]{1,9})?) ?s)=(?P<file>.+)", re.S)
 ROLLING = (
     "rolling: one window moves on frame by frame, and each frame in it is noisier than the one before (for models "
     "trained with a noise level for every frame)"
 )
-VIDEO, SAMPLING, GUIDANCE = "Video", "Sampling", "Guidance"
+GUIDANCE = "Guidance"
 
 
-class GenerationSettings(BaseModel):
-    """Settings of every command that generates."""
+class GenerationSettings(ResultSettings):
+    """Settings of the commands that make frames with a model of video."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    model: Annotated[Path | None, Option(GENERAL, "--model", "-m")] = Field(
-        default=None,
-        description="Run folder, checkpoint file, builtin, folder in the diffusers format or hf:OWNER/NAME; if not "
-        "given, the newest run under runs/, else builtin",
-    )
     clip_model: Annotated[str | None, Option(values="FILE|NAME:FILE|NAME:TAG")] = Field(
         default=None,
         description="CLIP weights of a model that was trained with CLIP; not needed where they are known by a tag",
@@ -49,11 +42,6 @@ class GenerationSettings(BaseModel):
     offload: Annotated[bool, Option()] = Field(
         default=False,
         description="Keep one part of a public model on the GPU at a time, which saves memory and costs time",
-    )
-    output: Annotated[Path | None, Option(OUTPUT, "--output", "-o")] = Field(
-        default=None,
-        description="Video file (.mp4 .webm .gif .webp .mkv), or folder for PNG frames; for several inputs, the folder "
-        "for their results",
     )
     steps: Annotated[int | None, Option(SAMPLING, "--steps", "--num-inference-steps", unit="steps")] = Field(
         default=None,
@@ -155,24 +143,6 @@ class GenerationSettings(BaseModel):
     long_captions: Annotated[LongCaptions | None, Option(GUIDANCE)] = Field(
         default=None, description=f"{LONG_CAPTIONS}; if not given, as the model was trained"
     )
-    lossless: Annotated[bool, Option(OUTPUT)] = Field(default=False, description="Write a lossless .mkv (FFV1 in RGB)")
-    sidecar: Annotated[bool, Option(OUTPUT)] = Field(
-        default=True, description="Write the settings beside each video, as .json"
-    )
-    compare: Annotated[bool, Option(OUTPUT)] = Field(
-        default=False,
-        description="Write a contact sheet (.png) too and, where there is an input, a video of it beside the result",
-    )
-    overwrite: Annotated[bool, Option(OUTPUT)] = Field(default=False, description="Replace an existing output")
-    seed: Annotated[int | None, Option(REPRODUCE)] = Field(
-        default=None, ge=0, description="Seed of every random draw; if not given, random and printed"
-    )
-    device: Device = "auto"
-    compile: Compile = "auto"
-    deterministic: Deterministic = False
-    dtype: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Option(REPRODUCE)] = Field(
-        default="auto", description="Number format of the network; auto: bf16 where the device computes in it"
-    )
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> GenerationSettings:
@@ -226,7 +196,7 @@ class SampleSettings(GenerationSettings):
     )
 
 
-class CompletionSettings(GenerationSettings):
+class CompletionSettings(FilmSettings, GenerationSettings):
     """Settings shared by extend and interpolate, which add frames to a given video."""
 
     size: Annotated[Annotated[int, Field(ge=1, le=16_384)] | Literal["film", "model"], Option(VIDEO, unit="pixels")] = (
@@ -241,28 +211,13 @@ class CompletionSettings(GenerationSettings):
         description="Source of the new frames; both: the estimate by motion and what the model adds to it; estimate: "
         "the estimate alone, without a model; model: the model's frames alone, enlarged",
     )
-    reading: SharedReadOptions = DEFAULT
     at: Annotated[tuple[str, ...], Option(VIDEO, values="PLACE=FILE")] = Field(
         default=(),
         description="A picture at a place of the result: 40=FILE at frame 40, counted from 0, or 1.5s=FILE after 1.5 "
         "seconds; the frames around follow from it",
     )
-    audio: Annotated[bool, Option(VIDEO)] = Field(
-        default=True, description="Keep the audio (longer in slow motion, at its pitch)"
-    )
-    scenes: Annotated[bool, Option(VIDEO)] = Field(
-        default=True, description="Find scene cuts, and make no frame from both sides of a cut"
-    )
     samples: Annotated[int, Option(SAMPLING, unit="samples")] = Field(
         default=1, ge=1, le=64, description="Samples whose mean is the result; with few steps 1 is enough"
-    )
-    dry_run: Annotated[bool, Option(OUTPUT)] = Field(
-        default=False,
-        description="Print what would be done and write nothing; with --output, only a picture of the plan "
-        "(NAME_plan.png)",
-    )
-    jobs: Annotated[int, Option(OUTPUT, unit="processes")] = Field(
-        default=1, ge=1, le=256, description="Inputs processed at the same time, where there are several"
     )
 
     @field_validator("at")
@@ -328,6 +283,9 @@ class InterpolateSettings(CompletionSettings):
     """Settings of `vidiff interpolate`."""
 
     input: Path = Field(description="A video; with --to also a photo")
+    audio: Annotated[bool, Option(VIDEO)] = Field(
+        default=True, description="Keep the audio (longer in slow motion, at its pitch)"
+    )
     fps: Annotated[Rate | None, Option(VIDEO)] = Field(
         default=None,
         description="Rate of the result; with --to and photos, if not given, the rate of the training clips",

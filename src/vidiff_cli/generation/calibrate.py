@@ -41,7 +41,7 @@ def calibrate(
     Of an input too short to hold frames back the gain is 1 beyond single frames, whose motion is unknown, else 0.
     """
     given = sorted(line.given)
-    scenes = _scenes(clip)
+    scenes = find_scenes(clip)
     lone = max(map(len, scenes), default=0) == 1
     between, beyond = NO_GAIN, [(1.0, FULL_GAIN if lone else NO_GAIN)]
     made = [rank for rank in range(len(line.times)) if rank not in line.given and rank not in line.repeats]
@@ -62,17 +62,17 @@ def calibrate(
     return gain_of
 
 
-def _scenes(clip: SourceClip) -> list[range]:
+def find_scenes(clip: SourceClip) -> list[range]:
     """The frames of the input, scene by scene; each inserted picture is one of its own."""
     pictures = {edge for number in clip.inserted for edge in (number, number + 1)}
     edges = sorted({0, *clip.starts, *pictures, len(clip)})
     return [range(low, high) for low, high in pairwise(edges)]
 
 
-def _window_starts(scenes: Sequence[range], length: int) -> list[int]:
-    """Start frames of windows of `length` frames, at most `MAX_WINDOWS`, evenly spread over all that fit in a scene."""
+def window_starts(scenes: Sequence[range], length: int, most: int = MAX_WINDOWS) -> list[int]:
+    """Start frames of windows of `length` frames, at most `most`, evenly spread over all that fit in a scene."""
     fitting = [start for scene in scenes for start in range(scene.start, scene.stop - length + 1)]
-    count = min(MAX_WINDOWS, len(fitting))
+    count = min(most, len(fitting))
     return [fitting[(2 * place + 1) * len(fitting) // (2 * count)] for place in range(count)]
 
 
@@ -120,7 +120,7 @@ def _hold_back(
     Returns (truth, the model's frames, the estimate: b c t h w, its uncertainty: b 1 t h w).
     """
     length = len(observed)
-    starts = _window_starts(scenes, length)
+    starts = window_starts(scenes, length)
     frames = np.stack([clip.frames.read(range(start, start + length)) for start in starts])
     if is_gray(model.codec):
         frames = to_rgb(to_gray(frames))

@@ -269,17 +269,25 @@ def describe_plan(plan: CompletionPlan) -> Iterator[Event]:
 
 def plot_plan(plan: CompletionPlan, options: OutputOptions) -> EventStream[WindowPlanReport]:
     """Describe the plan (--dry-run). Writes nothing but, with --output, a picture of the plan beside the result."""
-    from vidiff_cli.viz.plan_plot import PlanView, plan_lines, write_plan_plot
-
     line = plan.timeline
     windows = plan.windows if plan.rolling is None else list(plan.rolling.windows())
+    batches = batch_windows(windows, 1, 1 if plan.rolling else plan.windows_at_once)
+    return (yield from plot_windows(line, windows, batches, options))
+
+
+def plot_windows(
+    line: Timeline, windows: Sequence[Window], batches: Sequence[range], options: OutputOptions
+) -> EventStream[WindowPlanReport]:
+    """Describe the windows of a timeline, and those of them that are sampled at once, as `plot_plan`."""
+    from vidiff_cli.viz.plan_plot import PlanView, plan_lines, write_plan_plot
+
     view = PlanView(
         windows=windows,
         times=line.times,
         given=line.given,
         written=line.written,
         repeats=line.repeats,
-        batches=batch_windows(windows, 1, 1 if plan.rolling else plan.windows_at_once),
+        batches=batches,
     )
     path = options.path and options.path.with_name(options.path.stem + "_plan.png")
     if path is not None:

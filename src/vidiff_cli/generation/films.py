@@ -1,4 +1,4 @@
-"""Films of a command that completes many, and their reports; both as data for the other processes of a launcher."""
+"""Films of a command that works on many, and their reports; both as data for the other processes of a launcher."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pydantic import TypeAdapter
 
 from vidiff_cli.events import Event, Note, Progress
 from vidiff_cli.generation.complete_video import CompletionReport
+from vidiff_cli.generation.upscale_video import UpscaleReport
 from vidiff_cli.system.atomic_files import unwritable
 
 SENT_SECONDS = 0.5  # between two messages of a process about its progress
-COMPLETION = TypeAdapter(CompletionReport)
+REPORTS = TypeAdapter(CompletionReport | UpscaleReport)
 
 
 class FrameCounts(Protocol):
@@ -71,7 +72,7 @@ class FilmMessages:
         """An event as data; None where it is not worth a message."""
         film, event = made
         if isinstance(event, FilmReport):
-            own = None if event.report is None else COMPLETION.dump_python(event.report, mode="json")  # type: ignore[arg-type]
+            own = None if event.report is None else REPORTS.dump_python(event.report, mode="json")  # type: ignore[arg-type]
             return {
                 "film": film.name,
                 "status": event.status,
@@ -93,7 +94,7 @@ class FilmMessages:
             return film, Note(data["warning"], "warning")
         if "what" in data:
             return film, Progress(what=data["what"], done=data["done"], total=data["total"])
-        report = None if data["report"] is None else COMPLETION.validate_python(data["report"])
+        report = None if data["report"] is None else REPORTS.validate_python(data["report"])
         return film, FilmReport(
             name=film.name,
             path=film.result,

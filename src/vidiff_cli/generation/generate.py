@@ -6,7 +6,6 @@ store uint8.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -15,11 +14,11 @@ import torch
 from torch import Tensor
 
 from vidiff_cli.diffusion.samplers import Denoise
-from vidiff_cli.events import Event, Note, Progress
+from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import Window
-from vidiff_cli.generation.budget import LONG_SECONDS, count_passes
+from vidiff_cli.generation.budget import count_passes
 from vidiff_cli.generation.frame_store import FrameStore, MemoryFrameArray
-from vidiff_cli.generation.made_frames import write_made
+from vidiff_cli.generation.made_frames import note_stale, resume_windows, write_windows
 from vidiff_cli.generation.resume_journal import WindowJournal
 from vidiff_cli.generation.rolling import generate_rolling
 from vidiff_cli.generation.sampling_setup import SamplingSetup
@@ -58,8 +57,8 @@ def generate(
     Raises:
         VidiffError: The network's numbers are not finite, or the store cannot be written.
     """
-    if journal is not None and journal.stale:
-        yield Note("The windows kept by an interrupted call are of other settings or another input: making all.")
+    if journal is not None:
+        yield from note_stale(journal)
     if model.compile_before(count_passes(setup, job)):
         yield Note("The network is compiled first, which takes a minute or more.")
     if job.rolling is not None:
@@ -67,9 +66,7 @@ def generate(
         return
     batches, start = batch_windows(job.windows, len(job.seeds), model.windows_at_once), 0
     if journal is not None:
-        start = _resume(journal, job, store, batches)
-    if start:
-        yield Note(f"Continuing after window {start} of {len(job.windows)}.")
+        start = yield from resume_windows(journal, job.windows, store, batches)
     codec = window_codec(model.codec, job, store, model.device)
     batches_made = sample_windows(
         codec.windows,
@@ -84,21 +81,7 @@ def generate(
         init_noise=setup.init_noise(codec.windows, job.seeds),
         finish=codec.finish,
     )
-    with torch.no_grad():
-        began, done = time.monotonic(), start
-        yield Progress(what=what, done=start, total=len(job.windows))
-        for made in batches_made:
-            checksum = 0 if journal is None else journal.checksum
-            for window, frames in zip(job.windows[done:], made, strict=False):
-                write_made(store, sorted(window.makes), frames, f"window {done + 1} of {len(job.windows)}")
-                checksum = store.checksum(sorted(window.makes), checksum)
-                done += 1
-            remaining = (time.monotonic() - began) / (done - start) * (len(job.windows) - done)
-            if done == start + len(made) and remaining > LONG_SECONDS:
-                yield Note(f"About {remaining / 60:.0f} more minutes for {len(job.windows) - done} windows.")
-            yield Progress(what=what, done=done, total=len(job.windows))
-            if journal is not None:
-                journal.save(done, checksum, of=len(job.windows))
+    yield from write_windows(job.windows, batches_made, store, start=start, journal=journal, what=what)
 
 
 def generate_clips(model: VideoModel, setup: SamplingSetup, job: VideoJob, frames: np.ndarray) -> np.ndarray:
@@ -110,24 +93,6 @@ def generate_clips(model: VideoModel, setup: SamplingSetup, job: VideoJob, frame
     for _ in generate(model, setup, job, store):
         pass
     return store.read(range(frames.shape[1])).swapaxes(0, 1)
-
-
-def _resume(journal: WindowJournal, job: VideoJob, store: FrameStore, batches: Sequence[range]) -> int:
-    """The number of windows that an interrupted call made and whose frames are unharmed."""
-    whole = journal.windows in {0, *(batch.stop for batch in batches)}  # batches are made whole or not at all
-    if not whole or _checksum(store, job.windows[: journal.windows]) != journal.checksum:
-        journal.begin_anew(store.made.shape)
-    if journal.windows == len(job.windows):
-        journal.save(journal.windows, journal.checksum, of=journal.windows)
-    return journal.windows
-
-
-def _checksum(store: FrameStore, windows: Sequence[Window]) -> int:
-    """The checksum of what these windows made."""
-    checksum = 0
-    for window in windows:
-        checksum = store.checksum(sorted(window.makes), checksum)
-    return checksum
 
 
 def _denoiser(

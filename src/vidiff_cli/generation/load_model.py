@@ -13,7 +13,7 @@ from vidiff_cli.config.fields import Size
 from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.errors import UsageError, VidiffError
-from vidiff_cli.generation.builtin import builtin_file
+from vidiff_cli.generation.builtin import FOLDER, builtin_file, builtin_upscaler
 from vidiff_cli.models.acceleration import CompileChoice, LaterCompilation, compile_problem
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.guided_model import guide_model
@@ -157,7 +157,7 @@ def open_model(
     for name, value in (("--model-size", size), ("--model-frames", frames)):
         if value is not None:
             raise UsageError(f"{name} is for public models", found=str(model or "a model of vidiff's own"))
-    return load_model(
+    loaded = load_model(
         model,
         chosen,
         number_format,
@@ -166,6 +166,48 @@ def open_model(
         long_captions=long_captions,
         compile="off" if deterministic and compile == "auto" else compile,
     )
+    if loaded.scale:
+        fix = "use vidiff upscale, or name another model with --model"
+        raise VidiffError(f"{loaded.name} makes videos larger", expected="a model that makes videos", fix=fix)
+    return loaded
+
+
+class UpscalerOptions(Protocol):
+    """The options of an upscaler, as the settings of its command have them (described there)."""
+
+    @property
+    def model(self) -> Path | None: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def compile(self) -> CompileChoice: ...
+    @property
+    def deterministic(self) -> bool: ...
+
+
+def open_upscaler(options: UpscalerOptions, scale: float | None) -> UNetModel:
+    """A model of super-resolution: the named one, else the newest run of one under runs/, else that of the package for
+    a scale. VidiffError for any other model, and where it finds no upscaler."""
+    device = choose_device(options.device, deterministic=options.deterministic)
+    dtype = choose_dtype(options.dtype, device)
+    model, fix = options.model or newest_run(upscales=True) or BUILTIN, "name an upscaler with --model"
+    train = "train one with vidiff train DATASET --task upscale"
+    if is_public(model) or (path_kind(model) != "builtin model" and find_finetuned(model) is not None):
+        raise VidiffError(f"{model} does not make videos larger", found="a public model", fix=f"{fix}, or {train}")
+    if path_kind(model) == "builtin model":
+        box = builtin_upscaler(scale)
+        if box is None:
+            found = "no run that upscales under runs/, and none in the package" if options.model is None else None
+            raise VidiffError("no upscaler", found=found, fix=f"{fix}, {train}, or use --detail estimate")
+        model = box
+    compile = "off" if options.deterministic and options.compile == "auto" else options.compile
+    loaded = load_model(model, device, dtype, compile=compile)
+    if not loaded.scale:
+        found = "a model that makes videos"
+        raise VidiffError(f"{loaded.name} does not make videos larger", found=found, fix=f"{fix}, or {train}")
+    return loaded
 
 
 def find_finetuned(model: Path | None) -> TrainedWeights | None:
@@ -228,7 +270,7 @@ def load_model(
         autoencoder=None if latent is None else open_latent_codec(latent, device, model=path, source=autoencoder),
         clip_model=clip,
         compilation=LaterCompilation(compile),
-        is_builtin=path == builtin_file(),
+        is_builtin=path.parent == FOLDER,
         is_default=model is None,
         fetched=fetched,
         licence=fetched and read_licence(fetched.path),
@@ -281,10 +323,18 @@ def find_checkpoint(model: Path | None) -> Path:
     raise VidiffError(f"{model} is not a model", found=found, expected="a run folder or a checkpoint file")
 
 
-def newest_run() -> Path | None:
-    """The run under runs/ that was trained last."""
-    runs = sorted(RUNS.glob("*/checkpoints/latest"), key=lambda path: path.stat().st_mtime)
-    return runs[-1].parents[1] if runs else None
+def newest_run(*, upscales: bool = False) -> Path | None:
+    """The run under runs/ that was trained last, of those that make videos or of those that make them larger."""
+    pointers = sorted(RUNS.glob("*/checkpoints/latest"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return next((path.parents[1] for path in pointers if _upscales(path.parents[1]) == upscales), None)
+
+
+def _upscales(run: Path) -> bool:
+    """True for a run of super-resolution; a damaged one is not: it has its own message when it is opened."""
+    try:
+        return bool(read_header(find_checkpoint(run))["model"]["network"]["upscale"])
+    except (VidiffError, KeyError, TypeError):
+        return False
 
 
 def _latest(run: Path) -> Path | None:

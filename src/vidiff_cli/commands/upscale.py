@@ -1,0 +1,166 @@
+"""`vidiff upscale`: a video at several times its size."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from vidiff_cli.config.upscale import UpscaleSettings
+from vidiff_cli.device import choose_device
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.events import EventStream, Note, task
+from vidiff_cli.generation.budget import check_amount
+from vidiff_cli.generation.calibrate import find_scenes
+from vidiff_cli.generation.completion import WindowPlanReport, photo_fps, plot_windows
+from vidiff_cli.generation.load_model import open_upscaler
+from vidiff_cli.generation.open_input import open_input
+from vidiff_cli.generation.output_files import OutputOptions
+from vidiff_cli.generation.source_clip import Size, SourceClip, read_clip
+from vidiff_cli.generation.upscale_video import UpscalePlan, UpscaleReport, upscale_video
+from vidiff_cli.generation.upscaling import UpscaleSetup, check_memory, count_upscale_passes
+from vidiff_cli.models.unet_model import UNetModel
+from vidiff_cli.timeline import Timeline, plans
+from vidiff_cli.video.probe import VideoInfo
+
+LONGEST_SIDE = 16_384  # pixels of a result
+CUBIC_SCALE = 2  # where neither a scale nor a model is named
+
+
+@task
+def upscale(
+    settings: UpscaleSettings, *, opened: UNetModel | None = None
+) -> EventStream[UpscaleReport | WindowPlanReport]:
+    """Make the frames of a video larger, by a model of super-resolution; rate and sound stay.
+
+    `opened`: the model of the settings, where the caller has it.
+    Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
+    """
+    info = open_input(settings.input, settings.reading)
+    model = opened
+    if settings.detail == "estimate":
+        model = None
+        choose_device(settings.device, deterministic=settings.deterministic)
+    elif model is None:
+        model = open_upscaler(settings, settings.scale)
+    own = CUBIC_SCALE if model is None else model.scale
+    scale, size = _result_size(settings, info, own)
+    setup = None if model is None else _setup(settings, model, scale)
+    options = OutputOptions.from_record("upscale", settings.output, settings.model_dump(mode="json"))
+    clip = _read(setup, info, size, options.folder)
+    plan, line = _plan(settings, setup, clip, size)
+    yield from _describe(plan, setup)
+    if settings.dry_run:
+        batches = [range(number, number + 1) for number in range(len(plan.windows))]
+        return (yield from plot_windows(line, plan.windows, batches, options))
+    return (yield from upscale_video(setup, plan, options, audio=settings.audio))
+
+
+def _result_size(settings: UpscaleSettings, info: VideoInfo, own: int) -> tuple[Fraction, Size]:
+    """Scale and size (h w) of the result: sides that the scale does not make whole become even. VidiffError for a
+    result that is not larger than the input, or too large."""
+    height, width = info.height, info.width
+    if settings.size is None:
+        scale = settings.exact_scale or Fraction(own)
+    else:
+        scale = Fraction(settings.size, min(height, width))
+        if scale <= 1:
+            raise VidiffError(
+                f"{settings.input} is not smaller than --size {settings.size}",
+                found=f"{width}x{height}",
+                expected="a size above its short side",
+                fix="choose a larger --size",
+            )
+    size = _side(height, scale), _side(width, scale)
+    if max(size) > LONGEST_SIDE:
+        raise VidiffError(
+            "the result would be too large",
+            found=f"{size[1]}x{size[0]}",
+            expected=f"sides of at most {LONGEST_SIDE:,}",
+            fix="choose a smaller --size or --scale",
+        )
+    return scale, size
+
+
+def _side(side: int, scale: Fraction) -> int:
+    exact = side * scale
+    return int(exact) if exact.denominator == 1 else max(2, 2 * round(exact / 2))
+
+
+def _setup(settings: UpscaleSettings, model: UNetModel, scale: Fraction) -> UpscaleSetup:
+    """VidiffError for noise on the input that the model was not trained with."""
+    most = model.settings.augmentation
+    if settings.augmentation > most:
+        raise VidiffError(
+            "this model was trained on inputs of less noise"
+            if most
+            else "this model was trained on inputs without noise",
+            found=f"--augmentation {settings.augmentation:g}",
+            expected=f"at most {most:g}",
+        )
+    return UpscaleSetup(
+        model=model,
+        passes=count_upscale_passes(scale, model.scale),
+        steps=settings.steps,
+        sampler=settings.sampler,
+        samples=settings.samples,
+        augmentation=settings.augmentation,
+        prompt=settings.prompt or "",
+        tile=settings.tile,
+    )
+
+
+def _read(setup: UpscaleSetup | None, info: VideoInfo, size: Size, folder: Path) -> SourceClip:
+    """Read the input at its own size. VidiffError where disk or memory cannot hold what is to be made of it."""
+    expected = 1 if info.is_image else max(1, int((info.duration_seconds or 0) * info.fps))
+    if setup is not None:
+        size = info.height * setup.scale, info.width * setup.scale
+        check_memory(setup, expected, *size)
+        check_amount(expected, size[1], size[0], folder)
+    own = info.width, info.height
+    clip = read_clip(info, folder, own, own, fps=None if info.is_image else info.fps)  # a steady rate, as the result's
+    if setup is not None:
+        check_memory(setup, len(clip), *size)
+        check_amount(len(clip), size[1], size[0], folder)
+    return clip
+
+
+def _plan(
+    settings: UpscaleSettings, setup: UpscaleSetup | None, clip: SourceClip, size: Size
+) -> tuple[UpscalePlan, Timeline]:
+    """The windows of each scene. VidiffError for an overlap that leaves nothing to make."""
+    model = None if setup is None else setup.model
+    whole = range(len(clip))
+    scenes = tuple(find_scenes(clip)) if settings.scenes else (whole,)
+    rate = clip.fps or photo_fps(model)
+    line = Timeline(times=clip.times, given={}, written=tuple(whole), fps=rate, segments=scenes)
+    windows = []
+    if model is not None:
+        windows = plans(line, window=model.frames, overlap=_overlap(settings, model))
+    plan = UpscalePlan(clip=clip, windows=windows, size=size, rate=rate, measured=settings.detail == "both")
+    return plan, line
+
+
+def _overlap(settings: UpscaleSettings, model: UNetModel) -> int:
+    """Frames that a window observes of the one before, of a model that was trained on large frames that are known."""
+    if "learned" not in model.conditions:
+        if settings.overlap:
+            raise VidiffError("this model was not trained on given frames", found=f"--overlap {settings.overlap}")
+        return 0
+    if settings.overlap is None:
+        return model.frames // 2
+    if settings.overlap >= model.frames:
+        expected = f"less than the window of {model.frames}"
+        raise VidiffError("--overlap leaves nothing to make", found=settings.overlap, expected=expected)
+    return settings.overlap
+
+
+def _describe(plan: UpscalePlan, setup: UpscaleSetup | None) -> EventStream[None]:
+    """Notes on the size of the result, and on what became of the input."""
+    clip, (height, width) = plan.clip, plan.size
+    by = "enlarged by a cubic, without a model"
+    if setup is not None:
+        times = f"{setup.passes} times" if setup.passes > 1 else "once"
+        by = f"by a model of {setup.model.scale} times the size, taken {times}"
+    yield Note(f"{len(clip)} frames of {clip.info.width}x{clip.info.height} become {width}x{height}, {by}.")
+    for remark in clip.parts[0].remarks:
+        yield Note(f"{clip.info.path.name}: {remark}.", "warning" if remark.startswith("damaged") else "info")

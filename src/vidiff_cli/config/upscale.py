@@ -1,0 +1,82 @@
+"""Settings of `vidiff upscale`."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vidiff_cli.config.options import GENERAL, Option
+from vidiff_cli.config.result import SAMPLING, VIDEO, FilmSettings
+
+
+class UpscaleSettings(FilmSettings):
+    """Settings of `vidiff upscale`."""
+
+    input: Path = Field(description="A video, a folder with its frames, or a photo")
+    model: Annotated[Path | None, Option(GENERAL, "--model", "-m")] = Field(
+        default=None,
+        description="Run of vidiff train --task upscale, its checkpoint file, builtin or hf:OWNER/NAME; if not given, "
+        "the newest such run under runs/, else builtin",
+    )
+    size: Annotated[int | None, Option(VIDEO, unit="pixels")] = Field(
+        default=None, ge=1, le=16_384, description="Short side of the result"
+    )
+    scale: Annotated[float | None, Option(VIDEO, unit="times")] = Field(
+        default=None,
+        gt=1,
+        le=64,
+        description="Size of the result in sizes of the input; if neither this nor --size is given, the scale of the "
+        "model. A larger one takes it several times",
+    )
+    detail: Annotated[Literal["both", "estimate", "model"], Option(VIDEO)] = Field(
+        default="both",
+        description="Source of the detail; both: the enlarged input and as much of what the model adds as was right "
+        "where the input itself was made small; estimate: the enlarged input alone (cubic), without a model; model: "
+        "the model's frames as they are",
+    )
+    steps: Annotated[int, Option(SAMPLING, unit="steps")] = Field(
+        default=1,
+        ge=1,
+        le=4096,
+        description="Sampling steps; 1: the mean of what the frames can be, which is nearest to the truth; more: one "
+        "possibility, sharper and further from it (with --detail model)",
+    )
+    samples: Annotated[int, Option(SAMPLING, unit="samples")] = Field(
+        default=1, ge=1, le=64, description="Samples whose mean is the result; with one step 1 is enough"
+    )
+    sampler: Annotated[Literal["dpmpp-2m", "ddim", "ddpm"], Option(SAMPLING)] = Field(
+        default="dpmpp-2m", description="Sampler"
+    )
+    augmentation: Annotated[float, Option(SAMPLING)] = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Noise added to the input, as a position on the noise schedule, which the model is told of; 0: "
+        "none. Some makes the model less faithful to a damaged input and freer to add detail",
+    )
+    prompt: Annotated[str | None, Option(SAMPLING)] = Field(
+        default=None, description="What the video shows, for a model that was trained with captions"
+    )
+    overlap: Annotated[int | None, Option(SAMPLING, unit="frames")] = Field(
+        default=None, ge=0, description="Frames that a window is shown of the one before; if not given, half a window"
+    )
+    tile: Annotated[int, Option(SAMPLING, unit="pixels")] = Field(
+        default=512,
+        ge=16,
+        description="Side of the tiles that the network sees at a time; smaller ones save memory, and the result is "
+        "the same",
+    )
+
+    @model_validator(mode="after")
+    def _one_size(self) -> UpscaleSettings:
+        if self.size is not None and self.scale is not None:
+            raise ValueError("give only one of --size and --scale")
+        return self
+
+    @property
+    def exact_scale(self) -> Fraction | None:
+        """--scale as it was typed."""
+        return None if self.scale is None else Fraction(str(self.scale))

@@ -1,0 +1,224 @@
+"""Upscale a clip by a model of super-resolution, window after window, tile by tile.
+
+The network is shown the low-resolution frames, enlarged, and the large frames that the window before has made. Its
+correction of the enlarged frames is added with a weight that is measured on the film itself, made small. A scale above
+the model's takes it several times; each pass is shown the frames made before, made as small as its own result.
+
+Shapes: 1 clip, c channels of the network, t frames of a window, h w pixels of the input, H W pixels of the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vidiff_cli.device import available_memory
+from vidiff_cli.diffusion.guidance import hold_known, threshold
+from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.frames import Window
+from vidiff_cli.generation.calibrate import find_scenes, window_starts
+from vidiff_cli.generation.frame_store import FrameStore
+from vidiff_cli.generation.source_clip import SourceClip
+from vidiff_cli.luma import LUMA
+from vidiff_cli.models.codec import is_gray
+from vidiff_cli.models.denoiser import noise_ratio
+from vidiff_cli.models.unet_model import UNetModel
+from vidiff_cli.pixels import clip_from_uint8, quantize_8bit
+from vidiff_cli.resize import enlarge, low_resolution
+from vidiff_cli.sampling.windows import take_made, window_noise
+
+LOW = 1  # the last part of the noise of low-resolution frames, which is not that of large ones
+MEASURED_WINDOWS, MEASURED_SIDE = 3, 256  # of the input, that the weight of a model is measured on
+SMALLEST_MEASURED = 32  # pixels: of smaller inputs, too little is left when they are made small
+TENSORS = 9  # of a window's large frames that are there at the same time, at most
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpscaleSetup:
+    """A model and its sampling: `passes` of it, each in `steps` of a `sampler`, of which `samples` are averaged.
+
+    `augmentation` is the noise on its input, a place on the schedule. `weight` is that of its correction of the
+    enlarged frames.
+    """
+
+    model: UNetModel
+    passes: int
+    steps: int
+    sampler: Literal["dpmpp-2m", "ddim", "ddpm"]
+    samples: int
+    augmentation: float
+    prompt: str
+    tile: int
+    weight: float = 1.0
+
+    @property
+    def scale(self) -> int:
+        """Scale of all passes together."""
+        return self.model.scale**self.passes
+
+    def sample(self, denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
+        """Walk z from noise to frames in [-1, 1]."""
+        levels, bounded = self.model.levels(self.steps), threshold(denoise)
+        if self.sampler == "ddpm":
+            return ddpm(bounded, z, levels, noise=noise)
+        return SAMPLERS[self.sampler](bounded, z, levels)
+
+
+def count_upscale_passes(scale: Fraction, of_model: int) -> int:
+    """Passes of a model that reach a scale."""
+    passes = 1
+    while of_model**passes < scale:
+        passes += 1
+    return passes
+
+
+def check_memory(setup: UpscaleSetup, frames: int, height: int, width: int) -> None:
+    """Raise VidiffError where the large frames of a window do not fit in memory."""
+    needed = 4 * 3 * TENSORS * min(frames, setup.model.frames) * height * width
+    available = available_memory(setup.model.device)
+    if needed > available:
+        raise VidiffError(
+            f"a window of frames of {width}x{height} does not fit in memory",
+            found=f"{available / 2**30:.1f} GiB",
+            expected=f"about {needed / 2**30:.1f} GiB",
+            fix="choose a smaller --size or --scale, or --detail estimate",
+        )
+
+
+def upscale_windows(
+    setup: UpscaleSetup, clip: SourceClip, windows: Sequence[Window], store: FrameStore, *, seed: int, start: int = 0
+) -> Iterator[list[Tensor]]:
+    """Upscale the frames of a clip.
+
+    Args:
+        setup: How the model upscales.
+        clip: The frames at their own size.
+        windows: The windows, in order.
+        store: Large frames; those that a window makes must be there before the next one is taken.
+        seed: Seed of all noise.
+        start: Number of windows that are there already.
+
+    Yields:
+        The large frames that each window makes (1 3 t H W).
+    """
+    device, rate = setup.model.device, _known_rate(setup.model, clip.fps)
+    for number, window in enumerate(windows[start:], start):
+        low = clip_from_uint8(clip.frames.read(window.frames)).to(device)
+        seen = sorted(window.observed)
+        known = low.new_zeros(*low.shape[:3], *(setup.scale * side for side in low.shape[-2:]))
+        if seen:
+            known[:, :, [window.frames.index(frame) for frame in seen]] = clip_from_uint8(store.read(seen)[:, 0]).to(
+                device
+            )
+        observed = torch.tensor([[frame in window.observed for frame in window.frames]], device=device)
+        yield [take_made(window, upscale_window(setup, low, known, observed, rate=rate, seeds=(seed, number)))]
+
+
+def upscale_window(
+    setup: UpscaleSetup, low: Tensor, known: Tensor, observed: Tensor, *, rate: float, seeds: tuple[int, int]
+) -> Tensor:
+    """Upscale the frames of a window.
+
+    Args:
+        setup: How the model upscales.
+        low: The low-resolution frames in [-1, 1] (1 3 t h w).
+        known: Large frames (1 3 t H W).
+        observed: True where `known` counts (1 t).
+        rate: Frames per second, as the network is told.
+        seeds: Seed and number of the window.
+
+    Returns:
+        The large frames (1 3 t H W).
+    """
+    times = torch.arange(low.shape[2], device=low.device)[None] / rate
+    for number in range(setup.passes):
+        smaller = setup.model.scale ** (setup.passes - 1 - number)
+        seen = known if smaller == 1 else low_resolution(known, smaller)
+        made = _one_pass(setup, low, seen, observed, times, (*seeds, number))
+        low = torch.where(observed[:, None, :, None, None], seen, quantize_8bit(made))
+    return low
+
+
+def _one_pass(
+    setup: UpscaleSetup, low: Tensor, known: Tensor, observed: Tensor, times: Tensor, seeds: tuple[int, int, int]
+) -> Tensor:
+    """The frames at the model's scale (1 3 t h w -> 1 3 t H W).
+
+    Frames are padded to sides that the network takes. What a model of luma corrects is added to all three colors.
+    """
+    model, (seed, number, place) = setup.model, seeds
+    height, width = (model.scale * side for side in low.shape[-2:])
+    low = _padded(low, model.multiple // math.gcd(model.multiple, model.scale))
+    enlarged = enlarge(low, model.scale)
+    shown = plain = _as_network(model, enlarged)
+    if setup.augmentation:
+        small = _as_network(model, low)
+        drawn = window_noise([seed], [number], 1, place, LOW)(small, None)
+        shown = enlarge(small + noise_ratio(torch.tensor(setup.augmentation)).to(small) * drawn, model.scale)
+    denoise = model.upscaler(shown, times, observed, setup.prompt, augmentation=setup.augmentation, tile=setup.tile)
+    if bool(observed.any()):
+        held = _as_network(model, _padded(known, model.multiple))
+        denoise = hold_known(denoise, held, observed, level=model.level_at(0.0))
+    total = torch.zeros_like(shown)
+    for sample in range(setup.samples):
+        noise = window_noise([seed + sample], [number], 1, place)
+        total += setup.sample(denoise, noise(shown, None), noise)
+    large = enlarged + setup.weight * (total / setup.samples - plain)
+    return large[..., :height, :width].clamp(-1, 1)
+
+
+def measure_weight(setup: UpscaleSetup, clip: SourceClip) -> float | None:
+    """The weight in [0, 1] of the model's correction that leaves the least squares of this film, by hundredths.
+
+    Some frames are made small by the model's scale, upscaled and compared with what they were. None for a film that is
+    too small for that.
+    """
+    scale = setup.model.scale
+    sides = [min(MEASURED_SIDE, side) // scale * scale for side in clip.size]
+    if min(sides) < SMALLEST_MEASURED:
+        return None
+    top, left = ((side - part) // 2 for side, part in zip(clip.size, sides, strict=True))
+    scenes = find_scenes(clip)
+    length = min(setup.model.frames, max(map(len, scenes)))
+    alone = replace(setup, passes=1, weight=1.0)
+    along = energy = 0.0
+    for place, start in enumerate(window_starts(scenes, length, MEASURED_WINDOWS)):
+        frames = clip.frames.read(range(start, start + length))[:, top : top + sides[0], left : left + sides[1]]
+        truth = clip_from_uint8(frames).to(setup.model.device)
+        low, unseen = low_resolution(truth, scale), torch.zeros(1, length, dtype=torch.bool, device=truth.device)
+        rate = _known_rate(setup.model, clip.fps)
+        with torch.no_grad():
+            made = upscale_window(alone, low, torch.zeros_like(truth), unseen, rate=rate, seeds=(0, place))
+        estimate = enlarge(low, scale).clamp(-1, 1)
+        correction = (made - estimate).double()
+        along += float((correction * (truth - estimate)).sum())
+        energy += float(correction.square().sum())
+    return round(min(1.0, max(0.0, along / energy)), 2) if energy else 1.0
+
+
+def _known_rate(model: UNetModel, fps: Fraction) -> float:
+    """The rate of frames, or the nearest one that the model was trained at."""
+    slowest, fastest = model.rates
+    return float(min(max(fps, slowest), fastest))
+
+
+def _padded(video: Tensor, multiple: int) -> Tensor:
+    """A video with its last row and column repeated, so that its sides are multiples."""
+    height, width = video.shape[-2:]
+    down, right = -height % multiple, -width % multiple
+    return functional.pad(video, (0, right, 0, down, 0, 0), mode="replicate") if down or right else video
+
+
+def _as_network(model: UNetModel, video: Tensor) -> Tensor:
+    """RGB frames as the network takes them: (1 3 t h w) -> (1 c t h w)."""
+    if not is_gray(model.codec):
+        return video
+    return (video * video.new_tensor(LUMA)[:, None, None, None]).sum(1, keepdim=True)
