@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from vidiff_cli.config.model import AutoencoderSettings, ClipSettings, ModelSettings, TextSettings
-from vidiff_cli.config.train import LevelSettings, TrainSettings
+from vidiff_cli.config.train import LevelSettings, TextChoice, TrainSettings
 from vidiff_cli.dataset.dataset import Clip, Dataset
 from vidiff_cli.dataset.index import SIDES
 from vidiff_cli.dataset.world_dataset import is_world, open_clips
@@ -228,11 +228,12 @@ def _for_upscaling(settings: TrainSettings) -> TrainSettings:
     """
     if settings.autoencoder is not None:
         raise UsageError("--task upscale is of pixels", found="--autoencoder", fix="leave one of them out")
-    local = {"temporal": "convolution", "attention_max_size": 0}
+    local: dict[str, object] = {"temporal": "convolution", "attention_max_size": 0}
     if "patch_size" not in settings.network.model_fields_set:
         local["patch_size"] = min(settings.scale, LARGEST_PATCH)
     network = settings.network.model_copy(update=local)
-    text, diffusion = settings.text, {"target": "v", "weighting": "v"}
+    text: TextChoice = settings.text
+    diffusion: dict[str, object] = {"target": "v", "weighting": "v"}
     if "shift" not in settings.diffusion.model_fields_set:
         diffusion["shift"] = round(-2 * math.log(ENLARGED * settings.scale**GROWTH), 2)
     return settings.model_copy(
