@@ -82,10 +82,10 @@ class Stub(UNetModel):
     answer: Callable[[Tensor], Tensor]
     calls: list[tuple[Tensor, Tensor, Tensor]]
 
-    def upscaler(self, enlarged: Tensor, times: Tensor, given: Tensor, prompt: str = "", **_: Any) -> Denoise:  # type: ignore[override]
+    def upscaler(self, low: Tensor, times: Tensor, given: Tensor, prompt: str = "", **_: Any) -> Denoise:  # type: ignore[override]
         def denoise(z: Tensor, level: Tensor) -> Tensor:
             type(self).calls.append((given.clone(), z.clone(), level.clone()))
-            return type(self).answer(enlarged)
+            return type(self).answer(enlarge(low, 2))
 
         return denoise
 
@@ -169,10 +169,10 @@ def test_a_window_observes_the_frames_made_before_bit_for_bit(model: Path, asked
 
 def test_killed_between_windows_the_same_command_gives_the_same_bytes(asked, killed, told) -> None:
     film = stored(smooth(9, 20, 28))
-    upscale(asked(film, output="whole.mkv"))
-    killed(made_frames, "write_made", lambda: upscale(asked(film, output="again.mkv")), at=3)
+    upscale(asked(film, overlap=1, output="whole.mkv"))
+    killed(made_frames, "write_made", lambda: upscale(asked(film, overlap=1, output="again.mkv")), at=3)
     assert Path(".again.mkv.partial.frames").is_file() and not Path("again.mkv").exists()
-    _, notes = told(upscale.events(asked(film, output="again.mkv")))
+    _, notes = told(upscale.events(asked(film, overlap=1, output="again.mkv")))
     assert any("Continuing after window 2" in note.text for note in notes), notes
     assert Path("again.mkv").read_bytes() == Path("whole.mkv").read_bytes()
     assert not list(Path().glob(".again*"))

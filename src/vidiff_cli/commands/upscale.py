@@ -141,13 +141,14 @@ def _plan(
 
 
 def _overlap(settings: UpscaleSettings, model: UNetModel) -> int:
-    """Frames that a window observes of the one before, of a model that was trained on large frames that are known."""
+    """Frames that a window observes of the one before: by default none where one step gives the mean, to which they
+    add nothing, else half a window. VidiffError for a model that was not trained on known frames."""
     if "learned" not in model.conditions:
         if settings.overlap:
             raise VidiffError("this model was not trained on given frames", found=f"--overlap {settings.overlap}")
         return 0
     if settings.overlap is None:
-        return model.frames // 2
+        return 0 if settings.steps == 1 else model.frames // 2
     if settings.overlap >= model.frames:
         expected = f"less than the window of {model.frames}"
         raise VidiffError("--overlap leaves nothing to make", found=settings.overlap, expected=expected)

@@ -61,7 +61,10 @@ class UpscaleSettings(FilmSettings):
         default=None, description="What the video shows, for a model that was trained with captions"
     )
     overlap: Annotated[int | None, Option(SAMPLING, unit="frames")] = Field(
-        default=None, ge=0, description="Frames that a window is shown of the one before; if not given, half a window"
+        default=None,
+        ge=0,
+        description="Frames that a window is shown of the one before; if not given, none with one step, else half a "
+        "window",
     )
     tile: Annotated[int, Option(SAMPLING, unit="pixels")] = Field(
         default=512,

@@ -158,19 +158,18 @@ def _one_pass(
     height, width = (model.scale * side for side in low.shape[-2:])
     low = _padded(low, model.multiple // math.gcd(model.multiple, model.scale))
     enlarged = enlarge(low, model.scale)
-    shown = plain = _as_network(model, enlarged)
+    plain, shown = _as_network(model, enlarged), _as_network(model, low)
     if setup.augmentation:
-        small = _as_network(model, low)
-        drawn = window_noise([seed], [number], 1, place, LOW)(small, None)
-        shown = enlarge(small + noise_ratio(torch.tensor(setup.augmentation)).to(small) * drawn, model.scale)
+        drawn = window_noise([seed], [number], 1, place, LOW)(shown, None)
+        shown = shown + noise_ratio(torch.tensor(setup.augmentation)).to(shown) * drawn
     denoise = model.upscaler(shown, times, observed, setup.prompt, augmentation=setup.augmentation, tile=setup.tile)
     if bool(observed.any()):
         held = _as_network(model, _padded(known, model.multiple))
         denoise = hold_known(denoise, held, observed, level=model.level_at(0.0))
-    total = torch.zeros_like(shown)
+    total = torch.zeros_like(plain)
     for sample in range(setup.samples):
         noise = window_noise([seed + sample], [number], 1, place)
-        total += setup.sample(denoise, noise(shown, None), noise)
+        total += setup.sample(denoise, noise(plain, None), noise)
     large = enlarged + setup.weight * (total / setup.samples - plain)
     return large[..., :height, :width].clamp(-1, 1)
 
