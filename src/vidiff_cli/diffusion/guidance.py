@@ -199,6 +199,28 @@ def show_known(
     return seeing
 
 
+def split_observed(observed: Tensor, parts: int) -> list[Tensor]:
+    """Masks (b, t) of the observed frames in so many shares, equal but for one frame, in the order of time; in fewer
+    where a clip observes fewer frames."""
+    if parts == 1 or not bool(observed.any()):
+        return [observed]
+    count = observed.sum(dim=1, keepdim=True)
+    parts = min(parts, int(count[count > 0].min()))
+    share = (observed.cumsum(dim=1) - 1) * parts // count.clamp(min=1)
+    return [observed & (share == part) for part in range(parts)]
+
+
+def average(estimates: Sequence[Denoise]) -> Denoise:
+    """The mean of several estimates; one is left as it is.
+
+    With estimates x_i that each see a part of the observed frames, `classifier_free` of the mean is u + sum over i of
+    (scale / n) (x_i - u). Source: Song et al. 2025 (DFoT), history guidance across time.
+    """
+    if len(estimates) == 1:
+        return estimates[0]
+    return lambda z, level: torch.stack([denoise(z, level) for denoise in estimates]).mean(dim=0)
+
+
 def reconstruct(
     denoise: Denoise,
     known: Tensor | Sequence[Tensor],
