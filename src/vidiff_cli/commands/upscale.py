@@ -90,7 +90,7 @@ def _side(side: int, scale: Fraction) -> int:
 
 
 def _guided_scale(model: UNetModel, info: VideoInfo) -> int:
-    """The scale from an input to the frames of a model of videos. VidiffError where there is none."""
+    """The scale from an input to the frames of a model of videos. VidiffError for an input that does not fit."""
     width, height = model.width, model.height
     scale = width // info.width
     if scale < 2 or (info.width * scale, info.height * scale) != (width, height):
