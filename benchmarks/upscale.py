@@ -35,11 +35,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from vidiff_cli.commands.upscale import upscale
-from vidiff_cli.config.upscale import UpscaleSettings
 
 from benchmarks.films import MOST_DB, RATE, REPORTED, TUNED, _clock, middle
 from benchmarks.machine import RESULTS, measured, save
+from vidiff_cli.commands.upscale import upscale
+from vidiff_cli.config.upscale import UpscaleSettings
 from vidiff_cli.metrics.fidelity import psnr, ssim
 from vidiff_cli.metrics.temporal import ClipMotion, make_motion, warping_error
 from vidiff_cli.motion import forward_backward_mask, full_size_flow
