@@ -16,10 +16,10 @@ Per clip, means over frames: PSNR (capped at 50 dB) and SSIM; `sharpness`, the e
 truth; `flicker`, the warping error along the true motion over that of the truth (1 is right, above is flicker that the
 film has not). CPU is that of the process and its children per made frame, decoding and encoding included.
 
-Scales that were measured before are kept. `augmentation` does the posterior mean and one sample with noise on the input. `cost` measures seconds and peak memory
-by size and by length. `uncertainty` fits the constants of `resize.with_uncertainty`: the RMS error of enlarged pixels
-over the detail around them, by tenths of the detail. `picture` writes docs/results/upscale.jpg. Writes
-benchmarks/results/upscale-*.json.
+Scales that were measured before are kept. `augmentation` does the posterior mean and one sample with noise on the
+input. `cost` measures seconds and peak memory by size and by length. `uncertainty` compares the RMS error of enlarged
+pixels with what `resize.with_uncertainty` tells, by tenths of what it tells. `picture` writes docs/results/upscale.jpg.
+Writes benchmarks/results/upscale-*.json.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from vidiff_cli.commands.upscale import upscale
-from vidiff_cli.config.upscale import UpscaleSettings
 
 from benchmarks.films import MOST_DB, RATE, REPORTED, TUNED, _clock, middle
 from benchmarks.machine import RESULTS, measured, save
 from benchmarks.paper.models import content
+from vidiff_cli.commands.upscale import upscale
+from vidiff_cli.config.upscale import UpscaleSettings
 from vidiff_cli.metrics.fidelity import psnr, ssim
 from vidiff_cli.metrics.temporal import ClipMotion, make_motion, warping_error
 from vidiff_cli.motion import forward_backward_mask, full_size_flow
@@ -158,10 +158,7 @@ def uncertainty(asked: argparse.Namespace) -> None:
         expected, found = torch.cat(told), torch.cat(off)
         order = expected.argsort().chunk(10)
         rows[f"x{scale}"] = [
-            {
-                "expected": float(expected[part].square().mean().sqrt()),
-                "found": float(found[part].square().mean().sqrt()),
-            }
+            {name: float(each[part].square().mean().sqrt()) for name, each in (("told", expected), ("found", found))}
             for part in order
         ]
         print(scale, [f"{row['told']:.4f}: {row['found']:.4f}" for row in rows[f"x{scale}"]])
