@@ -21,12 +21,13 @@ from vidiff_cli.commands.extend import extend
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
-from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct
+from vidiff_cli.diffusion.guidance import clamp_known, hold_known, reconstruct, split_observed
 from vidiff_cli.diffusion.levels import alpha_sigma, cosine, grid
 from vidiff_cli.diffusion.noise import Prior, seeded, white
 from vidiff_cli.diffusion.samplers import ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import plan
+from vidiff_cli.generation.budget import count_passes
 from vidiff_cli.generation.generate import generate_clips
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import VideoJob
@@ -213,6 +214,34 @@ def test_history_guidance_asks_once_more_without_the_given_frames(model, shown, 
             assert torch.equal(call.z[:, :, ~seen], clean.z[:, :, ~seen])
 
 
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+@pytest.mark.parametrize(("prompt", "asked"), [("", 1), (CAPTIONS[0], 2)])
+def test_history_parts_show_one_part_of_the_given_frames_at_a_time(
+    model, shown, name, scale: float, prompt: str, asked: int
+) -> None:
+    """The network is told of it alone, and the others are noise of the lowest level; as many passes are counted."""
+    line, low, own = LINES[name], DIFFUSION.low, with_settings(model, frame_levels=True)
+    options = settings_of(sampler="ddim", history_guidance=scale, history_parts=2, guidance_scale=2.0)
+    make(own, line, options, "learned", (prompt,))
+    windows = plan(len(line.times), sorted(line.given), window=T, overlap=2)
+    for window in windows:
+        seen = torch.tensor([frame in window.observed for frame in window.frames])
+        parts = [part[0] for part in split_observed(seen[None], 2)]
+        count = asked * len(parts) + bool(scale != 1 and window.observed)
+        calls, shown[:] = shown[: STEPS * count], shown[STEPS * count :]
+        told = [[bool(torch.equal(call.told.observed[0], part)) for call in calls] for part in parts]
+        assert [sum(each) for each in told] == [STEPS * asked] * len(parts)
+        for call in calls:
+            hidden, clean = seen & ~call.told.observed[0], call.told.observed[0]
+            assert (call.level[0][hidden] == low).all() and (call.level[0][clean] == DIFFUSION.high).all()
+    assert not shown
+    job = VideoJob(windows=windows, times=line.times, prompts=lambda number: (prompt,), seeds=[0])
+    counted = count_passes(resolve_sampling(own, options), job)
+    most = [asked * 2 + (scale != 1) if window.observed else asked for window in windows]
+    assert counted == STEPS * sum(most)
+
+
 def test_history_guidance_of_scale_one_changes_nothing_and_another_does(model: UNetModel) -> None:
     line, one = LINES["extension"], settings_of()
     plain = make(model, line, one, "learned")
@@ -224,14 +253,14 @@ def test_the_default_scale_of_history_guidance_is_that_of_the_models_kind(model:
     """1.5 where it was measured to help; none where given frames act otherwise, or one step is enough."""
     default = settings_of(history_guidance=None)
     assert resolve_sampling(model, default).history_guidance == 1.5
+    assert resolve_sampling(model, default.model_copy(update={"steps": 1})).history_guidance == 1.0
     for own, asked in (
-        (network_of(motion=True), default),
         (with_settings(model, conditioning="none"), default),
         (model, default.model_copy(update={"condition": "replacement"})),
         (model, settings_of(condition="reconstruction", history_guidance=1.0)),
     ):
         assert resolve_sampling(own, asked).history_guidance == 1.0
-    assert resolve_sampling(network_of(motion=True), settings_of(history_guidance=2.0)).history_guidance == 2.0
+    assert resolve_sampling(model, settings_of(history_guidance=2.0, steps=1)).history_guidance == 2.0
 
 
 def test_history_guidance_of_frames_that_are_not_shown_is_refused(model: UNetModel) -> None:
@@ -246,6 +275,10 @@ def test_history_guidance_of_frames_that_are_not_shown_is_refused(model: UNetMod
         VidiffError, match=r"a noise level for every frame: found --history-level 0\.5, expected 1; leave"
     ):
         resolve_sampling(model, settings_of(history_level=0.5))
+    with pytest.raises(VidiffError, match="for every frame: found --history-parts 2, expected 1; leave"):
+        resolve_sampling(model, settings_of(history_parts=2))
+    with pytest.raises(VidiffError, match="--history-parts is for given frames that the network is shown"):
+        resolve_sampling(model, settings_of(history_parts=2, condition="replacement"))
 
 
 def noisy(z: Tensor, level: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def test_a_guide_of_other_clips_is_refused() -> None:
             guide_model(model_of(None), other)
 
 
-@pytest.mark.parametrize("more", [{"negative_prompt": "green"}, {"history_guidance": 2}])
+@pytest.mark.parametrize("more", [{"negative_prompt": "green"}, {"history_guidance": 2}, {"history_parts": 2}])
 def test_one_kind_of_guidance_at_a_time(more: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="give only one of them"):
         SampleSettings.model_validate({"guide": Path("early")} | more)

@@ -60,6 +60,7 @@ def setup() -> SamplingSetup:
         "negative_prompt": None,
         "history_guidance": 1.0,
         "history_level": -20.0,
+        "history_parts": 1,
         "context_noise": False,
         "gradient_checkpointing": "off",
         "passes": 4,

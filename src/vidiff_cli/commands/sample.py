@@ -193,9 +193,11 @@ def _windows(settings: SampleSettings, model: VideoModel, total: int) -> list[Wi
     if window == 1 and total > 1:
         raise VidiffError("this model makes single pictures", found=f"{total} frames asked for", fix="train on videos")
     overlap = floor_length(model.codec, choose_overlap(settings.overlap, window))
-    if total <= window and settings.history_guidance not in (None, 1):
+    asked = ["--history-guidance"] * (settings.history_guidance not in (None, 1))
+    asked += ["--history-parts"] * (settings.history_parts > 1)
+    if total <= window and asked:
         raise VidiffError(
-            "--history-guidance is for videos of several windows, which observe the one before",
+            f"{asked[0]} is for videos of several windows, which observe the one before",
             found=f"{total} frames",
             expected=f"more than the model's window of {window}",
             fix="leave it out, or give --num-frames",

@@ -140,6 +140,13 @@ class GenerationSettings(ResultSettings):
         description="Noise of the shown frames in the pass that history guidance leads away from, as a position on the "
         "noise schedule; 1: nothing is left of them. Less is for models trained with a level for every frame",
     )
+    history_parts: Annotated[int, Option(GUIDANCE, unit="parts")] = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Parts of the shown frames, in the order of time; the network sees one of them at a time, and its "
+        "estimates are averaged, for a pass each. More than 1 is for models trained with a level for every frame",
+    )
     long_captions: Annotated[LongCaptions | None, Option(GUIDANCE)] = Field(
         default=None, description=f"{LONG_CAPTIONS}; if not given, as the model was trained"
     )
@@ -152,6 +159,8 @@ class GenerationSettings(ResultSettings):
             raise ValueError("--guide takes the place of --negative-prompt: give only one of them")
         if self.guide is not None and self.history_guidance not in (None, 1):
             raise ValueError("--guide does not go with --history-guidance: give only one of them")
+        if self.guide is not None and self.history_parts > 1:
+            raise ValueError("--guide does not go with --history-parts: give only one of them")
         if self.threshold != "static" and not 0 < float(self.threshold) <= 1:
             raise ValueError(f"--threshold is {self.threshold}, expected 'static' or a percentile in (0, 1]")
         return self

@@ -107,6 +107,26 @@ def clamp_known(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
     return clamped
 
 
+def project_known(
+    denoise: Denoise, known: Tensor, observed: Callable[[Tensor], Tensor], lift: Callable[[Tensor], Tensor]
+) -> Denoise:
+    """The replacement method for a linear observation A, such as a downsampling: what A sees of the estimate is what is
+    known.
+
+    x_hat + B (known - A x_hat) with a `lift` B for which A B is about the identity (an upsampling), twice, because it
+    is not quite. Reconstruction guidance alone leaves errors of A x_hat that are seen. Source: Choi et al. 2021 (ILVR);
+    Wang et al. 2022 (DDNM), equation 11.
+    """
+
+    def projected(z: Tensor, level: Tensor) -> Tensor:
+        x = denoise(z, level)
+        for _ in range(2):
+            x = x + lift(known - observed(x))
+        return x
+
+    return projected
+
+
 def hold_known(
     denoise: Denoise,
     known: Tensor,
@@ -177,6 +197,28 @@ def show_known(
         return denoise(z, torch.where(observed, shown_level, level))
 
     return seeing
+
+
+def split_observed(observed: Tensor, parts: int) -> list[Tensor]:
+    """Masks (b, t) of the observed frames in so many shares, equal but for one frame, in the order of time; in fewer
+    where a clip observes fewer frames."""
+    if parts == 1 or not bool(observed.any()):
+        return [observed]
+    count = observed.sum(dim=1, keepdim=True)
+    parts = min(parts, int(count[count > 0].min()))
+    share = (observed.cumsum(dim=1) - 1) * parts // count.clamp(min=1)
+    return [observed & (share == part) for part in range(parts)]
+
+
+def average(estimates: Sequence[Denoise]) -> Denoise:
+    """The mean of several estimates; one is left as it is.
+
+    With estimates x_i that each see a part of the observed frames, `classifier_free` of the mean is u + sum over i of
+    (scale / n) (x_i - u). Source: Song et al. 2025 (DFoT), history guidance across time.
+    """
+    if len(estimates) == 1:
+        return estimates[0]
+    return lambda z, level: torch.stack([denoise(z, level) for denoise in estimates]).mean(dim=0)
 
 
 def reconstruct(

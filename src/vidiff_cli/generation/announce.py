@@ -47,14 +47,18 @@ def _unknown_words(model: VideoModel, words: Sequence[str], prompt: str) -> str:
 def describe_guidance(
     setup: SamplingSetup, windows: Sequence[Window], rolling: RollingPlan | None = None
 ) -> Iterator[Event]:
-    """Say that history guidance takes a pass more, where any window observes frames, and how a window rolls."""
+    """Say what history guidance takes in passes, where any window observes frames, and how a window rolls."""
     if rolling is not None and windows:
         each = rolling.steps_per_slot(setup.steps)
         yield Note(
             f"Rolling window of {rolling.window}: {rolling.active} active frames, one done every {each} "
             f"step{'s' * (each > 1)}, {rolling.slots * each:,} in all."
         )
-    if setup.history_guidance != 1 and any(window.observed for window in windows):
+    if not any(window.observed for window in windows):
+        return
+    if setup.history_parts > 1:
+        yield Note(f"The frames shown are in {setup.history_parts} parts: as many network passes in the place of one.")
+    if setup.history_guidance != 1:
         yield Note(f"Guided by the frames shown ({setup.history_guidance:g}): one network pass more per step.")
 
 
@@ -102,6 +106,7 @@ def announce_completion(
         "--condition": options.condition != "auto",
         "--context-noise": options.context_noise > 0,
         "--history-guidance": options.history_guidance is not None,
+        "--history-parts": options.history_parts > 1,
     }
     if any(changed.values()) and not estimate_only:
         named = ", ".join(option for option, is_changed in changed.items() if is_changed)

@@ -68,12 +68,11 @@ def estimate_seconds(model: VideoModel, setup: SamplingSetup, job: VideoJob, sha
 
 def count_passes(setup: SamplingSetup, job: VideoJob) -> int:
     """Count the network passes of a job."""
+    free = 1 + setup.guides_by_text(job.prompts(0))
+    shown = free * setup.history_parts + (setup.history_guidance != 1)
     if job.rolling is not None:
-        steps = job.rolling.slots * job.rolling.steps_per_slot(setup.steps)
-        return steps * (1 + setup.guides_by_text(job.prompts(0)) + (setup.history_guidance != 1))
-    shown = sum(bool(window.observed) for window in job.windows) if setup.history_guidance != 1 else 0
-    windows = len(job.windows) * (2 if setup.guides_by_text(job.prompts(0)) else 1) + shown
-    return setup.passes * windows
+        return job.rolling.slots * job.rolling.steps_per_slot(setup.steps) * shown
+    return setup.passes * sum(shown if window.observed else free for window in job.windows)
 
 
 def note_long(seconds: float) -> Iterator[Event]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -51,6 +52,7 @@ class StageOptions:
     dtype: str
     compile: CompileChoice
     deterministic: bool
+    by: Literal["upscaler"] = "upscaler"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

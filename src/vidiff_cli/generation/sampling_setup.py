@@ -62,6 +62,8 @@ class SamplingOptions(Protocol):
     @property
     def history_level(self) -> float: ...
     @property
+    def history_parts(self) -> int: ...
+    @property
     def langevin(self) -> float | None: ...
     @property
     def shift(self) -> float: ...
@@ -82,8 +84,9 @@ class SamplingSetup:
     the grid of a number of them, for a rolling window. `init_noise` gives the noise that the windows of a job with
     these seeds start from. `guidance_scale` is that of classifier-free guidance at sampling: 1 for a model that has its
     own in the weights. `history_guidance` is that of history guidance, `history_level` the level of observed frames in
-    the pass that it leads away from. `passes` counts network passes of one window without a prompt and without history
-    guidance, in units of a forward pass. `automatic`: the condition was not asked for by name.
+    the pass that it leads away from, `history_parts` the parts of them that are shown one at a time. `passes` counts
+    network passes of one window without a prompt, history guidance and parts, in units of a forward pass. `automatic`:
+    the condition was not asked for by name.
     """
 
     condition: str
@@ -100,6 +103,7 @@ class SamplingSetup:
     negative_prompt: str | None
     history_guidance: float
     history_level: float
+    history_parts: int
     context_noise: bool
     gradient_checkpointing: Literal["auto", "on", "off"]
     passes: int
@@ -109,14 +113,17 @@ class SamplingSetup:
         return self.guidance_scale != 1 and (any(prompts) or bool(self.negative_prompt))
 
 
-def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: bool = False) -> SamplingSetup:
-    """Resolve options for a model; `completes`: observed frames are given, so that one step may do.
+def resolve_sampling(
+    model: VideoModel, options: SamplingOptions, *, completes: Literal["between", "beyond"] | None = None
+) -> SamplingSetup:
+    """Resolve options for a model. `completes`: where the frames lie that are made beside given ones; between them one
+    step may do, the mean of what is possible, but beyond them that mean fades from window to window.
 
     Raises VidiffError for a condition, a context noise or a history guidance that the model was not trained for.
     """
     condition = choose_condition(options, model)
     guided = condition == "reconstruction"
-    steps = options.steps or _choose_steps(model, condition if completes else None)
+    steps = options.steps or _choose_steps(model, condition, completes)
     grid = partial(model.levels, shift=options.shift)
     return SamplingSetup(
         condition=condition,
@@ -131,20 +138,21 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
         prior=model.prior,
         guidance_scale=_choose_guidance(options, model),
         negative_prompt=options.negative_prompt,
-        history_guidance=_choose_history_guidance(options, model, condition),
+        history_guidance=_choose_history_guidance(options, model, condition, steps),
         history_level=model.level_at(options.history_level),
+        history_parts=_choose_history_parts(options, model, condition),
         context_noise=options.context_noise > 0 and condition == "learned",
         gradient_checkpointing=options.gradient_checkpointing,
         passes=steps * (3 if guided else 1) * (2 if guided and options.sampler == "ddpm" else 1),
     )
 
 
-def _choose_steps(model: VideoModel, condition: str | None) -> int:
+def _choose_steps(model: VideoModel, condition: str, completes: Literal["between", "beyond"] | None) -> int:
     """Choose the default number of steps, for a way to condition on given frames where some are given."""
-    if condition is None or model.is_distilled:
+    if completes is None or model.is_distilled:
         return model.steps
     if condition == "learned":
-        return 1 if model.one_step else model.completion_steps
+        return 1 if model.one_step and completes == "between" else model.completion_steps
     return max(model.steps, GUIDED_STEPS)
 
 
@@ -190,27 +198,49 @@ def _choose_guidance(options: SamplingOptions, model: VideoModel) -> float:
     return 1.0
 
 
-def _choose_history_guidance(options: SamplingOptions, model: VideoModel, condition: str) -> float:
+def _choose_history_guidance(options: SamplingOptions, model: VideoModel, condition: str, steps: int) -> float:
     """Resolve the scale of history guidance: 1 (none) unless the network is shown the given frames, so that it can be
-    asked without them."""
+    asked without them; and by default in a single step, whose result is a mean."""
     asked = options.history_guidance
     if condition != "learned":
         if asked not in (None, 1):
-            if "learned" in model.conditions:
-                fix = f"leave out --condition {condition}"
-            else:
-                fix = "leave it out, or name a model that was trained on given frames"
-            found = f"--condition {condition}" if condition == options.condition else f"the condition {condition}"
-            raise VidiffError("--history-guidance is for given frames that the network is shown", found=found, fix=fix)
+            raise _not_shown("--history-guidance", options, model, condition)
         return 1.0
     if options.history_level < 1 and not model.frame_levels:
-        raise VidiffError(
-            "this model was not trained with a noise level for every frame",
-            found=f"--history-level {options.history_level:g}",
-            expected="1",
-            fix="leave it out, or train with --set objective.levels.independent=0.5",
-        )
-    return model.history_guidance if asked is None else asked
+        raise _without_frame_levels("--history-level", options.history_level)
+    if asked is not None:
+        return asked
+    return 1.0 if steps == 1 else model.history_guidance
+
+
+def _choose_history_parts(options: SamplingOptions, model: VideoModel, condition: str) -> int:
+    """Resolve the parts of the given frames that are shown one at a time: several for a network that knows frames of
+    noise beside clean ones."""
+    if options.history_parts > 1 and condition != "learned":
+        raise _not_shown("--history-parts", options, model, condition)
+    if options.history_parts > 1 and not model.frame_levels:
+        raise _without_frame_levels("--history-parts", options.history_parts)
+    return options.history_parts
+
+
+def _not_shown(option: str, options: SamplingOptions, model: VideoModel, condition: str) -> VidiffError:
+    """The error for an option of given frames that the network is shown, where it is not."""
+    if "learned" in model.conditions:
+        fix = f"leave out --condition {condition}"
+    else:
+        fix = "leave it out, or name a model that was trained on given frames"
+    found = f"--condition {condition}" if condition == options.condition else f"the condition {condition}"
+    return VidiffError(f"{option} is for given frames that the network is shown", found=found, fix=fix)
+
+
+def _without_frame_levels(option: str, value: float) -> VidiffError:
+    """The error for an option of levels by frame, for a model that was trained on none."""
+    return VidiffError(
+        "this model was not trained with a noise level for every frame",
+        found=f"{option} {value:g}",
+        expected="1",
+        fix="leave it out, or train with --set objective.levels.independent=0.5",
+    )
 
 
 def _conditioner(condition: str, options: SamplingOptions, model: VideoModel) -> Conditioner:

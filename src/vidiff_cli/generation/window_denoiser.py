@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vidiff_cli.diffusion.guidance import guide_from_each, show_known
+from vidiff_cli.diffusion.guidance import average, guide_from_each, show_known, split_observed
 from vidiff_cli.diffusion.samplers import Denoise, Noise
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.models.families import VideoModel
@@ -29,7 +29,9 @@ def window_denoiser(
     """The denoiser of windows that are sampled together, before the way to condition is applied.
 
     History guidance makes one pass more where windows observe frames, also beside text guidance: the second estimate
-    lacks the frames and keeps the prompt, the third lacks the prompt and keeps the frames.
+    lacks the frames and keeps the prompt, the third lacks the prompt and keeps the frames. With the observed frames in
+    parts, each estimate that keeps them is the mean of one for each part, which is shown noise in the place of the
+    others.
 
     Args:
         model: The loaded model.
@@ -38,17 +40,24 @@ def window_denoiser(
         prompts: One per clip (b).
         known: Observed values (b c m h w).
         observed: True where `known` counts (b m).
-        noise: Draws what history guidance shows in the place of observed frames.
+        noise: Draws what is shown in the place of observed frames that an estimate lacks.
 
     Returns:
         (z: b c m h w, level: b m) -> x_hat.
     """
-    told = observed if setup.condition == "learned" else torch.zeros_like(observed)
+    parts = split_observed(observed, setup.history_parts)
+
+    def seeing_part(part: Tensor, words: Sequence[str], scale: float) -> Denoise:
+        told = part if setup.condition == "learned" else torch.zeros_like(part)
+        denoise = model.denoiser(
+            times, told, words, scale=scale, negative=setup.negative_prompt, known=known, observed=part
+        )
+        if len(parts) == 1:
+            return denoise
+        return show_known(denoise, known, observed & ~part, level=setup.history_level, noise=noise)
 
     def seeing(words: Sequence[str], scale: float) -> Denoise:
-        return model.denoiser(
-            times, told, words, scale=scale, negative=setup.negative_prompt, known=known, observed=observed
-        )
+        return average([seeing_part(part, words, scale) for part in parts])
 
     if setup.history_guidance == 1 or not bool(observed.any()):
         return seeing(prompts, setup.guidance_scale)

@@ -153,8 +153,8 @@ class UNetModel:
 
     @property
     def history_guidance(self) -> float:
-        """Measured to help for a model that samples in several steps (`python -m benchmarks history`)."""
-        return 1.0 if self.one_step else HISTORY_GUIDANCE
+        """Measured to help (`python -m benchmarks history`)."""
+        return HISTORY_GUIDANCE
 
     @property
     def prior(self) -> Prior:
