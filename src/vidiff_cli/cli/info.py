@@ -66,6 +66,10 @@ def _checkpoint(about: CheckpointInfo) -> Rows:
         yield "trained on", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps{noisy}"
     else:
         yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
+    width, height = about.width, about.height
+    for stage in about.stages:
+        width, height = width * stage.scale, height * stage.scale
+        yield "then", f"{stage.scale} times larger by {stage.name}, to {width}x{height}; sha256 {stage.sha256}"
     if about.network["channels"] == 1 and about.autoencoder is None:
         yield "channels", "one: what it makes is gray"
     yield "frame steps", f"{', '.join(map(str, about.frame_strides))} at {about.fps} fps"
