@@ -18,12 +18,18 @@ from vidiff_cli.generation.open_input import open_input
 from vidiff_cli.generation.output_files import OutputOptions
 from vidiff_cli.generation.source_clip import Size, SourceClip, read_clip
 from vidiff_cli.generation.upscale_video import UpscalePlan, UpscaleReport, upscale_video
-from vidiff_cli.generation.upscaling import GuidedUpscaleSetup, UpscaleSetup, check_memory, count_upscale_passes
+from vidiff_cli.generation.upscaling import (
+    GuidedUpscaleSetup,
+    UpscaleSetup,
+    check_memory,
+    check_sides,
+    count_upscale_passes,
+    default_overlap,
+)
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.timeline import Timeline, plans
 from vidiff_cli.video.probe import VideoInfo
 
-LONGEST_SIDE = 16_384  # pixels of a result
 CUBIC_SCALE = 2  # where neither a scale nor a model is named
 
 
@@ -74,13 +80,7 @@ def _result_size(settings: UpscaleSettings, info: VideoInfo, own: int) -> tuple[
                 fix="choose a larger --size",
             )
     size = _side(height, scale), _side(width, scale)
-    if max(size) > LONGEST_SIDE:
-        raise VidiffError(
-            "the result would be too large",
-            found=f"{size[1]}x{size[0]}",
-            expected=f"sides of at most {LONGEST_SIDE:,}",
-            fix="choose a smaller --size or --scale",
-        )
+    check_sides(*size, fix="choose a smaller --size or --scale")
     return scale, size
 
 
@@ -165,15 +165,12 @@ def _plan(
 
 
 def _overlap(settings: UpscaleSettings, setup: UpscaleSetup) -> int:
-    """Frames that a window observes of the one before: by default none where one step gives the mean, to which they
-    add nothing, else half a window. VidiffError for a model that was not trained on known frames."""
+    """Frames that a window observes of the one before. VidiffError for a model that was not trained on known frames."""
     model = setup.model
-    if "learned" not in model.conditions:
-        if settings.overlap:
-            raise VidiffError("this model was not trained on given frames", found=f"--overlap {settings.overlap}")
-        return 0
     if settings.overlap is None:
-        return 0 if setup.steps == 1 else model.frames // 2
+        return default_overlap(model, setup.steps)
+    if settings.overlap and "learned" not in model.conditions:
+        raise VidiffError("this model was not trained on given frames", found=f"--overlap {settings.overlap}")
     if settings.overlap >= model.frames:
         expected = f"less than the window of {model.frames}"
         raise VidiffError("--overlap leaves nothing to make", found=settings.overlap, expected=expected)

@@ -197,6 +197,11 @@ class SampleSettings(GenerationSettings):
     encoding: Annotated[Encoding | None, Option(VIDEO, values="NAME")] = Field(
         default=None, description="Encoding of a prompts file that is neither UTF-8 nor UTF-16, such as cp1252"
     )
+    then: Annotated[tuple[Path, ...], Option(VIDEO, values="UPSCALER")] = Field(
+        default=(),
+        description="Run of vidiff train --task upscale, its checkpoint file, builtin or hf:OWNER/NAME, that makes the "
+        "frames larger; several are taken one after the other",
+    )
     strict_prompt: Annotated[bool, Option(VIDEO)] = Field(
         default=False, description="Refuse prompts with words that the model has never seen"
     )

@@ -189,22 +189,26 @@ class UpscalerOptions(Protocol):
     def deterministic(self) -> bool: ...
 
 
-def open_upscaler(options: UpscalerOptions, scale: float | None) -> UNetModel:
+def open_upscaler(
+    options: UpscalerOptions, scale: float | None, *, fix: str = "name an upscaler with --model, use --detail estimate"
+) -> UNetModel:
     """A model of super-resolution: the named one, else the newest run of one under runs/, else that of the package for
-    a scale. VidiffError for any other model, and where it finds no upscaler. By guidance, a model of videos."""
+    a scale. VidiffError, with this fix, for any other model, and where it finds no upscaler. By guidance, a model of
+    videos."""
     if options.by == "guidance":
         return _open_guided(options)
     device = choose_device(options.device, deterministic=options.deterministic)
     dtype = choose_dtype(options.dtype, device)
-    model, fix = options.model or newest_run(upscales=True) or BUILTIN, "name an upscaler with --model"
+    model = options.model or newest_run(upscales=True) or BUILTIN
     train = "train one with vidiff train DATASET --task upscale"
     if is_public(model) or (path_kind(model) != "builtin model" and find_finetuned(model) is not None):
         raise VidiffError(f"{model} does not make videos larger", found="a public model", fix=f"{fix}, or {train}")
     if path_kind(model) == "builtin model":
         box = builtin_upscaler(scale)
         if box is None:
-            found = "no run that upscales under runs/, and none in the package" if options.model is None else None
-            raise VidiffError("no upscaler", found=found, fix=f"{fix}, {train}, or use --detail estimate")
+            found = "none in the package"
+            found = found if options.model else f"no run that upscales under runs/, and {found}"
+            raise VidiffError("no upscaler", found=found, fix=f"{fix}, or {train}")
         model = box
     compile = "off" if options.deterministic and options.compile == "auto" else options.compile
     loaded = load_model(model, device, dtype, compile=compile)

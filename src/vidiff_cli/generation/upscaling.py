@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -36,10 +37,26 @@ from vidiff_cli.pixels import clip_from_uint8, quantize_8bit
 from vidiff_cli.resize import enlarge, low_resolution, shrink
 from vidiff_cli.sampling.windows import take_made, window_noise
 
+LONGEST_SIDE = 16_384  # pixels of a result
 LOW = 1  # the last part of the noise of low-resolution frames, which is not that of large ones
 MEASURED_WINDOWS, MEASURED_SIDE = 3, 256  # of the input, that the weight of a model is measured on
 SMALLEST_MEASURED = 32  # pixels: of smaller inputs, too little is left when they are made small
 TENSORS = 13  # of a window's large frames that are there at the same time (measured)
+
+
+class ReadableFrames(Protocol):
+    """Frames (n h w c) uint8 by their number."""
+
+    def read(self, numbers: Sequence[int], /) -> np.ndarray: ...
+
+
+class LowClip(Protocol):
+    """Low-resolution frames and their rate."""
+
+    @property
+    def frames(self) -> ReadableFrames: ...
+    @property
+    def fps(self) -> Fraction: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +138,26 @@ def count_upscale_passes(scale: Fraction, of_model: int) -> int:
     return passes
 
 
-def check_memory(setup: UpscaleSetup, frames: int, height: int, width: int) -> None:
+def default_overlap(model: UNetModel, steps: int) -> int:
+    """Frames that a window observes of the one before: none where one step gives the mean, to which they add nothing,
+    or of a model that was not trained on known frames; else half a window."""
+    return 0 if steps == 1 or "learned" not in model.conditions else model.frames // 2
+
+
+def check_sides(height: int, width: int, fix: str) -> None:
+    """Raise VidiffError for a result that is too large."""
+    if max(height, width) > LONGEST_SIDE:
+        found, expected = f"{width}x{height}", f"sides of at most {LONGEST_SIDE:,}"
+        raise VidiffError("the result would be too large", found=found, expected=expected, fix=fix)
+
+
+def check_memory(
+    setup: UpscaleSetup,
+    frames: int,
+    height: int,
+    width: int,
+    fix: str = "choose a smaller --size or --scale, or --detail estimate",
+) -> None:
     """Raise VidiffError where the large frames of a window do not fit in memory."""
     needed = 4 * 3 * TENSORS * min(frames, setup.model.frames) * height * width
     available = available_memory(setup.model.device)
@@ -130,12 +166,12 @@ def check_memory(setup: UpscaleSetup, frames: int, height: int, width: int) -> N
             f"a window of frames of {width}x{height} does not fit in memory",
             found=f"{available / 2**30:.1f} GiB",
             expected=f"about {needed / 2**30:.1f} GiB",
-            fix="choose a smaller --size or --scale, or --detail estimate",
+            fix=fix,
         )
 
 
 def upscale_windows(
-    setup: UpscaleSetup, clip: SourceClip, windows: Sequence[Window], store: FrameStore, *, seed: int, start: int = 0
+    setup: UpscaleSetup, clip: LowClip, windows: Sequence[Window], store: FrameStore, *, seed: int, start: int = 0
 ) -> Iterator[list[Tensor]]:
     """Upscale the frames of a clip.
 
