@@ -113,7 +113,7 @@ def extension_error(model: UNetModel, settings: GenerationSettings, part: str, c
     times = np.arange(total) / float(model.fps)
     drawn = [draw_scene(part, SEED + 1, number, side="train") for number in range(count)]
     true = np.stack([scenes.render(scene, times, canvas=side) for scene in drawn])
-    setup, errors = resolve_sampling(model, settings, completes=True), list[float]()
+    setup, errors = resolve_sampling(model, settings, completes="beyond"), list[float]()
     for start in range(0, count, AT_ONCE):
         clips = true[start : start + AT_ONCE]
         job = VideoJob(

@@ -1,6 +1,8 @@
-"""Puts the averaged weights of a run into the package, in half precision: the model in the box.
+"""Puts the averaged weights of a run into the package, in half precision: a model in the box.
 
 python examples/builtin/pack.py RUN [src/vidiff_cli/builtin/model.safetensors]
+
+Of a run that was trained on a world, its settings are kept: `vidiff evaluate` draws captions of that world.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import torch
 
 from vidiff_cli.checkpoint import read_header, read_tensors, write_tensors
 from vidiff_cli.config.run_config import read_run_config
+from vidiff_cli.config.world import ADDRESS
 from vidiff_cli.generation.builtin import builtin_file
 from vidiff_cli.generation.load_model import find_checkpoint
 
@@ -25,7 +28,8 @@ def main(run: Path, target: Path) -> None:
         raise SystemExit(f"{bad[0]} does not fit into half precision")
     trained = read_run_config(run)["train"]
     assert isinstance(trained, dict)
-    write_tensors(target, halves, read_header(source) | {"world": trained["world"]})
+    world = {"world": trained["world"]} if trained["dataset"] == ADDRESS else {}
+    write_tensors(target, halves, read_header(source) | world)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB from {source}")
     if target.stat().st_size > MOST_BYTES:
         raise SystemExit("too large for the package")

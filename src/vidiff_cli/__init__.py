@@ -15,6 +15,7 @@ A function is imported when it is first used: importing vidiff_cli imports no to
 __version__ = "0.1.0"
 
 _MODULES = {
+    "cascade": "vidiff_cli.commands.cascade",
     "distill": "vidiff_cli.commands.distill",
     "evaluate": "vidiff_cli.commands.evaluate",
     "extend": "vidiff_cli.commands.extend",
@@ -27,6 +28,7 @@ _MODULES = {
 }
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "__version__",
+    "cascade",
     "distill",
     "evaluate",
     "extend",

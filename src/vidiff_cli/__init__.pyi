@@ -1,3 +1,4 @@
+from vidiff_cli.commands.cascade import cascade as cascade
 from vidiff_cli.commands.distill import distill as distill
 from vidiff_cli.commands.evaluate import evaluate as evaluate
 from vidiff_cli.commands.extend import extend as extend
@@ -10,6 +11,7 @@ from vidiff_cli.generation.load_model import load_model as load_model
 
 __all__ = [
     "__version__",
+    "cascade",
     "distill",
     "evaluate",
     "extend",

@@ -247,7 +247,7 @@ def vidiff(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = [[], ["world"], ["world", "shapes"], ["prep"], ["train"], ["sample"], ["extend"], ["interpolate"]]
-COMMANDS += [["upscale"], ["export"], ["info"], ["doctor"], ["evaluate"], ["preview"], ["world", "films"]]
+COMMANDS += [["upscale"], ["cascade"], ["export"], ["info"], ["doctor"], ["evaluate"], ["preview"], ["world", "films"]]
 
 
 def test_help_imports_no_torch():

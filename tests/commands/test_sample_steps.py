@@ -62,11 +62,11 @@ def test_training_measures_them_once_at_its_end(dataset, plain, training, told, 
 
 @pytest.fixture
 def steps_of(plain: Path) -> Callable[..., int]:
-    """steps_of(completes, condition, steps, **changes): the steps of a call, by a model with these changes."""
+    """steps_of(beyond, condition, steps, **changes): the steps of a call, by a model with these changes."""
 
-    def resolve(completes: bool, condition: str = "auto", steps: int | None = None, **changes: Any) -> int:
-        options = GenerationSettings(condition=condition, steps=steps)
-        return resolve_sampling(replace(opened(plain), **changes), options, completes=completes).steps
+    def resolve(beyond: bool, condition: str = "auto", steps: int | None = None, **changes: Any) -> int:
+        options, own = GenerationSettings(condition=condition, steps=steps), replace(opened(plain), **changes)
+        return resolve_sampling(own, options, completes="beyond" if beyond else None).steps
 
     return resolve
 
@@ -78,8 +78,11 @@ def test_the_default_is_what_was_measured_of_this_model_or_of_others(steps_of, r
     assert steps_of(True, measured_steps=SampleSteps(free=12, completion=None)) == 6
     assert steps_of(True, "reconstruction") == steps_of(True, "replacement", **own) == 30, "not measured"
     assert steps_of(False, steps=7, **own) == steps_of(True, steps=7, **own) == 7, "as asked"
-    shown_motion = resolve_sampling(opened(run), GenerationSettings(), completes=True)
-    assert shown_motion.steps == 1
+    shown_motion, options = opened(run), GenerationSettings()
+    assert resolve_sampling(shown_motion, options, completes="between").steps == 1
+    beyond = resolve_sampling(shown_motion, options, completes="beyond")
+    assert beyond.steps == 6, "a mean of what is possible fades from window to window"
+    assert beyond.history_guidance == 1.0, "it harms a network that is shown the estimate by motion"
     distilled = opened(plain).settings.model_copy(update={"distilled": DistilledSettings(steps=3, guidance_scale=2.0)})
     assert steps_of(False, settings=distilled, **own) == steps_of(True, settings=distilled, **own) == 3
 

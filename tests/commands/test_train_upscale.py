@@ -16,14 +16,13 @@ from vidiff_cli.commands.train import train
 from vidiff_cli.config.distill import DistillSettings
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation.load_model import open_model
-from vidiff_cli.models.unet_model import UNetModel
+from vidiff_cli.generation.load_model import load_model
 
 Training = Callable[..., TrainSettings]
 TASK = {
     "task": "upscale",
     "scale": 2,
-    "network": {"base_channels": 8, "channel_mult": [1, 2], "embedding": 16},
+    "network": {"base_channels": 8, "patch_size": 2, "channel_mult": [1, 2], "embedding": 16},
     "loader": {"crop": 16, "flip": True},
     "text": {"kind": "auto"},
     "steps": 4,
@@ -52,8 +51,7 @@ def test_a_run_has_everything_that_upscaling_needs(upscaling: Callable[..., Trai
     assert (model["diffusion"]["target"], model["text"]["kind"]) == ("v", "none")
     assert model["augmentation"] == 0.3 and not network["motion"]
     assert model["diffusion"]["shift"] == pytest.approx(5.73)
-    opened = open_model(tmp_path / "run", device="cpu")
-    assert isinstance(opened, UNetModel) and opened.scale == 2
+    assert load_model(tmp_path / "run", torch.device("cpu"), torch.float32).scale == 2
     assert (tmp_path / "run" / "samples" / "step-000004.png").is_file()
 
 
@@ -78,16 +76,14 @@ def test_it_is_continued_from_and_distilled(upscaling: Callable[..., Any], tmp_p
     assert train(upscaling("more", start_from=tmp_path / "run", steps=1, **more)).steps == 1
     asked = {"teacher": tmp_path / "run", "output": tmp_path / "student", "train_steps": 2, "batch_size": 4}
     distill(DistillSettings.model_validate(asked | {"steps": 2, "teacher_steps": 4, "sample_every": 0}))
-    student = open_model(tmp_path / "student", device="cpu")
-    assert isinstance(student, UNetModel) and student.scale == 2 and student.steps == 2
+    student = load_model(tmp_path / "student", torch.device("cpu"), torch.float32)
+    assert student.scale == 2 and student.steps == 2
     assert newest(tmp_path / "student").is_dir()
 
 
 def test_what_cannot_be_trained_is_one_sentence(upscaling: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(VidiffError, match=r"--task upscale is of pixels: found --autoencoder"):
         train(upscaling(autoencoder="hf:some/one", loader={}))
-    with pytest.raises(
-        VidiffError, match=r"loader\.crop does not fit the network: found 16, expected a multiple of 12"
-    ):
-        train(upscaling(scale=3))
+    with pytest.raises(VidiffError, match=r"loader\.crop does not fit the network: found 16, expected a multiple of 6"):
+        train(upscaling(scale=3, network={"base_channels": 8, "embedding": 16}))
     assert not (tmp_path / "run").exists()

@@ -208,6 +208,16 @@ def test_any_size(asked, size: tuple[int, int], wanted: dict[str, Any], result: 
     assert np.abs(low.astype(int) - frames).mean() < 12
 
 
+def test_sides_that_the_network_does_not_take_are_filled_with_the_last_row_and_column(asked) -> None:
+    frames = smooth(3, 13, 17)
+    filled = np.pad(frames, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
+    odd, even = (
+        decode(upscale(asked(stored(each, f"{name}.mkv"), output=f"{name}-large.mkv")).path).frames
+        for name, each in (("odd", frames), ("even", filled))
+    )
+    assert np.array_equal(odd, even[:, :26, :34])
+
+
 @pytest.mark.parametrize("name", ["photo.png", "one.mkv"])
 def test_a_single_frame(asked, name: str) -> None:
     frame = smooth(1, 18, 22)
@@ -325,10 +335,41 @@ def test_every_command_names_the_right_kind_of_model(model: Path, run: Path, mon
     said = sentence_of(vidiff("upscale", "film.mkv", "-m", run))
     assert "does not make videos larger" in said and "vidiff train DATASET --task upscale" in said
     for command in (("sample",), ("extend", "film.mkv"), ("interpolate", "film.mkv")):
-        assert "use vidiff upscale" in sentence_of(vidiff(*command, "-m", model))
+        assert "this one is for vidiff upscale" in sentence_of(vidiff(*command, "-m", model))
     monkeypatch.setattr(load_model, "builtin_upscaler", lambda scale: None)
     said = sentence_of(vidiff("upscale", "film.mkv"))
     assert "no upscaler: found no run that upscales under runs/, and none in the package" in said and "--model" in said
+
+
+def test_by_guidance_a_model_of_videos_makes_frames_that_are_the_input_when_made_small(asked, run: Path) -> None:
+    film = stored(smooth(7, 8, 8))
+    report = upscale(asked(film, model=run, by="guidance", steps=4, prompt="a red square", detail="both"))
+    made = decode(report.path).frames
+    assert made.shape == (7, 16, 16, 3) and report.windows == 3
+    again = clip_to_uint8(low_resolution(clip_from_uint8(made), 2)[0]).astype(int)
+    assert np.abs(again - decode(film).frames).mean() < 8, "but for what clipping an untrained network's frames costs"
+    plain = decode(upscale(asked(film, detail="estimate", output="plain.mkv")).path).frames
+    assert np.abs(made.astype(int) - plain).mean() > 3
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "said"),
+    [
+        ((8, 9), (), "makes frames of 16x16: found 9x8 in film.mkv, expected a whole fraction of that, such as 8x8"),
+        ((16, 16), (), "makes frames of 16x16: found 16x16"),
+        ((8, 8), ("--scale", "4"), "makes the input 2 times as large: found a scale of 4"),
+        ((8, 8), ("--augmentation", "0.1"), "trained on inputs without noise"),
+    ],
+)
+def test_what_guidance_cannot_do(run: Path, size: tuple[int, int], options: tuple[str, ...], said: str) -> None:
+    stored(smooth(3, *size))
+    assert said in sentence_of(vidiff("upscale", "film.mkv", "-m", run, "--by", "guidance", *options))
+
+
+def test_guidance_is_for_models_of_videos(model: Path) -> None:
+    stored(smooth(3, 8, 8))
+    said = sentence_of(vidiff("upscale", "film.mkv", "-m", model, "--by", "guidance"))
+    assert "makes videos larger: expected a model that makes videos" in said
 
 
 def test_the_newest_run_of_the_right_kind_is_taken(run: Path, model: Path) -> None:

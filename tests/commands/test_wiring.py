@@ -253,14 +253,14 @@ def test_the_default_scale_of_history_guidance_is_that_of_the_models_kind(model:
     """1.5 where it was measured to help; none where given frames act otherwise, or one step is enough."""
     default = settings_of(history_guidance=None)
     assert resolve_sampling(model, default).history_guidance == 1.5
+    assert resolve_sampling(model, default.model_copy(update={"steps": 1})).history_guidance == 1.0
     for own, asked in (
-        (network_of(motion=True), default),
         (with_settings(model, conditioning="none"), default),
         (model, default.model_copy(update={"condition": "replacement"})),
         (model, settings_of(condition="reconstruction", history_guidance=1.0)),
     ):
         assert resolve_sampling(own, asked).history_guidance == 1.0
-    assert resolve_sampling(network_of(motion=True), settings_of(history_guidance=2.0)).history_guidance == 2.0
+    assert resolve_sampling(model, settings_of(history_guidance=2.0, steps=1)).history_guidance == 2.0
 
 
 def test_history_guidance_of_frames_that_are_not_shown_is_refused(model: UNetModel) -> None:

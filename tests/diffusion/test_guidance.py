@@ -20,6 +20,7 @@ from vidiff_cli.diffusion.guidance import (
     classifier_free,
     guide_from_each,
     hold_known,
+    project_known,
     reconstruct,
     show_known,
     snr_weight,
@@ -150,6 +151,20 @@ def test_a_linear_observation_covers_all_of_z() -> None:
         residual = known[clip].flatten() - d @ x[clip].flatten()
         expected[clip] += weight * alpha(LEVEL)[clip] * jacobian(curved, clip).T @ d.T @ residual
     same(made, expected.reshape(x.shape))
+
+
+def test_the_replacement_of_a_linear_observation_keeps_what_it_does_not_see() -> None:
+    def smaller(x: Tensor) -> Tensor:
+        return functional.avg_pool3d(x, (1, 2, 2))
+
+    def larger(x: Tensor) -> Tensor:
+        return 0.9 * x.repeat_interleave(2, dim=3).repeat_interleave(2, dim=4)  # nearly its inverse
+
+    known = randn(B, C, T, H // 2, W // 2, seed=4)
+    made = project_known(lambda z, level: z.sin(), known, smaller, larger)(Z, torch.zeros(B, T))
+    assert torch.allclose(smaller(made) - known, 0.01 * (smaller(Z.sin()) - known))
+    unseen = [x - larger(smaller(x)) / 0.9 for x in (made, Z.sin())]
+    assert torch.allclose(*unseen)
 
 
 def test_several_observations_are_summed_into_one_gradient() -> None:

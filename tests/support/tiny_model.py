@@ -1,10 +1,12 @@
 """The smallest networks and models that train; parts of a fresh network start at zero, where noise makes paths live."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from vidiff_cli.checkpoint import write_tensors
 from vidiff_cli.config.model import DiffusionSettings, ModelSettings, NetworkSettings, TextSettings
 from vidiff_cli.models.video_model import VideoNetwork, new_video_model
 from vidiff_cli.text.learned import collect_vocabulary
@@ -29,6 +31,15 @@ def add_noise_to_weights(module: nn.Module, size: float, seed: int = 0) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(size * torch.randn(parameter.shape, generator=generator))
+
+
+def write_model(path: Path, settings: ModelSettings, *, noise: float = 0.05, seed: int = 0) -> Path:
+    """A checkpoint file of a network that was not trained, with weights that do something."""
+    model = new_video_model(settings, seed)
+    add_noise_to_weights(model, noise, seed)
+    header = {"model": settings.model_dump(mode="json"), "step": 1, "phase": "stable", "clips_seen": 10_000}
+    write_tensors(path, model.state_dict(), header | {"weights": "ema"})
+    return path
 
 
 def tiny_video_model(

@@ -11,7 +11,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.docs import architecture, conditioning, decisions, distillation, films, gpu, presets, reference, results
+from tools.docs import (
+    architecture,
+    conditioning,
+    decisions,
+    distillation,
+    films,
+    gpu,
+    presets,
+    reference,
+    results,
+    upscaling,
+)
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES: dict[str, Callable[[], str]] = {
@@ -22,6 +33,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "gpu.md": gpu.page,
     "results.md": results.page,
     "films.md": films.page,
+    "upscaling.md": upscaling.page,
     "architecture.svg": architecture.page,
     "decisions/index.md": decisions.page,
 }

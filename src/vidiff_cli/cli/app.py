@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from vidiff_cli import __version__
+from vidiff_cli.cli.cascade import cascade
 from vidiff_cli.cli.distill import distill
 from vidiff_cli.cli.doctor import doctor
 from vidiff_cli.cli.evaluate import evaluate
@@ -112,7 +113,18 @@ def vidiff(
     """
 
 
-MAKING = (prep, train, distill, sample, extend, interpolate, upscale, evaluate, export)  # in the order of the help
+MAKING = (
+    prep,
+    train,
+    distill,
+    sample,
+    extend,
+    interpolate,
+    upscale,
+    cascade,
+    evaluate,
+    export,
+)  # in the order of the help
 for command in (*MAKING, preview, models, fetch, push, info, doctor):
     app.command(command.__name__)(command)
 app.add_typer(world_app, name="world")

@@ -51,7 +51,7 @@ def extend(
         fix = "--fps is for photos and folders of frames"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
     model = opened or open_completion_model(settings)
-    setup = None if model is None else resolve_sampling(model, settings, completes=True)
+    setup = None if model is None else resolve_sampling(model, settings, completes="beyond")
     if model is not None and model.frames == 1:
         raise VidiffError("this model makes single pictures", fix="train on videos to extend one")
     options = OutputOptions.from_record("extend", settings.output, settings.model_dump(mode="json"))

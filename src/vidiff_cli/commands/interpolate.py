@@ -51,7 +51,7 @@ def interpolate(
         fix = "--fps is for photos"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
     model = opened or open_completion_model(settings)
-    setup = None if model is None else resolve_sampling(model, settings, completes=True)
+    setup = None if model is None else resolve_sampling(model, settings, completes="between")
     if model is not None and model.frames < 3:
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.frames} frames")
     options = OutputOptions.from_record("interpolate", settings.output, settings.model_dump(mode="json"))

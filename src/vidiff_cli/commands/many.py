@@ -275,7 +275,8 @@ def _open_model(settings: FilmSettings) -> VideoModel | None:
     assert isinstance(settings, CompletionSettings), "the other commands that take films complete them"
     model = open_completion_model(settings)
     if model is not None:
-        resolve_sampling(model, settings, completes=True)
+        between = isinstance(settings, InterpolateSettings)
+        resolve_sampling(model, settings, completes="between" if between else "beyond")
     return model
 
 

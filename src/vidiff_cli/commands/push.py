@@ -110,7 +110,10 @@ def _describe(path: Path) -> EventStream[tuple[CheckpointInfo, RunInfo | None]]:
         return run.model, run
     if kind not in ("checkpoint file", "checkpoint folder"):
         raise VidiffError(f"{path} cannot be pushed", found=f"a {kind}", expected="a run or a checkpoint")
-    return (yield from describe_checkpoint(path)), None
+    model = yield from describe_checkpoint(path)
+    if model.stages:
+        raise VidiffError(f"{path} is a cascade", expected="a run", fix="push its base and its upscalers by themselves")
+    return model, None
 
 
 def _without_folders(value: Any, key: str = "") -> Any:

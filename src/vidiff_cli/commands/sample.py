@@ -14,10 +14,12 @@ import numpy as np
 
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import EventStream, task
+from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.frames import Window, evenly_spaced, plan
 from vidiff_cli.generation.announce import announce_model, describe_guidance, warn_fps
 from vidiff_cli.generation.budget import check_amount
+from vidiff_cli.generation.cascade import announce_stages, check_stages, open_stages
+from vidiff_cli.generation.cascade_folder import find_cascade
 from vidiff_cli.generation.load_model import open_model_as
 from vidiff_cli.generation.output_files import OutputOptions, journal_key, sheet_path
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
@@ -82,6 +84,9 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
                 _check_words(call.model, prompts)
             yield from warn_fps(call.model, call.fps)
             yield from describe_guidance(call.setup, call.windows, call.rolling)
+            if settings.then and find_cascade(settings.model) is not None:
+                yield Note(f"--then takes the place of the upscalers that {settings.model} names.")
+            yield from announce_stages(call.stages, (call.model.height, call.model.width), journal.seed, prompts)
             paths = output_paths(options, prompts, ranks.share(journal.seed), call.details)
             if ranks.world > 1 or journal.shared:
                 rows = yield from make_shared(call, journal, ranks, paths)
@@ -95,7 +100,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
 
 def _open(settings: SampleSettings, options: OutputOptions, prompts: list[str]) -> SampleCall:
     """Open the model and plan the windows. VidiffError for what cannot be made."""
-    model = open_model_as(settings)
+    stages, model = open_stages(settings, settings.then), open_model_as(settings)
     setup = resolve_sampling(model, settings)
     if settings.noise not in (None, model.prior.name):
         raise VidiffError(
@@ -106,13 +111,15 @@ def _open(settings: SampleSettings, options: OutputOptions, prompts: list[str]) 
         )
     total, fps = settings.num_frames or model.frames, Fraction(settings.fps or model.fps)
     check_amount(total * min(settings.batch_size, len(prompts)), model.width, model.height, options.folder)
+    check_stages(stages, model, total)
     windows = _windows(settings, model, total)
     rolling = _rolling(settings, model, total)
     made = max(max(window.frames) for window in windows) + 1  # more than are written, where a model makes groups
     times = [Fraction(frame) / fps for frame in range(made)]
-    return SampleCall(
+    call = SampleCall(
         model=model,
         setup=setup,
+        stages=stages,
         options=options,
         prompts=prompts,
         windows=windows,
@@ -121,8 +128,11 @@ def _open(settings: SampleSettings, options: OutputOptions, prompts: list[str]) 
         total=total,
         fps=fps,
         batch_size=settings.batch_size,
-        key=journal_key(options.record, model, times, prompts),
+        key=journal_key(options.record, model, times, [*prompts, *(stage.model.hash for stage in stages)]),
     )
+    if stages:
+        check_amount(total, call.size[1], call.size[0], options.folder)
+    return call
 
 
 @contextmanager
@@ -141,8 +151,8 @@ def _report(call: SampleCall, paths: list[Path], seed: int, began: float, *, she
         seeds=tuple(seed + number for number in range(len(paths))),
         frames=call.total,
         fps=call.fps,
-        width=call.model.width,
-        height=call.model.height,
+        width=call.size[1],
+        height=call.size[0],
         sheet=sheet,
         seconds=time.monotonic() - began,
     )

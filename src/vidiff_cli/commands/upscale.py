@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,12 +18,18 @@ from vidiff_cli.generation.open_input import open_input
 from vidiff_cli.generation.output_files import OutputOptions
 from vidiff_cli.generation.source_clip import Size, SourceClip, read_clip
 from vidiff_cli.generation.upscale_video import UpscalePlan, UpscaleReport, upscale_video
-from vidiff_cli.generation.upscaling import UpscaleSetup, check_memory, count_upscale_passes
+from vidiff_cli.generation.upscaling import (
+    GuidedUpscaleSetup,
+    UpscaleSetup,
+    check_memory,
+    check_sides,
+    count_upscale_passes,
+    default_overlap,
+)
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.timeline import Timeline, plans
 from vidiff_cli.video.probe import VideoInfo
 
-LONGEST_SIDE = 16_384  # pixels of a result
 CUBIC_SCALE = 2  # where neither a scale nor a model is named
 
 
@@ -42,9 +49,11 @@ def upscale(
         choose_device(settings.device, deterministic=settings.deterministic)
     elif model is None:
         model = open_upscaler(settings, settings.scale)
-    own = CUBIC_SCALE if model is None else model.scale
+    own = CUBIC_SCALE
+    if model is not None:
+        own = model.scale or _guided_scale(model, info)
     scale, size = _result_size(settings, info, own)
-    setup = None if model is None else _setup(settings, model, scale)
+    setup = None if model is None else _setup(settings, model, scale, own)
     options = OutputOptions.from_record("upscale", settings.output, settings.model_dump(mode="json"))
     clip = _read(setup, info, size, options.folder)
     plan, line = _plan(settings, setup, clip, size)
@@ -71,13 +80,7 @@ def _result_size(settings: UpscaleSettings, info: VideoInfo, own: int) -> tuple[
                 fix="choose a larger --size",
             )
     size = _side(height, scale), _side(width, scale)
-    if max(size) > LONGEST_SIDE:
-        raise VidiffError(
-            "the result would be too large",
-            found=f"{size[1]}x{size[0]}",
-            expected=f"sides of at most {LONGEST_SIDE:,}",
-            fix="choose a smaller --size or --scale",
-        )
+    check_sides(*size, fix="choose a smaller --size or --scale")
     return scale, size
 
 
@@ -86,8 +89,23 @@ def _side(side: int, scale: Fraction) -> int:
     return int(exact) if exact.denominator == 1 else max(2, 2 * round(exact / 2))
 
 
-def _setup(settings: UpscaleSettings, model: UNetModel, scale: Fraction) -> UpscaleSetup:
-    """VidiffError for noise on the input that the model was not trained with."""
+def _guided_scale(model: UNetModel, info: VideoInfo) -> int:
+    """The scale from an input to the frames of a model of videos. VidiffError for an input that does not fit."""
+    width, height = model.width, model.height
+    scale = width // info.width
+    if scale < 2 or (info.width * scale, info.height * scale) != (width, height):
+        raise VidiffError(
+            f"{model.name} makes frames of {width}x{height}",
+            found=f"{info.width}x{info.height} in {info.path}",
+            expected=f"a whole fraction of that, such as {width // 2}x{height // 2}",
+            fix="use an upscaler, which takes any size",
+        )
+    return scale
+
+
+def _setup(settings: UpscaleSettings, model: UNetModel, scale: Fraction, own: int) -> UpscaleSetup:
+    """VidiffError for noise on the input that the model was not trained with, and a scale that guidance cannot
+    reach."""
     most = model.settings.augmentation
     if settings.augmentation > most:
         raise VidiffError(
@@ -97,16 +115,22 @@ def _setup(settings: UpscaleSettings, model: UNetModel, scale: Fraction) -> Upsc
             found=f"--augmentation {settings.augmentation:g}",
             expected=f"at most {most:g}",
         )
-    return UpscaleSetup(
+    passes = count_upscale_passes(scale, own)
+    if not model.scale and passes > 1:
+        raise VidiffError(f"{model.name} makes the input {own} times as large", found=f"a scale of {float(scale):g}")
+    setup = UpscaleSetup(
         model=model,
-        passes=count_upscale_passes(scale, model.scale),
-        steps=settings.steps,
+        passes=passes,
+        steps=settings.steps or (1 if model.scale else model.steps),
         sampler=settings.sampler,
         samples=settings.samples,
         augmentation=settings.augmentation,
         prompt=settings.prompt or "",
         tile=settings.tile,
     )
+    if model.scale:
+        return setup
+    return GuidedUpscaleSetup(**{each.name: getattr(setup, each.name) for each in fields(setup)}, guided_scale=own)
 
 
 def _read(setup: UpscaleSetup | None, info: VideoInfo, size: Size, folder: Path) -> SourceClip:
@@ -128,27 +152,25 @@ def _plan(
     settings: UpscaleSettings, setup: UpscaleSetup | None, clip: SourceClip, size: Size
 ) -> tuple[UpscalePlan, Timeline]:
     """The windows of each scene. VidiffError for an overlap that leaves nothing to make."""
-    model = None if setup is None else setup.model
     whole = range(len(clip))
     scenes = tuple(find_scenes(clip)) if settings.scenes else (whole,)
-    rate = clip.fps or photo_fps(model)
+    rate = clip.fps or photo_fps(setup and setup.model)
     line = Timeline(times=clip.times, given={}, written=tuple(whole), fps=rate, segments=scenes)
     windows = []
-    if model is not None:
-        windows = plans(line, window=model.frames, overlap=_overlap(settings, model))
-    plan = UpscalePlan(clip=clip, windows=windows, size=size, rate=rate, measured=settings.detail == "both")
+    if setup is not None:
+        windows = plans(line, window=setup.model.frames, overlap=_overlap(settings, setup))
+    measured = settings.detail == "both" and settings.by == "upscaler"
+    plan = UpscalePlan(clip=clip, windows=windows, size=size, rate=rate, measured=measured)
     return plan, line
 
 
-def _overlap(settings: UpscaleSettings, model: UNetModel) -> int:
-    """Frames that a window observes of the one before: by default none where one step gives the mean, to which they
-    add nothing, else half a window. VidiffError for a model that was not trained on known frames."""
-    if "learned" not in model.conditions:
-        if settings.overlap:
-            raise VidiffError("this model was not trained on given frames", found=f"--overlap {settings.overlap}")
-        return 0
+def _overlap(settings: UpscaleSettings, setup: UpscaleSetup) -> int:
+    """Frames that a window observes of the one before. VidiffError for a model that was not trained on known frames."""
+    model = setup.model
     if settings.overlap is None:
-        return 0 if settings.steps == 1 else model.frames // 2
+        return default_overlap(model, setup.steps)
+    if settings.overlap and "learned" not in model.conditions:
+        raise VidiffError("this model was not trained on given frames", found=f"--overlap {settings.overlap}")
     if settings.overlap >= model.frames:
         expected = f"less than the window of {model.frames}"
         raise VidiffError("--overlap leaves nothing to make", found=settings.overlap, expected=expected)
@@ -159,9 +181,11 @@ def _describe(plan: UpscalePlan, setup: UpscaleSetup | None) -> EventStream[None
     """Notes on the size of the result, and on what became of the input."""
     clip, (height, width) = plan.clip, plan.size
     by = "enlarged by a cubic, without a model"
-    if setup is not None:
+    if isinstance(setup, GuidedUpscaleSetup):
+        by = f"by a model of frames that large, led by the input in {setup.steps} steps"
+    elif setup is not None:
         times = f"{setup.passes} times" if setup.passes > 1 else "once"
-        by = f"by a model of {setup.model.scale} times the size, taken {times}"
+        by = f"by a model of {setup.scale_of_pass} times the size, taken {times}"
     yield Note(f"{len(clip)} frames of {clip.info.width}x{clip.info.height} become {width}x{height}, {by}.")
     for remark in clip.parts[0].remarks:
         yield Note(f"{clip.info.path.name}: {remark}.", "warning" if remark.startswith("damaged") else "info")

@@ -130,8 +130,8 @@ class GenerationSettings(ResultSettings):
         ge=1,
         le=100,
         description="Guidance by the frames that a window is shown, for one pass of the network more per step; 1: "
-        "none; above 3 motion freezes; if not given, 1.5 for a model that was trained on given frames, unless it "
-        "samples in one step",
+        "none; above 3 motion freezes; if not given, 1.5 for a model trained on given frames without --motion; "
+        "it harms one with it",
     )
     history_level: Annotated[float, Option(GUIDANCE)] = Field(
         default=1.0,
@@ -196,6 +196,11 @@ class SampleSettings(GenerationSettings):
     )
     encoding: Annotated[Encoding | None, Option(VIDEO, values="NAME")] = Field(
         default=None, description="Encoding of a prompts file that is neither UTF-8 nor UTF-16, such as cp1252"
+    )
+    then: Annotated[tuple[Path, ...], Option(VIDEO, values="UPSCALER")] = Field(
+        default=(),
+        description="Run of vidiff train --task upscale, its checkpoint file, builtin or hf:OWNER/NAME, that makes the "
+        "frames larger; several are taken one after the other",
     )
     strict_prompt: Annotated[bool, Option(VIDEO)] = Field(
         default=False, description="Refuse prompts with words that the model has never seen"

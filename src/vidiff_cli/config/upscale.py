@@ -37,12 +37,19 @@ class UpscaleSettings(FilmSettings):
         "where the input itself was made small; estimate: the enlarged input alone (cubic), without a model; model: "
         "the model's frames as they are",
     )
-    steps: Annotated[int, Option(SAMPLING, unit="steps")] = Field(
-        default=1,
+    by: Annotated[Literal["upscaler", "guidance"], Option(VIDEO)] = Field(
+        default="upscaler",
+        description="Way to upscale; upscaler: a model of super-resolution; guidance: a model of videos as large as "
+        "the result, led to those that are the input when they are made small. Its frames are one possibility, and "
+        "are not weighed on the input",
+    )
+    steps: Annotated[int | None, Option(SAMPLING, unit="steps")] = Field(
+        default=None,
         ge=1,
         le=4096,
         description="Sampling steps; 1: the mean of what the frames can be, which is nearest to the truth; more: one "
-        "possibility, sharper and further from it (with --detail model)",
+        "possibility, sharper and further from it (with --detail model); if not given, 1, and the model's own with "
+        "--by guidance",
     )
     samples: Annotated[int, Option(SAMPLING, unit="samples")] = Field(
         default=1, ge=1, le=64, description="Samples whose mean is the result; with one step 1 is enough"
@@ -77,6 +84,8 @@ class UpscaleSettings(FilmSettings):
     def _one_size(self) -> UpscaleSettings:
         if self.size is not None and self.scale is not None:
             raise ValueError("give only one of --size and --scale")
+        if self.by == "guidance" and self.detail == "estimate":
+            raise ValueError("--detail estimate needs no model: leave out --by guidance")
         return self
 
     @property

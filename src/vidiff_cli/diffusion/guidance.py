@@ -107,6 +107,26 @@ def clamp_known(denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
     return clamped
 
 
+def project_known(
+    denoise: Denoise, known: Tensor, observed: Callable[[Tensor], Tensor], lift: Callable[[Tensor], Tensor]
+) -> Denoise:
+    """The replacement method for a linear observation A, such as a downsampling: what A sees of the estimate is what is
+    known.
+
+    x_hat + B (known - A x_hat) with a `lift` B for which A B is about the identity (an upsampling), twice, because it
+    is not quite. Reconstruction guidance alone leaves errors of A x_hat that are seen. Source: Choi et al. 2021 (ILVR);
+    Wang et al. 2022 (DDNM), equation 11.
+    """
+
+    def projected(z: Tensor, level: Tensor) -> Tensor:
+        x = denoise(z, level)
+        for _ in range(2):
+            x = x + lift(known - observed(x))
+        return x
+
+    return projected
+
+
 def hold_known(
     denoise: Denoise,
     known: Tensor,

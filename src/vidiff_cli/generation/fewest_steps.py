@@ -94,7 +94,7 @@ def measure_network(
 
 def measure_steps(model: VideoModel, clips: Clips) -> SampleSteps:
     """Measure the steps of a model: of whole clips, and of their second halves beside the first where it is shown given
-    frames, and needs more than one step then. No global random number is drawn."""
+    frames. No global random number is drawn."""
     doubled = Clips(
         video=clips.video.repeat_interleave(2, dim=0),
         times=clips.times.repeat_interleave(2, dim=0),
@@ -103,7 +103,7 @@ def measure_steps(model: VideoModel, clips: Clips) -> SampleSteps:
     b, t = doubled.times.shape
     observed = torch.zeros(b, t, dtype=torch.bool, device=doubled.times.device)
     free = fewest_steps(lambda steps: sample_clips(model, doubled, observed, steps))
-    if "learned" not in model.conditions or model.one_step or t < 2:
+    if "learned" not in model.conditions or t < 2:
         return SampleSteps(free=free, completion=None)
     observed[:, : t // 2] = True
     made = fewest_steps(lambda steps: sample_clips(model, doubled, observed, steps)[:, :, t // 2 :])

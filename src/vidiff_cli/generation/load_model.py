@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 
@@ -167,7 +167,7 @@ def open_model(
         compile="off" if deterministic and compile == "auto" else compile,
     )
     if loaded.scale:
-        fix = "use vidiff upscale, or name another model with --model"
+        fix = "name another one with --model, this one is for vidiff upscale"
         raise VidiffError(f"{loaded.name} makes videos larger", expected="a model that makes videos", fix=fix)
     return loaded
 
@@ -175,6 +175,8 @@ def open_model(
 class UpscalerOptions(Protocol):
     """The options of an upscaler, as the settings of its command have them (described there)."""
 
+    @property
+    def by(self) -> Literal["upscaler", "guidance"]: ...
     @property
     def model(self) -> Path | None: ...
     @property
@@ -187,20 +189,26 @@ class UpscalerOptions(Protocol):
     def deterministic(self) -> bool: ...
 
 
-def open_upscaler(options: UpscalerOptions, scale: float | None) -> UNetModel:
+def open_upscaler(
+    options: UpscalerOptions, scale: float | None, *, fix: str = "name an upscaler with --model, use --detail estimate"
+) -> UNetModel:
     """A model of super-resolution: the named one, else the newest run of one under runs/, else that of the package for
-    a scale. VidiffError for any other model, and where it finds no upscaler."""
+    a scale. VidiffError, with this fix, for any other model, and where it finds no upscaler. By guidance, a model of
+    videos."""
+    if options.by == "guidance":
+        return _open_guided(options)
     device = choose_device(options.device, deterministic=options.deterministic)
     dtype = choose_dtype(options.dtype, device)
-    model, fix = options.model or newest_run(upscales=True) or BUILTIN, "name an upscaler with --model"
+    model = options.model or newest_run(upscales=True) or BUILTIN
     train = "train one with vidiff train DATASET --task upscale"
     if is_public(model) or (path_kind(model) != "builtin model" and find_finetuned(model) is not None):
         raise VidiffError(f"{model} does not make videos larger", found="a public model", fix=f"{fix}, or {train}")
     if path_kind(model) == "builtin model":
         box = builtin_upscaler(scale)
         if box is None:
-            found = "no run that upscales under runs/, and none in the package" if options.model is None else None
-            raise VidiffError("no upscaler", found=found, fix=f"{fix}, {train}, or use --detail estimate")
+            found = "none in the package"
+            found = found if options.model else f"no run that upscales under runs/, and {found}"
+            raise VidiffError("no upscaler", found=found, fix=f"{fix}, or {train}")
         model = box
     compile = "off" if options.deterministic and options.compile == "auto" else options.compile
     loaded = load_model(model, device, dtype, compile=compile)
@@ -208,6 +216,21 @@ def open_upscaler(options: UpscalerOptions, scale: float | None) -> UNetModel:
         found = "a model that makes videos"
         raise VidiffError(f"{loaded.name} does not make videos larger", found=found, fix=f"{fix}, or {train}")
     return loaded
+
+
+def _open_guided(options: UpscalerOptions) -> UNetModel:
+    """A model of videos, on pixels, for guidance by small frames. VidiffError for any other."""
+    model = open_model(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        compile=options.compile,
+        deterministic=options.deterministic,
+    )
+    if not isinstance(model, UNetModel) or not model.codec.is_identity:
+        found = "a public model" if not isinstance(model, UNetModel) else "a model of latents"
+        raise VidiffError("--by guidance needs a run of vidiff train on pixels", found=found)
+    return model
 
 
 def find_finetuned(model: Path | None) -> TrainedWeights | None:

@@ -17,6 +17,7 @@ import numpy as np
 from vidiff_cli.events import Event, EventStream, Progress
 from vidiff_cli.frames import Window, evenly_spaced
 from vidiff_cli.generation.budget import estimate_seconds, note_long, save_memory
+from vidiff_cli.generation.cascade import ClipFrames, final_size, upscale_clip
 from vidiff_cli.generation.frame_store import FrameStore
 from vidiff_cli.generation.generate import generate
 from vidiff_cli.generation.output_files import OutputOptions, check_files, slug, target_path
@@ -29,6 +30,8 @@ from vidiff_cli.generation.resume_journal import (
 )
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.sidecar import write_sidecar
+from vidiff_cli.generation.source_clip import Size
+from vidiff_cli.generation.upscaling import UpscaleSetup
 from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.generation.window_codec import latent_shape
 from vidiff_cli.models.codec import z_shape
@@ -39,16 +42,18 @@ from vidiff_cli.video.encode import encode
 
 SHEET_FRAMES = 96  # kept of a video for it
 SHEET_ROWS = 16  # of --compare: more make a picture that nobody looks at
+BATCH = "videos"  # the progress of a batch before its videos are taken through the stages, as it begins
 Frames = list[np.ndarray]  # of the rows of a sheet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleCall:
     """All that decides the videos of a call but their seed: `total` frames of each at `times`, of which the model makes
-    a few more where it makes groups. `key` is that of the journal."""
+    a few more where it makes groups. `stages` are upscalers that follow. `key` is that of the journal."""
 
     model: VideoModel
     setup: SamplingSetup
+    stages: Sequence[UpscaleSetup]
     options: OutputOptions
     prompts: Sequence[str]
     windows: Sequence[Window]
@@ -60,14 +65,19 @@ class SampleCall:
     key: str
 
     @property
+    def size(self) -> Size:
+        """Height and width of the videos."""
+        return final_size(self.stages, (self.model.height, self.model.width))
+
+    @property
     def details(self) -> str:
         """End of a file's name: number and size of frames."""
-        return f"{self.total}f_{self.model.width}x{self.model.height}"
+        return f"{self.total}f_{self.size[1]}x{self.size[0]}"
 
     @property
     def target(self) -> Path:
         """The result that the journal is named after."""
-        details = f"{len(self.times)}f_{self.model.width}x{self.model.height}"
+        details = f"{len(self.times)}f_{self.size[1]}x{self.size[0]}"
         return target_path(self.options, slug(self.prompts[0]), details, self.options.seed)
 
 
@@ -195,7 +205,7 @@ def _of_batches(events: EventStream[Frames], place: int, batches: int) -> EventS
                 event = next(events)
             except StopIteration as done:
                 return done.value
-            if isinstance(event, Progress) and event.total:
+            if isinstance(event, Progress) and event.total and event.what.startswith(BATCH):
                 done, total = place * event.total + event.done, batches * event.total
                 yield Progress(what="windows of all videos", done=done, total=total)
             else:
@@ -235,14 +245,18 @@ def _make_batch(
         journal.frames((len(prompts), model.height, model.width, 3)),
         latents=None if values is None else journal.latents(values),
     )
-    what = f"videos {numbers.start + 1}-{numbers.stop}"
+    what = f"{BATCH} {numbers.start + 1}-{numbers.stop}"
     yield from generate(model, setup, job, store, journal=journal, what=what)
     rows = Frames()
     for clip, number in enumerate(numbers):
-        frames = store.in_order(range(call.total), clip)
+        made = ClipFrames(store=store, clip=clip, fps=call.fps)
+        made = yield from upscale_clip(
+            call.stages, made, call.total, prompt=prompts[clip], seed=seed + number, folder=options.folder
+        )
+        frames = made.in_order(range(call.total))
         encode(paths[number], frames, call.fps, lossless=options.lossless, overwrite=options.overwrite, again=again)
         if options.compare and number < SHEET_ROWS:
-            rows.append(store.read(evenly_spaced(call.total, SHEET_FRAMES))[:, clip])
+            rows.append(made.read(evenly_spaced(call.total, SHEET_FRAMES)))
         if options.sidecar:
             _write_sidecar(call, paths[number], prompts[clip], seed + number)
     return rows
@@ -270,6 +284,9 @@ def _write_sidecar(call: SampleCall, path: Path, prompt: str, seed: int) -> None
         "fps": str(call.fps),
         "condition": call.setup.condition,
     }
+    if call.stages:
+        record["then"] = [stage.model.name for stage in call.stages]
+        facts["stages"] = [stage.model.record() for stage in call.stages]
     if len(call.windows) > 1:
         facts["history_guidance"] = call.setup.history_guidance
     write_sidecar(path, "sample", record, call.model, seed, facts)

@@ -113,14 +113,17 @@ class SamplingSetup:
         return self.guidance_scale != 1 and (any(prompts) or bool(self.negative_prompt))
 
 
-def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: bool = False) -> SamplingSetup:
-    """Resolve options for a model; `completes`: observed frames are given, so that one step may do.
+def resolve_sampling(
+    model: VideoModel, options: SamplingOptions, *, completes: Literal["between", "beyond"] | None = None
+) -> SamplingSetup:
+    """Resolve options for a model. `completes`: where the frames lie that are made beside given ones; between them one
+    step may do, the mean of what is possible, but beyond them that mean fades from window to window.
 
     Raises VidiffError for a condition, a context noise or a history guidance that the model was not trained for.
     """
     condition = choose_condition(options, model)
     guided = condition == "reconstruction"
-    steps = options.steps or _choose_steps(model, condition if completes else None)
+    steps = options.steps or _choose_steps(model, condition, completes)
     grid = partial(model.levels, shift=options.shift)
     return SamplingSetup(
         condition=condition,
@@ -135,7 +138,7 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
         prior=model.prior,
         guidance_scale=_choose_guidance(options, model),
         negative_prompt=options.negative_prompt,
-        history_guidance=_choose_history_guidance(options, model, condition),
+        history_guidance=_choose_history_guidance(options, model, condition, steps),
         history_level=model.level_at(options.history_level),
         history_parts=_choose_history_parts(options, model, condition),
         context_noise=options.context_noise > 0 and condition == "learned",
@@ -144,12 +147,12 @@ def resolve_sampling(model: VideoModel, options: SamplingOptions, *, completes: 
     )
 
 
-def _choose_steps(model: VideoModel, condition: str | None) -> int:
+def _choose_steps(model: VideoModel, condition: str, completes: Literal["between", "beyond"] | None) -> int:
     """Choose the default number of steps, for a way to condition on given frames where some are given."""
-    if condition is None or model.is_distilled:
+    if completes is None or model.is_distilled:
         return model.steps
     if condition == "learned":
-        return 1 if model.one_step else model.completion_steps
+        return 1 if model.one_step and completes == "between" else model.completion_steps
     return max(model.steps, GUIDED_STEPS)
 
 
@@ -195,9 +198,9 @@ def _choose_guidance(options: SamplingOptions, model: VideoModel) -> float:
     return 1.0
 
 
-def _choose_history_guidance(options: SamplingOptions, model: VideoModel, condition: str) -> float:
+def _choose_history_guidance(options: SamplingOptions, model: VideoModel, condition: str, steps: int) -> float:
     """Resolve the scale of history guidance: 1 (none) unless the network is shown the given frames, so that it can be
-    asked without them."""
+    asked without them; and by default in a single step, whose result is a mean."""
     asked = options.history_guidance
     if condition != "learned":
         if asked not in (None, 1):
@@ -205,7 +208,9 @@ def _choose_history_guidance(options: SamplingOptions, model: VideoModel, condit
         return 1.0
     if options.history_level < 1 and not model.frame_levels:
         raise _without_frame_levels("--history-level", options.history_level)
-    return model.history_guidance if asked is None else asked
+    if asked is not None:
+        return asked
+    return 1.0 if steps == 1 else model.history_guidance
 
 
 def _choose_history_parts(options: SamplingOptions, model: VideoModel, condition: str) -> int:

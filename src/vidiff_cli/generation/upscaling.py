@@ -13,14 +13,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
+from functools import partial
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vidiff_cli.device import available_memory
-from vidiff_cli.diffusion.guidance import hold_known, threshold
+from vidiff_cli.diffusion.guidance import hold_known, project_known, reconstruct, threshold
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
@@ -32,13 +34,29 @@ from vidiff_cli.models.codec import is_gray
 from vidiff_cli.models.denoiser import noise_ratio
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.pixels import clip_from_uint8, quantize_8bit
-from vidiff_cli.resize import enlarge, low_resolution
+from vidiff_cli.resize import enlarge, low_resolution, shrink
 from vidiff_cli.sampling.windows import take_made, window_noise
 
+LONGEST_SIDE = 16_384  # pixels of a result
 LOW = 1  # the last part of the noise of low-resolution frames, which is not that of large ones
 MEASURED_WINDOWS, MEASURED_SIDE = 3, 256  # of the input, that the weight of a model is measured on
 SMALLEST_MEASURED = 32  # pixels: of smaller inputs, too little is left when they are made small
-TENSORS = 9  # of a window's large frames that are there at the same time, at most
+TENSORS = 13  # of a window's large frames that are there at the same time (measured)
+
+
+class ReadableFrames(Protocol):
+    """Frames (n h w c) uint8 by their number."""
+
+    def read(self, numbers: Sequence[int], /) -> np.ndarray: ...
+
+
+class LowClip(Protocol):
+    """Low-resolution frames and their rate."""
+
+    @property
+    def frames(self) -> ReadableFrames: ...
+    @property
+    def fps(self) -> Fraction: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +78,25 @@ class UpscaleSetup:
     weight: float = 1.0
 
     @property
+    def scale_of_pass(self) -> int:
+        """Scale of one pass."""
+        return self.model.scale
+
+    @property
     def scale(self) -> int:
         """Scale of all passes together."""
-        return self.model.scale**self.passes
+        return self.scale_of_pass**self.passes
+
+    def denoiser(self, low: Tensor, known: Tensor, observed: Tensor, times: Tensor) -> Denoise:
+        """A denoiser of large frames, given the low-resolution ones (1 c t h w), with their noise, and large frames
+        `known` (1 c t H W) where they are `observed` (1 t)."""
+        denoise = self.model.upscaler(low, times, observed, self.prompt, augmentation=self.augmentation, tile=self.tile)
+        return self._hold(denoise, known, observed)
+
+    def _hold(self, denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
+        if not bool(observed.any()):
+            return denoise
+        return hold_known(denoise, known, observed, level=self.model.level_at(0.0))
 
     def sample(self, denoise: Denoise, z: Tensor, noise: Noise) -> Tensor:
         """Walk z from noise to frames in [-1, 1]."""
@@ -70,6 +104,30 @@ class UpscaleSetup:
         if self.sampler == "ddpm":
             return ddpm(bounded, z, levels, noise=noise)
         return SAMPLERS[self.sampler](bounded, z, levels)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuidedUpscaleSetup(UpscaleSetup):
+    """A model of large frames, led to those that are the input when they are made small by `guided_scale` (VDM, section
+    3.1)."""
+
+    guided_scale: int
+
+    @property
+    def scale_of_pass(self) -> int:
+        """Scale of one pass."""
+        return self.guided_scale
+
+    def denoiser(self, low: Tensor, known: Tensor, observed: Tensor, times: Tensor) -> Denoise:
+        """As that of an upscaler. The weight of the guidance is the one that is exact where z alone tells of x: a pixel
+        of the input is the mean of scale^2 large ones."""
+        model, scale = self.model, self.guided_scale
+        guidance = 1.0 if model.is_distilled else model.guidance_scale
+        free = model.denoiser(times, observed, [self.prompt], scale=guidance, known=known, observed=observed)
+        smaller, larger = partial(shrink, scale=scale), partial(enlarge, scale=scale)
+        covariance = None if model.prior.is_white else model.prior.covariance(low.shape[2])
+        guided = reconstruct(self._hold(free, known, observed), low, smaller, float(scale**2), covariance=covariance)
+        return project_known(guided, low, smaller, larger)
 
 
 def count_upscale_passes(scale: Fraction, of_model: int) -> int:
@@ -80,7 +138,26 @@ def count_upscale_passes(scale: Fraction, of_model: int) -> int:
     return passes
 
 
-def check_memory(setup: UpscaleSetup, frames: int, height: int, width: int) -> None:
+def default_overlap(model: UNetModel, steps: int) -> int:
+    """Frames that a window observes of the one before: none where one step gives the mean, to which they add nothing,
+    or of a model that was not trained on known frames; else half a window."""
+    return 0 if steps == 1 or "learned" not in model.conditions else model.frames // 2
+
+
+def check_sides(height: int, width: int, fix: str) -> None:
+    """Raise VidiffError for a result that is too large."""
+    if max(height, width) > LONGEST_SIDE:
+        found, expected = f"{width}x{height}", f"sides of at most {LONGEST_SIDE:,}"
+        raise VidiffError("the result would be too large", found=found, expected=expected, fix=fix)
+
+
+def check_memory(
+    setup: UpscaleSetup,
+    frames: int,
+    height: int,
+    width: int,
+    fix: str = "choose a smaller --size or --scale, or --detail estimate",
+) -> None:
     """Raise VidiffError where the large frames of a window do not fit in memory."""
     needed = 4 * 3 * TENSORS * min(frames, setup.model.frames) * height * width
     available = available_memory(setup.model.device)
@@ -89,12 +166,12 @@ def check_memory(setup: UpscaleSetup, frames: int, height: int, width: int) -> N
             f"a window of frames of {width}x{height} does not fit in memory",
             found=f"{available / 2**30:.1f} GiB",
             expected=f"about {needed / 2**30:.1f} GiB",
-            fix="choose a smaller --size or --scale, or --detail estimate",
+            fix=fix,
         )
 
 
 def upscale_windows(
-    setup: UpscaleSetup, clip: SourceClip, windows: Sequence[Window], store: FrameStore, *, seed: int, start: int = 0
+    setup: UpscaleSetup, clip: LowClip, windows: Sequence[Window], store: FrameStore, *, seed: int, start: int = 0
 ) -> Iterator[list[Tensor]]:
     """Upscale the frames of a clip.
 
@@ -140,7 +217,7 @@ def upscale_window(
     """
     times = torch.arange(low.shape[2], device=low.device)[None] / rate
     for number in range(setup.passes):
-        smaller = setup.model.scale ** (setup.passes - 1 - number)
+        smaller = setup.scale_of_pass ** (setup.passes - 1 - number)
         seen = known if smaller == 1 else low_resolution(known, smaller)
         made = _one_pass(setup, low, seen, observed, times, (*seeds, number))
         low = torch.where(observed[:, None, :, None, None], seen, quantize_8bit(made))
@@ -154,21 +231,18 @@ def _one_pass(
 
     Frames are padded to sides that the network takes. What a model of luma corrects is added to all three colors.
     """
-    model, (seed, number, place) = setup.model, seeds
-    height, width = (model.scale * side for side in low.shape[-2:])
-    low = _padded(low, model.multiple // math.gcd(model.multiple, model.scale))
-    enlarged = enlarge(low, model.scale)
+    model, scale, (seed, number, place) = setup.model, setup.scale_of_pass, seeds
+    height, width = (scale * side for side in low.shape[-2:])
+    low = _padded(low, model.multiple // math.gcd(model.multiple, scale))
+    enlarged = enlarge(low, scale)
     plain, shown = _as_network(model, enlarged), _as_network(model, low)
     if setup.augmentation:
         drawn = window_noise([seed], [number], 1, place, LOW)(shown, None)
         shown = shown + noise_ratio(torch.tensor(setup.augmentation)).to(shown) * drawn
-    denoise = model.upscaler(shown, times, observed, setup.prompt, augmentation=setup.augmentation, tile=setup.tile)
-    if bool(observed.any()):
-        held = _as_network(model, _padded(known, model.multiple))
-        denoise = hold_known(denoise, held, observed, level=model.level_at(0.0))
+    denoise = setup.denoiser(shown, _as_network(model, _padded(known, model.multiple)), observed, times)
     total = torch.zeros_like(plain)
     for sample in range(setup.samples):
-        noise = window_noise([seed + sample], [number], 1, place)
+        noise = window_noise([seed + sample], [number], 1, place, prior=model.prior)
         total += setup.sample(denoise, noise(plain, None), noise)
     large = enlarged + setup.weight * (total / setup.samples - plain)
     return large[..., :height, :width].clamp(-1, 1)
@@ -180,7 +254,7 @@ def measure_weight(setup: UpscaleSetup, clip: SourceClip) -> float | None:
     Some frames are made small by the model's scale, upscaled and compared with what they were. None for a film that is
     too small for that.
     """
-    scale = setup.model.scale
+    scale = setup.scale_of_pass
     sides = [min(MEASURED_SIDE, side) // scale * scale for side in clip.size]
     if min(sides) < SMALLEST_MEASURED:
         return None

@@ -28,8 +28,8 @@ class VideoModel(Protocol):
 
     `frames` of its window, at `width` x `height` pixels and at a rate between those of `rates` (slowest, fastest);
     sides are multiples of `multiple` pixels; `fixed_size`: it knows no other size. `conditions` that it can take, the
-    default one first. `steps` are the default of sampling, `one_step` says that given frames leave so little open that
-    one will do. `guidance_scale` is the default; `is_distilled`: the only one, for it is in the weights;
+    default one first. `steps` are the default of sampling, `one_step` says that frames on both sides leave so little
+    open that one will do. `guidance_scale` is the default; `is_distilled`: the only one, for it is in the weights;
     `history_guidance` is the default of that. `prior` is the covariance of its noise; `context_noise` the highest noise
     of given frames that it was trained with, as a place of the schedule; `frame_levels`: it was trained on frames with
     levels of their own, as a rolling window has them. `windows_at_once` that a device takes. `clips_seen` in training,

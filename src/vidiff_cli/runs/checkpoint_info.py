@@ -11,6 +11,7 @@ from vidiff_cli.checkpoint import count_parameters, file_hash, read_header
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note
+from vidiff_cli.generation.cascade_folder import Stage, find_cascade, read_cascade
 from vidiff_cli.generation.load_model import HARDLY_TRAINED, find_checkpoint, read_one_pass_errors
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 
@@ -32,7 +33,8 @@ class CheckpointInfo:
     `rates` are the frame rates of the training; `conditioning` lists the ways to condition on given frames; `errors`
     are one-pass errors (`OnePassErrors`) by the number of frames missing between two given ones and by the distance
     after the last one. `base` is the public model that was fine-tuned, None for a network of vidiff's own. `distilled`
-    is the sampling that it was distilled for. `vidiff` and `errors` are None if the checkpoint does not store them.
+    is the sampling that it was distilled for, `stages` are the upscalers of a cascade. `vidiff` and `errors` are None
+    if the checkpoint does not store them.
     """
 
     kind: Literal["checkpoint"]
@@ -59,6 +61,7 @@ class CheckpointInfo:
     noise: str
     noise_strength: float
     context_noise: float
+    augmentation: float
     frame_levels: bool
     conditioning: tuple[str, ...]
     errors: OnePassErrors | None
@@ -67,12 +70,14 @@ class CheckpointInfo:
     autoencoder: dict[str, Any] | None
     distilled: dict[str, Any] | None
     network: dict[str, Any]
+    stages: tuple[Stage, ...]
     warnings: tuple[str, ...]
 
 
 def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
     """Describes a checkpoint file, or a folder with one. VidiffError: damaged, of another program, or without a
     model."""
+    cascade = None if (folder := find_cascade(asked)) is None else read_cascade(folder)
     path = find_checkpoint(asked)
     header = read_header(path)
     settings = _settings(path, header)
@@ -107,6 +112,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
         weighting=settings.diffusion.weighting,
         noise=settings.diffusion.noise,
         noise_strength=settings.diffusion.noise_strength,
+        augmentation=settings.augmentation,
         context_noise=settings.context_noise,
         frame_levels=settings.frame_levels,
         conditioning=("learned",) * (settings.conditioning == "mixed") + ("reconstruction", "replacement"),
@@ -121,6 +127,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
         autoencoder=settings.autoencoder.model_dump(mode="json") if settings.autoencoder else None,
         distilled=settings.distilled.model_dump(mode="json") if settings.distilled else None,
         network=settings.network.model_dump(mode="json"),
+        stages=() if cascade is None else cascade.stages,
         warnings=tuple(warnings),
     )
 

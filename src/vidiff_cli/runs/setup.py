@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from vidiff_cli.config.model import AutoencoderSettings, ClipSettings, ModelSettings, TextSettings
-from vidiff_cli.config.train import LevelSettings, TrainSettings
+from vidiff_cli.config.train import LevelSettings, TextChoice, TrainSettings
 from vidiff_cli.dataset.dataset import Clip, Dataset
 from vidiff_cli.dataset.index import SIDES
 from vidiff_cli.dataset.world_dataset import is_world, open_clips
@@ -35,6 +35,7 @@ from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.state import TrainState
 
 ENLARGED, GROWTH = 0.035, 0.7  # RMS error of films enlarged from 1/s of their size: ENLARGED * s^GROWTH
+LARGEST_PATCH = 4  # of a network of super-resolution that is not told its own
 ReadFrames = Callable[[int, range], np.ndarray]
 """(clip of the dataset, frames) -> frames (t h w c) uint8 or latents float32."""
 
@@ -222,13 +223,17 @@ def consistent(settings: TrainSettings) -> TrainSettings:
 def _for_upscaling(settings: TrainSettings) -> TrainSettings:
     """Super-resolution predicts v around the enlarged clip, without attention, so that it works on frames of any size.
 
-    Its schedule has as much signal as noise where noise is as strong as what an enlarged clip lacks. UsageError with
-    latents.
+    A patch of its stem is a pixel of the small clip, up to 4x4, where no other is asked for. Its schedule has as much
+    signal as noise where noise is as strong as what an enlarged clip lacks. UsageError with latents.
     """
     if settings.autoencoder is not None:
         raise UsageError("--task upscale is of pixels", found="--autoencoder", fix="leave one of them out")
-    network = settings.network.model_copy(update={"temporal": "convolution", "attention_max_size": 0})
-    text, diffusion = settings.text, {"target": "v", "weighting": "v"}
+    local: dict[str, object] = {"temporal": "convolution", "attention_max_size": 0}
+    if "patch_size" not in settings.network.model_fields_set:
+        local["patch_size"] = min(settings.scale, LARGEST_PATCH)
+    network = settings.network.model_copy(update=local)
+    text: TextChoice = settings.text
+    diffusion: dict[str, object] = {"target": "v", "weighting": "v"}
     if "shift" not in settings.diffusion.model_fields_set:
         diffusion["shift"] = round(-2 * math.log(ENLARGED * settings.scale**GROWTH), 2)
     return settings.model_copy(

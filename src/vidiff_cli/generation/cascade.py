@@ -1,0 +1,220 @@
+"""The stages of a cascade: frames that a model has made go through upscalers, one after the other.
+
+Each stage takes the 8-bit frames of the one before as `vidiff upscale --detail model` takes a film, with the same
+noise. Shapes: t frames, h w pixels, c = 3 RGB; uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.events import Event, EventStream, Note
+from vidiff_cli.frames import Window
+from vidiff_cli.generation.announce import announce_model
+from vidiff_cli.generation.cascade_folder import find_cascade, read_cascade, stage_file
+from vidiff_cli.generation.frame_store import DiskFrameArray, FrameArray, FrameStore, MemoryFrameArray
+from vidiff_cli.generation.load_model import ModelOptions, open_upscaler
+from vidiff_cli.generation.made_frames import write_windows
+from vidiff_cli.generation.source_clip import LEAST_FOR_CUTS, Size
+from vidiff_cli.generation.upscaling import (
+    UpscaleSetup,
+    check_memory,
+    check_sides,
+    default_overlap,
+    upscale_windows,
+)
+from vidiff_cli.models.acceleration import CompileChoice
+from vidiff_cli.models.codec import is_gray
+from vidiff_cli.models.families import VideoModel
+from vidiff_cli.models.unet_model import UNetModel
+from vidiff_cli.timeline import Timeline, plans
+from vidiff_cli.video.scene_detection import SceneScorer, scene_starts
+
+TILE = 512  # pixels: the side that a network sees at a time
+BLOCK = 32  # frames that are read at a time for their scenes
+FIX = "name an upscaler with --then"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageOptions:
+    """An upscaler as `open_upscaler` takes it."""
+
+    model: Path | None
+    device: str
+    dtype: str
+    compile: CompileChoice
+    deterministic: bool
+    by: Literal["upscaler"] = "upscaler"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipFrames:
+    """Frames of one clip of a store, and their rate."""
+
+    store: FrameStore
+    clip: int
+    fps: Fraction
+
+    @property
+    def frames(self) -> ClipFrames:
+        return self
+
+    def read(self, numbers: Sequence[int], /) -> np.ndarray:
+        """Frames (n h w c)."""
+        return self.store.read(numbers)[:, self.clip]
+
+    def in_order(self, numbers: Sequence[int], /) -> Iterator[np.ndarray]:
+        """The frames (h w c) of these numbers, one after the other."""
+        return self.store.in_order(numbers, self.clip)
+
+
+def open_stages(options: ModelOptions, then: Sequence[Path]) -> list[UpscaleSetup]:
+    """The upscalers `then`, or without any those of the cascade that the options name. VidiffError: a model that does
+    not upscale, a damaged cascade."""
+    paths = list(then)
+    if not paths and (folder := find_cascade(options.model)) is not None:
+        paths = [stage_file(folder, place) for place in range(len(read_cascade(folder).stages))]
+    return [
+        stage_setup(
+            open_upscaler(
+                StageOptions(
+                    model=path,
+                    device=options.device,
+                    dtype=options.dtype,
+                    compile=options.compile,
+                    deterministic=options.deterministic,
+                ),
+                None,
+                fix=FIX,
+            )
+        )
+        for path in paths
+    ]
+
+
+def stage_setup(model: UNetModel) -> UpscaleSetup:
+    """An upscaler taken once, in as many steps as it was distilled to or else one, at the weight 1: there is no film
+    to measure another on."""
+    return UpscaleSetup(
+        model=model,
+        passes=1,
+        steps=1 if model.settings.distilled is None else model.settings.distilled.steps,
+        sampler="dpmpp-2m",
+        samples=1,
+        augmentation=0.0,
+        prompt="",
+        tile=TILE,
+    )
+
+
+def final_size(stages: Sequence[UpscaleSetup], size: Size) -> Size:
+    """Height and width of frames after all stages."""
+    for stage in stages:
+        size = size[0] * stage.scale, size[1] * stage.scale
+    return size
+
+
+def check_stages(stages: Sequence[UpscaleSetup], base: VideoModel, frames: int) -> None:
+    """Raise VidiffError for stages that do not follow a base, or whose frames are too large."""
+    size = base.height, base.width
+    for stage in stages:
+        size = final_size([stage], size)
+        check_channels(base.name, stage.model.name, gray=is_gray(base.codec), then_gray=is_gray(stage.model.codec))
+        check_sides(*size, fix="take fewer stages")
+    for place, stage in enumerate(stages, 1):
+        check_memory(stage, frames, *final_size(stages[:place], (base.height, base.width)), fix="take fewer stages")
+
+
+def check_channels(base: str, stage: str, *, gray: bool, then_gray: bool) -> None:
+    """Raise VidiffError for an upscaler of gray frames after a model of color, and the other way around."""
+    if gray != then_gray:
+        kinds = {True: "gray frames", False: "frames in color"}
+        raise VidiffError(
+            f"{stage} does not go with {base}",
+            found=f"an upscaler of {kinds[then_gray]}",
+            expected=f"one of {kinds[gray]}, as the model makes them",
+        )
+
+
+def announce_stages(stages: Sequence[UpscaleSetup], size: Size, seed: int, prompts: Sequence[str]) -> Iterator[Event]:
+    """Say which upscalers follow a base of this size, and embed their prompts."""
+    for stage in stages:
+        size = final_size([stage], size)
+        yield from announce_model(stage.model, seed, prompts if stage.model.reads_text else [])
+        yield Note(f"It makes the frames {stage.scale} times larger, to {size[1]}x{size[0]}.")
+
+
+def upscale_clip(
+    stages: Sequence[UpscaleSetup], source: ClipFrames, count: int, *, prompt: str, seed: int, folder: Path | None
+) -> EventStream[ClipFrames]:
+    """Take a clip through all stages.
+
+    Args:
+        stages: The upscalers, in order.
+        source: The frames as a model has made them.
+        count: Number of frames.
+        prompt: What they show; "" for no prompt.
+        seed: Seed of all noise.
+        folder: Folder of the temporary file of larger frames; None keeps them in memory.
+
+    Returns:
+        The large frames.
+
+    Raises:
+        VidiffError: As `write_windows`.
+    """
+    for place, stage in enumerate(stages, 1):
+        height, width, _ = source.store.made.shape[1:]
+        large = *final_size([stage], (height, width)), 3
+        store = FrameStore(_array(folder, count, (1, *large)))
+        setup, windows = replace(stage, prompt=prompt), _plan(stage, source, count)
+        if setup.model.compile_before(setup.steps * len(windows)):
+            yield Note("The network is compiled first, which takes a minute or more.")
+        made = upscale_windows(setup, source, windows, store, seed=seed)
+        yield from write_windows(windows, made, store, what=f"windows of stage {place}, seed {seed}")
+        source = ClipFrames(store=store, clip=0, fps=source.fps)
+    return source
+
+
+def upscale_frames(
+    stages: Sequence[UpscaleSetup], frames: np.ndarray, fps: Fraction, *, prompt: str, seed: int
+) -> np.ndarray:
+    """Take frames (t h w c) through all stages, in memory: (t H W c)."""
+    source = ClipFrames(store=FrameStore(MemoryFrameArray(frames[:, None])), clip=0, fps=fps)
+    events = upscale_clip(stages, source, len(frames), prompt=prompt, seed=seed, folder=None)
+    while True:
+        try:
+            next(events)
+        except StopIteration as done:
+            return done.value.read(range(len(frames)))
+
+
+def _array(folder: Path | None, count: int, shape: Sequence[int]) -> FrameArray:
+    if folder is None:
+        return MemoryFrameArray(np.zeros((count, *shape), np.uint8))
+    return DiskFrameArray.temporary(folder, shape)
+
+
+def _plan(setup: UpscaleSetup, source: ClipFrames, count: int) -> list[Window]:
+    """The windows of each scene, as of a film."""
+    times = tuple(number / source.fps for number in range(count))
+    line = Timeline(
+        times=times, given={}, written=tuple(range(count)), fps=source.fps, segments=tuple(_scenes(source, count))
+    )
+    return plans(line, window=setup.model.frames, overlap=default_overlap(setup.model, setup.steps))
+
+
+def _scenes(source: ClipFrames, count: int) -> list[range]:
+    scorer = SceneScorer()
+    for first in range(0, count, BLOCK):
+        scorer.add(source.read(range(first, min(first + BLOCK, count))))
+    cuts = scene_starts(scorer.scores()) if count >= LEAST_FOR_CUTS else ()
+    return [range(low, high) for low, high in pairwise(sorted({0, *cuts, count}))]

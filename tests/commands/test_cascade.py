@@ -1,0 +1,236 @@
+"""A cascade: what a model makes, taken through upscalers, by --then and as one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import json_of, sentence_of, vidiff
+from tiny_model import tiny_network, tiny_settings, write_model
+
+from vidiff_cli.commands.cascade import cascade
+from vidiff_cli.commands.sample import sample
+from vidiff_cli.commands.upscale import upscale
+from vidiff_cli.config.cascade import CascadeSettings
+from vidiff_cli.config.generate import SampleSettings
+from vidiff_cli.config.upscale import UpscaleSettings
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.generation import load_model, sample_batches
+from vidiff_cli.generation.cascade import open_stages, upscale_frames
+from vidiff_cli.generation.cascade_folder import read_cascade
+from vidiff_cli.video.decode import decode
+from vidiff_cli.video.probe import probe
+
+SIDE, FRAMES = 8, 9  # of the videos of the base, whose window is 4 frames
+LARGE = {"patch_size": 2, "temporal": "convolution", "attention_max_size": 0, "upscale": 2}
+DISTILLED = {"steps": 2, "guidance_scale": 1.0}
+PLAIN = {"seed": 5, "dtype": "fp32", "device": "cpu", "lossless": True}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained models: a base, upscalers in one step and in two (which observe frames), and gray ones of each."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, channels in (("", 3), ("gray-", 1)):
+        write_model(folder / f"{name}base.safetensors", tiny_settings(tiny_network(channels=channels), SIDE))
+        large = {"frames": 3, "augmentation": 0.3, "fps": "8"}
+        network = tiny_network(channels=channels, **LARGE)
+        write_model(folder / f"{name}one.safetensors", tiny_settings(network, 32, **large))
+        two = tiny_settings(network, 32, **large, distilled=DISTILLED)
+        write_model(folder / f"{name}two.safetensors", two, seed=1)
+    return folder
+
+
+@pytest.fixture
+def asked(models: Path) -> Callable[..., SampleSettings]:
+    """asked(...): the settings of one lossless call, of the base alone unless told otherwise."""
+
+    def make(**more: Any) -> SampleSettings:
+        values = {"model": models / "base.safetensors", "num_frames": FRAMES, "steps": 2}
+        return SampleSettings.model_validate(values | PLAIN | more)
+
+    return make
+
+
+@pytest.fixture
+def then(models: Path) -> list[Path]:
+    return [models / "two.safetensors", models / "one.safetensors"]
+
+
+@pytest.fixture
+def folder(models: Path, then: list[Path]) -> Path:
+    """A cascade of two stages."""
+    cascade(CascadeSettings(base=models / "base.safetensors", upscalers=tuple(then), output=Path("all")))
+    return Path("all")
+
+
+def frames_of(path: Path) -> np.ndarray:
+    return decode(path).frames
+
+
+def test_two_stages_are_sample_and_upscale_twice(asked, then) -> None:
+    report = sample(asked(then=then, compare=True))
+    assert report.paths == (Path(f"video_s5_{FRAMES}f_32x32.mkv"),) and (report.width, report.height) == (32, 32)
+    step = sample(asked(output="base.mkv")).paths[0]
+    for number, (model, steps) in enumerate(zip(then, (2, 1), strict=True)):
+        values = {"input": step, "model": model, "detail": "model", "steps": steps, "output": f"{number}.mkv"}
+        step = upscale(UpscaleSettings.model_validate(values | PLAIN)).path
+    made, small = frames_of(report.paths[0]), frames_of(Path("base.mkv"))
+    assert made.shape == (FRAMES, 32, 32, 3) and probe(report.paths[0]).fps == probe(Path("base.mkv")).fps
+    assert np.array_equal(made, frames_of(step))
+    cells = small.repeat(4, 1).repeat(4, 2)
+    assert 2 < np.abs(made.astype(int) - cells).mean() < 100
+
+
+def test_a_sidecar_names_the_stages_and_repeats_them(asked, then, folder: Path) -> None:
+    first = sample(asked(then=then, output="first.mkv")).paths[0]
+    told = json.loads(Path("first.json").read_text())
+    assert [stage["path"] for stage in told["stages"]] == [str(path) for path in then]
+    assert all(len(stage["sha256"]) == 64 for stage in told["stages"])
+    again = vidiff("sample", "--from-json", "first.json", "-o", "again.mkv")
+    assert again.exit_code == 0, again.stderr
+    assert Path("again.mkv").read_bytes() == first.read_bytes()
+    sample(asked(model=folder, output="one.mkv"))
+    again = vidiff("sample", "--from-json", "one.json", "-o", "one-again.mkv")
+    assert again.exit_code == 0 and Path("one-again.mkv").read_bytes() == first.read_bytes(), again.stderr
+
+
+def test_a_folder_is_one_model(asked, models: Path, then, folder: Path, told, clip) -> None:
+    whole = sample(asked(then=then, output="whole.mkv")).paths[0]
+    report, notes = told(sample.events(asked(model=folder, output="folder.mkv")))
+    assert report.paths[0].read_bytes() == whole.read_bytes() and (report.width, report.height) == (32, 32)
+    assert [note.text for note in notes if "times larger" in note.text] == [
+        "It makes the frames 2 times larger, to 16x16.",
+        "It makes the frames 2 times larger, to 32x32.",
+    ]
+    other, notes = told(sample.events(asked(model=folder, then=then[1:], output="other.mkv")))
+    assert any("--then takes the place of the upscalers" in note.text for note in notes) and other.width == 16
+    base = sample(asked(model=folder / "ema.safetensors", output="base.mkv")).paths[0]
+    assert base.read_bytes() == sample(asked(output="plain.mkv")).paths[0].read_bytes()
+    values = ("--num-frames", "2", "--size", "model", "--steps", "1", "--seed", "1")
+    source = clip(3, width=SIDE, height=SIDE)
+    for name, model in (("a.mkv", folder), ("b.mkv", models / "base.safetensors")):
+        done = vidiff("extend", source, *values, "-m", model, "-o", name, "--lossless")
+        assert done.exit_code == 0, done.stderr
+    assert np.array_equal(frames_of(Path("a.mkv")), frames_of(Path("b.mkv")))
+
+
+def test_info_names_the_stages(folder: Path) -> None:
+    text = vidiff("info", folder)
+    assert text.exit_code == 0 and "2 times larger by two, to 16x16" in text.stdout, text.stderr
+    assert "2 times larger by one, to 32x32" in text.stdout
+    assert [stage["name"] for stage in json_of("info", folder)["stages"]] == ["two", "one"]
+
+
+def test_killed_the_same_command_gives_the_same_bytes(asked, then, killed, told) -> None:
+    """Killed in the second video's stages: the frames of the base are kept."""
+    settings = {"then": then, "count": 2, "seed": None, "compare": True}
+    killed(sample_batches, "encode", lambda: sample(asked(**settings)), at=2)
+    assert list(Path().glob(".*.partial.frames")) and len(list(Path().glob("video_*.mkv"))) == 1
+    report, notes = told(sample.events(asked(**settings)))
+    assert any("Continuing after window" in note.text for note in notes), notes
+    assert report.sheet is not None and not list(Path().glob(".*"))
+    assert frames_of(report.sheet).shape[1] > 2 * 32
+    for path, seed in zip(report.paths, report.seeds, strict=True):
+        single = sample(asked(then=then, seed=seed, output=f"single-{seed}.mkv")).paths[0]
+        assert path.read_bytes() == single.read_bytes()
+
+
+def test_in_memory_it_is_the_same(asked, then) -> None:
+    small = frames_of(sample(asked(output="base.mkv")).paths[0])
+    stages = open_stages(asked(), then)
+    made = upscale_frames(stages, small, Fraction(probe(Path("base.mkv")).fps), prompt="", seed=5)
+    assert np.array_equal(made, frames_of(sample(asked(then=then, output="then.mkv")).paths[0]))
+    assert upscale_frames(stages, small[:1], Fraction(8), prompt="", seed=5).shape == (1, 32, 32, 3)
+
+
+def test_gray_stages_follow_a_gray_base(models: Path, asked) -> None:
+    report = sample(asked(model=models / "gray-base.safetensors", then=[models / "gray-two.safetensors"]))
+    made = frames_of(report.paths[0])
+    assert made.shape == (FRAMES, 16, 16, 3) and np.ptp(made, axis=-1).max() == 0
+
+
+def test_overwrite_replaces_a_cascade_and_nothing_else(models: Path, folder: Path, then) -> None:
+    base, one = models / "base.safetensors", models / "one.safetensors"
+    said = sentence_of(vidiff("cascade", base, one, "-o", folder))
+    assert said.startswith("all exists") and len(read_cascade(folder).stages) == 2
+    assert vidiff("cascade", base, one, "-o", folder, "--overwrite").exit_code == 0
+    assert len(read_cascade(folder).stages) == 1 and not (folder / "stage-2.safetensors").exists()
+    shorter = vidiff("cascade", folder, *then, "-o", folder, "--overwrite")
+    assert shorter.exit_code == 0 and "its base alone is taken" in shorter.stderr
+    assert len(read_cascade(folder).stages) == 2 and not list(Path().glob(".*"))
+    Path("mine").mkdir()
+    Path("mine/ema.safetensors").write_bytes(base.read_bytes())
+    said = sentence_of(vidiff("cascade", base, one, "-o", "mine", "--overwrite"))
+    assert "mine is not empty and not a cascade" in said and len(list(Path("mine").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("base", "upscalers", "said"),
+    [
+        ("one", ["two"], "makes videos larger: expected a model that makes videos"),
+        ("base", ["base"], "does not make videos larger: found a model that makes videos; name upscalers after BASE"),
+        ("base", ["gray-one"], "found an upscaler of gray frames, expected one of frames in color"),
+        ("gray-base", ["one"], "found an upscaler of frames in color, expected one of gray frames"),
+        ("base", ["one"] * 12, "the result would be too large: found 32768x32768"),
+        ("base", ["one"] * 15, "too many upscalers: found 15, expected at most 14"),
+        ("base", ["missing"], "is not a model: found no such file or folder"),
+        ("missing", ["one"], "is not a model: found no such file or folder"),
+    ],
+)
+def test_what_does_not_go_together(models: Path, base: str, upscalers: list[str], said: str) -> None:
+    paths = [models / f"{name}.safetensors" for name in (base, *upscalers)]
+    assert said in sentence_of(vidiff("cascade", *paths, "-o", "all"))
+    if base != "one" and len(upscalers) < 15:  # sample has its own sentences there
+        chosen = [part for path in paths[1:] for part in ("--then", path)]
+        assert said.partition(";")[0] in sentence_of(vidiff("sample", "-m", paths[0], *chosen, "-o", "out.mkv"))
+    assert not list(Path().iterdir())
+
+
+def test_frames_that_do_not_fit(asked, then, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("vidiff_cli.generation.upscaling.available_memory", lambda device: 10_000)
+        with pytest.raises(VidiffError, match=r"16x16 does not fit in memory.*take fewer stages"):
+            sample(asked(then=then))
+    monkeypatch.setattr("vidiff_cli.generation.budget.free_bytes", lambda place: FRAMES * 16 * 16 * 3)
+    with pytest.raises(VidiffError, match="9 frames of 32x32"):
+        sample(asked(then=then))
+    assert sample(asked(then=then[1:])).width == 16
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda all: (all / "stage-2.safetensors").unlink(), "all/stage-2.safetensors is missing"),
+        (lambda all: _truncate(all / "stage-1.safetensors"), "all/stage-1.safetensors is damaged"),
+        (lambda all: _truncate(all / "ema.safetensors"), "all/ema.safetensors is damaged"),
+        (lambda all: (all / "cascade.json").write_text("{"), "all/cascade.json is damaged"),
+        (lambda all: (all / "cascade.json").write_text("[" * 10_000), "all/cascade.json is damaged"),
+        (lambda all: (all / "cascade.json").write_bytes(b" " * 100_000), "all/cascade.json is damaged"),
+        (lambda all: (all / "cascade.json").write_text('{"version": 2, "stages": []}'), "all/cascade.json is damaged"),
+    ],
+)
+def test_a_damaged_folder(folder: Path, damage: Callable[[Path], Any], said: str) -> None:
+    damage(folder)
+    for command in (("sample", "-m", folder), ("info", folder)):
+        refused = sentence_of(vidiff(*command))
+        assert said in refused and "make the cascade again with vidiff cascade" in refused
+
+
+def test_other_commands_refuse_it_in_a_sentence(folder: Path, clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = sentence_of(vidiff("upscale", clip(3), "-m", folder))
+    assert "does not make videos larger" in said
+    said = sentence_of(vidiff("push", folder, "hf:a/b", "--licence", "mit"))
+    assert "all is a cascade" in said and "push its base and its upscalers by themselves" in said
+    monkeypatch.setattr(load_model, "builtin_upscaler", lambda scale: None)
+    said = sentence_of(vidiff("sample", "-m", folder, "--then", "builtin"))
+    assert "no upscaler: found none in the package; name an upscaler with --then, or train one" in said

@@ -1,0 +1,184 @@
+"""docs/upscaling.md: super-resolution, and how it compares with filters, from benchmarks/results/upscale-*.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tools.docs.conditioning import table
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+TEXT = """# Upscaling
+
+<!-- made by `make docs` from benchmarks/results and tools/docs/upscaling.py: change them, not this page -->
+
+```bash
+vidiff upscale clip.mp4 --scale 2 -o large.mp4                     # the upscaler in the box
+vidiff prep videos/ --size 256 --frames 12                         # large frames, stored once
+vidiff train dataset --task upscale --scale 4 -o runs/upscale      # one of your own
+vidiff upscale clip.mp4 -m runs/upscale -o large.mp4
+```
+
+## How it works
+
+**The estimate and its uncertainty.** The small frames are enlarged by a cubic. What an enlarged picture lacks is about
+as strong as the finest detail that the small one has at that place: that is its uncertainty $S$, pixel by pixel, with
+two constants that were fitted to real clips. The network is shown the enlarged frames, their finest detail over $S$,
+$\\log S$, and what the noisy frames $z$ add to the enlarged ones. It predicts v around them: with $d = \\sigma^2 +
+\\alpha^2 S^2$,
+
+$$v = \\frac{{\\alpha \\sigma (1 - S^2)}}{{d}} z - \\frac{{\\sigma}}{{d}} h + \\frac{{S}}{{\\sqrt d}} F,$$
+
+so that what the network itself gives, $F$, has unit variance at every noise level and in every pixel; $F = 0$ is the
+best linear mixture of $z$ and the enlarged frames $h$. (Karras et al. 2022, section 5, with $N(h, S^2)$ for $N(0,
+S^2)$.) Flat sky and grass are then equally hard, and a network that has learned little adds little.
+
+**Conditioning augmentation** (Ho et al. 2022, *Cascaded diffusion models*): half of the small clips have noise in
+training, each at a level of its own that the network is told by an embedding of its own. `--augmentation` adds some
+when sampling.
+
+**Any size.** The network has convolutions in space and in time, no attention, and norms of each cell: it is trained on
+crops, one of each clip, and sees large frames tile by tile. A tile has a border as wide as the receptive field, so that
+it is equal to the whole frame, with any sampler and any number of steps; there is nothing to blend.
+
+**The weight.** Before a film is upscaled, some of its frames are made small, upscaled and compared with what they were:
+the share of the model's corrections that was right is the share that counts (`--detail model`: all of it).
+
+**Steps.** One step from noise gives the mean of what the frames can be: the nearest to the truth, and the default.
+`--steps 8` samples one possibility, which is sharper and further away.
+
+## Measured
+
+{films}
+
+![Small, cubic, Lanczos, the mean, the truth](results/upscale.jpg)
+
+{augmentation}{cost}## The uncertainty
+
+RMS error of enlarged pixels as the network is told, and as found on clips that it was not fitted to, by tenths of what
+is told (`python -m benchmarks upscale uncertainty`), in pixels of [-1, 1].
+
+{uncertainty}
+"""
+
+
+def page() -> str:
+    """The page; a table whose benchmark was not run is left out."""
+    return TEXT.format(films=_films(), augmentation=_augmentation(), cost=_cost(), uncertainty=_uncertainty())
+
+
+def _read(name: str) -> dict[str, Any] | None:
+    path = RESULTS / f"upscale-{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _films() -> str:
+    found = _read("films")
+    if found is None:
+        return ""
+    count, frames = len(found["clips"]), found["frames"]
+    text = f"""Real clips at their own size that nothing was tuned on ({count} clips, {frames} frames around the
+middle of each; `python -m benchmarks upscale films`), made small by an antialiased cubic and rounded to 8 bits, and
+made large again. The models in the box are trained on generated films alone. PSNR is capped at 50 dB. *Sharpness* is
+the energy of the finest detail over the truth's, *flicker* the warping error along the true motion over the truth's (1
+is right). Means over clips, losses first; CPU time is that of the whole command.
+"""
+    parts = [text]
+    for scale, ways in found["summary"].items():
+        rows = [
+            [
+                name,
+                f"{row['psnr']:.2f}",
+                f"{row['gain']:+.2f}",
+                f"{row['worst']:+.2f} ({row['worst_clip']})",
+                str(row["lost"]),
+                f"{row['ssim']:.4f}",
+                f"{row['sharpness']:.2f}",
+                f"{row['flicker']:.2f}",
+                f"{row['cpu_ms']:.0f}",
+            ]
+            for name, row in sorted(ways.items(), key=lambda item: item[1]["psnr"])
+        ]
+        head = [
+            scale,
+            "PSNR",
+            "over Lanczos",
+            "worst clip",
+            "clips lost",
+            "SSIM",
+            "sharpness",
+            "flicker",
+            "CPU ms a frame",
+        ]
+        parts.append(table(head, rows) + "\n")
+    clips = [
+        [
+            row["clip"],
+            row["size"],
+            *(
+                f"{row[scale]['posterior mean']['psnr'] - row[scale]['lanczos']['psnr']:+.2f}"
+                for scale in found["summary"]
+            ),
+        ]
+        for row in found["clips"]
+    ]
+    parts.append(table(["clip", "size", *(f"{scale}: mean over Lanczos" for scale in found["summary"])], clips))
+    return "\n".join(parts)
+
+
+def _augmentation() -> str:
+    found = _read("augmentation")
+    if found is None:
+        return ""
+    rows = [
+        [
+            *key.split(" | "),
+            f"{row['psnr']:.2f}",
+            f"{row['ssim']:.4f}",
+            f"{row['sharpness']:.2f}",
+            f"{row['flicker']:.2f}",
+        ]
+        for key, row in found["rows"].items()
+    ]
+    return f"""## Noise on the input
+
+x{found["scale"]}, {found["half"]} half, the model without the weight (`python -m benchmarks upscale augmentation`).
+
+{table(["", "augmentation", "PSNR", "SSIM", "sharpness", "flicker"], rows)}
+
+"""
+
+
+def _cost() -> str:
+    found = _read("cost")
+    if found is None:
+        return ""
+    rows = [
+        [
+            row["input"],
+            str(row["frames"]),
+            f"{row['cpu_seconds']:.1f}",
+            f"{row['cpu_seconds_per_megapixel']:.2f}",
+            f"{row['peak_mb']:.0f}",
+        ]
+        for row in found["rows"]
+    ]
+    return f"""## Cost
+
+x{found["scale"]} by the upscaler in the box on a CPU (`python -m benchmarks upscale cost`): processor time of the whole
+command, per megapixel of the result, and the largest memory of the process.
+
+{table(["input", "frames", "CPU s", "CPU s a megapixel", "peak MB"], rows)}
+
+"""
+
+
+def _uncertainty() -> str:
+    found = _read("uncertainty")
+    if found is None:
+        return ""
+    rows = [
+        [scale, *(f"{row['told']:.3f} / {row['found']:.3f}" for row in parts)] for scale, parts in found["rows"].items()
+    ]
+    return table(["told / found", *(str(number) for number in range(1, 11))], rows)
