@@ -149,11 +149,14 @@ def test_a_folder_is_one_model(asked, models: Path, then, folder: Path, told, cl
     assert np.array_equal(frames_of(Path("a.mkv")), frames_of(Path("b.mkv")))
 
 
-def test_info_names_the_stages(folder: Path) -> None:
+def test_info_names_the_stages_and_models_lists_it(folder: Path) -> None:
     text = vidiff("info", folder)
     assert text.exit_code == 0 and "2 times larger by two, to 16x16" in text.stdout, text.stderr
     assert "2 times larger by one, to 32x32" in text.stdout
     assert [stage["name"] for stage in json_of("info", folder)["stages"]] == ["two", "one"]
+    Path("runs").mkdir()
+    folder.rename("runs/all")
+    assert "runs/all" in vidiff("models").stdout
 
 
 def test_killed_the_same_command_gives_the_same_bytes(asked, then, killed, told) -> None:
@@ -277,7 +280,7 @@ def test_a_damaged_folder(folder: Path, damage: Callable[[Path], Any], said: str
 
 def test_other_commands_refuse_it_in_a_sentence(folder: Path, clip, monkeypatch: pytest.MonkeyPatch) -> None:
     said = sentence_of(vidiff("upscale", clip(3), "-m", folder))
-    assert "does not make videos larger" in said
+    assert "all is a cascade: expected an upscaler; name one of its stages, such as all/stage-1.safetensors" in said
     said = sentence_of(vidiff("push", folder, "hf:a/b", "--licence", "mit"))
     assert "all is a cascade" in said and "push its base and its upscalers by themselves" in said
     monkeypatch.setattr(load_model, "builtin_upscaler", lambda scale: None)
