@@ -84,6 +84,8 @@ SCHEMES: Mapping[str, dict[str, Any]] = {  # settings of sampling, and the schem
     "learned": {"condition": "learned"},
     "learned + history 1.5": {"condition": "learned", "history_guidance": 1.5},
     "learned + history 3": {"condition": "learned", "history_guidance": 3.0},
+    "learned + history 1.5 in 2 parts": {"condition": "learned", "history_guidance": 1.5, "history_parts": 2},
+    "learned + history 3 in 2 parts": {"condition": "learned", "history_guidance": 3.0, "history_parts": 2},
     "between": {"condition": "learned", "scheme": "between"},
     "between, one step": {"condition": "learned", "scheme": "between", "steps": 1},
     "learned, one step": {"condition": "learned", "steps": 1},
@@ -219,9 +221,10 @@ def continued(
     parts, seconds = [], 0.0
     for start in range(0, asked.videos, AT_ONCE):
         chosen = range(start, min(start + AT_ONCE, asked.videos))
-        key = json.dumps(
-            [model.hash, settings.model_dump(mode="json"), [*chosen], TOTAL, GIVEN, *NAMED[scheme_of_frames]]
-        )
+        # without defaults and in one order, so that a new setting does not hide the files that are there
+        asked_for = settings.model_dump(mode="json", exclude_defaults=True)
+        place_of = [model.hash, asked_for, [*chosen], TOTAL, GIVEN, *NAMED[scheme_of_frames]]
+        key = json.dumps(place_of, sort_keys=True)
         place = asked.work / "videos" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
         if not place.is_file():
             prompts = [truth.scenes[number].caption for number in chosen]

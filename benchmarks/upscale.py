@@ -1,6 +1,6 @@
 """Real films made small and large again: a model of super-resolution against filters that need no learning.
 
-    python -m benchmarks upscale films --data FOLDER --models 2=RUN 4=RUN [--half tuned|reported] [--frames 9]
+    python -m benchmarks upscale films --data FOLDER --models 2=RUN 4=RUN [--half tuned|reported] [--frames 5]
     python -m benchmarks upscale augmentation --data FOLDER --models 2=RUN
     python -m benchmarks upscale cost --model RUN
     python -m benchmarks upscale uncertainty --data FOLDER
@@ -16,10 +16,10 @@ Per clip, means over frames: PSNR (capped at 50 dB) and SSIM; `sharpness`, the e
 truth; `flicker`, the warping error along the true motion over that of the truth (1 is right, above is flicker that the
 film has not). CPU is that of the process and its children per made frame, decoding and encoding included.
 
-`augmentation` does the posterior mean and one sample with noise on the input. `cost` measures seconds and peak memory
-by size and by length. `uncertainty` fits the constants of `resize.with_uncertainty`: the RMS error of enlarged pixels
-over the detail around them, by tenths of the detail. `picture` writes docs/results/upscale.jpg. Writes
-benchmarks/results/upscale-*.json.
+Scales that were measured before are kept. `augmentation` does the posterior mean and one sample with noise on the
+input. `cost` measures seconds and peak memory by size and by length. `uncertainty` compares the RMS error of enlarged
+pixels with what `resize.with_uncertainty` tells, by tenths of what it tells. `picture` writes docs/results/upscale.jpg.
+Writes benchmarks/results/upscale-*.json.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from PIL import Image
 
 from benchmarks.films import MOST_DB, RATE, REPORTED, TUNED, _clock, middle
 from benchmarks.machine import RESULTS, measured, save
+from benchmarks.paper.models import content
 from vidiff_cli.commands.upscale import upscale
 from vidiff_cli.config.upscale import UpscaleSettings
 from vidiff_cli.metrics.fidelity import psnr, ssim
@@ -65,7 +66,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the real clips")
     parser.add_argument("--models", nargs="*", default=[], metavar="SCALE=MODEL")
     parser.add_argument("--half", choices=("tuned", "reported"), default="reported")
-    parser.add_argument("--frames", type=int, default=9)
+    parser.add_argument("--frames", type=int, default=5)
+    parser.add_argument("--side", type=int, default=0, help="of the middle of frames that is taken; 0: whole frames")
     parser.add_argument("--name", default="upscale")
     asked = parser.parse_args()
     asked.models = {int(scale): model for scale, _, model in (each.partition("=") for each in asked.models)}
@@ -76,8 +78,13 @@ def main() -> None:
 
 def films(asked: argparse.Namespace) -> None:
     rows = []
+    facts = {"half": asked.half, "frames": asked.frames}
+    before = content(RESULTS / f"{asked.name}-films.json")
+    same = all(before.get(key) == value for key, value in facts.items())
+    known = {row["clip"]: row for row in before.get("clips", [])} if same else {}
     for path, frames in clips(asked):
         row: dict[str, object] = {"clip": path.name, "size": f"{frames.shape[2]}x{frames.shape[1]}"}
+        row |= known.get(path.name, {})
         motion = true_motion(frames)
         for scale, model in asked.models.items():
             small = made_small(frames, scale)
@@ -88,7 +95,7 @@ def films(asked: argparse.Namespace) -> None:
                 path.name, scale, {name: round(each["psnr"], 2) for name, each in row[f"x{scale}"].items()}, flush=True
             )  # type: ignore[attr-defined]
         rows.append(row)
-        save(f"{asked.name}-films", {"half": asked.half, "frames": asked.frames, **summary(rows), "clips": rows})
+    save(f"{asked.name}-films", {**facts, **summary(rows), "clips": rows})
 
 
 def augmentation(asked: argparse.Namespace) -> None:
@@ -151,10 +158,7 @@ def uncertainty(asked: argparse.Namespace) -> None:
         expected, found = torch.cat(told), torch.cat(off)
         order = expected.argsort().chunk(10)
         rows[f"x{scale}"] = [
-            {
-                "expected": float(expected[part].square().mean().sqrt()),
-                "found": float(found[part].square().mean().sqrt()),
-            }
+            {name: float(each[part].square().mean().sqrt()) for name, each in (("told", expected), ("found", found))}
             for part in order
         ]
         print(scale, [f"{row['told']:.4f}: {row['found']:.4f}" for row in rows[f"x{scale}"]])
@@ -179,14 +183,14 @@ def picture(asked: argparse.Namespace) -> None:
 def clips(asked: argparse.Namespace) -> Iterator[tuple[Path, np.ndarray]]:
     """The clips of a half, and the frames around the middle of each."""
     for name in TUNED if asked.half == "tuned" else REPORTED:
-        frames = whole_cells(middle(asked.data / name))
+        frames = whole_cells(middle(asked.data / name), asked.side)
         first = max(0, (len(frames) - asked.frames) // 2)
         yield asked.data / name, frames[first : first + asked.frames]
 
 
-def whole_cells(frames: np.ndarray) -> np.ndarray:
-    """The middle of frames, with sides that every scale divides."""
-    height, width = (side // MULTIPLE * MULTIPLE for side in frames.shape[1:3])
+def whole_cells(frames: np.ndarray, most: int = 0) -> np.ndarray:
+    """The middle of frames, with sides that every scale divides, of `most` pixels if it is not 0."""
+    height, width = (min(side, most or side) // MULTIPLE * MULTIPLE for side in frames.shape[1:3])
     top, left = (frames.shape[1] - height) // 2, (frames.shape[2] - width) // 2
     return np.ascontiguousarray(frames[:, top : top + height, left : left + width])
 

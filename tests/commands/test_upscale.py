@@ -208,6 +208,16 @@ def test_any_size(asked, size: tuple[int, int], wanted: dict[str, Any], result: 
     assert np.abs(low.astype(int) - frames).mean() < 12
 
 
+def test_sides_that_the_network_does_not_take_are_filled_with_the_last_row_and_column(asked) -> None:
+    frames = smooth(3, 13, 17)
+    filled = np.pad(frames, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
+    odd, even = (
+        decode(upscale(asked(stored(each, f"{name}.mkv"), output=f"{name}-large.mkv")).path).frames
+        for name, each in (("odd", frames), ("even", filled))
+    )
+    assert np.array_equal(odd, even[:, :26, :34])
+
+
 @pytest.mark.parametrize("name", ["photo.png", "one.mkv"])
 def test_a_single_frame(asked, name: str) -> None:
     frame = smooth(1, 18, 22)

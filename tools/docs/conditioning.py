@@ -134,12 +134,6 @@ clips. `--history-guidance` takes one pass of the network more per step, as guid
 def levels() -> str:
     if (results := found("levels")) is None:
         return ""
-    rows = []
-    for row in results["rows"].values():
-        figures = [_interval(dict(zip(("value", "low", "high"), row[name]["mean"], strict=True))) for name in FOLLOWED]
-        cost = [f"{sum(row['cpu_seconds']) / len(row['cpu_seconds']):.0f}" if "cpu_seconds" in row else ""]
-        rows.append([row["training"], row["scheme"], *figures, *cost])
-    head = ["trained on", "sampled", *FOLLOWED.values(), "CPU s"]
     seeds = max(len(row["models"]) for row in results["rows"].values() if "models" in row)
     videos, frames, given = results["videos"], results["frames"], results["given"]
     return f"""## A noise level for every frame
@@ -153,8 +147,39 @@ in the first frames, whether object and motion are read back right at the end, t
 inside of windows over that of true videos (1 is right), and the share of videos that stay within the bounds of drift;
 the last column is for all {videos} videos.
 
-{table(head, rows)}
-{_verdict(results["rows"])}{_free(results.get("free", {}))}"""
+{_followed(results["rows"])}
+{_verdict(results["rows"])}{_free(results.get("free", {}))}{_with_motion()}"""
+
+
+def _followed(rows: dict[str, Any]) -> str:
+    """The table of what became of the object in each row."""
+    lines = []
+    for row in rows.values():
+        figures = [_interval(dict(zip(("value", "low", "high"), row[name]["mean"], strict=True))) for name in FOLLOWED]
+        cost = [f"{sum(row['cpu_seconds']) / len(row['cpu_seconds']):.0f}" if "cpu_seconds" in row else ""]
+        lines.append([row["training"], row["scheme"], *figures, *cost])
+    return table(["trained on", "sampled", *FOLLOWED.values(), "CPU s"], lines)
+
+
+def _with_motion() -> str:
+    """The same with networks that are shown the estimate by motion."""
+    if (results := found("levels-motion")) is None:
+        return ""
+    return f"""
+### With the estimate by motion
+
+The same videos by networks that are shown the estimate by motion, the default of `vidiff train` (one seed; `python -m
+benchmarks levels sample --name levels-motion`). *Between*: every 4th frame is given.
+
+{_followed(results["rows"])}
+
+- Beyond the given frames, one step fades: the mean of what is possible is blurred, and the next window goes on from it.
+  So `extend` takes several steps; `interpolate` takes one, where frames on both sides leave little open.
+- History guidance harms: the pass without the frames lacks the estimate too, and what is between the two is no
+  direction to go on in. Such a model has none by default.
+- *Mixture* keeps more objects and motion beyond the frames, and its joins between frames are right; inside of windows
+  less changes. Most differences are no larger than their intervals, so the default is still *shared + observed*.
+"""
 
 
 def _verdict(rows: dict[str, Any]) -> str:
@@ -170,8 +195,8 @@ def _verdict(rows: dict[str, Any]) -> str:
 For long videos train with `--set objective.levels.independent=1` and extend with `--scheme rolling`: beside the default
 training and scheme without history guidance, {both("motion_kept", 0, 100)} % keep their motion and
 {both("thing_kept", 0, 100)} % their object, the change at joins is {both("seam", 2)}, and the first frames are
-{both("px_1", 2)} px off. The default is still *shared + observed*: levels by frame were not measured with the estimate
-by motion, nor for frames between others, nor on films.
+{both("px_1", 2)} px off. The default is still *shared + observed*, for networks that are shown the estimate by motion
+gain less (below). Levels by frame were not measured on films.
 """
 
 

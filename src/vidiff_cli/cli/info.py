@@ -60,7 +60,12 @@ def _checkpoint(about: CheckpointInfo) -> Rows:
     yield "size", f"{byte_text(about.bytes)}, {about.parameters / 1e6:.2f} M parameters; {kind}"
     yield "trained", f"{_count(about.step)} steps ({about.phase or 'phase unknown'}), {about.clips_seen:,} clips seen"
     rates = ", ".join(f"{float(rate):g}" for rate in about.rates)
-    yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
+    if scale := about.network.get("upscale"):
+        noisy = f", made small with noise up to {about.augmentation:g} of the schedule" if about.augmentation else ""
+        yield "makes", f"videos {scale} times as large (vidiff upscale)"
+        yield "trained on", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps{noisy}"
+    else:
+        yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
     width, height = about.width, about.height
     for stage in about.stages:
         width, height = width * stage.scale, height * stage.scale

@@ -130,8 +130,8 @@ class GenerationSettings(ResultSettings):
         ge=1,
         le=100,
         description="Guidance by the frames that a window is shown, for one pass of the network more per step; 1: "
-        "none; above 3 motion freezes; if not given, 1.5 for a model that was trained on given frames, unless it "
-        "samples in one step",
+        "none; above 3 motion freezes; if not given, 1.5 for a model trained on given frames without --motion; "
+        "it harms one with it",
     )
     history_level: Annotated[float, Option(GUIDANCE)] = Field(
         default=1.0,

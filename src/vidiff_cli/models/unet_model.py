@@ -153,8 +153,9 @@ class UNetModel:
 
     @property
     def history_guidance(self) -> float:
-        """Measured to help (`python -m benchmarks history`)."""
-        return HISTORY_GUIDANCE
+        """It was measured to help (`python -m benchmarks history`), and to harm a network that is shown the estimate by
+        motion, which the pass without the frames lacks (docs/conditioning.md)."""
+        return 1.0 if self.settings.network.motion else HISTORY_GUIDANCE
 
     @property
     def prior(self) -> Prior:

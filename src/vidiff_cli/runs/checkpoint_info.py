@@ -61,6 +61,7 @@ class CheckpointInfo:
     noise: str
     noise_strength: float
     context_noise: float
+    augmentation: float
     frame_levels: bool
     conditioning: tuple[str, ...]
     errors: OnePassErrors | None
@@ -111,6 +112,7 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
         weighting=settings.diffusion.weighting,
         noise=settings.diffusion.noise,
         noise_strength=settings.diffusion.noise_strength,
+        augmentation=settings.augmentation,
         context_noise=settings.context_noise,
         frame_levels=settings.frame_levels,
         conditioning=("learned",) * (settings.conditioning == "mixed") + ("reconstruction", "replacement"),
