@@ -11,22 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import json_of, sentence_of, vidiff
-from tiny_model import tiny_network, tiny_settings, write_model
+from tiny_model import CAPTIONS, tiny_network, tiny_settings, write_model
 
 from vidiff_cli.commands.cascade import cascade
 from vidiff_cli.commands.sample import sample
 from vidiff_cli.commands.upscale import upscale
 from vidiff_cli.config.cascade import CascadeSettings
 from vidiff_cli.config.generate import SampleSettings
+from vidiff_cli.config.model import TextSettings
 from vidiff_cli.config.upscale import UpscaleSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation import load_model, sample_batches
+from vidiff_cli.generation import cascade_folder, load_model, sample_batches
 from vidiff_cli.generation.cascade import open_stages, upscale_frames
 from vidiff_cli.generation.cascade_folder import read_cascade
+from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.video.decode import decode
+from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import probe
 
-SIDE, FRAMES = 8, 9  # of the videos of the base, whose window is 4 frames
+SIDE, FRAMES = 8, 7  # of the videos of the base, whose window is 4 frames
 LARGE = {"patch_size": 2, "temporal": "convolution", "attention_max_size": 0, "upscale": 2}
 DISTILLED = {"steps": 2, "guidance_scale": 1.0}
 PLAIN = {"seed": 5, "dtype": "fp32", "device": "cpu", "lossless": True}
@@ -43,6 +46,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_model(folder / f"{name}one.safetensors", tiny_settings(network, 32, **large))
         two = tiny_settings(network, 32, **large, distilled=DISTILLED)
         write_model(folder / f"{name}two.safetensors", two, seed=1)
+    text = TextSettings(vocabulary=collect_vocabulary(CAPTIONS))
+    words = tiny_settings(tiny_network(**LARGE, context_dim=8), 32, **large, text=text)
+    write_model(folder / "words.safetensors", words, noise=0.2)
     return folder
 
 
@@ -73,18 +79,41 @@ def frames_of(path: Path) -> np.ndarray:
     return decode(path).frames
 
 
+def upscaled(source: Path, model: Path, **more: Any) -> Path:
+    """The file of a film upscaled by the model's frames alone."""
+    values = {"input": source, "model": model, "detail": "model", "output": f"{source.stem}-{model.stem}.mkv"}
+    return upscale(UpscaleSettings.model_validate(values | PLAIN | more)).path
+
+
 def test_two_stages_are_sample_and_upscale_twice(asked, then) -> None:
     report = sample(asked(then=then, compare=True))
     assert report.paths == (Path(f"video_s5_{FRAMES}f_32x32.mkv"),) and (report.width, report.height) == (32, 32)
     step = sample(asked(output="base.mkv")).paths[0]
-    for number, (model, steps) in enumerate(zip(then, (2, 1), strict=True)):
-        values = {"input": step, "model": model, "detail": "model", "steps": steps, "output": f"{number}.mkv"}
-        step = upscale(UpscaleSettings.model_validate(values | PLAIN)).path
+    for model, steps in zip(then, (2, 1), strict=True):
+        step = upscaled(step, model, steps=steps)
     made, small = frames_of(report.paths[0]), frames_of(Path("base.mkv"))
     assert made.shape == (FRAMES, 32, 32, 3) and probe(report.paths[0]).fps == probe(Path("base.mkv")).fps
     assert np.array_equal(made, frames_of(step))
     cells = small.repeat(4, 1).repeat(4, 2)
     assert 2 < np.abs(made.astype(int) - cells).mean() < 100
+
+
+def test_windows_are_those_of_a_film_with_a_cut(asked, then) -> None:
+    film = np.random.default_rng(0).integers(0, 60, (11, 8, 8, 3), np.uint8)
+    film[5:] += 180
+    encode("film.mkv", film, Fraction(8), lossless=True)
+    made = upscale_frames(open_stages(asked(), then[:1]), film, Fraction(8), prompt="", seed=5)
+    assert np.array_equal(made, frames_of(upscaled(Path("film.mkv"), then[0], steps=2)))
+    uncut = upscaled(Path("film.mkv"), then[0], steps=2, scenes=False, output="uncut.mkv")
+    assert not np.array_equal(made, frames_of(uncut))
+
+
+def test_a_stage_reads_the_prompt(asked, models: Path) -> None:
+    words, prompt = models / "words.safetensors", "a red square moving left"
+    report = sample(asked(then=[words], prompts=(prompt,)))
+    base, made = sample(asked(prompts=(prompt,), output="base.mkv")).paths[0], frames_of(report.paths[0])
+    assert np.array_equal(made, frames_of(upscaled(base, words, prompt=prompt)))
+    assert not np.array_equal(made, frames_of(upscaled(base, words, output="without.mkv")))
 
 
 def test_a_sidecar_names_the_stages_and_repeats_them(asked, then, folder: Path) -> None:
@@ -120,11 +149,14 @@ def test_a_folder_is_one_model(asked, models: Path, then, folder: Path, told, cl
     assert np.array_equal(frames_of(Path("a.mkv")), frames_of(Path("b.mkv")))
 
 
-def test_info_names_the_stages(folder: Path) -> None:
+def test_info_names_the_stages_and_models_lists_it(folder: Path) -> None:
     text = vidiff("info", folder)
     assert text.exit_code == 0 and "2 times larger by two, to 16x16" in text.stdout, text.stderr
     assert "2 times larger by one, to 32x32" in text.stdout
     assert [stage["name"] for stage in json_of("info", folder)["stages"]] == ["two", "one"]
+    Path("runs").mkdir()
+    folder.rename("runs/all")
+    assert "runs/all" in vidiff("models").stdout
 
 
 def test_killed_the_same_command_gives_the_same_bytes(asked, then, killed, told) -> None:
@@ -139,6 +171,26 @@ def test_killed_the_same_command_gives_the_same_bytes(asked, then, killed, told)
     for path, seed in zip(report.paths, report.seeds, strict=True):
         single = sample(asked(then=then, seed=seed, output=f"single-{seed}.mkv")).paths[0]
         assert path.read_bytes() == single.read_bytes()
+
+
+def test_nothing_is_kept_for_another_upscaler(asked, then, killed, told) -> None:
+    Path("own.safetensors").write_bytes(then[0].read_bytes())
+    settings = asked(then=["own.safetensors"], num_frames=2)
+    killed(sample_batches, "encode", lambda: sample(settings))
+    Path("own.safetensors").write_bytes(then[1].read_bytes())
+    report, notes = told(sample.events(settings))
+    assert not any("Continuing" in note.text for note in notes)
+    other = sample(asked(then=then[1:], num_frames=2, output="other.mkv")).paths[0]
+    assert report.paths[0].read_bytes() == other.read_bytes()
+
+
+def test_a_folder_appears_whole_or_not_at_all(models: Path, folder: Path, killed) -> None:
+    for output in (folder, Path("new")):
+        wanted = CascadeSettings(
+            base=models / "base.safetensors", upscalers=(models / "one.safetensors",), output=output, overwrite=True
+        )
+        killed(cascade_folder, "file_hash", lambda: cascade(wanted), at=2)  # noqa: B023
+        assert [path.name for path in Path().iterdir()] == ["all"] and len(read_cascade(folder).stages) == 2
 
 
 def test_in_memory_it_is_the_same(asked, then) -> None:
@@ -198,7 +250,7 @@ def test_frames_that_do_not_fit(asked, then, monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(VidiffError, match=r"16x16 does not fit in memory.*take fewer stages"):
             sample(asked(then=then))
     monkeypatch.setattr("vidiff_cli.generation.budget.free_bytes", lambda place: FRAMES * 16 * 16 * 3)
-    with pytest.raises(VidiffError, match="9 frames of 32x32"):
+    with pytest.raises(VidiffError, match="7 frames of 32x32"):
         sample(asked(then=then))
     assert sample(asked(then=then[1:])).width == 16
 
@@ -228,7 +280,7 @@ def test_a_damaged_folder(folder: Path, damage: Callable[[Path], Any], said: str
 
 def test_other_commands_refuse_it_in_a_sentence(folder: Path, clip, monkeypatch: pytest.MonkeyPatch) -> None:
     said = sentence_of(vidiff("upscale", clip(3), "-m", folder))
-    assert "does not make videos larger" in said
+    assert "all is a cascade: expected an upscaler; name one of its stages, such as all/stage-1.safetensors" in said
     said = sentence_of(vidiff("push", folder, "hf:a/b", "--licence", "mit"))
     assert "all is a cascade" in said and "push its base and its upscalers by themselves" in said
     monkeypatch.setattr(load_model, "builtin_upscaler", lambda scale: None)

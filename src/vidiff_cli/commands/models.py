@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vidiff_cli.checkpoint import AVERAGE
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, task
+from vidiff_cli.generation.cascade_folder import CASCADE
 from vidiff_cli.generation.load_model import RUNS, find_checkpoint
 from vidiff_cli.models.public.fetch import SINGLE
 from vidiff_cli.models.public.folder import is_public_folder, read_config, read_folder, read_index
@@ -62,13 +64,13 @@ class ModelsReport:
 
 @task
 def models() -> EventStream[ModelsReport]:
-    """Lists the package's model, the runs under runs/, what was fetched from the hub, and known models.
+    """Lists the package's model, the runs and cascades under runs/, what was fetched from the hub, and known models.
 
     Opens no connection and reads no weights. What cannot be used is listed with the reason.
     """
     yield from ()
     listed = [ListedModel(model=model, fetched=all(map(_is_here, model.name.split("+")))) for model in KNOWN]
-    return ModelsReport(here=(_builtin(), *_runs(), *_from_hub()), known=tuple(listed), cache=hub_cache())
+    return ModelsReport(here=(_builtin(), *_runs(), *_cascades(), *_from_hub()), known=tuple(listed), cache=hub_cache())
 
 
 def _is_here(name: str) -> bool:
@@ -92,6 +94,14 @@ def _runs() -> Iterator[LocalModel]:
         except (VidiffError, OSError) as error:
             note = str(error)
         yield LocalModel(name=str(run), place="run", family=OWN, bytes=size, licence=None, commit=None, note=note)
+
+
+def _cascades() -> Iterator[LocalModel]:
+    """The cascades beside the runs."""
+    for folder in sorted(path.parent for path in RUNS.glob(f"*/{CASCADE}")):
+        size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+        note = "a cascade" if (folder / AVERAGE).is_file() else f"{folder / AVERAGE} is missing"
+        yield LocalModel(name=str(folder), place="run", family=OWN, bytes=size, licence=None, commit=None, note=note)
 
 
 def _from_hub() -> Iterator[LocalModel]:

@@ -14,6 +14,7 @@ from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import FOLDER, builtin_file, builtin_upscaler
+from vidiff_cli.generation.cascade_folder import find_cascade, stage_file
 from vidiff_cli.models.acceleration import CompileChoice, LaterCompilation, compile_problem
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.guided_model import guide_model
@@ -201,6 +202,9 @@ def open_upscaler(
     dtype = choose_dtype(options.dtype, device)
     model = options.model or newest_run(upscales=True) or BUILTIN
     train = "train one with vidiff train DATASET --task upscale"
+    if (folder := find_cascade(options.model)) is not None:
+        fix = f"name one of its stages, such as {stage_file(folder, 0)}"
+        raise VidiffError(f"{options.model} is a cascade", expected="an upscaler", fix=fix)
     if is_public(model) or (path_kind(model) != "builtin model" and find_finetuned(model) is not None):
         raise VidiffError(f"{model} does not make videos larger", found="a public model", fix=f"{fix}, or {train}")
     if path_kind(model) == "builtin model":
