@@ -10,6 +10,8 @@ frames, h w pixels.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -71,8 +73,13 @@ def with_uncertainty(low: Tensor, scale: int) -> Tensor:
 
 def _blurred(frames: Tensor) -> Tensor:
     """n c h w -> the same, by a binomial kernel of 5x5."""
-    c = frames.shape[1]
-    kernel = frames.new_tensor(BINOMIAL)
+    c, kernel = frames.shape[1], _kernel(frames.device, frames.dtype)
     padded = functional.pad(frames, (2, 2, 2, 2), mode="replicate")
     rows = functional.conv2d(padded, kernel.view(1, 1, 1, 5).expand(c, 1, 1, 5), groups=c)
     return functional.conv2d(rows, kernel.view(1, 1, 5, 1).expand(c, 1, 5, 1), groups=c)
+
+
+@lru_cache(maxsize=8)
+def _kernel(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The binomial weights on a device, copied there once: a copy from the host would stop a GPU in every step."""
+    return torch.tensor(BINOMIAL, device=device, dtype=dtype)

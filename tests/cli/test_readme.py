@@ -35,7 +35,7 @@ TYPED = typed(TEXT)
 OTHER_TOOLS = {  # flags that the pages name of pip, torchrun, SLURM, docker, benchmarks and the tests' own harness
     "--cpus-per-task", "--gpus", "--index-url", "--no-deps", "--nnodes", "--nodes", "--nproc-per-node", "--ntasks",
     "--rm", "--rounds", "--shm-size"
-} | {"--losses", "--people", "--resolution", "--seeds"}  # fmt: skip
+} | {"--losses", "--name", "--people", "--resolution", "--seeds"}  # fmt: skip
 NAMED = sorted(set(re.findall(r"`(vidiff(?: [a-z-]+)+)[^`]*`", README)))
 
 

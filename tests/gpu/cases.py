@@ -79,6 +79,7 @@ def new_model(settings: ModelSettings) -> VideoNetwork:
 def train(
     *,
     network: dict[str, Any] | None = None,
+    shape: dict[str, Any] | None = None,
     noise: str = "independent",
     objective: dict[str, Any] | None = None,
     checkpointing: bool = False,
@@ -89,7 +90,7 @@ def train(
     values = {"steps": 9, "batch_size": BATCH, "frames": FRAMES, "optimizer": {"muon_lr": 1e-3}}
     settings = TrainSettings.model_validate(values | {"objective": objective or {}} | more)
     diffusion, device = DiffusionSettings.model_validate(NOISE[noise]), torch.device("cuda")
-    model = model_settings({"motion": True} | (network or {}), diffusion=diffusion)
+    model = model_settings({"motion": True} | (network or {}), diffusion=diffusion, **(shape or {}))
     video_model = new_model(model).to(device)
     if checkpointing:
         recompute_stages(video_model.denoiser.network)
@@ -135,6 +136,11 @@ TRAIN: dict[str, Callable[[], None]] = {
     "levels by frame": partial(train, objective={"levels": {"independent": 0.3, "sloped": 0.3}}),
     "sinusoidal positions, AdamW": partial(train, network={"positions": "sinusoidal"}, optimizer={"muon_lr": 0.0}),
     "distillation": partial(train, distilled=True),
+    "super-resolution": partial(
+        train,
+        network={"motion": False, "upscale": 2, "attention_max_size": 0, "temporal": "convolution", "context_dim": 0},
+        shape={"augmentation": 0.3, "text": TextSettings(kind="none")},
+    ),
 }
 
 

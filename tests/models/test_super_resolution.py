@@ -179,3 +179,10 @@ def test_a_low_resolution_video_is_antialiased_and_8_bit() -> None:
 def test_settings_that_cannot_be(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"upscale|super-resolution"):
         ModelSettings.model_validate({"network": NETWORK | wrong, "text": {"kind": "none"}})
+
+
+def test_a_clip_of_another_size_is_refused() -> None:
+    model, given = opened(trained()), torch.zeros(1, 3, dtype=torch.bool)
+    denoise = model.upscaler(noise(1, 3, 3, 16, 8), torch.arange(3.0)[None], given, augmentation=0.0, tile=16)
+    with pytest.raises(ValueError, match="frames are 16x16, expected 16x32"):
+        denoise(noise(1, 3, 3, 16, 16), torch.zeros(1, 3))

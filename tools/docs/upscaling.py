@@ -80,9 +80,9 @@ def _films() -> str:
     count, frames = len(found["clips"]), found["frames"]
     text = f"""Real clips at their own size that nothing was tuned on ({count} clips, {frames} frames around the
 middle of each; `python -m benchmarks upscale films`), made small by an antialiased cubic and rounded to 8 bits, and
-made large again. The models in the box are trained on generated films alone. PSNR is capped at 50 dB. *Sharpness* is
-the energy of the finest detail over the truth's, *flicker* the warping error along the true motion over the truth's (1
-is right). Means over clips, losses first; CPU time is that of the whole command.
+made large again. The model in the box is trained on generated films alone, and taken twice for x4. PSNR is capped at 50
+dB. *Sharpness* is the energy of the finest detail over the truth's, *flicker* the warping error along the true motion
+over the truth's (1 is right). Means over clips, losses first; CPU time is that of the whole command.
 """
     parts = [text]
     for scale, ways in found["summary"].items():

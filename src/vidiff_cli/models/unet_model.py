@@ -274,7 +274,15 @@ class UNetModel:
             return self._denoise(replace(plain, low=shown[..., rows, columns]), z, level)
 
         whole_tile = max(1, tile // multiple) * multiple
-        return denoise_in_tiles(part, tile=whole_tile, border=-(-border // multiple) * multiple)
+        in_tiles = denoise_in_tiles(part, tile=whole_tile, border=-(-border // multiple) * multiple)
+
+        def whole(z: Tensor, level: Tensor) -> Tensor:
+            if z.shape[-2:] != shown.shape[-2:]:
+                found, expected = ("x".join(map(str, each.shape[:-3:-1])) for each in (z, shown))
+                raise ValueError(f"frames are {found}, expected {expected}: the low-resolution ones times the scale")
+            return in_tiles(z, level)
+
+        return whole
 
     def _at_once(self, on_cpu: int) -> int:
         """Clips of one pass. They need at most the bytes that a gradient would keep."""
