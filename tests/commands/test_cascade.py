@@ -286,3 +286,12 @@ def test_other_commands_refuse_it_in_a_sentence(folder: Path, clip, monkeypatch:
     monkeypatch.setattr(load_model, "builtin_upscaler", lambda scale: None)
     said = sentence_of(vidiff("sample", "-m", folder, "--then", "builtin"))
     assert "no upscaler: found none in the package; name an upscaler with --then, or train one" in said
+
+
+def test_where_no_folder_can_be_made(models: Path) -> None:
+    said = sentence_of(vidiff("cascade", models / "base.safetensors", models / "one.safetensors", "-o", "/proc/all"))
+    assert said.startswith("/proc/all could not be written")
+    Path("file").touch()
+    for output in ("file", "file/all"):
+        said = sentence_of(vidiff("cascade", models / "base.safetensors", models / "one.safetensors", "-o", output))
+        assert said.startswith(output)

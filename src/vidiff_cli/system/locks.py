@@ -20,6 +20,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.system.atomic_files import remove
 
 LOCK = ".lock"
+ATTEMPTS = 100  # to take a lock whose file is gone again: its holder has just removed it, or none can be created
 
 
 @contextlib.contextmanager
@@ -96,7 +97,7 @@ def _acquire(path: Path, subject: Path, fix: str) -> FileLock | None:
     # another thread than the one that entered it.
     lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
     existed = os.path.lexists(path)
-    while True:
+    for _ in range(ATTEMPTS):
         try:
             lock.acquire()
             break
@@ -108,6 +109,8 @@ def _acquire(path: Path, subject: Path, fix: str) -> FileLock | None:
             if not existed:
                 remove(path)
             return None
+    else:  # a file system such as /proc, where none can be created
+        return None
     with contextlib.suppress(OSError):  # only the message needs it
         path.write_text(f"{os.getpid()}\n")
     return lock
