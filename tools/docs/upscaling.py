@@ -9,6 +9,7 @@ from typing import Any
 from tools.docs.conditioning import table
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+VIEWS = {"random": 4, "shapes": 1}  # of a cascade's videos, and the digits of their distances
 TEXT = """# Upscaling
 
 <!-- made by `make docs` from benchmarks/results and tools/docs/upscaling.py: change them, not this page -->
@@ -54,7 +55,7 @@ the share of the model's corrections that was right is the share that counts (`-
 
 ![Small, cubic, Lanczos, the mean, the truth](results/upscale.jpg)
 
-{augmentation}{cost}## The uncertainty
+{augmentation}{cost}{cascade}## The uncertainty
 
 RMS error of enlarged pixels as the network is told, and as found on clips that it was not fitted to, by tenths of what
 is told (`python -m benchmarks upscale uncertainty`), in pixels of [-1, 1].
@@ -65,7 +66,9 @@ is told (`python -m benchmarks upscale uncertainty`), in pixels of [-1, 1].
 
 def page() -> str:
     """The page; a table whose benchmark was not run is left out."""
-    return TEXT.format(films=_films(), augmentation=_augmentation(), cost=_cost(), uncertainty=_uncertainty())
+    return TEXT.format(
+        films=_films(), augmentation=_augmentation(), cost=_cost(), cascade=_cascade(), uncertainty=_uncertainty()
+    )
 
 
 def _read(name: str) -> dict[str, Any] | None:
@@ -170,6 +173,33 @@ x{found["scale"]} by the upscaler in the box on a CPU (`python -m benchmarks ups
 command, per megapixel of the result, and the largest memory of the process.
 
 {table(["input", "frames", "CPU s", "CPU s a megapixel", "peak MB"], rows)}
+
+"""
+
+
+def _cascade() -> str:
+    path = RESULTS / "cascade.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text("utf-8"))
+    spent, steps = found["training_cpu_seconds"], found["steps"]
+    rows = []
+    for name, row in sorted(found["rows"].items(), key=lambda item: item[1]["right"]["all"][0]):
+        right, low, high = (100 * value for value in row["right"]["all"])
+        distances = [f"{row['distance'][view]['frechet'][0]:.{digits}f}" for view, digits in VIEWS.items()]
+        seconds = "" if name == "truth" else f"{row['sampling_cpu_seconds']:.2f}"
+        rows.append([name, f"{right:.0f} % ({low:.0f} to {high:.0f})", *distances, seconds])
+    head = ["", "all words right", "distance, random features", "distance, shapes", "CPU s a video"]
+    return f"""## A cascade
+
+`vidiff sample PROMPT -m BASE --then UPSCALER`, or one model of both by `vidiff cascade BASE UPSCALER -o RUN`. Shapes of
+64x64 from a base of 16x16 ({steps["base"]} steps, {spent["base"]:.0f} CPU s) and an upscaler ({steps["upscaler"]}
+steps, {spent["upscaler"]:.0f} CPU s), and from one stage of 64x64 ({steps["one stage"]} steps,
+{spent["one stage"]:.0f} CPU s); {found["captions"]} captions, one seed of training (`python -m benchmarks cascade`).
+
+{table(head, rows)}
+
+![The three by caption](results/cascade.png)
 
 """
 
