@@ -1,6 +1,6 @@
 """A cascade against one stage at equal processor time: shapes of 64x64 from 16x16 and an upscaler, or at once.
 
-    python -m benchmarks cascade [--base 900] [--upscaler 150] [--single 450] [--captions 64] [--work FOLDER]
+    python -m benchmarks cascade [--base 900] [--upscaler 800] [--single 560] [--captions 64] [--work FOLDER]
 
 World `lasting`, windows of 8 frames. The base is the recipe of benchmarks/paper/models.py at 16x16; the upscaler (x4)
 is the preset upscale with 24 channels on the same world at 64x64; the single stage is the recipe at 64x64 with patches
@@ -44,8 +44,8 @@ SHOWN = 3  # captions of the picture
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=int, default=900)
-    parser.add_argument("--upscaler", type=int, default=150)
-    parser.add_argument("--single", type=int, default=450)
+    parser.add_argument("--upscaler", type=int, default=800)
+    parser.add_argument("--single", type=int, default=560)
     parser.add_argument("--captions", type=int, default=64)
     parser.add_argument("--work", type=Path, default=WORK)
     asked = parser.parse_args()

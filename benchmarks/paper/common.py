@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.machine import RESULTS, save
 from benchmarks.paper.measuring import TESTED, of_windows, true_videos
-from benchmarks.paper.models import FRAMES, SIZE, WORK, content, open_trained
+from benchmarks.paper.models import FRAMES, WORK, content, open_trained
 from vidiff_cli.config.generate import GenerationSettings
 from vidiff_cli.frames import plan
 from vidiff_cli.generation.generate import generate_clips
@@ -80,7 +80,7 @@ def _sample(
             prompts=lambda _, part=part: part,
             seeds=range(start, start + len(part)),
         )
-        empty = np.zeros((len(part), total, SIZE, SIZE, 3), np.uint8)
+        empty = np.zeros((len(part), total, model.height, model.width, 3), np.uint8)
         frames = empty if truth is None else truth[start : start + len(part)]
         made.append(generate_clips(model, setup, job, frames))
     return np.concatenate(made), time.process_time() - began
