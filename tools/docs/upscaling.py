@@ -146,8 +146,8 @@ def _augmentation() -> str:
     ]
     return f"""## Noise on the input
 
-x{found["scale"]}, {found["half"]} half, the middle 160x160 of the frames, the model without the weight (`python -m benchmarks
-upscale augmentation`). The model passes the noise on in part, and none is best: the default.
+x{found["scale"]}, {found["half"]} half, the middle 160x160 of the frames, the model without the weight
+(`python -m benchmarks upscale augmentation`). The model passes the noise on in part, and none is best: the default.
 
 {table(["", "augmentation", "PSNR", "SSIM", "sharpness", "flicker"], rows)}
 
