@@ -196,9 +196,9 @@ def _cascade() -> str:
 `vidiff sample PROMPT -m BASE --then UPSCALER`, or one model of both by `vidiff cascade BASE UPSCALER -o RUN`. Shapes of
 64x64 from a base of 16x16 ({steps["base"]} steps, {spent["base"]:.0f} CPU s) and an upscaler ({steps["upscaler"]}
 steps, {spent["upscaler"]:.0f} CPU s), and from one stage of 64x64 ({steps["one stage"]} steps,
-{spent["one stage"]:.0f} CPU s); {found["captions"]} captions, one seed of training (`python -m benchmarks cascade`). The
-cascade reads its captions better, by what its base has learned at a quarter of the size; one stage has sharper edges,
-and is nearer to true videos.
+{spent["one stage"]:.0f} CPU s); {found["captions"]} captions, one seed of training (`python -m benchmarks cascade`).
+The cascade shows more of its captions, by what its base has learned at a quarter of the size; one stage has sharper
+edges, and is nearer to true videos.
 
 {table(head, rows)}
 
