@@ -208,7 +208,14 @@ def interpolates(**options: Any) -> None:
 GENERATE: dict[str, Callable[[], None]] = {
     "sample ddpm, noise prior": partial(samples, sampler="ddpm", noise="mixed"),
     "sample ddim, dynamic threshold, freeinit, freenoise": partial(
-        samples, sampler="ddim", threshold=0.99, freeinit=2, start_noise="freenoise", num_frames=6, few=1
+        samples,
+        sampler="ddim",
+        threshold=0.99,
+        freeinit=2,
+        start_noise="freenoise",
+        history_guidance=1.5,  # also in the single step that the others are compared with
+        num_frames=6,
+        few=1,
     ),
     "extend learned": extends,
     "extend context noise, ddpm": partial(extends, context_noise=0.3, sampler="ddpm"),
