@@ -25,8 +25,9 @@ made. Every pixel has an expected error (`--compare` shows it), calibrated on th
 **A model** sees that estimate and its uncertainty, and corrects it at its own size. Before it is used, some of the
 film's own frames are held back and made by it; the share of its corrections that was right of them is the share that
 counts. So a model that does not know the film takes next to nothing away. A model that is shown the motion makes
-these frames in one step, the mean of what is possible; `--steps 30` samples one of the possibilities instead,
-`--samples K` is the mean of K.
+frames between others in one step, the mean of what is possible; `--steps 30` samples one of the possibilities instead,
+`--samples K` is the mean of K. Frames beyond the last take several steps, for a mean of means fades
+([measured](conditioning.md)).
 
 **Measured** ({machine}): real clips at their own size, 33 frames around the middle of each. A frame's PSNR is capped
 at 50 dB, a clip's is the mean over its frames, and a row is the mean over clips. *Bias* is how much brighter made
@@ -44,8 +45,8 @@ further than its blades are apart, particles that wander, and what no motion exp
 ## A model trained on one's own clips
 
 `small` with base 32 (2.4 M parameters), windows of 16 frames of 64x64, 1,500 steps of 6 clips: about 28 CPU minutes.
-The clips are of persons or places that it never saw. "both" is the default: one step; "model alone" is what the model
-makes without the weight.
+The clips are of persons or places that it never saw. "both" takes one step, the default between frames (beyond them it
+is now as many as were measured for the model, or 6); "model alone" is what the model makes without the weight.
 
 {own}
 Made by `python -m benchmarks films films` and `python -m benchmarks films own NAME FOLDER MODEL`.
