@@ -21,7 +21,8 @@ from vidiff_cli.pixels import quantize_8bit
 
 BINOMIAL = (0.0625, 0.25, 0.375, 0.25, 0.0625)
 # Of the RMS error of an enlarged pixel: CERTAIN where nothing is fine, and LOST[0] * (scale / 2)^LOST[1] times the fine
-# detail of the low-resolution video around it, fitted to 13 real clips (`python -m benchmarks upscale uncertainty`).
+# detail of the low-resolution video around it. Fitted to 13 real clips; compared with others by `python -m
+# benchmarks upscale uncertainty`.
 CERTAIN, LOST = 0.003, (0.75, 0.34)
 
 

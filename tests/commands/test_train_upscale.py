@@ -78,6 +78,7 @@ def test_it_is_continued_from_and_distilled(upscaling: Callable[..., Any], tmp_p
     distill(DistillSettings.model_validate(asked | {"steps": 2, "teacher_steps": 4, "sample_every": 0}))
     student = load_model(tmp_path / "student", torch.device("cpu"), torch.float32)
     assert student.scale == 2 and student.steps == 2
+    assert load_model(tmp_path / "run", torch.device("cpu"), torch.float32).steps == 1
     assert newest(tmp_path / "student").is_dir()
 
 
@@ -87,3 +88,11 @@ def test_what_cannot_be_trained_is_one_sentence(upscaling: Callable[..., Any], t
     with pytest.raises(VidiffError, match=r"loader\.crop does not fit the network: found 16, expected a multiple of 6"):
         train(upscaling(scale=3, network={"base_channels": 8, "embedding": 16}))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_gray_model_has_its_sheet(training: Training, tmp_path: Path) -> None:
+    shape = {"frames": 4, "height": 24, "width": 32, "fps": "8"}
+    folder = write_dataset(tmp_path / "gray", [shape] * 4, channels=1)
+    train(training(folder, tmp_path / "run", **(TASK | {"steps": 1, "sample_every": 1})))
+    assert config_of(tmp_path / "run")["model"]["network"]["channels"] == 1
+    assert (tmp_path / "run" / "samples" / "step-000001.png").is_file()

@@ -121,7 +121,7 @@ def _setup(settings: UpscaleSettings, model: UNetModel, scale: Fraction, own: in
     setup = UpscaleSetup(
         model=model,
         passes=passes,
-        steps=settings.steps or (1 if model.scale else model.steps),
+        steps=settings.steps or model.steps,
         sampler=settings.sampler,
         samples=settings.samples,
         augmentation=settings.augmentation,

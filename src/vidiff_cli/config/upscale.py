@@ -48,8 +48,8 @@ class UpscaleSettings(FilmSettings):
         ge=1,
         le=4096,
         description="Sampling steps; 1: the mean of what the frames can be, which is nearest to the truth; more: one "
-        "possibility, sharper and further from it (with --detail model); if not given, 1, and the model's own with "
-        "--by guidance",
+        "possibility, sharper and further from it (with --detail model); if not given, 1, or what the model was "
+        "distilled to; with --by guidance the model's own",
     )
     samples: Annotated[int, Option(SAMPLING, unit="samples")] = Field(
         default=1, ge=1, le=64, description="Samples whose mean is the result; with one step 1 is enough"
@@ -62,7 +62,7 @@ class UpscaleSettings(FilmSettings):
         ge=0,
         lt=1,
         description="Noise added to the input, as a position on the noise schedule, which the model is told of; 0: "
-        "none. Some makes the model less faithful to a damaged input and freer to add detail",
+        "none, which was nearest to the truth at every level that was measured",
     )
     prompt: Annotated[str | None, Option(SAMPLING)] = Field(
         default=None, description="What the video shows, for a model that was trained with captions"

@@ -106,7 +106,7 @@ def stage_setup(model: UNetModel) -> UpscaleSetup:
     return UpscaleSetup(
         model=model,
         passes=1,
-        steps=1 if model.settings.distilled is None else model.settings.distilled.steps,
+        steps=model.steps,
         sampler="dpmpp-2m",
         samples=1,
         augmentation=0.0,

@@ -95,7 +95,7 @@ def upscaled_sheet(
     shown = {"upscaled": made, "enlarged": enlarged, "small": cells, "true": videos}
     contact_sheet(
         [
-            SheetRow(label=label, frames=clip_to_uint8(clips[number]))
+            SheetRow(label=label, frames=clip_to_uint8(clips[number].expand(3, -1, -1, -1)))  # gray ones too
             for number in range(b)
             for label, clips in shown.items()
         ],

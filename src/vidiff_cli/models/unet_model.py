@@ -121,10 +121,12 @@ class UNetModel:
 
     @property
     def steps(self) -> int:
-        """Default number of sampling steps: what it was distilled to, what training measured, or what was measured on
-        other models."""
+        """Default number of sampling steps: what it was distilled to, one for super-resolution, what training measured,
+        or what was measured on other models."""
         if self.settings.distilled is not None:
             return self.settings.distilled.steps
+        if self.scale:
+            return 1
         if self.measured_steps is not None:
             return self.measured_steps.free
         return PIXEL_STEPS if self.autoencoder is None else LATENT_STEPS

@@ -34,7 +34,7 @@ from vidiff_cli.training.distributed import DistributedContext
 from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.state import TrainState
 
-ENLARGED, GROWTH = 0.035, 0.7  # RMS error of films enlarged from 1/s of their size: ENLARGED * s^GROWTH
+ENLARGED, GROWTH = 0.035, 0.7  # about the RMS error of clips enlarged from 1/s of their size: ENLARGED * s^GROWTH
 LARGEST_PATCH = 4  # of a network of super-resolution that is not told its own
 ReadFrames = Callable[[int, range], np.ndarray]
 """(clip of the dataset, frames) -> frames (t h w c) uint8 or latents float32."""
