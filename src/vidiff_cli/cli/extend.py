@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vidiff_cli.cli.generation import FromJson, are_many, complete_many, note_difference, read_settings
+from vidiff_cli.cli.generation import FromJson, follow_films, note_difference, read_settings
 from vidiff_cli.cli.options import Invocation, options
 from vidiff_cli.config.generate import ExtendSettings
 
@@ -31,13 +31,9 @@ def extend(
     from vidiff_cli.commands.extend import extend as task
     from vidiff_cli.generation.complete_video import CompletionReport
 
-    inputs = sources or [settings.input]
-    if are_many(inputs):
-        return complete_many(call, task, settings, inputs)
-    if not call.is_main:
-        return None
-    call.note_idle("One input")
-    report = call.follow(task.events(settings))
+    report = follow_films(call, task, settings, sources or [settings.input])
+    if report is None:
+        return
     if isinstance(report, CompletionReport):
         jump = "" if report.seam_jump is None else f", seam jump {' '.join(map('{:.2f}'.format, report.seam_jump))}"
         call.note(f"Frames: {report.given} given, {report.made} made ({report.condition}){jump}.")

@@ -42,6 +42,18 @@ def are_many(inputs: Sequence[Path]) -> bool:
     return len(inputs) > 1 or (inputs[0].is_dir() and not folder_pictures(inputs[0]))
 
 
+def follow_films(call: Invocation, command: FilmTask, settings: FilmSettings, sources: Sequence[Path]) -> Any:
+    """The report of a command on its single input, None in a process that does not speak; of several inputs, each is
+    done by itself, and nothing is left to report."""
+    if are_many(sources):
+        complete_many(call, command, settings, sources)
+        return None
+    if not call.is_main:
+        return None
+    call.note_idle("One input")
+    return call.follow(command.events(settings))
+
+
 def complete_many(
     call: Invocation,
     command: FilmTask,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vidiff_cli.cli.generation import FromJson, are_many, complete_many, note_difference, read_settings
+from vidiff_cli.cli.generation import FromJson, follow_films, note_difference, read_settings
 from vidiff_cli.cli.options import Invocation, options
 from vidiff_cli.config.generate import InterpolateSettings
 
@@ -34,13 +34,9 @@ def interpolate(
     from vidiff_cli.commands.interpolate import interpolate as task
     from vidiff_cli.generation.complete_video import CompletionReport
 
-    inputs = sources or [settings.input]
-    if are_many(inputs):
-        return complete_many(call, task, settings, inputs)
-    if not call.is_main:
-        return None
-    call.note_idle("One input")
-    report = call.follow(task.events(settings))
+    report = follow_films(call, task, settings, sources or [settings.input])
+    if report is None:
+        return
     if isinstance(report, CompletionReport):
         held = f", {report.held} held" if report.held else ""
         counts = f"{report.given} given, {report.made} made ({report.condition}){held}"

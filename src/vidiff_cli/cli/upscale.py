@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vidiff_cli.cli.generation import FromJson, are_many, complete_many, read_settings
+from vidiff_cli.cli.generation import FromJson, follow_films, read_settings
 from vidiff_cli.cli.options import Invocation, options
 from vidiff_cli.config.upscale import UpscaleSettings
 
@@ -34,13 +34,9 @@ def upscale(
     from vidiff_cli.commands.upscale import upscale as task
     from vidiff_cli.generation.upscale_video import UpscaleReport
 
-    inputs = sources or [settings.input]
-    if are_many(inputs):
-        return complete_many(call, task, settings, inputs)
-    if not call.is_main:
-        return None
-    call.note_idle("One input")
-    report = call.follow(task.events(settings))
+    report = follow_films(call, task, settings, sources or [settings.input])
+    if report is None:
+        return
     if isinstance(report, UpscaleReport):
         size = f"{report.width}x{report.height}"
         call.note(f"{report.frames} frames of {size} at {report.fps} fps, in {report.seconds:.1f} s.")

@@ -36,8 +36,8 @@ LONGEST_NAME = 200  # of a checkpoint folder
 HARDLY_TRAINED = 5_000  # clips: below it nobody should judge a model by its samples
 
 
-class ModelOptions(Protocol):
-    """The options of a model, as the settings of every command that generates have them (described there)."""
+class OpenOptions(Protocol):
+    """The options that open any model."""
 
     @property
     def model(self) -> Path | None: ...
@@ -45,6 +45,15 @@ class ModelOptions(Protocol):
     def device(self) -> str: ...
     @property
     def dtype(self) -> str: ...
+    @property
+    def compile(self) -> CompileChoice: ...
+    @property
+    def deterministic(self) -> bool: ...
+
+
+class ModelOptions(OpenOptions, Protocol):
+    """The options of a model, as the settings of every command that generates have them (described there)."""
+
     @property
     def clip_model(self) -> str | None: ...
     @property
@@ -59,10 +68,6 @@ class ModelOptions(Protocol):
     def long_captions(self) -> LongCaptions | None: ...
     @property
     def guide(self) -> Path | None: ...
-    @property
-    def compile(self) -> CompileChoice: ...
-    @property
-    def deterministic(self) -> bool: ...
 
 
 def open_model_as(options: ModelOptions) -> VideoModel:
@@ -173,21 +178,11 @@ def open_model(
     return loaded
 
 
-class UpscalerOptions(Protocol):
+class UpscalerOptions(OpenOptions, Protocol):
     """The options of an upscaler, as the settings of its command have them (described there)."""
 
     @property
     def by(self) -> Literal["upscaler", "guidance"]: ...
-    @property
-    def model(self) -> Path | None: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def compile(self) -> CompileChoice: ...
-    @property
-    def deterministic(self) -> bool: ...
 
 
 def open_upscaler(
