@@ -21,7 +21,7 @@ from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.config.model import TextSettings
 from vidiff_cli.config.upscale import UpscaleSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation import cascade_folder, load_model, sample_batches
+from vidiff_cli.generation import cascade_folder, load_model, made_frames, sample_batches, upscaling
 from vidiff_cli.generation.cascade import open_stages, upscale_frames
 from vidiff_cli.generation.cascade_folder import read_cascade
 from vidiff_cli.text.learned import collect_vocabulary
@@ -160,7 +160,7 @@ def test_info_names_the_stages_and_models_lists_it(folder: Path) -> None:
 
 
 def test_killed_the_same_command_gives_the_same_bytes(asked, then, killed, told) -> None:
-    """Killed in the second video's stages: the frames of the base are kept."""
+    """Killed as the second video is written: the windows of the base and of the stages are kept."""
     settings = {"then": then, "count": 2, "seed": None, "compare": True}
     killed(sample_batches, "encode", lambda: sample(asked(**settings)), at=2)
     assert list(Path().glob(".*.partial.frames")) and len(list(Path().glob("video_*.mkv"))) == 1
@@ -171,6 +171,37 @@ def test_killed_the_same_command_gives_the_same_bytes(asked, then, killed, told)
     for path, seed in zip(report.paths, report.seeds, strict=True):
         single = sample(asked(then=then, seed=seed, output=f"single-{seed}.mkv")).paths[0]
         assert path.read_bytes() == single.read_bytes()
+
+
+def windows_made(monkeypatch: pytest.MonkeyPatch, call: Callable[[], Any]) -> int:
+    """The windows that the stages of a call make."""
+    made, original = [], upscaling.upscale_window
+
+    def count(*given: Any, **more: Any) -> Any:
+        made.append(given)
+        return original(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(upscaling, "upscale_window", count)
+        call()
+    return len(made)
+
+
+@pytest.mark.parametrize(("at", "left"), [(3, 12), (6, 10), (10, 6), (15, 1)])
+def test_no_finished_window_of_a_stage_is_made_again(
+    asked, then, killed, at: int, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of two videos, killed as the n-th window is put into its store: 3 of the base for both videos, and of
+    each video 3 of the first stage, which observe frames, and 3 of the second."""
+    both = {"then": then, "count": 2, "batch_size": 2, "compare": True}
+    settings = asked(**both, output="videos/")
+    wholes, reports = [], []
+    assert windows_made(monkeypatch, lambda: wholes.append(sample(asked(**both, output="whole/")))) == 12
+    killed(made_frames, "write_made", lambda: sample(settings), at=at)
+    assert windows_made(monkeypatch, lambda: reports.append(sample(settings))) == left
+    for path, other in zip(reports[0].paths, wholes[0].paths, strict=True):
+        assert path.read_bytes() == other.read_bytes()
+    assert np.array_equal(*(frames_of(each.sheet) for each in (*reports, *wholes))) and not list(Path().rglob(".*"))
 
 
 def test_nothing_is_kept_for_another_upscaler(asked, then, killed, told) -> None:

@@ -18,7 +18,7 @@ from vidiff_cli.commands.sample import sample
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation import made_frames, output, output_files, sample_batches
+from vidiff_cli.generation import made_frames, output, output_files, sample_call
 from vidiff_cli.generation.resume_journal import WindowJournal, journal_path
 from vidiff_cli.preparation.extract_cache import ExtractCache
 from vidiff_cli.runs import run_dir
@@ -173,7 +173,7 @@ def test_samples_go_on_where_they_were(settings, killed, told, name: str, at: in
     """Two batches of two videos of three windows, and a sheet of all: in the first batch, in the second."""
     more = {"prompts": ("a red wall", "blue"), "count": 2, "batch_size": 2, "num_frames": 8, "compare": True}
     asked = settings("sample", seed=seed, **more)
-    killed(made_frames if name == "to_uint8" else sample_batches, name, lambda: sample(asked), at=at)
+    killed(made_frames if name == "to_uint8" else sample_call, name, lambda: sample(asked), at=at)
     report, notes = told(sample.events(asked))
     assert any("Continuing" in note.text for note in notes)
     whole = sample(settings("sample", seed=report.seeds[0], output="whole", **more))

@@ -15,9 +15,11 @@ import pytest
 from command_line import vidiff
 from files import content
 from ranked import ranked
+from tiny_model import tiny_network, tiny_settings, write_model
 
 from vidiff_cli.video.encode import encode
 
+LARGE = {"patch_size": 2, "temporal": "convolution", "attention_max_size": 0, "upscale": 2}
 LOST = "process 2 of 2 does not answer: found no sign of it for 5 seconds; the same command goes on where it was."
 
 
@@ -119,6 +121,20 @@ def test_samples(run: Path, tmp_path: Path, patched: Callable[..., dict[int, Pat
     assert both == [(0, one.stdout.replace("one/", "three/"), both[0][2]), (0, "", "")]
     assert files_of(Path("one")) == files_of(Path("two")) == files_of(Path("three")) and len(files_of(Path("one"))) == 9
     assert not list(tmp_path.glob(".*"))
+
+
+def test_stages_of_samples(run: Path, tmp_path: Path, patched: Callable[..., dict[int, Path]]) -> None:
+    """Killed in the second window of a stage, the fifth in all: one process goes on there."""
+    write_model(Path("large.safetensors"), tiny_settings(tiny_network(**LARGE), 32, frames=3, augmentation=0.3))
+    command = ("sample", "a red wall", "blue", "-m", run, "--then", "large.safetensors", "--steps", "2", "--seed", "7")
+    command += ("--num-frames", "8", "--batch-size", "1", "--dtype", "fp32", "--lossless", "--compare", "-o")
+    die = patched("vidiff_cli.generation.made_frames.write_made", 5, "os.kill(os.getpid(), signal.SIGKILL)")
+    killed = ranked(*command, "two", cwd=tmp_path, first=die)
+    assert [code for code, _, _ in killed] == [1, -signal.SIGKILL] and len(list(Path("two").glob("*.mkv"))) == 1
+    again = vidiff(*command, "two")
+    assert [again.stderr.count(f"Continuing after window {done} of") for done in (1, 3)] == [1, 1], again.stderr
+    assert vidiff(*command, "one").exit_code == 0
+    assert files_of(Path("one")) == files_of(Path("two")) and not list(tmp_path.glob(".*"))
 
 
 def test_nothing_to_share(run: Path, films: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.config.model import NetworkSettings
 from vidiff_cli.generation.output_files import OutputOptions, sheet_path, slug
 from vidiff_cli.generation.resume_journal import journal_path
-from vidiff_cli.generation.sample_batches import output_paths
+from vidiff_cli.generation.sample_call import output_paths
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.generation.source_clip import network_size
 

@@ -24,14 +24,8 @@ from vidiff_cli.generation.load_model import open_model_as
 from vidiff_cli.generation.output_files import OutputOptions, journal_key, sheet_path
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
 from vidiff_cli.generation.rolling import check_rolling
-from vidiff_cli.generation.sample_batches import (
-    SHEET_FRAMES,
-    SampleCall,
-    make_in_order,
-    make_shared,
-    output_paths,
-    remove_journals,
-)
+from vidiff_cli.generation.sample_batches import SHEET_FRAMES, make_in_order, make_shared, remove_journals
+from vidiff_cli.generation.sample_call import SampleCall, output_paths
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.video_job import choose_overlap
 from vidiff_cli.models.codec import ceil_length, floor_length

@@ -6,10 +6,12 @@ noise. Shapes: t frames, h w pixels, c = 3 RGB; uint8.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Literal
 
@@ -20,21 +22,22 @@ from vidiff_cli.events import Event, EventStream, Note
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.announce import announce_model
 from vidiff_cli.generation.cascade_folder import find_cascade, read_cascade, stage_file
-from vidiff_cli.generation.frame_store import DiskFrameArray, FrameArray, FrameStore, MemoryFrameArray
+from vidiff_cli.generation.frame_store import FrameStore, MemoryFrameArray
 from vidiff_cli.generation.load_model import ModelOptions, open_upscaler
-from vidiff_cli.generation.made_frames import write_windows
+from vidiff_cli.generation.resume_journal import WindowJournal, journal_path, remove_journal, window_journal
 from vidiff_cli.generation.source_clip import LEAST_FOR_CUTS, Size
 from vidiff_cli.generation.upscaling import (
     UpscaleSetup,
     check_memory,
     check_sides,
     default_overlap,
-    upscale_windows,
+    upscale_into,
 )
 from vidiff_cli.models.acceleration import CompileChoice
 from vidiff_cli.models.codec import is_gray
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.unet_model import UNetModel
+from vidiff_cli.system.atomic_files import remove
 from vidiff_cli.timeline import Timeline, plans
 from vidiff_cli.video.scene_detection import SceneScorer, scene_starts
 
@@ -152,8 +155,45 @@ def announce_stages(stages: Sequence[UpscaleSetup], size: Size, seed: int, promp
         yield Note(f"It makes the frames {stage.scale} times larger, to {size[1]}x{size[0]}.")
 
 
+@contextmanager
+def stage_journals(
+    stages: Sequence[UpscaleSetup], target: Path, key: str, seed: int, *, keep: bool = True
+) -> Iterator[list[WindowJournal]]:
+    """The journals of a clip's large frames, one of each stage, hidden beside the `target` of a call.
+
+    `key` stands for all that decides the clip, `seed` is its own; without `keep` nothing outlives the process.
+    """
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(window_journal(_stage_target(target, f"{place}_s{seed}"), key, seed, keep=keep))
+            for place in range(1, len(stages) + 1)
+        ]
+
+
+def remove_clip_journals(stages: Sequence[UpscaleSetup], target: Path, seeds: Sequence[int]) -> None:
+    """Remove what the stages of clips have kept."""
+    for seed, place in product(seeds, range(1, len(stages) + 1)):
+        remove_journal(_stage_target(target, f"{place}_s{seed}"))
+
+
+def remove_stage_journals(target: Path) -> None:
+    """Remove all that the stages of a call have kept, and what those of another one left beside the same target."""
+    for path in target.parent.glob(f"{glob.escape(journal_path(_stage_target(target, '')).stem)}*.partial*"):
+        remove(path)
+
+
+def _stage_target(target: Path, which: str) -> Path:
+    return target.with_name(f"{target.name}_stage-{which}")
+
+
 def upscale_clip(
-    stages: Sequence[UpscaleSetup], source: ClipFrames, count: int, *, prompt: str, seed: int, folder: Path | None
+    stages: Sequence[UpscaleSetup],
+    source: ClipFrames,
+    count: int,
+    *,
+    prompt: str,
+    seed: int,
+    journals: Sequence[WindowJournal] = (),
 ) -> EventStream[ClipFrames]:
     """Take a clip through all stages.
 
@@ -163,7 +203,8 @@ def upscale_clip(
         count: Number of frames.
         prompt: What they show; "" for no prompt.
         seed: Seed of all noise.
-        folder: Folder of the temporary file of larger frames; None keeps them in memory.
+        journals: Those of `stage_journals`, which keep the large frames of finished windows and must stay open for
+            the result to be read; none keeps them in memory.
 
     Returns:
         The large frames.
@@ -171,15 +212,15 @@ def upscale_clip(
     Raises:
         VidiffError: As `write_windows`.
     """
-    for place, stage in enumerate(stages, 1):
+    for place, stage in enumerate(stages):
         height, width, _ = source.store.made.shape[1:]
-        large = *final_size([stage], (height, width)), 3
-        store = FrameStore(_array(folder, count, (1, *large)))
-        setup, windows = replace(stage, prompt=prompt), _plan(stage, source, count)
-        if setup.model.compile_before(setup.steps * len(windows)):
-            yield Note("The network is compiled first, which takes a minute or more.")
-        made = upscale_windows(setup, source, windows, store, seed=seed)
-        yield from write_windows(windows, made, store, what=f"windows of stage {place}, seed {seed}")
+        shape = (1, *final_size([stage], (height, width)), 3)
+        journal = journals[place] if journals else None
+        large = MemoryFrameArray(np.zeros((count, *shape), np.uint8)) if journal is None else journal.frames(shape)
+        store = FrameStore(large)
+        windows, what = _plan(stage, source, count), f"windows of stage {place + 1}, seed {seed}"
+        setup = replace(stage, prompt=prompt)
+        yield from upscale_into(setup, source, windows, store, seed=seed, journal=journal, what=what)
         source = ClipFrames(store=store, clip=0, fps=source.fps)
     return source
 
@@ -189,18 +230,12 @@ def upscale_frames(
 ) -> np.ndarray:
     """Take frames (t h w c) through all stages, in memory: (t H W c)."""
     source = ClipFrames(store=FrameStore(MemoryFrameArray(frames[:, None])), clip=0, fps=fps)
-    events = upscale_clip(stages, source, len(frames), prompt=prompt, seed=seed, folder=None)
+    events = upscale_clip(stages, source, len(frames), prompt=prompt, seed=seed)
     while True:
         try:
             next(events)
         except StopIteration as done:
             return done.value.read(range(len(frames)))
-
-
-def _array(folder: Path | None, count: int, shape: Sequence[int]) -> FrameArray:
-    if folder is None:
-        return MemoryFrameArray(np.zeros((count, *shape), np.uint8))
-    return DiskFrameArray.temporary(folder, shape)
 
 
 def _plan(setup: UpscaleSetup, source: ClipFrames, count: int) -> list[Window]:

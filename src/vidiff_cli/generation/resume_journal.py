@@ -168,10 +168,16 @@ class WindowJournal:
 
 
 @contextlib.contextmanager
-def window_journal(target: Path, key: str, seed: int | None, *, share: bool = False) -> Iterator[WindowJournal]:
+def window_journal(
+    target: Path, key: str, seed: int | None, *, share: bool = False, keep: bool = True
+) -> Iterator[WindowJournal]:
     """The journal of a result, while no other process can make the same. VidiffError where one does; or, with `share`
-    (a random seed gives each its own names), a journal that keeps nothing."""
+    (a random seed gives each its own names), a journal that keeps nothing, as without `keep`."""
     path = journal_path(target)
+    if not keep:
+        with contextlib.ExitStack() as ending:
+            yield WindowJournal(path, key, seed, ending=ending, kept=False)
+        return
     with contextlib.ExitStack() as ending, contextlib.ExitStack() as stack:
         try:
             locked = stack.enter_context(alone(path.with_name(path.name + ".lock"), target, fix=FIX))

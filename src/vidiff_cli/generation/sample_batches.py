@@ -1,7 +1,8 @@
 """Videos of prompts, made in batches: in their order by one process, or shared out to those of a launcher.
 
-Shared batches have journals of their own beside that of the call, and keep them until all are made: whatever process
-is killed, and however many there are the next time, no finished batch is made again.
+The stages of a cascade take one video of a batch after the other; their journals, one for each video and stage, are
+kept until the batch is finished. Shared batches have journals of their own beside that of the call, and keep them until
+all are made: whatever process is killed, and however many there are the next time, no finished batch is made again.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from vidiff_cli.events import Event, EventStream, Progress
-from vidiff_cli.frames import Window, evenly_spaced
+from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.generation.budget import estimate_seconds, note_long, save_memory
-from vidiff_cli.generation.cascade import ClipFrames, final_size, upscale_clip
+from vidiff_cli.generation.cascade import (
+    ClipFrames,
+    remove_clip_journals,
+    remove_stage_journals,
+    stage_journals,
+    upscale_clip,
+)
 from vidiff_cli.generation.frame_store import FrameStore
 from vidiff_cli.generation.generate import generate
-from vidiff_cli.generation.output_files import OutputOptions, check_files, slug, target_path
+from vidiff_cli.generation.output_files import check_files
 from vidiff_cli.generation.resume_journal import (
     WindowJournal,
     is_written,
@@ -28,15 +34,10 @@ from vidiff_cli.generation.resume_journal import (
     remove_journal,
     window_journal,
 )
-from vidiff_cli.generation.sampling_setup import SamplingSetup
-from vidiff_cli.generation.sidecar import write_sidecar
-from vidiff_cli.generation.source_clip import Size
-from vidiff_cli.generation.upscaling import UpscaleSetup
+from vidiff_cli.generation.sample_call import SampleCall, write_sample_sidecar
 from vidiff_cli.generation.video_job import VideoJob
 from vidiff_cli.generation.window_codec import latent_shape
 from vidiff_cli.models.codec import z_shape
-from vidiff_cli.models.families import VideoModel
-from vidiff_cli.rolling import RollingPlan
 from vidiff_cli.system.ranks import Ranks
 from vidiff_cli.video.encode import encode
 
@@ -44,52 +45,6 @@ SHEET_FRAMES = 96  # kept of a video for it
 SHEET_ROWS = 16  # of --compare: more make a picture that nobody looks at
 BATCH = "videos"  # the progress of a batch before its videos are taken through the stages, as it begins
 Frames = list[np.ndarray]  # of the rows of a sheet
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SampleCall:
-    """All that decides the videos of a call but their seed: `total` frames of each at `times`, of which the model makes
-    a few more where it makes groups. `stages` are upscalers that follow. `key` is that of the journal."""
-
-    model: VideoModel
-    setup: SamplingSetup
-    stages: Sequence[UpscaleSetup]
-    options: OutputOptions
-    prompts: Sequence[str]
-    windows: Sequence[Window]
-    rolling: RollingPlan | None
-    times: Sequence[Fraction]
-    total: int
-    fps: Fraction
-    batch_size: int
-    key: str
-
-    @property
-    def size(self) -> Size:
-        """Height and width of the videos."""
-        return final_size(self.stages, (self.model.height, self.model.width))
-
-    @property
-    def details(self) -> str:
-        """End of a file's name: number and size of frames."""
-        return f"{self.total}f_{self.size[1]}x{self.size[0]}"
-
-    @property
-    def target(self) -> Path:
-        """The result that the journal is named after."""
-        details = f"{len(self.times)}f_{self.size[1]}x{self.size[0]}"
-        return target_path(self.options, slug(self.prompts[0]), details, self.options.seed)
-
-
-def output_paths(options: OutputOptions, prompts: Sequence[str], seed: int, details: str) -> list[Path]:
-    """One file per video: -o for a single one; for several -o is their folder, or a name that gets the seed added."""
-    path = options.path
-    if path is not None and len(prompts) == 1:
-        return [path]
-    if path is not None and path.suffix:
-        return [path.with_name(f"{path.stem}_s{seed + number}{path.suffix}") for number in range(len(prompts))]
-    names = [f"{slug(prompt)}_s{seed + number}_{details}{options.suffix}" for number, prompt in enumerate(prompts)]
-    return [Path(name) if path is None else path / name for name in names]
 
 
 def make_in_order(call: SampleCall, journal: WindowJournal, paths: Sequence[Path]) -> EventStream[Frames]:
@@ -103,8 +58,10 @@ def make_in_order(call: SampleCall, journal: WindowJournal, paths: Sequence[Path
         numbers = range(first, min(first + call.batch_size, len(paths)))
         if first == firsts[0]:
             yield from _prepare(call, len(numbers), (len(paths) - first) / len(numbers))
-        rows += yield from _make_batch(call, journal, journal.seed, numbers, paths)
+        rows += yield from _make_batch(call, journal, numbers, paths)
         journal.next_batch(numbers.stop, rows)
+        if journal.kept:
+            remove_clip_journals(call.stages, call.target, [journal.seed + number for number in numbers])
     return rows
 
 
@@ -149,6 +106,8 @@ def make_shared(
 def remove_journals(call: SampleCall, journal: WindowJournal) -> None:
     """Removes the journal, and those of shared batches: the results are safe."""
     shared = _Shared(call=call, seed=journal.seed, batch=journal.shared, finished=0)
+    if call.stages and journal.kept:
+        remove_stage_journals(call.target)
     journal.remove()
     for first in shared.firsts if journal.shared else ():
         remove_journal(shared.target(first))
@@ -191,10 +150,11 @@ def _make_own(shared: _Shared, ranks: Ranks, paths: Sequence[Path]) -> EventStre
                 prepared = True
                 yield from _prepare(call, len(numbers), len(firsts) - place)
             again = first < shared.finished or journal.videos > 0
-            made = _make_batch(call, journal, shared.seed, numbers, paths, again=again)
+            made = _make_batch(call, journal, numbers, paths, again=again)
             rows = yield from _of_batches(made, place, len(firsts))
             journal.next_batch(len(numbers), rows)
             journal.remove_frames()
+            remove_clip_journals(call.stages, call.target, [shared.seed + number for number in numbers])
 
 
 def _of_batches(events: EventStream[Frames], place: int, batches: int) -> EventStream[Frames]:
@@ -213,20 +173,13 @@ def _of_batches(events: EventStream[Frames], place: int, batches: int) -> EventS
 
 
 def _make_batch(
-    call: SampleCall,
-    journal: WindowJournal,
-    seed: int,
-    numbers: range,
-    paths: Sequence[Path],
-    *,
-    again: bool = False,
+    call: SampleCall, journal: WindowJournal, numbers: range, paths: Sequence[Path], *, again: bool = False
 ) -> EventStream[Frames]:
     """Makes the videos of these numbers, with their sidecars.
 
     Args:
         call: What is made.
-        journal: The journal that the windows are kept in.
-        seed: The seed of the call's first video.
+        journal: The journal that the windows are kept in, with the seed of the call's first video.
         numbers: Numbers of the videos.
         paths: The files of all videos.
         again: The files may be there, by an interrupted call.
@@ -237,9 +190,9 @@ def _make_batch(
     Raises:
         VidiffError: A video cannot be made or written.
     """
-    model, setup, options = call.model, call.setup, call.options
+    model, setup = call.model, call.setup
     prompts, again = [call.prompts[number] for number in numbers], again or journal.complete
-    job = _job(call, prompts, [seed + number for number in numbers])
+    job = _job(call, prompts, [journal.seed + number for number in numbers])
     values = latent_shape(model.codec, len(prompts), model.height, model.width)
     store = FrameStore(
         journal.frames((len(prompts), model.height, model.width, 3)),
@@ -249,17 +202,48 @@ def _make_batch(
     yield from generate(model, setup, job, store, journal=journal, what=what)
     rows = Frames()
     for clip, number in enumerate(numbers):
-        made = ClipFrames(store=store, clip=clip, fps=call.fps)
-        made = yield from upscale_clip(
-            call.stages, made, call.total, prompt=prompts[clip], seed=seed + number, folder=options.folder
-        )
-        frames = made.in_order(range(call.total))
-        encode(paths[number], frames, call.fps, lossless=options.lossless, overwrite=options.overwrite, again=again)
-        if options.compare and number < SHEET_ROWS:
-            rows.append(made.read(evenly_spaced(call.total, SHEET_FRAMES)))
-        if options.sidecar:
-            _write_sidecar(call, paths[number], prompts[clip], seed + number)
+        small = ClipFrames(store=store, clip=clip, fps=call.fps)
+        rows += yield from _finish(call, journal, small, number, paths[number], again=again)
     return rows
+
+
+def _finish(
+    call: SampleCall, journal: WindowJournal, made: ClipFrames, number: int, path: Path, *, again: bool
+) -> EventStream[Frames]:
+    """Takes a video of a batch through the stages and writes it, with its sidecar.
+
+    Args:
+        call: What is made.
+        journal: The journal of the batch. Finished windows of stages, and that the video is finished, are kept beside
+            it.
+        made: The frames of the base.
+        number: Number of the video.
+        path: Its file.
+        again: The file may be there, by an interrupted call.
+
+    Returns:
+        The frames of its row of a sheet.
+
+    Raises:
+        VidiffError: The video cannot be made or written.
+    """
+    options, prompt, seed = call.options, call.prompts[number], journal.seed + number
+    key = f"{journal.key} {number}"
+    with stage_journals(call.stages, call.target, key, seed, keep=journal.kept) as kept:
+        if kept and kept[-1].videos and path.exists():
+            return kept[-1].sheet_frames()
+        made = yield from upscale_clip(call.stages, made, call.total, prompt=prompt, seed=seed, journals=kept)
+        frames = made.in_order(range(call.total))
+        encode(path, frames, call.fps, lossless=options.lossless, overwrite=options.overwrite, again=again)
+        has_row = options.compare and number < SHEET_ROWS
+        rows = [made.read(evenly_spaced(call.total, SHEET_FRAMES))] if has_row else []
+        if options.sidecar:
+            write_sample_sidecar(call, path, prompt, seed)
+        if kept:
+            kept[-1].next_batch(1, rows)
+        for each in kept:
+            each.remove_frames()
+        return rows
 
 
 def _job(call: SampleCall, prompts: Sequence[str], seeds: Sequence[int]) -> VideoJob:
@@ -274,19 +258,3 @@ def _prepare(call: SampleCall, videos: int, batches: float) -> Iterator[Event]:
     shape = z_shape(model.codec, videos, len(call.windows[0].frames), model.height, model.width)
     yield from save_memory(model, call.setup, shape)
     yield from note_long(estimate_seconds(model, call.setup, job, shape) * batches)
-
-
-def _write_sidecar(call: SampleCall, path: Path, prompt: str, seed: int) -> None:
-    record = {**call.options.record, "prompts": [prompt], "count": 1, "prompts_file": None}
-    facts: dict[str, object] = {
-        "prompt": prompt,
-        "frames": call.total,
-        "fps": str(call.fps),
-        "condition": call.setup.condition,
-    }
-    if call.stages:
-        record["then"] = [stage.model.name for stage in call.stages]
-        facts["stages"] = [stage.model.record() for stage in call.stages]
-    if len(call.windows) > 1:
-        facts["history_guidance"] = call.setup.history_guidance
-    write_sidecar(path, "sample", record, call.model, seed, facts)

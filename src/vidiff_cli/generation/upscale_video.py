@@ -17,7 +17,7 @@ from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.announce import announce_model
 from vidiff_cli.generation.frame_store import FrameStore
-from vidiff_cli.generation.made_frames import note_stale, resume_windows, write_windows
+from vidiff_cli.generation.made_frames import note_stale
 from vidiff_cli.generation.open_input import input_hash
 from vidiff_cli.generation.output_files import (
     OutputOptions,
@@ -30,7 +30,8 @@ from vidiff_cli.generation.output_files import (
 )
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.generation.source_clip import Size, SourceClip
-from vidiff_cli.generation.upscaling import UpscaleSetup, measure_weight, upscale_windows
+from vidiff_cli.generation.upscale_weight import measure_weight
+from vidiff_cli.generation.upscaling import UpscaleSetup, upscale_into
 from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
 from vidiff_cli.resize import resize
 from vidiff_cli.video.background_io import Consumer
@@ -167,14 +168,9 @@ def _make(setup: UpscaleSetup | None, plan: UpscalePlan, target: OutputTarget) -
         journal.save(0, 0, of=0)
         return clip.frames
     yield from note_stale(journal)
-    model, shape = setup.model, tuple(setup.scale * side for side in clip.size)
+    shape = tuple(setup.scale * side for side in clip.size)
     store = FrameStore(journal.frames((1, *shape, 3)))
-    batches = [range(number, number + 1) for number in range(len(plan.windows))]
-    start = yield from resume_windows(journal, plan.windows, store, batches)
-    if model.compile_before(setup.passes * setup.steps * setup.samples * len(plan.windows)):
-        yield Note("The network is compiled first, which takes a minute or more.")
-    made = upscale_windows(setup, clip, plan.windows, store, seed=target.seed, start=start)
-    yield from write_windows(plan.windows, made, store, start=start, journal=journal)
+    yield from upscale_into(setup, clip, plan.windows, store, seed=target.seed, journal=journal)
     return store
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import Literal, Protocol
@@ -25,10 +25,11 @@ from vidiff_cli.device import available_memory
 from vidiff_cli.diffusion.guidance import hold_known, project_known, reconstruct, threshold
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.errors import VidiffError
+from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import Window
-from vidiff_cli.generation.calibrate import find_scenes, window_starts
 from vidiff_cli.generation.frame_store import FrameStore
-from vidiff_cli.generation.source_clip import SourceClip
+from vidiff_cli.generation.made_frames import resume_windows, write_windows
+from vidiff_cli.generation.resume_journal import WindowJournal
 from vidiff_cli.luma import LUMA
 from vidiff_cli.models.codec import is_gray
 from vidiff_cli.models.denoiser import noise_ratio
@@ -39,8 +40,6 @@ from vidiff_cli.sampling.windows import take_made, window_noise
 
 LONGEST_SIDE = 16_384  # pixels of a result
 LOW = 1  # the last part of the noise of low-resolution frames, which is not that of large ones
-MEASURED_WINDOWS, MEASURED_SIDE = 3, 256  # of the input, that the weight of a model is measured on
-SMALLEST_MEASURED = 32  # pixels: of smaller inputs, too little is left when they are made small
 TENSORS = 13  # of a window's large frames that are there at the same time (measured)
 
 
@@ -170,6 +169,44 @@ def check_memory(
         )
 
 
+def upscale_into(
+    setup: UpscaleSetup,
+    clip: LowClip,
+    windows: Sequence[Window],
+    store: FrameStore,
+    *,
+    seed: int,
+    journal: WindowJournal | None,
+    what: str = "windows",
+) -> Iterator[Event]:
+    """Upscale a clip into a store, going on after the windows that an interrupted call has kept.
+
+    Args:
+        setup: How the model upscales.
+        clip: The frames at their own size.
+        windows: The windows, in order.
+        store: Large frames, those of the journal.
+        seed: Seed of all noise.
+        journal: Keeps finished windows.
+        what: Unit of the progress.
+
+    Yields:
+        Notes, and progress per window.
+
+    Raises:
+        VidiffError: As `write_windows`.
+    """
+    start = 0
+    if journal is not None:
+        batches = [range(number, number + 1) for number in range(len(windows))]
+        start = yield from resume_windows(journal, windows, store, batches)
+    passes = setup.passes * setup.steps * setup.samples * len(windows)
+    if start < len(windows) and setup.model.compile_before(passes):
+        yield Note("The network is compiled first, which takes a minute or more.")
+    made = upscale_windows(setup, clip, windows, store, seed=seed, start=start)
+    yield from write_windows(windows, made, store, start=start, journal=journal, what=what)
+
+
 def upscale_windows(
     setup: UpscaleSetup, clip: LowClip, windows: Sequence[Window], store: FrameStore, *, seed: int, start: int = 0
 ) -> Iterator[list[Tensor]]:
@@ -186,7 +223,7 @@ def upscale_windows(
     Yields:
         The large frames that each window makes (1 3 t H W).
     """
-    device, rate = setup.model.device, _known_rate(setup.model, clip.fps)
+    device, rate = setup.model.device, known_rate(setup.model, clip.fps)
     for number, window in enumerate(windows[start:], start):
         low = clip_from_uint8(clip.frames.read(window.frames)).to(device)
         seen = sorted(window.observed)
@@ -248,36 +285,7 @@ def _one_pass(
     return large[..., :height, :width].clamp(-1, 1)
 
 
-def measure_weight(setup: UpscaleSetup, clip: SourceClip) -> float | None:
-    """The weight in [0, 1] of the model's correction that leaves the least squares of this film, by hundredths.
-
-    Some frames are made small by the model's scale, upscaled and compared with what they were. None for a film that is
-    too small for that.
-    """
-    scale = setup.scale_of_pass
-    sides = [min(MEASURED_SIDE, side) // scale * scale for side in clip.size]
-    if min(sides) < SMALLEST_MEASURED:
-        return None
-    top, left = ((side - part) // 2 for side, part in zip(clip.size, sides, strict=True))
-    scenes = find_scenes(clip)
-    length = min(setup.model.frames, max(map(len, scenes)))
-    alone = replace(setup, passes=1, weight=1.0)
-    along = energy = 0.0
-    for place, start in enumerate(window_starts(scenes, length, MEASURED_WINDOWS)):
-        frames = clip.frames.read(range(start, start + length))[:, top : top + sides[0], left : left + sides[1]]
-        truth = clip_from_uint8(frames).to(setup.model.device)
-        low, unseen = low_resolution(truth, scale), torch.zeros(1, length, dtype=torch.bool, device=truth.device)
-        rate = _known_rate(setup.model, clip.fps)
-        with torch.no_grad():
-            made = upscale_window(alone, low, torch.zeros_like(truth), unseen, rate=rate, seeds=(0, place))
-        estimate = enlarge(low, scale).clamp(-1, 1)
-        correction = (made - estimate).double()
-        along += float((correction * (truth - estimate)).sum())
-        energy += float(correction.square().sum())
-    return round(min(1.0, max(0.0, along / energy)), 2) if energy else 1.0
-
-
-def _known_rate(model: UNetModel, fps: Fraction) -> float:
+def known_rate(model: UNetModel, fps: Fraction) -> float:
     """The rate of frames, or the nearest one that the model was trained at."""
     slowest, fastest = model.rates
     return float(min(max(fps, slowest), fastest))
