@@ -277,7 +277,7 @@ def test_what_does_not_go_together(models: Path, base: str, upscalers: list[str]
 
 def test_frames_that_do_not_fit(asked, then, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("vidiff_cli.generation.upscaling.available_memory", lambda device: 10_000)
+        patch.setattr("vidiff_cli.generation.upscale_budget.available_memory", lambda device: 10_000)
         with pytest.raises(VidiffError, match=r"16x16 does not fit in memory.*take fewer stages"):
             sample(asked(then=then))
     monkeypatch.setattr("vidiff_cli.generation.budget.free_bytes", lambda place: FRAMES * 16 * 16 * 3)

@@ -77,7 +77,8 @@ def stored(frames: np.ndarray, path: str = "film.mkv", fps: str = "8") -> Path:
 
 
 class Stub(UNetModel):
-    """A model whose estimate is `answer(enlarged)`; what the network is shown is kept in `calls`."""
+    """A model whose estimate is `answer(enlarged)`; what the network is shown is kept in `calls`, of which the first
+    one is that of the estimate of time."""
 
     answer: Callable[[Tensor], Tensor]
     calls: list[tuple[Tensor, Tensor, Tensor]]
@@ -156,8 +157,8 @@ def test_a_window_observes_the_frames_made_before_bit_for_bit(model: Path, asked
     own = stub(model, lambda enlarged: enlarged + 0.1 * torch.randn(enlarged.shape, generator=generator))
     report = upscale(asked(stored(smooth(7, 16, 20)), overlap=2), opened=own)
     made = decode(report.path).frames
-    assert report.windows == len(own.calls) == 5
-    for first, (given, z, level) in enumerate(own.calls):
+    assert report.windows == len(own.calls) - 1 == 5
+    for first, (given, z, level) in enumerate(own.calls[1:]):
         seen = given[0]
         assert int(seen.sum()) == (2 if first else 0)
         if first:
@@ -244,7 +245,7 @@ def test_a_scale_above_the_models_takes_it_several_times(model: Path, asked) -> 
     own = stub(model, lambda enlarged: enlarged)
     film = stored(smooth(4, 12, 12))
     report = upscale(asked(film, scale=4, output="four.mkv"), opened=own)
-    shapes = [tuple(z.shape[-2:]) for _, z, _ in own.calls]
+    shapes = [tuple(z.shape[-2:]) for _, z, _ in own.calls[1:]]
     assert shapes == [(24, 24), (48, 48)] * report.windows
     exact = upscale(asked(film, scale=3.5, output="exact.mkv"), opened=own)
     assert (exact.width, exact.scale) == (42, 3.5)
@@ -325,7 +326,7 @@ def test_what_cannot_be(model: Path, options: tuple[str, ...], code: int, said: 
 
 def test_frames_that_do_not_fit_in_memory(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored(smooth(3, 16, 20))
-    monkeypatch.setattr("vidiff_cli.generation.upscaling.available_memory", lambda device: 10_000)
+    monkeypatch.setattr("vidiff_cli.generation.upscale_budget.available_memory", lambda device: 10_000)
     said = sentence_of(vidiff("upscale", "film.mkv", "-m", model))
     assert "a window of frames of 40x32 does not fit in memory" in said and "--detail estimate" in said
 

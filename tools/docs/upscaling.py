@@ -171,7 +171,8 @@ def _cost() -> str:
     return f"""## Cost
 
 x{found["scale"]} by the upscaler in the box on a CPU (`python -m benchmarks upscale cost`): processor time of the whole
-command, per megapixel of the result, and the largest memory of the process.
+command, per megapixel of the result, and the largest memory of the process. Where it will take more than a minute, the
+command says so first.
 
 {table(["input", "frames", "CPU s", "CPU s a megapixel", "peak MB"], rows)}
 

@@ -12,7 +12,7 @@ from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.cascade import StageOptions, check_channels
 from vidiff_cli.generation.cascade_folder import MOST_STAGES, check_cascade_folder, find_cascade, write_cascade
 from vidiff_cli.generation.load_model import find_checkpoint, find_finetuned, open_upscaler
-from vidiff_cli.generation.upscaling import check_sides
+from vidiff_cli.generation.upscale_budget import check_sides
 from vidiff_cli.models.codec import is_gray
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import open_video_model

@@ -17,12 +17,11 @@ from vidiff_cli.generation.load_model import open_upscaler
 from vidiff_cli.generation.open_input import open_input
 from vidiff_cli.generation.output_files import OutputOptions
 from vidiff_cli.generation.source_clip import Size, SourceClip, read_clip
+from vidiff_cli.generation.upscale_budget import check_memory, check_sides
 from vidiff_cli.generation.upscale_video import UpscalePlan, UpscaleReport, upscale_video
 from vidiff_cli.generation.upscaling import (
     GuidedUpscaleSetup,
     UpscaleSetup,
-    check_memory,
-    check_sides,
     count_upscale_passes,
     default_overlap,
 )

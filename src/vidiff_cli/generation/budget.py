@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -46,21 +46,25 @@ def save_memory(model: VideoModel, setup: SamplingSetup, shape: Sequence[int]) -
 
 
 def estimate_seconds(model: VideoModel, setup: SamplingSetup, job: VideoJob, shape: Sequence[int]) -> float:
-    """Wall seconds that a job will take, from a measured pass of the network over a window of `shape` (b c t h w).
-
-    The first pass is slower than those that follow: only where it makes a job look long, a second one is measured.
-    """
+    """Wall seconds that a job will take, from a measured pass of the network over a window of `shape` (b c t h w)."""
     z = torch.zeros(*shape, device=model.device)
     times = torch.zeros(shape[0], shape[2], device=model.device)
     denoise = model.denoiser(times, times > 0, [""] * shape[0], scale=1.0)
-    passes = count_passes(setup, job)
+    return measure_seconds(model.device, lambda: denoise(z, times), count_passes(setup, job))
+
+
+def measure_seconds(device: torch.device, once: Callable[[], object], times: float) -> float:
+    """Wall seconds of calling `once` so many times.
+
+    The first call is slower than those that follow: only where it makes the work look long, a second one is measured.
+    """
     for _ in range(2):
-        synchronize(model.device)
+        synchronize(device)
         began = time.perf_counter()
         with torch.no_grad():
-            denoise(z, times)
-        synchronize(model.device)
-        seconds = passes * (time.perf_counter() - began)
+            once()
+        synchronize(device)
+        seconds = times * (time.perf_counter() - began)
         if seconds <= LONG_SECONDS:
             break
     return seconds

@@ -19,17 +19,16 @@ import numpy as np
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, EventStream, Note
-from vidiff_cli.frames import Window
+from vidiff_cli.frames import Window, plan
 from vidiff_cli.generation.announce import announce_model
 from vidiff_cli.generation.cascade_folder import find_cascade, read_cascade, stage_file
 from vidiff_cli.generation.frame_store import FrameStore, MemoryFrameArray
 from vidiff_cli.generation.load_model import ModelOptions, open_upscaler
 from vidiff_cli.generation.resume_journal import WindowJournal, journal_path, remove_journal, window_journal
 from vidiff_cli.generation.source_clip import LEAST_FOR_CUTS, Size
+from vidiff_cli.generation.upscale_budget import check_memory, check_sides, estimate_upscale_seconds
 from vidiff_cli.generation.upscaling import (
     UpscaleSetup,
-    check_memory,
-    check_sides,
     default_overlap,
     upscale_into,
 )
@@ -153,6 +152,17 @@ def announce_stages(stages: Sequence[UpscaleSetup], size: Size, seed: int, promp
         size = final_size([stage], size)
         yield from announce_model(stage.model, seed, prompts if stage.model.reads_text else [])
         yield Note(f"It makes the frames {stage.scale} times larger, to {size[1]}x{size[0]}.")
+
+
+def estimate_stages(stages: Sequence[UpscaleSetup], size: Size, frames: int) -> float:
+    """Wall seconds that a video of `frames` of `size` (h w) takes in all stages, as one scene."""
+    seconds = 0.0
+    for stage in stages:
+        overlap = default_overlap(stage.model, stage.steps)
+        windows = plan(frames, (), window=stage.model.frames, overlap=overlap)
+        seconds += estimate_upscale_seconds(stage, windows, size)
+        size = final_size([stage], size)
+    return seconds
 
 
 @contextmanager

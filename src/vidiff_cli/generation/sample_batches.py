@@ -19,6 +19,7 @@ from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.generation.budget import estimate_seconds, note_long, save_memory
 from vidiff_cli.generation.cascade import (
     ClipFrames,
+    estimate_stages,
     remove_clip_journals,
     remove_stage_journals,
     stage_journals,
@@ -257,4 +258,6 @@ def _prepare(call: SampleCall, videos: int, batches: float) -> Iterator[Event]:
     model, job = call.model, _job(call, call.prompts[:videos], range(videos))
     shape = z_shape(model.codec, videos, len(call.windows[0].frames), model.height, model.width)
     yield from save_memory(model, call.setup, shape)
-    yield from note_long(estimate_seconds(model, call.setup, job, shape) * batches)
+    seconds = estimate_seconds(model, call.setup, job, shape)
+    seconds += videos * estimate_stages(call.stages, (model.height, model.width), call.total)
+    yield from note_long(seconds * batches)

@@ -16,6 +16,7 @@ import numpy as np
 from vidiff_cli.events import EventStream, Note, Progress
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.announce import announce_model
+from vidiff_cli.generation.budget import note_long
 from vidiff_cli.generation.frame_store import FrameStore
 from vidiff_cli.generation.made_frames import note_stale
 from vidiff_cli.generation.open_input import input_hash
@@ -30,6 +31,7 @@ from vidiff_cli.generation.output_files import (
 )
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.generation.source_clip import Size, SourceClip
+from vidiff_cli.generation.upscale_budget import estimate_upscale_seconds
 from vidiff_cli.generation.upscale_weight import measure_weight
 from vidiff_cli.generation.upscaling import UpscaleSetup, upscale_into
 from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
@@ -124,6 +126,8 @@ def upscale_video(
         weight = None
         if setup is not None:
             yield from announce_model(setup.model, target.seed, [setup.prompt] if setup.prompt else [])
+            left = plan.windows[target.journal.windows :]
+            yield from note_long(estimate_upscale_seconds(setup, left, clip.size))
             setup = yield from _weigh(setup, plan)
             weight = setup.weight
         frames = yield from _make(setup, plan, target)

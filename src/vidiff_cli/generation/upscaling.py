@@ -21,10 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vidiff_cli.device import available_memory
 from vidiff_cli.diffusion.guidance import hold_known, project_known, reconstruct, threshold
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
-from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.frame_store import FrameStore
@@ -36,11 +34,11 @@ from vidiff_cli.models.denoiser import noise_ratio
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.pixels import clip_from_uint8, quantize_8bit
 from vidiff_cli.resize import enlarge, low_resolution, shrink
+from vidiff_cli.sampling.tiles import seen_pixels
 from vidiff_cli.sampling.windows import take_made, window_noise
 
-LONGEST_SIDE = 16_384  # pixels of a result
+CPU_SIDE = 128  # pixels
 LOW = 1  # the last part of the noise of low-resolution frames, which is not that of large ones
-TENSORS = 13  # of a window's large frames that are there at the same time (measured)
 
 
 class ReadableFrames(Protocol):
@@ -86,6 +84,15 @@ class UpscaleSetup:
         """Scale of all passes together."""
         return self.scale_of_pass**self.passes
 
+    @property
+    def typical_side(self) -> int:
+        """Side of a part of a frame that is as fast, for each of its pixels, as all of it: a CPU needs no more."""
+        return min(self.tile, CPU_SIDE) if self.model.device.type == "cpu" else self.tile
+
+    def seen_pixels(self, height: int, width: int) -> int:
+        """Pixels that the network sees of a large frame: with the borders of the tiles."""
+        return seen_pixels(height, width, *self.model.tile_sides(self.tile))
+
     def denoiser(self, low: Tensor, known: Tensor, observed: Tensor, times: Tensor) -> Denoise:
         """A denoiser of large frames, given the low-resolution ones (1 c t h w), with their noise, and large frames
         `known` (1 c t H W) where they are `observed` (1 t)."""
@@ -117,6 +124,15 @@ class GuidedUpscaleSetup(UpscaleSetup):
         """Scale of one pass."""
         return self.guided_scale
 
+    @property
+    def typical_side(self) -> int:
+        """It sees the whole frame."""
+        return max(self.model.height, self.model.width)
+
+    def seen_pixels(self, height: int, width: int) -> int:
+        """It sees the whole frame."""
+        return height * width
+
     def denoiser(self, low: Tensor, known: Tensor, observed: Tensor, times: Tensor) -> Denoise:
         """As that of an upscaler. The weight of the guidance is the one that is exact where z alone tells of x: a pixel
         of the input is the mean of scale^2 large ones."""
@@ -141,32 +157,6 @@ def default_overlap(model: UNetModel, steps: int) -> int:
     """Frames that a window observes of the one before: none where one step gives the mean, to which they add nothing,
     or of a model that was not trained on known frames; else half a window."""
     return 0 if steps == 1 or "learned" not in model.conditions else model.frames // 2
-
-
-def check_sides(height: int, width: int, fix: str) -> None:
-    """Raise VidiffError for a result that is too large."""
-    if max(height, width) > LONGEST_SIDE:
-        found, expected = f"{width}x{height}", f"sides of at most {LONGEST_SIDE:,}"
-        raise VidiffError("the result would be too large", found=found, expected=expected, fix=fix)
-
-
-def check_memory(
-    setup: UpscaleSetup,
-    frames: int,
-    height: int,
-    width: int,
-    fix: str = "choose a smaller --size or --scale, or --detail estimate",
-) -> None:
-    """Raise VidiffError where the large frames of a window do not fit in memory."""
-    needed = 4 * 3 * TENSORS * min(frames, setup.model.frames) * height * width
-    available = available_memory(setup.model.device)
-    if needed > available:
-        raise VidiffError(
-            f"a window of frames of {width}x{height} does not fit in memory",
-            found=f"{available / 2**30:.1f} GiB",
-            expected=f"about {needed / 2**30:.1f} GiB",
-            fix=fix,
-        )
 
 
 def upscale_into(

@@ -267,7 +267,6 @@ class UNetModel:
         Returns:
             (z: b c t h*scale w*scale, level: b t) -> x_hat, the same whatever the tile.
         """
-        multiple, border = self.multiple, receptive_radius(self.settings.network)
         told = torch.full((len(low),), augmentation, device=low.device)
         plain = self._with_text(Conditioning(times=times, observed=given, augmentation=told), [prompt] * len(low))
         shown = with_uncertainty(low, self.scale)
@@ -275,8 +274,8 @@ class UNetModel:
         def part(z: Tensor, level: Tensor, rows: slice, columns: slice) -> Tensor:
             return self._denoise(replace(plain, low=shown[..., rows, columns]), z, level)
 
-        whole_tile = max(1, tile // multiple) * multiple
-        in_tiles = denoise_in_tiles(part, tile=whole_tile, border=-(-border // multiple) * multiple)
+        side, border = self.tile_sides(tile)
+        in_tiles = denoise_in_tiles(part, tile=side, border=border)
 
         def whole(z: Tensor, level: Tensor) -> Tensor:
             if z.shape[-2:] != shown.shape[-2:]:
@@ -285,6 +284,11 @@ class UNetModel:
             return in_tiles(z, level)
 
         return whole
+
+    def tile_sides(self, tile: int) -> tuple[int, int]:
+        """Side and border of tiles of at most `tile` pixels, multiples of the network's."""
+        multiple, radius = self.multiple, receptive_radius(self.settings.network)
+        return max(1, tile // multiple) * multiple, -(-radius // multiple) * multiple
 
     def _at_once(self, on_cpu: int) -> int:
         """Clips of one pass. They need at most the bytes that a gradient would keep."""

@@ -45,6 +45,12 @@ def plan_tiles(height: int, width: int, *, tile: int, border: int) -> Iterator[T
             )
 
 
+def seen_pixels(height: int, width: int, tile: int, border: int) -> int:
+    """Pixels of all tiles of a frame, with their borders."""
+    tiles = plan_tiles(height, width, tile=tile, border=border)
+    return sum(_length(part.seen_rows) * _length(part.seen_columns) for part in tiles)
+
+
 def denoise_in_tiles(denoise: DenoisePart, *, tile: int, border: int) -> Denoise:
     """A denoiser of whole frames that sees them tile by tile."""
 
