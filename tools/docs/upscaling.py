@@ -19,6 +19,7 @@ vidiff upscale clip.mp4 --scale 2 -o large.mp4                     # the upscale
 vidiff prep videos/ --size 256 --frames 12                         # large frames, stored once
 vidiff train dataset --task upscale --scale 4 -o runs/upscale      # one of your own
 vidiff upscale clip.mp4 -m runs/upscale -o large.mp4
+vidiff upscale photo.jpg -o large.png                              # a picture: .png, .jpg or .webp
 ```
 
 ## How it works
@@ -42,6 +43,10 @@ when sampling.
 **Any size.** The network has convolutions in space and in time, no attention, and norms of each cell: it is trained on
 crops, one of each clip, and sees large frames tile by tile. A tile has a border as wide as the receptive field, so that
 it is equal to the whole frame, with any sampler and any number of steps; there is nothing to blend.
+
+**Photos.** A photo is a film of one frame, and becomes a picture file (by default a .png, upright, without EXIF data)
+or, where `-o` names one, a video. Transparent pixels are put before `--background`, black unless another color is
+named: the result is opaque.
 
 **The weight.** Before a film is upscaled, some of its frames are made small, upscaled and compared with what they were:
 the share of the model's corrections that was right is the share that counts (`--detail model`: all of it).

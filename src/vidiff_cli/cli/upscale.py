@@ -39,5 +39,6 @@ def upscale(
         return
     if isinstance(report, UpscaleReport):
         size = f"{report.width}x{report.height}"
-        call.note(f"{report.frames} frames of {size} at {report.fps} fps, in {report.seconds:.1f} s.")
+        made = f"{report.frames} frames of {size} at {report.fps} fps" if report.frames > 1 else f"1 frame of {size}"
+        call.note(f"{made}, in {report.seconds:.1f} s.")
     call.print(report, *([report.path] if report.path else []))

@@ -40,8 +40,11 @@ from vidiff_cli.system.launcher import ProcessInfo
 from vidiff_cli.system.locks import hidden_folder
 from vidiff_cli.system.ranks import meet
 from vidiff_cli.video import ffmpeg
-from vidiff_cli.video.encode import HIDDEN, RECIPES
+from vidiff_cli.video.encode import RECIPES
+from vidiff_cli.video.image_file import SUFFIXES_IMAGE, is_animated
+from vidiff_cli.video.picture import FORMATS
 from vidiff_cli.video.probe import SUFFIXES_VIDEO, probe
+from vidiff_cli.video.targets import HIDDEN
 
 FilmTask = Task[..., Any]
 """A task of the settings of a command that takes films and `opened`, the model where the caller has it; its report
@@ -132,13 +135,13 @@ def _planned(settings: FilmSettings, inputs: Sequence[Path]) -> list[Film]:
     folder = settings.output
     if folder is None:
         raise UsageError("several inputs need a folder for their results", fix="name it with -o")
-    if folder.suffix.lower() in RECIPES or folder.is_file():
+    if folder.suffix.lower() in {*RECIPES, *FORMATS} or folder.is_file():
         raise UsageError("several inputs need a folder for their results", found=f"-o {folder}")
     if isinstance(settings, InterpolateSettings) and settings.to is not None:
         raise UsageError("--to joins exactly one input", found=", ".join(map(str, inputs)))
     if any(each.is_dir() and folder.exists() and each.samefile(folder) for each in inputs):
         raise UsageError(f"{folder} is the folder of the inputs too", fix="choose another folder with -o")
-    sources, suffix = _videos(inputs, folder), ".mkv" if settings.lossless else ".mp4"
+    sources = _videos(inputs, folder)
     count = Counter(Path(source.name).with_suffix("") for source in sources)
     films = [
         Film(
@@ -148,7 +151,7 @@ def _planned(settings: FilmSettings, inputs: Sequence[Path]) -> list[Film]:
             problem=source.problem and f"{source.path} cannot be read: {source.problem}.",
         )
         for source in sources
-        for name in [Path(source.name)]
+        for name, suffix in [(Path(source.name), _suffix(settings, source.path))]
     ]
     owners, paths = dict[Path, str](), {film.path.resolve() for film in films}
     for film in films:
@@ -158,6 +161,14 @@ def _planned(settings: FilmSettings, inputs: Sequence[Path]) -> list[Film]:
         if film.result.resolve() in paths:
             raise VidiffError(f"{film.result} is an input itself", fix="choose another folder with -o")
     return films
+
+
+def _suffix(settings: FilmSettings, source: Path) -> str:
+    """The extension of the result of an input: a larger photo is a photo."""
+    is_photo = source.suffix.lower() in SUFFIXES_IMAGE and not is_animated(source)
+    if is_photo and isinstance(settings, UpscaleSettings):
+        return ".png"
+    return ".mkv" if settings.lossless else ".mp4"
 
 
 def _videos(inputs: Sequence[Path], folder: Path) -> list[MediaSource]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -54,6 +54,8 @@ def upscale(
     scale, size = _result_size(settings, info, own)
     setup = None if model is None else _setup(settings, model, scale, own)
     options = OutputOptions.from_record("upscale", settings.output, settings.model_dump(mode="json"))
+    if info.is_image:
+        options = replace(options, picture=size)
     clip = _read(setup, info, size, options.folder)
     plan, line = _plan(settings, setup, clip, size)
     yield from _describe(plan, setup)
@@ -185,6 +187,8 @@ def _describe(plan: UpscalePlan, setup: UpscaleSetup | None) -> EventStream[None
     elif setup is not None:
         times = f"{setup.passes} times" if setup.passes > 1 else "once"
         by = f"by a model of {setup.scale_of_pass} times the size, taken {times}"
-    yield Note(f"{len(clip)} frames of {clip.info.width}x{clip.info.height} become {width}x{height}, {by}.")
+    own = f"{clip.info.width}x{clip.info.height}"
+    frames = f"{len(clip)} frames of {own} become" if len(clip) > 1 else f"1 frame of {own} becomes"
+    yield Note(f"{frames} {width}x{height}, {by}.")
     for remark in clip.parts[0].remarks:
         yield Note(f"{clip.info.path.name}: {remark}.", "warning" if remark.startswith("damaged") else "info")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vidiff_cli.config.options import GENERAL, Option
+from vidiff_cli.config.options import GENERAL, OUTPUT, Option
 from vidiff_cli.config.result import SAMPLING, VIDEO, FilmSettings
 
 
@@ -16,6 +16,11 @@ class UpscaleSettings(FilmSettings):
     """Settings of `vidiff upscale`."""
 
     input: Path = Field(description="A video, a folder with its frames, or a photo")
+    output: Annotated[Path | None, Option(OUTPUT, "--output", "-o")] = Field(
+        default=None,
+        description="Video file (.mp4 .webm .gif .webp .mkv), picture file of a photo (.png .jpg .webp), or folder for "
+        "PNG frames; for several inputs, the folder for their results",
+    )
     model: Annotated[Path | None, Option(GENERAL, "--model", "-m")] = Field(
         default=None,
         description="Run of vidiff train --task upscale, its checkpoint file, builtin or hf:OWNER/NAME; if not given, "

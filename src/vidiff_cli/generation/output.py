@@ -35,8 +35,9 @@ from vidiff_cli.sampling.full_size import FullFrame, full_frames
 from vidiff_cli.sampling.merge import GainOf, add_correction
 from vidiff_cli.video.background_io import Consumer, read_ahead
 from vidiff_cli.video.decode import stream_frames
-from vidiff_cli.video.encode import encode, is_folder
+from vidiff_cli.video.encode import encode
 from vidiff_cli.video.restore_resolution import restore_resolution, stream_full_size
+from vidiff_cli.video.targets import is_folder
 
 MAX_SEAMS = 8  # that a contact sheet marks
 

@@ -16,7 +16,9 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
 from vidiff_cli.generation.sidecar import result_stem, sidecar_path, write_sidecar
 from vidiff_cli.models.families import VideoModel
-from vidiff_cli.video.encode import check_output
+from vidiff_cli.video.encode import RECIPES, check_output
+from vidiff_cli.video.picture import check_picture, is_picture
+from vidiff_cli.video.targets import is_folder
 
 # Settings that do not decide which frames are made.
 NOT_IN_KEY = {"overwrite", "sidecar", "compare", "output", "device", "clip_model", "autoencoder", "jobs"}
@@ -26,7 +28,7 @@ NOT_IN_KEY = {"overwrite", "sidecar", "compare", "output", "device", "clip_model
 class OutputOptions:
     """Options of a `command` for writing its result: the file (None: named after the input or the prompt), the seed
     (None: random), and what is written beside it. `record` are all its settings as JSON, for the journal and the
-    sidecar."""
+    sidecar. `picture`: the size (h w) of a result that is a single picture, and may be a picture file."""
 
     command: str
     path: Path | None
@@ -36,6 +38,7 @@ class OutputOptions:
     compare: bool
     overwrite: bool
     record: Mapping[str, Any]
+    picture: tuple[int, int] | None = None
 
     @classmethod
     def from_record(cls, command: str, path: Path | None, record: Mapping[str, Any]) -> OutputOptions:
@@ -46,6 +49,8 @@ class OutputOptions:
     @property
     def suffix(self) -> str:
         """The extension of a file that is not named."""
+        if self.picture is not None:
+            return ".png"
         return ".mkv" if self.lossless else ".mp4"
 
     @property
@@ -116,7 +121,11 @@ def check_files(
     `again`: an interrupted call may have written them already. Makes the folder of the result, so all else should be
     checked before. Returns the path of the result.
     """
-    target = check_output(path, fps=fps, lossless=options.lossless, overwrite=options.overwrite or again)
+    overwrite = options.overwrite or again
+    if options.picture is not None and (is_picture(path) or not (is_folder(path) or path.suffix.lower() in RECIPES)):
+        target = check_picture(path, options.picture, lossless=options.lossless, overwrite=overwrite)
+    else:
+        target = check_output(path, fps=fps, lossless=options.lossless, overwrite=overwrite)
     beside = [sidecar_path(target)] if options.sidecar else []
     beside += [sheet_path(target), *compared] if options.compare else []
     for other in beside:

@@ -38,6 +38,7 @@ from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
 from vidiff_cli.resize import resize
 from vidiff_cli.video.background_io import Consumer
 from vidiff_cli.video.encode import encode
+from vidiff_cli.video.picture import is_picture, write_picture
 
 
 class FramesInOrder(Protocol):
@@ -180,16 +181,21 @@ def _make(setup: UpscaleSetup | None, plan: UpscalePlan, target: OutputTarget) -
 
 def _write(plan: UpscalePlan, frames: FramesInOrder, target: OutputTarget, *, audio: bool) -> EventStream[None]:
     """Write the file of the result, with the metadata of the input and its sound, if any."""
+    options, again = target.options, target.again
+    if options.picture is not None and is_picture(target.path):
+        frame = next(_frames(frames, [0], plan.size))
+        write_picture(target.path, frame, lossless=options.lossless, overwrite=options.overwrite, again=again)
+        return
     source, count = None if plan.clip.info.pictures else plan.clip.info.path, len(plan.clip)
     writing = partial(
         encode,
         target.path,
         fps=plan.rate,
-        lossless=target.options.lossless,
+        lossless=options.lossless,
         audio_from=source if audio else None,
         metadata_from=source,
-        overwrite=target.options.overwrite,
-        again=target.again,
+        overwrite=options.overwrite,
+        again=again,
     )
     yield Progress(what="frames", done=0, total=count)
     with closing(_frames(frames, range(count), plan.size)) as written, Consumer(writing) as writer:

@@ -8,9 +8,7 @@ size, which most browsers do not play.
 from __future__ import annotations
 
 import contextlib
-import filecmp
-import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -19,17 +17,16 @@ import numpy as np
 from PIL import Image
 
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.system.atomic_files import replace_folder, unwritable
-from vidiff_cli.system.locks import hidden_folder
+from vidiff_cli.system.atomic_files import unwritable
 from vidiff_cli.video import ffmpeg
 from vidiff_cli.video.audio import AudioTrack, concatenate_audio, find_audio, mux_audio
 from vidiff_cli.video.metadata import read_tags
+from vidiff_cli.video.targets import beside, check_target, is_folder
 
 FASTEST_GIF = Fraction(50)  # a delay below 20 ms is shown as 100 ms
 FASTEST = 1_000_000  # frames a second
 SMALL = 256 * 256  # pixels of a frame up to which more threads and more search cost time and save next to nothing
 PALETTE_USE = "[0:v][1:v]paletteuse=dither=bayer:bayer_scale=4:diff_mode=rectangle"
-HIDDEN = ".vidiff-"  # folders of unfinished files
 FRAME_NAME = "{:06d}.png"
 LOSSLESS_BY_EXTENSION = (".mkv", ".webp")
 SOUND_BY_EXTENSION = (".mp4", ".mkv", ".webm")
@@ -91,7 +88,7 @@ def encode(
             sounds += find_audio(audio_from, delay=audio_delay, speed=audio_speed, stop=audio_stop)
         if audio_after is not None:
             sounds += find_audio(audio_after[0], delay=audio_after[1], speed=audio_speed, stop=audio_stop)
-    with _beside(target, same=same) as part:
+    with beside(target, same=same) as part:
         write = _write_gif if suffix == ".gif" else _write_video
         count = write(part, checked, (width, height), fps, [*recipe, *MUXERS[suffix]], target)
         if sounds:
@@ -128,36 +125,8 @@ def check_output(
     if fps is not None and not 1 / FASTEST <= fps <= FASTEST and not is_folder(path):  # ffmpeg would make it nothing
         expected = f"{1 / FASTEST:g} to {FASTEST}"
         raise VidiffError(f"{target} cannot have that rate", found=f"{float(fps):g} fps", expected=expected)
-    try:
-        if target.exists() and not (is_folder(path) and not any(target.iterdir())):
-            if not overwrite:
-                raise VidiffError(f"{target} exists", fix="choose another name, or pass --overwrite")
-            _check_replaceable(target, folder=is_folder(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VidiffError(f"{target} cannot be written", found=error.strerror or str(error)) from error
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise VidiffError(f"{target} cannot be written", found=f"no permission to write into {target.parent}")
+    check_target(target, folder=is_folder(path), overwrite=overwrite)
     return target
-
-
-def is_folder(path: str | Path) -> bool:
-    """True if `path` names a folder of PNG frames: a trailing slash, no extension, or an existing folder."""
-    return str(path).endswith(("/", os.sep)) or not Path(path).suffix or Path(path).is_dir()
-
-
-def _check_replaceable(target: Path, *, folder: bool) -> None:
-    """Refuses to replace anything but a file, or a folder with other contents than numbered PNG frames."""
-    if folder != target.is_dir():
-        raise VidiffError(f"{target} is {'a file' if folder else 'a folder'}", fix="choose another name")
-    if folder:
-        foreign = next((entry.name for entry in target.iterdir() if not _is_frame_name(entry.name)), None)
-        if foreign is not None:
-            raise VidiffError(f"{target} holds more than frames", found=foreign, fix="choose another folder")
-
-
-def _is_frame_name(name: str) -> bool:
-    return name.endswith(".png") and name.removesuffix(".png").isdigit()
 
 
 def _peeked(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
@@ -216,7 +185,7 @@ def _write_gif(
 
 
 def _add_sound(part: Path, sound: AudioTrack, seconds: Fraction, suffix: str, target: Path) -> None:
-    with _beside(part) as joined:
+    with beside(part) as joined:
         complaint = mux_audio(part, joined, sound, suffix=suffix, seconds=seconds, muxer=MUXERS[suffix])
         if complaint is not None:
             what, fix = f"{target} could not be written with the sound of {sound.path}", "write a folder of PNG frames"
@@ -225,7 +194,7 @@ def _add_sound(part: Path, sound: AudioTrack, seconds: Fraction, suffix: str, ta
 
 def _write_folder(target: Path, frames: Iterator[np.ndarray], *, same: bool) -> int:
     count = 0
-    with _beside(target, same=same) as part:
+    with beside(target, same=same) as part:
         try:
             part.mkdir()
             for frame in frames:
@@ -234,41 +203,6 @@ def _write_folder(target: Path, frames: Iterator[np.ndarray], *, same: bool) -> 
         except OSError as error:
             raise unwritable(target, error) from error
     return count
-
-
-@contextlib.contextmanager
-def _beside(target: Path, *, same: bool = False) -> Generator[Path]:
-    """Yields a hidden path beside `target` that replaces it if the block succeeds and is removed if not.
-
-    `same`: an existing target with the same bytes is kept without an error.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            place = stack.enter_context(hidden_folder(target.parent, HIDDEN))
-        except OSError as error:
-            raise unwritable(target, error) from error
-        part = place / "part"
-        yield part
-        if same and target.exists():
-            if not _are_same(part, target):
-                raise VidiffError(f"{target} exists", fix="choose another name, or pass --overwrite")
-            return
-        try:
-            replace_folder(part, target, place / "old")
-        except OSError as error:
-            raise unwritable(target, error) from error
-
-
-def _are_same(one: Path, other: Path) -> bool:
-    """True if two files, or two folders of files, hold the same bytes."""
-    if one.is_dir() != other.is_dir():
-        return False
-    if not one.is_dir():
-        return filecmp.cmp(one, other, shallow=False)
-    names = sorted(entry.name for entry in one.iterdir())
-    if names != sorted(entry.name for entry in other.iterdir()):
-        return False
-    return all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
 
 
 def _bt709(pixel_format: str) -> list[str]:
