@@ -129,7 +129,7 @@ def test_a_sidecar_names_the_stages_and_repeats_them(asked, then, folder: Path) 
     assert again.exit_code == 0 and Path("one-again.mkv").read_bytes() == first.read_bytes(), again.stderr
 
 
-def test_a_folder_is_one_model(asked, models: Path, then, folder: Path, told, clip) -> None:
+def test_a_folder_is_one_model(asked, then, folder: Path, told) -> None:
     whole = sample(asked(then=then, output="whole.mkv")).paths[0]
     report, notes = told(sample.events(asked(model=folder, output="folder.mkv")))
     assert report.paths[0].read_bytes() == whole.read_bytes() and (report.width, report.height) == (32, 32)
@@ -141,12 +141,6 @@ def test_a_folder_is_one_model(asked, models: Path, then, folder: Path, told, cl
     assert any("--then takes the place of the upscalers" in note.text for note in notes) and other.width == 16
     base = sample(asked(model=folder / "ema.safetensors", output="base.mkv")).paths[0]
     assert base.read_bytes() == sample(asked(output="plain.mkv")).paths[0].read_bytes()
-    values = ("--num-frames", "2", "--size", "model", "--steps", "1", "--seed", "1")
-    source = clip(3, width=SIDE, height=SIDE)
-    for name, model in (("a.mkv", folder), ("b.mkv", models / "base.safetensors")):
-        done = vidiff("extend", source, *values, "-m", model, "-o", name, "--lossless")
-        assert done.exit_code == 0, done.stderr
-    assert np.array_equal(frames_of(Path("a.mkv")), frames_of(Path("b.mkv")))
 
 
 def test_info_names_the_stages_and_models_lists_it(folder: Path) -> None:

@@ -22,7 +22,8 @@ from vidiff_cli.commands.train import train
 from vidiff_cli.config.evaluate import EvaluateSettings
 from vidiff_cli.config.prep import PrepSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.generation import completion
+from vidiff_cli.generation import complete_video
+from vidiff_cli.generation.calibrate import Gains
 from vidiff_cli.generation.load_model import find_checkpoint
 from vidiff_cli.luma import to_gray, to_rgb
 from vidiff_cli.sampling.merge import FULL_GAIN
@@ -91,7 +92,7 @@ def test_samples_are_gray(settings, gray_run: Path, frames_of) -> None:
 @pytest.mark.parametrize("size", ["model", "film"])
 @pytest.mark.parametrize("detail", ["both", "model"])
 def test_a_gray_film_stays_gray(command, size, detail, gray_run, frames_of, monkeypatch) -> None:
-    monkeypatch.setattr(completion, "calibrate", full_gain)
+    monkeypatch.setattr(complete_video, "calibrate", full_gain)
     path = film(6, "gray.mkv", gray=True)
     report = run_on(command, path, gray_run, size=size, detail=detail)
     frames = frames_of(report.path)
@@ -101,7 +102,7 @@ def test_a_gray_film_stays_gray(command, size, detail, gray_run, frames_of, monk
 @pytest.mark.parametrize("command", [extend, interpolate])
 def test_a_color_film_keeps_its_colors_but_for_luma(command, gray_run, frames_of, monkeypatch) -> None:
     """What the model adds is the same in all colors: color is that of the estimate. Given frames are not touched."""
-    monkeypatch.setattr(completion, "calibrate", full_gain)
+    monkeypatch.setattr(complete_video, "calibrate", full_gain)
     path = film(6, "color.mkv", gray=False)
     both = frames_of(run_on(command, path, gray_run, size="film", detail="both").path).astype(int)
     alone = frames_of(run_on(command, path, gray_run, size="film", detail="estimate").path).astype(int)
@@ -165,7 +166,7 @@ def test_weights_of_other_channels_are_refused(gray, dataset, run, gray_dataset,
 def full_gain(*_: Any) -> Any:
     """In the place of a calibration: all that the model corrects is right."""
     yield from ()
-    return lambda rank: FULL_GAIN
+    return Gains(small=lambda rank: FULL_GAIN)
 
 
 def settings_of(command: Any, path: Path, run: Path, **more: Any) -> Any:

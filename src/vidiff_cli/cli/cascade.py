@@ -8,8 +8,8 @@ from vidiff_cli.config.cascade import CascadeSettings
 
 @options(CascadeSettings)
 def cascade(call: Invocation) -> None:
-    """Write a model and the upscalers that follow it as one model: a folder for --model. vidiff sample takes all of
-    it, extend, interpolate and evaluate its base; its base alone is FOLDER/ema.safetensors.
+    """Write a model and the upscalers that follow it as one model: a folder for --model. vidiff sample, extend and
+    interpolate take all of it, evaluate its base; its base alone is FOLDER/ema.safetensors.
 
     Example: vidiff cascade runs/base runs/large -o runs/all
     """

@@ -12,10 +12,10 @@ from vidiff_cli.generation.complete_video import CompletionReport, complete_vide
 from vidiff_cli.generation.completion import (
     CompletionPlan,
     WindowPlanReport,
-    open_completion_model,
     photo_fps,
     plan_completion,
 )
+from vidiff_cli.generation.completion_models import CompletionModels, open_completion_models
 from vidiff_cli.generation.open_input import open_input
 from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
@@ -26,7 +26,6 @@ from vidiff_cli.generation.source_clip import read_clip, working_size
 from vidiff_cli.generation.video_job import choose_overlap
 from vidiff_cli.luma import to_gray, to_rgb
 from vidiff_cli.models.codec import is_gray
-from vidiff_cli.models.families import VideoModel
 from vidiff_cli.sampling.color_anchor import match_color_statistics
 from vidiff_cli.timeline import extension, loop
 from vidiff_cli.video.probe import VideoInfo
@@ -37,11 +36,11 @@ ANCHORS = 16  # given frames that --drift-control first holds to
 
 @task
 def extend(
-    settings: ExtendSettings, *, opened: VideoModel | None = None
+    settings: ExtendSettings, *, opened: CompletionModels | None = None
 ) -> EventStream[CompletionReport | WindowPlanReport]:
     """Extend a video by --seconds or --num-frames; its own frames stay as they are.
 
-    `opened`: the model of the settings, where the caller has it.
+    `opened`: the models of the settings, where the caller has them.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
     if settings.seconds is not None and settings.num_frames is not None:
@@ -50,20 +49,22 @@ def extend(
     if settings.fps is not None and not (info.is_image or info.pictures):
         fix = "--fps is for photos and folders of frames"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
-    model = opened or open_completion_model(settings)
+    models = opened or open_completion_models(settings)
+    model = models.model
     setup = None if model is None else resolve_sampling(model, settings, completes="beyond")
     if model is not None and model.frames == 1:
         raise VidiffError("this model makes single pictures", fix="train on videos to extend one")
     options = OutputOptions.from_record("extend", settings.output, settings.model_dump(mode="json"))
-    plan = _plan(settings, model, info, options.folder)
+    plan = _plan(settings, models, info, options.folder)
     line, first = plan.timeline, plan.clip.number_of(0)
     delay = next(line.times[rank] for rank in sorted(line.given) if line.given[rank] == first)
     sound = SoundTrack(delay=delay, stop=settings.loop) if settings.audio else None
-    return (yield from complete_video(model, setup, plan, options, settings, sound=sound, seams=True))
+    return (yield from complete_video(models, setup, plan, options, settings, sound=sound, seams=True))
 
 
-def _plan(settings: ExtendSettings, model: VideoModel | None, info: VideoInfo, folder: Path) -> CompletionPlan:
+def _plan(settings: ExtendSettings, models: CompletionModels, info: VideoInfo, folder: Path) -> CompletionPlan:
     """Read the input and plan its new frames."""
+    model = models.model
     overlap = choose_overlap(settings.overlap, PAST if model is None else model.frames)
     steady = None if info.is_image else info.fps  # a variable rate becomes a steady one
     clip = read_clip(info, folder, *working_size(info, model, settings.size), fps=steady)
@@ -82,7 +83,7 @@ def _plan(settings: ExtendSettings, model: VideoModel | None, info: VideoInfo, f
         clip, line, [PicturePlace(*parse_at(each)) for each in settings.at], rate=rate, folder=folder
     )
     return plan_completion(
-        model,
+        models,
         clip,
         line,
         settings,

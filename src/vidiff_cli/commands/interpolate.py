@@ -14,10 +14,10 @@ from vidiff_cli.generation.complete_video import CompletionReport, complete_vide
 from vidiff_cli.generation.completion import (
     CompletionPlan,
     WindowPlanReport,
-    open_completion_model,
     photo_fps,
     plan_completion,
 )
+from vidiff_cli.generation.completion_models import CompletionModels, open_completion_models
 from vidiff_cli.generation.open_input import open_input
 from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
@@ -34,12 +34,12 @@ OVERLAP = 2  # a window sees at least the two given frames around a gap
 
 @task
 def interpolate(
-    settings: InterpolateSettings, *, opened: VideoModel | None = None
+    settings: InterpolateSettings, *, opened: CompletionModels | None = None
 ) -> EventStream[CompletionReport | WindowPlanReport]:
     """Bring a video to --fps, or multiply its rate; given frames at an output time are written as they are. With
     --to, make the frames between two videos or photos.
 
-    `opened`: the model of the settings, where the caller has it.
+    `opened`: the models of the settings, where the caller has them.
     Raises VidiffError for an input, a model or an output that cannot be used, before anything is made.
     """
     info = open_input(settings.input, settings.reading)
@@ -50,31 +50,32 @@ def interpolate(
     if settings.fps is not None and other is not None and not info.is_image:
         fix = "--fps is for photos"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
-    model = opened or open_completion_model(settings)
+    models = opened or open_completion_models(settings)
+    model = models.model
     setup = None if model is None else resolve_sampling(model, settings, completes="between")
     if model is not None and model.frames < 3:
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.frames} frames")
     options = OutputOptions.from_record("interpolate", settings.output, settings.model_dump(mode="json"))
-    plan = _plan(settings, model, info, other, options.folder)
+    plan = _plan(settings, models, info, other, options.folder)
     yield from _warn_left_out(plan)
     sound = _sound(settings, plan) if settings.audio else None
-    return (yield from complete_video(model, setup, plan, options, settings, sound=sound, seams=False))
+    return (yield from complete_video(models, setup, plan, options, settings, sound=sound, seams=False))
 
 
 def _plan(
-    settings: InterpolateSettings, model: VideoModel | None, info: VideoInfo, other: VideoInfo | None, folder: Path
+    settings: InterpolateSettings, models: CompletionModels, info: VideoInfo, other: VideoInfo | None, folder: Path
 ) -> CompletionPlan:
     """Read the inputs and plan the frames between."""
     if other is not None:
-        clip, timeline, overlap = _join(settings, model, info, other, folder)
+        clip, timeline, overlap = _join(settings, models.model, info, other, folder)
     else:
-        clip, timeline, overlap = _multiply_rate(settings, model, info, folder)
+        clip, timeline, overlap = _multiply_rate(settings, models.model, info, folder)
     rate = clip.fps if settings.slow_motion else timeline.fps
     clip, timeline = place_pictures(
         clip, timeline, [PicturePlace(*parse_at(each)) for each in settings.at], rate=rate, folder=folder
     )
     return plan_completion(
-        model,
+        models,
         clip,
         timeline,
         settings,

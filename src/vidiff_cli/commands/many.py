@@ -27,13 +27,13 @@ from vidiff_cli.config.result import FilmSettings
 from vidiff_cli.config.upscale import UpscaleSettings
 from vidiff_cli.errors import UsageError, VidiffError, error_sentence
 from vidiff_cli.events import Event, EventStream, Note, Progress, Task, task
-from vidiff_cli.generation.completion import open_completion_model
+from vidiff_cli.generation.completion_models import CompletionModels, open_completion_models
 from vidiff_cli.generation.films import Film, FilmMessages, FilmReport, result_folders
 from vidiff_cli.generation.load_model import open_upscaler
 from vidiff_cli.generation.resume_journal import journal_path
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.sidecar import read_sidecar, resolved_settings
-from vidiff_cli.models.families import VideoModel
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.preparation.scan import MediaSource, scan
 from vidiff_cli.system import worker_pool
 from vidiff_cli.system.launcher import ProcessInfo
@@ -49,6 +49,9 @@ from vidiff_cli.video.targets import HIDDEN
 FilmTask = Task[..., Any]
 """A task of the settings of a command that takes films and `opened`, the model where the caller has it; its report
 counts frames."""
+
+Opened = CompletionModels | UNetModel | None
+"""What a command opens once for all films: its models, or an upscaler."""
 
 # Settings that do not decide what a result looks like, or are compared otherwise (input, model, seed).
 FREE = {"input", "model", "seed", "clip_model", "autoencoder", "device", "sidecar", "dry_run"}
@@ -275,25 +278,23 @@ def _apart(job: _Job) -> list[Event | FilmReport] | VidiffError:
 
 
 @cache
-def _model_of_process(settings: FilmSettings) -> VideoModel | None:
+def _model_of_process(settings: FilmSettings) -> Opened:
     return _open_model(settings)
 
 
-def _open_model(settings: FilmSettings) -> VideoModel | None:
-    """The model of all films; VidiffError where it cannot be opened, or not sampled so."""
+def _open_model(settings: FilmSettings) -> Opened:
+    """The models of all films; VidiffError where one cannot be opened, or not sampled so."""
     if isinstance(settings, UpscaleSettings):
         return None if settings.detail == "estimate" else open_upscaler(settings, settings.scale)
     assert isinstance(settings, CompletionSettings), "the other commands that take films complete them"
-    model = open_completion_model(settings)
-    if model is not None:
+    models = open_completion_models(settings)
+    if models.model is not None:
         between = isinstance(settings, InterpolateSettings)
-        resolve_sampling(model, settings, completes="between" if between else "beyond")
-    return model
+        resolve_sampling(models.model, settings, completes="between" if between else "beyond")
+    return models
 
 
-def _film(
-    command: FilmTask, settings: FilmSettings, film: Film, model: VideoModel | None
-) -> Generator[Event | FilmReport]:
+def _film(command: FilmTask, settings: FilmSettings, film: Film, opened: Opened) -> Generator[Event | FilmReport]:
     """The events of one film, and its report at the end. A UsageError, which all films would have, is raised."""
     began = time.monotonic()
     try:
@@ -303,7 +304,7 @@ def _film(
         own = settings.model_copy(update={"input": film.path, "output": film.result})
         sidecar = read_sidecar(film.result)
         if film.result.exists():
-            if sidecar is not None and _was_made_by(sidecar, command.__name__, own, model):
+            if sidecar is not None and _was_made_by(sidecar, command.__name__, own, opened):
                 yield FilmReport(name=film.name, path=film.result, status="finished", seconds=time.monotonic() - began)
                 return
             if not (settings.overwrite or journal_path(film.result).exists()):
@@ -315,7 +316,7 @@ def _film(
         if settings.dry_run:
             yield FilmReport(name=film.name, path=film.result, status="planned", seconds=time.monotonic() - began)
             return
-        report = yield from command.events(own, opened=model)
+        report = yield from command.events(own, opened=opened)
     except UsageError:
         raise
     except Exception as error:  # of any kind: the next film may be a good one
@@ -329,14 +330,17 @@ def _failed(film: Film, seconds: float, reason: str) -> FilmReport:
     return FilmReport(name=film.name, path=film.result, status="failed", seconds=seconds, reason=reason)
 
 
-def _was_made_by(sidecar: Mapping[str, Any], command: str, settings: FilmSettings, model: VideoModel | None) -> bool:
-    """True if a sidecar belongs to a result of these settings, this model and this input."""
-    wanted = resolved_settings(settings.model_dump(mode="json"), model, settings.seed)
+def _was_made_by(sidecar: Mapping[str, Any], command: str, settings: FilmSettings, opened: Opened) -> bool:
+    """True if a sidecar belongs to a result of these settings, these models and this input."""
+    models = opened if isinstance(opened, CompletionModels) else CompletionModels(model=opened)
+    model, stages = models.model, models.facts().get("stages", [])
+    wanted = resolved_settings(models.settings(settings.model_dump(mode="json")), model, settings.seed)
     said = {name: value for name, value in sidecar["settings"].items() if name not in FREE}
     return (
         sidecar["command"] == command
         and settings.seed in (None, sidecar["seed"])
         and said == {name: value for name, value in wanted.items() if name not in FREE}
         and (sidecar["checkpoint"] or {}).get("sha256") == (model.hash if model else None)
+        and sidecar.get("stages", []) == stages
         and sidecar.get("input_sha256") == file_hash(settings.input)
     )

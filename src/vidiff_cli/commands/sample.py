@@ -14,12 +14,11 @@ import numpy as np
 
 from vidiff_cli.config.generate import SampleSettings
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.events import EventStream, Note, task
+from vidiff_cli.events import EventStream, task
 from vidiff_cli.frames import Window, evenly_spaced, plan
 from vidiff_cli.generation.announce import announce_model, describe_guidance, warn_fps
 from vidiff_cli.generation.budget import check_amount
-from vidiff_cli.generation.cascade import announce_stages, check_stages, open_stages
-from vidiff_cli.generation.cascade_folder import find_cascade
+from vidiff_cli.generation.cascade import announce_stages, check_stages, note_replaced, open_stages
 from vidiff_cli.generation.load_model import open_model_as
 from vidiff_cli.generation.output_files import OutputOptions, journal_key, sheet_path
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
@@ -78,8 +77,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
                 _check_words(call.model, prompts)
             yield from warn_fps(call.model, call.fps)
             yield from describe_guidance(call.setup, call.windows, call.rolling)
-            if settings.then and find_cascade(settings.model) is not None:
-                yield Note(f"--then takes the place of the upscalers that {settings.model} names.")
+            yield from note_replaced(settings, settings.then)
             yield from announce_stages(call.stages, (call.model.height, call.model.width), journal.seed, prompts)
             paths = output_paths(options, prompts, ranks.share(journal.seed), call.details)
             if ranks.world > 1 or journal.shared:
@@ -105,7 +103,7 @@ def _open(settings: SampleSettings, options: OutputOptions, prompts: list[str]) 
         )
     total, fps = settings.num_frames or model.frames, Fraction(settings.fps or model.fps)
     check_amount(total * min(settings.batch_size, len(prompts)), model.width, model.height, options.folder)
-    check_stages(stages, model, total)
+    check_stages(stages, model, (model.height, model.width), total)
     windows = _windows(settings, model, total)
     rolling = _rolling(settings, model, total)
     made = max(max(window.frames) for window in windows) + 1  # more than are written, where a model makes groups

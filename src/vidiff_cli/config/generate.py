@@ -43,6 +43,11 @@ class GenerationSettings(ResultSettings):
         default=False,
         description="Keep one part of a public model on the GPU at a time, which saves memory and costs time",
     )
+    then: Annotated[tuple[Path, ...], Option(VIDEO, values="UPSCALER")] = Field(
+        default=(),
+        description="Run of vidiff train --task upscale, its checkpoint file, builtin or hf:OWNER/NAME, that makes the "
+        "model's frames larger; several are taken one after the other",
+    )
     steps: Annotated[int | None, Option(SAMPLING, "--steps", "--num-inference-steps", unit="steps")] = Field(
         default=None,
         ge=1,
@@ -197,11 +202,6 @@ class SampleSettings(GenerationSettings):
     encoding: Annotated[Encoding | None, Option(VIDEO, values="NAME")] = Field(
         default=None, description="Encoding of a prompts file that is neither UTF-8 nor UTF-16, such as cp1252"
     )
-    then: Annotated[tuple[Path, ...], Option(VIDEO, values="UPSCALER")] = Field(
-        default=(),
-        description="Run of vidiff train --task upscale, its checkpoint file, builtin or hf:OWNER/NAME, that makes the "
-        "frames larger; several are taken one after the other",
-    )
     strict_prompt: Annotated[bool, Option(VIDEO)] = Field(
         default=False, description="Refuse prompts with words that the model has never seen"
     )
@@ -233,6 +233,12 @@ class CompletionSettings(FilmSettings, GenerationSettings):
     samples: Annotated[int, Option(SAMPLING, unit="samples")] = Field(
         default=1, ge=1, le=64, description="Samples whose mean is the result; with few steps 1 is enough"
     )
+
+    @model_validator(mode="after")
+    def _stages_follow_a_model(self) -> CompletionSettings:
+        if self.then and self.detail == "estimate":
+            raise ValueError("--detail estimate makes no frames with a model: leave out --then")
+        return self
 
     @field_validator("at")
     @classmethod

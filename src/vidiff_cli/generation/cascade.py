@@ -102,6 +102,12 @@ def open_stages(options: ModelOptions, then: Sequence[Path]) -> list[UpscaleSetu
     ]
 
 
+def note_replaced(options: ModelOptions, then: Sequence[Path]) -> Iterator[Event]:
+    """Say where --then takes the place of a cascade's own stages."""
+    if then and find_cascade(options.model) is not None:
+        yield Note(f"--then takes the place of the upscalers that {options.model} names.")
+
+
 def stage_setup(model: UNetModel) -> UpscaleSetup:
     """An upscaler taken once, in as many steps as it was distilled to or else one, at the weight 1: there is no film
     to measure another on."""
@@ -124,15 +130,15 @@ def final_size(stages: Sequence[UpscaleSetup], size: Size) -> Size:
     return size
 
 
-def check_stages(stages: Sequence[UpscaleSetup], base: VideoModel, frames: int) -> None:
-    """Raise VidiffError for stages that do not follow a base, or whose frames are too large."""
-    size = base.height, base.width
+def check_stages(stages: Sequence[UpscaleSetup], base: VideoModel, size: Size, frames: int) -> None:
+    """Raise VidiffError for stages that do not follow a base, or whose frames, of those of a `size`, are too large."""
+    large = size
     for stage in stages:
-        size = final_size([stage], size)
+        large = final_size([stage], large)
         check_channels(base.name, stage.model.name, gray=is_gray(base.codec), then_gray=is_gray(stage.model.codec))
-        check_sides(*size, fix="take fewer stages")
+        check_sides(*large, fix="take fewer stages")
     for place, stage in enumerate(stages, 1):
-        check_memory(stage, frames, *final_size(stages[:place], (base.height, base.width)), fix="take fewer stages")
+        check_memory(stage, frames, *final_size(stages[:place], size), fix="take fewer stages")
 
 
 def check_channels(base: str, stage: str, *, gray: bool, then_gray: bool) -> None:

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vidiff_cli.events import EventStream, Note
-from vidiff_cli.generation.announce import announce_completion, describe_guidance
+from vidiff_cli.generation.announce import announce_completion, announce_model, describe_guidance
+from vidiff_cli.generation.budget import estimate_seconds, note_long, save_memory
+from vidiff_cli.generation.calibrate import Larger, calibrate
+from vidiff_cli.generation.cascade import estimate_stages, note_replaced, remove_stage_journals, stage_journals
 from vidiff_cli.generation.completion import (
-    CompletionOptions,
+    CompletedVideo,
     CompletionPlan,
     WindowPlanReport,
-    complete,
     describe_plan,
     open_output,
     plot_plan,
 )
+from vidiff_cli.generation.completion_models import CompletionModels, CompletionOptions
+from vidiff_cli.generation.frame_store import FrameStore, MemoryFrameArray
+from vidiff_cli.generation.generate import generate
+from vidiff_cli.generation.large_frames import LargeFrames, at_size, read_given, upscale_made
 from vidiff_cli.generation.open_input import input_hash
 from vidiff_cli.generation.output import SoundTrack, verify_lossless, write_comparison, write_video
-from vidiff_cli.generation.output_files import OutputOptions
+from vidiff_cli.generation.output_files import OutputOptions, OutputTarget
+from vidiff_cli.generation.resume_journal import WindowJournal
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.seams import Seams, flicker_of, measure_seams
+from vidiff_cli.generation.video_job import VideoJob
+from vidiff_cli.generation.window_codec import latent_shape
 from vidiff_cli.metrics.drift import Drift, warnings
 from vidiff_cli.metrics.flicker import Flicker
-from vidiff_cli.models.families import VideoModel
+from vidiff_cli.models.codec import z_shape
+from vidiff_cli.timeline import Timeline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +73,7 @@ class CompletionReport:
 
 
 def complete_video(
-    model: VideoModel | None,
+    models: CompletionModels,
     setup: SamplingSetup | None,
     plan: CompletionPlan,
     output: OutputOptions,
@@ -74,7 +87,7 @@ def complete_video(
     Every finished window is kept beside the output, so that an interrupted call goes on where it was.
 
     Args:
-        model: The model; None where the estimate by motion is taken alone.
+        models: The model, None where the estimate by motion is taken alone, and its upscalers.
         setup: How the model samples; None without one.
         plan: The clip, its timeline and the windows.
         output: Where the result goes, and what is written beside it.
@@ -88,8 +101,9 @@ def complete_video(
     Raises:
         VidiffError: The output cannot be written, or something that it needs fails.
     """
-    began, line = time.monotonic(), plan.timeline
-    yield from describe_plan(plan)
+    began, line, model = time.monotonic(), plan.timeline, models.model
+    yield from note_replaced(options, options.then)
+    yield from describe_plan(plan, models.stages)
     if setup is not None:
         yield from describe_guidance(setup, plan.windows, plan.rolling)
     for part in plan.clip.parts:
@@ -97,7 +111,11 @@ def complete_video(
             yield Note(f"{part.info.path.name}: {remark}.", "warning" if remark.startswith("damaged") else "info")
     if options.dry_run:
         return (yield from plot_plan(plan, output))
-    with open_output(plan, output, model) as target:
+    output = replace(output, record=models.settings(output.record))
+    with (
+        open_output(plan, output, models) as target,
+        stage_journals(plan.stages, target.path, target.journal.key, target.seed) as journals,
+    ):
         yield from announce_completion(
             model,
             options,
@@ -107,7 +125,9 @@ def complete_video(
             fps=line.fps,
             estimate_only=plan.detail == "estimate",
         )
-        done = yield from complete(model, setup, plan, target)
+        for stage in plan.stages:
+            yield from announce_model(stage.model, target.seed, plan.prompts if stage.model.reads_text else [])
+        done = yield from complete(models, setup, plan, target, journals)
         done = yield from write_video(plan, target, done, sound=sound, device=options.device)
         found = measure_seams(plan, done) if seams else Seams(jumps=None, drift=None)
         flicker = None if seams else flicker_of(plan, done)
@@ -138,7 +158,8 @@ def complete_video(
         facts = _facts(report, seams=seams) | {"input_sha256": input_hash(plan.clip.info)}
         if setup is not None and plan.windows:
             facts["history_guidance"] = setup.history_guidance
-        target.finish(model, facts)
+        remove_stage_journals(target.path)
+        target.finish(model, facts | models.facts())
         return report
 
 
@@ -149,3 +170,89 @@ def _facts(report: CompletionReport, *, seams: bool) -> dict[str, Any]:
         return {"frames": report.frames} | common | {"flicker": report.flicker and asdict(report.flicker)}
     drift = asdict(report.drift) if report.drift else None
     return {"given": report.given} | common | {"seam_jump": report.seam_jump, "drift": drift}
+
+
+def complete(
+    models: CompletionModels,
+    setup: SamplingSetup | None,
+    plan: CompletionPlan,
+    target: OutputTarget,
+    journals: Sequence[WindowJournal],
+) -> EventStream[CompletedVideo]:
+    """Generate the model's frames of a plan, window after window, and take them through the stages; finished windows
+    are kept in the journal, and in those of the stages (`journals`).
+
+    Given frames are copied into the result, never taken from a sampler.
+    """
+    model, line, clip, (height, width) = models.model, plan.timeline, plan.clip, plan.clip.size
+    count = plan.samples if model is not None and plan.windows else 1
+    made = target.journal.frames((count, height, width, 3))
+    if model is None or setup is None or not plan.windows:
+        store = FrameStore(made, clip.frames, plan.sources)
+        target.journal.save(0, 0, of=0)
+        return CompletedVideo(store=store, windows=[], condition="estimate")
+    if setup.automatic:
+        trained = "was" if setup.condition == "learned" else "was not"
+        yield Note(f"Given frames act by the condition {setup.condition}: the model {trained} trained on given frames.")
+    job = VideoJob(
+        windows=plan.windows,
+        times=line.times,
+        prompts=lambda number: [plan.prompts[min(number, len(plan.prompts) - 1)]] * count,
+        seeds=[target.seed + number for number in range(count)],
+        anchor=plan.anchor,
+        rolling=plan.rolling,
+    )
+    values = latent_shape(model.codec, count, height, width)
+    store = FrameStore(made, clip.frames, plan.sources, None if values is None else target.journal.latents(values))
+    shape = z_shape(model.codec, count, len(plan.windows[0].frames), height, width)
+    yield from save_memory(model, setup, (model.windows_at_once, *shape[1:]))
+    seconds = estimate_stages(plan.stages, clip.size, len(plan.made))
+    yield from note_long(estimate_seconds(model, setup, job, shape) + seconds)
+    gains = None
+    if plan.detail == "both":
+        gains = yield from calibrate(model, setup, clip, line, plan.samples, _larger(plan, target.path.parent))
+    yield from generate(model, setup, job, store, journal=target.journal)
+    large = None
+    if plan.stages and (gains is None or gains.large is not None):
+        large = yield from _upscale(plan, store, target, journals)
+    return CompletedVideo(store=store, windows=plan.windows, condition=setup.condition, large=large, gains=gains)
+
+
+def _larger(plan: CompletionPlan, folder: Path) -> Larger | None:
+    """The stages of a plan, for its calibration."""
+    if not plan.stages:
+        return None
+    size = plan.large_size
+
+    def upscale(small: np.ndarray, line: Timeline, given: np.ndarray) -> np.ndarray:
+        made = [rank for rank in range(len(small)) if rank not in line.given]
+        large = upscale_made(
+            plan.stages,
+            FrameStore(MemoryFrameArray(small[:, None])),
+            replace(line, fps=plan.timeline.fps),
+            made,
+            given=lambda numbers, size: ((number, at_size(given[number][None], size)[0]) for number in numbers),
+            seed=0,
+            folder=folder,
+        )
+        return at_size(large.read(range(len(small)))[:, 0], size)
+
+    return Larger(upscale=upscale, read=lambda numbers: read_given(plan.clip, plan.size, numbers, size), size=size)
+
+
+def _upscale(
+    plan: CompletionPlan, store: FrameStore, target: OutputTarget, journals: Sequence[WindowJournal]
+) -> EventStream[LargeFrames]:
+    """The made frames of a plan after its stages."""
+    large = yield from upscale_made.events(
+        plan.stages,
+        store,
+        plan.timeline,
+        plan.made,
+        given=lambda numbers, size: read_given(plan.clip, plan.size, numbers, size),
+        seed=target.seed,
+        folder=target.path.parent,
+        prompt=plan.prompts[0],
+        journals=journals,
+    )
+    return LargeFrames(store=large, size=plan.large_size)

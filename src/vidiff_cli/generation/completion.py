@@ -10,20 +10,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from vidiff_cli.device import choose_device
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, EventStream, Note
 from vidiff_cli.frames import Scheme, Window
-from vidiff_cli.generation.budget import estimate_seconds, note_long, save_memory
-from vidiff_cli.generation.calibrate import calibrate
+from vidiff_cli.generation.budget import check_amount
+from vidiff_cli.generation.calibrate import Gains
+from vidiff_cli.generation.cascade import check_stages, final_size
+from vidiff_cli.generation.completion_models import CompletionModels, CompletionOptions, Detail
 from vidiff_cli.generation.frame_store import FrameStore
-from vidiff_cli.generation.generate import generate
-from vidiff_cli.generation.load_model import ModelOptions, newest_run, open_model_as
+from vidiff_cli.generation.large_frames import LargeFrames, needed_stages
 from vidiff_cli.generation.output_files import (
     OutputOptions,
     OutputTarget,
@@ -33,27 +33,23 @@ from vidiff_cli.generation.output_files import (
     sheet_path,
 )
 from vidiff_cli.generation.rolling import check_rolling
-from vidiff_cli.generation.sampling_setup import SamplingOptions, SamplingSetup
 from vidiff_cli.generation.sidecar import sidecar_path
 from vidiff_cli.generation.source_clip import ResultSize, Size, SourceClip, output_size
-from vidiff_cli.generation.video_job import VideoJob, batch_windows
-from vidiff_cli.generation.window_codec import latent_shape
-from vidiff_cli.models.codec import floor_length, is_gray, z_shape
+from vidiff_cli.generation.upscaling import UpscaleSetup
+from vidiff_cli.generation.video_job import batch_windows
+from vidiff_cli.models.codec import floor_length, is_gray
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.rolling import RollingPlan, roll_beyond
-from vidiff_cli.sampling.merge import GainOf
 from vidiff_cli.timeline import Timeline, pad_to_groups, plans, split_at_cuts
 
 PHOTO_FPS = Fraction(24)  # where no model has a rate
 
-Detail = Literal["both", "estimate", "model"]
-"""What new frames are made of: the estimate by motion, the model's frames, or both."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompletionPlan:
-    """A source clip, the timeline to complete, the windows that make what is missing (none without a model), and a
-    prompt for each window (the last one is that of all further ones).
+    """A source clip, the timeline to complete, the windows that make what is missing (none without a model), a prompt
+    for each window (the last one is that of all further ones), and the upscalers (`stages`) that the model's frames go
+    through.
 
     `rate` of the result is that of the timeline but in slow motion; `size` (h w) of the result; `model_size`: frames
     are written as the model sees them, cropped. `windows_at_once` is the model's; `gray`: what it makes is gray.
@@ -76,6 +72,18 @@ class CompletionPlan:
     name: str
     anchor: Callable[[Tensor], Tensor] | None = None
     rolling: RollingPlan | None = None
+    stages: Sequence[UpscaleSetup] = ()
+
+    @property
+    def made(self) -> list[int]:
+        """The ranks of written frames that neither are given nor repeat one, in order."""
+        return sorted({*self.timeline.written} - {*self.timeline.given, *self.timeline.repeats})
+
+    @property
+    def large_size(self) -> Size:
+        """Height and width of the model's frames after all stages: not more than the result has."""
+        large = final_size(self.stages, self.clip.size)
+        return large if large[0] <= self.size[0] and large[1] <= self.size[1] else self.size
 
     @property
     def sources(self) -> dict[int, int]:
@@ -93,14 +101,15 @@ class CompletionPlan:
 class CompletedVideo:
     """All frames of a timeline by rank: the given ones as they were read, the others made, at the clip's size.
 
-    `gain_of`: how much of the model's frames is added to the estimates. `uncertainty` (h w, uint8 levels) by rank of
-    frames that were written.
+    `large`: the made ones as upscalers made them larger. `gains`: how much of the model's frames is added to the
+    estimates. `uncertainty` (h w, uint8 levels) by rank of frames that were written.
     """
 
     store: FrameStore
     windows: Sequence[Window]
     condition: str
-    gain_of: GainOf | None = None
+    large: LargeFrames | None = None
+    gains: Gains | None = None
     uncertainty: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
@@ -116,36 +125,8 @@ class WindowPlanReport:
     lines: tuple[str, ...]
 
 
-class CompletionOptions(SamplingOptions, ModelOptions, Protocol):
-    """The options that commands which complete a clip have in common (described in their settings)."""
-
-    @property
-    def size(self) -> ResultSize: ...
-    @property
-    def detail(self) -> Detail: ...
-    @property
-    def samples(self) -> int: ...
-    @property
-    def scenes(self) -> bool: ...
-    @property
-    def dry_run(self) -> bool: ...
-
-
-def open_completion_model(options: CompletionOptions) -> VideoModel | None:
-    """The model of a completion; None where the estimate by motion is taken alone, because it is asked for, or because
-    no model is named and there is no run. VidiffError as `open_model`, and for options that need a model."""
-    if options.detail != "estimate" and (options.model is not None or newest_run() is not None):
-        return open_model_as(options)
-    option = "--detail model" if options.detail == "model" else "--size model" if options.size == "model" else None
-    if option is not None:
-        found = "--detail estimate" if options.detail == "estimate" else "no run under runs/"
-        raise VidiffError(f"{option} needs a model", found=found, fix="name one with --model")
-    choose_device(options.device, deterministic=options.deterministic)  # of the motion
-    return None
-
-
 def plan_completion(
-    model: VideoModel | None,
+    models: CompletionModels,
     clip: SourceClip,
     timeline: Timeline,
     options: CompletionOptions,
@@ -162,7 +143,8 @@ def plan_completion(
     Frames across a cut, and between two equal frames, repeat a given one: nothing is made there.
 
     Args:
-        model: The model, whose window length counts; without one there are no windows.
+        models: The model, whose window length counts (without one there are no windows), and its upscalers, of which
+            those are taken that the size of the result needs.
         clip: The source clip, with its scenes and repeated frames.
         timeline: Times of all frames, given and missing.
         options: Size, detail, samples and scenes of the result.
@@ -175,8 +157,11 @@ def plan_completion(
 
     Returns:
         The plan.
+
+    Raises:
+        VidiffError: A scheme or an upscaler that the model does not go with.
     """
-    starts = clip.starts if options.scenes else ()
+    model, starts = models.model, clip.starts if options.scenes else ()
     timeline = split_at_cuts(timeline, starts=starts, same=clip.same)
     windows: list[Window] = []
     rolling = None
@@ -188,6 +173,10 @@ def plan_completion(
         windows = plans(timeline, window=model.frames, overlap=overlap, scheme=order)
         if scheme == "rolling":
             rolling = _rolling(model, timeline, options, overlap)
+    size = _output_size(clip, options.size, models.stages)
+    stages = needed_stages(models.stages, clip.size, size)
+    if model is not None:
+        check_stages(stages, model, clip.size, len(timeline.times))
     return CompletionPlan(
         clip=clip,
         timeline=timeline,
@@ -196,7 +185,7 @@ def plan_completion(
         gray=model is not None and is_gray(model.codec),
         prompts=prompts,
         rate=rate or timeline.fps,
-        size=output_size(clip, options.size),
+        size=size,
         model_size=options.size == "model",
         detail=options.detail,
         samples=options.samples,
@@ -204,7 +193,13 @@ def plan_completion(
         name=name,
         anchor=anchor,
         rolling=rolling,
+        stages=stages,
     )
+
+
+def _output_size(clip: SourceClip, size: ResultSize, stages: Sequence[UpscaleSetup]) -> Size:
+    """Height and width of the result; that of the model is that of its last stage."""
+    return final_size(stages, clip.size) if size == "model" else output_size(clip, size)
 
 
 def _rolling(model: VideoModel, timeline: Timeline, options: CompletionOptions, overlap: int) -> RollingPlan:
@@ -237,22 +232,30 @@ def photo_fps(model: VideoModel | None) -> Fraction:
 
 
 @contextmanager
-def open_output(plan: CompletionPlan, options: OutputOptions, model: VideoModel | None) -> Iterator[OutputTarget]:
+def open_output(plan: CompletionPlan, options: OutputOptions, models: CompletionModels) -> Iterator[OutputTarget]:
     """The target of a completion, kept from other processes. VidiffError if it cannot be written."""
-    digest, times = plan.clip.digest, plan.timeline.times
-    with open_target(options, plan.name, plan.details, model, times, digest) as target:
+    digest, times = " ".join([plan.clip.digest, *models.hashes]), plan.timeline.times
+    if plan.stages:
+        check_amount(len(plan.made), plan.large_size[1], plan.large_size[0], options.folder)
+    with open_target(options, plan.name, plan.details, models.model, times, digest) as target:
         compared = compare_path(target.path)
         path = check_files(target.path, options, plan.rate, again=target.again, compared=(compared,))
         target.journal.clear(sidecar_path(path), sheet_path(path), compared)
         yield target
 
 
-def describe_plan(plan: CompletionPlan) -> Iterator[Event]:
-    """Notes on the size of the result, and on what is not made at all."""
+def describe_plan(plan: CompletionPlan, stages: Sequence[UpscaleSetup]) -> Iterator[Event]:
+    """Notes on the size of the result, the `stages` that were asked for, and what is not made at all."""
     clip, line = plan.clip, plan.timeline
     (height, width), info, result = clip.size, clip.info, plan.size
     if plan.windows and result != clip.size:
         yield Note(f"The model works at {width}x{height}; the result has {result[1]}x{result[0]}.")
+    for place, stage in enumerate(stages, 1):
+        large, name = final_size(stages[:place], clip.size), stage.model.name
+        if place <= len(plan.stages):
+            yield Note(f"{name} makes its frames {stage.scale} times larger, to {large[1]}x{large[0]}.")
+        else:
+            yield Note(f"{name} is not needed: the frames before it are as large as the result.")
     if result != (info.height, info.width):
         fix = "--size film keeps the input's"
         yield Note(f"The result has {result[1]}x{result[0]} (the input is {info.width}x{info.height}; {fix}).")
@@ -301,38 +304,3 @@ def plot_windows(
     return WindowPlanReport(
         path=path, frames=len(line.written), given=len(line.given), made=made, windows=len(windows), lines=lines
     )
-
-
-def complete(
-    model: VideoModel | None, setup: SamplingSetup | None, plan: CompletionPlan, target: OutputTarget
-) -> EventStream[CompletedVideo]:
-    """Generate the model's frames of a plan, window after window; finished windows are kept in the journal.
-
-    Given frames are copied into the result, never taken from a sampler.
-    """
-    line, clip, (height, width) = plan.timeline, plan.clip, plan.clip.size
-    count = plan.samples if model is not None and plan.windows else 1
-    made = target.journal.frames((count, height, width, 3))
-    if model is None or setup is None or not plan.windows:
-        store = FrameStore(made, clip.frames, plan.sources)
-        target.journal.save(0, 0, of=0)
-        return CompletedVideo(store=store, windows=[], condition="estimate")
-    if setup.automatic:
-        trained = "was" if setup.condition == "learned" else "was not"
-        yield Note(f"Given frames act by the condition {setup.condition}: the model {trained} trained on given frames.")
-    job = VideoJob(
-        windows=plan.windows,
-        times=line.times,
-        prompts=lambda number: [plan.prompts[min(number, len(plan.prompts) - 1)]] * count,
-        seeds=[target.seed + number for number in range(count)],
-        anchor=plan.anchor,
-        rolling=plan.rolling,
-    )
-    values = latent_shape(model.codec, count, height, width)
-    store = FrameStore(made, clip.frames, plan.sources, None if values is None else target.journal.latents(values))
-    shape = z_shape(model.codec, count, len(plan.windows[0].frames), height, width)
-    yield from save_memory(model, setup, (model.windows_at_once, *shape[1:]))
-    yield from note_long(estimate_seconds(model, setup, job, shape))
-    gain_of = (yield from calibrate(model, setup, clip, line, plan.samples)) if plan.detail == "both" else None
-    yield from generate(model, setup, job, store, journal=target.journal)
-    return CompletedVideo(store=store, windows=plan.windows, condition=setup.condition, gain_of=gain_of)

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +22,21 @@ from vidiff_cli.device import choose_device
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Progress
 from vidiff_cli.frames import Window
+from vidiff_cli.generation.calibrate import Gains
 from vidiff_cli.generation.completion import CompletedVideo, CompletionPlan
 from vidiff_cli.generation.frame_store import DiskFrameArray, FrameSlice, FrameStore
 from vidiff_cli.generation.output_files import OutputTarget, compare_path, sheet_path
-from vidiff_cli.generation.source_clip import cover
+from vidiff_cli.generation.source_clip import stream_given
 from vidiff_cli.luma import LUMA, to_gray, to_rgb
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.motion.warping import field_size, resize
 from vidiff_cli.pixels import clip_from_uint8
 from vidiff_cli.sampling.full_size import FullFrame, full_frames
-from vidiff_cli.sampling.merge import GainOf, add_correction
+from vidiff_cli.sampling.merge import Gain, add_correction
 from vidiff_cli.video.background_io import Consumer, read_ahead
 from vidiff_cli.video.decode import stream_frames
 from vidiff_cli.video.encode import encode
-from vidiff_cli.video.restore_resolution import restore_resolution, stream_full_size
+from vidiff_cli.video.restore_resolution import SourceFrames, restore_resolution
 from vidiff_cli.video.targets import is_folder
 
 MAX_SEAMS = 8  # that a contact sheet marks
@@ -107,17 +107,25 @@ def _frames(plan: CompletionPlan, done: CompletedVideo, device: str) -> Generato
     with closing(read_ahead(_given_frames(plan))) as given:
         if plan.detail == "model" and plan.windows:
             ranks = list(dict.fromkeys(line.written))
-            frames = (
-                done.store.in_order(ranks)
-                if plan.model_size
-                else restore_resolution(done.store, plan.sources, ranks, given)
-            )
-            for rank, frame in zip(ranks, frames, strict=True):
+            for rank, frame in zip(ranks, _model_frames(plan, done, ranks, given), strict=True):
                 made_gray = plan.gray and rank not in plan.sources  # matched to the colors of given frames before
                 yield FullFrame(rank=rank, frame=to_rgb(to_gray(frame)) if made_gray else frame)
             return
-        correct = _Correction(done.store, plan, done.gain_of) if plan.windows and done.gain_of else None
+        correct = _Correction(done, plan, done.gains) if plan.windows and done.gains else None
         yield from full_frames(line, given, correct=correct, device=choose_device(device))
+
+
+def _model_frames(
+    plan: CompletionPlan, done: CompletedVideo, ranks: Sequence[int], given: Iterator[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The model's frames, with the given ones at their places, at the size of the result."""
+    if not plan.model_size:
+        return restore_resolution(done.store, plan.sources, ranks, given, large=done.large)
+    large = done.large
+    if large is None:
+        return done.store.in_order(ranks)
+    sources = SourceFrames(given)
+    return (sources.frame(plan.sources[rank]) if rank in plan.sources else large[rank] for rank in ranks)
 
 
 class _Correction:
@@ -125,23 +133,33 @@ class _Correction:
 
     Those of a window that observes given frames alone are what the frames at full size are estimated from too. Further
     on a model was shown what follows from its own frames: there its frame counts as it is. What a gray model knows
-    better is of luma: it is added to all three colors alike, so that the color stays that of the estimate.
+    better is of luma: it is added to all three colors alike, so that the color stays that of the estimate. Upscaled
+    frames then correct the result at their size, with a weight of their own.
     """
 
-    def __init__(self, store: FrameStore, plan: CompletionPlan, gain_of: GainOf) -> None:
-        self._store, self._line, self._gain_of, self._gray = store, plan.timeline, gain_of, plan.gray
+    def __init__(self, done: CompletedVideo, plan: CompletionPlan, gains: Gains) -> None:
+        self._store, self._line, self._gains, self._gray = done.store, plan.timeline, gains, plan.gray
+        self._large = done.large
         self._window_of = {rank: window for window in plan.windows for rank in window.makes}
         self._latest: tuple[Window, Tensor] | None = None
 
     def __call__(self, rank: int, estimate: Tensor, uncertainty: Tensor) -> Tensor:
-        small = clip_from_uint8(self._store[rank][None])[:, :, 0].to(estimate)
-        window, gain = self._window_of[rank], self._gain_of(rank)
+        window, gain = self._window_of[rank], self._gains.small(rank)
+        shown = None
+        if window.observed <= {*self._line.given, *self._line.repeats}:
+            shown = self._shown(window)[:, :, window.frames.index(rank)].to(estimate)
+        corrected = self._add(estimate, uncertainty, self._store[rank], gain, shown)
+        if self._large is None or self._gains.large is None:
+            return corrected
+        return self._add(corrected, uncertainty, self._large[rank], self._gains.large(rank), None)
+
+    def _add(
+        self, estimate: Tensor, uncertainty: Tensor, frame: np.ndarray, gain: Gain, shown: Tensor | None
+    ) -> Tensor:
+        small = clip_from_uint8(frame[None])[:, :, 0].to(estimate)
         if self._gray:
             small = small[:, :1]
-        if not window.observed <= {*self._line.given, *self._line.repeats}:
-            shown = _luma(resize(estimate, field_size(small))) if self._gray else None
-            return add_correction(estimate, uncertainty, small, gain, shown=shown)
-        shown = self._shown(window)[:, :, window.frames.index(rank)].to(estimate)
+            shown = _luma(resize(estimate, field_size(small))) if shown is None else shown
         return add_correction(estimate, uncertainty, small, gain, shown=shown)
 
     def _shown(self, window: Window) -> Tensor:
@@ -163,21 +181,9 @@ def _luma(frame: Tensor) -> Tensor:
 
 def _given_frames(plan: CompletionPlan) -> Iterator[np.ndarray]:
     """All given frames at the size of the result."""
-    if plan.model_size:
+    if plan.size == plan.clip.size and plan.model_size:
         return plan.clip.frames.in_order(range(len(plan.clip)))
-    size = plan.size[1], plan.size[0]
-    frames = chain.from_iterable(
-        stream_full_size(part.info, fps=part.fps, size=cover(part.info, size), crop=size) for part in plan.clip.parts
-    )
-    pictures = plan.clip.inserted
-    if not pictures:
-        return frames
-    return chain.from_iterable(
-        stream_full_size(pictures[number], size=cover(pictures[number], size), crop=size)
-        if number in pictures
-        else islice(frames, 1)
-        for number in range(len(plan.clip))
-    )
+    return stream_given(plan.clip, plan.size)
 
 
 def verify_lossless(plan: CompletionPlan, target: OutputTarget) -> int | None:

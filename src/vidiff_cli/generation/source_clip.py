@@ -6,9 +6,10 @@ Shapes: n frames, h w pixels, c = 3 RGB; uint8.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,7 @@ from vidiff_cli.video.filters import describe_conversion
 from vidiff_cli.video.packets import with_last_frame
 from vidiff_cli.video.probe import VideoInfo
 from vidiff_cli.video.resample import measure_rate
-from vidiff_cli.video.restore_resolution import model_size
+from vidiff_cli.video.restore_resolution import model_size, stream_full_size
 from vidiff_cli.video.scene_detection import SceneScorer, scene_starts
 
 Size = tuple[int, int]
@@ -195,6 +196,23 @@ def read_clip(
         digest=digest.hexdigest(),
         starts=starts,
         same=tuple(same),
+    )
+
+
+def stream_given(clip: SourceClip, size: Size) -> Iterator[np.ndarray]:
+    """All frames of a clip (h w c) at another size (h w), in order, from its inputs."""
+    crop = size[1], size[0]
+    frames = chain.from_iterable(
+        stream_full_size(part.info, fps=part.fps, size=cover(part.info, crop), crop=crop) for part in clip.parts
+    )
+    pictures = clip.inserted
+    if not pictures:
+        return frames
+    return chain.from_iterable(
+        stream_full_size(pictures[number], size=cover(pictures[number], crop), crop=crop)
+        if number in pictures
+        else islice(frames, 1)
+        for number in range(len(clip))
     )
 
 

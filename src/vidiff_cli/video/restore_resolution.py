@@ -68,7 +68,12 @@ def stream_full_size(
 
 
 def restore_resolution(
-    small: FrameReader, given: Mapping[int, int], written: Sequence[int], full: Iterator[np.ndarray]
+    small: FrameReader,
+    given: Mapping[int, int],
+    written: Sequence[int],
+    full: Iterator[np.ndarray],
+    *,
+    large: FrameReader | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields one full-size frame for every rank of `written` (ascending; a held rank repeats). Memory: a few frames.
 
@@ -80,13 +85,14 @@ def restore_resolution(
         given: source frame index in `full` by rank.
         written: ranks of the result.
         full: source frames at full size, read once in order.
+        large: the generated frames as an upscaler made them larger; what is enlarged is these.
 
     Raises:
         VidiffError: `full` ends before the last written frame.
     """
     ranks = sorted(given)
     places = {given[rank]: rank for rank in reversed(ranks)}  # where each source frame is shown first
-    joins, sources = _ColorMatches(small, {rank: places[given[rank]] for rank in ranks}), _SourceFrames(full)
+    joins, sources = _ColorMatches(small, {rank: places[given[rank]] for rank in ranks}), SourceFrames(full)
     source_index, corrected_for = given[ranks[0]], -1
     for rank, repeats in groupby(written):
         if rank in given:
@@ -97,12 +103,13 @@ def restore_resolution(
                 whole, corrected_for = sources.frame(source_index), source_index
                 rounding = whole.mean(axis=(0, 1)) - small[places[source_index]].mean(axis=(0, 1))
             table = joins.match(rank).apply(LEVELS) + rounding
-            shown = np.asarray(enlarge(small[rank], whole.shape[1::-1]).point(_eight_bits(table)))
+            made = small[rank] if large is None else large[rank]
+            shown = np.asarray(enlarge(made, whole.shape[1::-1]).point(_eight_bits(table)))
         for _ in repeats:
             yield shown
 
 
-class _SourceFrames:
+class SourceFrames:
     """Frames of an iterator by their number, which must not decrease."""
 
     def __init__(self, frames: Iterator[np.ndarray]) -> None:
