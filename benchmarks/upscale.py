@@ -2,7 +2,7 @@
 
     python -m benchmarks upscale films --data FOLDER --models 2=RUN 4=RUN [--half tuned|reported] [--frames 5]
     python -m benchmarks upscale augmentation --data FOLDER --models 2=RUN
-    python -m benchmarks upscale cost --model RUN
+    python -m benchmarks upscale cost|memory --models 2=RUN
     python -m benchmarks upscale uncertainty --data FOLDER
     python -m benchmarks upscale picture --data FOLDER --models 2=RUN
 
@@ -17,9 +17,9 @@ truth; `flicker`, the warping error along the true motion over that of the truth
 film has not). CPU is that of the process and its children per made frame, decoding and encoding included.
 
 Scales that were measured before are kept. `augmentation` does the posterior mean and one sample with noise on the
-input. `cost` measures seconds and peak memory by size and by length. `uncertainty` compares the RMS error of enlarged
-pixels with what `resize.with_uncertainty` tells, by tenths of what it tells. `picture` writes docs/results/upscale.jpg.
-Writes benchmarks/results/upscale-*.json.
+input. `cost` measures seconds, `memory` the peak, by size and by length. `uncertainty` compares the RMS error of
+enlarged pixels with what `resize.with_uncertainty` tells, by tenths of what it tells. `picture` writes
+docs/results/upscale.jpg. Writes benchmarks/results/upscale-*.json.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,13 +57,14 @@ OURS: Mapping[str, dict[str, object]] = {
     "posterior mean, unweighted": {"detail": "model"},
     "one sample, 8 steps": {"detail": "model", "steps": 8},
 }
+SIDES = (800, 1200)  # of the frames by which the growth of memory is measured
 PLACES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # of noise on the schedule
 Way = Callable[[np.ndarray, int], np.ndarray]  # (small frames n h w c, scale) -> large ones
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("films", "augmentation", "cost", "uncertainty", "picture"))
+    parser.add_argument("what", choices=("films", "augmentation", "cost", "memory", "uncertainty", "picture"))
     parser.add_argument("--data", type=Path, help="folder of the real clips")
     parser.add_argument("--models", nargs="*", default=[], metavar="SCALE=MODEL")
     parser.add_argument("--half", choices=("tuned", "reported"), default="reported")
@@ -71,9 +73,14 @@ def main() -> None:
     parser.add_argument("--name", default="upscale")
     asked = parser.parse_args()
     asked.models = {int(scale): model for scale, _, model in (each.partition("=") for each in asked.models)}
-    {"films": films, "augmentation": augmentation, "cost": cost, "uncertainty": uncertainty, "picture": picture}[
-        asked.what
-    ](asked)
+    {
+        "films": films,
+        "augmentation": augmentation,
+        "cost": cost,
+        "memory": memory,
+        "uncertainty": uncertainty,
+        "picture": picture,
+    }[asked.what](asked)
 
 
 def films(asked: argparse.Namespace) -> None:
@@ -118,30 +125,45 @@ def augmentation(asked: argparse.Namespace) -> None:
 
 
 def cost(asked: argparse.Namespace) -> None:
-    """Seconds of processor time and peak memory of the command, by size and by length."""
+    """Seconds of processor time of the command, by size and by length."""
     ((scale, model),) = asked.models.items()
-    rows = []
-    for width, height, count in ((160, 96, 8), (320, 184, 8), (640, 360, 8), (320, 184, 16), (320, 184, 48)):
-        noise = np.random.default_rng(0).integers(0, 256, (count, height // 8, width // 8, 3), np.uint8)
-        frames = np.stack([np.asarray(Image.fromarray(each).resize((width, height))) for each in noise])
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder) / "in.mkv"
-            encode(source, frames, RATE, lossless=True)
-            words = ["upscale", str(source), "-m", str(model), "--scale", str(scale), "--seed", "0"]
-            with _clock() as clock:
-                _, peak = measured([sys.executable, "-m", "vidiff_cli", *words, "-o", str(Path(folder) / "out.mkv")])
-        megapixels = count * width * height * scale**2 / 1e6
-        rows.append(
-            {
-                "input": f"{width}x{height}",
-                "frames": count,
-                "cpu_seconds": clock.seconds,
-                "cpu_seconds_per_megapixel": clock.seconds / megapixels,
-                "peak_mb": peak / 2**20,
-            }
-        )
-        print(rows[-1], flush=True)
-    save(f"{asked.name}-cost", {"scale": scale, "rows": rows})
+    sizes = ((160, 96, 8), (320, 184, 8), (640, 360, 8), (320, 184, 16), (320, 184, 48))
+    save(f"{asked.name}-cost", {"scale": scale, "rows": [_cost_of(model, scale, *size) for size in sizes]})
+
+
+def memory(asked: argparse.Namespace) -> None:
+    """Peak memory of the command, by size and by length; and by how many tensors of a window's large frames it grows
+    with the size, in one step and in several."""
+    ((scale, model),) = asked.models.items()
+    sizes = ((320, 184, 5), (640, 360, 5), (1280, 720, 5), (320, 184, 48))
+    rows = [_cost_of(model, scale, *size) for size in sizes]
+    grown = {}
+    for steps in (1, 3):  # 1 frame, of so many tiles that one of them has a border on all sides
+        options = ("--detail", "model", "--lossless", "--steps", str(steps))
+        small, large = (_cost_of(model, scale, side, side, 1, *options)["peak_mb"] * 2**20 for side in SIDES)
+        grown[steps] = (large - small) / (4 * 3 * scale**2 * (SIDES[1] ** 2 - SIDES[0] ** 2))
+        print(steps, "steps:", grown[steps], flush=True)
+    save(f"{asked.name}-memory", {"scale": scale, "rows": rows, "tensors": grown})
+
+
+def _cost_of(model: str, scale: int, width: int, height: int, count: int, *options: str) -> dict[str, Any]:
+    noise = np.random.default_rng(0).integers(0, 256, (count, height // 8, width // 8, 3), np.uint8)
+    frames = np.stack([np.asarray(Image.fromarray(each).resize((width, height))) for each in noise])
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "in.mkv"
+        encode(source, frames, RATE, lossless=True)
+        words = ["upscale", str(source), "-m", str(model), "--scale", str(scale), "--seed", "0", *options]
+        with _clock() as clock:
+            _, peak = measured([sys.executable, "-m", "vidiff_cli", *words, "-o", str(Path(folder) / "out.mkv")])
+    row = {
+        "input": f"{width}x{height}",
+        "frames": count,
+        "cpu_seconds": clock.seconds,
+        "cpu_seconds_per_megapixel": clock.seconds / (count * width * height * scale**2 / 1e6),
+        "peak_mb": peak / 2**20,
+    }
+    print(row, flush=True)
+    return row
 
 
 def uncertainty(asked: argparse.Namespace) -> None:

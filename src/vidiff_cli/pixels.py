@@ -50,4 +50,4 @@ def clip_from_uint8(frames: np.ndarray) -> Tensor:
 
 
 def _levels(x: Tensor) -> Tensor:
-    return ((x.clamp(-1, 1) + 1) * LEVELS_PER_UNIT).round()
+    return x.clamp(-1, 1).add_(1).mul_(LEVELS_PER_UNIT).round_()

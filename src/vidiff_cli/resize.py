@@ -10,6 +10,7 @@ frames, h w pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -24,6 +25,7 @@ BINOMIAL = (0.0625, 0.25, 0.375, 0.25, 0.0625)
 # detail of the low-resolution video around it. Fitted to 13 real clips; compared with others by `python -m
 # benchmarks upscale uncertainty`.
 CERTAIN, LOST = 0.003, (0.75, 0.34)
+REACH = 8  # low-resolution pixels around a part of an enlarged picture: 7 that its uncertainty is made of, and one more
 
 
 def resize(video: Tensor, size: tuple[int, int]) -> Tensor:
@@ -70,6 +72,20 @@ def with_uncertainty(low: Tensor, scale: int) -> Tensor:
     detail = functional.interpolate(fine, size, mode="bicubic", antialias=True) / spread
     enlarged = functional.interpolate(frames, size, mode="bicubic", antialias=True)
     return rearrange(torch.cat([enlarged, detail, spread], dim=1), "(b t) c h w -> b c t h w", b=b)
+
+
+def in_part(larger: Callable[[Tensor, int], Tensor], low: Tensor, scale: int, rows: slice, columns: slice) -> Tensor:
+    """Rows and columns of `larger(low, scale)`, where that is `enlarge` or `with_uncertainty`, from the part of the
+    low-resolution video that they depend on: memory is that of the part."""
+    top, bottom = _seen(rows, scale, low.shape[-2])
+    left, right = _seen(columns, scale, low.shape[-1])
+    made = larger(low[..., top:bottom, left:right], scale)
+    above, before = scale * top, scale * left
+    return made[..., rows.start - above : rows.stop - above, columns.start - before : columns.stop - before]
+
+
+def _seen(part: slice, scale: int, side: int) -> tuple[int, int]:
+    return max(0, part.start // scale - REACH), min(side, -(-part.stop // scale) + REACH)
 
 
 def _blurred(frames: Tensor) -> Tensor:

@@ -21,13 +21,13 @@ from vidiff_cli.checkpoint import write_tensors
 from vidiff_cli.commands.upscale import upscale
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.config.upscale import UpscaleSettings
-from vidiff_cli.diffusion.samplers import Denoise
 from vidiff_cli.events import Note
 from vidiff_cli.generation import load_model, made_frames
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import new_video_model
 from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
 from vidiff_cli.resize import enlarge, low_resolution, resize
+from vidiff_cli.sampling.tiles import DenoisePart
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import probe
@@ -83,12 +83,12 @@ class Stub(UNetModel):
     answer: Callable[[Tensor], Tensor]
     calls: list[tuple[Tensor, Tensor, Tensor]]
 
-    def upscaler(self, low: Tensor, times: Tensor, given: Tensor, prompt: str = "", **_: Any) -> Denoise:  # type: ignore[override]
-        def denoise(z: Tensor, level: Tensor) -> Tensor:
+    def upscaler_part(self, low: Tensor, times: Tensor, given: Tensor, prompt: str = "", **_: Any) -> DenoisePart:
+        def part(z: Tensor, level: Tensor, rows: slice, columns: slice) -> Tensor:
             type(self).calls.append((given.clone(), z.clone(), level.clone()))
-            return type(self).answer(enlarge(low, 2))
+            return type(self).answer(enlarge(low, 2))[..., rows, columns]
 
-        return denoise
+        return part
 
 
 def stub(path: Path, answer: Callable[[Tensor], Tensor]) -> Stub:

@@ -1,4 +1,4 @@
-"""The time of upscaling, told before it begins where it is long."""
+"""The time of upscaling, told before it begins where it is long, and the memory that it needs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny_model import tiny_network, tiny_settings, write_model
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vidiff_cli.commands.sample import sample
 from vidiff_cli.commands.upscale import upscale
@@ -25,7 +27,7 @@ from vidiff_cli.generation import budget, upscale_budget
 from vidiff_cli.generation.cascade import estimate_stages, stage_setup
 from vidiff_cli.generation.load_model import load_model
 from vidiff_cli.generation.upscale_budget import estimate_upscale_seconds
-from vidiff_cli.generation.upscaling import UpscaleSetup
+from vidiff_cli.generation.upscaling import UpscaleSetup, upscale_window
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.video.encode import encode
 
@@ -110,3 +112,30 @@ def test_upscale_tells_it_before_it_makes_anything(models: Path, told, monkeypat
     _, notes = told(upscale.events(UpscaleSettings.model_validate(values | {"output": "long.mkv"})))
     texts = [note.text[:14] for note in notes]
     assert texts.index("This will take") < texts.index("The input is t")
+
+
+class _Large(TorchDispatchMode):
+    """The storages of tensors of so many bytes, kept so that none is counted twice."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.bytes, self.storages = size, dict[int, torch.UntypedStorage]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.untyped_storage().nbytes() == self.bytes:
+            self.storages[result.untyped_storage().data_ptr()] = result.untyped_storage()
+        return result
+
+
+@pytest.mark.parametrize("observes", [False, True])
+def test_in_one_step_next_to_nothing_has_the_size_of_the_frames(setup: UpscaleSetup, observes: bool) -> None:
+    """The noise, what is made of it, and the result in 8 bits; with the frames that are observed, and are copied
+    there."""
+    side, length, known = 96, 3, None
+    low, observed = torch.zeros(1, 3, length, side, side), torch.zeros(1, length, dtype=torch.bool)
+    if observes:
+        observed[:, 0], known = True, torch.zeros(1, 3, length, 2 * side, 2 * side)
+    with torch.no_grad(), _Large(4 * 3 * length * (2 * side) ** 2) as large:
+        upscale_window(replace(setup, tile=64), low, known, observed, rate=8.0, seeds=(0, 0))
+    assert len(large.storages) == (5 if observes else 3)

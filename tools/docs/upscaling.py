@@ -160,8 +160,8 @@ x{found["scale"]}, {found["half"]} half, the middle 160x160 of the frames, the m
 
 
 def _cost() -> str:
-    found = _read("cost")
-    if found is None:
+    found, memory = _read("cost"), _read("memory")
+    if found is None or memory is None:
         return ""
     rows = [
         [
@@ -169,17 +169,23 @@ def _cost() -> str:
             str(row["frames"]),
             f"{row['cpu_seconds']:.1f}",
             f"{row['cpu_seconds_per_megapixel']:.2f}",
-            f"{row['peak_mb']:.0f}",
         ]
         for row in found["rows"]
     ]
+    peaks = [[row["input"], str(row["frames"]), f"{row['peak_mb']:.0f}"] for row in memory["rows"]]
+    one, several = (f"{memory['tensors'][steps]:.1f}" for steps in ("1", "3"))
     return f"""## Cost
 
 x{found["scale"]} by the upscaler in the box on a CPU (`python -m benchmarks upscale cost`): processor time of the whole
-command, per megapixel of the result, and the largest memory of the process. Where it will take more than a minute, the
-command says so first.
+command, per megapixel of the result. Where it will take more than a minute, the command says so first.
 
-{table(["input", "frames", "CPU s", "CPU s a megapixel", "peak MB"], rows)}
+{table(["input", "frames", "CPU s", "CPU s a megapixel"], rows)}
+
+The largest memory of the process (`python -m benchmarks upscale memory`): most of it is that of a tile (`--tile`), and
+does not grow with the frame once that is larger. Of a window's large frames in float32 there are about {one} at the
+same time in one step, and {several} in several: a single step is taken in each tile by itself.
+
+{table(["input", "frames", "peak MB"], peaks)}
 
 """
 

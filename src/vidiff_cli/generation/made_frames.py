@@ -27,7 +27,8 @@ def write_made(store: FrameStore, ranks: Sequence[int], frames: Tensor, where: s
     Raises VidiffError for NaN, which a number format too narrow for a network makes and which would be written as
     black, and where the store cannot be written.
     """
-    if not bool(frames.isfinite().all()):
+    least, most = torch.aminmax(frames)  # of which NaN is both
+    if not bool(least.isfinite() & most.isfinite()):
         fix = "use --dtype fp32, or an earlier checkpoint"
         raise VidiffError("the network's numbers are not finite", found=f"NaN in {where}", fix=fix)
     store.write(ranks, to_uint8(frames).cpu().permute(2, 0, 3, 4, 1).contiguous().numpy())
@@ -63,12 +64,14 @@ def write_windows(
         yield Progress(what=what, done=start, total=len(windows))
         for made in batches_made:
             checksum = 0 if journal is None else journal.checksum
-            for window, frames in zip(windows[done:], made, strict=False):
-                write_made(store, sorted(window.makes), frames, f"window {done + 1} of {len(windows)}")
+            first = done
+            for number, window in enumerate(windows[first : first + len(made)]):
+                write_made(store, sorted(window.makes), made[number], f"window {done + 1} of {len(windows)}")
                 checksum = store.checksum(sorted(window.makes), checksum)
                 done += 1
+            del made  # before the next ones are made
             remaining = (time.monotonic() - began) / (done - start) * (len(windows) - done)
-            if done == start + len(made) and remaining > LONG_SECONDS:
+            if first == start and remaining > LONG_SECONDS:
                 yield Note(f"About {remaining / 60:.0f} more minutes for {len(windows) - done} windows.")
             yield Progress(what=what, done=done, total=len(windows))
             if journal is not None:

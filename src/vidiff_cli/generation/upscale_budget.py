@@ -15,7 +15,6 @@ from vidiff_cli.generation.source_clip import Size
 from vidiff_cli.generation.upscaling import UpscaleSetup, upscale_window
 
 LONGEST_SIDE = 16_384  # pixels of a result
-TENSORS = 13  # of a window's large frames that are there at the same time (measured)
 
 
 def check_sides(height: int, width: int, fix: str) -> None:
@@ -33,7 +32,7 @@ def check_memory(
     fix: str = "choose a smaller --size or --scale, or --detail estimate",
 ) -> None:
     """Raise VidiffError where the large frames of a window do not fit in memory."""
-    needed = 4 * 3 * TENSORS * min(frames, setup.model.frames) * height * width
+    needed = 4 * 3 * setup.tensors * min(frames, setup.model.frames) * height * width
     available = available_memory(setup.model.device)
     if needed > available:
         raise VidiffError(
@@ -59,7 +58,6 @@ def estimate_upscale_seconds(setup: UpscaleSetup, windows: Sequence[Window], siz
     length = max(len(window.frames) for window in windows)
     device, one = setup.model.device, replace(setup, passes=1, steps=1, samples=1)
     low = torch.zeros(1, 3, length, height, width, device=device)
-    known = torch.zeros(1, 3, length, scale * height, scale * width, device=device)
     unseen = torch.zeros(1, length, dtype=torch.bool, device=device)
     passes = setup.steps * setup.samples * frames * pixels / (length * height * width * scale**2)
-    return measure_seconds(device, lambda: upscale_window(one, low, known, unseen, rate=1.0, seeds=(0, 0)), passes)
+    return measure_seconds(device, lambda: upscale_window(one, low, None, unseen, rate=1.0, seeds=(0, 0)), passes)

@@ -37,7 +37,7 @@ def measure_weight(setup: UpscaleSetup, clip: SourceClip) -> float | None:
         low, unseen = low_resolution(truth, scale), torch.zeros(1, length, dtype=torch.bool, device=truth.device)
         rate = known_rate(setup.model, clip.fps)
         with torch.no_grad():
-            made = upscale_window(alone, low, torch.zeros_like(truth), unseen, rate=rate, seeds=(0, place))
+            made = upscale_window(alone, low, None, unseen, rate=rate, seeds=(0, place))
         estimate = enlarge(low, scale).clamp(-1, 1)
         correction = (made - estimate).double()
         along += float((correction * (truth - estimate)).sum())

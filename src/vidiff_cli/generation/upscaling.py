@@ -33,11 +33,13 @@ from vidiff_cli.models.codec import is_gray
 from vidiff_cli.models.denoiser import noise_ratio
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.pixels import clip_from_uint8, quantize_8bit
-from vidiff_cli.resize import enlarge, low_resolution, shrink
-from vidiff_cli.sampling.tiles import seen_pixels
+from vidiff_cli.resize import enlarge, in_part, low_resolution, shrink
+from vidiff_cli.sampling.tiles import denoise_in_tiles, plan_tiles, seen_pixels
 from vidiff_cli.sampling.windows import take_made, window_noise
 
 CPU_SIDE = 128  # pixels
+# Tensors of a window's large frames that are there at the same time: `python -m benchmarks upscale cost`, rounded up.
+IN_ONE_STEP, IN_STEPS, GUIDED = 4, 11, 13
 LOW = 1  # the last part of the noise of low-resolution frames, which is not that of large ones
 
 
@@ -85,6 +87,11 @@ class UpscaleSetup:
         return self.scale_of_pass**self.passes
 
     @property
+    def tensors(self) -> int:
+        """Tensors of a window's large frames that are there at the same time."""
+        return IN_ONE_STEP if self.steps == 1 else IN_STEPS
+
+    @property
     def typical_side(self) -> int:
         """Side of a part of a frame that is as fast, for each of its pixels, as all of it: a CPU needs no more."""
         return min(self.tile, CPU_SIDE) if self.model.device.type == "cpu" else self.tile
@@ -93,14 +100,30 @@ class UpscaleSetup:
         """Pixels that the network sees of a large frame: with the borders of the tiles."""
         return seen_pixels(height, width, *self.model.tile_sides(self.tile))
 
-    def denoiser(self, low: Tensor, known: Tensor, observed: Tensor, times: Tensor) -> Denoise:
-        """A denoiser of large frames, given the low-resolution ones (1 c t h w), with their noise, and large frames
-        `known` (1 c t H W) where they are `observed` (1 t)."""
-        denoise = self.model.upscaler(low, times, observed, self.prompt, augmentation=self.augmentation, tile=self.tile)
-        return self._hold(denoise, known, observed)
+    def walk(
+        self, low: Tensor, known: Tensor | None, observed: Tensor, times: Tensor, z: Tensor, noise: Noise
+    ) -> Tensor:
+        """Walk z (1 c t H W) from noise to large frames in [-1, 1], given the low-resolution ones (1 c t h w), with
+        their noise, and large frames `known` (1 c t H W) where they are `observed` (1 t).
 
-    def _hold(self, denoise: Denoise, known: Tensor, observed: Tensor) -> Denoise:
-        if not bool(observed.any()):
+        A single step is taken in each tile by itself: beside z and the result, no tensor has the size of the frame.
+        """
+        if self.steps > 1:
+            whole = self.model.upscaler(
+                low, times, observed, self.prompt, augmentation=self.augmentation, tile=self.tile
+            )
+            return self.sample(self._hold(whole, known, observed), z, noise)
+        part = self.model.upscaler_part(low, times, observed, self.prompt, augmentation=self.augmentation)
+
+        def step(z: Tensor, level: Tensor, rows: slice, columns: slice) -> Tensor:
+            seen = None if known is None else known[..., rows, columns]
+            return self.sample(self._hold(lambda z, level: part(z, level, rows, columns), seen, observed), z, noise)
+
+        side, border = self.model.tile_sides(self.tile)
+        return denoise_in_tiles(step, tile=side, border=border)(z, times)
+
+    def _hold(self, denoise: Denoise, known: Tensor | None, observed: Tensor) -> Denoise:
+        if known is None:
             return denoise
         return hold_known(denoise, known, observed, level=self.model.level_at(0.0))
 
@@ -125,6 +148,11 @@ class GuidedUpscaleSetup(UpscaleSetup):
         return self.guided_scale
 
     @property
+    def tensors(self) -> int:
+        """As an upscaler in several steps, with the gradient."""
+        return GUIDED
+
+    @property
     def typical_side(self) -> int:
         """It sees the whole frame."""
         return max(self.model.height, self.model.width)
@@ -133,16 +161,18 @@ class GuidedUpscaleSetup(UpscaleSetup):
         """It sees the whole frame."""
         return height * width
 
-    def denoiser(self, low: Tensor, known: Tensor, observed: Tensor, times: Tensor) -> Denoise:
-        """As that of an upscaler. The weight of the guidance is the one that is exact where z alone tells of x: a pixel
-        of the input is the mean of scale^2 large ones."""
+    def walk(
+        self, low: Tensor, known: Tensor | None, observed: Tensor, times: Tensor, z: Tensor, noise: Noise
+    ) -> Tensor:
+        """As an upscaler's. The weight of the guidance is the one that is exact where z alone tells of x: a pixel of
+        the input is the mean of scale^2 large ones."""
         model, scale = self.model, self.guided_scale
         guidance = 1.0 if model.is_distilled else model.guidance_scale
         free = model.denoiser(times, observed, [self.prompt], scale=guidance, known=known, observed=observed)
         smaller, larger = partial(shrink, scale=scale), partial(enlarge, scale=scale)
         covariance = None if model.prior.is_white else model.prior.covariance(low.shape[2])
         guided = reconstruct(self._hold(free, known, observed), low, smaller, float(scale**2), covariance=covariance)
-        return project_known(guided, low, smaller, larger)
+        return self.sample(project_known(guided, low, smaller, larger), z, noise)
 
 
 def count_upscale_passes(scale: Fraction, of_model: int) -> int:
@@ -217,62 +247,75 @@ def upscale_windows(
     for number, window in enumerate(windows[start:], start):
         low = clip_from_uint8(clip.frames.read(window.frames)).to(device)
         seen = sorted(window.observed)
-        known = low.new_zeros(*low.shape[:3], *(setup.scale * side for side in low.shape[-2:]))
+        known = None
         if seen:
-            known[:, :, [window.frames.index(frame) for frame in seen]] = clip_from_uint8(store.read(seen)[:, 0]).to(
-                device
-            )
+            known = low.new_zeros(*low.shape[:3], *(setup.scale * side for side in low.shape[-2:]))
+            places = [window.frames.index(frame) for frame in seen]
+            known[:, :, places] = clip_from_uint8(store.read(seen)[:, 0]).to(device)
         observed = torch.tensor([[frame in window.observed for frame in window.frames]], device=device)
         yield [take_made(window, upscale_window(setup, low, known, observed, rate=rate, seeds=(seed, number)))]
 
 
 def upscale_window(
-    setup: UpscaleSetup, low: Tensor, known: Tensor, observed: Tensor, *, rate: float, seeds: tuple[int, int]
+    setup: UpscaleSetup, low: Tensor, known: Tensor | None, observed: Tensor, *, rate: float, seeds: tuple[int, int]
 ) -> Tensor:
     """Upscale the frames of a window.
 
     Args:
         setup: How the model upscales.
         low: The low-resolution frames in [-1, 1] (1 3 t h w).
-        known: Large frames (1 3 t H W).
+        known: Large frames (1 3 t H W); None where none is observed.
         observed: True where `known` counts (1 t).
         rate: Frames per second, as the network is told.
         seeds: Seed and number of the window.
 
     Returns:
-        The large frames (1 3 t H W).
+        The large frames (1 3 t H W), as an 8-bit file holds them.
     """
     times = torch.arange(low.shape[2], device=low.device)[None] / rate
     for number in range(setup.passes):
         smaller = setup.scale_of_pass ** (setup.passes - 1 - number)
-        seen = known if smaller == 1 else low_resolution(known, smaller)
-        made = _one_pass(setup, low, seen, observed, times, (*seeds, number))
-        low = torch.where(observed[:, None, :, None, None], seen, quantize_8bit(made))
+        seen = known if known is None or smaller == 1 else low_resolution(known, smaller)
+        low = _one_pass(setup, low, seen, observed, times, (*seeds, number))
+        if seen is not None:
+            low = torch.where(observed[:, None, :, None, None], seen, low)
     return low
 
 
 def _one_pass(
-    setup: UpscaleSetup, low: Tensor, known: Tensor, observed: Tensor, times: Tensor, seeds: tuple[int, int, int]
+    setup: UpscaleSetup, low: Tensor, known: Tensor | None, observed: Tensor, times: Tensor, seeds: tuple[int, int, int]
 ) -> Tensor:
-    """The frames at the model's scale (1 3 t h w -> 1 3 t H W).
+    """The frames at the model's scale (1 3 t h w -> 1 3 t H W), in 8 bits.
 
     Frames are padded to sides that the network takes. What a model of luma corrects is added to all three colors.
     """
     model, scale, (seed, number, place) = setup.model, setup.scale_of_pass, seeds
     height, width = (scale * side for side in low.shape[-2:])
     low = _padded(low, model.multiple // math.gcd(model.multiple, scale))
-    enlarged = enlarge(low, scale)
-    plain, shown = _as_network(model, enlarged), _as_network(model, low)
+    shown = _as_network(model, low)
+    like = shown.new_empty(1).expand(*shown.shape[:3], *(scale * side for side in low.shape[-2:]))
     if setup.augmentation:
         drawn = window_noise([seed], [number], 1, place, LOW)(shown, None)
         shown = shown + noise_ratio(torch.tensor(setup.augmentation)).to(shown) * drawn
-    denoise = setup.denoiser(shown, _as_network(model, _padded(known, model.multiple)), observed, times)
-    total = torch.zeros_like(plain)
-    for sample in range(setup.samples):
-        noise = window_noise([seed + sample], [number], 1, place, prior=model.prior)
-        total += setup.sample(denoise, noise(plain, None), noise)
-    large = enlarged + setup.weight * (total / setup.samples - plain)
-    return large[..., :height, :width].clamp(-1, 1)
+    if known is not None:
+        known = _as_network(model, _padded(known, model.multiple))
+    noises = [window_noise([seed + sample], [number], 1, place, prior=model.prior) for sample in range(setup.samples)]
+    total = setup.walk(shown, known, observed, times, noises[0](like, None), noises[0])
+    for noise in noises[1:]:
+        total += setup.walk(shown, known, observed, times, noise(like, None), noise)
+    return _weighed(setup, low, total, (height, width))
+
+
+def _weighed(setup: UpscaleSetup, low: Tensor, total: Tensor, size: tuple[int, int]) -> Tensor:
+    """The enlarged frames with the weighed correction of the sum of all samples, tile by tile, of `size` (h w)."""
+    large = low.new_empty(*low.shape[:3], *size)
+    for tile in plan_tiles(*total.shape[-2:], tile=setup.tile, border=0):
+        enlarged = in_part(enlarge, low, setup.scale_of_pass, tile.rows, tile.columns)
+        plain = _as_network(setup.model, enlarged)
+        made = enlarged + setup.weight * (total[..., tile.rows, tile.columns] / setup.samples - plain)
+        place = large[..., tile.rows, tile.columns]
+        place.copy_(quantize_8bit(made[..., : place.shape[-2], : place.shape[-1]]))
+    return large
 
 
 def known_rate(model: UNetModel, fps: Fraction) -> float:

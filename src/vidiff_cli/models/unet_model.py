@@ -30,8 +30,8 @@ from vidiff_cli.models.step_cost import kept_bytes
 from vidiff_cli.models.unet3d import receptive_radius
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.motion import estimate_clip
-from vidiff_cli.resize import with_uncertainty
-from vidiff_cli.sampling.tiles import denoise_in_tiles
+from vidiff_cli.resize import in_part, with_uncertainty
+from vidiff_cli.sampling.tiles import DenoisePart, denoise_in_tiles
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.long_captions import CaptionLimit
 from vidiff_cli.text.prompt_encoder import download_note
@@ -267,23 +267,32 @@ class UNetModel:
         Returns:
             (z: b c t h*scale w*scale, level: b t) -> x_hat, the same whatever the tile.
         """
-        told = torch.full((len(low),), augmentation, device=low.device)
-        plain = self._with_text(Conditioning(times=times, observed=given, augmentation=told), [prompt] * len(low))
-        shown = with_uncertainty(low, self.scale)
-
-        def part(z: Tensor, level: Tensor, rows: slice, columns: slice) -> Tensor:
-            return self._denoise(replace(plain, low=shown[..., rows, columns]), z, level)
-
+        part = self.upscaler_part(low, times, given, prompt, augmentation=augmentation)
         side, border = self.tile_sides(tile)
         in_tiles = denoise_in_tiles(part, tile=side, border=border)
+        size = tuple(self.scale * side for side in low.shape[-2:])
 
         def whole(z: Tensor, level: Tensor) -> Tensor:
-            if z.shape[-2:] != shown.shape[-2:]:
-                found, expected = ("x".join(map(str, each.shape[:-3:-1])) for each in (z, shown))
+            if z.shape[-2:] != size:
+                found, expected = ("x".join(map(str, reversed(each))) for each in (z.shape[-2:], size))
                 raise ValueError(f"frames are {found}, expected {expected}: the low-resolution ones times the scale")
             return in_tiles(z, level)
 
         return whole
+
+    def upscaler_part(
+        self, low: Tensor, times: Tensor, given: Tensor, prompt: str = "", *, augmentation: float
+    ) -> DenoisePart:
+        """A denoiser of parts of large frames around low-resolution ones: as `upscaler`, which takes it tile by tile.
+        What the network is shown is made for each part: no tensor has the size of the frame."""
+        told = torch.full((len(low),), augmentation, device=low.device)
+        plain = self._with_text(Conditioning(times=times, observed=given, augmentation=told), [prompt] * len(low))
+
+        def part(z: Tensor, level: Tensor, rows: slice, columns: slice) -> Tensor:
+            shown = in_part(with_uncertainty, low, self.scale, rows, columns)
+            return self._denoise(replace(plain, low=shown), z, level)
+
+        return part
 
     def tile_sides(self, tile: int) -> tuple[int, int]:
         """Side and border of tiles of at most `tile` pixels, multiples of the network's."""

@@ -83,6 +83,8 @@ def sample_windows(
 
 def take_made(window: Window, z: Tensor) -> Tensor:
     """The frames of a window's z (b c t h w) that it makes (b c m h w), in ascending order."""
+    if len(window.makes) == len(window.frames):
+        return z
     return z[:, :, [place for place, frame in enumerate(window.frames) if frame in window.makes]]
 
 
@@ -112,6 +114,7 @@ def window_noise(
             for window_streams in streams
             for stream in window_streams
         ]
-        return torch.cat(drawn).to(like.device, non_blocking=True)
+        noise = torch.cat(drawn) if len(drawn) > 1 else drawn[0]
+        return noise.to(like.device, non_blocking=True)
 
     return draw
