@@ -38,8 +38,8 @@ from vidiff_cli.sampling.tiles import denoise_in_tiles, plan_tiles, seen_pixels
 from vidiff_cli.sampling.windows import take_made, window_noise
 
 CPU_SIDE = 128  # pixels
-# Tensors of a window's large frames that are there at the same time: `python -m benchmarks upscale cost`, rounded up.
-IN_ONE_STEP, IN_STEPS, GUIDED = 4, 11, 13
+# Tensors of a window's large frames that are there at the same time: `python -m benchmarks upscale memory`, rounded up.
+IN_ONE_STEP, IN_STEPS = 4, 15
 LOW = 1  # the last part of the noise of low-resolution frames, which is not that of large ones
 
 
@@ -150,7 +150,7 @@ class GuidedUpscaleSetup(UpscaleSetup):
     @property
     def tensors(self) -> int:
         """As an upscaler in several steps, with the gradient."""
-        return GUIDED
+        return IN_STEPS
 
     @property
     def typical_side(self) -> int:
