@@ -306,8 +306,6 @@ def test_a_damaged_folder(folder: Path, damage: Callable[[Path], Any], said: str
 def test_other_commands_refuse_it_in_a_sentence(folder: Path, clip, monkeypatch: pytest.MonkeyPatch) -> None:
     said = sentence_of(vidiff("upscale", clip(3), "-m", folder))
     assert "all is a cascade: expected an upscaler; name one of its stages, such as all/stage-1.safetensors" in said
-    said = sentence_of(vidiff("push", folder, "hf:a/b", "--licence", "mit"))
-    assert "all is a cascade" in said and "push its base and its upscalers by themselves" in said
     monkeypatch.setattr(load_model, "builtin_upscaler", lambda scale: None)
     said = sentence_of(vidiff("sample", "-m", folder, "--then", "builtin"))
     assert "no upscaler: found none in the package; name an upscaler with --then, or train one" in said

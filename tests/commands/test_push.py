@@ -11,8 +11,10 @@ import pytest
 from command_line import json_of, sentence_of, vidiff
 from fake_hub import TOKEN, FakeHub, Repository, fake_hub
 from runs import config_of, newest
+from tiny_model import tiny_network, tiny_settings, write_model
 
 NAME = "hf:me/birds"
+LARGE = {"patch_size": 2, "temporal": "convolution", "attention_max_size": 0, "upscale": 2}
 LICENCE = ("--licence", "cc-by-4.0")
 RESULTS = [
     {"name": "FVD", "unit": "", "better": "lower", "generated": {"value": 12.5}, "real": {"value": 3.25}},
@@ -109,3 +111,68 @@ def test_the_token_is_not_printed_and_goes_to_the_hub_alone(
     refused = vidiff("push", run, NAME, *LICENCE, "--verbose")
     assert refused.exit_code == 1 and "set HF_TOKEN to a token with write access to me" in refused.stderr
     assert "hf_another" not in refused.stderr
+
+
+@pytest.fixture
+def cascade(run: Path, tmp_path: Path) -> Path:
+    """A cascade of the run and an upscaler."""
+    settings = tiny_settings(tiny_network(**LARGE), 32, frames=3, augmentation=0.3)
+    made = vidiff("cascade", run, write_model(tmp_path / "large.safetensors", settings), "-o", tmp_path / "all")
+    assert made.exit_code == 0, made.stderr
+    return tmp_path / "all"
+
+
+def test_a_pushed_cascade_is_fetched_and_makes_the_same_video(hub: FakeHub, cascade: Path, tmp_path: Path) -> None:
+    assert vidiff("push", cascade, NAME, *LICENCE).exit_code == 0
+    files = hub.repositories["me/birds"].files
+    assert files.keys() == {"README.md", "ema.safetensors", "cascade.json", "stage-1.safetensors"}
+    assert all(files[path.name] == path.read_bytes() for path in cascade.iterdir())
+    card = files["README.md"].decode()
+    assert "| large | 2 | 32x32 |" in card and str(tmp_path) not in card + files["cascade.json"].decode()
+    fetched = vidiff("fetch", NAME, "--yes")
+    assert fetched.exit_code == 0 and "hf:me/birds: cascade of vidiff" in fetched.stderr, fetched.stderr
+    assert [stage["name"] for stage in json_of("info", NAME)["stages"]] == ["large"]
+    same = ("--seed", "3", "--steps", "2", "--dtype", "fp32", "--lossless")
+    for model, output in ((cascade, "here.mkv"), (NAME, "there.mkv")):
+        result = vidiff("sample", "a red circle", "-m", model, *same, "-o", tmp_path / output)
+        assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "here.mkv").read_bytes() == (tmp_path / "there.mkv").read_bytes()
+    assert json.loads((tmp_path / "there.json").read_text())["checkpoint"]["licence"] == "cc-by-4.0"
+
+
+def test_the_licence_of_a_fetched_base_goes_on(hub: FakeHub, run: Path, cascade: Path, tmp_path: Path) -> None:
+    """Into the cascade that is made of it, its sidecars, its card, and one made of that cascade."""
+    assert vidiff("push", run, NAME, *LICENCE).exit_code == vidiff("fetch", NAME, "--yes").exit_code == 0
+    large, base = tmp_path / "large.safetensors", NAME
+    for folder in (tmp_path / "own", tmp_path / "again"):
+        made = vidiff("cascade", base, large, "-o", folder)
+        assert made.exit_code == 0, made.stderr
+        told = json.loads((folder / "cascade.json").read_text())
+        assert told["base"]["licence"] == "cc-by-4.0" and told["stages"][0]["licence"] is None
+        base = folder
+    said = vidiff("push", base, "hf:me/all", "--licence", "mit", "--dry-run")
+    assert said.exit_code == 0 and "have the licence cc-by-4.0." in said.stderr
+    values = ("--steps", "1", "--num-frames", "2", "-o", tmp_path / "out.mkv")
+    assert vidiff("sample", "a red circle", "-m", base, *values).exit_code == 0
+    assert json.loads((tmp_path / "out.json").read_text())["checkpoint"]["licence"] == "cc-by-4.0"
+
+
+def test_a_run_in_the_place_of_a_cascade_leaves_nothing_of_it(hub: FakeHub, run: Path, cascade: Path) -> None:
+    for pushed, names in (
+        (cascade, {"README.md", "ema.safetensors", "cascade.json", "stage-1.safetensors"}),
+        (run, {"README.md", "ema.safetensors", "config.json"}),
+        (cascade, {"README.md", "ema.safetensors", "cascade.json", "stage-1.safetensors"}),
+    ):
+        assert vidiff("push", pushed, NAME, *LICENCE).exit_code == 0
+        assert hub.repositories["me/birds"].files.keys() == names
+
+
+def test_a_damaged_or_incomplete_cascade(hub: FakeHub, cascade: Path) -> None:
+    assert vidiff("push", cascade, NAME, *LICENCE).exit_code == 0
+    del hub.repositories["me/birds"].files["stage-1.safetensors"]
+    assert vidiff("fetch", NAME, "--yes").exit_code == 0
+    assert "stage-1.safetensors is missing" in sentence_of(vidiff("sample", "-m", NAME))
+    (cascade / "stage-1.safetensors").write_bytes(b"other")
+    requests = len(hub.requests)
+    assert "stage-1.safetensors is damaged" in sentence_of(vidiff("push", cascade, NAME, *LICENCE))
+    assert len(hub.requests) == requests

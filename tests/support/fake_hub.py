@@ -198,6 +198,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             value = line["value"]
             if line["key"] == "file":
                 repository.files[value["path"]] = base64.b64decode(value["content"])
+            if line["key"] == "deletedFile":
+                del repository.files[value["path"]]
             if line["key"] == "lfsFile":
                 repository.files[value["path"]] = self.hub.uploads[value["oid"]]
         url = f"{self.hub.address}/{name}/commit/{repository.commit}"

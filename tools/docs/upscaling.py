@@ -211,7 +211,7 @@ steps, {spent["upscaler"]:.0f} CPU s), and from one stage of 64x64 ({steps["one 
 {spent["one stage"]:.0f} CPU s); {found["captions"]} captions, one seed of training (`python -m benchmarks cascade`).
 The cascade shows more of its captions, by what its base has learned at a quarter of the size; one stage has sharper
 edges, and is nearer to true videos. Finished windows of every stage are kept beside the result until it is written: the
-same command goes on after them.
+same command goes on after them. `vidiff push RUN hf:OWNER/NAME` sends a cascade with all its stages.
 
 {table(head, rows)}
 

@@ -15,7 +15,8 @@ from vidiff_cli.config.hub import LICENCE, PushSettings
 
 @options(PushSettings)
 def push(call: Invocation, dry_run: DryRun = False) -> None:
-    """Send a run to the hub: its averaged weights, its settings, and a model card with what was measured.
+    """Send a run to the hub: its averaged weights, its settings, and a model card with what was measured; or a cascade,
+    with all its stages.
 
     The token is taken from HF_TOKEN, or from the login of the hub's own client.
 
@@ -30,7 +31,8 @@ def push(call: Invocation, dry_run: DryRun = False) -> None:
     plan = call.follow(plan_push.events(settings), more=True)
     seen = "private" if plan.private else "public"
     call.note(f"{plan.target}: {seen}, licence {plan.licence}, {byte_text(plan.bytes)}")
-    for name, size in [(plan.checkpoint.name, plan.checkpoint.stat().st_size), *_sizes(plan.texts)]:
+    weights = [(name, path.stat().st_size) for name, path in plan.weights.items()]
+    for name, size in [*weights, *_sizes(plan.texts)]:
         call.note(f"  {name}  {byte_text(size)}")
     if dry_run:
         call.print(plan, plan.target)

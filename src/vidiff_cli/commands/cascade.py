@@ -10,10 +10,12 @@ from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, Note, task
 from vidiff_cli.generation.cascade import StageOptions, check_channels
-from vidiff_cli.generation.cascade_folder import MOST_STAGES, check_cascade_folder, find_cascade, write_cascade
+from vidiff_cli.generation.cascade_folder import Source, check_cascade_folder, find_cascade, read_cascade, write_cascade
 from vidiff_cli.generation.load_model import find_checkpoint, find_finetuned, open_upscaler
 from vidiff_cli.generation.upscale_budget import check_sides
 from vidiff_cli.models.codec import is_gray
+from vidiff_cli.models.public.hub import MOST_STAGES, hub_run
+from vidiff_cli.models.public.licence import read_licence
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.models.video_model import open_video_model
 
@@ -64,9 +66,9 @@ def cascade(settings: CascadeSettings) -> EventStream[CascadeReport]:
         stages.append(stage)
     written = write_cascade(
         folder,
-        (_name(settings.base, path), path),
+        Source(name=_name(settings.base, path), file=path, licence=_licence(settings.base, base)),
         [
-            (_name(named, stage.path), stage.path, stage.scale)
+            Source(name=_name(named, stage.path), file=stage.path, licence=stage.licence, scale=stage.scale)
             for named, stage in zip(settings.upscalers, stages, strict=True)
         ],
         overwrite=settings.overwrite,
@@ -99,6 +101,15 @@ def _open_base(named: Path) -> tuple[Path, ModelSettings]:
 def _open_stage(named: Path) -> UNetModel:
     cpu = StageOptions(model=named, device="cpu", dtype="fp32", compile="off", deterministic=False)
     return open_upscaler(cpu, None, fix="name upscalers after BASE")
+
+
+def _licence(named: Path, settings: ModelSettings) -> str | None:
+    """The licence of a base: that of the public model it was fine-tuned from, of the cascade or of the run on the hub
+    that it is from; None where none is known."""
+    if settings.base is not None:
+        return settings.base.licence
+    folder, fetched = find_cascade(named), hub_run(named)
+    return (folder and read_cascade(folder).base.licence) or (fetched and read_licence(fetched.path)) or None
 
 
 def _name(named: Path, file: Path) -> str:

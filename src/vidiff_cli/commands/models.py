@@ -10,11 +10,11 @@ from typing import Literal
 from vidiff_cli.checkpoint import AVERAGE
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import EventStream, task
-from vidiff_cli.generation.cascade_folder import CASCADE
 from vidiff_cli.generation.load_model import RUNS, find_checkpoint
 from vidiff_cli.models.public.fetch import SINGLE
 from vidiff_cli.models.public.folder import is_public_folder, read_config, read_folder, read_index
 from vidiff_cli.models.public.hub import (
+    CASCADE,
     CHECKPOINT,
     COMMIT,
     INDEX,

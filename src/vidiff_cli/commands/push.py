@@ -1,4 +1,4 @@
-"""`vidiff push`: a run to the hub, with a model card."""
+"""`vidiff push`: a run or a cascade to the hub, with a model card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from vidiff_cli.config.hub import PushSettings
 from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.events import EventStream, Note, task
-from vidiff_cli.models.public.hub import CHECKPOINT, HubName, is_hub_name, parse_hub_name
+from vidiff_cli.generation.cascade_folder import find_cascade, read_cascade, stage_file
+from vidiff_cli.models.public.hub import CASCADE, CHECKPOINT, STAGES, HubName, is_hub_name, parse_hub_name
 from vidiff_cli.models.public.push import push_files
 from vidiff_cli.path_kind import path_kind
 from vidiff_cli.runs.checkpoint_info import CheckpointInfo, describe_checkpoint
@@ -30,12 +31,13 @@ OF_THIS_MACHINE = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PushPlan:
-    """Files of a run for a repository: the checkpoint by its path, the others by their text."""
+    """Files of a run or a cascade for a repository, by their names in it: weights by their paths, others by their
+    text."""
 
     target: str
     licence: str
     private: bool
-    checkpoint: Path
+    weights: Mapping[str, Path]
     texts: Mapping[str, str]
     bytes: int
 
@@ -61,18 +63,27 @@ def plan_push(settings: PushSettings) -> EventStream[PushPlan]:
     if settings.licence is None:
         raise VidiffError("a run cannot be pushed without a licence", fix="name one: --licence cc-by-4.0")
     model, run = yield from _describe(settings.run)
-    for path in sorted(set(_local_paths(read_header(model.path)))):
+    weights, folder = {CHECKPOINT: model.path}, find_cascade(settings.run)
+    if folder is not None:
+        weights |= {STAGES[place]: stage_file(folder, place) for place in range(len(model.stages))}
+    for path in sorted({path for file in weights.values() for path in _local_paths(read_header(file))}):
         yield Note(f"The checkpoint names a path of this machine: {path}", "warning")
     card = model_card(str(name), model, run, read_results(settings.run), licence=settings.licence)
     texts = {CARD: card}
     if run is not None:
         texts[CONFIG] = json.dumps(_without_folders(read_run_config(settings.run)), indent=2) + "\n"
-    size = model.bytes + sum(len(text.encode()) for text in texts.values())
+    if folder is not None:
+        cascade = read_cascade(folder)
+        texts[CASCADE] = (folder / CASCADE).read_text(encoding="utf-8")
+        for part in (cascade.base, *cascade.stages):
+            if part.licence is not None:
+                yield Note(f"The weights of {part.name} have the licence {part.licence}.")
+    size = sum(file.stat().st_size for file in weights.values()) + sum(len(text.encode()) for text in texts.values())
     return PushPlan(
         target=str(name),
         licence=settings.licence,
         private=settings.private,
-        checkpoint=model.path,
+        weights=weights,
         texts=texts,
         bytes=size,
     )
@@ -87,8 +98,9 @@ def push(plan: PushPlan) -> EventStream[PushReport]:
     began = time.monotonic()
     yield Note(f"Sending {plan.bytes / 1e6:.1f} MB to {plan.target}.")
     files: dict[str, Path | bytes] = {place: text.encode() for place, text in plan.texts.items()}
-    files[CHECKPOINT] = plan.checkpoint
-    sent = push_files(_target(plan.target), files, private=plan.private, message="A run of vidiff")
+    files |= plan.weights
+    kind = "cascade" if CASCADE in files else "run"
+    sent = push_files(_target(plan.target), files, private=plan.private, message=f"A {kind} of vidiff")
     return PushReport(
         target=plan.target, url=sent.url, commit=sent.commit, bytes=plan.bytes, seconds=time.monotonic() - began
     )
@@ -111,8 +123,6 @@ def _describe(path: Path) -> EventStream[tuple[CheckpointInfo, RunInfo | None]]:
     if kind not in ("checkpoint file", "checkpoint folder"):
         raise VidiffError(f"{path} cannot be pushed", found=f"a {kind}", expected="a run or a checkpoint")
     model = yield from describe_checkpoint(path)
-    if model.stages:
-        raise VidiffError(f"{path} is a cascade", expected="a run", fix="push its base and its upscalers by themselves")
     return model, None
 
 

@@ -6,31 +6,47 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vidiff_cli.checkpoint import AVERAGE, file_hash
 from vidiff_cli.errors import VidiffError
-from vidiff_cli.models.public.hub import hub_run
+from vidiff_cli.models.public.hub import CASCADE, MOST_STAGES, STAGES, hub_run
+from vidiff_cli.models.public.licence import valid_licence
 from vidiff_cli.system.atomic_files import remove_leftovers, write_folder
 from vidiff_cli.system.locks import alone
 from vidiff_cli.system.shortage import raise_shortage
 
-CASCADE = "cascade.json"
 LONGEST = 2**16  # bytes of cascade.json
-MOST_STAGES = 14  # each doubles a side at least, and 2**14 is the longest one
 AGAIN = "make the cascade again with vidiff cascade"
 
 
 class Part(BaseModel):
-    """One model of a cascade: what it was called, and the hash of its file."""
+    """One model of a cascade: what it was called, the hash of its file, and its licence where one is known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = Field(max_length=300)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    licence: str | None = None
+
+    @field_validator("licence")
+    @classmethod
+    def _shown(cls, licence: str | None) -> str | None:
+        return valid_licence(licence)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """The weights that a part of a cascade is copied from; `scale` is that of an upscaler."""
+
+    name: str
+    file: Path
+    licence: str | None
+    scale: int = 1
 
 
 class Stage(Part):
@@ -51,7 +67,7 @@ class Cascade(BaseModel):
 
 def stage_file(folder: Path, place: int) -> Path:
     """The weights of a stage, counted from 0: stage-1.safetensors is the first one."""
-    return folder / f"stage-{place + 1}.safetensors"
+    return folder / STAGES[place]
 
 
 def find_cascade(model: Path | None) -> Path | None:
@@ -107,15 +123,13 @@ def check_cascade_folder(folder: Path, *, overwrite: bool) -> None:
         raise VidiffError(f"{folder} exists", fix="choose another name with -o, or pass --overwrite")
 
 
-def write_cascade(
-    folder: Path, base: tuple[str, Path], stages: Sequence[tuple[str, Path, int]], *, overwrite: bool
-) -> Cascade:
+def write_cascade(folder: Path, base: Source, stages: Sequence[Source], *, overwrite: bool) -> Cascade:
     """Write a cascade; the folder appears when it is complete.
 
     Args:
         folder: The folder.
-        base: Name and file of the model that makes videos.
-        stages: Name, file and scale of each upscaler, in order.
+        base: The model that makes videos.
+        stages: The upscalers, in order.
         overwrite: Replace a cascade.
 
     Returns:
@@ -131,10 +145,15 @@ def write_cascade(
         return file_hash(target)
 
     def fill(hidden: Path) -> None:
-        first = Part(name=base[0], sha256=copy(base[1], hidden / AVERAGE))
+        first = Part(name=base.name, sha256=copy(base.file, hidden / AVERAGE), licence=base.licence)
         then = [
-            Stage(name=name, scale=scale, sha256=copy(file, stage_file(hidden, place)))
-            for place, (name, file, scale) in enumerate(stages)
+            Stage(
+                name=stage.name,
+                scale=stage.scale,
+                sha256=copy(stage.file, stage_file(hidden, place)),
+                licence=stage.licence,
+            )
+            for place, stage in enumerate(stages)
         ]
         written.append(Cascade(base=first, stages=tuple(then)))
         text = json.dumps(written[0].model_dump(mode="json"), indent=2) + "\n"

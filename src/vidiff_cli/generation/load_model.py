@@ -14,7 +14,7 @@ from vidiff_cli.config.model import LongCaptions
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import FOLDER, builtin_file, builtin_upscaler
-from vidiff_cli.generation.cascade_folder import find_cascade, stage_file
+from vidiff_cli.generation.cascade_folder import find_cascade, read_cascade, stage_file
 from vidiff_cli.models.acceleration import CompileChoice, LaterCompilation, compile_problem
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.models.guided_model import guide_model
@@ -295,8 +295,14 @@ def load_model(
         is_builtin=path.parent == FOLDER,
         is_default=model is None,
         fetched=fetched,
-        licence=fetched and read_licence(fetched.path),
+        licence=(fetched and read_licence(fetched.path)) or _base_licence(model),
     )
+
+
+def _base_licence(model: Path | None) -> str | None:
+    """The licence of the base of a cascade, where it is known."""
+    folder = find_cascade(model)
+    return None if folder is None else read_cascade(folder).base.licence
 
 
 def read_one_pass_errors(header: Mapping[str, object], path: Path) -> OnePassErrors | None:

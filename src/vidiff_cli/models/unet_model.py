@@ -327,7 +327,7 @@ class UNetModel:
         if (latent := self.settings.autoencoder) is not None:
             record["autoencoder"] = {"source": latent.source, "commit": latent.commit, "sha256": latent.sha256}
         if self.fetched is None:
-            return record
+            return record if self.licence is None else record | {"licence": self.licence}
         origin = {"repository": self.fetched.repository, "commit": self.fetched.commit, "licence": self.licence}
         return record | origin
 

@@ -41,6 +41,8 @@ def model_card(
     lines += [f"vidiff sample {prompt}-m {name}", f"vidiff extend clip.mp4 -m {name}"]
     lines += [f"vidiff interpolate clip.mp4 -m {name}", "```", "", "## Model", ""]
     lines += _table([("", ""), *_model_rows(model)])
+    if model.stages:
+        lines += ["", "## Stages", "", *_table(_stage_rows(model))]
     if run is not None:
         lines += ["", "## Training", "", *_table([("", ""), *_training_rows(run)])]
     if model.errors is not None:
@@ -74,6 +76,17 @@ def _model_rows(model: CheckpointInfo) -> Iterator[tuple[str, str]]:
     yield "trained", f"{model.step or 0:,} steps, {model.clips_seen:,} clips seen"
     yield "vidiff", model.vidiff or "unknown"
     yield "sha256", f"`{model.sha256}`"
+
+
+def _stage_rows(model: CheckpointInfo) -> Rows:
+    """The upscalers of a cascade, with the size that each reaches."""
+    rows, width, height = [("upscaler", "times larger", "to", "licence", "sha256")], model.width, model.height
+    for stage in model.stages:
+        width, height = width * stage.scale, height * stage.scale
+        rows.append(
+            (stage.name, str(stage.scale), f"{width}x{height}", stage.licence or "as above", f"`{stage.sha256}`")
+        )
+    return rows
 
 
 def _training_rows(run: RunInfo) -> Iterator[tuple[str, str]]:

@@ -20,10 +20,12 @@ from vidiff_cli.models.public.checks import LARGEST_CONFIG
 from vidiff_cli.models.public.client import endpoint, hub_client, hub_errors
 from vidiff_cli.models.public.folder import PICKLES, read_index, variant_of, weight_variant
 from vidiff_cli.models.public.hub import (
+    CASCADE,
     CHECKPOINT,
     COMMIT,
     INDEX,
     JOINED,
+    STAGES,
     HubName,
     is_hub_name,
     parse_hub_name,
@@ -97,7 +99,9 @@ def _plan(
         family, classes = read_index(str(name), _read_json(listing, INDEX), with_adapter=with_adapter)
         kind, files = family.name, _files_of_family(listing, family, classes, variant)
     elif CHECKPOINT in listing.files and expected is None:
-        kind, files = "run of vidiff", [listing.files[part] for part in OF_RUN if part in listing.files]
+        kind = "cascade of vidiff" if CASCADE in listing.files else "run of vidiff"
+        names = (*OF_RUN, CASCADE, *STAGES) if CASCADE in listing.files else OF_RUN
+        files = [listing.files[part] for part in names if part in listing.files]
     else:
         kind, files = _single_part(listing, variant, expected)
     folder = repository_folder(name.repository)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.models.public.client import endpoint, hub_client, hub_errors, hub_token
-from vidiff_cli.models.public.hub import CHECKPOINT, HubName
+from vidiff_cli.models.public.hub import CASCADE, CHECKPOINT, STAGES, HubName
 
+OF_VIDIFF = frozenset({CHECKPOINT, "config.json", CASCADE, *STAGES})
 ANYWHERE = frozenset({".gitattributes", "README.md"})  # in a repository that was made by hand and is empty
 
 
@@ -24,7 +24,8 @@ class Sent:
 
 
 def push_files(name: HubName, files: Mapping[str, Path | bytes], *, private: bool, message: str) -> Sent:
-    """Send files, by their names in the repository, which is made where it does not exist.
+    """Send files, by their names in the repository, which is made where it does not exist. Those of the run or the
+    cascade that was there before, and has no file of that name now, are removed.
 
     Raises VidiffError: no token, no access, a repository that holds another model, or is public and should be private.
     """
@@ -37,27 +38,28 @@ def push_files(name: HubName, files: Mapping[str, Path | bytes], *, private: boo
         )
     with hub_errors(name, writing=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from huggingface_hub import CommitOperationAdd
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
         from huggingface_hub.errors import RepositoryNotFoundError
 
-        client = hub_client()
+        client, before = hub_client(), set[str]()
         try:
             info = client.model_info(name.repository)
         except RepositoryNotFoundError:
             client.create_repo(name.repository, private=private)
         else:
-            _check_target(name, info, private=private)
-        added = [
+            before = {file.rfilename for file in info.siblings or ()}
+            _check_target(name, before, is_private=bool(info.private), private=private)
+        changes: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(path_in_repo=place, path_or_fileobj=content) for place, content in sorted(files.items())
         ]
-        commit = client.create_commit(name.repository, operations=added, commit_message=message)
+        changes += [CommitOperationDelete(path_in_repo=place) for place in sorted((before & OF_VIDIFF) - files.keys())]
+        commit = client.create_commit(name.repository, operations=changes, commit_message=message)
     return Sent(url=f"{endpoint()}/{name.repository}", commit=commit.oid)
 
 
-def _check_target(name: HubName, info: Any, *, private: bool) -> None:
+def _check_target(name: HubName, files: Set[str], *, is_private: bool, private: bool) -> None:
     """VidiffError for a repository that is not for this run: nothing has been sent yet."""
-    files = {file.rfilename for file in info.siblings or ()}
-    if private and not info.private:
+    if private and not is_private:
         raise VidiffError(f"{name} is public", expected="a private repository", fix="make it private on the hub first")
     others = sorted(files - ANYWHERE)
     if others and CHECKPOINT not in files:
