@@ -109,6 +109,15 @@ CASES = (
         inputs=("clip.mp4", "model"),
         writing=("out/.*.tmp-*", "out/.vidiff-*", "out/*"),
     ),
+    Case(
+        name="upscale",
+        arguments=(
+            *("upscale", "clip.mp4", "--model", "builtin", "-o", "out/large.mkv", "--scale", "2", "--compare"),
+            *("--dtype", "fp32", "--seed", "5"),
+        ),
+        inputs=("clip.mp4",),
+        writing=("out/.*.tmp-*", "out/.vidiff-*", "out/*"),
+    ),
 )
 
 

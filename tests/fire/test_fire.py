@@ -51,6 +51,7 @@ def home(fire: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("train", ("out/checkpoints/.step-*.tmp-*/.ema.*", 2), ("out/samples/.step-*", 1), signal.SIGINT),
         ("extend", ("out/.*.partial.tmp-*", 3), ("out/.vidiff-*/part", 1), signal.SIGHUP),
         ("roll", ("out/.*.partial.tmp-*", 7), ("out/.vidiff-*/part", 1), signal.SIGINT),
+        ("upscale", ("out/.*.partial.tmp-*", 2), ("out/.vidiff-*/part", 1), signal.SIGTERM),
     ],
 )
 def test_killed_and_run_again(
