@@ -5,6 +5,7 @@
     python -m benchmarks upscale cost|memory --models 2=RUN
     python -m benchmarks upscale uncertainty --data FOLDER
     python -m benchmarks upscale picture --data FOLDER --models 2=RUN
+    python -m benchmarks upscale frames --data FOLDER                (benchmarks/upscale_frames.py)
 
 `films` takes the middle of the real clips of benchmarks/films.py, in the same halves: nothing was tuned on the reported
 one, and no model has seen any. A frame is made small by an antialiased cubic and rounded to 8 bits, and made large
@@ -37,6 +38,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks import upscale_frames
 from benchmarks.films import MOST_DB, RATE, REPORTED, TUNED, _clock, middle
 from benchmarks.machine import RESULTS, measured, save
 from benchmarks.paper.models import content
@@ -58,29 +60,25 @@ OURS: Mapping[str, dict[str, object]] = {
     "one sample, 8 steps": {"detail": "model", "steps": 8},
 }
 SIDES = (800, 1200)  # of the frames by which the growth of memory is measured
+PARTS = ("films", "augmentation", "cost", "memory", "uncertainty", "picture", "frames")
 PLACES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # of noise on the schedule
 Way = Callable[[np.ndarray, int], np.ndarray]  # (small frames n h w c, scale) -> large ones
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("films", "augmentation", "cost", "memory", "uncertainty", "picture"))
+    parser.add_argument("what", choices=PARTS)
     parser.add_argument("--data", type=Path, help="folder of the real clips")
     parser.add_argument("--models", nargs="*", default=[], metavar="SCALE=MODEL")
     parser.add_argument("--half", choices=("tuned", "reported"), default="reported")
     parser.add_argument("--frames", type=int, default=5)
     parser.add_argument("--side", type=int, default=0, help="of the middle of frames that is taken; 0: whole frames")
     parser.add_argument("--name", default="upscale")
+    parser.add_argument("--trained", help="of frames: a model that was trained for a minute")
     asked = parser.parse_args()
     asked.models = {int(scale): model for scale, _, model in (each.partition("=") for each in asked.models)}
-    {
-        "films": films,
-        "augmentation": augmentation,
-        "cost": cost,
-        "memory": memory,
-        "uncertainty": uncertainty,
-        "picture": picture,
-    }[asked.what](asked)
+    parts = (films, augmentation, cost, memory, uncertainty, picture, upscale_frames.frames)
+    {part.__name__: part for part in parts}[asked.what](asked)
 
 
 def films(asked: argparse.Namespace) -> None:
@@ -98,9 +96,7 @@ def films(asked: argparse.Namespace) -> None:
             ways: dict[str, Way] = {"bicubic": cubic, "lanczos": lanczos, "ffmpeg, best": ffmpeg_best(frames)}
             ways |= {name: ours(model, **more) for name, more in OURS.items()}
             row[f"x{scale}"] = {name: scores(way, small, scale, frames, motion) for name, way in ways.items()}
-            print(
-                path.name, scale, {name: round(each["psnr"], 2) for name, each in row[f"x{scale}"].items()}, flush=True
-            )  # type: ignore[attr-defined]
+            print(path.name, scale, {name: round(each["psnr"], 2) for name, each in row[f"x{scale}"].items()})  # type: ignore[attr-defined]
         rows.append(row)
     save(f"{asked.name}-films", {**facts, **summary(rows), "clips": rows})
 

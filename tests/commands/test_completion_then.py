@@ -299,10 +299,9 @@ def test_stages_beyond_the_result_are_left_out(asked, then, told) -> None:
     assert len(json.loads(Path("three.json").read_text())["stages"]) == 3
 
 
-@COMMANDS
 @pytest.mark.parametrize("is_right", [True, False])
 def test_the_weight_of_upscaled_frames_is_measured_on_held_back_ones(
-    asked, then, film, monkeypatch: pytest.MonkeyPatch, told, command, is_right: bool
+    asked, then, film, monkeypatch: pytest.MonkeyPatch, told, is_right: bool
 ) -> None:
     """Upscalers that are right get nearly all of the weight, though the model makes noise; of no help, nothing."""
 
@@ -321,14 +320,21 @@ def test_the_weight_of_upscaled_frames_is_measured_on_held_back_ones(
 
     large = {FILM: film, 2 * SIDE: decode(Path("film.mkv"), size=(2 * SIDE, 2 * SIDE)).frames}
     monkeypatch.setattr(upscaling, "upscale_windows", upscale)
-    report, notes = told(command.events(asked(command, then=then)))
+    report, notes = told(extend.events(asked(extend, then=then)))
     told_shares = [note.text for note in notes if note.text.startswith("At 32x32")]
     if is_right:
         shares = told_shares[0].removeprefix("At 32x32: ").split(" of ")[0].split()
         assert all(float(share) > 0.85 for share in shares), told_shares
         return
     assert not told_shares and any("upscalers are of no help" in note.text for note in notes)
-    alone = command(asked(command, output="alone.mkv"))
+    alone = extend(asked(extend, output="alone.mkv"))
+    assert report.path.read_bytes() == alone.path.read_bytes()
+
+
+def test_between_given_frames_upscalers_are_for_the_models_frames_alone(asked, then, told) -> None:
+    report, notes = told(interpolate.events(asked(interpolate, then=then)))
+    assert any("upscalers are taken with --detail model alone" in note.text for note in notes)
+    alone = interpolate(asked(interpolate, output="alone.mkv"))
     assert report.path.read_bytes() == alone.path.read_bytes()
 
 
@@ -349,6 +355,8 @@ def test_a_photo_a_join_and_placed_pictures(asked, models: Path, then, film) -> 
     made = frames_of(report.path)
     assert made.shape == (6, FILM, 24, 3) and np.array_equal(made[0], film[0][:, :24])
     assert np.array_equal(made[3], film[0][:, :24])
+    earlier = extend(asked(extend, then=then, before=True, detail="model", output="earlier.mkv"))
+    assert earlier.given_difference == 0 and np.array_equal(frames_of(earlier.path)[5:], film)
     joined = interpolate(asked(interpolate, factor=None, to="photo.png", gap=3, then=then, output="joined.mkv"))
     assert joined.given_difference == 0 and (joined.given, joined.made) == (8, 3)
 

@@ -10,6 +10,28 @@ from tools.docs.conditioning import table
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 VIEWS = {"random": 4, "shapes": 1}  # of a cascade's videos, and the digits of their distances
+VERDICT = "VERDICT"
+FRAMES = """## In extend and interpolate
+
+`vidiff extend` and `vidiff interpolate` take the frames that a model makes through the upscalers of `--then`, or of a
+cascade named by `-m`, before they are enlarged to the film's size. An upscaler is shown the small frames in their
+order and, if it was trained on known frames, the given ones at its own size: their detail reaches the made frames. Only
+frames near made ones are upscaled, and only by the stages that the size of the result needs; given frames are never
+touched.
+
+With `--detail model` the upscaled frames take the place of enlarged ones. With `--detail both` the model's small frame
+corrects the estimate by motion first, as without upscalers; beyond the given frames the upscaled frame then corrects
+the result at its size:
+
+$$y = h + E(w_1 (m - h_s)), \\qquad x = y + E(w_2 (U(m) - y_U)),$$
+
+where $h$ is the estimate, $m$ the model's frame, $h_s$ the estimate that it was shown, $U$ the upscalers, $y_U$ the
+frame $y$ at their size and $E$ a cubic. Both weights are fitted to frames of the input that are held back, by distance
+and by classes of the estimate's uncertainty; where $w_2$ would be below 5 % everywhere, the upscalers are not taken.
+Between given frames they are not: the estimate has the detail of both, and what is held back there is further from
+given frames than what is to be made, so that the weight is too large.
+
+"""
 TEXT = """# Upscaling
 
 <!-- made by `make docs` from benchmarks/results and tools/docs/upscaling.py: change them, not this page -->
@@ -60,7 +82,7 @@ the share of the model's corrections that was right is the share that counts (`-
 
 ![Small, cubic, Lanczos, the mean, the truth](results/upscale.jpg)
 
-{augmentation}{cost}{cascade}## The uncertainty
+{augmentation}{cost}{cascade}{frames}## The uncertainty
 
 RMS error of enlarged pixels as the network is told, and as found on clips that it was not fitted to, by tenths of what
 is told (`python -m benchmarks upscale uncertainty`), in pixels of [-1, 1].
@@ -72,7 +94,12 @@ is told (`python -m benchmarks upscale uncertainty`), in pixels of [-1, 1].
 def page() -> str:
     """The page; a table whose benchmark was not run is left out."""
     return TEXT.format(
-        films=_films(), augmentation=_augmentation(), cost=_cost(), cascade=_cascade(), uncertainty=_uncertainty()
+        films=_films(),
+        augmentation=_augmentation(),
+        cost=_cost(),
+        cascade=_cascade(),
+        frames=_frames(),
+        uncertainty=_uncertainty(),
     )
 
 
@@ -218,6 +245,38 @@ same command goes on after them. `vidiff push RUN hf:OWNER/NAME` sends a cascade
 ![The three by caption](results/cascade.png)
 
 """
+
+
+def _frames() -> str:
+    found = _read("frames")
+    if found is None:
+        return FRAMES
+    parts = [
+        FRAMES,
+        f"""Real films that nothing was tuned on, of a short side of at most {found["side"]} pixels, models of 64
+pixels, and the upscaler in the box (`python -m benchmarks upscale frames`). *True frames* stand in for a model: the
+film's own, made small, with noise of 2 levels; *noisy* ones have 8, as frames of a model that was trained for an hour.
+*Over none*: PSNR against the same without `--then`. Flicker is that of given and made frames together. Losses first.
+""",
+    ]
+    for task, ways in found["summary"].items():
+        rows = [
+            [
+                way.replace(" | ", ", "),
+                f"{row['psnr']:.2f}",
+                f"{row['gain']:+.2f}" if way.endswith("--then") else "",
+                f"{row['worst']:+.2f} ({row['worst_clip']})" if way.endswith("--then") else "",
+                f"{row['lost']} of {row['clips']}" if way.endswith("--then") else "",
+                f"{row['ssim']:.4f}",
+                f"{row['sharpness']:.2f}",
+                f"{row['flicker']:.2f}",
+                f"{row['cpu_ms']:.0f}",
+            ]
+            for way, row in sorted(ways.items(), key=lambda item: item[1]["psnr"])
+        ]
+        head = [task, "PSNR", "over none", "worst clip", "clips lost", "SSIM", "sharpness", "flicker", "CPU ms a frame"]
+        parts.append(table(head, rows) + "\n")
+    return "\n".join(parts) + f"\n{VERDICT}\n\n"
 
 
 def _uncertainty() -> str:

@@ -27,7 +27,15 @@ from vidiff_cli.models.families import VideoModel
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import LEVELS_PER_UNIT, clip_from_uint8, clip_to_uint8
 from vidiff_cli.sampling.full_size import full_frames
-from vidiff_cli.sampling.merge import FULL_GAIN, NO_GAIN, Gain, GainOf, add_correction, fit_gain, gain_by_step
+from vidiff_cli.sampling.merge import (
+    FULL_GAIN,
+    NO_GAIN,
+    Gain,
+    GainOf,
+    add_correction,
+    fit_gain,
+    gain_by_step,
+)
 from vidiff_cli.timeline import Timeline
 
 MAX_WINDOWS = 4  # of the input, of which frames are held back
@@ -76,12 +84,8 @@ class _HeldBack:
         return fit_gain(made, estimate, truth, uncertainty)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _ByStep:
-    """Gains by the distance from a given frame: each holds from its step on."""
-
-    small: Sequence[tuple[float, Gain]]
-    large: Sequence[tuple[float, Gain]]
+Steps = Sequence[tuple[float, Gain]]
+"""Gains by the distance from the nearest given frame: each holds from its step on."""
 
 
 def calibrate(
@@ -92,50 +96,51 @@ def calibrate(
     samples: int,
     larger: Larger | None = None,
 ) -> EventStream[Gains]:
-    """Measure the gain of the model at every rank: one between given frames, one by distance beyond them; with
-    upscalers also that of the upscaled frames, in what the model's frames have made of the estimate.
+    """Measure the gain of the model at every rank: one between given frames, one by distance beyond them; there also
+    that of upscaled frames, in what the model's frames have made of the estimate. (Between given frames the estimate
+    has their detail, and upscaled frames made as many films worse as better.)
 
     Of an input too short to hold frames back the gains are 1 beyond single frames, whose motion is unknown, else 0.
     """
     given = sorted(line.given)
     scenes = find_scenes(clip)
     longest = max(map(len, scenes), default=0)
-    usual = [(1.0, FULL_GAIN if longest == 1 else NO_GAIN)]
-    between, beyond = _ByStep(small=[(1.0, NO_GAIN)], large=[(1.0, NO_GAIN)]), _ByStep(small=usual, large=usual)
+    between, beyond = NO_GAIN, [(1.0, FULL_GAIN if longest == 1 else NO_GAIN)]
+    large: Steps = beyond
     made = [rank for rank in range(len(line.times)) if rank not in line.given and rank not in line.repeats]
     inner = [rank for rank in made if given[0] < rank < given[-1]]
     if inner and model.codec.temporal == 1 and longest >= BETWEEN:
-        between = _between(model, setup, clip, scenes, samples, larger)
+        between = _between(model, setup, clip, scenes, samples)
     if len(inner) < len(made) and longest >= max(BEYOND, 1 + model.codec.temporal):
-        beyond = _beyond(model, setup, clip, scenes, samples, larger)
-    shown = between if inner else beyond
-    yield Note(f"Held-back frames of the input say: {_shares(shown.small)} of what the model corrects is right.")
-    helps = larger is not None and _helps(
-        [*(between.large if inner else ()), *(beyond.large if len(inner) < len(made) else ())]
+        beyond, large = _beyond(model, setup, clip, scenes, samples, larger)
+    shown = [(0.0, between)] if inner else beyond
+    yield Note(f"Held-back frames of the input say: {_shares(shown)} of what the model corrects is right.")
+    helps = len(inner) < len(made) and any(value >= HELPS for _, gain in large for value in gain.values)
+    if larger is not None:
+        yield Note(_upscaling_note(larger, large if helps else None, is_between=len(inner) == len(made)))
+
+    def gain_of(rank: int, outer: Steps, inside: Gain) -> Gain:
+        if given[0] < rank < given[-1]:
+            return inside
+        edge = given[0] if rank < given[0] else given[-1]
+        return gain_by_step(outer, abs(rank - edge))
+
+    return Gains(
+        small=lambda rank: gain_of(rank, beyond, between),
+        large=(lambda rank: gain_of(rank, large, NO_GAIN)) if larger is not None and helps else None,
     )
-    if larger is not None and helps:
-        yield Note(f"At {larger.size[1]}x{larger.size[0]}: {_shares(shown.large)} of what the upscalers correct.")
-    elif larger is not None:
-        yield Note("The upscalers are of no help for this input: the model's frames are enlarged without them.")
-
-    def gains(of: Callable[[_ByStep], Sequence[tuple[float, Gain]]]) -> GainOf:
-        def gain_of(rank: int) -> Gain:
-            if given[0] < rank < given[-1]:
-                return of(between)[0][1]
-            edge = given[0] if rank < given[0] else given[-1]
-            return gain_by_step(of(beyond), abs(rank - edge))
-
-        return gain_of
-
-    return Gains(small=gains(lambda each: each.small), large=gains(lambda each: each.large) if helps else None)
 
 
-def _shares(gains: Sequence[tuple[float, Gain]]) -> str:
+def _upscaling_note(larger: Larger, large: Steps | None, *, is_between: bool) -> str:
+    if large is not None:
+        return f"At {larger.size[1]}x{larger.size[0]}: {_shares(large)} of what the upscalers correct."
+    if is_between:
+        return "Between given frames, whose detail the estimate has, upscalers are taken with --detail model alone."
+    return "The upscalers are of no help for this input: the model's frames are enlarged without them."
+
+
+def _shares(gains: Steps) -> str:
     return " ".join(f"{sum(gain.values) / len(gain.values):.2f}" for _, gain in gains)
-
-
-def _helps(gains: Sequence[tuple[float, Gain]]) -> bool:
-    return any(value >= HELPS for _, gain in gains for value in gain.values)
 
 
 def find_scenes(clip: SourceClip) -> list[range]:
@@ -152,24 +157,12 @@ def window_starts(scenes: Sequence[range], length: int, most: int = MAX_WINDOWS)
     return [fitting[(2 * place + 1) * len(fitting) // (2 * count)] for place in range(count)]
 
 
-def _between(
-    model: VideoModel,
-    setup: SamplingSetup,
-    clip: SourceClip,
-    scenes: Sequence[range],
-    samples: int,
-    larger: Larger | None,
-) -> _ByStep:
+def _between(model: VideoModel, setup: SamplingSetup, clip: SourceClip, scenes: Sequence[range], samples: int) -> Gain:
     """Every other frame of some windows is held back."""
     length = min(model.frames, max(map(len, scenes)))
     length -= 1 - length % 2  # ends with a frame that is shown
     observed = torch.arange(length) % 2 == 0
-    held = _hold_back(model, setup, clip, scenes, observed, samples)
-    small = held.fit(~observed)
-    if larger is None:
-        return _ByStep(small=[(1.0, small)], large=[])
-    large = _enlarged(held, larger, lambda place: small, gray=is_gray(model.codec))
-    return _ByStep(small=[(1.0, small)], large=[(1.0, large.fit(~observed))])
+    return _hold_back(model, setup, clip, scenes, observed, samples).fit(~observed)
 
 
 def _beyond(
@@ -179,8 +172,8 @@ def _beyond(
     scenes: Sequence[range],
     samples: int,
     larger: Larger | None,
-) -> _ByStep:
-    """The second half of some windows is held back."""
+) -> tuple[Steps, Steps]:
+    """The second half of some windows is held back. The gains of the model's frames, and of upscaled ones."""
     length = floor_length(model.codec, min(model.frames, max(map(len, scenes))))
     shown = floor_length(model.codec, length // 2) if length > 1 else 0
     held = _hold_back(model, setup, clip, scenes, torch.arange(length) < shown, samples)
@@ -192,10 +185,10 @@ def _beyond(
     ranges = [(first, places) for first, places in ranges if bool(places.any())]
     small = [(first, held.fit(places)) for first, places in ranges]
     if larger is None:
-        return _ByStep(small=small, large=[])
+        return small, []
     gray = is_gray(model.codec)
     large = _enlarged(held, larger, lambda place: gain_by_step(small, place - shown + 1), gray=gray)
-    return _ByStep(small=small, large=[(first, large.fit(places)) for first, places in ranges])
+    return small, [(first, large.fit(places)) for first, places in ranges]
 
 
 def _hold_back(
