@@ -6,8 +6,8 @@ Films of benchmarks/films.py, of at most 192 pixels; those that are no larger th
 17 frames around the middle, of which every 4th is given, and 8 after 16. The commands run as a person runs them, with
 `--detail both` (the estimate by motion and what a model corrects, weighed on held-back frames) and `--detail model`
 (the model's frames alone). A stand-in for a model answers the question whatever a model has learned: the true frames,
-made as small as the model's, with noise of 2 levels (nearly right) or of 8 (28 dB, as models trained for an hour).
-`--trained` is a real one, trained for a minute by examples/builtin/motion.toml with --set steps=80.
+made as small as the model's, with noise of 2 levels (nearly right) or of 8 (30 dB, as models trained for an hour).
+`--trained` is a real one, trained for a minute by examples/builtin/motion.toml with --set steps=38.
 
 Scores of made frames, as in `films`. Writes benchmarks/results/upscale-frames.json.
 """

@@ -10,9 +10,9 @@ from tools.docs.conditioning import table
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 VIEWS = {"random": 4, "shapes": 1}  # of a cascade's videos, and the digits of their distances
-VERDICT = """Frames that are nearly right are worth an upscaler, most of all beyond the given ones. The errors of a model are made
-sharper too: noisy frames alone (`--detail model`) lose on some films, and of a model that has learned little there is
-nothing to gain. So it is not the default."""
+VERDICT = """Frames that are nearly right are worth an upscaler, most of all beyond the given ones. The errors of a model
+are made sharper too: noisy frames alone (`--detail model`) lose on some films, and of a model that has learned little
+there is nothing to gain. So it is not the default."""
 FRAMES = """## In extend and interpolate
 
 `vidiff extend` and `vidiff interpolate` take the frames that a model makes through the upscalers of `--then`, or of a
@@ -256,8 +256,9 @@ def _frames() -> str:
     parts = [
         FRAMES,
         f"""The first real films of the half that nothing was tuned on (*clips lost* tells of how many), of a short
-side of at most {found["side"]} pixels, models of 64 pixels, and the upscaler in the box (`python -m benchmarks upscale frames`). *True frames* stand in for a model: the
-film's own, made small, with noise of 2 levels; *noisy* ones have 8, as frames of a model that was trained for an hour.
+side of at most {found["side"]} pixels, models of 64 pixels, and the upscaler in the box (`python -m benchmarks
+upscale frames`). *True frames* stand in for a model: the film's own, made small, with noise of 2 levels; *noisy* ones
+have 8, as frames of a model that was trained for an hour; *trained for a minute* is a real one (38 steps).
 *Over none*: PSNR against the same without `--then`. Flicker is that of given and made frames together. Losses first.
 """,
     ]
