@@ -10,9 +10,9 @@ from tools.docs.conditioning import table
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 VIEWS = {"random": 4, "shapes": 1}  # of a cascade's videos, and the digits of their distances
-VERDICT = """Frames that are nearly right are worth an upscaler, most of all beyond the given ones. The errors of a model
-are made sharper too: noisy frames alone (`--detail model`) lose on some films, and of a model that has learned little
-there is nothing to gain. So it is not the default."""
+VERDICT = """Frames that are nearly right are worth an upscaler, most of all beyond the given ones. The errors of a
+model are made sharper too: noisy frames alone (`--detail model`) lose on most films, and of a model that has learned
+little there is nothing to gain. So it is not the default."""
 FRAMES = """## In extend and interpolate
 
 `vidiff extend` and `vidiff interpolate` take the frames that a model makes through the upscalers of `--then`, or of a
