@@ -30,7 +30,7 @@ from vidiff_cli.commands.train import train
 from vidiff_cli.config.resolve import resolve
 from vidiff_cli.config.train import TrainSettings, preset
 from vidiff_cli.events import Progress
-from vidiff_cli.generation.cascade import stage_setup, upscale_frames
+from vidiff_cli.generation.cascade import pass_frames, stage_setup
 from vidiff_cli.generation.load_model import load_model, open_model
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
@@ -63,9 +63,7 @@ def main() -> None:
     stage = stage_setup(load_model(asked.work / "upscaler", torch.device("cpu"), torch.float32))
     began = time.process_time()
     rate = Fraction(models.FPS)
-    cascaded = np.stack(
-        [upscale_frames([stage], clip, rate, prompt="", seed=number) for number, clip in enumerate(small)]
-    )
+    cascaded = np.stack([pass_frames([stage], clip, rate, prompt="", seed=number) for number, clip in enumerate(small)])
     more = time.process_time() - began
     at_once, single_seconds = sampled(single.run, captions, asked.work)
     sets = {

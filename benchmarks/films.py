@@ -115,12 +115,12 @@ def main() -> None:
 def film(path: Path, model: str | None, recorded: dict | None = None) -> dict:
     """The scores of one clip by task and way; those between given frames as `recorded`, where they are."""
     frames = middle(path)
-    ways: dict[str, Callable] = {"estimate": _ours("estimate", None)}
+    ways: dict[str, Callable] = {"estimate": ours("estimate", None)}
     if model is not None:
-        ways[model] = _ours("both", model)
+        ways[model] = ours("both", model)
     row = {"clip": path.name, "size": f"{frames.shape[2]}x{frames.shape[1]}"}
     for task, step in (("every 2nd", 2), ("every 4th", 4)):
-        row[task] = recorded[task] if recorded else _between(frames, step, ways, rivals=True)
+        row[task] = recorded[task] if recorded else between(frames, step, ways, rivals=True)
     places = np.linspace(16, len(frames) - 8, 3).round().astype(int).tolist() if len(frames) >= 24 else []
     row["8 after 16"] = _after(frames, sorted(set(places)), 16, 8, {name: way for name, way in ways.items()})
     print(
@@ -135,15 +135,15 @@ def own_clip(path: Path, model: str) -> dict:
     """The same of a clip of a model's corpus, all of its frames."""
     frames = decode(path, max_frames=49).frames
     ways = {
-        "estimate": _ours("estimate", None),
-        "both": _ours("both", model),
-        "both, 4 steps": _ours("both", model, steps=4),
-        "both, 30 steps": _ours("both", model, steps=30),
-        "model alone": _ours("model", model),
+        "estimate": ours("estimate", None),
+        "both": ours("both", model),
+        "both, 4 steps": ours("both", model, steps=4),
+        "both, 30 steps": ours("both", model, steps=30),
+        "model alone": ours("model", model),
     }
     row = {"clip": path.name, "size": f"{frames.shape[2]}x{frames.shape[1]}"}
     for task, step in (("every 2nd", 2), ("every 4th", 4)):
-        row[task] = _between(frames, step, ways, rivals=True)
+        row[task] = between(frames, step, ways, rivals=True)
     places = np.linspace(8, len(frames) - 8, 3).round().astype(int).tolist()
     row["8 after 8"] = _after(frames, sorted(set(places)), 8, 8, ways)
     print(
@@ -168,7 +168,7 @@ def show_worst(data: Path) -> None:
         times = [Fraction(number) for number in range(0, len(frames), 4)]
         blended = interpolation_baselines(frames[::4], times, [Fraction(number) for number in missing])
         blends = dict(zip(missing, blended["blending"], strict=True))
-        made = _ours("estimate", None)(frames[::4], step=4)
+        made = ours("estimate", None)(frames[::4], step=4)
         rival = _minterpolate(frames[::4], 4, MINTERPOLATE["minterpolate, best"])
         scores = {number: float(psnr(made[number][None], frames[number][None])[0]) for number in missing}
         worst = min(scores, key=scores.__getitem__)
@@ -199,7 +199,7 @@ def middle(path: Path) -> np.ndarray:
     return np.stack(kept)
 
 
-def _between(frames: np.ndarray, step: int, ways: Mapping[str, Callable], *, rivals: bool) -> dict[str, Scores]:
+def between(frames: np.ndarray, step: int, ways: Mapping[str, Callable], *, rivals: bool) -> dict[str, Scores]:
     """Scores of the frames between every `step`-th."""
     last = (len(frames) - 1) // step * step
     frames = frames[: last + 1]
@@ -258,7 +258,7 @@ def _scores(made: Made, frames: np.ndarray) -> Scores:
     return {"psnr": float(each.mean()), "worst": float(each.min()), "ssim": float(similar.mean()), "bias": bias}
 
 
-def _ours(detail: str, model: str | None, steps: int | None = None) -> Callable:
+def ours(detail: str, model: str | None, steps: int | None = None) -> Callable:
     """(given, step= or new=) -> all frames by number, as the command makes them."""
 
     def make(given: np.ndarray, *, step: int = 0, new: int = 0) -> np.ndarray:

@@ -22,7 +22,7 @@ from vidiff_cli.config.model import TextSettings
 from vidiff_cli.config.upscale import UpscaleSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation import cascade_folder, load_model, made_frames, sample_batches, upscaling
-from vidiff_cli.generation.cascade import open_stages, upscale_frames
+from vidiff_cli.generation.cascade import open_stages, pass_frames
 from vidiff_cli.generation.cascade_folder import read_cascade
 from vidiff_cli.text.learned import collect_vocabulary
 from vidiff_cli.video.decode import decode
@@ -102,7 +102,7 @@ def test_windows_are_those_of_a_film_with_a_cut(asked, then) -> None:
     film = np.random.default_rng(0).integers(0, 60, (11, 8, 8, 3), np.uint8)
     film[5:] += 180
     encode("film.mkv", film, Fraction(8), lossless=True)
-    made = upscale_frames(open_stages(asked(), then[:1]), film, Fraction(8), prompt="", seed=5)
+    made = pass_frames(open_stages(asked(), then[:1]), film, Fraction(8), prompt="", seed=5)
     assert np.array_equal(made, frames_of(upscaled(Path("film.mkv"), then[0], steps=2)))
     uncut = upscaled(Path("film.mkv"), then[0], steps=2, scenes=False, output="uncut.mkv")
     assert not np.array_equal(made, frames_of(uncut))
@@ -221,9 +221,9 @@ def test_a_folder_appears_whole_or_not_at_all(models: Path, folder: Path, killed
 def test_in_memory_it_is_the_same(asked, then) -> None:
     small = frames_of(sample(asked(output="base.mkv")).paths[0])
     stages = open_stages(asked(), then)
-    made = upscale_frames(stages, small, Fraction(probe(Path("base.mkv")).fps), prompt="", seed=5)
+    made = pass_frames(stages, small, Fraction(probe(Path("base.mkv")).fps), prompt="", seed=5)
     assert np.array_equal(made, frames_of(sample(asked(then=then, output="then.mkv")).paths[0]))
-    assert upscale_frames(stages, small[:1], Fraction(8), prompt="", seed=5).shape == (1, 32, 32, 3)
+    assert pass_frames(stages, small[:1], Fraction(8), prompt="", seed=5).shape == (1, 32, 32, 3)
 
 
 def test_gray_stages_follow_a_gray_base(models: Path, asked) -> None:
@@ -251,11 +251,11 @@ def test_overwrite_replaces_a_cascade_and_nothing_else(models: Path, folder: Pat
     ("base", "upscalers", "said"),
     [
         ("one", ["two"], "makes videos larger: expected a model that makes videos"),
-        ("base", ["base"], "does not make videos larger: found a model that makes videos; name upscalers after BASE"),
-        ("base", ["gray-one"], "found an upscaler of gray frames, expected one of frames in color"),
-        ("gray-base", ["one"], "found an upscaler of frames in color, expected one of gray frames"),
+        ("base", ["base"], "does not make videos larger: found a model that makes videos; name stages after BASE"),
+        ("base", ["gray-one"], "found a stage of gray frames, expected one of frames in color"),
+        ("gray-base", ["one"], "found a stage of frames in color, expected one of gray frames"),
         ("base", ["one"] * 12, "the result would be too large: found 32768x32768"),
-        ("base", ["one"] * 15, "too many upscalers: found 15, expected at most 14"),
+        ("base", ["one"] * 16, "too many stages: found 16, expected at most 15"),
         ("base", ["missing"], "is not a model: found no such file or folder"),
         ("missing", ["one"], "is not a model: found no such file or folder"),
     ],

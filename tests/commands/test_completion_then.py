@@ -394,7 +394,7 @@ def test_a_dry_run_says_the_stages(asked, then, told) -> None:
             ("--then", "base"),
             "does not make videos larger: found a model that makes videos; name an upscaler with --then",
         ),
-        (("--then", "gray-one"), "found an upscaler of gray frames, expected one of frames in color"),
+        (("--then", "gray-one"), "found a stage of gray frames, expected one of frames in color"),
         (("--then", "missing"), "is not a model: found no such file or folder"),
         (("--size", "model", *["--then", "one"] * 12), "the result would be too large: found 32768x32768"),
     ],

@@ -380,7 +380,7 @@ def test_the_newest_run_of_the_right_kind_is_taken(run: Path, model: Path) -> No
         (step / "ema.safetensors").write_bytes(weights.read_bytes())
         (step.parent / "latest").write_text("step-1\n")
     assert load_model.newest_run() == Path("runs/base")
-    assert load_model.newest_run(upscales=True) == Path("runs/large")
+    assert load_model.newest_run(("upscale",)) == Path("runs/large")
     stored(smooth(3, 16, 20))
     assert "runs/large" in vidiff("upscale", "film.mkv", "-o", "out.mp4").stderr
 

@@ -27,6 +27,7 @@ class Sized:
     height: int
     multiple: int
     fixed_size: bool = False
+    only_between: bool = False
 
 
 def model(width: int = 16, height: int = 16, *, patch: int = 2, levels: int = 2) -> Sized:

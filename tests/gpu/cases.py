@@ -124,6 +124,7 @@ def flow() -> None:
         train(objective={"flow_loss": 1.0}, grad_accum_steps=2)
 
 
+LOCAL = {"motion": False, "attention_max_size": 0, "temporal": "convolution", "context_dim": 0}
 TRAIN: dict[str, Callable[[], None]] = {
     "tiny": tiny,
     "plain": train,
@@ -137,9 +138,13 @@ TRAIN: dict[str, Callable[[], None]] = {
     "sinusoidal positions, AdamW": partial(train, network={"positions": "sinusoidal"}, optimizer={"muon_lr": 0.0}),
     "distillation": partial(train, distilled=True),
     "super-resolution": partial(
+        train, network=LOCAL | {"upscale": 2}, shape={"augmentation": 0.3, "text": TextSettings(kind="none")}
+    ),
+    "frames between": partial(
         train,
-        network={"motion": False, "upscale": 2, "attention_max_size": 0, "temporal": "convolution", "context_dim": 0},
-        shape={"augmentation": 0.3, "text": TextSettings(kind="none")},
+        network=LOCAL | {"between": True},
+        shape={"text": TextSettings(kind="none")},
+        objective={"levels": {"shared": 0.0, "observed": 1.0}, "estimate_dropout": 0.0},
     ),
 }
 

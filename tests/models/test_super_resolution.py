@@ -85,7 +85,7 @@ def test_the_network_starts_from_the_best_linear_estimate_and_learns_what_has_un
 def test_the_loss_is_that_of_what_the_network_itself_gives() -> None:
     model = trained()
     level, low = torch.tensor([[-5.0, 2.0, 9.0]]), with_uncertainty(noise(1, 3, 3, 8, 8), 2)
-    told = Conditioning(times=level, observed=level > 99, low=low, augmentation=torch.zeros(1))
+    told = Conditioning(times=level, observed=level > 99, around=low, augmentation=torch.zeros(1))
     weight = model.denoiser.loss_weight(level, told)
     assert weight.shape == (1, 1, 3, 16, 16)
     assert torch.allclose(weight * scales_around(level, low[:, -1:]).from_output ** 2, torch.ones(1), atol=1e-5)
@@ -135,7 +135,7 @@ def test_nothing_outside_of_the_receptive_field_counts(patch: int, mult: tuple[i
     times, given = torch.arange(3.0)[None], torch.zeros(1, 3, dtype=torch.bool)
     z, level = noise(1, 3, 3, side, side, seed=1), torch.full((1, 3), 1.0)
     told = Conditioning(times=times, observed=given, augmentation=torch.zeros(1))
-    one, other = (model.video_model.denoiser(z, level, replace(told, low=each)) for each in (shown, changed))
+    one, other = (model.video_model.denoiser(z, level, replace(told, around=each)) for each in (shown, changed))
     rows = (one - other).abs().amax(dim=(0, 1, 2, 4))
     last = int(rows.nonzero().max())
     assert radius - model.multiple < last <= radius + patch * 2 ** (len(mult) - 1)

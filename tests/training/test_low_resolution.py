@@ -51,7 +51,7 @@ def test_the_low_resolution_clip_is_made_of_the_crop_itself() -> None:
     clean = drawn.augmentation == 0
     assert 0 < int(clean.sum()) < len(clean)
     expected = with_uncertainty(low_resolution(drawn.video, 2), 2)
-    assert torch.equal(drawn.low[clean], expected[clean])
+    assert torch.equal(drawn.around[clean], expected[clean])
 
 
 def test_every_clip_has_a_level_of_noise_of_its_own_which_the_network_is_told() -> None:
@@ -60,7 +60,7 @@ def test_every_clip_has_a_level_of_noise_of_its_own_which_the_network_is_told() 
     assert 0.3 < len(noisy) / len(found) < 0.7
     assert len(noisy.unique()) == len(noisy) and float(noisy.max()) <= 0.4
     drawn = batch(size=CLIPS)
-    off = (drawn.low[:, :3] - enlarge(low_resolution(drawn.video, 2), 2)).std(dim=(1, 2, 3, 4))
+    off = (drawn.around[:, :3] - enlarge(low_resolution(drawn.video, 2), 2)).std(dim=(1, 2, 3, 4))
     for std, place in zip(off, drawn.augmentation, strict=True):
         assert abs(float(std) - 0.75 * float(noise_ratio(place))) <= 0.2 * float(noise_ratio(place))
 
@@ -69,7 +69,7 @@ def test_neither_ranks_nor_a_repetition_change_a_batch() -> None:
     whole, again = batch(3), batch(3)
     assert same_batch(whole, again)
     parts = [batch(3, rank=rank, world=2) for rank in range(2)]
-    for name in ("low", "augmentation", "video"):
+    for name in ("around", "augmentation", "video"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
 
 
@@ -89,4 +89,4 @@ def test_other_trainings_draw_what_they_drew_before() -> None:
     for name in ("video", "u", "observed", "dropped", "times"):
         assert torch.equal(getattr(with_noise, name), getattr(without, name))
     plain = batch(upscale=0)
-    assert plain.low is None and plain.augmentation is None
+    assert plain.around is None and plain.augmentation is None

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tools.docs import between
 from tools.docs.conditioning import table
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
@@ -84,7 +85,7 @@ the share of the model's corrections that was right is the share that counts (`-
 
 ![Small, cubic, Lanczos, the mean, the truth](results/upscale.jpg)
 
-{augmentation}{cost}{cascade}{frames}## The uncertainty
+{augmentation}{cost}{cascade}{frames}{between}## The uncertainty
 
 RMS error of enlarged pixels as the network is told, and as found on clips that it was not fitted to, by tenths of what
 is told (`python -m benchmarks upscale uncertainty`), in pixels of [-1, 1].
@@ -101,6 +102,7 @@ def page() -> str:
         cost=_cost(),
         cascade=_cascade(),
         frames=_frames(),
+        between=between.section(),
         uncertainty=_uncertainty(),
     )
 

@@ -1,4 +1,4 @@
-"""`vidiff cascade`: a model and its upscalers as one model."""
+"""`vidiff cascade`: a model and the stages that follow it as one model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from vidiff_cli.config.cascade import CascadeSettings
 
 @options(CascadeSettings)
 def cascade(call: Invocation) -> None:
-    """Write a model and the upscalers that follow it as one model: a folder for --model. vidiff sample, extend and
-    interpolate take all of it, evaluate its base; its base alone is FOLDER/ema.safetensors.
+    """Write a model and the stages that follow it as one model: a folder for --model. vidiff sample takes all of it,
+    extend and interpolate all but a stage of the frames between (a film keeps its rate), evaluate its base; its base
+    alone is FOLDER/ema.safetensors.
 
     Example: vidiff cascade runs/base runs/large -o runs/all
     """

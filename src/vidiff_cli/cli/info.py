@@ -64,12 +64,16 @@ def _checkpoint(about: CheckpointInfo) -> Rows:
         noisy = f", made small with noise up to {about.augmentation:g} of the schedule" if about.augmentation else ""
         yield "makes", f"videos {scale} times as large (vidiff upscale)"
         yield "trained on", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps{noisy}"
+    elif about.network.get("between"):
+        yield "makes", "the frames between given ones, of any size (vidiff interpolate)"
+        yield "trained on", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
     else:
         yield "makes", f"windows of {about.frames} frames of {about.width}x{about.height} at {rates} fps"
     width, height = about.width, about.height
     for stage in about.stages:
         width, height = width * stage.scale, height * stage.scale
-        yield "then", f"{stage.scale} times larger by {stage.name}, to {width}x{height}; sha256 {stage.sha256}"
+        makes = f"{stage.scale} times larger" if stage.scale > 1 else "frames between"
+        yield "then", f"{makes} by {stage.name}, to {width}x{height}; sha256 {stage.sha256}"
     if about.network["channels"] == 1 and about.autoencoder is None:
         yield "channels", "one: what it makes is gray"
     yield "frame steps", f"{', '.join(map(str, about.frame_strides))} at {about.fps} fps"

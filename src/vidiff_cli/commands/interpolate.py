@@ -50,7 +50,7 @@ def interpolate(
     if settings.fps is not None and other is not None and not info.is_image:
         fix = "--fps is for photos"
         raise VidiffError(f"{settings.input} keeps its own rate", found=f"--fps {settings.fps}", fix=fix)
-    models = opened or open_completion_models(settings)
+    models = opened or open_completion_models(settings, ("video", "frames"))
     model = models.model
     setup = None if model is None else resolve_sampling(model, settings, completes="between")
     if model is not None and model.frames < 3:

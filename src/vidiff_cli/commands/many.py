@@ -287,9 +287,9 @@ def _open_model(settings: FilmSettings) -> Opened:
     if isinstance(settings, UpscaleSettings):
         return None if settings.detail == "estimate" else open_upscaler(settings, settings.scale)
     assert isinstance(settings, CompletionSettings), "the other commands that take films complete them"
-    models = open_completion_models(settings)
+    between = isinstance(settings, InterpolateSettings)
+    models = open_completion_models(settings, ("video", "frames") if between else ("video",))
     if models.model is not None:
-        between = isinstance(settings, InterpolateSettings)
         resolve_sampling(models.model, settings, completes="between" if between else "beyond")
     return models
 

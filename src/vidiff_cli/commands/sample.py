@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -18,7 +19,15 @@ from vidiff_cli.events import EventStream, task
 from vidiff_cli.frames import Window, evenly_spaced, plan
 from vidiff_cli.generation.announce import announce_model, describe_guidance, warn_fps
 from vidiff_cli.generation.budget import check_amount
-from vidiff_cli.generation.cascade import announce_stages, check_stages, note_replaced, open_stages
+from vidiff_cli.generation.cascade import (
+    Stage,
+    announce_stages,
+    check_stages,
+    note_replaced,
+    open_stages,
+    rate_factor,
+    with_factor,
+)
 from vidiff_cli.generation.load_model import open_model_as
 from vidiff_cli.generation.output_files import OutputOptions, journal_key, sheet_path
 from vidiff_cli.generation.resume_journal import WindowJournal, window_journal
@@ -75,7 +84,7 @@ def sample(settings: SampleSettings) -> EventStream[SampleReport]:
             yield from announce_model(call.model, journal.seed, prompts, negative=settings.negative_prompt)
             if settings.strict_prompt:
                 _check_words(call.model, prompts)
-            yield from warn_fps(call.model, call.fps)
+            yield from warn_fps(call.model, call.base_fps)
             yield from describe_guidance(call.setup, call.windows, call.rolling)
             yield from note_replaced(settings, settings.then)
             yield from announce_stages(call.stages, (call.model.height, call.model.width), journal.seed, prompts)
@@ -101,13 +110,16 @@ def _open(settings: SampleSettings, options: OutputOptions, prompts: list[str]) 
             expected=model.prior.name,
             fix="leave it out",
         )
-    total, fps = settings.num_frames or model.frames, Fraction(settings.fps or model.fps)
-    check_amount(total * min(settings.batch_size, len(prompts)), model.width, model.height, options.folder)
-    check_stages(stages, model, (model.height, model.width), total)
-    windows = _windows(settings, model, total)
-    rolling = _rolling(settings, model, total)
+    stages, fps = _at_rate(stages, model, settings.fps)
+    factor = rate_factor(stages)
+    total = settings.num_frames or (model.frames - 1) * factor + 1
+    base_total = -(-(total - 1) // factor) + 1
+    check_amount(base_total * min(settings.batch_size, len(prompts)), model.width, model.height, options.folder)
+    check_stages(stages, model, (model.height, model.width), base_total)
+    windows = _windows(settings, model, base_total)
+    rolling = _rolling(settings, model, base_total)
     made = max(max(window.frames) for window in windows) + 1  # more than are written, where a model makes groups
-    times = [Fraction(frame) / fps for frame in range(made)]
+    times = [frame * factor / fps for frame in range(made)]
     call = SampleCall(
         model=model,
         setup=setup,
@@ -117,6 +129,7 @@ def _open(settings: SampleSettings, options: OutputOptions, prompts: list[str]) 
         windows=windows,
         rolling=rolling,
         times=times,
+        base_total=base_total,
         total=total,
         fps=fps,
         batch_size=settings.batch_size,
@@ -125,6 +138,16 @@ def _open(settings: SampleSettings, options: OutputOptions, prompts: list[str]) 
     if stages:
         check_amount(total, call.size[1], call.size[0], options.folder)
     return call
+
+
+def _at_rate(stages: list[Stage], model: VideoModel, fps: Fraction | None) -> tuple[list[Stage], Fraction]:
+    """The stages and the rate of the result. A stage of the frames between doubles the model's rate, or makes of the
+    fastest rate that the model was trained at, or one below it, the rate that is asked for."""
+    if rate_factor(stages) == 1:
+        return stages, Fraction(fps or model.fps)
+    wanted, fastest = Fraction(fps or 2 * model.fps), model.rates[1]
+    stages = with_factor(stages, max(2, math.ceil(wanted / fastest)))
+    return stages, wanted
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Settings of `vidiff cascade`: a model and its upscalers as one."""
+"""Settings of `vidiff cascade`: a model and the stages that follow it as one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class CascadeSettings(BaseModel):
         description="Model that makes videos: a run folder, a checkpoint file, builtin or hf:OWNER/NAME"
     )
     upscalers: Annotated[tuple[Path, ...], Argument("UPSCALER")] = Field(
-        min_length=1, description="Runs of vidiff train --task upscale, taken one after the other"
+        min_length=1,
+        description="Runs of vidiff train --task upscale, and at most one of --task frames, taken one after the other",
     )
     output: Annotated[Path, Option(GENERAL, "--output", "-o")] = Field(description="Folder of the cascade")
     overwrite: Annotated[bool, Option(OUTPUT)] = Field(

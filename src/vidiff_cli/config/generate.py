@@ -46,7 +46,8 @@ class GenerationSettings(ResultSettings):
     then: Annotated[tuple[Path, ...], Option(VIDEO, values="UPSCALER")] = Field(
         default=(),
         description="Run of vidiff train --task upscale, its checkpoint file, builtin or hf:OWNER/NAME, that makes the "
-        "model's frames larger; several are taken one after the other",
+        "model's frames larger; several are taken one after the other. Of vidiff sample also a run of --task frames, "
+        "which makes those between: --fps is then the rate after it",
     )
     steps: Annotated[int | None, Option(SAMPLING, "--steps", "--num-inference-steps", unit="steps")] = Field(
         default=None,

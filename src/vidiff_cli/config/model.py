@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from vidiff_cli.config.fields import recorded_rate
 from vidiff_cli.config.options import Option
 
+Task = Literal["video", "upscale", "frames"]
+"""What a model makes: videos, larger videos, or the frames between given ones."""
+
 
 class NetworkSettings(BaseModel):
     """The factorized space-time U-Net (`models/unet3d.py`)."""
@@ -51,6 +54,11 @@ class NetworkSettings(BaseModel):
         description="Scale of super-resolution: the network is shown the low-resolution clip, enlarged; 0: none; set "
         "by --task upscale of a training",
     )
+    between: bool = Field(
+        default=False,
+        description="Network of frames between given ones, which predicts around the estimate by motion; set by "
+        "--task frames of a training",
+    )
 
     @model_validator(mode="after")
     def _channels_divide_into_heads(self) -> NetworkSettings:
@@ -60,14 +68,29 @@ class NetworkSettings(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _upscales_anywhere(self) -> NetworkSettings:
+    def _takes_any_size(self) -> NetworkSettings:
         if self.upscale == 1:
             raise ValueError("upscale is a scale from 2 to 8, or 0 for none")
-        if self.upscale and self.motion:
+        if self.upscale and (self.motion or self.between):
             raise ValueError("a network of super-resolution is shown the enlarged clip, not an estimate by motion")
-        if self.upscale and (self.attention_max_size or self.temporal != "convolution"):
-            raise ValueError("a network of super-resolution has no attention: it works on frames of any size")
+        if self.between and self.motion:
+            raise ValueError("a network of frames between given ones predicts around the estimate: motion is false")
+        if self.any_size and (self.attention_max_size or self.temporal != "convolution"):
+            raise ValueError("a network that predicts around an estimate has no attention: it takes frames of any size")
         return self
+
+    @property
+    def any_size(self) -> bool:
+        """True for a network that predicts around an estimate, of frames of any size: convolutions alone, and norms of
+        each cell."""
+        return self.upscale > 0 or self.between
+
+    @property
+    def task(self) -> Task:
+        """Task of the training that it belongs to."""
+        if self.upscale:
+            return "upscale"
+        return "frames" if self.between else "video"
 
     @property
     def multiple(self) -> int:
@@ -318,13 +341,13 @@ class ModelSettings(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _upscaler_is_of_pixels(self) -> ModelSettings:
-        if not self.network.upscale:
+    def _estimate_is_of_pixels(self) -> ModelSettings:
+        if not self.network.any_size:
             return self
         if self.autoencoder is not None:
-            raise ValueError("super-resolution is of pixels, and the network works on latents")
+            raise ValueError("a network that predicts around an estimate is of pixels, and this one works on latents")
         if self.diffusion.target != "v":
-            raise ValueError(f"a network of super-resolution predicts v, not {self.diffusion.target}")
+            raise ValueError(f"a network that predicts around an estimate predicts v, not {self.diffusion.target}")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from vidiff_cli.config.model import (
     LearnedTextSettings,
     LongCaptions,
     NetworkSettings,
+    Task,
     choose_target,
     suits,
 )
@@ -283,13 +284,14 @@ class TrainSettings(BaseModel):
     output: Annotated[Path | None, Option(GENERAL, "--output", "-o")] = Field(
         default=None, description="Run folder; if not given, runs/DATASET-PRESET"
     )
-    preset: Annotated[str | None, Option(MODEL, values="tiny|small|base|latent|kinetics|lora|temporal|upscale")] = (
-        Field(default=None, description="Preset; if not given, chosen from the dataset and the device")
-    )
-    task: Annotated[Literal["video", "upscale"], Option(MODEL)] = Field(
+    preset: Annotated[
+        str | None, Option(MODEL, values="tiny|small|base|latent|kinetics|lora|temporal|upscale|frames")
+    ] = Field(default=None, description="Preset; if not given, chosen from the dataset and the device")
+    task: Annotated[Task, Option(MODEL)] = Field(
         default="video",
         description="What the model makes; video: frames from a caption or beside given ones; upscale: the video at "
-        "--scale times its size, from the clips of the dataset and the same ones made small (vidiff upscale)",
+        "--scale times its size, from the clips of the dataset and the same ones made small (vidiff upscale); frames: "
+        "those between given ones, of any size (vidiff interpolate, and --then of vidiff sample)",
     )
     scale: Annotated[int, Option(MODEL, unit="times")] = Field(
         default=4, ge=2, le=8, description="Scale of --task upscale"

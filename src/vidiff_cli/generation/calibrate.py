@@ -40,6 +40,7 @@ from vidiff_cli.timeline import Timeline
 
 MAX_WINDOWS = 4  # of the input, of which frames are held back
 LARGE_SIDE = 256  # pixels of the middle of large frames, that their weight is fitted to
+MEASURED_PIXELS = 2**20  # of a frame of each window together, where a model works at the input's size
 HORIZONS = (1, 2, 4, 8)  # frames beyond the last, that have a weight of their own
 BETWEEN, BEYOND = 3, 4  # frames that are needed at least to hold some back
 HELPS = 0.05  # weight, of which less is not worth the upscaling
@@ -201,7 +202,9 @@ def _hold_back(
 ) -> _HeldBack:
     """Generate the frames of windows of the input that are not `observed`."""
     length = len(observed)
-    starts = window_starts(scenes, length)
+    # a model of frames of any size works at the input's own
+    most = max(1, min(MAX_WINDOWS, MEASURED_PIXELS // (clip.size[0] * clip.size[1])))
+    starts = window_starts(scenes, length, most if model.only_between else MAX_WINDOWS)
     frames = np.stack([clip.frames.read(range(start, start + length)) for start in starts])
     if is_gray(model.codec):
         frames = to_rgb(to_gray(frames))

@@ -1,4 +1,4 @@
-"""The folder of a cascade: the averaged weights of a model that makes videos, the upscalers that follow it, and
+"""The folder of a cascade: the averaged weights of a model that makes videos, the stages that follow it, and
 cascade.json, which names them."""
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Source:
 
 
 class Stage(Part):
-    """An upscaler and its scale."""
+    """A model of larger frames and its scale, or one of the frames between, whose scale is 1."""
 
-    scale: int = Field(ge=2, le=8)
+    scale: int = Field(ge=1, le=8)
 
 
 class Cascade(BaseModel):
@@ -129,7 +129,7 @@ def write_cascade(folder: Path, base: Source, stages: Sequence[Source], *, overw
     Args:
         folder: The folder.
         base: The model that makes videos.
-        stages: The upscalers, in order.
+        stages: The stages, in order.
         overwrite: Replace a cascade.
 
     Returns:

@@ -186,7 +186,7 @@ def plan_completion(
         prompts=prompts,
         rate=rate or timeline.fps,
         size=size,
-        model_size=options.size == "model",
+        model_size=options.size == "model" or (model is not None and model.only_between),
         detail=options.detail,
         samples=options.samples,
         cuts=len(starts),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from vidiff_cli.config.model import Task
 from vidiff_cli.device import choose_device
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation.cascade import open_stages
@@ -58,13 +59,23 @@ class CompletionModels:
         return {"stages": [dict(stage.model.record()) for stage in self.stages]} if self.stages else {}
 
 
-def open_completion_models(options: CompletionOptions) -> CompletionModels:
-    """The models of a completion; none where the estimate by motion is taken alone, because it is asked for, or because
-    no model is named and there is no run. VidiffError as `open_model` and `open_stages`, and for options that need a
-    model."""
-    if options.detail != "estimate" and (options.model is not None or newest_run() is not None):
-        stages = open_stages(options, options.then)
-        return CompletionModels(model=open_model_as(options), stages=stages)
+def open_completion_models(options: CompletionOptions, tasks: Collection[Task] = ("video",)) -> CompletionModels:
+    """The models of a completion, by default that of the newest run for one of the `tasks`; none where the estimate by
+    motion is taken alone, because it is asked for, or because no model is named and there is no run.
+
+    A film keeps its rate: of a cascade, the stage of the frames between is left out. VidiffError as `open_model` and
+    `open_stages`, for options that need a model, and for stages that have nothing to do.
+    """
+    if options.detail != "estimate" and (named := options.model or newest_run(tasks)) is not None:
+        stages = [stage for stage in open_stages(options, options.then) if isinstance(stage, UpscaleSetup)]
+        model = open_model_as(options, named)
+        if len(stages) < len(options.then):
+            found, fix = "a model of the frames between, with --then", "name it with --model of vidiff interpolate"
+            raise VidiffError("a film keeps its rate", found=found, fix=fix)
+        if stages and model.only_between:
+            fix = "leave out --then"
+            raise VidiffError(f"{model.name} makes frames of the film's own size", found="--then", fix=fix)
+        return CompletionModels(model=model, stages=stages)
     needing = {
         "--detail model": options.detail == "model",
         "--size model": options.size == "model",

@@ -12,7 +12,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 
@@ -92,6 +92,12 @@ class MemoryFrameArray:
 FrameArray = DiskFrameArray | MemoryFrameArray
 
 
+class ReadableFrames(Protocol):
+    """Frames (n h w c) uint8 by their number."""
+
+    def read(self, numbers: Sequence[int], /) -> np.ndarray: ...
+
+
 class FrameStore:
     """All frames of b unfinished videos by their rank: `given` ones (h w c), as `sources` (rank -> number) finds
     them in their file, and `made` ones (b h w c), which are written as they come. `latents` (b c h w) are a codec's
@@ -103,7 +109,7 @@ class FrameStore:
     def __init__(
         self,
         made: FrameArray,
-        given: DiskFrameArray | None = None,
+        given: ReadableFrames | None = None,
         sources: Mapping[int, int] | None = None,
         latents: FrameArray | None = None,
     ) -> None:

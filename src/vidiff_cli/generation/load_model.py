@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -10,7 +10,7 @@ import torch
 
 from vidiff_cli.checkpoint import AVERAGE, damaged_checkpoint, file_hash, read_checkpoint, read_header
 from vidiff_cli.config.fields import Size
-from vidiff_cli.config.model import LongCaptions
+from vidiff_cli.config.model import LongCaptions, Task
 from vidiff_cli.device import choose_device, choose_dtype
 from vidiff_cli.errors import UsageError, VidiffError
 from vidiff_cli.generation.builtin import FOLDER, builtin_file, builtin_upscaler
@@ -70,10 +70,10 @@ class ModelOptions(OpenOptions, Protocol):
     def guide(self) -> Path | None: ...
 
 
-def open_model_as(options: ModelOptions) -> VideoModel:
-    """The model that options name, guided by another where they name one. VidiffError as `open_model` and
+def open_model_as(options: ModelOptions, named: Path | None = None) -> VideoModel:
+    """The model that options name, or `named`, guided by another where they name one. VidiffError as `open_model` and
     `guide_model`."""
-    model = _open_as(options.model, options)
+    model = _open_as(named or options.model, options)
     return model if options.guide is None else guide_model(model, _open_as(options.guide, options))
 
 
@@ -195,7 +195,7 @@ def open_upscaler(
         return _open_guided(options)
     device = choose_device(options.device, deterministic=options.deterministic)
     dtype = choose_dtype(options.dtype, device)
-    model = options.model or newest_run(upscales=True) or BUILTIN
+    model = options.model or newest_run(("upscale",)) or BUILTIN
     train = "train one with vidiff train DATASET --task upscale"
     if (folder := find_cascade(options.model)) is not None:
         fix = f"name one of its stages, such as {stage_file(folder, 0)}"
@@ -215,6 +215,20 @@ def open_upscaler(
         found = "a model that makes videos"
         raise VidiffError(f"{loaded.name} does not make videos larger", found=found, fix=f"{fix}, or {train}")
     return loaded
+
+
+def open_frames_model(options: OpenOptions) -> UNetModel:
+    """The model of the frames between that options name. VidiffError for any other."""
+    model = open_model(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        compile=options.compile,
+        deterministic=options.deterministic,
+    )
+    if not isinstance(model, UNetModel) or not model.only_between:
+        raise VidiffError(f"{model.name} does not make the frames between", fix="name a run of --task frames")
+    return model
 
 
 def _open_guided(options: UpscalerOptions) -> UNetModel:
@@ -351,18 +365,21 @@ def find_checkpoint(model: Path | None) -> Path:
     raise VidiffError(f"{model} is not a model", found=found, expected="a run folder or a checkpoint file")
 
 
-def newest_run(*, upscales: bool = False) -> Path | None:
-    """The run under runs/ that was trained last, of those that make videos or of those that make them larger."""
+def newest_run(tasks: Collection[Task] = ("video",)) -> Path | None:
+    """The run under runs/ that was trained last, of those for one of the tasks."""
     pointers = sorted(RUNS.glob("*/checkpoints/latest"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return next((path.parents[1] for path in pointers if _upscales(path.parents[1]) == upscales), None)
+    return next((path.parents[1] for path in pointers if task_of(path.parents[1]) in tasks), None)
 
 
-def _upscales(run: Path) -> bool:
-    """True for a run of super-resolution; a damaged one is not: it has its own message when it is opened."""
+def task_of(model: Path) -> Task:
+    """Task of a model; that of videos for a damaged one, which has its own message when it is opened."""
     try:
-        return bool(read_header(find_checkpoint(run))["model"]["network"]["upscale"])
-    except (VidiffError, KeyError, TypeError):
-        return False
+        network = read_header(find_checkpoint(model))["model"]["network"]
+        if network.get("upscale"):
+            return "upscale"
+        return "frames" if network.get("between") else "video"
+    except (VidiffError, KeyError, TypeError, AttributeError):
+        return "video"
 
 
 def _latest(run: Path) -> Path | None:

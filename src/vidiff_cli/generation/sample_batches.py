@@ -18,13 +18,13 @@ from vidiff_cli.events import Event, EventStream, Progress
 from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.generation.budget import estimate_seconds, note_long, save_memory
 from vidiff_cli.generation.cascade import (
-    ClipFrames,
     estimate_stages,
+    pass_stages,
     remove_clip_journals,
     remove_stage_journals,
     stage_journals,
-    upscale_clip,
 )
+from vidiff_cli.generation.clip_frames import ClipFrames
 from vidiff_cli.generation.frame_store import FrameStore
 from vidiff_cli.generation.generate import generate
 from vidiff_cli.generation.output_files import check_files
@@ -203,7 +203,7 @@ def _make_batch(
     yield from generate(model, setup, job, store, journal=journal, what=what)
     rows = Frames()
     for clip, number in enumerate(numbers):
-        small = ClipFrames(store=store, clip=clip, fps=call.fps)
+        small = ClipFrames(store=store, clip=clip, fps=call.base_fps)
         rows += yield from _finish(call, journal, small, number, paths[number], again=again)
     return rows
 
@@ -233,7 +233,7 @@ def _finish(
     with stage_journals(call.stages, call.target, key, seed, keep=journal.kept) as kept:
         if kept and kept[-1].videos and path.exists():
             return kept[-1].sheet_frames()
-        made = yield from upscale_clip(call.stages, made, call.total, prompt=prompt, seed=seed, journals=kept)
+        made = yield from pass_stages(call.stages, made, call.base_total, prompt=prompt, seed=seed, journals=kept)
         frames = made.in_order(range(call.total))
         encode(path, frames, call.fps, lossless=options.lossless, overwrite=options.overwrite, again=again)
         has_row = options.compare and number < SHEET_ROWS
@@ -259,5 +259,5 @@ def _prepare(call: SampleCall, videos: int, batches: float) -> Iterator[Event]:
     shape = z_shape(model.codec, videos, len(call.windows[0].frames), model.height, model.width)
     yield from save_memory(model, call.setup, shape)
     seconds = estimate_seconds(model, call.setup, job, shape)
-    seconds += videos * estimate_stages(call.stages, (model.height, model.width), call.total)
+    seconds += videos * estimate_stages(call.stages, (model.height, model.width), call.base_total)
     yield from note_long(seconds * batches)

@@ -8,33 +8,39 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidiff_cli.frames import Window
-from vidiff_cli.generation.cascade import final_size
+from vidiff_cli.generation.cascade import Stage, final_size, rate_factor
 from vidiff_cli.generation.output_files import OutputOptions, slug, target_path
 from vidiff_cli.generation.sampling_setup import SamplingSetup
 from vidiff_cli.generation.sidecar import write_sidecar
 from vidiff_cli.generation.source_clip import Size
-from vidiff_cli.generation.upscaling import UpscaleSetup
 from vidiff_cli.models.families import VideoModel
 from vidiff_cli.rolling import RollingPlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleCall:
-    """All that decides the videos of a call but their seed: `total` frames of each at `times`, of which the model makes
-    a few more where it makes groups. `stages` are upscalers that follow. `key` is that of the journal."""
+    """All that decides the videos of a call but their seed: `total` frames of each at `fps`. The model makes the first
+    `base_total` frames at `times`, and a few more where it makes groups; `stages` follow. `key` is that of the
+    journal."""
 
     model: VideoModel
     setup: SamplingSetup
-    stages: Sequence[UpscaleSetup]
+    stages: Sequence[Stage]
     options: OutputOptions
     prompts: Sequence[str]
     windows: Sequence[Window]
     rolling: RollingPlan | None
     times: Sequence[Fraction]
+    base_total: int
     total: int
     fps: Fraction
     batch_size: int
     key: str
+
+    @property
+    def base_fps(self) -> Fraction:
+        """Frames per second that the model makes."""
+        return self.fps / rate_factor(self.stages)
 
     @property
     def size(self) -> Size:

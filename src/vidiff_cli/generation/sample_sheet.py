@@ -5,7 +5,7 @@ Shapes: b clips, n frames, h w pixels, c = 3 RGB; uint8.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vidiff_cli.diffusion.guidance import hold_known
 from vidiff_cli.diffusion.noise import seeded
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.generate import generate_clips
@@ -25,6 +26,7 @@ from vidiff_cli.models.public.finetuned import ModelInTraining
 from vidiff_cli.models.public.trained import PublicNetwork
 from vidiff_cli.models.unet_model import model_in_training
 from vidiff_cli.models.video_model import VideoNetwork
+from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_to_uint8
 from vidiff_cli.resize import enlarge, low_resolution
 from vidiff_cli.text.encoder import CaptionReader
@@ -92,11 +94,43 @@ def upscaled_sheet(
     denoise = model.upscaler(small, times, given, augmentation=0.0, tile=h)
     made = denoise(noise, torch.full((b, t), model.level_at(1.0), device=device))
     cells = functional.interpolate(small, scale_factor=(1, model.scale, model.scale))
-    shown = {"upscaled": made, "enlarged": enlarged, "small": cells, "true": videos}
+    _write_rows({"upscaled": made, "enlarged": enlarged, "small": cells, "true": videos}, path)
+
+
+@torch.no_grad()
+def between_sheet(
+    video_model: VideoNetwork,
+    videos: Tensor,
+    path: Path,
+    *,
+    observed: Tensor,
+    times: Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Write a contact sheet of videos (b c t h w) in [-1, 1]: made from their given frames in one pass from noise, the
+    estimate by motion, the given frames alone, the truth.
+
+    `observed` (b t) marks the given frames, `times` (b t) are seconds. The noise of video i has seed i.
+    """
+    video_model.requires_grad_(False).eval()
+    model = model_in_training(video_model, None, device=device, dtype=dtype, path=path)
+    noise = torch.stack([torch.randn(videos.shape[1:], generator=seeded(number)) for number in range(len(videos))])
+    free = model.denoiser(times, observed, [""] * len(videos), scale=1.0, known=videos, observed=observed)
+    denoise = hold_known(free, videos, observed, level=model.level_at(0.0))
+    made = denoise(noise.to(device), torch.full(observed.shape, model.level_at(1.0), device=device))
+    estimate, _ = estimate_clip(videos, observed, times)
+    given = torch.where(observed[:, None, :, None, None], videos, torch.zeros_like(videos))
+    _write_rows({"made": made, "estimate": estimate, "given": given, "true": videos}, path)
+
+
+def _write_rows(shown: Mapping[str, Tensor], path: Path) -> None:
+    """A sheet of videos (b c t h w), gray ones too, under their labels."""
+    count = len(next(iter(shown.values())))
     contact_sheet(
         [
-            SheetRow(label=label, frames=clip_to_uint8(clips[number].expand(3, -1, -1, -1)))  # gray ones too
-            for number in range(b)
+            SheetRow(label=label, frames=clip_to_uint8(clips[number].expand(3, -1, -1, -1)))
+            for number in range(count)
             for label, clips in shown.items()
         ],
         path,

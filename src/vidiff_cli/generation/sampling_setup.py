@@ -119,8 +119,15 @@ def resolve_sampling(
     """Resolve options for a model. `completes`: where the frames lie that are made beside given ones; between them one
     step may do, the mean of what is possible, but beyond them that mean fades from window to window.
 
-    Raises VidiffError for a condition, a context noise or a history guidance that the model was not trained for.
+    Raises VidiffError for a condition, a context noise or a history guidance that the model was not trained for, and
+    for one that makes frames between given ones alone.
     """
+    if model.only_between and completes != "between":
+        raise VidiffError(
+            f"{model.name} makes the frames between given ones",
+            found="none on one side" if completes else "no frames",
+            fix="use it with vidiff interpolate, or as a stage (--then)",
+        )
     condition = choose_condition(options, model)
     guided = condition == "reconstruction"
     steps = options.steps or _choose_steps(model, condition, completes)

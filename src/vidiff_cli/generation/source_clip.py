@@ -86,7 +86,10 @@ class SourceClip:
 
 def working_size(info: VideoInfo, model: VideoModel | None, size: ResultSize) -> tuple[Size, Size]:
     """(scaled size, crop) of an input (w, h). Unless the result has the model's size, all of the picture is covered, a
-    little stretched."""
+    little stretched; a model of frames of any size works at that of the result."""
+    if model is not None and model.only_between:
+        height, width = result_size(info, size)
+        return (width, height), (width, height)
     if size == "model" and model is not None:
         return network_size(info.width, info.height, model)
     if model is not None and model.fixed_size:
@@ -115,10 +118,13 @@ def network_size(width: int, height: int, model: VideoModel) -> tuple[Size, Size
 
 def output_size(clip: SourceClip, size: ResultSize) -> Size:
     """Height and width of the result."""
-    if size == "model":
-        return clip.size
-    height, width = clip.info.height, clip.info.width
-    if size == "film":
+    return clip.size if size == "model" else result_size(clip.info, size)
+
+
+def result_size(info: VideoInfo, size: ResultSize) -> Size:
+    """Height and width of an input at its own size, or with a short side of `size` pixels."""
+    height, width = info.height, info.width
+    if not isinstance(size, int):
         return height, width
     scale = Fraction(size, min(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))

@@ -11,6 +11,7 @@ from vidiff_cli.device import available_memory
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.frames import Window
 from vidiff_cli.generation.budget import measure_seconds
+from vidiff_cli.generation.frames_stage import FramesSetup
 from vidiff_cli.generation.source_clip import Size
 from vidiff_cli.generation.upscaling import UpscaleSetup, upscale_window
 
@@ -25,7 +26,7 @@ def check_sides(height: int, width: int, fix: str) -> None:
 
 
 def check_memory(
-    setup: UpscaleSetup,
+    setup: UpscaleSetup | FramesSetup,
     frames: int,
     height: int,
     width: int,

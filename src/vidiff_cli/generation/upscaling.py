@@ -16,7 +16,6 @@ from fractions import Fraction
 from functools import partial
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -25,7 +24,7 @@ from vidiff_cli.diffusion.guidance import hold_known, project_known, reconstruct
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
 from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import Window
-from vidiff_cli.generation.frame_store import FrameStore
+from vidiff_cli.generation.frame_store import FrameStore, ReadableFrames
 from vidiff_cli.generation.made_frames import resume_windows, write_windows
 from vidiff_cli.generation.resume_journal import WindowJournal
 from vidiff_cli.luma import LUMA
@@ -41,12 +40,6 @@ CPU_SIDE = 128  # pixels
 # Tensors of a window's large frames that are there at the same time: `python -m benchmarks upscale memory`, rounded up.
 IN_ONE_STEP, IN_STEPS = 4, 15
 LOW = 1  # the last part of the noise of low-resolution frames, which is not that of large ones
-
-
-class ReadableFrames(Protocol):
-    """Frames (n h w c) uint8 by their number."""
-
-    def read(self, numbers: Sequence[int], /) -> np.ndarray: ...
 
 
 class LowClip(Protocol):
@@ -85,6 +78,15 @@ class UpscaleSetup:
     def scale(self) -> int:
         """Scale of all passes together."""
         return self.scale_of_pass**self.passes
+
+    @property
+    def factor(self) -> int:
+        """Rate of its frames, in rates of those that it is given."""
+        return 1
+
+    def count(self, frames: int) -> int:
+        """Number of frames that it makes of so many."""
+        return frames
 
     @property
     def tensors(self) -> int:

@@ -22,8 +22,10 @@ class Conditioning:
     w) in pixels of [-1, 1], made of the frames `estimated_from` (b, t) bool. A clip without any of these has no
     estimate, and its values are ignored; None: no clip has one.
 
-    Super-resolution: `low` (b 2c+1 t h w) is the low-resolution clip at the size of z, as `resize.with_uncertainty`
-    has it, with noise at the place `augmentation` (b) of the unshifted cosine schedule, 0 for none.
+    For a network that predicts around an estimate, `around` (b 2c+1 t h w) is that estimate, what else is known of each
+    pixel over its uncertainty, and the uncertainty: of super-resolution as `resize.with_uncertainty` has it, made with
+    noise at the place `augmentation` (b) of the unshifted cosine schedule, 0 for none; of frames between given ones as
+    `motion.estimate_around` has it.
 
     `seeds` (b) int64 are those of dropout, for a pass in training.
     """
@@ -38,7 +40,7 @@ class Conditioning:
     estimate: Tensor | None = None
     uncertainty: Tensor | None = None
     estimated_from: Tensor | None = None
-    low: Tensor | None = None
+    around: Tensor | None = None
     augmentation: Tensor | None = None
     seeds: Tensor | None = None
 

@@ -31,8 +31,8 @@ class Denoiser(nn.Module):
 
     def predict(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
         """The prediction (eps, x or v), float32: the network's own, mixed with the estimate where there is one."""
-        if self.settings.network.upscale:
-            return self._around_enlarged(z, level, conditioning)
+        if self.settings.network.any_size:
+            return self._around_estimate(z, level, conditioning)
         predicted = self.network(z, level, conditioning).float()
         if not self.settings.network.motion:
             return predicted
@@ -47,23 +47,23 @@ class Denoiser(nn.Module):
         return torch.where(conditioning.estimated[:, None, :, None, None], mixed, prediction)
 
     def loss_weight(self, level: Tensor, conditioning: Conditioning) -> Tensor:
-        """Factor on the squared error of the prediction in training (b 1 t 1 1); for super-resolution (b 1 t h w) that
+        """Factor on the squared error of the prediction in training (b 1 t 1 1); around an estimate (b 1 t h w) that
         of what the network itself gives, which has unit variance at every level and pixel."""
-        diffusion, scale = self.settings.diffusion, self.settings.network.upscale
+        diffusion = self.settings.diffusion
         weight = loss_weight(diffusion.weighting, diffusion.target, level)[:, None, :, None, None]
-        if not scale or conditioning.low is None:
+        if not self.settings.network.any_size or conditioning.around is None:
             return weight
-        return weight / scales_around(level, conditioning.low[:, -1:]).from_output.square()
+        return weight / scales_around(level, conditioning.around[:, -1:]).from_output.square()
 
-    def _around_enlarged(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
-        """v of super-resolution: the network is shown what z adds to the enlarged clip, and the enlarged clip."""
-        low, channels = conditioning.low, z.shape[1]
-        if low is None or conditioning.augmentation is None:
-            raise ValueError("a network of super-resolution needs the low-resolution clip")
-        enlarged, around = low[:, :channels], scales_around(level, low[:, -1:])
-        shown = torch.cat([around.to_unit * (z - around.alpha * enlarged), low[:, :-1], low[:, -1:].log()], dim=1)
+    def _around_estimate(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
+        """v around an estimate: the network is shown what z adds to the estimate, and what is known of it."""
+        around, channels = conditioning.around, z.shape[1]
+        if around is None or (self.settings.network.upscale and conditioning.augmentation is None):
+            raise ValueError("a network that predicts around an estimate needs the estimate")
+        estimate, scales = around[:, :channels], scales_around(level, around[:, -1:])
+        shown = torch.cat([scales.to_unit * (z - scales.alpha * estimate), around[:, :-1], around[:, -1:].log()], dim=1)
         predicted = self.network(shown, level, conditioning).float()
-        return around.from_z * z + around.from_estimate * enlarged + around.from_output * predicted
+        return scales.from_z * z + scales.from_estimate * estimate + scales.from_output * predicted
 
     def forward(self, z: Tensor, level: Tensor, conditioning: Conditioning) -> Tensor:
         return x_from(self.settings.diffusion.target, self.predict(z, level, conditioning), z, level)

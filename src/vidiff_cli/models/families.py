@@ -27,13 +27,14 @@ class VideoModel(Protocol):
     """A loaded model, as generation sees it.
 
     `frames` of its window, at `width` x `height` pixels and at a rate between those of `rates` (slowest, fastest);
-    sides are multiples of `multiple` pixels; `fixed_size`: it knows no other size. `conditions` that it can take, the
-    default one first. `steps` are the default of sampling, `one_step` says that frames on both sides leave so little
-    open that one will do. `guidance_scale` is the default; `is_distilled`: the only one, for it is in the weights;
-    `history_guidance` is the default of that. `prior` is the covariance of its noise; `context_noise` the highest noise
-    of given frames that it was trained with, as a place of the schedule; `frame_levels`: it was trained on frames with
-    levels of their own, as a rolling window has them. `windows_at_once` that a device takes. `clips_seen` in training,
-    None for a model of others; `licence` of its weights where one is known.
+    sides are multiples of `multiple` pixels; `fixed_size`: it knows no other size; `only_between`: it makes frames
+    between given ones alone, of any size. `conditions` that it can take, the default one first. `steps` are the default
+    of sampling, `one_step` says that frames on both sides leave so little open that one will do. `guidance_scale` is
+    the default; `is_distilled`: the only one, for it is in the weights; `history_guidance` is the default of that.
+    `prior` is the covariance of its noise; `context_noise` the highest noise of given frames that it was trained with,
+    as a place of the schedule; `frame_levels`: it was trained on frames with levels of their own, as a rolling window
+    has them. `windows_at_once` that a device takes. `clips_seen` in training, None for a model of others; `licence` of
+    its weights where one is known.
     """
 
     @property
@@ -60,6 +61,8 @@ class VideoModel(Protocol):
     def multiple(self) -> int: ...
     @property
     def fixed_size(self) -> bool: ...
+    @property
+    def only_between(self) -> bool: ...
     @property
     def rates(self) -> tuple[Fraction, Fraction]: ...
     @property

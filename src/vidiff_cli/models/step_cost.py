@@ -92,9 +92,9 @@ def _meta_inputs(model: ModelSettings) -> tuple[Tensor, Tensor, Conditioning]:
     if model.network.motion:
         observed = conditioning.observed
         conditioning = replace(conditioning, estimate=z, uncertainty=z[:, :1], estimated_from=observed)
-    if model.network.upscale:
-        low = torch.empty(1, 2 * model.network.channels + 1, *z.shape[2:])
-        conditioning = replace(conditioning, low=low, augmentation=torch.empty(1))
+    if model.network.any_size:
+        around = torch.empty(1, 2 * model.network.channels + 1, *z.shape[2:])
+        conditioning = replace(conditioning, around=around, augmentation=torch.empty(1))
     return z, torch.empty(1, t), conditioning
 
 

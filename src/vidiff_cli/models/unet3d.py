@@ -62,7 +62,7 @@ class Stage(nn.Module):
             settings.embedding,
             over_time=over_time != "attention",
             dropout=settings.dropout,
-            by_pixel=settings.upscale > 0,
+            by_pixel=settings.any_size,
         )
         self.space = SpaceAttention(outputs, head) if attention else None
         self.text = TextAttention(outputs, head, settings.context_dim) if attention and settings.context_dim else None
@@ -99,8 +99,8 @@ class _EstimateStem(nn.Module):
 
 class UNet3D(nn.Module):
     """(z: b c t h w, level: b t, conditioning) -> prediction b c t h w; with `settings.motion`, one channel more, the
-    logits of the gate between the prediction and the estimate that the conditioning has. With `settings.upscale`, z has
-    the 2 c + 1 channels of the low-resolution clip after its own.
+    logits of the gate between the prediction and the estimate that the conditioning has. With `settings.any_size`, z
+    has the 2 c + 1 channels of `Conditioning.around` after its own.
 
     `side` is the shorter side of the videos in pixels, from which it follows where attention is used; `frame_seconds`
     is the unit in which the network measures time. Height and width must be multiples of `settings.multiple`
@@ -118,8 +118,8 @@ class UNet3D(nn.Module):
         if settings.context_dim:
             self.null_token = nn.Parameter(torch.randn(settings.context_dim).mul_(0.02))
             self.null_pooled = nn.Parameter(torch.randn(settings.context_dim).mul_(0.02))
-        low = (2 * settings.channels + 1) * settings.patch_size**2 if settings.upscale else 0
-        self.stem = SpaceConv(pixels + low, widths[0])
+        around = (2 * settings.channels + 1) * settings.patch_size**2 if settings.any_size else 0
+        self.stem = SpaceConv(pixels + around, widths[0])
         self.stem_estimate = _EstimateStem(settings, widths[0]) if settings.motion else None
         self.down, self.downsamplers, self.up, self.upsamplers = (nn.ModuleList() for _ in range(4))
         for depth, width in enumerate(widths):
@@ -134,7 +134,7 @@ class UNet3D(nn.Module):
             self.up.append(nn.ModuleList(stages))
             if depth > 0:
                 self.upsamplers.append(Up(width, widths[depth - 1]))
-        norm = PixelNorm if settings.upscale else FrameNorm
+        norm = PixelNorm if settings.any_size else FrameNorm
         self.head = nn.Sequential(norm(widths[0]), nn.SiLU(), SpaceConv(widths[0], pixels, zero=True))
         self.gate = ZeroConv(widths[0], settings.patch_size**2) if settings.motion else None
         for place, layer in enumerate(module for module in self.modules() if isinstance(module, ClipDropout)):

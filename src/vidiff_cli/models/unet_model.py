@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.device import clips_at_once
@@ -29,9 +30,9 @@ from vidiff_cli.models.sample_steps import SampleSteps
 from vidiff_cli.models.step_cost import kept_bytes
 from vidiff_cli.models.unet3d import receptive_radius
 from vidiff_cli.models.video_model import VideoNetwork
-from vidiff_cli.motion import estimate_clip
+from vidiff_cli.motion import estimate_around, estimate_clip
 from vidiff_cli.resize import in_part, with_uncertainty
-from vidiff_cli.sampling.tiles import DenoisePart, denoise_in_tiles
+from vidiff_cli.sampling.tiles import TILE, DenoisePart, denoise_in_tiles
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.long_captions import CaptionLimit
 from vidiff_cli.text.prompt_encoder import download_note
@@ -116,7 +117,13 @@ class UNetModel:
         return self.fps / max(self.settings.frame_strides), self.fps
 
     @property
+    def only_between(self) -> bool:
+        return self.settings.network.between
+
+    @property
     def conditions(self) -> tuple[Condition, ...]:
+        if self.only_between:
+            return ("learned",)
         return ("learned", *GUIDED) if self.settings.conditioning == "mixed" else GUIDED
 
     @property
@@ -125,7 +132,7 @@ class UNetModel:
         or what was measured on other models."""
         if self.settings.distilled is not None:
             return self.settings.distilled.steps
-        if self.scale:
+        if self.settings.network.any_size:
             return 1
         if self.measured_steps is not None:
             return self.measured_steps.free
@@ -142,7 +149,7 @@ class UNetModel:
 
     @property
     def one_step(self) -> bool:
-        return self.settings.network.motion
+        return self.settings.network.motion or self.only_between
 
     @property
     def guidance_scale(self) -> float:
@@ -157,7 +164,7 @@ class UNetModel:
     def history_guidance(self) -> float:
         """It was measured to help (`python -m benchmarks history`), and to harm a network that is shown the estimate by
         motion, which the pass without the frames lacks (docs/conditioning.md)."""
-        return 1.0 if self.settings.network.motion else HISTORY_GUIDANCE
+        return 1.0 if self.one_step else HISTORY_GUIDANCE
 
     @property
     def prior(self) -> Prior:
@@ -241,6 +248,8 @@ class UNetModel:
         if self.settings.network.motion and known is not None and observed is not None and bool(observed.any()):
             estimate, uncertainty = estimate_clip(known, observed, times)
             plain = replace(plain, estimate=estimate, uncertainty=uncertainty, estimated_from=observed)
+        if self.only_between and known is not None and observed is not None:
+            plain = replace(plain, around=estimate_around(known, observed, times))
         conditional = partial(self._denoise, self._with_text(plain, prompts))
         if not any(prompts) and not negative:
             return conditional
@@ -290,7 +299,7 @@ class UNetModel:
 
         def part(z: Tensor, level: Tensor, rows: slice, columns: slice) -> Tensor:
             shown = in_part(with_uncertainty, low, self.scale, rows, columns)
-            return self._denoise(replace(plain, low=shown), z, level)
+            return self._denoise_whole(replace(plain, around=shown), z, level)
 
         return part
 
@@ -300,7 +309,9 @@ class UNetModel:
         return max(1, tile // multiple) * multiple, -(-radius // multiple) * multiple
 
     def _at_once(self, on_cpu: int) -> int:
-        """Clips of one pass. They need at most the bytes that a gradient would keep."""
+        """Clips of one pass: one of large frames, else what needs at most the bytes that a gradient would keep."""
+        if self.settings.network.any_size:
+            return 1
         if self.device.type == "cpu":
             return on_cpu
         shape = (1, self.settings.network.channels, self.settings.frames, *self.settings.z_size)
@@ -346,8 +357,36 @@ class UNetModel:
         )
 
     def _denoise(self, conditioning: Conditioning, z: Tensor, level: Tensor) -> Tensor:
+        if self.only_between:
+            return self._denoise_in_tiles(conditioning, z, level)
+        return self._denoise_whole(conditioning, z, level)
+
+    def _denoise_in_tiles(self, conditioning: Conditioning, z: Tensor, level: Tensor) -> Tensor:
+        """x_hat around the estimate by motion, of frames of any size; without an estimate, around 0 with a spread of
+        1."""
+        height, width = z.shape[-2:]
+        around = conditioning.around
+        if around is None:
+            around = torch.cat([torch.zeros_like(z), torch.zeros_like(z), torch.ones_like(z[:, :1])], dim=1)
+        shown, z = (_padded(each, self.multiple) for each in (around, z))
+
+        def part(z: Tensor, level: Tensor, rows: slice, columns: slice) -> Tensor:
+            return self._denoise_whole(replace(conditioning, around=shown[..., rows, columns]), z, level)
+
+        side, border = self.tile_sides(TILE)
+        in_tiles = denoise_in_tiles(part, tile=side, border=border)
+        return in_tiles(z, level)[..., :height, :width]
+
+    def _denoise_whole(self, conditioning: Conditioning, z: Tensor, level: Tensor) -> Tensor:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.video_model.denoiser(z, level.float(), conditioning)
+
+
+def _padded(video: Tensor, multiple: int) -> Tensor:
+    """A video with its last row and column repeated, so that its sides are multiples."""
+    height, width = video.shape[-2:]
+    down, right = -height % multiple, -width % multiple
+    return functional.pad(video, (0, right, 0, down, 0, 0), mode="replicate") if down or right else video
 
 
 def model_in_training(

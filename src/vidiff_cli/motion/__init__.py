@@ -6,7 +6,7 @@ is in pixels of its own size, x before y: the content at p in the first frame is
 """
 
 from vidiff_cli.motion.changes import is_cut, is_flash, repeated_frames
-from vidiff_cli.motion.clip import estimate_clip
+from vidiff_cli.motion.clip import estimate_around, estimate_clip
 from vidiff_cli.motion.extrapolation import extrapolate
 from vidiff_cli.motion.flow import full_size_flow, optical_flow
 from vidiff_cli.motion.interpolation import interpolate
@@ -14,6 +14,7 @@ from vidiff_cli.motion.warping import consistency, forward_backward_mask, warp
 
 __all__ = [
     "consistency",
+    "estimate_around",
     "estimate_clip",
     "extrapolate",
     "forward_backward_mask",

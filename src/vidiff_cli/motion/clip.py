@@ -11,9 +11,10 @@ from torch import Tensor
 
 from vidiff_cli.motion.extrapolation import Flow, extrapolate
 from vidiff_cli.motion.flow import optical_flow
-from vidiff_cli.motion.interpolation import interpolate
+from vidiff_cli.motion.interpolation import interpolate_both
 
 EVEN = 0.01  # share by which two spans of time may differ and still count as equal
+LEAST, RMS_OF_MEAN = 0.02, 1.6  # RMS error that nobody sees; RMS over mean absolute error of an estimated pixel
 
 Pair = tuple[int, int, int]  # clip, and the places of two of its observed frames
 
@@ -65,8 +66,27 @@ def estimate_clip(
     the evenly spaced frames next to the end. A single observed frame is repeated; without one the result is zeros with
     uncertainty 0.
     """
+    estimate, uncertainty, _ = _estimate(video, observed, times, flow)
+    return estimate, uncertainty
+
+
+def estimate_around(video: Tensor, observed: Tensor, times: Tensor, *, flow: Flow = optical_flow) -> Tensor:
+    """The input of a network that predicts around the estimate by motion: (b c t h w) -> (b 2c+1 t h w).
+
+    The channels are the estimate of `estimate_clip`; by how much the later given frame, moved to each time, differs
+    from the earlier one, over the spread; and the spread, the RMS error of each pixel (LEAST for observed frames). So
+    the network knows both moved frames, and where one of them does not see what the other shows.
+    """
+    estimate, uncertainty, difference = _estimate(video, observed, times, flow)
+    spread = (LEAST**2 + (RMS_OF_MEAN * uncertainty).square()).sqrt()
+    return torch.cat([estimate, difference / spread, spread], dim=1)
+
+
+def _estimate(video: Tensor, observed: Tensor, times: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
+    """`estimate_clip`, and the difference of the later given frame, moved, and the earlier one (b c t h w): 0 where
+    there are not both."""
     estimate = torch.where(observed[:, None, :, None, None], video, torch.zeros((), dtype=video.dtype))
-    uncertainty = torch.zeros_like(video[:, :1])
+    uncertainty, difference = torch.zeros_like(video[:, :1]), torch.zeros_like(video)
     gaps, ends = list[_Gap](), list[_ClipEnd]()
     for clip, (seen, moments) in enumerate(zip(observed.tolist(), times.tolist(), strict=True)):
         there = [place for place, is_there in enumerate(seen) if is_there]
@@ -78,13 +98,14 @@ def estimate_clip(
             torch.stack([video[gap.clip, :, getattr(gap, side)] for gap in alike]) for side in ("first", "second")
         )
         before, between, after = (_stacked(flows, pairs) for pairs in zip(*(gap.pairs for gap in alike), strict=True))
-        frames, doubt = interpolate(first, second, alike[0].moments, flows=between, before=before, after=after)
+        made = interpolate_both(first, second, alike[0].moments, flows=between, before=before, after=after)
         for number, gap in enumerate(alike):
-            estimate[gap.clip, :, gap.places], uncertainty[gap.clip, :, gap.places] = frames[number], doubt[number]
+            for whole, part in zip((estimate, uncertainty, difference), made, strict=True):
+                whole[gap.clip, :, gap.places] = part[number]
     for end in ends:
         frames, doubt = extrapolate(video[end.clip, None][:, :, list(end.past)], end.moments, flow=flow)
         estimate[end.clip, :, end.places], uncertainty[end.clip, :, end.places] = frames[0], doubt[0]
-    return estimate, uncertainty
+    return estimate, uncertainty, difference
 
 
 def _gaps(clip: int, there: Sequence[int], times: Sequence[float]) -> Iterator[_Gap]:

@@ -60,6 +60,20 @@ def interpolate(
     Raises:
         ValueError: frames of two shapes, or times outside [0, 1].
     """
+    frames, uncertainty, _ = interpolate_both(first, second, times, flows=flows, before=before, after=after)
+    return frames, uncertainty
+
+
+def interpolate_both(
+    first: Tensor,
+    second: Tensor,
+    times: Sequence[float],
+    *,
+    flows: tuple[Tensor, Tensor] | None = None,
+    before: tuple[Tensor, Tensor] | None = None,
+    after: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`interpolate`, and by how much the second frame, moved to each time, differs from the first (b c t h w)."""
     if first.shape != second.shape or first.ndim != 4:
         raise ValueError(f"two frames of shapes {tuple(first.shape)} and {tuple(second.shape)}, expected one b c h w")
     if any(not 0 <= time <= 1 for time in times):
@@ -69,8 +83,8 @@ def interpolate(
         kind = flows[0].dtype
         pair = _Pair(first.to(kind), second.to(kind), flows, before, after)
         made = [pair.at(float(time)) for time in times]
-    frames, uncertainty = (torch.stack(each, 2).to(first.dtype) for each in zip(*made, strict=True))
-    return frames, uncertainty
+    frames, uncertainty, difference = (torch.stack(each, 2).to(first.dtype) for each in zip(*made, strict=True))
+    return frames, uncertainty, difference
 
 
 class _Pair:
@@ -102,16 +116,17 @@ class _Pair:
         self.same = torch.tensor([torch.equal(*each) for each in zip(first, second, strict=True)], device=first.device)
         self.apart = self._apart(first, second)
 
-    def at(self, time: float) -> tuple[Tensor, Tensor]:
-        """(frame: b c h w, uncertainty: b 1 h w)"""
+    def at(self, time: float) -> tuple[Tensor, Tensor, Tensor]:
+        """(frame: b c h w, uncertainty: b 1 h w, difference: b c h w)"""
         if time in (0.0, 1.0):
             frame = self.first if time == 0 else self.second
-            return frame, torch.zeros_like(frame[:, :1])
-        frame, uncertainty = self._moved(time)
+            return frame, torch.zeros_like(frame[:, :1]), torch.zeros_like(frame)
+        frame, uncertainty, difference = self._moved(time)
         for clip in torch.nonzero(self.cut[:, 0, 0, 0] | self.same)[:, 0].tolist():
             frame[clip] = self.first[clip] if time <= 0.5 or self.same[clip] else self.second[clip]
             uncertainty[clip] = 0 if self.same[clip] else self.apart[clip]
-        return frame, resize(uncertainty, self.size)
+            difference[clip] = 0
+        return frame, resize(uncertainty, self.size), difference
 
     def _apart(self, one: Tensor, other: Tensor) -> Tensor:
         """Absolute difference of two frames at the size of the flow (b 1 h' w'); of large frames every other row and
@@ -119,7 +134,7 @@ class _Pair:
         step = 2 if self.size[0] >= 2 * self.small[0] else 1
         return box(resize(mean_distance(one[..., ::step, ::step], other[..., ::step, ::step]), self.small))
 
-    def _moved(self, time: float) -> tuple[Tensor, Tensor]:
+    def _moved(self, time: float) -> tuple[Tensor, Tensor, Tensor]:
         views = self._views(time)
         visible = [warp(seen, view) * inside(view) for seen, view in zip(self.agreement, views, strict=True)]
         share = time * (visible[1] + HIDDEN)
@@ -133,7 +148,7 @@ class _Pair:
         trust = apart / (apart + DISTRUST * off)
         moved = torch.lerp(from_first, from_second, resize(share, self.size))
         frame = torch.lerp(torch.lerp(self.first, self.second, time), moved, resize(trust, self.size)).clamp_(-1, 1)
-        return frame, CALIBRATION * torch.lerp(self.apart, disagreement, trust)
+        return frame, CALIBRATION * torch.lerp(self.apart, disagreement, trust), from_second.sub_(from_first)
 
     def _views(self, time: float) -> tuple[Tensor, Tensor]:
         """Flows (b 2 h' w') from the requested frame to the first and to the second."""

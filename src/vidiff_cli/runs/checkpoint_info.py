@@ -115,7 +115,8 @@ def describe_checkpoint(asked: Path) -> EventStream[CheckpointInfo]:
         augmentation=settings.augmentation,
         context_noise=settings.context_noise,
         frame_levels=settings.frame_levels,
-        conditioning=("learned",) * (settings.conditioning == "mixed") + ("reconstruction", "replacement"),
+        conditioning=("learned",) * (settings.conditioning == "mixed")
+        + ("reconstruction", "replacement") * (settings.network.task != "frames"),
         errors=read_one_pass_errors(header, path),
         text=TextEncoderInfo(
             kind=text.kind,

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from vidiff_cli.checkpoint import read_header
-from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.model import ModelSettings, NetworkSettings
 from vidiff_cli.config.run_config import read_run_config
 from vidiff_cli.config.train import TrainSettings
 from vidiff_cli.errors import UsageError, VidiffError
@@ -19,6 +19,7 @@ from vidiff_cli.text.learned import EMPTY
 
 EMBEDDING = "text.embedding.weight"
 WITHOUT_WEIGHTS = {"dropout", "attention_max_size"}  # a wrong attention_max_size shows in the names of the weights
+BY_TASK = ("motion", "upscale", "between")  # settings of a network by --motion and --task
 CHANNELS = {1: "luma (vidiff prep --gray)", 3: "RGB frames"}
 MOTION = ("denoiser.network.stem_estimate.", "denoiser.network.gate.")  # weights of a network that is shown motion
 
@@ -49,11 +50,12 @@ def inherited(checkpoint: Path, run: Path | None = None) -> dict[str, Any]:
         model = _read_model(find_checkpoint(checkpoint)).model_dump(mode="json")
     text = model["text"]
     latent = model["autoencoder"]
-    decided = {"motion", "upscale"} | ({"channels"} if latent else set())  # by --motion, --task and the autoencoder
-    scale = model["network"]["upscale"]
+    network = NetworkSettings.model_validate(model["network"])
+    decided = {*BY_TASK} | ({"channels"} if latent else set())  # by --motion, --task and the autoencoder
     return {
         **({"autoencoder": latent["source"]} if latent else {}),
-        **({"task": "upscale", "scale": scale} if scale else {}),
+        **({"task": network.task} if network.task != "video" else {}),
+        **({"scale": network.upscale} if network.upscale else {}),
         "frames": model["frames"],
         "network": {name: value for name, value in model["network"].items() if name not in decided},
         "diffusion": model["diffusion"],
@@ -77,9 +79,9 @@ def check_preset(chosen: TrainSettings, inherited: TrainSettings) -> None:
 
 def _trained_settings(settings: TrainSettings) -> dict[str, object]:
     """The settings that the weights of a model depend on."""
-    network = settings.network.model_dump(exclude={*WITHOUT_WEIGHTS, "motion", "upscale", "channels"})
+    network = settings.network.model_dump(exclude={*WITHOUT_WEIGHTS, *BY_TASK, "channels"})
     text = {"kind"} if settings.text.kind != "learned" else {"kind", "depth", "max_tokens"}
-    # channels are those of the dataset; motion and upscale are set by --motion and --task
+    # channels are those of the dataset
     found: dict[str, object] = {f"network.{name}": value for name, value in network.items()}
     found |= {f"text.{name}": value for name, value in settings.text.model_dump(include=text).items()}
     return found | {"diffusion.target": settings.diffusion.target}

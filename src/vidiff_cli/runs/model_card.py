@@ -79,13 +79,12 @@ def _model_rows(model: CheckpointInfo) -> Iterator[tuple[str, str]]:
 
 
 def _stage_rows(model: CheckpointInfo) -> Rows:
-    """The upscalers of a cascade, with the size that each reaches."""
-    rows, width, height = [("upscaler", "times larger", "to", "licence", "sha256")], model.width, model.height
+    """The stages of a cascade, with the size that each reaches."""
+    rows, width, height = [("stage", "times larger", "to", "licence", "sha256")], model.width, model.height
     for stage in model.stages:
         width, height = width * stage.scale, height * stage.scale
-        rows.append(
-            (stage.name, str(stage.scale), f"{width}x{height}", stage.licence or "as above", f"`{stage.sha256}`")
-        )
+        makes = str(stage.scale) if stage.scale > 1 else "frames between"
+        rows.append((stage.name, makes, f"{width}x{height}", stage.licence or "as above", f"`{stage.sha256}`"))
     return rows
 
 

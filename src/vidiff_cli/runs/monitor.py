@@ -6,6 +6,7 @@ All use the averaged weights, as sampling will, and change nothing of the traini
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from vidiff_cli.errors import VidiffError
 from vidiff_cli.events import Event, Note
 from vidiff_cli.frames import evenly_spaced
 from vidiff_cli.generation.fewest_steps import MAX_PROMPTS, MIN_PROMPTS, Clips, clips_for_steps
-from vidiff_cli.generation.sample_sheet import upscaled_sheet
+from vidiff_cli.generation.sample_sheet import between_sheet, upscaled_sheet
 from vidiff_cli.models.one_pass_errors import OnePassErrors
 from vidiff_cli.models.sample_steps import SampleSteps
 from vidiff_cli.models.video_model import VideoNetwork
@@ -29,6 +30,7 @@ from vidiff_cli.runs.metrics_log import TrainingLog
 from vidiff_cli.runs.setup import ReadFrames, open_clip_source
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.prompts_file import read_prompts
+from vidiff_cli.training.clip_sampling import ClipSample
 from vidiff_cli.training.objective import Objective
 from vidiff_cli.training.one_pass import choose_clips, measure_errors
 from vidiff_cli.training.state import TrainState
@@ -73,10 +75,10 @@ class TrainingMonitor:
         source = held_out if self.error_split == "val" else open_clip_source(settings, dataset, latents=latents)
         self.error_clips = choose_clips(source, model, crop=crop)
         self.sheet_clips: ValidationSet | None = None
-        if model.network.upscale:
+        if model.network.any_size:
             self.sheet_clips = make_validation_set(source, model, crop=crop, max_samples=SHEET_CLIPS)
         self.step_clips: ValidationSet | None = None
-        makes_videos = model.base is None and not model.network.upscale
+        makes_videos = model.base is None and not model.network.any_size
         if makes_videos and (count := clips_for_steps(settings.steps * settings.batch_size)):
             if len(source.rows) < MIN_PROMPTS:
                 source = open_clip_source(settings, dataset, latents=latents)
@@ -180,10 +182,14 @@ class TrainingMonitor:
         if len(indices) < MIN_PROMPTS:
             return None
         draws = [self.step_clips.draws[index] for index in indices]
-        times = torch.tensor(np.array([draw.times for draw in draws]), dtype=torch.float32, device=self.device)
+        times = self._times(draws)
         captions = ["" if draw.dropped else draw.caption for draw in draws]
         clips = Clips(video=video, times=times, captions=captions)
         return self.measure_steps(averaged_model(state, averages, self.device), clips, reader)
+
+    def _times(self, draws: Sequence[ClipSample]) -> Tensor:
+        """Seconds of the frames of some clips (b t)."""
+        return torch.tensor(np.array([draw.times for draw in draws]), dtype=torch.float32, device=self.device)
 
     def _clips_at_once(self) -> int:
         """Clips of one forward pass: no more than in a training step."""
@@ -199,11 +205,17 @@ class TrainingMonitor:
         if self.sheet_clips is None:
             self.draw_samples(video_model, self.prompts, path, reader)
         else:
-            _, videos, _ = next(clips_in_batches(self.sheet_clips, SHEET_CLIPS, self.device))
-            upscaled_sheet(video_model, videos, path, device=self.device, dtype=self.dtype)
+            indices, videos, _ = next(clips_in_batches(self.sheet_clips, SHEET_CLIPS, self.device))
+            if video_model.settings.network.between:
+                draws = [self.sheet_clips.draws[index] for index in indices]
+                observed = torch.from_numpy(np.stack([draw.observed for draw in draws])).to(self.device)
+                draw_sheet = partial(between_sheet, observed=observed, times=self._times(draws))
+            else:
+                draw_sheet = upscaled_sheet
+            draw_sheet(video_model, videos, path, device=self.device, dtype=self.dtype)
         sheets = {int(sheet.stem[5:]): sheet for sheet in path.parent.glob("step-*.png") if sheet.stem[5:].isdecimal()}
         rows = [(f"step {number}", sheets[number]) for number in sorted(sheets) if number <= step]
-        title = self.prompts[0] if self.sheet_clips is None else "upscaled"
+        title = self.prompts[0] if self.sheet_clips is None else "held-out clips"
         progress_sheet(rows, path.with_name("progress.png"), title=title)
         if log.tracker is not None:
             log.tracker.picture(step, path)

@@ -35,6 +35,8 @@ from vidiff_cli.training.loader import ClipSource
 from vidiff_cli.training.state import TrainState
 
 ENLARGED, GROWTH = 0.035, 0.7  # about the RMS error of clips enlarged from 1/s of their size: ENLARGED * s^GROWTH
+ESTIMATED = 0.15  # twice the RMS error of the estimate by motion: half of the levels and more ask for the mean
+FEWEST_BETWEEN = 3  # frames of a clip that has one between two others
 LARGEST_PATCH = 4  # of a network of super-resolution that is not told its own
 ReadFrames = Callable[[int, range], np.ndarray]
 """(clip of the dataset, frames) -> frames (t h w c) uint8 or latents float32."""
@@ -52,7 +54,8 @@ def model_settings(
     settings = consistent(settings)
     channels, index = dataset.spec.channels if autoencoder is None else autoencoder.channels, dataset.index
     upscale = settings.scale if settings.task == "upscale" else 0
-    network = settings.network.model_copy(update={"motion": settings.motion, "channels": channels, "upscale": upscale})
+    kind = {"motion": settings.motion, "channels": channels, "upscale": upscale, "between": settings.task == "frames"}
+    network = settings.network.model_copy(update=kind)
     train = np.flatnonzero(index.side == SIDES.index("train"))
     if not len(train):
         raise VidiffError(f"the dataset {dataset.folder} has no clips to train on", fix="prepare it with more sources")
@@ -64,6 +67,13 @@ def model_settings(
     lengths = index.frames[train]
     longest = int(lengths.max())
     frames = min(settings.frames, longest)
+    if network.between and frames < FEWEST_BETWEEN:
+        raise VidiffError(
+            "--task frames learns the frames between two others",
+            found=f"windows of {frames} frame{'s' * (frames != 1)}",
+            expected=f"{FEWEST_BETWEEN} or more",
+            fix="give --frames, and prepare longer clips" if longest >= FEWEST_BETWEEN else "prepare longer clips",
+        )
     strides = [stride for stride in (1, 2, 4, 8) if (frames - 1) * stride < longest]
     counts = Counter(index.rate[train[lengths > 1]].tolist())
     rates = Counter({Fraction(index.rates[rate]): count for rate, count in counts.items()} or {Fraction(1): 1})
@@ -121,9 +131,9 @@ def frame_size(settings: TrainSettings, dataset: Dataset, *, multiple: int) -> t
 
 def default_preset(settings: TrainSettings) -> str:
     """Chooses the preset for a dataset and a device: latent with an autoencoder; tiny up to 32 pixels, else small; base
-    on a large GPU; upscale for that task."""
-    if settings.task == "upscale":
-        return "upscale"
+    on a large GPU; upscale and frames for those tasks."""
+    if settings.task != "video":
+        return settings.task
     if settings.autoencoder is not None:
         return "latent"
     if ProcessInfo.from_environment(os.environ).world > 1:
@@ -150,7 +160,8 @@ def open_clip_source(
     `latents` reads what the model works on in the place of pixels, by the number of a clip in the dataset.
     """
     index, read = dataset.index, latents or dataset.window
-    chosen = np.flatnonzero(index.side == SIDES.index(side))
+    fewest = FEWEST_BETWEEN if settings.task == "frames" else 1
+    chosen = np.flatnonzero((index.side == SIDES.index(side)) & (index.frames >= fewest))
     cache = ClipCache(
         lambda number: read(int(chosen[number]), range(int(index.frames[chosen[number]]))), settings.loader.cache_bytes
     )
@@ -206,8 +217,8 @@ def consistent(settings: TrainSettings) -> TrainSettings:
         settings = settings.model_copy(update={"motion": False, "loader": loader})
     if is_world(settings.dataset) and settings.text.kind == "auto":
         settings = settings.model_copy(update={"text": settings.text.model_copy(update={"kind": "learned"})})
-    if settings.task == "upscale":
-        settings = _for_upscaling(settings)
+    if settings.task != "video":
+        settings = _around_an_estimate(settings)
     levels = settings.objective.levels
     if settings.conditioning == "none" and levels.by_frame:
         raise UsageError(
@@ -220,30 +231,49 @@ def consistent(settings: TrainSettings) -> TrainSettings:
     return settings if settings.objective.levels.gives_frames else settings.model_copy(update={"motion": False})
 
 
-def _for_upscaling(settings: TrainSettings) -> TrainSettings:
-    """Super-resolution predicts v around the enlarged clip, without attention, so that it works on frames of any size.
+def _around_an_estimate(settings: TrainSettings) -> TrainSettings:
+    """Super-resolution predicts v around the enlarged clip, frames between given ones around the estimate by motion:
+    without attention, on frames of any size.
 
-    A patch of its stem is a pixel of the small clip, up to 4x4, where no other is asked for. Its schedule has as much
-    signal as noise where noise is as strong as what an enlarged clip lacks. UsageError with latents.
+    A patch of the stem of super-resolution is a pixel of the small clip, up to 4x4, where no other is asked for. The
+    schedule has as much signal as noise where noise is as strong as what the estimate lacks. UsageError with latents,
+    and for frames between given ones without those.
     """
+    between, objective, diffusion = settings.task == "frames", settings.objective, settings.diffusion
     if settings.autoencoder is not None:
-        raise UsageError("--task upscale is of pixels", found="--autoencoder", fix="leave one of them out")
+        raise UsageError(f"--task {settings.task} is of pixels", found="--autoencoder", fix="leave one of them out")
+    if between and (found := _needless(settings)):
+        raise UsageError("--task frames is trained on the frames between given ones", found=found, fix="leave it out")
     local: dict[str, object] = {"temporal": "convolution", "attention_max_size": 0}
-    if "patch_size" not in settings.network.model_fields_set:
+    if not between and "patch_size" not in settings.network.model_fields_set:
         local["patch_size"] = min(settings.scale, LARGEST_PATCH)
-    network = settings.network.model_copy(update=local)
+    spread = ESTIMATED if between else ENLARGED * settings.scale**GROWTH
+    chosen: dict[str, object] = {"target": "v", "weighting": "v"}
+    if "shift" not in diffusion.model_fields_set:
+        chosen["shift"] = round(-2 * math.log(spread), 2)
+    if between:
+        observed = {"levels": LevelSettings(shared=0.0, observed=1.0), "estimate_dropout": 0.0}
+        objective = objective.model_copy(update=observed)
     text: TextChoice = settings.text
-    diffusion: dict[str, object] = {"target": "v", "weighting": "v"}
-    if "shift" not in settings.diffusion.model_fields_set:
-        diffusion["shift"] = round(-2 * math.log(ENLARGED * settings.scale**GROWTH), 2)
     return settings.model_copy(
         update={
             "motion": False,
-            "network": network,
-            "diffusion": settings.diffusion.model_copy(update=diffusion),
+            "network": settings.network.model_copy(update=local),
+            "diffusion": diffusion.model_copy(update=chosen),
             "text": text.model_copy(update={"kind": "none"}) if text.kind == "auto" else text,
+            "objective": objective,
         }
     )
+
+
+def _needless(settings: TrainSettings) -> str | None:
+    """An option that --task frames has no use for."""
+    asked = {
+        "--conditioning none": settings.conditioning == "none",
+        "--image-fraction": settings.objective.image_fraction > 0,
+        "objective.context_noise": settings.objective.context_noise > 0,
+    }
+    return next((option for option, is_asked in asked.items() if is_asked), None)
 
 
 def with_one_level(settings: TrainSettings) -> TrainSettings:

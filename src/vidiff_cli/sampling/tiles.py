@@ -16,6 +16,8 @@ from torch import Tensor
 
 from vidiff_cli.diffusion.samplers import Denoise
 
+TILE = 512  # pixels: the side of a tile, where no other is asked for
+
 DenoisePart = Callable[[Tensor, Tensor, slice, slice], Tensor]
 """(z of a part: b c t h w, level: b t, its rows, its columns) -> x_hat of the part."""
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from vidiff_cli.config.train import LoaderSettings, ObjectiveSettings
-from vidiff_cli.training.conditioning_masks import draw_observed
+from vidiff_cli.training.conditioning_masks import draw_ends, draw_observed
 from vidiff_cli.training.frame_levels import LevelKind, choose_kind, draw_independent, draw_sloped
 
 # Words that a mirror makes untrue: sides and turns in some languages, and writing in the picture.
@@ -25,6 +25,7 @@ _SIDED = re.compile(
     r"|\b(?:links|rechts|gauche|droite?|izquierd\w|derech\w|sinistr\w|destr\w|esquerd\w|direit\w)\b|[左右]",
     re.IGNORECASE,
 )
+COARSEST = 0.25  # of the frames' size: that at which the motion of frames of 640 pixels is found
 
 
 class ClipRow(Protocol):
@@ -50,7 +51,7 @@ class ClipSample:
     """The choices for one sample. `corner` is the top left pixel of the crop as shares of the free pixels; `context` is
     the place on the schedule (0 clean, 1 noise) at which observed frames are shown, `augmentation` that of the noise on
     the low-resolution clip; `unmoved` means that the motion estimate is not shown. `u` has the place of every frame,
-    None where all have the same."""
+    None where all have the same. `motion_share` is the size at which motion is found, as a share of the frames' own."""
 
     row: int
     frames: range
@@ -64,6 +65,7 @@ class ClipSample:
     unmoved: bool = False
     u: np.ndarray | None = None
     augmentation: float = 0.0
+    motion_share: float = 1.0
 
     def crop_frames(self, frames: np.ndarray, crop: int) -> np.ndarray:
         """The part (t h w c) of the window's frames that is drawn: a view."""
@@ -85,6 +87,7 @@ def sample_clip(
     frame_strides: Sequence[int],
     rng: np.random.Generator,
     levels: np.random.Generator,
+    between: bool = False,
 ) -> ClipSample:
     """Draw a window of a clip at a random start and frame stride; a shorter clip is taken whole.
 
@@ -97,6 +100,8 @@ def sample_clip(
         frame_strides: Strides to choose from, in frames.
         rng: Generator of this clip alone.
         levels: Another one, for levels that differ over the frames: no other draw depends on them.
+        between: The first and the last frame are observed, and motion is found at a random smaller size, as it is of
+            large frames.
 
     Returns:
         The choices.
@@ -106,7 +111,8 @@ def sample_clip(
     step = fitting[_below(len(fitting), rng)]
     start = _below(row.frames - (length - 1) * step, rng)
     kind = choose_kind(rng.random(), objective.levels)
-    observed = draw_observed(rng, length) if kind == "observed" else np.zeros(length, dtype=bool)
+    observe = draw_ends if between else draw_observed
+    observed = observe(rng, length) if kind == "observed" else np.zeros(length, dtype=bool)
     u, observed = frame_places(kind, observed, levels)
     drop = objective.caption_dropout_observed if observed.any() else objective.caption_dropout
     captions = row.captions
@@ -130,6 +136,7 @@ def sample_clip(
         unmoved=unmoved,
         u=u,
         augmentation=augmentation,
+        motion_share=COARSEST ** rng.random() if between else 1.0,
     )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+REGULAR = 0.75  # of the clips of frames between given ones have every k-th frame
+
 
 def _prefix(rng: np.random.Generator, t: int) -> np.ndarray:
     return np.arange(t) < rng.integers(1, t)
@@ -44,6 +46,18 @@ PATTERNS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "every k-th": _every_kth,
     "scattered": _scattered,
 }
+
+
+def draw_ends(rng: np.random.Generator, t: int) -> np.ndarray:
+    """A random pattern over t frames, of which the first and the last are given: every k-th frame, or any others too.
+    (t,) bool, True = given. At least one frame is left to be made; fewer than three frames are not given."""
+    if t < 3:
+        return np.zeros(t, dtype=bool)
+    mask = np.arange(t) % rng.integers(2, t) == 0 if rng.random() < REGULAR else rng.random(t) < rng.random()
+    mask[[0, -1]] = True
+    if mask.all():
+        mask[rng.integers(1, t - 1)] = False
+    return mask
 
 
 def draw_observed(rng: np.random.Generator, t: int) -> np.ndarray:

@@ -39,8 +39,8 @@ class Distillation:
     guidance_scale: float
 
     def __call__(self, student: VideoNetwork, batch: Batch) -> Loss:
-        """The mean over generated frames of min(1 + SNR, 4) |x_hat - target|^2, then over clips; without images. For
-        super-resolution the weight is that of its training, and so is the highest level."""
+        """The mean over generated frames of min(1 + SNR, 4) |x_hat - target|^2, then over clips; without images. Around
+        an estimate the weight is that of its training, and so is the highest level."""
         batch, settings = batch.without_images(), student.settings
         levels = step_levels(batch, settings, steps=self.steps, substeps=self.substeps)
         level = levels[0].float()
@@ -48,7 +48,7 @@ class Distillation:
         target = one_step_target(self.guided_teacher(batch), z, levels)
         conditioning = make_conditioning(batch, student.text)
         x_hat = student.denoiser(z, level, conditioning)
-        if settings.network.upscale:
+        if settings.network.any_size:
             weight = student.denoiser.loss_weight(level, conditioning)
             weight = weight / error_scale("v", level)[:, None, :, None, None]
         else:
@@ -83,7 +83,7 @@ def step_levels(batch: Batch, settings: ModelSettings, *, steps: int, substeps: 
     """Levels (substeps + 1, b, t), float64, of a student's step: from the batch's places on the schedule, at most
     from `HIGHEST`, to those of 1 / steps less, or the clean end. Those of observed frames stay."""
     start = batch_levels(batch, settings).double()
-    highest = HIGHEST + (settings.diffusion.shift if settings.network.upscale else 0.0)
+    highest = HIGHEST + (settings.diffusion.shift if settings.network.any_size else 0.0)
     start = torch.where(batch.observed, start, start.clamp(max=highest))
     places = [(batch.u.double() - part / (steps * substeps)).clamp(min=0) for part in range(1, substeps + 1)]
     later = [training_levels(settings, place).maximum(start) for place in places]

@@ -28,10 +28,10 @@ from vidiff_cli.text.encoder import CaptionReader, CaptionTensors
 from vidiff_cli.training.bucket_sampler import BATCH, DROPOUT, IMAGES, LEVELS, SAMPLE, BucketBatchSampler
 from vidiff_cli.training.clip_sampling import ClipRows, ClipSample, draw_image, image_count, sample_clip
 from vidiff_cli.training.low_resolution import low_clips
-from vidiff_cli.training.motion_estimates import estimate_frames
+from vidiff_cli.training.motion_estimates import estimate_between, estimate_frames
 
 VIDEOS, FRAMES = (
-    ("video", "noise", "estimate", "uncertainty", "low"),
+    ("video", "noise", "estimate", "uncertainty", "around"),
     ("u", "times", "observed", "estimated_from", "host_u", "host_observed"),
 )  # of a batch
 
@@ -82,7 +82,7 @@ class ClipSource:
 class BatchSpec:
     """Batches to draw from a source for one seed: `size` clips over all ranks, windows of `window` frames; with
     `motion`, the motion estimates from observed frames; with `upscale`, the clips enlarged from 1/upscale of their
-    size."""
+    size; with `between`, clips whose first and last frame is observed, and the estimate between those."""
 
     objective: ObjectiveSettings
     loader: LoaderSettings = field(default_factory=LoaderSettings)
@@ -92,6 +92,7 @@ class BatchSpec:
     seed: int
     motion: bool = False
     upscale: int = 0
+    between: bool = False
     rank: int = 0
     world: int = 1
 
@@ -118,9 +119,9 @@ class Batch:
     at which observed frames are shown (None: clean). The last frames, `images` of them, are images beside the clip.
     `host_u` and `host_observed` are u and observed on the host, for choices that must not wait for a GPU. `estimate`
     (b c t h w) and `uncertainty` (b 1 t h w) are made of the clean frames `estimated_from` (b, t), as in `Conditioning`
-    (None for a model without motion). `low` (b 2c+1 t h w) is the low-resolution clip as in `Conditioning`, with noise
-    at the place `augmentation` (b) of the schedule (None but for super-resolution). The noise is white: the model's
-    prior is applied later."""
+    (None for a model without motion). `around` (b 2c+1 t h w) is the estimate as in `Conditioning`: for
+    super-resolution the low-resolution clip, with noise at the place `augmentation` (b) of the schedule; for frames
+    between given ones that by motion. The noise is white: the model's prior is applied later."""
 
     video: Tensor
     noise: Tensor
@@ -137,7 +138,7 @@ class Batch:
     estimate: Tensor | None = None
     uncertainty: Tensor | None = None
     estimated_from: Tensor | None = None
-    low: Tensor | None = None
+    around: Tensor | None = None
     augmentation: Tensor | None = None
     host_u: Tensor | None = None
     host_observed: Tensor | None = None
@@ -193,6 +194,7 @@ class HostBatch:
     estimate: Tensor | None
     uncertainty: Tensor | None
     estimated_from: Tensor | None
+    around: Tensor | None
     augmentation: Tensor | None
 
     def pinned(self) -> HostBatch:
@@ -213,6 +215,7 @@ _TENSORS = (
     "estimate",
     "uncertainty",
     "estimated_from",
+    "around",
     "augmentation",
 )  # of a HostBatch
 
@@ -291,6 +294,7 @@ def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionRe
             frame_strides=spec.frame_strides,
             rng=np.random.default_rng([seed, SAMPLE, step, number]),
             levels=np.random.default_rng([seed, LEVELS, step, number]),
+            between=spec.between,
         )
         for number in spec.slice
     ]
@@ -332,6 +336,7 @@ def read_batch(source: ClipSource, spec: BatchSpec, step: int, reader: CaptionRe
         estimate=estimates[0],
         uncertainty=estimates[1],
         estimated_from=torch.from_numpy(np.pad(shown, ((0, 0), (0, count)))) if spec.motion else None,
+        around=estimate_between(clips, shown, times, [draw.motion_share for draw in draws]) if spec.between else None,
         augmentation=torch.tensor([draw.augmentation for draw in draws]) if spec.upscale else None,
     )
 
@@ -374,10 +379,10 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
     for place, number in enumerate(spec.slice):
         torch.randn(noise.shape[1:], generator=seeded(spec.seed, step, number, device=device), out=noise[place])
     augmentation = send(host.augmentation, device)
-    low = None
+    around = send(host.around, device)
     if augmentation is not None:
         seeds = [(spec.seed, step, number) for number in spec.slice]
-        low = low_clips(video, spec.upscale, augmentation, seeds)
+        around = low_clips(video, spec.upscale, augmentation, seeds)
     return Batch(
         video=video,
         noise=noise,
@@ -394,7 +399,7 @@ def to_device(host: HostBatch, spec: BatchSpec, step: int, device: torch.device)
         estimate=send(host.estimate, device),
         uncertainty=send(host.uncertainty, device),
         estimated_from=send(host.estimated_from, device),
-        low=low,
+        around=around,
         augmentation=augmentation,
         host_u=host.u,
         host_observed=host.observed,

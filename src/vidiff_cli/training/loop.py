@@ -107,6 +107,7 @@ def train_steps(
         seed=settings.seed,
         motion=model.network.motion,
         upscale=model.network.upscale,
+        between=model.network.between,
         rank=parallel.rank,
         world=parallel.world,
     )

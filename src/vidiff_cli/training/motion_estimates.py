@@ -8,11 +8,15 @@ clips, c channels, t frames, h w pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from vidiff_cli.motion import estimate_clip
+from vidiff_cli.motion import estimate_around, estimate_clip, optical_flow
+from vidiff_cli.motion.flow import SMALLEST_SIDE
 from vidiff_cli.pixels import from_uint8
 
 
@@ -27,3 +31,17 @@ def estimate_frames(frames: np.ndarray, observed: np.ndarray, times: np.ndarray)
         known, moments = torch.from_numpy(observed[chosen]), torch.from_numpy(times[chosen]).float()
         estimate[chosen], uncertainty[chosen] = estimate_clip(video, known, moments)
     return estimate, uncertainty
+
+
+def estimate_between(
+    frames: np.ndarray, observed: np.ndarray, times: np.ndarray, motion_shares: Sequence[float]
+) -> Tensor:
+    """`estimate_around` of frames uint8 (b t h w c) from the observed ones (b t): b 2c+1 t h w. Times (b t) in seconds;
+    motion is found at `motion_shares` (b) of the frames' size."""
+    short, shown = min(frames.shape[2:4]), []
+    for clip, seen, moments, share in zip(frames, observed, times, motion_shares, strict=True):
+        video = from_uint8(torch.from_numpy(clip)).permute(3, 0, 1, 2)[None].contiguous()
+        flow = partial(optical_flow, short_side=max(SMALLEST_SIDE, round(share * short)))
+        known, at = torch.from_numpy(seen)[None], torch.from_numpy(moments)[None].float()
+        shown.append(estimate_around(video, known, at, flow=flow))
+    return torch.cat(shown)

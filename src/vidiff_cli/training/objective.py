@@ -88,7 +88,7 @@ def diffusion_loss(
     errors = ((prediction - wanted).square() * weight).mean(dim=(1, 3, 4))  # b t
     made = ~batch.observed[:, :frames]
     per_clip = (errors[:, :frames] * made).sum(dim=1) / made.to(errors.dtype).sum(dim=1)
-    total, terms = per_clip.mean(), {}
+    total, terms = (_bounded(per_clip) if denoiser.settings.network.between else per_clip).mean(), {}
     if auxiliary is not None:
         x_hat = x_from(settings.target, prediction, z, level)[:, :, :frames]
         clips = batch.without_images()
@@ -110,6 +110,12 @@ def diffusion_loss(
     )
 
 
+def _bounded(per_clip: Tensor) -> Tensor:
+    """Losses of clips (b) with the gradients of those above 1 divided by them: the estimate by motion of such a clip is
+    far worse than its spread says, and one of them would outweigh a batch."""
+    return per_clip / per_clip.detach().clamp(min=1.0)
+
+
 def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
     """The conditioning of the network for a batch."""
     plain = Conditioning(
@@ -119,7 +125,7 @@ def make_conditioning(batch: Batch, text: TextEncoder | None) -> Conditioning:
         estimate=batch.estimate,
         uncertainty=batch.uncertainty,
         estimated_from=batch.estimated_from,
-        low=batch.low,
+        around=batch.around,
         augmentation=batch.augmentation,
         seeds=batch.seeds,
     )

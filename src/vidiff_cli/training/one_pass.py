@@ -20,7 +20,7 @@ from vidiff_cli.models.conditioning import Conditioning
 from vidiff_cli.models.one_pass_errors import PARTS, OnePassErrors
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.training.loader import ClipSource
-from vidiff_cli.training.motion_estimates import estimate_frames
+from vidiff_cli.training.motion_estimates import estimate_between, estimate_frames
 from vidiff_cli.training.validation import SEED, ValidationSet, clips_in_batches, make_validation_set
 
 BETWEEN = (1, 3, 7)  # frames that are missing between two observed ones
@@ -60,11 +60,13 @@ def measure_errors(
     Returns:
         Errors by gap; gaps that no window has room for are left out.
     """
+    network = video_model.settings.network
     sums = dict[tuple[str, int], np.ndarray]()  # of squares: the model's and the estimate's; and of how many numbers
     with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         for indices, video, frames in clips_in_batches(validation_set, at_once, device):
             times = np.array([validation_set.draws[index].times for index in indices])
-            for part, observed, counted in _tasks(video.shape[2]):
+            tasks = _tasks(video.shape[2])
+            for part, observed, counted in [task for task in tasks if task[0] == "between" or not network.between]:
                 observed_clips = np.repeat(observed[None], len(indices), axis=0)
                 estimate = [send(each, device) for each in estimate_frames(frames, observed_clips, times)]
                 conditioning = Conditioning(
@@ -73,6 +75,7 @@ def measure_errors(
                     estimate=estimate[0],
                     uncertainty=estimate[1],
                     estimated_from=send(torch.from_numpy(observed_clips), device),
+                    around=send(_around(frames, observed_clips, times), device) if network.between else None,
                 )
                 off = [
                     (each - video).double().square()
@@ -85,6 +88,10 @@ def measure_errors(
     errors = {key: (math.sqrt(model / count), math.sqrt(alone / count)) for key, (model, alone, count) in sums.items()}
     between, beyond = ({gap: pair for (name, gap), pair in errors.items() if name == part} for part in PARTS)
     return OnePassErrors(between=between, beyond=beyond, clips=len(validation_set.draws), split=split)
+
+
+def _around(frames: np.ndarray, observed: np.ndarray, times: np.ndarray) -> Tensor:
+    return estimate_between(frames, observed, times, [1.0] * len(frames))
 
 
 def _tasks(t: int) -> list[tuple[str, np.ndarray, dict[int, list[int]]]]:

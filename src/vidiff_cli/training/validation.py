@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidiff_cli.config.model import ModelSettings
+from vidiff_cli.config.model import ModelSettings, NetworkSettings
 from vidiff_cli.config.train import LevelSettings, LoaderSettings, ObjectiveSettings
 from vidiff_cli.device import CLIPS_ON_CPU, send
 from vidiff_cli.diffusion.noise import seeded
@@ -28,7 +28,7 @@ from vidiff_cli.training.clip_sampling import ClipSample, sample_clip
 from vidiff_cli.training.frame_levels import LevelKind
 from vidiff_cli.training.loader import Batch, ClipSource, to_network
 from vidiff_cli.training.low_resolution import low_clips
-from vidiff_cli.training.motion_estimates import estimate_frames
+from vidiff_cli.training.motion_estimates import estimate_between, estimate_frames
 from vidiff_cli.training.objective import Loss, Objective, diffusion_loss
 
 EDGES = (-4.0, -1.0, 2.0)  # of the bands of levels (log-SNR): noise, outlines, details, nearly clean
@@ -108,7 +108,8 @@ def make_validation_set(
     if not len(source.rows):
         return None
     asked: dict[LevelKind, bool] = {"observed": model.conditioning == "mixed", "independent": independent}
-    kinds: list[LevelKind] = ["shared", *(kind for kind in asked if asked[kind] and model.frames > 1)]
+    conditioned: list[LevelKind] = [kind for kind in asked if asked[kind] and model.frames > 1]
+    kinds: list[LevelKind] = conditioned if model.network.between and conditioned else ["shared", *conditioned]
     repeats = len(kinds) if len(kinds) * len(source.rows) <= max_samples else 1
     clips = min(max_samples, len(source.rows))
     numbers = np.linspace(0, len(source.rows) - 1, clips).round().astype(int).repeat(repeats).tolist()
@@ -137,6 +138,7 @@ def _draw(
             frame_strides=model.frame_strides,
             rng=np.random.default_rng([SEED, 0, index, attempt]),
             levels=np.random.default_rng([SEED, 2, index]),
+            between=model.network.between,
         )
         if draw.observed.any() or kind != "observed" or len(draw.observed) == 1:
             break
@@ -190,13 +192,7 @@ def validate(
     try:
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             for indices, video, frames in clips_in_batches(validation_set, at_once, device):
-                known = (
-                    _estimates(validation_set, indices, frames, device) if video_model.settings.network.motion else {}
-                )
-                if scale := video_model.settings.network.upscale:
-                    clean = torch.zeros(len(indices), device=device)
-                    low = low_clips(video, scale, clean, [(SEED, index) for index in indices])
-                    known = {"low": low, "augmentation": clean}
+                known = _known(validation_set, indices, video, frames, video_model.settings.network)
                 text = reader([validation_set.draws[index].caption for index in indices]).to(device) if reader else None
                 for number, band in enumerate(reached.tolist()):
                     batch = _batch(validation_set, indices, video, band, moved=number / len(reached))
@@ -228,15 +224,25 @@ def clips_in_batches(
             yield chosen, to_network(torch.from_numpy(stacked), device), stacked
 
 
-def _estimates(
-    validation_set: ValidationSet, indices: Sequence[int], frames: np.ndarray, device: torch.device
+def _known(
+    validation_set: ValidationSet, indices: Sequence[int], video: Tensor, frames: np.ndarray, network: NetworkSettings
 ) -> dict[str, Tensor]:
-    """The motion estimates of a batch of these clips, which are never dropped."""
-    observed = np.stack([validation_set.draws[index].observed for index in indices])
-    times = np.array([validation_set.draws[index].times for index in indices])
+    """Inputs of a network for these clips besides their noise: motion estimates, which are never dropped, or the
+    low-resolution clips."""
+    if network.upscale:
+        clean = torch.zeros(len(indices), device=video.device)
+        low = low_clips(video, network.upscale, clean, [(SEED, index) for index in indices])
+        return {"around": low, "augmentation": clean}
+    if not (network.motion or network.between):
+        return {}
+    draws = [validation_set.draws[index] for index in indices]
+    observed, times = np.stack([draw.observed for draw in draws]), np.array([draw.times for draw in draws])
+    if network.between:
+        around = estimate_between(frames, observed, times, [draw.motion_share for draw in draws])
+        return {"around": send(around, video.device)}
     estimate, uncertainty = estimate_frames(frames, observed, times)
     known = {"estimate": estimate, "uncertainty": uncertainty, "estimated_from": torch.from_numpy(observed)}
-    return {name: send(value, device) for name, value in known.items()}
+    return {name: send(value, video.device) for name, value in known.items()}
 
 
 def _batch(validation_set: ValidationSet, indices: Sequence[int], video: Tensor, band: int, *, moved: float) -> Batch:

@@ -42,6 +42,7 @@ class PublicModel:
 
     is_builtin = False
     is_default = False
+    only_between = False
     one_step = False
     history_guidance = 1.0  # other scales are not measured
     clips_seen = None
