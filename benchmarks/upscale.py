@@ -2,6 +2,7 @@
 
     python -m benchmarks upscale films --data FOLDER --models 2=RUN 4=RUN [--half tuned|reported] [--frames 5]
     python -m benchmarks upscale augmentation --data FOLDER --models 2=RUN
+    python -m benchmarks upscale distilled --data FOLDER --models 2=RUN --teacher RUN [--side 160]
     python -m benchmarks upscale cost|memory --models 2=RUN
     python -m benchmarks upscale uncertainty --data FOLDER
     python -m benchmarks upscale picture --data FOLDER --models 2=RUN
@@ -18,9 +19,9 @@ truth; `flicker`, the warping error along the true motion over that of the truth
 film has not). CPU is that of the process and its children per made frame, decoding and encoding included.
 
 Scales that were measured before are kept. `augmentation` does the posterior mean and one sample with noise on the
-input. `cost` measures seconds, `memory` the peak, by size and by length. `uncertainty` compares the RMS error of
-enlarged pixels with what `resize.with_uncertainty` tells, by tenths of what it tells. `picture` writes
-docs/results/upscale.jpg. Writes benchmarks/results/upscale-*.json.
+input, `distilled` one sample by a distilled model and by its teacher. `cost` measures seconds, `memory` the peak, by
+size and by length. `uncertainty` compares the RMS error of enlarged pixels with what `resize.with_uncertainty` tells,
+by tenths of what it tells. `picture` writes docs/results/upscale.jpg. Writes benchmarks/results/upscale-*.json.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from benchmarks.machine import RESULTS, measured, save
 from benchmarks.paper.models import content
 from vidiff_cli.commands.upscale import upscale
 from vidiff_cli.config.upscale import UpscaleSettings
+from vidiff_cli.generation.load_model import load_model
 from vidiff_cli.metrics.fidelity import psnr, ssim
 from vidiff_cli.metrics.temporal import ClipMotion, make_motion, warping_error
 from vidiff_cli.motion import forward_backward_mask, full_size_flow
@@ -60,7 +62,7 @@ OURS: Mapping[str, dict[str, object]] = {
     "one sample, 8 steps": {"detail": "model", "steps": 8},
 }
 SIDES = (800, 1200)  # of the frames by which the growth of memory is measured
-PARTS = ("films", "augmentation", "cost", "memory", "uncertainty", "picture", "frames")
+PARTS = ("films", "augmentation", "distilled", "cost", "memory", "uncertainty", "picture", "frames")
 PLACES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # of noise on the schedule
 Way = Callable[[np.ndarray, int], np.ndarray]  # (small frames n h w c, scale) -> large ones
 
@@ -74,10 +76,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=5)
     parser.add_argument("--side", type=int, default=0, help="of the middle of frames that is taken; 0: whole frames")
     parser.add_argument("--name", default="upscale")
+    parser.add_argument("--teacher", help="of distilled: the model that it was distilled from")
     parser.add_argument("--trained", help="of frames: a model that was trained for a minute")
     asked = parser.parse_args()
     asked.models = {int(scale): model for scale, _, model in (each.partition("=") for each in asked.models)}
-    parts = (films, augmentation, cost, memory, uncertainty, picture, upscale_frames.frames)
+    parts = (films, augmentation, distilled, cost, memory, uncertainty, picture, upscale_frames.frames)
     {part.__name__: part for part in parts}[asked.what](asked)
 
 
@@ -118,6 +121,26 @@ def augmentation(asked: argparse.Namespace) -> None:
         f"{asked.name}-augmentation",
         {"half": asked.half, "scale": scale, "rows": {key: means(rows) for key, rows in found.items()}},
     )
+
+
+def distilled(asked: argparse.Namespace) -> None:
+    """One sample of a distilled model, and of its teacher in as many steps and in twice as many; the mean beside."""
+    ((scale, model),) = asked.models.items()
+    steps = load_model(Path(model), torch.device("cpu"), torch.float32).steps
+    ways = {
+        "posterior mean": ours(asked.teacher, detail="model"),
+        f"teacher, {2 * steps} steps": ours(asked.teacher, detail="model", steps=2 * steps),
+        f"teacher, {steps} steps": ours(asked.teacher, detail="model", steps=steps),
+        f"distilled, {steps} steps": ours(model, detail="model"),
+    }
+    found: dict[str, list[dict[str, float]]] = {}
+    for _, frames in clips(asked):
+        motion, small = true_motion(frames), made_small(frames, scale)
+        for name, way in ways.items():
+            found.setdefault(name, []).append(scores(way, small, scale, frames, motion))
+    rows = {key: means(each) for key, each in found.items()}
+    print(rows)
+    save(f"{asked.name}-distilled", {"half": asked.half, "side": asked.side, "scale": scale, "rows": rows})
 
 
 def cost(asked: argparse.Namespace) -> None:

@@ -85,7 +85,7 @@ the share of the model's corrections that was right is the share that counts (`-
 
 ![Small, cubic, Lanczos, the mean, the truth](results/upscale.jpg)
 
-{augmentation}{cost}{cascade}{frames}{between}## The uncertainty
+{augmentation}{distilled}{cost}{cascade}{frames}{between}## The uncertainty
 
 RMS error of enlarged pixels as the network is told, and as found on clips that it was not fitted to, by tenths of what
 is told (`python -m benchmarks upscale uncertainty`), in pixels of [-1, 1].
@@ -99,6 +99,7 @@ def page() -> str:
     return TEXT.format(
         films=_films(),
         augmentation=_augmentation(),
+        distilled=_distilled(),
         cost=_cost(),
         cascade=_cascade(),
         frames=_frames(),
@@ -186,6 +187,32 @@ x{found["scale"]}, {found["half"]} half, the middle 160x160 of the frames, the m
 (`python -m benchmarks upscale augmentation`). The model passes the noise on in part, and none is best: the default.
 
 {table(["", "augmentation", "PSNR", "SSIM", "sharpness", "flicker"], rows)}
+
+"""
+
+
+def _distilled() -> str:
+    found = _read("distilled")
+    if found is None:
+        return ""
+    rows = [
+        [
+            name,
+            f"{row['psnr']:.2f}",
+            f"{row['ssim']:.4f}",
+            f"{row['sharpness']:.2f}",
+            f"{row['flicker']:.2f}",
+            f"{row['cpu_ms']:.0f}",
+        ]
+        for name, row in sorted(found["rows"].items(), key=lambda item: item[1]["psnr"])
+    ]
+    return f"""## Fewer steps for one sample
+
+The upscaler in the box and a model that was distilled from it in 150 steps (`vidiff distill`), x{found["scale"]},
+{found["half"]} half, the middle {found["side"]}x{found["side"]} of the frames
+(`python -m benchmarks upscale distilled`).
+
+{table(["", "PSNR", "SSIM", "sharpness", "flicker", "CPU ms a frame"], rows)}
 
 """
 

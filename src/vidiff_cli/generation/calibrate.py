@@ -99,7 +99,7 @@ def calibrate(
 ) -> EventStream[Gains]:
     """Measure the gain of the model at every rank: one between given frames, one by distance beyond them; there also
     that of upscaled frames, in what the model's frames have made of the estimate. (Between given frames the estimate
-    has their detail, and upscaled frames made as many films worse as better.)
+    has their detail, and upscaled frames gained nothing where they were tried.)
 
     Of an input too short to hold frames back the gains are 1 beyond single frames, whose motion is unknown, else 0.
     """

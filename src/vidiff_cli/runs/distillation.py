@@ -141,6 +141,9 @@ def plan_student(
     learned, path = settings.distillation, settings.start_from
     assert learned is not None and path is not None
     teacher = read_model_settings(read_header(path), path)
+    if teacher.network.any_size and not settings.loader.crop:  # its teacher may be without its run
+        loader = settings.loader.model_copy(update={"crop": min(teacher.width, teacher.height)})
+        settings = settings.model_copy(update={"loader": loader})
     yield from _describe(settings, learned)
     height, width = teacher.height, teacher.width
     found = frame_size(settings, dataset, multiple=teacher.multiple)
