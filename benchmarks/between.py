@@ -2,19 +2,23 @@
 
     python -m benchmarks between shapes [--steps 600] [--count 100] [--work FOLDER]
     python -m benchmarks between films --data FOLDER --model RUN
+    python -m benchmarks between memory --model RUN
 
 `shapes`: a model trained on the world of the model in the box (32x32, 16 frames a second). Of true videos that it never
 saw, the frames between every 2nd and every 4th are made by blending, by the estimate by motion, and by the model in one
 step and as a sample of 8 steps. And a cascade: videos of captions by the model in the box at 8 frames a second, brought
 to 16, against the same model at 16; measured are the words that the oracle reads back and the distance from true
 videos. `films`: real clips of the half that nothing is tuned on, at their own size, 9 frames around the middle of each;
-the rest as in benchmarks/films.py. Writes benchmarks/results/between-shapes.json and between-films.json, and
+the rest as in benchmarks/films.py. `memory`: by how many tensors of a window's frames the peak of `vidiff interpolate
+--detail model` grows with the size, one window of 5 frames. Writes benchmarks/results/between-*.json and
 docs/results/between.png.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -23,9 +27,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks import builtin, films
-from benchmarks.machine import RESULTS, save
+from benchmarks.machine import RESULTS, measured, save
 from benchmarks.paper.measuring import Yardstick
 from vidiff_cli.commands.train import train
 from vidiff_cli.config.generate import GenerationSettings
@@ -44,6 +49,7 @@ from vidiff_cli.metrics.fidelity import psnr
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.motion import estimate_clip
 from vidiff_cli.pixels import clip_from_uint8, clip_to_uint8
+from vidiff_cli.video import encode
 from vidiff_cli.viz.contact_sheet import SheetRow, contact_sheet
 from vidiff_cli.worlds.accuracy import ALL
 from vidiff_cli.worlds.scenes import render
@@ -68,12 +74,15 @@ def main() -> None:
     on_films = kinds.add_parser("films")
     on_films.add_argument("--data", type=Path, required=True)
     on_films.add_argument("--model", required=True)
+    kinds.add_parser("memory").add_argument("--model", required=True)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.kind == "shapes":
         measure_shapes(asked.steps, asked.count, asked.work)
-    else:
+    elif asked.kind == "films":
         measure_films(asked.data, asked.model)
+    else:
+        measure_memory(asked.model)
 
 
 def measure_shapes(steps: int, count: int, work: Path) -> None:
@@ -239,6 +248,22 @@ def measure_films(data: Path, model: str) -> None:
         rows.append(row)
     seen = load_model(Path(model), torch.device("cpu"), torch.float32).clips_seen
     save("between-films", {"frames": FILM_FRAMES, "clips_seen": seen, **films.summary(rows), "clips": rows})
+
+
+def measure_memory(model: str) -> None:
+    peaks, sides = [], (800, 1200)
+    for side in sides:
+        noise = np.random.default_rng(0).integers(0, 256, (side // 8, side // 8 + 8, 3), np.uint8)
+        canvas = np.asarray(Image.fromarray(noise).resize((side + 64, side)))
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "in.mkv"
+            encode(source, np.stack([canvas[:, 8 * k : 8 * k + side] for k in range(3)]), films.RATE, lossless=True)
+            words = ["interpolate", str(source), "-m", model, "--detail", "model", "--no-hold", "--lossless"]
+            _, peak = measured([sys.executable, "-m", "vidiff_cli", *words, "-o", str(Path(folder) / "out.mkv")])
+        peaks.append(peak)
+    tensors = (peaks[1] - peaks[0]) / (4 * 3 * 5 * (sides[1] ** 2 - sides[0] ** 2))
+    print([round(peak / 2**20) for peak in peaks], tensors)
+    save("between-memory", {"sides": sides, "peak_mb": [peak / 2**20 for peak in peaks], "tensors": tensors})
 
 
 if __name__ == "__main__":

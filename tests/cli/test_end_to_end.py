@@ -262,7 +262,7 @@ SAMPLE, EXTEND = ["sample", *COMMANDS["sample"]], ["extend", *COMMANDS["extend"]
         (
             ["train", "--preset", "huge"],
             2,
-            "unknown --preset: found 'huge', expected base, kinetics, latent, lora, small, temporal, tiny",
+            "unknown --preset: found 'huge', expected base, frames, kinetics, latent, lora, small, temporal, tiny",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

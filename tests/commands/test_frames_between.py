@@ -18,7 +18,8 @@ from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.commands.sample import sample
 from vidiff_cli.config.cascade import CascadeSettings
 from vidiff_cli.config.generate import InterpolateSettings, SampleSettings
-from vidiff_cli.generation import load_model, made_frames
+from vidiff_cli.errors import VidiffError
+from vidiff_cli.generation import load_model, made_frames, upscale_budget
 from vidiff_cli.generation.cascade import open_stages, pass_frames, with_factor
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
@@ -211,3 +212,10 @@ def test_a_gray_model_keeps_the_colors(models: Path, asked) -> None:
     gray = models / "gray.safetensors"
     made = frames_of(interpolate(asked(model=gray, detail="both", output="both.mkv")).path)
     assert np.ptp(made.astype(int), axis=-1).max() > 20
+
+
+def test_a_window_that_does_not_fit_in_memory_is_refused(asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upscale_budget, "available_memory", lambda device: 2**16)
+    with pytest.raises(VidiffError, match=r"a window of frames of 37x26 does not fit in memory.*smaller --size"):
+        interpolate(asked(output="out.mkv"))
+    assert not Path("out.mkv").exists()

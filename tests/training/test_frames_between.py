@@ -15,6 +15,7 @@ from vidiff_cli.motion import estimate_around, optical_flow
 from vidiff_cli.pixels import from_uint8, to_uint8
 from vidiff_cli.training.conditioning_masks import draw_ends
 from vidiff_cli.training.loader import ClipSource
+from vidiff_cli.training.objective import _bounded
 
 SIDE, CROP, CLIPS, FRAMES = 40, 24, 6, 9
 
@@ -94,3 +95,11 @@ def test_neither_ranks_nor_a_repetition_change_a_batch() -> None:
     parts = [batch(3, size=4, rank=rank, world=2) for rank in range(2)]
     assert torch.equal(whole.around, torch.cat([part.around for part in parts]))
     assert torch.equal(pixels(whole), torch.cat([pixels(part) for part in parts]))
+
+
+def test_a_clip_whose_estimate_is_far_off_counts_as_one_at_most() -> None:
+    losses = torch.tensor([0.2, 1.0, 50.0], requires_grad=True)
+    bounded = _bounded(losses)
+    assert torch.allclose(bounded, torch.tensor([0.2, 1.0, 1.0]))
+    (gradient,) = torch.autograd.grad(bounded.sum(), losses)
+    assert torch.allclose(gradient, torch.tensor([1.0, 1.0, 1 / 50]))

@@ -18,13 +18,16 @@ from vidiff_cli.generation.completion import (
     plan_completion,
 )
 from vidiff_cli.generation.completion_models import CompletionModels, open_completion_models
+from vidiff_cli.generation.frames_stage import frames_setup
 from vidiff_cli.generation.open_input import open_input
 from vidiff_cli.generation.output import SoundTrack
 from vidiff_cli.generation.output_files import OutputOptions, slug
 from vidiff_cli.generation.placed_pictures import PicturePlace, place_pictures
 from vidiff_cli.generation.sampling_setup import resolve_sampling
 from vidiff_cli.generation.source_clip import SourceClip, cover, read_clip, working_size
+from vidiff_cli.generation.upscale_budget import check_memory
 from vidiff_cli.models.families import VideoModel
+from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.timeline import Timeline, better_rate, interpolation, join, leaves_out_most
 from vidiff_cli.video.probe import VideoInfo
 
@@ -55,6 +58,10 @@ def interpolate(
     setup = None if model is None else resolve_sampling(model, settings, completes="between")
     if model is not None and model.frames < 3:
         raise VidiffError("this model's window is too short to interpolate", found=f"{model.frames} frames")
+    if isinstance(model, UNetModel) and model.only_between:
+        width, height = working_size(info, model, settings.size)[1]
+        fix = "choose a smaller --size, or --detail estimate"
+        check_memory(frames_setup(model), model.frames, height, width, fix=fix)
     options = OutputOptions.from_record("interpolate", settings.output, settings.model_dump(mode="json"))
     plan = _plan(settings, models, info, other, options.folder)
     yield from _warn_left_out(plan)

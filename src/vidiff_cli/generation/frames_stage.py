@@ -27,7 +27,7 @@ from vidiff_cli.models.codec import z_shape
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.timeline import Timeline, interpolation, plans, split_at_cuts
 
-TENSORS = 14  # of a window's frames that are there at the same time (measured)
+TENSORS = 18  # of a window's frames that are there at the same time (measured)
 OVERLAP = 2  # a window sees at least the two frames around a gap
 
 
