@@ -224,7 +224,7 @@ def test_without_text_nothing_is_asked_for(dataset, training, encoded, monkeypat
 def test_the_preset_for_a_demo_learns_its_own_words() -> None:
     kinds = {name: preset.get("text", {}).get("kind") for name, preset in presets().items()}
     own = {"tiny": "learned", "small": None, "base": None, "latent": None, "kinetics": "none"}
-    assert kinds == own | {"lora": None, "temporal": None, "upscale": "none"}
+    assert kinds == own | {"lora": None, "temporal": None, "upscale": "none", "frames": "none"}
 
 
 def test_offline_without_weights(own, no_network, monkeypatch, tmp_path: Path) -> None:

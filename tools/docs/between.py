@@ -107,6 +107,9 @@ def _films() -> str:
 {found["frames"]} frames around the middle of each (`python -m benchmarks between films`), and a model that has seen
 {found["clips_seen"]:,} crops of generated films.
 
+After so short a training it adds nothing to the estimate by motion between frames of real films, at several times its
+cost; the weight takes its errors away. `--detail estimate` is the better choice until a model was trained for longer.
+
 {(chr(10) * 2).join(parts)}
 
 """
