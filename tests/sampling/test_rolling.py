@@ -108,9 +108,14 @@ def test_the_second_order_is_kept_over_the_slots() -> None:
     assert distance("dpmpp-2m", 24) < first_order[1] / 15
 
 
+def assert_alike(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_one_frame_that_rolls_is_one_window(sampler: str) -> None:
-    """Bit for bit: the grid and all numbers are those of the sampler with a single window."""
+    """The grid and all numbers are those of the sampler with a single window, but for the rounding of tensors of other
+    shapes, which differs between processors."""
     rolled, each = Rolled(6, 5, window=6, overlap=5), 12
     rolled.run(each, sampler=sampler)
     known = torch.cat([rolled.video[:, :, :5], unit(6, 5)], dim=2)
@@ -119,12 +124,12 @@ def test_one_frame_that_rolls_is_one_window(sampler: str) -> None:
     more = {"noise": lambda like, _: torch.zeros_like(like)} if sampler == "ddpm" else {}
     levels = torch.where(observed, 20.0, grid(each)[:, None, None].double())
     made = SAMPLERS[sampler](held, known, levels, **more)
-    assert torch.equal(made[:, :, 5], rolled.video[:, :, 5])
+    assert_alike(made[:, :, 5], rolled.video[:, :, 5])
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_where_everything_fits_a_rolling_window_is_a_sampler_with_a_slope_of_levels(sampler: str) -> None:
-    """Bit for bit until the first frame is done; later that one is shown at the clean end, where it has arrived."""
+    """But for rounding, until the first frame is done; later that one is shown at the clean end, where it is then."""
     rolled, each, active = Rolled(6, 3), 4, 3
     states = rolled.run(each, sampler=sampler)
     step = torch.arange(each * rolled.plan.slots + 1)[:, None]
@@ -136,9 +141,10 @@ def test_where_everything_fits_a_rolling_window_is_a_sampler_with_a_slope_of_lev
     more = {"noise": lambda like, _: torch.zeros_like(like)} if sampler == "ddpm" else {}
     whole = SAMPLERS[sampler](held, z, levels, **more)
     torch.testing.assert_close(rolled.video, whole, rtol=0, atol=1e-4)
-    assert torch.equal(rolled.video[:, :, 3], whole[:, :, 3])
+    assert_alike(rolled.video[:, :, 3], whole[:, :, 3])
     first = SAMPLERS[sampler](held, z, levels[: each + 1], **more) if sampler == "ddim" else None
-    assert first is None or torch.equal(states[0].z[:, :, 0], first[:, :, 3])
+    if first is not None:
+        assert_alike(states[0].z[:, :, 0], first[:, :, 3])
 
 
 def test_frames_that_have_not_begun_keep_their_noise_and_given_ones_their_values() -> None:
