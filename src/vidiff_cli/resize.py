@@ -56,6 +56,13 @@ def enlarge(video: Tensor, scale: int) -> Tensor:
     return resize(video, (h * scale, w * scale))
 
 
+def padded(video: Tensor, multiple: int) -> Tensor:
+    """A video (b c t h w) with its last row and column repeated, so that its sides are multiples."""
+    height, width = video.shape[-2:]
+    down, right = -height % multiple, -width % multiple
+    return functional.pad(video, (0, right, 0, down, 0, 0), mode="replicate") if down or right else video
+
+
 def with_uncertainty(low: Tensor, scale: int) -> Tensor:
     """A low-resolution video as a network of super-resolution is shown it: b c t h w -> b (2 c + 1) t h*scale w*scale.
 

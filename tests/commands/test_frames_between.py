@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from vidiff_cli.commands.cascade import cascade
 from vidiff_cli.commands.interpolate import interpolate
 from vidiff_cli.commands.sample import sample
 from vidiff_cli.config.cascade import CascadeSettings
-from vidiff_cli.config.generate import InterpolateSettings, SampleSettings
+from vidiff_cli.config.generate import GenerationSettings, InterpolateSettings, SampleSettings
 from vidiff_cli.errors import VidiffError
 from vidiff_cli.generation import load_model, made_frames, upscale_budget
 from vidiff_cli.generation.cascade import open_stages, pass_frames, with_factor
+from vidiff_cli.generation.frames_stage import PlainSampling
 from vidiff_cli.video.decode import decode
 from vidiff_cli.video.encode import encode
 from vidiff_cli.video.probe import probe
@@ -219,3 +221,9 @@ def test_a_window_that_does_not_fit_in_memory_is_refused(asked, monkeypatch: pyt
     with pytest.raises(VidiffError, match=r"a window of frames of 37x26 does not fit in memory.*smaller --size"):
         interpolate(asked(output="out.mkv"))
     assert not Path("out.mkv").exists()
+
+
+def test_a_stage_is_sampled_by_the_defaults_of_the_settings() -> None:
+    plain, settings = PlainSampling(), GenerationSettings()
+    for field in fields(plain):
+        assert getattr(plain, field.name) == getattr(settings, field.name), field.name

@@ -32,17 +32,18 @@ OVERLAP = 2  # a window sees at least the two frames around a gap
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _PlainSampling:
-    """Options of sampling where nothing is asked for."""
+class PlainSampling:
+    """Options of sampling where nothing is asked for: the defaults of `GenerationSettings`, which this room does not
+    know."""
 
-    condition: str = "learned"
+    condition: str = "auto"
     sampler: str = "dpmpp-2m"
     steps: int | None = None
     guidance_scale: float | None = None
     negative_prompt: str | None = None
     reconstruction_weight: float | None = None
     reconstruction_schedule: str = "constant"
-    gradient_checkpointing: Literal["auto", "on", "off"] = "off"
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
     context_noise: float = 0.0
     history_guidance: float | None = None
     history_level: float = 1.0
@@ -80,7 +81,7 @@ class FramesSetup:
 
 def frames_setup(model: UNetModel, factor: int = 2) -> FramesSetup:
     """A model as a stage: in its own number of steps, which is one unless it was distilled."""
-    sampling = resolve_sampling(model, _PlainSampling(), completes="between")
+    sampling = resolve_sampling(model, PlainSampling(), completes="between")
     return FramesSetup(model=model, sampling=sampling, factor=factor)
 
 

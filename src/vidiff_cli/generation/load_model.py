@@ -217,15 +217,20 @@ def open_upscaler(
     return loaded
 
 
-def open_frames_model(options: OpenOptions) -> UNetModel:
-    """The model of the frames between that options name. VidiffError for any other."""
-    model = open_model(
+def _open_plain(options: OpenOptions) -> VideoModel:
+    """The model that options name, with none of the options that some models alone have."""
+    return open_model(
         options.model,
         device=options.device,
         dtype=options.dtype,
         compile=options.compile,
         deterministic=options.deterministic,
     )
+
+
+def open_frames_model(options: OpenOptions) -> UNetModel:
+    """The model of the frames between that options name. VidiffError for any other."""
+    model = _open_plain(options)
     if not isinstance(model, UNetModel) or not model.only_between:
         raise VidiffError(f"{model.name} does not make the frames between", fix="name a run of --task frames")
     return model
@@ -233,13 +238,7 @@ def open_frames_model(options: OpenOptions) -> UNetModel:
 
 def _open_guided(options: UpscalerOptions) -> UNetModel:
     """A model of videos, on pixels, for guidance by small frames. VidiffError for any other."""
-    model = open_model(
-        options.model,
-        device=options.device,
-        dtype=options.dtype,
-        compile=options.compile,
-        deterministic=options.deterministic,
-    )
+    model = _open_plain(options)
     if not isinstance(model, UNetModel) or not model.codec.is_identity:
         found = "a public model" if not isinstance(model, UNetModel) else "a model of latents"
         raise VidiffError("--by guidance needs a run of vidiff train on pixels", found=found)

@@ -18,7 +18,6 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vidiff_cli.diffusion.guidance import hold_known, project_known, reconstruct, threshold
 from vidiff_cli.diffusion.samplers import SAMPLERS, Denoise, Noise, ddpm
@@ -32,7 +31,7 @@ from vidiff_cli.models.codec import is_gray
 from vidiff_cli.models.denoiser import noise_ratio
 from vidiff_cli.models.unet_model import UNetModel
 from vidiff_cli.pixels import clip_from_uint8, quantize_8bit
-from vidiff_cli.resize import enlarge, in_part, low_resolution, shrink
+from vidiff_cli.resize import enlarge, in_part, low_resolution, padded, shrink
 from vidiff_cli.sampling.tiles import denoise_in_tiles, plan_tiles, seen_pixels
 from vidiff_cli.sampling.windows import take_made, window_noise
 
@@ -293,14 +292,14 @@ def _one_pass(
     """
     model, scale, (seed, number, place) = setup.model, setup.scale_of_pass, seeds
     height, width = (scale * side for side in low.shape[-2:])
-    low = _padded(low, model.multiple // math.gcd(model.multiple, scale))
+    low = padded(low, model.multiple // math.gcd(model.multiple, scale))
     shown = _as_network(model, low)
     like = shown.new_empty(1).expand(*shown.shape[:3], *(scale * side for side in low.shape[-2:]))
     if setup.augmentation:
         drawn = window_noise([seed], [number], 1, place, LOW)(shown, None)
         shown = shown + noise_ratio(torch.tensor(setup.augmentation)).to(shown) * drawn
     if known is not None:
-        known = _as_network(model, _padded(known, model.multiple))
+        known = _as_network(model, padded(known, model.multiple))
     noises = [window_noise([seed + sample], [number], 1, place, prior=model.prior) for sample in range(setup.samples)]
     total = setup.walk(shown, known, observed, times, noises[0](like, None), noises[0])
     for noise in noises[1:]:
@@ -324,13 +323,6 @@ def known_rate(model: UNetModel, fps: Fraction) -> float:
     """The rate of frames, or the nearest one that the model was trained at."""
     slowest, fastest = model.rates
     return float(min(max(fps, slowest), fastest))
-
-
-def _padded(video: Tensor, multiple: int) -> Tensor:
-    """A video with its last row and column repeated, so that its sides are multiples."""
-    height, width = video.shape[-2:]
-    down, right = -height % multiple, -width % multiple
-    return functional.pad(video, (0, right, 0, down, 0, 0), mode="replicate") if down or right else video
 
 
 def _as_network(model: UNetModel, video: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vidiff_cli.config.model import ModelSettings
 from vidiff_cli.device import clips_at_once
@@ -31,7 +30,7 @@ from vidiff_cli.models.step_cost import kept_bytes
 from vidiff_cli.models.unet3d import receptive_radius
 from vidiff_cli.models.video_model import VideoNetwork
 from vidiff_cli.motion import estimate_around, estimate_clip
-from vidiff_cli.resize import in_part, with_uncertainty
+from vidiff_cli.resize import in_part, padded, with_uncertainty
 from vidiff_cli.sampling.tiles import TILE, DenoisePart, denoise_in_tiles
 from vidiff_cli.text.encoder import CaptionReader
 from vidiff_cli.text.long_captions import CaptionLimit
@@ -368,7 +367,7 @@ class UNetModel:
         around = conditioning.around
         if around is None:
             around = torch.cat([torch.zeros_like(z), torch.zeros_like(z), torch.ones_like(z[:, :1])], dim=1)
-        shown, z = (_padded(each, self.multiple) for each in (around, z))
+        shown, z = (padded(each, self.multiple) for each in (around, z))
 
         def part(z: Tensor, level: Tensor, rows: slice, columns: slice) -> Tensor:
             return self._denoise_whole(replace(conditioning, around=shown[..., rows, columns]), z, level)
@@ -380,13 +379,6 @@ class UNetModel:
     def _denoise_whole(self, conditioning: Conditioning, z: Tensor, level: Tensor) -> Tensor:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.video_model.denoiser(z, level.float(), conditioning)
-
-
-def _padded(video: Tensor, multiple: int) -> Tensor:
-    """A video with its last row and column repeated, so that its sides are multiples."""
-    height, width = video.shape[-2:]
-    down, right = -height % multiple, -width % multiple
-    return functional.pad(video, (0, right, 0, down, 0, 0), mode="replicate") if down or right else video
 
 
 def model_in_training(
